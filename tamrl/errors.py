@@ -1,0 +1,5 @@
+"""The one error a user meets when data are not what they should be."""
+
+
+class DataError(ValueError):
+    """Bad or missing data; the message names the file, the variable, the value and the remedy."""
