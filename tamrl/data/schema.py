@@ -1,0 +1,263 @@
+"""What every tower Dataset looks like: variables, units, ranges, classes, and the check of all of them.
+
+Readers (`fetch_towers`, `open_towers`, `virtual_towers`) build their Dataset here and validate it
+here, so that the rest of the package may trust names, units, signs and order.
+"""
+
+from functools import cache as memoize
+from importlib.resources import files
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from tamrl.errors import DataError
+
+FLUXES = ("GPP", "RECO", "NEE")
+DRIVERS = ("TA", "VPD", "SW_IN")  # a day without one of these cannot be predicted
+
+# 1 umol CO2 m-2 s-1 held for a day, in gC m-2 d-1: molar mass of carbon 12.011 g mol-1
+# (IUPAC 2021, doi:10.1515/pac-2019-0603) x 1e-6 mol umol-1 x 86400 s d-1.
+UMOL_TO_GC = 12.011e-6 * 86400.0
+KELVIN = 273.15  # 0 degC, K (BIPM SI brochure, 9th edition)
+
+
+class Variable(NamedTuple):
+    """Units, names and the physically possible range of one daily variable."""
+
+    units: str
+    long_name: str
+    low: float
+    high: float
+    standard_name: str = ""
+
+    @property
+    def attrs(self) -> dict[str, str]:
+        """CF attributes."""
+        attrs = {"units": self.units, "long_name": self.long_name}
+        return attrs | ({"standard_name": self.standard_name} if self.standard_name else {})
+
+
+_GPP_CF = "gross_primary_productivity_of_biomass_expressed_as_carbon"
+_VPD_CF = "water_vapor_saturation_deficit_in_air"
+# Ranges bound what a day anywhere on Earth can show, with room for the noise of partitioning;
+# they are there to catch wrong units and -9999, not to judge a measurement.
+VARIABLES: dict[str, Variable] = {
+    "NEE": Variable("gC m-2 d-1", "net ecosystem exchange (negative: uptake)", -100, 100),
+    "GPP": Variable("gC m-2 d-1", "gross primary production", -100, 100, _GPP_CF),
+    "RECO": Variable("gC m-2 d-1", "ecosystem respiration", -100, 100),
+    "NEE_QC": Variable("1", "share of half-hours of NEE measured or well gap-filled", 0, 1),
+    "TA": Variable("degC", "air temperature, daily mean", -90, 60, "air_temperature"),
+    "TA_min": Variable("degC", "air temperature, daily minimum", -95, 60, "air_temperature"),
+    "TA_max": Variable("degC", "air temperature, daily maximum", -90, 65, "air_temperature"),
+    "VPD": Variable("hPa", "vapour pressure deficit, daily mean", 0, 120, _VPD_CF),
+    "VPD_max": Variable("hPa", "vapour pressure deficit, daily maximum", 0, 160, _VPD_CF),
+    "SW_IN": Variable(
+        "W m-2",
+        "shortwave radiation received, daily mean",
+        -30,
+        550,
+        "surface_downwelling_shortwave_flux_in_air",
+    ),
+    "P": Variable("mm d-1", "precipitation", 0, 2000, "lwe_precipitation_rate"),
+}
+OPTIONAL = ("P",)  # only some users' towers bring it
+GPP_MEAN_RANGE = (-5.0, 40.0)  # gC m-2 d-1; the mean over a tower's days cannot lie outside
+
+# IGBP classes by the number that MODIS MCD12 uses (doi:10.5067/MODIS/MCD12C1.006).
+IGBP_NUMBER = {
+    "WAT": 0,
+    "ENF": 1,
+    "EBF": 2,
+    "DNF": 3,
+    "DBF": 4,
+    "MF": 5,
+    "CSH": 6,
+    "OSH": 7,
+    "WSA": 8,
+    "SAV": 9,
+    "GRA": 10,
+    "WET": 11,
+    "CRO": 12,
+    "URB": 13,
+    "CVM": 14,
+    "SNO": 15,
+    "BSV": 16,
+}
+IGBP_CODES = tuple(IGBP_NUMBER)
+IGBP_NAMES = {
+    "WAT": "water",
+    "ENF": "evergreen needleleaf forest",
+    "EBF": "evergreen broadleaf forest",
+    "DNF": "deciduous needleleaf forest",
+    "DBF": "deciduous broadleaf forest",
+    "MF": "mixed forest",
+    "CSH": "closed shrubland",
+    "OSH": "open shrubland",
+    "WSA": "woody savanna",
+    "SAV": "savanna",
+    "GRA": "grassland",
+    "WET": "permanent wetland",
+    "CRO": "cropland",
+    "URB": "urban",
+    "CVM": "cropland and natural vegetation mosaic",
+    "SNO": "snow and ice",
+    "BSV": "barren or sparsely vegetated",
+}
+KOPPEN_MAIN = {"A": "Tropical", "B": "Arid", "C": "Temperate", "D": "Cold", "E": "Polar"}
+
+# Towers kept for one independent test at the very end; no reader of shipped data hands them out.
+SEALED = frozenset(
+    "AT-Neu AU-Stp AU-Wom BR-Sa3 CA-Gro CA-NS7 CA-Obs CN-HaM CN-Qia CZ-BK1 CZ-wet DE-Geb DE-Hai "
+    "ES-LJu FI-Jok FR-LBr SD-Dem US-ARM US-Blo US-Goo US-Ivo US-Prr US-WCr ZM-Mon".split()
+)
+_SEALED_FOLDED = frozenset(code.casefold() for code in SEALED)
+
+
+def koppen_main(code: str) -> str:
+    """Koppen main class ("Cold") of a code ("Dfb"); "" if the code is empty or unknown."""
+    return KOPPEN_MAIN.get(code.strip()[:1], "")
+
+
+@memoize
+def _tower_facts() -> pd.DataFrame:
+    with (files("tamrl.data") / "facts" / "towers.csv").open() as stream:
+        table = pd.read_csv(stream, keep_default_na=False, na_values=[""])
+    table["koppen"] = table["koppen"].fillna("").str.strip()
+    table["koppen_main"] = table["koppen"].map(koppen_main)
+    return table.set_index("site", verify_integrity=True).sort_index()
+
+
+def tower_facts() -> pd.DataFrame:
+    """Facts about the 180 FLUXNET2015 towers, indexed by site code; an unknown number is NaN."""
+    return _tower_facts().copy()
+
+
+XT = TypeVar("XT", xr.Dataset, pd.DataFrame)
+
+
+def drop_sealed(data: XT, column: str = "site") -> XT:
+    """Leave out the sealed towers of a Dataset with coordinate `site` or a table with that column.
+
+    Codes are compared without regard to case, and with "_" as "-".
+    """
+    sites = pd.Series(np.asarray(data[column].values, dtype=str))
+    keep = ~sites.str.replace("_", "-").str.casefold().isin(_SEALED_FOLDED).to_numpy()
+    return data.isel({column: keep}) if isinstance(data, xr.Dataset) else data.loc[keep]
+
+
+def validate(ds: xr.Dataset, source: str) -> xr.Dataset:
+    """Check a daily tower Dataset (site, time) against the schema and hand it back unchanged.
+
+    Parameters
+    ----------
+    ds
+        Daily towers, dims (site, time).
+    source
+        What to name in the error: a file or the name of a reader.
+
+    Raises
+    ------
+    DataError
+        At the first fault: missing variable or coordinate, wrong dims, dtype or units, days
+        doubled or out of order, a place off the Earth, an unknown IGBP class, a value that no day
+        on Earth shows, a tower without a single usable day.
+    """
+    _check_axes(ds, source)
+    _check_places(ds, source)
+    for name in VARIABLES:
+        if name in ds:
+            _check_variable(ds[name], VARIABLES[name], source)
+        elif name not in OPTIONAL:
+            raise DataError(f"{source}: variable {name} is missing; add it (NaN where unknown)")
+    gpp = ds["GPP"].mean("time", skipna=True)
+    low, high = GPP_MEAN_RANGE
+    for site in ds.site.values[((gpp < low) | (gpp > high)).values]:
+        raise DataError(
+            f"{source}: tower {site} has a mean GPP of {float(gpp.sel(site=site)):.4g}, outside "
+            f"{low:g} to {high:g} gC m-2 d-1; check the units (daily sums of carbon are expected)"
+        )
+    usable = np.logical_and.reduce([ds[name].notnull().values for name in DRIVERS]).any(axis=1)
+    for site in ds.site.values[~usable]:
+        raise DataError(
+            f"{source}: tower {site} has no valid day, i.e. none with {', '.join(DRIVERS)}; "
+            "leave it out or fill its drivers"
+        )
+    return ds
+
+
+def _check_axes(ds: xr.Dataset, source: str) -> None:
+    for dim in ("site", "time"):
+        if dim not in ds.coords or ds.sizes.get(dim, 0) == 0:
+            raise DataError(f"{source}: dimension {dim} is missing or empty")
+    sites = pd.Index(ds.site.values.astype(str))
+    if not sites.is_unique:
+        raise DataError(f"{source}: tower {sites[sites.duplicated()][0]} occurs twice; merge it")
+    if not sites.is_monotonic_increasing:
+        raise DataError(f"{source}: towers are not sorted by code; sort them")
+    check_days(pd.DatetimeIndex(ds.time.values), source)
+    if (np.diff(ds.time.values) != np.timedelta64(1, "D")).any():
+        raise DataError(f"{source}: days are not dense; fill absent days with NaN")
+
+
+def check_days(time: pd.DatetimeIndex, source: str) -> None:
+    """Raise DataError unless the time stamps are calendar days, ascending and each there once."""
+    if not (time == time.normalize()).all():
+        raise DataError(f"{source}: time {time[time != time.normalize()][0]} is not a whole day")
+    if not time.is_unique:
+        day = time[time.duplicated()][0]
+        raise DataError(f"{source}: time {day:%Y-%m-%d} occurs twice; keep one record a day")
+    if not time.is_monotonic_increasing:
+        day = time[1:][np.diff(time.values) < np.timedelta64(0)][0]
+        raise DataError(f"{source}: time goes back at {day:%Y-%m-%d}; sort the records")
+
+
+def _check_places(ds: xr.Dataset, source: str) -> None:
+    coords = ("lat", "lon", "igbp", "koppen", "koppen_main", "elevation", "utc_offset")
+    for name in coords:
+        if name not in ds.coords or ds[name].dims != ("site",):
+            raise DataError(f"{source}: coordinate {name} (site) is missing")
+    for site, lat, lon, igbp in zip(
+        *(ds[name].values for name in ("site", "lat", "lon", "igbp")), strict=True
+    ):
+        check_place(f"{source}: tower {site}", float(lat), float(lon), str(igbp))
+
+
+def check_place(source: str, lat: float, lon: float, igbp: str) -> None:
+    """Raise DataError unless the place is on Earth and its vegetation class is an IGBP code."""
+    if not -90 <= lat <= 90:
+        raise DataError(f"{source}: latitude {lat:g} is outside -90 to 90; correct lat")
+    if not -180 <= lon <= 180:
+        raise DataError(f"{source}: longitude {lon:g} is outside -180 to 180; correct lon")
+    if igbp not in IGBP_NUMBER:
+        raise DataError(
+            f"{source}: unknown IGBP class {igbp!r}; use one of {', '.join(IGBP_CODES)}"
+        )
+
+
+def _check_variable(array: xr.DataArray, variable: Variable, source: str) -> None:
+    name = array.name
+    if array.dims != ("site", "time"):
+        raise DataError(f"{source}: {name} has dims {array.dims}; expected ('site', 'time')")
+    if array.dtype != np.float32:
+        raise DataError(f"{source}: {name} is {array.dtype}; expected float32")
+    if array.attrs.get("units") != variable.units:
+        units = array.attrs.get("units")
+        raise DataError(f"{source}: {name} is in {units!r}; convert it to {variable.units}")
+    values = array.values
+    bad = (values < variable.low) | (values > variable.high)  # NaN compares False: missing is fine
+    if bad.any():
+        i, t = np.argwhere(bad)[0]
+        place = f"{source}: tower {array.site.values[i]}, {str(array.time.values[t])[:10]}"
+        raise DataError(range_message(place, str(name), float(values[i, t]), variable))
+
+
+def range_message(place: str, name: str, value: float, variable: Variable) -> str:
+    """Say which value of which variable is impossible, and what the cause usually is."""
+    if value in (-9999, -6999, -999):
+        return f"{place}: {name} is {value:g}, a code for missing left in; replace it by NaN"
+    return (
+        f"{place}: {name} is {value:.6g}, outside {variable.low:g} to {variable.high:g} "
+        f"{variable.units}; check the units"
+    )
