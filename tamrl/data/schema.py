@@ -1,4 +1,4 @@
-"""What every tower Dataset looks like: variables, units, ranges, classes, and the check of all of them.
+"""What every tower Dataset looks like: variables, units, ranges, classes; and the check of it all.
 
 Readers (`fetch_towers`, `open_towers`, `virtual_towers`) build their Dataset here and validate it
 here, so that the rest of the package may trust names, units, signs and order.
@@ -108,10 +108,11 @@ IGBP_NAMES = {
 KOPPEN_MAIN = {"A": "Tropical", "B": "Arid", "C": "Temperate", "D": "Cold", "E": "Polar"}
 
 # Towers kept for one independent test at the very end; no reader of shipped data hands them out.
-SEALED = frozenset(
-    "AT-Neu AU-Stp AU-Wom BR-Sa3 CA-Gro CA-NS7 CA-Obs CN-HaM CN-Qia CZ-BK1 CZ-wet DE-Geb DE-Hai "
-    "ES-LJu FI-Jok FR-LBr SD-Dem US-ARM US-Blo US-Goo US-Ivo US-Prr US-WCr ZM-Mon".split()
-)
+_SEALED_CODES = """
+AT-Neu AU-Stp AU-Wom BR-Sa3 CA-Gro CA-NS7 CA-Obs CN-HaM CN-Qia CZ-BK1 CZ-wet DE-Geb
+DE-Hai ES-LJu FI-Jok FR-LBr SD-Dem US-ARM US-Blo US-Goo US-Ivo US-Prr US-WCr ZM-Mon
+"""
+SEALED = frozenset(_SEALED_CODES.split())
 _SEALED_FOLDED = frozenset(code.casefold() for code in SEALED)
 
 
@@ -126,7 +127,7 @@ def _tower_facts() -> pd.DataFrame:
         table = pd.read_csv(stream, keep_default_na=False, na_values=[""])
     table["koppen"] = table["koppen"].fillna("").str.strip()
     table["koppen_main"] = table["koppen"].map(koppen_main)
-    return table.set_index("site", verify_integrity=True).sort_index()
+    return table.set_index("site").sort_index()
 
 
 def tower_facts() -> pd.DataFrame:
@@ -142,7 +143,7 @@ def drop_sealed(data: XT, column: str = "site") -> XT:
 
     Codes are compared without regard to case, and with "_" as "-".
     """
-    sites = pd.Series(np.asarray(data[column].values, dtype=str))
+    sites = pd.Series(np.asarray(data[column].to_numpy(), dtype=str))
     keep = ~sites.str.replace("_", "-").str.casefold().isin(_SEALED_FOLDED).to_numpy()
     return data.isel({column: keep}) if isinstance(data, xr.Dataset) else data.loc[keep]
 
@@ -173,13 +174,13 @@ def validate(ds: xr.Dataset, source: str) -> xr.Dataset:
             raise DataError(f"{source}: variable {name} is missing; add it (NaN where unknown)")
     gpp = ds["GPP"].mean("time", skipna=True)
     low, high = GPP_MEAN_RANGE
-    for site in ds.site.values[((gpp < low) | (gpp > high)).values]:
+    for site in ds.site.to_numpy()[((gpp < low) | (gpp > high)).to_numpy()]:
         raise DataError(
             f"{source}: tower {site} has a mean GPP of {float(gpp.sel(site=site)):.4g}, outside "
             f"{low:g} to {high:g} gC m-2 d-1; check the units (daily sums of carbon are expected)"
         )
-    usable = np.logical_and.reduce([ds[name].notnull().values for name in DRIVERS]).any(axis=1)
-    for site in ds.site.values[~usable]:
+    usable = np.logical_and.reduce([np.isfinite(ds[name]) for name in DRIVERS]).any(axis=1)
+    for site in ds.site.to_numpy()[~usable]:
         raise DataError(
             f"{source}: tower {site} has no valid day, i.e. none with {', '.join(DRIVERS)}; "
             "leave it out or fill its drivers"
@@ -191,13 +192,13 @@ def _check_axes(ds: xr.Dataset, source: str) -> None:
     for dim in ("site", "time"):
         if dim not in ds.coords or ds.sizes.get(dim, 0) == 0:
             raise DataError(f"{source}: dimension {dim} is missing or empty")
-    sites = pd.Index(ds.site.values.astype(str))
+    sites = pd.Index(ds.site.to_numpy().astype(str))
     if not sites.is_unique:
         raise DataError(f"{source}: tower {sites[sites.duplicated()][0]} occurs twice; merge it")
     if not sites.is_monotonic_increasing:
         raise DataError(f"{source}: towers are not sorted by code; sort them")
-    check_days(pd.DatetimeIndex(ds.time.values), source)
-    if (np.diff(ds.time.values) != np.timedelta64(1, "D")).any():
+    check_days(pd.DatetimeIndex(ds.time.to_numpy()), source)
+    if (np.diff(ds.time.to_numpy()) != np.timedelta64(1, "D")).any():
         raise DataError(f"{source}: days are not dense; fill absent days with NaN")
 
 
@@ -209,7 +210,7 @@ def check_days(time: pd.DatetimeIndex, source: str) -> None:
         day = time[time.duplicated()][0]
         raise DataError(f"{source}: time {day:%Y-%m-%d} occurs twice; keep one record a day")
     if not time.is_monotonic_increasing:
-        day = time[1:][np.diff(time.values) < np.timedelta64(0)][0]
+        day = time[1:][np.diff(time.to_numpy()) < np.timedelta64(0)][0]
         raise DataError(f"{source}: time goes back at {day:%Y-%m-%d}; sort the records")
 
 
@@ -219,7 +220,7 @@ def _check_places(ds: xr.Dataset, source: str) -> None:
         if name not in ds.coords or ds[name].dims != ("site",):
             raise DataError(f"{source}: coordinate {name} (site) is missing")
     for site, lat, lon, igbp in zip(
-        *(ds[name].values for name in ("site", "lat", "lon", "igbp")), strict=True
+        *(ds[name].to_numpy() for name in ("site", "lat", "lon", "igbp")), strict=True
     ):
         check_place(f"{source}: tower {site}", float(lat), float(lon), str(igbp))
 
@@ -245,11 +246,11 @@ def _check_variable(array: xr.DataArray, variable: Variable, source: str) -> Non
     if array.attrs.get("units") != variable.units:
         units = array.attrs.get("units")
         raise DataError(f"{source}: {name} is in {units!r}; convert it to {variable.units}")
-    values = array.values
+    values = array.to_numpy()
     bad = (values < variable.low) | (values > variable.high)  # NaN compares False: missing is fine
     if bad.any():
         i, t = np.argwhere(bad)[0]
-        place = f"{source}: tower {array.site.values[i]}, {str(array.time.values[t])[:10]}"
+        place = f"{source}: tower {array.site.to_numpy()[i]}, {str(array.time.to_numpy()[t])[:10]}"
         raise DataError(range_message(place, str(name), float(values[i, t]), variable))
 
 
