@@ -1,0 +1,170 @@
+"""The study runner: what is executed again, what is refused, and what never reaches the book."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from rich.console import Console
+
+from tamrl import study
+from tamrl.study import Notebook, StudyError
+
+FIGURE = {"mystnb": {"figure": {"name": "fig-dot", "caption": "A dot."}, "image": {"alt": "A dot."}}}
+DOT = "from IPython.display import Image\nimport base64\nImage(base64.b64decode(%r))" % (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+
+
+def write_notebook(root: Path, name: str, body: str = "print(towers, seed)") -> None:
+    """Write ``notebooks/<name>.ipynb``: a title, parameters, a body, a line on stderr, a figure."""
+    cells = [
+        new_markdown_cell("# A claim\n\nOne sentence."),
+        new_code_cell("towers = 'auto'\nseed = 0", metadata={"tags": ["parameters"]}),
+        new_code_cell(body),
+        new_code_cell("import sys; print('progress', file=sys.stderr)"),
+        new_code_cell(DOT, metadata=FIGURE),
+    ]
+    (root / "notebooks").mkdir(exist_ok=True)
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook = new_notebook(cells=cells, metadata={"kernelspec": kernel})
+    nbformat.write(notebook, root / "notebooks" / f"{name}.ipynb")
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make a small study of two notebooks, the second reading the first, on given towers."""
+    (tmp_path / "tamrl").mkdir()
+    (tmp_path / "tamrl" / "model.py").write_text("HIDDEN = 1\n")
+    (tmp_path / "data_registry.txt").write_text("file sha256:00 https://example.org/file\n")
+    write_notebook(tmp_path, "01_a")
+    write_notebook(tmp_path, "02_b")
+    monkeypatch.setattr(study, "announce", lambda towers, console: towers == "virtual")
+    return tmp_path
+
+
+LIST = (Notebook("01_a", smoke={"seed": 3}), Notebook("02_b", after=("01_a",)))
+
+
+def go(root: Path, **options: object) -> study.Outcome:
+    """Run the small study without the book."""
+    settings = {"profile": "smoke", "towers": "fluxnet2015", "notebooks": LIST, "build": False}
+    return study.run(root=root, console=Console(file=io.StringIO()), **{**settings, **options})
+
+
+def outputs(root: Path, name: str) -> str:
+    """Return the text that the executed notebook shows."""
+    cells = nbformat.read(root / "book" / "notebooks" / f"{name}.ipynb", as_version=4).cells
+    return "".join(o.get("text", "") for c in cells for o in c.get("outputs", []))
+
+
+def test_a_notebook_runs_again_only_when_something_it_depends_on_changed(root: Path) -> None:
+    """Own cells, parameters, package code, registry and upstream notebooks count; nothing else."""
+    assert go(root).executed == ("01_a", "02_b")
+    assert outputs(root, "01_a") == "fluxnet2015 3\n"
+    assert go(root).kept == ("01_a", "02_b")
+
+    (root / "tamrl" / "cli.py").write_text("# does not reach a notebook\n")
+    assert go(root).executed == ()
+    (root / "tamrl" / "model.py").write_text("HIDDEN = 2\n")
+    assert go(root).executed == ("01_a", "02_b")
+    (root / "data_registry.txt").write_text("file sha256:11 https://example.org/file\n")
+    assert go(root).executed == ("01_a", "02_b")
+
+    write_notebook(root, "02_b", "print('other')")
+    assert go(root).executed == ("02_b",)
+    write_notebook(root, "01_a", "print('upstream')")
+    assert go(root).executed == ("01_a", "02_b")
+    assert go(root, parameters={"seed": 9}, only=["02"]).executed == ("02_b",)
+    assert go(root, force=True, only=["01"]).executed == ("01_a",)
+
+
+def test_the_kernel_is_this_environment(root: Path) -> None:
+    """A kernel of another Python would run another tamrl."""
+    write_notebook(root, "01_a", "import sys; print(sys.executable)")
+    go(root, only=["01"])
+    assert outputs(root, "01_a").strip() == sys.executable
+
+
+def test_unknown_parameters_profiles_and_notebooks_are_refused(root: Path) -> None:
+    """Papermill alone would accept a misspelt parameter and compute the default."""
+    with pytest.raises(ValueError, match=r"02_b.ipynb has no parameter 'sed'; it has seed, towers"):
+        go(root, parameters={"sed": 1}, only=["02"])
+    with pytest.raises(ValueError, match="unknown profile 'quick'"):
+        go(root, profile="quick")
+    with pytest.raises(ValueError, match="no notebook begins with '07'"):
+        go(root, only=["07"])
+    assert not (root / "book").exists()
+
+
+def test_a_failing_cell_stops_the_study_and_keeps_the_last_good_notebook(root: Path) -> None:
+    """The message shows the cell and its error; the half-run notebook stays out of the book."""
+    go(root)
+    before = (root / "book" / "notebooks" / "02_b.ipynb").read_bytes()
+    write_notebook(root, "02_b", "print('half')\nraise KeyError('no such flux')")
+    with pytest.raises(StudyError, match=r"02_b.ipynb, cell 3(.|\n)*raise KeyError(.|\n)*no such"):
+        go(root)
+    assert (root / "book" / "notebooks" / "02_b.ipynb").read_bytes() == before
+    assert (root / "runs" / "executing" / "02_b.ipynb").exists()
+    write_notebook(root, "02_b")
+    assert go(root).kept == ("01_a", "02_b")
+
+
+def test_virtual_towers_are_named_in_title_caption_and_file(root: Path) -> None:
+    """Nothing computed on virtual towers may be mistaken for a result."""
+    go(root, towers="virtual", only=["01"])
+    folder = root / "book" / "notebooks"
+    cells = nbformat.read(folder / "01_a.ipynb", as_version=4).cells
+    assert cells[0].source.splitlines()[0] == "# A claim (virtual towers)"
+    assert cells[-1].metadata.mystnb.figure.caption == "Virtual towers. A dot."
+    assert [p.name for p in (folder / "figures").iterdir()] == ["fig-dot.virtual.png"]
+    assert "progress" not in outputs(root, "01_a")
+
+    go(root, towers="fluxnet2015", only=["01"])
+    assert [p.name for p in (folder / "figures").iterdir()] == ["fig-dot.png"]
+    assert "virtual" not in (folder / "01_a.ipynb").read_text()
+
+
+def test_every_notebook_of_the_list_takes_its_parameters() -> None:
+    """The list, the files in notebooks/ and the cells tagged parameters agree, in every profile."""
+    names = [p.stem for p in sorted((study.ROOT / "notebooks").glob("*.ipynb"))]
+    assert [nb.name for nb in study.STUDY] == names
+    for position, notebook in enumerate(study.STUDY):
+        for profile in study.PROFILES:
+            values = {**getattr(notebook, profile), "towers": "auto"}
+            study.check_parameters(study.ROOT / "notebooks" / f"{notebook.name}.ipynb", values)
+        assert set(notebook.after) <= {nb.name for nb in study.STUDY[:position]}
+
+
+def small_book(root: Path, text: str) -> None:
+    """Write a book of one page with the study's settings."""
+    (root / "book").mkdir()
+    (root / "book" / "_toc.yml").write_text("format: jb-book\nroot: index\n")
+    (root / "book" / "index.md").write_text(text)
+    config = yaml.safe_load((study.ROOT / "_config.yml").read_text())
+    del config["bibtex_bibfiles"], config["sphinx"]["config"]["bibtex_reference_style"]
+    (root / "_config.yml").write_text(json.dumps(config))
+
+
+def test_the_book_is_built_and_says_when_it_is_virtual(root: Path) -> None:
+    """Pages use a substitution for their titles; the site carries an announcement."""
+    small_book(root, "# Front {{ virtual }}\n\nText.\n")
+    console = Console(file=io.StringIO())
+    page = study.build_book(root, virtual=True, everything=True, console=console).read_text()
+    assert "<h1>Front (virtual towers)" in page
+    assert "Virtual towers: every number" in page
+    page = study.build_book(root, virtual=False, everything=True, console=console).read_text()
+    assert "irtual" not in page
+
+
+def test_a_warning_of_the_book_is_an_error_that_shows_it(root: Path) -> None:
+    """A reference to nothing must not end as dead text on a page."""
+    small_book(root, "# Front\n\nSee {ref}`nowhere`.\n")
+    with pytest.raises(StudyError, match="nowhere"):
+        study.build_book(root, False, True, Console(file=io.StringIO()))
