@@ -1,0 +1,98 @@
+# The study by its commands; `make help` lists them. Python >= 3.11, make and git are all it needs.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PROFILE ?= reference
+TOWERS ?= auto
+# The first of these that runs, is new enough and can make an environment is taken.
+# 3.11 comes first because the pins in constraints.txt were tested with it.
+PYTHON ?= python3.11 python3.12 python3.13 python3 python
+
+VENV := .venv
+PY := $(VENV)/bin/python
+INSTALLED := $(VENV)/.installed
+BOOK := _build/html
+STUDY := $(PY) -m tamrl study --profile $(PROFILE) --towers $(TOWERS)
+
+# One thread a process: training runs folds and seeds as processes of their own, and idle OpenMP
+# threads that spin can slow a busy machine down a hundredfold.
+export OMP_NUM_THREADS ?= 1
+export OMP_WAIT_POLICY ?= passive
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PYTHONUNBUFFERED := 1
+
+.PHONY: help install book notebook test lint format bench browser verify serve clean
+
+help: ## list the commands
+	@echo "make COMMAND [PROFILE=reference|smoke|paper] [TOWERS=auto|fluxnet2015|virtual]"; echo
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  \1|\2/' | awk -F'|' '{printf "  %-10s %s\n", $$1, $$2}'
+	@echo; echo 'make notebook NB=03 P="seed=7 folds=5" executes one notebook with other parameters.'
+	@echo "PROFILE=smoke takes minutes, reference a quarter of an hour, paper wants a GPU (REPRODUCING.md)."
+
+install: $(INSTALLED) ## make the environment in .venv, with the exact versions of constraints.txt
+
+$(PY):
+	@for p in $(PYTHON); do \
+	  if "$$p" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	    echo "Making $(VENV) with $$("$$p" --version) ($$p)"; "$$p" -m venv --clear $(VENV); exit 0; \
+	  fi; \
+	done; \
+	echo "No Python >= 3.11 with venv among: $(PYTHON)." >&2; \
+	echo "Install one (Debian: apt install python3 python3-venv) or name it: make PYTHON=/path/to/python3.12" >&2; exit 1
+
+# The stamp is written last: an installation that was broken off is taken up again.
+$(INSTALLED): pyproject.toml constraints.txt | $(PY)
+	@echo "Installing what constraints.txt pins into $(VENV): about 1.5 GB, a few minutes, once"
+	@$(PY) -m pip install --quiet --constraint constraints.txt --editable ".[book,dev]"
+	@touch $@
+
+book: $(INSTALLED) ## execute the notebooks that changed and build the book
+	@$(STUDY)
+
+notebook: $(INSTALLED) ## execute one notebook, NB=03, with parameters P="name=value name=value"
+	@test -n "$(NB)" || { echo 'Which one? make notebook NB=03 P="seed=7 folds=5"' >&2; exit 2; }
+	@$(STUDY) --only "$(NB)" $(foreach p,$(P),--param "$(p)")
+
+verify: $(INSTALLED) ## compare the tables of the last run with the committed reference tables
+	@$(PY) -m tamrl verify
+
+test: $(INSTALLED) ## run the tests, doctests included; they need no network
+	@$(PY) -m pytest -n 2 --dist loadfile --benchmark-disable --doctest-modules \
+	  --ignore tests/test_browser.py tamrl tests
+	@echo "Tests passed. The walk through the built book in a browser is apart: make browser"
+
+lint: $(INSTALLED) ## check style, types and that notebooks hold no outputs
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy tamrl
+	@find notebooks -name '*.ipynb' -print0 | xargs -0 -r $(PY) -m nbstripout --verify
+	@echo "Style and types are in order. make format repairs what a machine can."
+
+format: $(INSTALLED) ## repair style, strip outputs from the notebooks
+	@$(PY) -m ruff check --fix --exit-zero .
+	@$(PY) -m ruff format .
+	@find notebooks -name '*.ipynb' -print0 | xargs -0 -r $(PY) -m nbstripout
+
+bench: $(INSTALLED) ## measure speed; the report goes to _build/benchmark.json
+	@mkdir -p _build
+	@$(PY) -m pytest --benchmark-only --benchmark-json=_build/benchmark.json tests
+	@echo "Measured: _build/benchmark.json. Compare two of them with: $(PY) -m pytest_benchmark compare A B"
+
+browser: $(INSTALLED) tests/browser/node_modules ## walk through the built book in Chromium (needs node, npm and chromium)
+	@$(PY) -m pytest tests/test_browser.py
+	@echo "Screenshots of the pages: _build/screenshots/"
+
+tests/browser/node_modules: tests/browser/package.json
+	@cd tests/browser && npm install --no-package-lock --no-audit --no-fund --ignore-scripts --silent
+	@touch $@
+
+serve: $(INSTALLED) ## show the built book on http://localhost:8000
+	@test -f $(BOOK)/index.html || { echo "There is no book yet: make book" >&2; exit 1; }
+	@echo "The book: http://localhost:8000 (stop with Ctrl-C)"
+	@$(PY) -m http.server --directory $(BOOK) --bind 127.0.0.1 8000
+
+clean: ## remove what was built and computed; keeps .venv and the data cache
+	@rm -rf _build book/notebooks runs .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	@echo "Removed _build, book/notebooks, runs and tool caches. Kept .venv and the data cache."

@@ -1,0 +1,79 @@
+"""What all tests share: no network, one thread, and the two sets of towers they may ask for."""
+
+import errno
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+# Before anything imports numpy or torch: threads that wait must not spin (tests run in parallel).
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("MPLBACKEND", "agg")
+
+import pooch
+import pytest
+import xarray as xr
+
+ROOT = Path(__file__).parents[1]
+LOOPBACK = ("127.", "::1", "localhost")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_network() -> Iterator[None]:
+    """Let tests reach servers on this machine only, as if the cable were pulled."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: object) -> None:
+        remote = self.family in (socket.AF_INET, socket.AF_INET6)
+        if remote and not str(address[0]).startswith(LOOPBACK):  # type: ignore[index]
+            raise OSError(errno.ENETUNREACH, f"tests have no network ({address})")
+        connect(self, address)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", guarded)
+        yield
+
+
+def missing_files(prefix: str) -> list[str]:
+    """Name the registered files under `prefix` that neither the cache nor the mirror holds."""
+    cache = Path(os.environ.get("TAMRL_DATA_DIR") or pooch.os_cache("tamrl"))
+    mirror = os.environ.get("TAMRL_DATA_MIRROR")
+    places = [cache, *([Path(mirror)] if mirror else [])]
+    lines = (ROOT / "data_registry.txt").read_text().splitlines()
+    names = [line.split()[0] for line in lines if line.strip() and not line.startswith("#")]
+    wanted = [name for name in names if name.startswith(prefix)]
+    assert wanted, f"data_registry.txt lists nothing under {prefix!r}"
+    return [name for name in wanted if not any((place / name).is_file() for place in places)]
+
+
+def need_data(prefix: str) -> None:
+    """Skip the calling test, with the reason, unless cache or mirror can serve `prefix`."""
+    if missing := missing_files(prefix):
+        pytest.skip(
+            f"needs {prefix}: {len(missing)} files such as {missing[0]} are neither in the cache "
+            "(TAMRL_DATA_DIR) nor in a mirror (TAMRL_DATA_MIRROR); run `tamrl fetch` once"
+        )
+
+
+@pytest.fixture(scope="session")
+def need() -> object:
+    """Give tests `need("grid/")`, which skips where these data cannot be had offline."""
+    return need_data
+
+
+@pytest.fixture(scope="session")
+def real_towers() -> xr.Dataset:
+    """Return the 180 FLUXNET2015 towers, daily, dims (site, time)."""
+    need_data("fluxnet2015.zarr/")
+    from tamrl.data import fetch_towers
+
+    return fetch_towers()
+
+
+@pytest.fixture(scope="session")
+def virtual() -> xr.Dataset:
+    """Return twelve virtual towers over three years, dims (site, time)."""
+    from tamrl.virtual import virtual_towers
+
+    return virtual_towers(n=12, seed=0, years=(2001, 2003))
