@@ -1,0 +1,200 @@
+"""What the model promises: modulation that acts, closure that holds, no hidden dependence."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tamrl import loss
+from tamrl.model import CARBON, Budget, Config, ConvLSTM, TamRL
+
+F, S, T = 5, 4, 40
+BASE = Config(features=F, statics=S, hidden=12, latent=6, embed=4, dropout=0.0)
+
+
+def inputs(b: int = 3, t: int = T, seed: int = 0) -> tuple[torch.Tensor, ...]:
+    """Random drivers (b, t, F), process factors, statics and support with some values missing."""
+    g = torch.Generator().manual_seed(seed)
+    x = torch.randn(b, t, F, generator=g)
+    x[torch.rand(x.shape, generator=g) < 0.1] = torch.nan
+    process = torch.rand(b, t, 2, generator=g) + 0.1
+    support = torch.randn(b, 3, 12, F, generator=g)
+    return x, process, torch.randn(b, S, generator=g), support
+
+
+def build(**changes: object) -> TamRL:
+    torch.manual_seed(1)
+    return TamRL(replace(BASE, **changes)).eval()
+
+
+def shake(net: TamRL) -> TamRL:
+    """Move every parameter off its initial value, so that no modulation is at identity."""
+    torch.manual_seed(2)
+    with torch.no_grad():
+        for p in net.parameters():
+            p.add_(0.3 * torch.randn_like(p))
+    return net
+
+
+def test_modulation_is_identity_at_initialisation() -> None:
+    net = build()
+    x, process, statics, support = inputs()
+    facts = net.describe(statics)
+    z, _, _ = net.encode(*net.scale(support), facts)
+    with_z = net.decode(*net.scale(x), process, facts, z).flux
+    without = net.decode(*net.scale(x), process, facts, None).flux
+    assert torch.equal(with_z, without)
+
+
+def test_film_factors_are_independent() -> None:
+    net = shake(build())
+    gamma, beta = net.film_x(torch.randn(4, BASE.latent)).chunk(2, -1)
+    assert not torch.allclose(gamma, beta)
+    assert (1 + gamma).min() < 1  # free to shrink as well as to stretch
+
+
+def test_support_changes_z_and_the_prediction() -> None:
+    net = shake(build())
+    x, process, statics, support = inputs()
+    facts = net.describe(statics)
+    z1 = net.encode(*net.scale(support), facts)[0]
+    z2 = net.encode(*net.scale(support + 1), facts)[0]
+    assert (z1 - z2).abs().max() > 1e-3
+    a, b = net(x, process, statics, support).flux, net(x, process, statics, support + 1).flux
+    assert (a - b).abs().max() > 1e-3
+
+
+def test_order_of_support_windows_does_not_matter() -> None:
+    net = shake(build())
+    x, process, statics, support = inputs()
+    a = net(x, process, statics, support).flux
+    b = net(x, process, statics, support[:, [2, 0, 1]]).flux
+    torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_batch_size_and_padding_do_not_matter() -> None:
+    net = shake(build())
+    x, process, statics, support = inputs()
+    whole = net(x, process, statics, support).flux
+    alone = net(x[1:2], process[1:2], statics[1:2], support[1:2]).flux
+    torch.testing.assert_close(whole[1:2], alone, rtol=1e-5, atol=1e-5)
+    longer = torch.cat([support, torch.full_like(support, torch.nan)], 1)
+    padded = net(x, process, statics, longer).flux
+    torch.testing.assert_close(whole, padded, rtol=1e-5, atol=1e-5)
+    later = net(torch.cat([x, x], 1), torch.cat([process, process], 1), statics, support).flux
+    torch.testing.assert_close(whole, later[:, :T], rtol=1e-5, atol=1e-5)
+
+
+def test_series_in_pieces_equals_series_at_once() -> None:
+    net = shake(build())
+    x, process, statics, support = inputs()
+    facts = net.describe(statics)
+    z, _, _ = net.encode(*net.scale(support), facts)
+    xs, seen = net.scale(x)
+    whole = net.decode(xs, seen, process, facts, z).flux
+    first = net.decode(xs[:, :17], seen[:, :17], process[:, :17], facts, z)
+    rest = net.decode(xs[:, 17:], seen[:, 17:], process[:, 17:], facts, z, first.state)
+    torch.testing.assert_close(whole, torch.cat([first.flux, rest.flux], 1), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("encoder", ["bilstm", "convlstm", "both"])
+@pytest.mark.parametrize("closure", ["hard", "soft"])
+def test_every_parameter_gets_a_finite_nonzero_gradient(encoder: str, closure: str) -> None:
+    net = shake(build(encoder=encoder, closure=closure, map_variables=3)).train()
+    x, process, statics, support = inputs(b=4)
+    facts = net.describe(statics)
+    maps = torch.randn(4, 12, 3, 9, 9)
+    s, seen = net.scale(support)
+    hidden = torch.rand(seen.shape[:3]) < 0.4
+    shown = seen * ~hidden[..., None]
+    z, each, rebuilt = net.encode(s, shown, facts, maps)
+    out = net.decode(*net.scale(x), process, facts, z)
+    y = torch.randn_like(out.flux)
+    weight = torch.ones(y.shape[:2])
+    terms = {
+        "data": loss.data(out.flux, y, weight, net.y_sd),
+        "balance": loss.balance(out.flux, BASE.targets, BASE.budgets, weight),
+    }
+    if rebuilt is not None and each is not None:
+        terms["reconstruction"] = loss.reconstruction(rebuilt, s, seen - shown)
+        terms["contrast"] = loss.contrast(each, torch.ones(4, 3).bool(), torch.arange(4))
+    loss.total(terms, {}).backward()
+    for name, p in net.named_parameters():
+        assert p.grad is not None, name
+        assert torch.isfinite(p.grad).all(), name
+        assert p.grad.abs().max() > 0, name
+
+
+@given(st.floats(-50, 50), st.floats(0.1, 20), st.integers(0, 1000))
+@settings(max_examples=25, deadline=None)
+def test_hard_closure_holds_on_any_input(shift: float, stretch: float, seed: int) -> None:
+    net = shake(build())
+    net.y_sd.copy_(torch.tensor([4.2, 2.8, 2.5]))
+    x, process, statics, support = inputs(seed=seed)
+    flux = net(x * stretch + shift, process, statics, support).flux
+    gpp, reco, nee = flux.unbind(-1)
+    assert torch.isfinite(flux).all()
+    assert (gpp >= 0).all()
+    assert (reco >= 0).all()
+    size = (gpp + reco).clamp(min=1e-6)
+    assert ((nee - (reco - gpp)).abs() / size).max() <= 1e-5
+
+
+def test_hard_closure_of_several_gases() -> None:
+    gwp = Budget("CO2e", ("NEE", "CH4", "N2O"), (44 / 12, 16 / 12 * 27.0, 44 / 28 * 273.0))
+    net = shake(
+        build(
+            targets=("GPP", "RECO", "NEE", "CH4", "N2O", "CO2e"),
+            budgets=(CARBON, gwp),
+            positive=("GPP", "RECO"),
+        )
+    )
+    flux = net(*inputs()).flux
+    for budget in (CARBON, gwp):
+        off = loss.imbalance(flux, net.config.targets, budget).abs()
+        assert (off / flux.abs().amax(-1).clamp(min=1)).max() <= 1e-5
+
+
+def test_gates_are_per_flux_and_returned() -> None:
+    net = shake(build(closure="soft"))
+    gates = net(*inputs()).gates
+    assert gates.shape == (3, 3, BASE.hidden)
+    assert 0 < gates.min() < gates.max() < 2
+    assert not torch.allclose(gates[:, 0], gates[:, 1])
+
+
+def test_convlstm_is_the_same_on_a_patch_and_on_the_globe() -> None:
+    torch.manual_seed(0)
+    net = ConvLSTM(replace(BASE, map_variables=2)).eval()
+    globe = torch.randn(1, 12, 2, 20, 30)
+    globe[0, :, :, :4, :7] = torch.nan
+    whole = net(globe)
+    for row, col in ((0, 0), (5, 9), (11, 21)):
+        patch = net(globe[..., row : row + 9, col : col + 9])
+        torch.testing.assert_close(patch[0, :, 0, 0], whole[0, :, row, col], rtol=1e-4, atol=1e-5)
+
+
+def test_missing_drivers_are_masked_not_zero_valued() -> None:
+    net = shake(build())
+    x, process, statics, support = inputs()
+    x[..., 2] = torch.nan
+    net.x_mean[2] = 7.0  # a driver that is missing must not leak its mean or sd
+    a = net(x, process, statics, support).flux
+    net.x_mean[2] = -3.0
+    support[..., 2] = torch.nan
+    b = net(x, process, statics, support).flux
+    net.x_mean[2] = 12.0
+    c = net(x, process, statics, support).flux
+    assert torch.isfinite(a).all()
+    assert torch.equal(b, c)
+
+
+def test_parameters_stay_few() -> None:
+    count = sum(p.numel() for p in TamRL(Config(features=27, statics=60)).parameters())
+    assert count < 150_000
+    assert np.isfinite(count)
