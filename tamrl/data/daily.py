@@ -1,0 +1,220 @@
+"""Half-hours of one tower to local days; days of many towers to one Dataset; broken years out."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+from tamrl.data.schema import FLUXES, IGBP_NUMBER, UMOL_TO_GC, VARIABLES, koppen_main
+from tamrl.errors import DataError
+
+Floats = NDArray[np.floating[Any]]
+SiteYears = dict[tuple[str, int], str]  # (site, year) -> why its labels are left out
+
+# A day of carbon is only as good as its hours: one half-hour may be missing, or one hour.
+FULL_DAY = {30: 47, 60: 23}  # minutes of one record -> records that a full day has at least
+GOOD_QC = 1  # NEE_VUT_REF_QC: 0 measured, 1 good gap-filling (doi:10.1038/s41597-020-0534-3)
+MISSING_CODE = -9999  # how FLUXNET files write "missing"
+
+# The rule for broken site-years, computed from the labels of at least MIN_DAYS days of a year.
+MIN_DAYS = 30
+CONSTANT_SD = 0.01  # gC m-2 d-1; a year of GPP that varies less was not partitioned
+NEGATIVE_MEAN = -0.3  # gC m-2 d-1; a yearly mean of GPP below it is more than noise
+DOUBLED_RATIO, DOUBLED_EXCESS = 1.8, 1.5  # times and gC m-2 d-1 above the tower's other years
+DOUBLED_QC = 0.3  # mean NEE_QC below which such a year is a gap-filled invention
+
+
+class TowerDays(NamedTuple):
+    """One tower's local days: `data[name][d]` belongs to `days[d]`; days ascend."""
+
+    days: NDArray[np.datetime64]
+    data: dict[str, Floats]
+
+
+def to_days(
+    start: NDArray[np.datetime64], minutes: int, half: Mapping[str, Floats], source: str
+) -> TowerDays:
+    """Local daily values of one tower from its half-hourly or hourly records.
+
+    Parameters
+    ----------
+    start
+        (record,) local time at which each record begins, ascending.
+    minutes
+        Length of a record: 30 or 60.
+    half
+        name -> (record,) values, NaN missing, of NEE, GPP (umol CO2 m-2 s-1), NEE_QC (flag 0..3),
+        TA (degC), VPD (hPa), SW_IN (W m-2), P (mm per record); absent names stay absent.
+    source
+        What to name in an error.
+
+    Returns
+    -------
+    TowerDays
+        Daily means in the units of the schema (P is a sum), NaN where fewer than 47 half-hours or
+        23 hours are there; TA_min, TA_max, VPD_max; NEE_QC the share of records with flag 0 or 1;
+        RECO = NEE + GPP.
+    """
+    steps = np.diff(start)
+    if (steps <= np.timedelta64(0)).any():
+        when = start[1:][steps <= np.timedelta64(0)][0]
+        raise DataError(
+            f"{source}: time goes back or repeats at {when}; sort and merge the records"
+        )
+    date = start.astype("datetime64[D]")
+    first = np.flatnonzero(np.r_[True, date[1:] != date[:-1]])  # first record of each day
+    days: dict[str, Floats] = {}
+    for name, x in half.items():
+        if (x == MISSING_CODE).any():
+            raise DataError(f"{source}: {name} holds {MISSING_CODE}; replace it by NaN")
+        there = np.isfinite(x)
+        n = np.add.reduceat(there, first, dtype=np.int64)
+        full = n >= FULL_DAY[minutes]
+
+        def total(x: NDArray[Any], there: NDArray[np.bool_] = there) -> Floats:
+            return np.add.reduceat(np.where(there, x, 0.0), first)
+
+        with np.errstate(invalid="ignore", divide="ignore"):
+            if name == "NEE_QC":
+                days[name] = np.where(full, total(x < GOOD_QC + 0.5) / n, np.nan)
+            elif name == "P":
+                days[name] = np.where(full, total(x), np.nan)
+            else:
+                days[name] = np.where(full, total(x) / n, np.nan)
+        if name == "TA":
+            lowest = np.minimum.reduceat(np.where(there, x, np.inf), first)
+            days["TA_min"] = np.where(full, lowest, np.nan)
+        if name in ("TA", "VPD"):
+            highest = np.maximum.reduceat(np.where(there, x, -np.inf), first)
+            days[f"{name}_max"] = np.where(full, highest, np.nan)
+    for name in ("NEE", "GPP"):
+        if name in days:
+            days[name] *= UMOL_TO_GC
+    return close(TowerDays(date[first], days))
+
+
+def close(tower: TowerDays) -> TowerDays:
+    """Add RECO = NEE + GPP, so that the labels close exactly (whatever RECO a file brings)."""
+    if {"NEE", "GPP"} <= tower.data.keys():
+        tower.data["RECO"] = tower.data["NEE"] + tower.data["GPP"]
+    return tower
+
+
+def assemble(towers: Mapping[str, TowerDays], facts: pd.DataFrame) -> xr.Dataset:
+    """Put towers side by side on one dense axis of days.
+
+    Parameters
+    ----------
+    towers
+        Site code -> its days.
+    facts
+        Indexed by site: lat, lon, igbp, utc_offset_h; koppen and elevation_m where known.
+
+    Returns
+    -------
+    xr.Dataset
+        (site, time) float32, sites sorted; variables that no tower has are all NaN (P is absent).
+    """
+    sites = sorted(towers)
+    begin = min(t.days[0] for t in towers.values())
+    n_days = int((max(t.days[-1] for t in towers.values()) - begin).astype(int)) + 1
+    names = [n for n in VARIABLES if n != "P" or any("P" in t.data for t in towers.values())]
+    arrays = {n: np.full((len(sites), n_days), np.nan, np.float32) for n in names}
+    for i, site in enumerate(sites):
+        at = (towers[site].days - begin).astype(int)
+        for name, x in towers[site].data.items():
+            arrays[name][i, at] = x
+    facts = facts.loc[sites]
+    koppen = [str(k).strip() for k in facts["koppen"].fillna("")] if "koppen" in facts else None
+    koppen = koppen or [""] * len(sites)
+    unknown = np.full(len(sites), np.nan)
+    elevation = facts["elevation_m"].to_numpy(float) if "elevation_m" in facts else unknown
+    degrees = {"lat": "degrees_north", "lon": "degrees_east"}
+    coords = {
+        "site": ("site", np.array(sites), {"long_name": "tower", "cf_role": "timeseries_id"}),
+        "time": ("time", (begin + np.arange(n_days)).astype("datetime64[ns]"), _TIME_ATTRS),
+        **{k: ("site", facts[k].to_numpy(float), {"units": u}) for k, u in degrees.items()},
+        "igbp": ("site", facts["igbp"].to_numpy(str), {"long_name": "IGBP class"}),
+        "koppen": ("site", np.array(koppen), {"long_name": "Koppen class"}),
+        "koppen_main": ("site", np.array([koppen_main(k) for k in koppen]), {}),
+        "elevation": ("site", elevation, {"units": "m"}),
+        "utc_offset": ("site", facts["utc_offset_h"].to_numpy(float), {"units": "h"}),
+    }
+    data = {n: (("site", "time"), x, VARIABLES[n].attrs) for n, x in arrays.items()}
+    return xr.Dataset(data, coords, {"Conventions": "CF-1.11"})
+
+
+_TIME_ATTRS = {"long_name": "local calendar day", "standard_name": "time"}
+
+
+def check_facts(facts: pd.DataFrame, source: str) -> None:
+    """Raise DataError unless the table of towers has the columns that every reader needs."""
+    for column in ("lat", "lon", "igbp", "utc_offset_h"):
+        if column not in facts:
+            raise DataError(f"{source}: column {column} is missing; have {list(facts.columns)}")
+    for site, igbp in facts["igbp"].items():
+        if igbp not in IGBP_NUMBER:
+            raise DataError(f"{source}: tower {site} has unknown IGBP class {igbp!r}")
+
+
+def broken_years(ds: xr.Dataset) -> SiteYears:
+    """Site-years whose labels cannot be true, by a rule on the labels alone.
+
+    A year of at least 30 labelled days is broken when its daily GPP is constant (standard
+    deviation below 0.01 gC m-2 d-1), negative in the mean (below -0.3), or doubled: GPP and RECO
+    both above 1.8 times and by 1.5 gC m-2 d-1 the median of at least two other years of the tower,
+    while the mean share of good half-hours is below 0.3. Constant and negative years are the marks
+    of a night-time partitioning that failed, doubled ones of a gap-filling that did.
+
+    Returns
+    -------
+    (site, year) -> reason
+    """
+    years = ds.time.dt.year.to_numpy()
+    broken: SiteYears = {}
+    for i, site in enumerate(ds.site.to_numpy().astype(str)):
+        gpp = ds["GPP"].to_numpy()[i]
+        has = np.isfinite(gpp)
+        if not has.any():
+            continue
+        frame = pd.DataFrame(
+            {
+                "GPP": gpp[has].astype(float),
+                "RECO": ds["RECO"].to_numpy()[i, has].astype(float),
+                "QC": ds["NEE_QC"].to_numpy()[i, has].astype(float),
+            }
+        ).groupby(years[has])
+        table = frame.mean().assign(sd=frame["GPP"].std(), n=frame.size())
+        table = table[table["n"] >= MIN_DAYS]
+        broken |= {(str(site), year): why for year, why in _broken(table)}
+    return broken
+
+
+def _broken(table: pd.DataFrame) -> Iterable[tuple[int, str]]:
+    """Judge the years of one tower; `table` holds mean GPP, RECO, QC and sd of GPP by year."""
+    for year in table.index:
+        row, others = table.loc[year], table.drop(index=year)
+        if row["sd"] < CONSTANT_SD:
+            yield int(year), "constant GPP"
+        elif row["GPP"] < NEGATIVE_MEAN:
+            yield int(year), "negative GPP"
+        elif len(others) >= 2 and row["QC"] < DOUBLED_QC:
+            usual = others[["GPP", "RECO"]].median()
+            excess = row[["GPP", "RECO"]] - usual
+            if (excess > DOUBLED_EXCESS).all() and (excess > (DOUBLED_RATIO - 1) * usual).all():
+                yield int(year), "doubled GPP and RECO"
+
+
+def without_labels(ds: xr.Dataset, broken: SiteYears) -> xr.Dataset:
+    """Set the labels of site-years missing (drivers stay) and name them in attrs["excluded"]."""
+    years = ds.time.dt.year.to_numpy()
+    index = pd.Index(ds.site.to_numpy().astype(str))
+    ds = ds.copy(deep=True)
+    for site, year in broken:
+        for name in FLUXES:
+            ds[name].to_numpy()[index.get_loc(site), years == year] = np.nan
+    named = "; ".join(f"{site} {year} ({why})" for (site, year), why in sorted(broken.items()))
+    return ds.assign_attrs(excluded=f"{len(broken)} site-years{': ' if broken else ''}{named}")

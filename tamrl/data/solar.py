@@ -1,0 +1,75 @@
+"""Sun above the atmosphere: daily potential radiation and day length by FAO-56.
+
+Allen, Pereira, Raes and Smith (1998), Crop evapotranspiration, FAO Irrigation and Drainage Paper
+56, chapter 3, https://www.fao.org/4/x0490e/x0490e07.htm; numbers of equations refer to it.
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+SOLAR_CONSTANT = 0.0820e6 / 60  # W m-2, FAO-56 eq. 21 gives 0.0820 MJ m-2 min-1
+YEAR = 365.0  # days, as FAO-56 counts; the 366th of a leap year is close to the first
+
+
+def potential_radiation(lat: ArrayLike, doy: ArrayLike) -> NDArray[np.float64]:
+    """Daily mean shortwave radiation on a level surface above the atmosphere (Ra, eq. 21).
+
+    Parameters
+    ----------
+    lat
+        Latitude, degrees north, -90 to 90; any shape that broadcasts with `doy`.
+    doy
+        Day of the year, 1 to 366.
+
+    Returns
+    -------
+    array, W m-2
+        0 in the polar night. Zero dimensions for two scalars.
+
+    Examples
+    --------
+    FAO-56 example 8: 20 degrees south on 3 September, 32.2 MJ m-2 d-1.
+
+    >>> round(float(potential_radiation(-20, 246)) * 0.0864, 1)
+    32.2
+    """
+    phi, declination, sunset, doy = _angles(lat, doy)
+    distance = 1 + 0.033 * np.cos(2 * np.pi * doy / YEAR)  # inverse relative, squared; eq. 23
+    height = sunset * np.sin(phi) * np.sin(declination)
+    height += np.cos(phi) * np.cos(declination) * np.sin(sunset)
+    return np.maximum(SOLAR_CONSTANT / np.pi * distance * height, 0.0)
+
+
+def daylength(lat: ArrayLike, doy: ArrayLike) -> NDArray[np.float64]:
+    """Hours from sunrise to sunset (eq. 34), without refraction.
+
+    Parameters
+    ----------
+    lat
+        Latitude, degrees north, -90 to 90; any shape that broadcasts with `doy`.
+    doy
+        Day of the year, 1 to 366.
+
+    Returns
+    -------
+    array, h
+        0 in the polar night, 24 in the polar day.
+
+    Examples
+    --------
+    FAO-56 example 9: 20 degrees south on 3 September, 11.7 hours.
+
+    >>> round(float(daylength(-20, 246)), 1)
+    11.7
+    """
+    _, _, sunset, _ = _angles(lat, doy)
+    return 24 / np.pi * sunset
+
+
+def _angles(lat: ArrayLike, doy: ArrayLike) -> tuple[NDArray[np.float64], ...]:
+    """Latitude, declination (eq. 24) and sunset hour angle (eq. 25) in rad; day of the year."""
+    phi, day = np.radians(np.asarray(lat, float)), np.asarray(doy, float)
+    declination = 0.409 * np.sin(2 * np.pi * day / YEAR - 1.39)
+    # Beyond the polar circles the cosine leaves -1..1: the sun does not set, or does not rise.
+    sunset = np.arccos(np.clip(-np.tan(phi) * np.tan(declination), -1, 1))
+    return phi, declination, sunset, day

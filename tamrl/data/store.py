@@ -1,0 +1,132 @@
+"""Read a Zarr store of half-hours laid out like FLUXNET2015's, tower by tower, into local days."""
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from tamrl.data.daily import Floats, TowerDays, to_days
+from tamrl.data.schema import DRIVERS
+from tamrl.errors import DataError
+
+# Variables of the store and what they are called here.
+STORE_NAMES = {
+    "ta": "TA",
+    "vpd": "VPD",
+    "sw_in": "SW_IN",
+    "nee": "NEE",
+    "gpp_nt": "GPP",
+    "nee_qc": "NEE_QC",
+}
+REPEATED = 0.99  # share of half-hours that only repeat their hour, above which a tower is hourly
+
+
+def read_store(path: Path, facts: pd.DataFrame) -> tuple[dict[str, TowerDays], dict[str, str]]:
+    """Local daily values of every tower in `facts` that the store holds.
+
+    Parameters
+    ----------
+    path
+        Zarr group (format 2 or 3) with site codes `site`, UTC stamps of interval ENDS `time`
+        (30 or 60 min), and dims (site, time): ta degC, vpd hPa, sw_in W m-2; where known nee and
+        gpp_nt in umol CO2 m-2 s-1 with the flag nee_qc.
+    facts
+        Indexed by site; utc_offset_h is what turns the stamps into local time.
+
+    Returns
+    -------
+    towers, left_out
+        Site -> its days; site -> why it could not be read.
+
+    Raises
+    ------
+    DataError
+        When the store cannot be opened or lacks a driver altogether.
+    """
+    try:
+        store = xr.open_zarr(path, consolidated=False, chunks=None)
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{path}: not a readable Zarr store ({error})") from error
+    names = {old: new for old, new in STORE_NAMES.items() if old in store}
+    for old, new in STORE_NAMES.items():
+        if new in DRIVERS and (old not in names or store[old].dims != ("site", "time")):
+            raise DataError(f"{path}: variable {old} (site, time) is missing; have {[*store]}")
+    if "site" not in store.coords or "time" not in store.coords:
+        raise DataError(f"{path}: coordinates site and time are needed; have {[*store.coords]}")
+    ends = store["time"].to_numpy().astype("datetime64[m]")
+    offsets = facts["utc_offset_h"].astype(float).to_dict()
+    place = {site: i for i, site in enumerate(store["site"].to_numpy().astype(str))}
+
+    def read(site: str) -> TowerDays | str:
+        if site not in place:
+            return f"not in {path.name}"
+        try:
+            offset = np.timedelta64(int(60 * offsets[site]), "m")
+            return _read_tower(store, names, place[site], ends + offset, f"{path}: tower {site}")
+        except DataError as error:
+            return str(error)
+
+    # Decompression and numpy release the lock: two threads halve the time, memory stays small.
+    with ThreadPoolExecutor(2) as pool:
+        found = dict(
+            zip(
+                facts.index,
+                tqdm(pool.map(read, facts.index), "half-hours to days", len(facts), disable=None),
+                strict=True,
+            )
+        )
+    towers = {site: days for site, days in found.items() if isinstance(days, TowerDays)}
+    return towers, {site: why for site, why in found.items() if isinstance(why, str)}
+
+
+def _read_tower(
+    store: xr.Dataset,
+    names: Mapping[str, str],
+    i: int,
+    ends: NDArray[np.datetime64],
+    source: str,
+) -> TowerDays | str:
+    temperature = store["ta"][i].to_numpy()  # spans the tower's years: nowhere missing within them
+    at = np.flatnonzero(np.isfinite(temperature))
+    if not at.size:
+        return f"{source}: no valid day, ta is missing throughout"
+    span = slice(at[0], at[-1] + 1)
+    half = {new: store[old][i, span].to_numpy() for old, new in names.items() if old != "ta"}
+    half["TA"] = temperature[span]
+    ends = ends[span]
+    minutes = int(np.median(np.diff(ends).astype(int))) if len(ends) > 1 else 0
+    if minutes not in (30, 60):
+        raise DataError(f"{source}: records are {minutes} min long; 30 or 60 are expected")
+    if minutes == 30 and (keep := _on_the_hour(half, ends)) is not None:
+        minutes, ends = 60, ends[keep]
+        half = {name: x[keep] for name, x in half.items()}
+    return to_days(ends - np.timedelta64(minutes, "m"), minutes, half, source)
+
+
+def _on_the_hour(
+    half: Mapping[str, Floats], ends: NDArray[np.datetime64]
+) -> NDArray[np.bool_] | None:
+    """Find the records that end an hour, if the tower measured hours; else None.
+
+    An hourly tower stands in a half-hourly store as pairs: the hour at the stamp of its own end,
+    and 30 minutes later the same value again, or nothing. Half-hours are hours when those second
+    records say nothing new in any variable. Taken for half-hours, an hourly tower's day would
+    begin half an hour early.
+    """
+    late = (ends.astype(int) // 30) % 2
+    for parity in (0, 1):  # which half-hour repeats depends on the UTC offset
+        second = late[1:] == parity
+        news = []
+        for x in half.values():
+            there = np.isfinite(x)
+            if there.any() and np.ptp(x[there]) > 0:  # a constant cannot tell
+                new = there[1:] & (x[1:] != x[:-1]) & second
+                news.append(new.sum() / max(1, there[:-1][second].sum()))
+        if news and max(news) < 1 - REPEATED:
+            return late != parity
+    return None

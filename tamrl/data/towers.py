@@ -1,0 +1,127 @@
+"""fetch_towers(): the FLUXNET2015 towers as local daily values, converted once and then cached."""
+
+import hashlib
+import os
+import warnings
+from importlib.resources import files
+from pathlib import Path
+from uuid import uuid4
+
+import pandas as pd
+import xarray as xr
+
+from tamrl.data import cache, daily, schema, store
+from tamrl.data.daily import SiteYears
+from tamrl.errors import DataError
+
+STORE = "fluxnet2015.zarr"
+_PARTS = (".zgroup", ".zattrs", "site/", "time/", *(f"{name}/" for name in store.STORE_NAMES))
+
+
+def fetch_towers() -> xr.Dataset:
+    """Fetch daily carbon fluxes and weather of 180 FLUXNET2015 towers, 1991-2014.
+
+    Data sheet
+    ----------
+    Format
+        Zarr store of half-hours (site x time, UTC), one chunk per tower and variable; converted
+        to local days here and cached as NetCDF.
+    Variables (site, time)
+        NEE, GPP, RECO in gC m-2 d-1 with RECO = NEE + GPP (night-time partitioning, negative NEE
+        is uptake); NEE_QC, the share of half-hours that are measured or well gap-filled; TA,
+        TA_min, TA_max in degC; VPD, VPD_max in hPa; SW_IN in W m-2. Coordinates lat, lon, igbp,
+        koppen, koppen_main, elevation, utc_offset (h, which turns the store's UTC into the
+        tower's own days).
+    Rules
+        A day needs 47 half-hours (23 hours at hourly towers), counted per variable, so that a
+        missing label costs no driver. Gap-filled drivers are kept. Labels of broken site-years
+        are missing: those that `daily.broken_years` finds, and those whose night-time and
+        day-time partitionings differ by more than 3 gC m-2 d-1 (facts/suspect_site_years.csv);
+        attrs["excluded"] counts and names them.
+    Source, licence, citation
+        FLUXNET2015, CC-BY-4.0; Pastorello et al. (2020), doi:10.1038/s41597-020-0534-3; the Zarr
+        conversion is by the EXCITED project.
+
+    Returns
+    -------
+    xr.Dataset
+        dims (site, time), float32, NaN missing; see `tamrl.data.schema`.
+
+    Raises
+    ------
+    DataError
+        When the files cannot be had, or do not hold what they should.
+    """
+    registry = cache.registry_sha256()
+    path = cache.cache_dir() / "derived" / f"towers-{_key(registry)}.nc"
+    if path.exists():
+        try:
+            return _read(path)
+        except (OSError, ValueError, KeyError) as error:  # a disk that lost bytes: start again
+            warnings.warn(f"{path} is unreadable ({error}); converting anew", stacklevel=2)
+    ds = schema.validate(_convert(registry), STORE)
+    _write(ds, path)
+    return ds
+
+
+def _convert(registry: str) -> xr.Dataset:
+    names = [n for part in _PARTS for n in cache.registry_names(f"{STORE}/{part}")]
+    cache.fetch(names, "FLUXNET2015 half-hours")
+    facts = schema.tower_facts()
+    towers, left_out = store.read_store(cache.cache_dir() / STORE, facts)
+    for site, why in left_out.items():
+        raise DataError(f"{STORE}: tower {site} cannot be read ({why}); fetch the files again")
+    ds = daily.assemble(towers, facts)
+    ds = daily.without_labels(ds, _listed() | daily.broken_years(ds))
+    return ds.assign_attrs(
+        title="FLUXNET2015 towers, daily",
+        source="FLUXNET2015 half-hours, NEE_VUT_REF and GPP_NT_VUT_REF; RECO = NEE + GPP",
+        licence="CC-BY-4.0",
+        citation="Pastorello et al. (2020), Scientific Data 7, 225, doi:10.1038/s41597-020-0534-3",
+        history="half-hours to local days by tamrl.data.towers",
+        virtual=0,
+        tower_source="fluxnet2015",
+        registry_sha256=registry,
+    )
+
+
+def _listed() -> SiteYears:
+    """Site-years whose two official partitionings disagree; the store holds only one of them."""
+    with (files("tamrl.data") / "facts" / "suspect_site_years.csv").open() as stream:
+        table = pd.read_csv(stream)
+    return {
+        (str(site), int(year)): "night-time and day-time partitioning differ"
+        for site, year in zip(table["site"], table["year"], strict=True)
+    }
+
+
+def _key(registry: str) -> str:
+    """Digest of all that decides the daily values: the files, the facts and this code."""
+    digest = hashlib.sha256(registry.encode())
+    package = files("tamrl.data")
+    for name in ("schema.py", "daily.py", "store.py", "towers.py"):
+        digest.update((package / name).read_bytes())
+    for name in ("towers.csv", "suspect_site_years.csv"):
+        digest.update((package / "facts" / name).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _read(path: Path) -> xr.Dataset:
+    with xr.open_dataset(path, engine="netcdf4") as ds:
+        return ds.load()
+
+
+def _write(ds: xr.Dataset, path: Path) -> None:
+    """Write beside the target, then rename: nobody ever sees half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{uuid4().hex}.part")
+    try:
+        encoding = {name: {"zlib": True, "complevel": 1} for name in ds.data_vars}
+        ds.to_netcdf(part, engine="netcdf4", encoding=encoding)
+        os.replace(part, path)
+    except OSError as error:
+        raise DataError(
+            f"cannot write {path} ({error}); free some space or set TAMRL_DATA_DIR elsewhere"
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
