@@ -158,7 +158,7 @@ def announce(towers: str, console: Console) -> bool:
     if virtual:
         why = "asked for" if towers == "virtual" else "no real data in cache, mirror or network"
         console.print(
-            f"VIRTUAL TOWERS ({why}): every number, figure and file below is from a simulated world",
+            f"VIRTUAL TOWERS ({why}): every number, figure and file is from a simulated world",
             style="bold",
         )
     else:
@@ -253,7 +253,9 @@ def finish(path: Path, figures: Path, virtual: bool) -> None:
             for old in figures.glob(f"{figure['name']}.*"):
                 old.unlink()
             name = figure["name"] + (".virtual.png" if virtual else ".png")
-            png = next(o.data["image/png"] for o in cell.outputs if "image/png" in o.get("data", {}))
+            png = next(
+                o.data["image/png"] for o in cell.outputs if "image/png" in o.get("data", {})
+            )
             (figures / name).write_bytes(base64.b64decode(png))
     nbformat.write(notebook, path)
 

@@ -16,10 +16,9 @@ from rich.console import Console
 from tamrl import study
 from tamrl.study import Notebook, StudyError
 
-FIGURE = {"mystnb": {"figure": {"name": "fig-dot", "caption": "A dot."}, "image": {"alt": "A dot."}}}
-DOT = "from IPython.display import Image\nimport base64\nImage(base64.b64decode(%r))" % (
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-)
+FIGURE = {"mystnb": {"figure": {"name": "fig-dot", "caption": "A dot."}}}
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+DOT = f"import base64\nfrom IPython.display import Image\nImage(base64.b64decode({PIXEL!r}))"
 
 
 def write_notebook(root: Path, name: str, body: str = "print(towers, seed)") -> None:
