@@ -17,7 +17,8 @@ from scipy.ndimage import uniform_filter1d
 from sklearn.model_selection import GroupKFold
 
 from tamrl.data.schema import FLUXES
-from tamrl.samples import DAILY, Samples, blocks
+from tamrl.samples import DAILY, Samples
+from tamrl.splits import blocks
 
 Array = NDArray[np.float32]
 LAGS = (7, 30, 90)  # days over which past drivers are averaged
@@ -49,7 +50,9 @@ class Climatology:
         doy = _season_day(samples, towers)
         w, y = samples.weight[towers], np.nan_to_num(samples.y[towers])
         n = np.bincount(doy.ravel(), w.ravel(), 366)
-        total = np.stack([np.bincount(doy.ravel(), (w * y[..., k]).ravel(), 366) for k in range(3)], 1)
+        total = np.stack(
+            [np.bincount(doy.ravel(), (w * y[..., k]).ravel(), 366) for k in range(3)], 1
+        )
         total = uniform_filter1d(total, self.smooth, axis=0, mode="wrap")
         n = uniform_filter1d(n, self.smooth, mode="wrap")[:, None]
         return np.divide(total, n, out=np.full_like(total, np.nan), where=n > 1e-6)
@@ -58,7 +61,9 @@ class Climatology:
         """Fluxes (site, time, flux) in gC m-2 d-1, NaN where the minimal drivers are missing."""
         igbp = samples.table.igbp.to_numpy(str)[sites]
         doy = _season_day(samples, sites)
-        out = np.stack([self.table.get(c, self.table[""])[d] for c, d in zip(igbp, doy, strict=True)])
+        out = np.stack(
+            [self.table.get(c, self.table[""])[d] for c, d in zip(igbp, doy, strict=True)]
+        )
         return np.where(samples.active[sites][..., None], out, np.nan).astype(np.float32)
 
 
@@ -146,7 +151,9 @@ class Boosting:
         out = np.full((len(sites), len(samples.time), 3), np.nan, np.float32)
         on = samples.active[sites]
         x = self._inputs(samples, sites)[on]
-        flux = {f: m.predict(x, num_threads=self.threads) for f, m in self.models.items()}
+        flux = {
+            f: np.asarray(m.predict(x, num_threads=self.threads)) for f, m in self.models.items()
+        }
         if self.process:
             for k, f in enumerate(("GPP", "RECO")):
                 flux[f] = flux[f] * np.maximum(samples.process[sites][on][:, k], 0.1)
@@ -155,7 +162,7 @@ class Boosting:
         return out
 
     def _inputs(self, samples: Samples, sites: NDArray) -> Array:
-        """Drivers, past means and statics (site, time, input); missing stays NaN, as trees allow."""
+        """Drivers, past means and statics (site, time, input); trees bear missing ones."""
         x = samples.x[sites]
         parts = [x, samples.process[sites]]
         if self.lags:
@@ -174,5 +181,3 @@ def _past_mean(x: Array, days: int) -> Array:
     total[:, days:] -= total[:, :-days].copy()
     count[:, days:] -= count[:, :-days].copy()
     return np.divide(total, count, out=np.full(x.shape, np.nan), where=count > 0).astype(np.float32)
-
-

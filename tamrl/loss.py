@@ -28,8 +28,10 @@ def data(pred: Tensor, y: Tensor, weight: Tensor, sd: Tensor, robust: float = 0.
     """
     known = torch.isfinite(y)
     error = torch.where(known, pred - torch.nan_to_num(y), 0) / sd
-    each = error.square() if robust <= 0 else 2 * fn.huber_loss(
-        error, torch.zeros_like(error), reduction="none", delta=robust
+    each = (
+        error.square()
+        if robust <= 0
+        else 2 * fn.huber_loss(error, torch.zeros_like(error), reduction="none", delta=robust)
     )
     w = weight.unsqueeze(-1) * known
     return (each * w).sum() / w.sum().clamp(min=1e-6)
@@ -42,14 +44,18 @@ def imbalance(flux: Tensor, targets: Sequence[str], budget: Budget) -> Tensor:
     return at[budget.total] - torch.stack([c * at[p] for c, p in parts]).sum(0)
 
 
-def balance(flux: Tensor, targets: Sequence[str], budgets: Sequence[Budget], weight: Tensor) -> Tensor:
+def balance(
+    flux: Tensor, targets: Sequence[str], budgets: Sequence[Budget], weight: Tensor
+) -> Tensor:
     """Mean squared imbalance over days of ``weight`` (B, T) > 0, (gC m-2 d-1)^2."""
     on = (weight > 0).to(flux.dtype)
     each = [imbalance(flux, targets, b).square() * on for b in budgets]
     return torch.stack(each).sum() / on.sum().clamp(min=1)
 
 
-def non_negativity(flux: Tensor, targets: Sequence[str], positive: Sequence[str], weight: Tensor) -> Tensor:
+def non_negativity(
+    flux: Tensor, targets: Sequence[str], positive: Sequence[str], weight: Tensor
+) -> Tensor:
     """Mean square of what lies below zero in fluxes that can't, (gC m-2 d-1)^2."""
     on = (weight > 0).to(flux.dtype).unsqueeze(-1)
     below = fn.relu(-flux[..., [list(targets).index(p) for p in positive]])
@@ -57,7 +63,7 @@ def non_negativity(flux: Tensor, targets: Sequence[str], positive: Sequence[str]
 
 
 def reconstruction(rebuilt: Tensor, x: Tensor, hidden: Tensor) -> Tensor:
-    """Mean squared error (sd units) of the drivers (B, W, L, F) that were ``hidden`` though known."""
+    """Mean squared error (sd units) of drivers (B, W, L, F) that were ``hidden`` though known."""
     on = hidden.to(x.dtype)
     return ((rebuilt - x).square() * on).sum() / on.sum().clamp(min=1)
 

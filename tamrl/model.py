@@ -86,7 +86,7 @@ class SupportEncoder(nn.Module):
         self.rebuild = nn.Linear(2 * c.latent, c.features)
 
     def forward(self, x: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
-        """Encode ``x`` (B, W, L, F) seen where ``seen`` -> windows (B, W, D), rebuilt (B, W, L, F)."""
+        """Encode ``x``, ``seen`` (B, W, L, F) -> windows (B, W, D), rebuilt (B, W, L, F)."""
         b, w, length, f = x.shape
         h, _ = self.lstm(torch.cat([x * seen, seen], -1).view(b * w, length, 2 * f))
         step_seen = seen.any(-1).to(h.dtype).view(b * w, length, 1)  # padding does not count
@@ -105,9 +105,7 @@ class ConvLSTM(nn.Module):
     def __init__(self, c: Config, width: int = 16):
         super().__init__()
         sizes = [2 * c.map_variables, width, width, width]
-        self.stem = nn.Sequential(
-            *[m for s in sizes for m in (nn.Conv2d(s, width, 3), nn.SiLU())]
-        )
+        self.stem = nn.Sequential(*[m for s in sizes for m in (nn.Conv2d(s, width, 3), nn.SiLU())])
         self.gates = nn.Conv2d(2 * width, 4 * width, 1)
         self.pool = nn.Conv2d(width, c.latent, 1)
 
@@ -158,6 +156,13 @@ class TaskEncoder(nn.Module):
 
 class TamRL(nn.Module):
     """The whole model. Scaling lives in buffers, so weights alone turn drivers into fluxes."""
+
+    x_mean: Tensor
+    x_sd: Tensor
+    s_mean: Tensor
+    s_sd: Tensor
+    y_mean: Tensor
+    y_sd: Tensor
 
     def __init__(self, config: Config):
         super().__init__()

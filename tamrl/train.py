@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import sys
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,10 @@ from tqdm import tqdm
 
 from tamrl import loss
 from tamrl.model import Config, Output, TamRL
-from tamrl.samples import Samples, Scaler, windows
+from tamrl.samples import Samples, windows
+from tamrl.tensors import Resident, set_scale
 
-SATELLITE_PREFIX = ("FPAR", "LAI", "NDWI", "LST", "SNOW", "PRCP", "PET", "SIF", "SM", "EVI")
 PREDICT_DAYS = 1460  # days streamed in one piece; the LSTM state is carried on
-STEP_DAYS = 10  # a support window is a year in means of ten days
-STEPS = 36
 
 
 @dataclass(frozen=True)
@@ -70,64 +68,8 @@ def pick_device(name: str = "auto") -> torch.device:
 
 
 @dataclass
-class Support:
-    """Yearly support windows of all towers: ``x`` (site, year, step, driver) scaled, ``seen``."""
-
-    x: Tensor
-    seen: Tensor
-    usable: NDArray[np.bool_]  # (site, year): at least half a year of drivers
-
-    @classmethod
-    def build(cls, samples: Samples, model: TamRL) -> Support:
-        """Average drivers to ten-day steps for every tower and calendar year."""
-        year = samples.time.astype("datetime64[Y]").astype(int)
-        doy = (samples.time - samples.time.astype("datetime64[Y]")).astype(int)
-        years = np.unique(year)
-        shape = (len(samples.site), len(years), STEPS, len(samples.features))
-        mean = np.full(shape, np.nan, np.float32)
-        step = np.minimum(doy // STEP_DAYS, STEPS - 1)
-        usable = np.zeros(shape[:2], bool)
-        for j, y in enumerate(years):
-            on = np.flatnonzero(year == y)
-            starts = np.flatnonzero(np.diff(step[on], prepend=-1))
-            have = samples.active[:, on].sum(1) >= 182
-            usable[:, j] = have
-            x = samples.x[have][:, on]
-            ok = np.isfinite(x)
-            n = np.add.reduceat(ok, starts, 1, dtype=np.int32)
-            total = np.add.reduceat(np.where(ok, x, 0), starts, 1)
-            part = np.where(n > 0, total / np.maximum(n, 1), np.nan)
-            mean[have, j, step[on][starts][0] : step[on][starts][-1] + 1] = part
-        x, seen = model.scale(torch.from_numpy(mean))
-        return cls(x, seen, usable)
-
-    def choose(
-        self, site: NDArray, year: NDArray, n: int, rng: np.random.Generator | None
-    ) -> tuple[Tensor, Tensor]:
-        """Gather ``n`` windows of each (site, query year), from other years where any exist.
-
-        With ``rng`` a random draw (training), else the evenly spaced years (prediction). A place
-        with fewer years gives fewer windows; the rest is unseen padding. (B, n, L, F) twice.
-        """
-        pick = np.zeros((len(site), n), np.intp)
-        used = np.zeros((len(site), n), bool)
-        for row, (s, y) in enumerate(zip(site, year, strict=True)):
-            have = np.flatnonzero(self.usable[s])
-            if y >= 0 and len(have) > 1:
-                have = have[have != y]
-            if rng is not None:
-                have = rng.permutation(have)[:n]
-            elif len(have) > n:
-                have = have[np.linspace(0, len(have) - 1, n).round().astype(int)]
-            pick[row, : len(have)], used[row, : len(have)] = have, True
-        at = torch.from_numpy(site[:, None].repeat(n, 1)), torch.from_numpy(pick)
-        on = torch.from_numpy(used)[..., None, None].to(self.x.device)
-        return self.x[at] * on, self.seen[at] * on
-
-
-@dataclass
 class TamRLModel:
-    """TAM-RL behind the interface of all models: ``fit(samples, train, valid, seed)``, ``predict``."""
+    """TAM-RL behind the interface that all models share: ``fit`` and ``predict``."""
 
     overrides: dict[str, Any] = field(default_factory=dict)  # of model.Config
     recipe: Recipe = field(default_factory=Recipe)
@@ -139,10 +81,10 @@ class TamRLModel:
     log: list[dict[str, float]] = field(default_factory=list)
 
     def fit(self, samples: Samples, train: NDArray, valid: NDArray, seed: int = 0) -> TamRLModel:
-        """Train on ``train``, stop early on ``valid`` towers; keep the best running-mean weights."""
+        """Train on ``train`` towers; keep the mean weights that are best on ``valid`` ones."""
         torch.manual_seed(seed)
         dev, r = pick_device(self.device), self.recipe
-        maps = samples.attrs.get("maps")
+        maps = samples.maps
         c = Config(
             features=len(samples.features), statics=len(samples.static_names),
             map_variables=0 if maps is None else maps.shape[2], **self.overrides,
@@ -152,6 +94,8 @@ class TamRLModel:
         set_scale(net, samples, train)
         net.to(dev)
         data = Resident(samples, net, dev)
+        if r.class_balance > 0:
+            data.balance_classes(samples, train, r.class_balance)
         mean_net = TamRL(c).to(dev)
         mean_net.load_state_dict(net.state_dict())
         opt = torch.optim.AdamW(_decayed(net, r.weight_decay), lr=r.lr)
@@ -196,7 +140,7 @@ class TamRLModel:
         opt: torch.optim.Optimizer, plan: Any, rng: np.random.Generator, alone: bool,
     ) -> dict[str, float]:  # fmt: skip
         """Run one epoch; return the mean of each loss term."""
-        r, c = self.recipe, net.config
+        r = self.recipe
         net.train()
         span = r.length - r.warmup
         index = windows(data.weight_np[train] > 0, span, span)
@@ -205,7 +149,9 @@ class TamRLModel:
         start = index[:, 1] - r.warmup + rng.integers(-span // 2, span // 2 + 1, len(index))
         start = np.clip(start, 0, data.x.shape[1] - r.length)
         sums: dict[str, Tensor] = {}
-        weights = {k: getattr(r, k) for k in ("balance", "non_negativity", "reconstruction", "contrast")}
+        weights = {
+            k: getattr(r, k) for k in ("balance", "non_negativity", "reconstruction", "contrast")
+        }
         n = max(len(index) // r.batch, 1)
         for b in range(n):
             now = slice(b * r.batch, (b + 1) * r.batch)
@@ -217,8 +163,8 @@ class TamRLModel:
             opt.step()
             plan.step()
             with torch.no_grad():
-                old, new = list(mean_net.parameters()), list(net.parameters())
-                torch._foreach_lerp_(old, new, 1 - r.average)
+                for kept, now_ in zip(mean_net.parameters(), net.parameters(), strict=True):
+                    kept.lerp_(now_, 1 - r.average)
             for k, v in {**terms, "total": value}.items():
                 sums[k] = sums.get(k, 0) + v.detach()
         return {k: float(v) / n for k, v in sums.items()}
@@ -232,7 +178,7 @@ class TamRLModel:
         rows = torch.from_numpy(site)[:, None]
         days = torch.from_numpy(start)[:, None] + torch.arange(r.length)
         x, seen = data.x[rows, days], data.seen[rows, days]
-        seen = seen * data.keep(len(site), r, rng)
+        seen = seen * data.keep(len(site), r.drop_satellite, r.drop_driver, rng)
         facts = net.describe(data.static[site])
         terms, z = {}, None
         if net.encoder is not None and not alone:
@@ -246,7 +192,7 @@ class TamRLModel:
             maps = None if data.maps is None else data.maps[key[:, 0]]
             u_facts = net.describe(data.static[key[:, 0]])
             z, each, rebuilt = net.encode(s_x, shown, u_facts, maps)
-            z = z[torch.from_numpy(back.reshape(-1))]
+            z = None if z is None else z[torch.from_numpy(back.reshape(-1))]
             if rebuilt is not None and r.reconstruction > 0:
                 terms["reconstruction"] = loss.reconstruction(rebuilt, s_x, s_seen - shown)
             if each is not None and r.contrast > 0:
@@ -264,7 +210,11 @@ class TamRLModel:
 
     @torch.inference_mode()
     def predict(
-        self, samples: Samples, sites: NDArray, net: TamRL | None = None, data: Resident | None = None
+        self,
+        samples: Samples,
+        sites: NDArray,
+        net: TamRL | None = None,
+        data: Resident | None = None,
     ) -> NDArray[np.float32]:
         """Stream fluxes (site, time, flux) in gC m-2 d-1; NaN on days without minimal drivers.
 
@@ -293,7 +243,9 @@ class TamRLModel:
             z, _, _ = net.encode(s_x, s_seen, facts, None if data.maps is None else data.maps[site])
             state, rows = None, torch.from_numpy(site)[:, None]
             for at in range(0, longest, PREDICT_DAYS):
-                days = torch.from_numpy(begin)[:, None] + torch.arange(at, min(at + PREDICT_DAYS, longest))
+                days = torch.from_numpy(begin)[:, None] + torch.arange(
+                    at, min(at + PREDICT_DAYS, longest)
+                )
                 part = (data.x[rows, days], data.seen[rows, days], data.process[rows, days])
                 flux, state, _ = net.decode(*part, facts, z, state)
                 out[group[:, None], days.numpy()] = flux.float().cpu().numpy()
@@ -303,59 +255,6 @@ class TamRLModel:
                 out[..., i] = np.maximum(out[..., i], 0)
         out[~samples.active[sites]] = np.nan
         return out
-
-
-class Resident:
-    """Tensors of all towers, scaled once, on the device."""
-
-    def __init__(self, samples: Samples, net: TamRL, device: torch.device):
-        cpu_net = TamRL(net.config)
-        cpu_net.load_state_dict(net.state_dict())
-        x, seen = cpu_net.scale(torch.from_numpy(samples.x))
-        self.x, self.seen = x.to(device), seen.to(device)
-        self.support = Support.build(samples, cpu_net)
-        self.support.x, self.support.seen = self.support.x.to(device), self.support.seen.to(device)
-        self.static = torch.from_numpy(samples.static).to(device)
-        self.process = torch.nan_to_num(torch.from_numpy(samples.process), nan=1.0).to(device)
-        self.y = torch.from_numpy(samples.y).to(device)
-        self.weight_np = samples.weight
-        self.weight = torch.from_numpy(samples.weight).to(device)
-        maps = samples.attrs.get("maps")
-        self.maps = None if maps is None else torch.as_tensor(maps).to(device)
-        year = samples.time.astype("datetime64[Y]").astype(int)
-        self.year = year - year.min()
-        self.class_weight = torch.ones(len(samples.site), device=device)
-        self.satellite = torch.tensor([f.startswith(SATELLITE_PREFIX) for f in samples.features])
-
-    def balance_classes(self, samples: Samples, train: NDArray, exponent: float) -> None:
-        """Weigh towers by inverse frequency of IGBP x Koppen among training days, mean 1 a day."""
-        days = samples.weight[train].sum(1)
-        weight = np.ones(len(train))
-        for name in ("igbp", "koppen_main"):
-            of = samples.table[name].to_numpy(str)[train]
-            share = {k: days[of == k].sum() / days.sum() for k in set(of)}
-            weight *= np.array([max(share[k], 1e-3) for k in of]) ** -exponent
-        weight *= days.sum() / (weight * days).sum()
-        self.class_weight[torch.from_numpy(train)] = torch.tensor(weight, dtype=torch.float32)
-
-    def keep(self, n: int, r: Recipe, rng: np.random.Generator) -> Tensor:
-        """Mask (n, 1, driver) of drivers shown in training: satellites and single drivers drop out."""
-        hide = rng.random((n, self.x.shape[-1])) < r.drop_driver
-        hide |= (rng.random((n, 1)) < r.drop_satellite) & self.satellite.numpy()
-        return torch.from_numpy(~hide).to(self.x)[:, None]
-
-    def score(self, net: TamRL, pred: NDArray, sites: NDArray) -> float:
-        """Mean over fluxes of RMSE / sd on labelled days: what early stopping watches."""
-        y, w = self.y[torch.from_numpy(sites)].cpu().numpy(), self.weight_np[sites] > 0
-        error = (pred[w] - y[w]) / net.y_sd.cpu().numpy()
-        return float(np.sqrt(np.nanmean(error**2, 0)).mean())
-
-
-def set_scale(net: TamRL, samples: Samples, train: NDArray) -> None:
-    """Store means and sds of drivers, statics and fluxes over the training towers in the model."""
-    s = Scaler.fit(samples, train)
-    for name in ("x_mean", "x_sd", "s_mean", "s_sd", "y_mean", "y_sd"):
-        getattr(net, name).copy_(torch.from_numpy(getattr(s, name)))
 
 
 def _decayed(net: TamRL, decay: float) -> list[dict[str, Any]]:
@@ -377,6 +276,3 @@ def _save(path: Path, content: dict[str, Any]) -> None:
     part = path.with_suffix(f".{os.getpid()}.part")
     torch.save(content, part)
     os.replace(part, path)
-
-
-__all__ = ["PUBLISHED", "Recipe", "TamRLModel", "pick_device", "replace"]

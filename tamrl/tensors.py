@@ -1,0 +1,126 @@
+"""Samples as tensors that stay on the device: gathered by index, never copied per sample."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tamrl.model import TamRL
+from tamrl.samples import Samples, Scaler
+
+SATELLITE_PREFIX = ("FPAR", "LAI", "NDWI", "LST", "SNOW", "PRCP", "PET", "SIF", "SM", "EVI")
+STEP_DAYS = 10  # a support window is a year in means of ten days
+STEPS = 36
+
+
+@dataclass
+class Support:
+    """Yearly support windows of all towers: ``x`` (site, year, step, driver) scaled, ``seen``."""
+
+    x: Tensor
+    seen: Tensor
+    usable: NDArray[np.bool_]  # (site, year): at least half a year of drivers
+
+    @classmethod
+    def build(cls, samples: Samples, model: TamRL) -> Support:
+        """Average drivers to ten-day steps for every tower and calendar year."""
+        year = samples.time.astype("datetime64[Y]").astype(int)
+        doy = (samples.time - samples.time.astype("datetime64[Y]")).astype(int)
+        years = np.unique(year)
+        shape = (len(samples.site), len(years), STEPS, len(samples.features))
+        mean = np.full(shape, np.nan, np.float32)
+        step = np.minimum(doy // STEP_DAYS, STEPS - 1)
+        usable = np.zeros(shape[:2], bool)
+        for j, y in enumerate(years):
+            on = np.flatnonzero(year == y)
+            starts = np.flatnonzero(np.diff(step[on], prepend=-1))
+            have = samples.active[:, on].sum(1) >= 182
+            usable[:, j] = have
+            x = samples.x[have][:, on]
+            ok = np.isfinite(x)
+            n = np.add.reduceat(ok, starts, 1, dtype=np.int32)
+            total = np.add.reduceat(np.where(ok, x, 0), starts, 1)
+            part = np.where(n > 0, total / np.maximum(n, 1), np.nan)
+            mean[have, j, step[on][starts][0] : step[on][starts][-1] + 1] = part
+        x, seen = model.scale(torch.from_numpy(mean))
+        return cls(x, seen, usable)
+
+    def choose(
+        self, site: NDArray, year: NDArray, n: int, rng: np.random.Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        """Gather ``n`` windows of each (site, query year), from other years where any exist.
+
+        With ``rng`` a random draw (training), else the evenly spaced years (prediction). A place
+        with fewer years gives fewer windows; the rest is unseen padding. (B, n, L, F) twice.
+        """
+        pick = np.zeros((len(site), n), np.intp)
+        used = np.zeros((len(site), n), bool)
+        for row, (s, y) in enumerate(zip(site, year, strict=True)):
+            have = np.flatnonzero(self.usable[s])
+            if y >= 0 and len(have) > 1:
+                have = have[have != y]
+            if rng is not None:
+                have = rng.permutation(have)[:n]
+            elif len(have) > n:
+                have = have[np.linspace(0, len(have) - 1, n).round().astype(int)]
+            pick[row, : len(have)], used[row, : len(have)] = have, True
+        at = torch.from_numpy(site[:, None].repeat(n, 1)), torch.from_numpy(pick)
+        on = torch.from_numpy(used)[..., None, None].to(self.x.device)
+        return self.x[at] * on, self.seen[at] * on
+
+
+class Resident:
+    """Tensors of all towers, scaled once, on the device."""
+
+    def __init__(self, samples: Samples, net: TamRL, device: torch.device):
+        cpu_net = TamRL(net.config)
+        cpu_net.load_state_dict(net.state_dict())
+        x, seen = cpu_net.scale(torch.from_numpy(samples.x))
+        self.x, self.seen = x.to(device), seen.to(device)
+        self.support = Support.build(samples, cpu_net)
+        self.support.x, self.support.seen = self.support.x.to(device), self.support.seen.to(device)
+        self.static = torch.from_numpy(samples.static).to(device)
+        self.process = torch.nan_to_num(torch.from_numpy(samples.process), nan=1.0).to(device)
+        self.y = torch.from_numpy(samples.y).to(device)
+        self.weight_np = samples.weight
+        self.weight = torch.from_numpy(samples.weight).to(device)
+        maps = samples.maps
+        self.maps = None if maps is None else torch.from_numpy(maps).to(device)
+        year = samples.time.astype("datetime64[Y]").astype(int)
+        self.year = year - year.min()
+        self.class_weight = torch.ones(len(samples.site), device=device)
+        self.satellite = torch.tensor([f.startswith(SATELLITE_PREFIX) for f in samples.features])
+
+    def balance_classes(self, samples: Samples, train: NDArray, exponent: float) -> None:
+        """Weigh towers by inverse frequency of IGBP x Koppen among training days, mean 1 a day."""
+        days = samples.weight[train].sum(1)
+        weight = np.ones(len(train))
+        for name in ("igbp", "koppen_main"):
+            of = samples.table[name].to_numpy(str)[train]
+            share = {k: days[of == k].sum() / days.sum() for k in set(of)}
+            weight *= np.array([max(share[k], 1e-3) for k in of]) ** -exponent
+        weight *= days.sum() / (weight * days).sum()
+        self.class_weight[torch.from_numpy(train)] = torch.tensor(weight, dtype=torch.float32)
+
+    def keep(self, n: int, satellite: float, driver: float, rng: np.random.Generator) -> Tensor:
+        """Mask (n, 1, driver) of drivers shown in training; satellites or single ones drop out."""
+        hide = rng.random((n, self.x.shape[-1])) < driver
+        hide |= (rng.random((n, 1)) < satellite) & self.satellite.numpy()
+        return torch.from_numpy(~hide).to(self.x.device, self.x.dtype)[:, None]
+
+    def score(self, net: TamRL, pred: NDArray, sites: NDArray) -> float:
+        """Mean over fluxes of RMSE / sd on labelled days: what early stopping watches."""
+        y, w = self.y[torch.from_numpy(sites)].cpu().numpy(), self.weight_np[sites] > 0
+        error = (pred[w] - y[w]) / net.y_sd.cpu().numpy()
+        return float(np.sqrt(np.nanmean(error**2, 0)).mean())
+
+
+def set_scale(net: TamRL, samples: Samples, train: NDArray) -> None:
+    """Store means and sds of drivers, statics and fluxes over the training towers in the model."""
+    s = Scaler.fit(samples, train)
+    for name in ("x_mean", "x_sd", "s_mean", "s_sd", "y_mean", "y_sd"):
+        getattr(net, name).copy_(torch.from_numpy(getattr(s, name)))
