@@ -1,0 +1,148 @@
+"""What others found: maps and totals to hold ours against, never to train on."""
+
+from importlib.resources import files
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from tamrl.data.cache import fetch, registry_sha256
+from tamrl.data.gridfiles import SHAPE, centres
+from tamrl.errors import DataError
+
+_GPP = "reference/Fluxcom_summarized_GPP.csv"
+_RECCAP = "reference/reccap_app_master_v3.15.2.csv"
+
+
+def fetch_reference_gpp() -> xr.Dataset:
+    """Mean GPP of FLUXCOM on the 0.5-degree grid of `fetch_grid`.
+
+    ============  ============================================================================
+    Variables     GPP (lat, lon), gC m-2 d-1 by its magnitude; NaN over deserts, ice and sea
+    Traps         version, years and land fraction are not stated; a few cells are slightly
+                  negative; 3,476 cells that the compilers filtered out elsewhere are kept
+    Caveat        others' machine learning from many of the same towers: a comparison, not the
+                  truth, and never a training target
+    Total         108.1 PgC yr-1 with whole cells, 103.7 with the land fraction of MCD12C1
+    Source        PNNL-TES/GlobalC; FLUXCOM: Jung et al. 2020, doi:10.5194/bg-17-1343-2020
+    Licence       none stated: for use here, not for redistribution
+    ============  ============================================================================
+
+    Raises
+    ------
+    DataError
+        When the file cannot be had or is not on the 0.5-degree grid.
+    """
+    (path,) = fetch([_GPP], "Fetching FLUXCOM's mean GPP")
+    table = pd.read_csv(path)
+    row, col = (table["Latitude"] + 89.75) * 2, (table["Longitude"] + 179.75) * 2
+    inside = row.between(0, SHAPE[0] - 1) & col.between(0, SHAPE[1] - 1)
+    if not (inside & (row % 1 == 0) & (col % 1 == 0)).all():
+        raise DataError(f"{path}: a position is off the 0.5-degree grid; fetch the file again")
+    if table.duplicated(["Latitude", "Longitude"]).any():
+        raise DataError(f"{path}: a cell occurs twice; fetch the file again")
+    gpp = np.full(SHAPE, np.nan, dtype=np.float32)
+    gpp[row.astype(int), col.astype(int)] = table["FLUXCOM_GPP"]
+    lat, lon = centres()
+    north = {"standard_name": "latitude", "units": "degrees_north"}
+    east = {"standard_name": "longitude", "units": "degrees_east"}
+    attrs = {
+        "units": "gC m-2 d-1",
+        "long_name": "gross primary production, FLUXCOM mean",
+        "standard_name": "gross_primary_productivity_of_biomass_expressed_as_carbon",
+    }
+    return xr.Dataset(
+        {"GPP": (("lat", "lon"), gpp, attrs)},
+        coords={"lat": ("lat", lat, north), "lon": ("lon", lon, east)},
+        attrs={
+            "title": "FLUXCOM mean GPP",
+            "comment": (
+                "Version and years are not stated, the unit is inferred from the magnitude. Made "
+                "by machine learning from many of the same towers: a comparison, not the truth, "
+                "and never a training target."
+            ),
+            "source": "PNNL-TES/GlobalC, Fluxcom_summarized_GPP.csv",
+            "citation": "Jung et al. 2020, Biogeosciences, doi:10.5194/bg-17-1343-2020",
+            "licence": "none stated",
+            "registry_sha256": registry_sha256(),
+        },
+    )
+
+
+def fetch_reccap() -> xr.Dataset:
+    """Carbon balances of nine land regions and the globe, compiled by RECCAP.
+
+    ============  ============================================================================
+    Variables     mean, uncertainty (1 sigma): (region, quantity), TgC yr-1; period (text)
+    Traps         a decimal comma among points; missing numbers are NaN
+    Signs         positive into the atmosphere: NPP and uptake are negative
+    Caveat        NEE there is the change of carbon stocks plus lateral export, thus after fire,
+                  harvest and rivers: not what a tower measures. Rh + NPP comes nearer, but Rh is
+                  itself a remainder of the mass balance. Periods differ (mostly 2000-2009)
+    Source        GlobalCarbonAtlas/reccap v3.15.2; Ciais et al. 2021, doi:10.1093/nsr/nwaa145
+    Licence       none stated: for use here, not for redistribution
+    ============  ============================================================================
+
+    Raises
+    ------
+    DataError
+        When the file cannot be had or lacks a region or quantity.
+    """
+    (path,) = fetch([_RECCAP], "Fetching RECCAP's regional balances")
+    table = pd.read_csv(path, sep="\t", encoding="utf-8")
+    absent = {"Region", "Name", "Period", "Mean", "Uncert"} - set(table.columns)
+    if absent:
+        raise DataError(f"{path}: columns {sorted(absent)} are missing; fetch the file again")
+    table["Name"] = table["Name"].str.replace("\N{INCREMENT}C", "Stock change").str.strip()
+    table["Region"] = table["Region"].str.strip()
+    if table.duplicated(["Region", "Name"]).any() or not {"NEE", "NPP"} <= set(table["Name"]):
+        raise DataError(f"{path}: a region has a quantity twice, or no NEE; fetch the file again")
+    regions, quantities = table["Region"].unique(), table["Name"].unique()
+    cells = pd.MultiIndex.from_product([regions, quantities])
+    table = table.set_index(["Region", "Name"]).reindex(cells)
+    shape = (len(regions), len(quantities))
+    ds = xr.Dataset(coords={"region": list(regions), "quantity": list(quantities)})
+    for name, column, long_name in (
+        ("mean", "Mean", "flux into the atmosphere"),
+        ("uncertainty", "Uncert", "standard uncertainty of the flux"),
+    ):
+        values = table[column].astype(str).str.replace(",", ".").astype(float).to_numpy()
+        attrs = {"units": "TgC yr-1", "long_name": long_name}
+        ds[name] = (("region", "quantity"), values.reshape(shape), attrs)
+    period = table["Period"].fillna("").str.strip().to_numpy(dtype=str).reshape(shape)
+    ds["period"] = (("region", "quantity"), period, {"long_name": "period"})
+    return ds.assign_attrs(
+        title="RECCAP regional carbon balances",
+        comment="NEE is stock change plus lateral export, not the exchange that a tower sees.",
+        source="GlobalCarbonAtlas/reccap, reccap_app_master_v3.15.2.csv",
+        citation="Ciais et al. 2021, National Science Review, doi:10.1093/nsr/nwaa145",
+        licence="none stated",
+        registry_sha256=registry_sha256(),
+    )
+
+
+def carbon_budget_2019() -> xr.Dataset:
+    """Global Carbon Budget 2019: annual land sink and land-use emissions, 1959-2018, PgC yr-1.
+
+    Variables (year,): land_sink and land_use with their spread over models land_sink_sd and
+    land_use_sd. The land sink (positive: uptake) is not minus NEE: it is what models of undisturbed
+    land give, without land use, rivers and trade.
+    Source: Friedlingstein et al. 2019, doi:10.5194/essd-11-1783-2019 (facts shipped here).
+    """
+    ds = xr.Dataset()
+    for name, file, column in (
+        ("land_sink", "gcb2019_terrestrial-sink.csv", "Terrestrial-Sink"),
+        ("land_use", "gcb2019_land-use-change.csv", "Land-Use-Change"),
+    ):
+        with (files("tamrl.data") / "facts" / file).open() as stream:
+            table = pd.read_csv(stream, index_col="Year")
+        models = table.drop(columns=[column, *table.filter(like="MMM")])
+        year = ("year", table.index.to_numpy())
+        unit = {"units": "PgC yr-1"}
+        ds[name] = ("year", table[column].to_numpy(dtype=np.float64), unit)
+        ds[f"{name}_sd"] = ("year", models.std(axis=1).to_numpy(dtype=np.float64), unit)
+        ds = ds.assign_coords(year=year)
+    return ds.assign_attrs(
+        title="Global Carbon Budget 2019, land",
+        citation="Friedlingstein et al. 2019, ESSD, doi:10.5194/essd-11-1783-2019",
+    )
