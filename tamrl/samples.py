@@ -130,8 +130,9 @@ def make_samples(
         for n in own:
             own[n][i] = _month_means(raw[n][i, span], month[span])
 
-    place = {f"{n}_mean": v.mean(1) for n, v in {**season, **own}.items()}
-    place |= {f"{n}_range": np.ptp(v, 1) for n, v in {**season, **own}.items()}
+    place = {}
+    for n, v in {**season, **own}.items():
+        place[f"{n}_mean"], place[f"{n}_range"] = _mean_and_range(v)
     place |= _grid_statics(towers, cube)
     place["elevation"] = towers.elevation.values if "elevation" in towers.coords else empty[:, 0]
     place["abs_lat"] = np.abs(lat)
@@ -229,6 +230,15 @@ def _month_means(values: Array, month: NDArray) -> NDArray:
     n = np.bincount(month[ok], minlength=12)
     total = np.bincount(month[ok], values[ok], 12)
     return np.divide(total, n, out=np.full(12, np.nan), where=n > 0)
+
+
+def _mean_and_range(season: NDArray) -> tuple[NDArray, NDArray]:
+    """Mean and range (site,) of seasons (site, 12) with at least half of their months."""
+    ok = np.isfinite(season)
+    known = ok.sum(1) >= 6
+    mean = np.where(ok, season, 0).sum(1) / np.maximum(ok.sum(1), 1)
+    span = np.where(ok, season, -np.inf).max(1) - np.where(ok, season, np.inf).min(1)
+    return np.where(known, mean, np.nan), np.where(known, span, np.nan)
 
 
 def _season_to_daily(season: NDArray, doy: NDArray) -> Array:
