@@ -32,6 +32,7 @@ help: ## list the commands
 	@echo "PROFILE=smoke takes minutes, reference a quarter of an hour, paper wants a GPU (REPRODUCING.md)."
 
 install: $(INSTALLED) ## make the environment in .venv, with the exact versions of constraints.txt
+	@echo "The environment is in $(VENV). Activate it with: source $(VENV)/bin/activate"
 
 $(PY):
 	@for p in $(PYTHON); do \
@@ -44,7 +45,7 @@ $(PY):
 
 # The stamp is written last: an installation that was broken off is taken up again.
 $(INSTALLED): pyproject.toml constraints.txt | $(PY)
-	@echo "Installing what constraints.txt pins into $(VENV): about 1.5 GB, a few minutes, once"
+	@echo "Installing what constraints.txt pins into $(VENV): about 2 GB, a few minutes, once"
 	@$(PY) -m pip install --quiet --constraint constraints.txt --editable ".[book,dev]"
 	@touch $@
 

@@ -3,19 +3,16 @@
 import errno
 import os
 import socket
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 # Before anything imports numpy or torch: threads that wait must not spin (tests run in parallel).
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("MPLBACKEND", "agg")
 
-import pooch
 import pytest
 import xarray as xr
 
-ROOT = Path(__file__).parents[1]
 LOOPBACK = ("127.", "::1", "localhost")
 
 
@@ -35,29 +32,21 @@ def no_network() -> Iterator[None]:
         yield
 
 
-def missing_files(prefix: str) -> list[str]:
-    """Name the registered files under `prefix` that neither the cache nor the mirror holds."""
-    cache = Path(os.environ.get("TAMRL_DATA_DIR") or pooch.os_cache("tamrl"))
-    mirror = os.environ.get("TAMRL_DATA_MIRROR")
-    places = [cache, *([Path(mirror)] if mirror else [])]
-    lines = (ROOT / "data_registry.txt").read_text().splitlines()
-    names = [line.split()[0] for line in lines if line.strip() and not line.startswith("#")]
-    wanted = [name for name in names if name.startswith(prefix)]
-    assert wanted, f"data_registry.txt lists nothing under {prefix!r}"
-    return [name for name in wanted if not any((place / name).is_file() for place in places)]
-
-
 def need_data(prefix: str) -> None:
     """Skip the calling test, with the reason, unless cache or mirror can serve `prefix`."""
-    if missing := missing_files(prefix):
+    from tamrl.data.cache import available, registry_names
+
+    names = registry_names(prefix)
+    assert names, f"data_registry.txt lists nothing under {prefix!r}"
+    if not available(names):
         pytest.skip(
-            f"needs {prefix}: {len(missing)} files such as {missing[0]} are neither in the cache "
-            "(TAMRL_DATA_DIR) nor in a mirror (TAMRL_DATA_MIRROR); run `tamrl fetch` once"
+            f"needs {prefix}*, which neither the cache (TAMRL_DATA_DIR) nor a mirror "
+            "(TAMRL_DATA_MIRROR) holds; with network, run `tamrl fetch` once"
         )
 
 
 @pytest.fixture(scope="session")
-def need() -> object:
+def need() -> Callable[[str], None]:
     """Give tests `need("grid/")`, which skips where these data cannot be had offline."""
     return need_data
 

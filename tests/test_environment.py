@@ -1,0 +1,161 @@
+"""The environment is stated in four places; they agree, and the repository is fit to publish."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+CONDA_NAMES = {"pytorch": "torch"}
+
+
+def requirements(*groups: str) -> dict[str, Requirement]:
+    """Read direct dependencies from pyproject: the core's ("") or an extra's, by name."""
+    lines = []
+    for group in groups:
+        lines += PROJECT["optional-dependencies"][group] if group else PROJECT["dependencies"]
+    found = [Requirement(line) for line in lines]
+    return {canonicalize_name(r.name): r for r in found if r.name != PROJECT["name"]}
+
+
+def constraints() -> dict[str, str]:
+    """Read the pinned version of each package."""
+    pins = {}
+    for line in (ROOT / "constraints.txt").read_text().splitlines():
+        if line and not line.startswith("#"):
+            name, version = line.split("==")
+            pins[canonicalize_name(name)] = version
+    return pins
+
+
+def tracked(*patterns: str) -> list[Path]:
+    """List the files that git tracks and that exist."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", *patterns], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    paths = [ROOT / name for name in listed.split("\0") if name]
+    return [path for path in paths if path.is_file()]
+
+
+def texts() -> dict[str, str]:
+    """Read each tracked text file."""
+    found = {}
+    for path in tracked():
+        content = path.read_bytes()
+        if b"\0" not in content:
+            found[path.relative_to(ROOT).as_posix()] = content.decode(errors="replace")
+    return found
+
+
+def test_conda_and_pip_describe_one_environment() -> None:
+    """environment.yml holds the core and the book extra, with the bounds of pyproject."""
+    conda = yaml.safe_load((ROOT / "environment.yml").read_text())
+    plain = [entry for entry in conda["dependencies"] if isinstance(entry, str)]
+    (pip,) = (entry["pip"] for entry in conda["dependencies"] if isinstance(entry, dict))
+    assert "--editable ." in pip
+    stated = [Requirement(line) for line in [*plain, *pip] if not line.startswith("--")]
+    by_name = {CONDA_NAMES.get(r.name, canonicalize_name(r.name)): r.specifier for r in stated}
+    assert str(by_name.pop("python")) == PROJECT["requires-python"]
+    assert "pip" in by_name
+    del by_name["pip"]
+    wanted = requirements("", "maps", "book")
+    assert by_name == {name: r.specifier for name, r in wanted.items()}
+
+
+def test_every_dependency_is_pinned_inside_its_bounds() -> None:
+    """constraints.txt pins each direct dependency at a version that pyproject admits."""
+    pins = constraints()
+    for name, requirement in requirements("", *PROJECT["optional-dependencies"]).items():
+        assert name in pins, f"constraints.txt does not pin {name}"
+        assert requirement.specifier.contains(pins[name], prereleases=True), (
+            f"{name}=={pins[name]} is outside pyproject's {requirement.specifier}"
+        )
+
+
+def test_what_is_imported_is_declared() -> None:
+    """Each package that tamrl or its tests import is a direct dependency in pyproject."""
+    distributions = packages_distributions()
+    for folder, groups in (("tamrl", ("", "maps", "book")), ("tests", ("", "maps", "book", "dev"))):
+        declared = set(requirements(*groups)) | {"tamrl"}
+        for path in (ROOT / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                names = (
+                    [alias.name for alias in node.names]
+                    if isinstance(node, ast.Import)
+                    else [node.module or ""]
+                    if isinstance(node, ast.ImportFrom) and not node.level
+                    else []
+                )
+                for module in {name.split(".")[0] for name in names} - sys.stdlib_module_names:
+                    owners = {canonicalize_name(d) for d in distributions.get(module, [module])}
+                    assert owners & declared, f"{path.relative_to(ROOT)} imports {module}"
+
+
+def test_version_is_told_the_same_everywhere() -> None:
+    """Changelog and citation name the version of pyproject."""
+    version = PROJECT["version"]
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    latest = re.search(r"^## \[(\d[^\]]*)\]", changelog, re.MULTILINE)
+    assert latest is not None
+    assert latest[1] == version
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == version
+
+
+@pytest.mark.parametrize("page", ["README.md", "REPRODUCING.md", "CONTRIBUTING.md"])
+def test_commands_in_the_documents_exist(page: str) -> None:
+    """Each `make X` of the documents is a target, with a profile and towers that exist."""
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    text = (ROOT / page).read_text()
+    code = " ; ".join(re.findall(r"```.*?```|`[^`\n]+`", text, re.DOTALL))
+    used = set(re.findall(r"\bmake ([a-z]+)", code))
+    assert used, f"{page} shows no command"
+    assert used <= targets
+    assert set(re.findall(r"PROFILE=(\w+)", code)) <= {"smoke", "reference", "paper"}
+    assert set(re.findall(r"TOWERS=(\w+)", code)) <= {"auto", "fluxnet2015", "virtual"}
+
+
+@pytest.mark.parametrize("page", ["README.md", "REPRODUCING.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_documents_are_finished_and_their_links_lead_somewhere(page: str) -> None:
+    """No gap is left to be filled, and each relative link names a file."""
+    text = (ROOT / page).read_text()
+    assert not re.search(r"\b(TODO|TBD|FIXME|XXX|to be filled|to be measured)\b", text)
+    for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
+        if not link.startswith(("http:", "https:", "mailto:")):
+            assert (ROOT / link).exists(), f"{page} links to {link}"
+
+
+def test_nothing_of_another_machine_is_tracked() -> None:
+    """No path of a developer's machine, no package registry's host; ../shared in .ci alone."""
+    hosts = "|".join(["pypi" + r"\.org", r"pythonhosted" + r"\.org", r"npmjs" + r"\.(?:org|com)"])
+    machine = re.compile(rf"/(?:home|Users|root|work)/\w|{hosts}")
+    for name, text in texts().items():
+        found = machine.search(text)
+        assert not found, f"{name} holds {found and found[0]!r}"
+        assert name.startswith(".ci/") or ".." + "/shared" not in text, f"{name} names ../shared"
+
+
+def test_notebooks_are_stored_clean() -> None:
+    """No outputs, no execution counts, and a parameters cell."""
+    for path in tracked("notebooks/*.ipynb"):
+        cells = json.loads(path.read_text())["cells"]
+        code = [cell for cell in cells if cell["cell_type"] == "code"]
+        assert not any(cell["outputs"] or cell["execution_count"] for cell in code), path.name
+        assert any("parameters" in cell["metadata"].get("tags", []) for cell in code), path.name
+
+
+def test_no_tracked_file_is_large() -> None:
+    """Data stay where they come from: nothing tracked is larger than 2 MB."""
+    sizes = {path.relative_to(ROOT): path.stat().st_size for path in tracked()}
+    assert {path: size for path, size in sizes.items() if size > 2_000_000} == {}
