@@ -1,0 +1,480 @@
+"""Data arrive whole or not at all, whatever network, disk and neighbours do (loopback server)."""
+
+import errno
+import hashlib
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pooch
+import pytest
+import requests
+
+from tamrl.data import cache, download
+from tamrl.data.cache import available, fetch, registry_names, registry_sha256
+from tamrl.data.schema import SEALED
+from tamrl.errors import DataError
+
+ROOT = Path(__file__).resolve().parents[1]
+NAMES = [f"store.zarr/{v}/{i}.0" for v in ("nee", "ta") for i in range(6)] + ["grid/age.nc"]
+Fault = Callable[["Handler", str, int], bool]
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Serves `server.files`, unless `server.fault(handler, name, nth request)` has answered."""
+
+    protocol_version = "HTTP/1.1"
+    server: "Server"
+
+    def do_GET(self) -> None:
+        name = self.path.removeprefix("/")
+        self.server.asked[name] += 1
+        self.server.times[name].append(time.monotonic())
+        if not self.server.fault(self, name, self.server.asked[name]):
+            body = self.server.files.get(name)
+            self.reply(200 if body is not None else 404, body or b"")
+
+    def reply(self, status: int, body: bytes = b"", **headers: str) -> bool:
+        self.send_response(status)
+        for key, value in ({"Content-Length": str(len(body))} | headers).items():
+            self.send_header(key.replace("_", "-"), value)
+        self.end_headers()
+        self.wfile.write(body)
+        return True
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, files: dict[str, bytes]):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.files = files
+        self.fault: Fault = lambda handler, name, nth: False
+        self.asked: Counter[str] = Counter()
+        self.times: defaultdict[str, list[float]] = defaultdict(list)
+        self.url = f"http://127.0.0.1:{self.server_port}/"
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing: a killed client is part of the tests."""
+
+
+class World:
+    """Files, the server that has them, a registry of them, and an empty cache."""
+
+    def __init__(self, tmp_path: Path):
+        rng = np.random.default_rng(7)
+        self.files = {name: rng.bytes(20_000 + 1000 * i) for i, name in enumerate(NAMES)}
+        self.server = Server(dict(self.files))
+        self.root, self.registry = tmp_path / "cache", tmp_path / "registry.txt"
+        sha = {name: hashlib.sha256(data).hexdigest() for name, data in self.files.items()}
+        lines = [f"{name} sha256:{sha[name]} {self.server.url}{name}" for name in NAMES]
+        self.registry.write_text("# a group: it's a comment\n\n" + "\n".join(lines) + "\n")
+
+    def cached(self) -> set[str]:
+        """Names in the cache, each of which must be complete."""
+        paths = [p for p in self.root.rglob("*") if p.is_file() and p.suffix != ".part"]
+        found = {p.relative_to(self.root).as_posix(): p for p in paths}
+        assert all(path.read_bytes() == self.files[name] for name, path in found.items())
+        return set(found)
+
+    def parts(self) -> list[Path]:
+        return list(self.root.rglob("*.part"))
+
+    def child(self, before: str = "") -> subprocess.Popen[str]:
+        """Another process that fetches everything into the same cache."""
+        code = (
+            "import os, sys, time; from pathlib import Path; from tamrl.data import cache\n"
+            f"cache.REGISTRY = Path(sys.argv[1])\n{before}\n"
+            "cache.fetch(cache.registry_names())"
+        )
+        command = [sys.executable, "-c", code, str(self.registry)]
+        return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    world = World(tmp_path)
+    monkeypatch.setattr(cache, "REGISTRY", world.registry)
+    monkeypatch.setattr(cache, "SECOND_SOURCE", {})
+    monkeypatch.setattr(download, "BACKOFF", 0.01)
+    monkeypatch.setenv("TAMRL_DATA_DIR", str(world.root))
+    monkeypatch.delenv("TAMRL_DATA_MIRROR", raising=False)
+    monkeypatch.setenv("NO_PROXY", "*")
+    yield world
+    world.server.shutdown()
+    world.server.server_close()
+
+
+def mirror(world: World, monkeypatch: pytest.MonkeyPatch, files: dict[str, bytes]) -> Path:
+    folder = world.root.parent / "mirror"
+    for name, data in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    monkeypatch.setenv("TAMRL_DATA_MIRROR", str(folder))
+    return folder
+
+
+def closed_port_url() -> str:
+    server = Server({})
+    server.shutdown()
+    server.server_close()
+    return server.url
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 20.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "the awaited state did not come"
+        time.sleep(0.01)
+
+
+def test_fetch_downloads_each_file_once_and_keeps_the_order(world: World) -> None:
+    wanted = [NAMES[3], NAMES[0], NAMES[3], NAMES[-1]]
+    assert fetch(wanted) == [world.root / name for name in wanted]
+    assert world.cached() == set(wanted)
+    fetch(NAMES)
+    fetch(NAMES)
+    assert world.server.asked == Counter(NAMES)
+    assert fetch([]) == []
+
+
+def test_files_are_readable_by_whoever_the_umask_admits(world: World) -> None:
+    mask = os.umask(0o022)
+    try:
+        (path,) = fetch([NAMES[0]])
+    finally:
+        os.umask(mask)
+    assert os.name == "nt" or path.stat().st_mode & 0o777 == 0o644
+
+
+def test_unregistered_name_is_refused(world: World) -> None:
+    for function in (fetch, available):
+        with pytest.raises(DataError, match=r"nee/99\.0 \(1 of 2 names\) is not in .*registry"):
+            function([NAMES[0], "store.zarr/nee/99.0"])
+
+
+def test_wrong_bytes_are_an_error_and_cost_no_other_file(world: World) -> None:
+    world.server.files[NAMES[2]] = b"<html>please log in</html>"
+    with pytest.raises(DataError, match=rf"^{NAMES[2]} .*127\.0\.0\.1.*wrong sha256") as error:
+        fetch(NAMES)
+    assert "the 12 complete files stay in" in str(error.value)
+    assert world.cached() == set(NAMES) - {NAMES[2]}
+    assert world.parts() == []
+
+
+def test_errors_are_counted_once(world: World) -> None:
+    del world.server.files[NAMES[1]], world.server.files[NAMES[4]]
+    with pytest.raises(DataError, match=r"HTTP 404 .*nor could 1 of the other 12 files \(store"):
+        fetch(NAMES)
+    assert world.server.asked[NAMES[1]] == 1, "asking again for what is not there is of no use"
+
+
+@pytest.mark.parametrize("length", ["promised", "unknown"])
+def test_truncated_reply_is_tried_again(world: World, length: str) -> None:
+    def cut(handler: Handler, name: str, nth: int) -> bool:
+        if name != NAMES[0] or nth > 1:
+            return False
+        handler.send_response(200)
+        if length == "promised":
+            handler.send_header("Content-Length", str(len(world.files[name])))
+        handler.send_header("Connection", "close")
+        handler.end_headers()
+        handler.wfile.write(world.files[name][:5000])
+        handler.close_connection = True
+        return True
+
+    world.server.fault = cut
+    fetch(NAMES)
+    assert world.cached() == set(NAMES)
+    assert world.server.asked[NAMES[0]] == 2
+
+
+def test_busy_server_is_given_the_time_it_asks_for(world: World) -> None:
+    world.server.fault = lambda handler, name, nth: (
+        nth == 1 and name == NAMES[0] and handler.reply(503, Retry_After="1")
+    )
+    fetch(NAMES[:1])
+    first, second = world.server.times[NAMES[0]]
+    assert 1.0 <= second - first < 3.0
+
+
+def test_always_busy_server_ends_as_an_error(world: World) -> None:
+    world.server.fault = lambda handler, name, nth: handler.reply(503)
+    with pytest.raises(DataError, match="HTTP 503"):
+        fetch(NAMES[:1])
+    assert world.server.asked[NAMES[0]] == download.TRIES
+
+
+@pytest.mark.parametrize(("status", "after"), [(429, "3600"), (503, "1"), (404, ""), (200, "")])
+def test_second_source_takes_over(
+    world: World, monkeypatch: pytest.MonkeyPatch, status: int, after: str
+) -> None:
+    second = Server({f"copy/{n.removeprefix('store.zarr/')}": d for n, d in world.files.items()})
+    monkeypatch.setattr(cache, "SECOND_SOURCE", {"store.zarr/": f"{second.url}copy/"})
+    world.server.fault = lambda handler, name, nth: handler.reply(
+        status, b"sorry", Retry_After=after
+    )
+    start = time.monotonic()
+    fetch(NAMES[:-1])
+    assert time.monotonic() - start < 2.0, "waited for the first source although the second has it"
+    assert world.cached() == set(NAMES[:-1])
+    assert sum(second.asked.values()) == 12
+    if after == "3600":
+        assert sum(world.server.asked.values()) <= download.THREADS
+
+
+def test_retry_after_as_seconds_date_or_nonsense() -> None:
+    reply = requests.Response()
+    later = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + 30))
+    for value, low, high in [("7", 7, 7), (later, 28, 31), ("soon", 0, 0), ("", 0, 0)]:
+        reply.headers["Retry-After"] = value
+        assert low <= download._retry_after(reply) <= high
+
+
+@pytest.mark.parametrize("stage", ["download", "write"])
+def test_killed_fetch_resumes_where_it_was(world: World, stage: str) -> None:
+    stuck, release = NAMES[2], threading.Event()
+
+    def hang(handler: Handler, name: str, nth: int) -> bool:
+        if name != stuck or nth > 1:
+            return False
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(world.files[name])))
+        handler.end_headers()
+        handler.wfile.write(world.files[name][:5000])
+        release.wait(30)
+        return True
+
+    before = ""
+    if stage == "download":
+        world.server.fault = hang
+    else:
+        before = (
+            "replace = os.replace\n"
+            f"os.replace = lambda a, b: time.sleep(60) if str(b).endswith({stuck!r}) "
+            "else replace(a, b)"
+        )
+    child = world.child(before)
+    try:
+        wait_until(lambda: len(world.cached()) == len(NAMES) - 1)
+        wait_until(lambda: world.server.asked[stuck] and bool(world.parts()) == (stage == "write"))
+    finally:
+        child.kill()
+        child.communicate()
+        release.set()
+    assert world.cached() == set(NAMES) - {stuck}
+    world.server.asked.clear()
+    world.server.fault = lambda handler, name, nth: False
+    for part in world.parts():
+        os.utime(part, (0, 0))  # ten minutes later
+    fetch(NAMES)
+    assert world.server.asked == {stuck: 1}
+    assert world.cached() == set(NAMES)
+    assert world.parts() == []
+
+
+def test_unfinished_file_of_a_running_neighbour_is_left_alone(world: World) -> None:
+    path = world.root / "grid" / ".age.nc.0.part"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"half")
+    fetch(NAMES)
+    assert world.parts() == [path]
+
+
+def test_parallel_callers_share_a_cache(world: World) -> None:
+    world.server.fault = lambda handler, name, nth: bool(time.sleep(0.02))
+    children = [world.child() for _ in range(3)]
+    with ThreadPoolExecutor(4) as pool:
+        assert len(set(map(tuple, pool.map(fetch, [NAMES] * 4)))) == 1
+    for child in children:
+        _, stderr = child.communicate(timeout=60)
+        assert child.returncode == 0, stderr
+    assert world.cached() == set(NAMES)
+    assert world.parts() == []
+
+
+def test_mirror_comes_before_the_network(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    mirror(world, monkeypatch, world.files)
+    assert available(NAMES)
+    fetch(NAMES)
+    assert world.cached() == set(NAMES)
+    assert not world.server.asked
+
+
+@pytest.mark.parametrize("fault", ["lacks a file", "has a wrong file"])
+def test_what_the_mirror_cannot_give_comes_from_the_url(
+    world: World, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    folder = mirror(world, monkeypatch, world.files)
+    if fault == "lacks a file":
+        (folder / NAMES[5]).unlink()
+    else:
+        (folder / NAMES[5]).write_bytes(world.files[NAMES[5]][:-1])
+    fetch(NAMES)
+    assert world.server.asked == {NAMES[5]: 1}
+    assert world.cached() == set(NAMES)
+
+
+def test_error_names_mirror_and_url(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = mirror(world, monkeypatch, {n: d for n, d in world.files.items() if n != NAMES[5]})
+    del world.server.files[NAMES[5]]
+    with pytest.raises(DataError, match=rf"mirror {folder}: No such file.*127\.0\.0\.1:\d+: HTTP"):
+        fetch(NAMES)
+    assert world.cached() == set(NAMES) - {NAMES[5]}
+
+
+def test_mirror_that_is_no_directory_is_an_error(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TAMRL_DATA_MIRROR", str(world.root / "typo"))
+    with pytest.raises(DataError, match=r"TAMRL_DATA_MIRROR=.*typo is not a directory"):
+        fetch(NAMES)
+
+
+@pytest.mark.parametrize("damage", [lambda d: d[:-1], lambda d: b"", lambda d: d[:-1] + b"?"])
+def test_damaged_cache_file_is_found_and_replaced(
+    world: World, damage: Callable[[bytes], bytes]
+) -> None:
+    fetch(NAMES)
+    path = world.root / NAMES[0]
+    stat = path.stat()
+    path.write_bytes(damage(world.files[NAMES[0]]))
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # size and time may both look right
+    fetch(NAMES)
+    assert world.cached() == set(NAMES)
+    assert world.server.asked == Counter(NAMES) + Counter(NAMES[:1])
+
+
+def test_full_disk_is_one_error_and_leaves_nothing_half_written(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, room = Path.write_bytes, iter(range(5))
+
+    def write_bytes(self: Path, data: bytes) -> int:
+        if next(room, None) is None:
+            write(self, data[:1000])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(self, data)
+
+    monkeypatch.setattr(Path, "write_bytes", write_bytes)
+    with pytest.raises(DataError, match=r"cannot write .*No space left.*TAMRL_DATA_DIR") as error:
+        fetch(NAMES)
+    assert "the 5 complete files stay" in str(error.value)
+    assert len(world.cached()) == 5
+    assert world.parts() == []
+
+
+def test_unwritable_cache_is_an_error(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.root.write_text("a file where the cache should be")
+    with pytest.raises(DataError, match=r"cannot write .*Not a directory.*set TAMRL_DATA_DIR"):
+        fetch(NAMES)
+
+
+def test_without_network_it_fails_fast(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"{i}.0" for i in range(1700)]
+    url = closed_port_url()
+    world.registry.write_text("".join(f"{n} sha256:{'0' * 64} {url}{n}\n" for n in names))
+    cache._registry.cache_clear()
+    start = time.monotonic()
+    assert not available(names)
+    with pytest.raises(DataError, match=r"^0\.0 .*no connection.*1699 of the other 1699 .*Check"):
+        fetch(names)
+    assert time.monotonic() - start < 5.0
+
+
+def test_available_asks_the_network_only_for_what_is_lacking(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert available(NAMES)
+    assert sum(world.server.asked.values()) == 1
+    world.server.files.clear()
+    assert not available(NAMES)
+    fetch_later = mirror(world, monkeypatch, world.files)
+    fetch(NAMES[:6])
+    for name in NAMES[:6]:
+        (fetch_later / name).unlink()
+    world.server.asked.clear()
+    assert available(NAMES), "half in the cache, half in the mirror"
+    assert not world.server.asked
+
+
+def test_available_does_not_wait_for_a_silent_server(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "PROBE", 0.2)
+    world.server.fault = lambda handler, name, nth: bool(time.sleep(2))
+    start = time.monotonic()
+    assert not available(NAMES)
+    assert time.monotonic() - start < 1.0
+
+
+def test_registry_digest_sees_data_not_comments(world: World) -> None:
+    digest, lines = registry_sha256(), world.registry.read_text().splitlines()
+    for changed, same in [
+        ("\n".join(["# other words", *reversed(lines)]), True),
+        (world.registry.read_text().replace("http://", "https://"), True),
+        ("\n".join(lines[:-1]), False),
+        (world.registry.read_text().replace("sha256:", "sha256:0", 1), False),
+    ]:
+        world.registry.write_text(changed)
+        cache._registry.cache_clear()
+        assert (registry_sha256() == digest) is same
+
+
+# The committed registry
+
+
+def test_registry_is_pinned_unique_and_sourced() -> None:
+    text = (ROOT / "data_registry.txt").read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    names = [line.split()[0] for line in lines]
+    assert len(names) == len(set(names)) == 1685
+    entry = re.compile(r"[\w./-]+ sha256:[0-9a-f]{64} https://\S+/[0-9a-f]{40}/\S+")
+    assert [line for line in lines if not entry.fullmatch(line)] == []
+    read = pooch.create(path="", base_url="")
+    read.load_registry(ROOT / "data_registry.txt")
+    assert sorted(read.registry) == sorted(names) == registry_names()
+    for group in text.split("\n\n")[1:]:  # a data sheet above each group
+        assert all(f"# {key}:" in group for key in ("Source", "Licence", "Citation")), group[:80]
+
+
+def test_registry_holds_no_chunk_of_a_sealed_tower() -> None:
+    chunks: defaultdict[str, set[int]] = defaultdict(set)
+    for name in registry_names("fluxnet2015.zarr/"):
+        if match := re.fullmatch(r"fluxnet2015\.zarr/(\w+)/(\d+)\.0", name):
+            chunks[match[1]].add(int(match[2]))
+    towers = chunks["nee"]
+    assert len(chunks) == 9
+    assert all(of_variable == towers for of_variable in chunks.values())
+    assert len(towers) == 204 - len(SEALED) == 180
+    codes = [*registry_names("fluxnet2015.zarr/site/"), "fluxnet2015.zarr/.zgroup"]
+    if not available(codes):
+        pytest.skip("which chunk is whose is in the store's site array: neither cache nor mirror")
+    zarr = pytest.importorskip("zarr")
+    site = zarr.open_array(fetch(codes)[0].parent, mode="r", zarr_format=2)[:]
+    assert {str(code) for i, code in enumerate(site) if i not in towers} == SEALED
+
+
+def test_wheel_carries_the_registry_beside_the_module_that_reads_it(tmp_path: Path) -> None:
+    pytest.importorskip("setuptools")
+    (tmp_path / "tamrl" / "data").mkdir(parents=True)
+    for name in ("setup.py", "data_registry.txt", "tamrl/__init__.py", "tamrl/data/__init__.py"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    command = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", "lib"]
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=60)
+    copy = (tmp_path / "lib" / "tamrl" / "data" / "data_registry.txt").read_bytes()
+    assert copy == (ROOT / "data_registry.txt").read_bytes() == cache.REGISTRY.read_bytes()
+    assert "include data_registry.txt" in (ROOT / "MANIFEST.in").read_text(), "for the sdist"
