@@ -45,7 +45,7 @@ class Downloader:
         self.tries, self.timeout = tries, timeout
         self.stop = threading.Event()  # set it to end all attempts and pauses at once
         self.failures: Counter[str] = Counter()  # host: failures since its last success
-        self.last = defaultdict(lambda: "busy")  # host: how it failed last
+        self.last: defaultdict[str, str] = defaultdict(lambda: "busy")  # host: its last failure
         self.rest: defaultdict[str, float] = defaultdict(float)  # host: not before this time, s
         self.session = requests.Session()
         for scheme in ("http://", "https://"):
