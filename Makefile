@@ -82,8 +82,8 @@ bench: $(INSTALLED) ## measure speed; the report goes to _build/benchmark.json
 	@echo "Measured: _build/benchmark.json. Compare two of them with: $(PY) -m pytest_benchmark compare A B"
 
 browser: $(INSTALLED) tests/browser/node_modules ## walk through the built book in Chromium (needs node, npm and chromium)
-	@$(PY) -m pytest tests/test_browser.py
 	@echo "Screenshots of the pages: _build/screenshots/"
+	@$(PY) -m pytest tests/test_browser.py
 
 tests/browser/node_modules: tests/browser/package.json
 	@cd tests/browser && npm install --no-package-lock --no-audit --no-fund --ignore-scripts --silent

@@ -1,0 +1,271 @@
+// Walks through the built book as readers do and writes down what is wrong, without judging.
+//   node walk.mjs BASE_URL PAGES.json REPORT.json SCREENSHOTS [CHROMIUM]
+// BASE_URL ends with "/"; PAGES.json lists the pages relative to it; REPORT.json gets
+// {pages, problems: [{kind, page, view, theme, detail}]}. tests/test_browser.py judges it.
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { chromium } from "playwright-core";
+
+const [base, pagesFile, reportFile, shots, executablePath = "/usr/bin/chromium"] =
+  process.argv.slice(2);
+const pages = JSON.parse(readFileSync(pagesFile, "utf8"));
+const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+const VIEWS = { desktop: { width: 1280, height: 900 }, phone: { width: 390, height: 844 } };
+const origin = new URL(base).origin;
+const problems = [];
+const links = new Map(); // target URL -> the page that links there first
+const ids = new Map(); // page URL -> ids that fragments may name
+
+// A page in a fresh context; what it says on the console and asks of the network is written down.
+async function open(browser, view, theme, where) {
+  const context = await browser.newContext({
+    viewport: VIEWS[view],
+    isMobile: view === "phone",
+    hasTouch: view === "phone",
+    colorScheme: theme,
+    reducedMotion: "reduce",
+  });
+  await context.addInitScript((mode) => {
+    localStorage.setItem("mode", mode);
+    localStorage.setItem("theme", mode);
+  }, theme);
+  const note = (kind, detail) => problems.push({ kind, page: where.page, view, theme, detail });
+  await context.route("**/*", (route) => {
+    const url = route.request().url();
+    if (new URL(url).origin === origin || /^(data|blob):/.test(url)) return route.continue();
+    note("off-origin request", url);
+    return route.abort();
+  });
+  const page = await context.newPage();
+  page.setDefaultTimeout(15000);
+  page.on("console", (m) => {
+    if (m.type() === "error") note("console error", `${m.text()} (${m.location().url})`);
+  });
+  page.on("pageerror", (error) => note("console error", String(error)));
+  page.on("response", (r) => {
+    if (r.status() >= 400) note("broken request", `${r.status()} ${r.url()}`);
+    else if (!r.url().startsWith(base) && r.url().startsWith(origin))
+      note("broken request", `leaves the sub-path: ${r.url()}`);
+  });
+  return { page, note };
+}
+
+async function visit(page, name) {
+  await page.goto(base + name, { waitUntil: "load" });
+  await page.evaluate(async () => {
+    document.querySelectorAll("img[loading=lazy]").forEach((img) => (img.loading = "eager"));
+    await Promise.all([...document.images].map((img) => img.decode().catch(() => {})));
+    // MathJax comes deferred, and only on pages with mathematics.
+    if (document.querySelector("script[src*=mathjax i]")) {
+      while (!window.MathJax?.startup?.promise) await new Promise((next) => setTimeout(next, 50));
+      await window.MathJax.startup.promise;
+    }
+    await document.fonts.ready;
+  });
+}
+
+// Runs in the page: what one look at its content finds, as [kind, detail] pairs.
+function look(theme) {
+  const found = [];
+  const article = document.querySelector("article.bd-article, article, main");
+  if (!article) return [["no content", "the page has no article"]];
+  const root = document.documentElement;
+  if (root.dataset.theme !== theme) found.push(["theme", `shows ${root.dataset.theme}`]);
+  for (const img of document.images) {
+    const alt = img.getAttribute("alt");
+    const src = decodeURIComponent(img.getAttribute("src") ?? "");
+    const file = src.split("/").pop();
+    if (!img.naturalWidth) found.push(["broken image", src.slice(0, 120)]);
+    const hidden = img.closest("[aria-hidden=true]") || img.getAttribute("role") === "presentation";
+    if (!alt?.trim() && !hidden) found.push(["no alt text", src.slice(0, 120)]);
+    else if (article.contains(img) && !hidden && (alt.includes(file) || !/\s\S+\s/.test(alt)))
+      found.push(["poor alt text", `${file}: "${alt}"`]);
+  }
+  if (root.scrollWidth > root.clientWidth + 1) {
+    const wide = [...article.querySelectorAll("*")].filter(
+      (e) => e.getBoundingClientRect().right > root.clientWidth + 1 && !e.children.length,
+    );
+    const what = wide[0] ? `${wide[0].tagName} "${wide[0].textContent.slice(0, 40)}"` : "?";
+    found.push(["overflow", `${root.scrollWidth} px wide in ${root.clientWidth} px, by ${what}`]);
+  }
+  const all = [...article.querySelectorAll("h1,h2,h3,h4,h5,h6")];
+  const heads = all.filter((h) => h.checkVisibility()); // the theme hides one for print
+  const level = (h) => Number(h.tagName[1]);
+  if (heads.filter((h) => level(h) === 1).length !== 1) found.push(["headings", "not one h1"]);
+  heads.slice(1).forEach((h, i) => {
+    if (level(h) > level(heads[i]) + 1) found.push(["headings", `jump to "${h.textContent}"`]);
+  });
+  for (const error of article.querySelectorAll(".traceback, mjx-merror"))
+    found.push(["error shown", error.textContent.slice(0, 120)]);
+  const prose = article.cloneNode(true);
+  prose.querySelectorAll("pre, code, script, style, mjx-container").forEach((e) => e.remove());
+  const raw = prose.textContent.match(/\{[a-z:]+\}\s*`|\{\{.*?\}\}|\$\$|\\\(|\bglue:text\b/);
+  if (raw) found.push(["raw markup", raw[0]]);
+  return found;
+}
+
+async function contents(page, name) {
+  const got = await page.evaluate(() => ({
+    hrefs: [...document.querySelectorAll("a[href]")].map((a) => a.href),
+    ids: [...document.querySelectorAll("[id], a[name]")].map((e) => e.id || e.name),
+  }));
+  ids.set(base + name, new Set(got.ids));
+  for (const href of got.hrefs)
+    if (href.startsWith(origin) && !links.has(href)) links.set(href, name);
+}
+
+async function accessibility(page, note) {
+  if (!(await page.evaluate(() => Boolean(window.axe)))) await page.evaluate(axe);
+  const { violations } = await page.evaluate(() => {
+    const content = document.querySelector("article.bd-article, article, main");
+    return window.axe.run(content, { resultTypes: ["violations"] });
+  });
+  for (const v of violations.filter((v) => ["serious", "critical"].includes(v.impact)))
+    note("accessibility", `${v.id}: ${v.help}; ${v.nodes.length} times, ${v.nodes[0].html.slice(0, 160)}`);
+}
+
+async function checkLinks(request) {
+  for (const [href, page] of links) {
+    const [url, fragment] = href.split("#");
+    const note = (detail) => problems.push({ kind: "broken link", page, detail });
+    if (!url.startsWith(base)) {
+      note(`leaves the sub-path: ${href}`);
+      continue;
+    }
+    const target = url.endsWith("/") ? `${url}index.html` : url.split("?")[0];
+    if (ids.has(target)) {
+      const known = !fragment || ids.get(target).has(decodeURIComponent(fragment));
+      if (!known) note(`no such place: ${href}`);
+    } else if ((await request.head(target)).status() >= 400) note(`no such page: ${href}`);
+  }
+}
+
+// The search dialogue finds the phrase that the whole method hangs on.
+async function search(browser, view) {
+  const where = { page: "index.html" };
+  const { page, note } = await open(browser, view, "light", where);
+  await visit(page, "index.html");
+  await page.locator(".search-button__button:visible").first().click();
+  const field = page.locator("input[name=q]:visible").first();
+  await field.fill("support set");
+  await field.press("Enter");
+  where.page = "search.html";
+  try {
+    await page.locator("#search-results li a").first().waitFor();
+    await page.waitForFunction(() => /support set/i.test(document.querySelector("#search-results").textContent));
+  } catch {
+    note("search", 'finds no page with "support set"');
+  }
+  await page.screenshot({ path: `${shots}/search-${view}.png` });
+  await page.context().close();
+}
+
+async function sidebar(browser, view) {
+  const { page, note } = await open(browser, view, "light", { page: "index.html" });
+  await visit(page, "index.html");
+  const shown = () =>
+    page.evaluate(() => {
+      const bar = document.querySelector(".bd-sidebar-primary");
+      const box = bar.getBoundingClientRect();
+      return box.width > 0 && box.right > 0 && getComputedStyle(bar).visibility === "visible";
+    });
+  const turns = async (wanted, how) => {
+    for (let i = 0; i < 40 && (await shown()) !== wanted; i++) await page.waitForTimeout(50);
+    if ((await shown()) !== wanted) note("sidebar", `does not ${wanted ? "open" : "close"} by ${how}`);
+  };
+  const toggle = page.locator(".primary-toggle:visible").first();
+  const first = view === "desktop";
+  await turns(first, "itself");
+  await toggle.click();
+  await turns(!first, "its button");
+  if (view === "phone") {
+    await page.screenshot({ path: `${shots}/sidebar-phone.png` });
+    // Beside the open sidebar lies the overlay; a touch there closes it.
+    await page.touchscreen.tap(VIEWS.phone.width - 8, 500);
+    await turns(false, "a touch beside it");
+    await toggle.click();
+    await turns(true, "its button again");
+    const link = page.locator(".bd-sidebar-primary .bd-links a:visible").nth(1);
+    const href = await link.getAttribute("href");
+    await link.click();
+    await page.waitForLoadState();
+    if (!page.url().endsWith(href.split("/").pop())) note("sidebar", `its link ${href} leads to ${page.url()}`);
+  } else {
+    await toggle.click();
+    await turns(true, "its button again");
+  }
+  await page.context().close();
+}
+
+// A page with a tower picker: choosing another tower, by hand and by keyboard, changes the series.
+async function picker(browser, name, view) {
+  const { page, note } = await open(browser, view, "light", { page: name });
+  await visit(page, name);
+  const box = page.locator("[data-tamrl-picker]").first();
+  const state = () => box.evaluate((e) => e.dataset.tower ?? "");
+  const select = box.locator("select").first();
+  const towers = await select.locator("option").evaluateAll((all) => all.map((o) => o.value));
+  const before = await state();
+  const other = towers.find((t) => t && t !== before);
+  const picture = () => box.evaluate((e) => e.querySelector("[data-tamrl-series]")?.innerHTML ?? "");
+  const drawn = await picture();
+  await select.selectOption(other);
+  await page.waitForTimeout(300);
+  if ((await state()) !== other) note("picker", `shows ${await state()} when ${other} is chosen`);
+  if (!drawn || (await picture()) === drawn) note("picker", "the series stay the same");
+  const mark = box.locator(`[data-tower-mark]:not([data-tower-mark="${other}"])`).first();
+  const aim = await mark.getAttribute("data-tower-mark");
+  await mark.dispatchEvent("click");
+  await page.waitForTimeout(300);
+  if ((await state()) !== aim) note("picker", `shows ${await state()} when ${aim} is touched on the map`);
+  await box.screenshot({ path: `${shots}/picker-${view}.png` });
+  await page.context().close();
+}
+
+mkdirSync(shots, { recursive: true });
+const browser = await chromium.launch({
+  executablePath,
+  args: [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+  ],
+});
+const pickers = new Set();
+await Promise.all(
+  Object.keys(VIEWS).map(async (view) => {
+    for (const theme of ["light", "dark"]) {
+      const where = { page: "" };
+      const { page, note } = await open(browser, view, theme, where);
+      for (const name of pages) {
+        where.page = name;
+        try {
+          await visit(page, name);
+          (await page.evaluate(look, theme)).forEach(([kind, detail]) => note(kind, detail));
+          if (view === "desktop" && theme === "light") await contents(page, name);
+          // Colours differ by theme and boxes by width: each is seen once in each.
+          if (view === "desktop" || theme === "light") await accessibility(page, note);
+          if (await page.locator("[data-tamrl-picker]").count()) pickers.add(name);
+          const path = `${shots}/${name.replace(/\W+/g, "-").replace(/-html$/, "")}-${view}-${theme}.png`;
+          await page.screenshot({ path, fullPage: true });
+        } catch (error) {
+          note("walk", String(error).split("\n")[0]);
+        }
+      }
+      await page.context().close();
+    }
+    for (const [step, run] of Object.entries({ search, sidebar }))
+      await run(browser, view).catch((e) => problems.push({ kind: step, page: "index.html", view, detail: String(e) }));
+  }),
+);
+for (const name of pickers)
+  for (const view of Object.keys(VIEWS))
+    await picker(browser, name, view).catch((e) => problems.push({ kind: "picker", page: name, view, detail: String(e) }));
+const context = await browser.newContext();
+await checkLinks(context.request);
+await browser.close();
+writeFileSync(reportFile, JSON.stringify({ pages, pickers: [...pickers], problems }, null, 1));

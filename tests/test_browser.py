@@ -1,0 +1,119 @@
+"""The built book in a real browser: served from a sub-path, walked through page by page.
+
+`make browser` installs what this needs besides Chromium. Without it the tests skip, except in
+continuous integration (CI=true), where a book that nobody has looked at is a failure.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+HTML = ROOT / "_build" / "html"
+WALK = ROOT / "tests" / "browser" / "walk.mjs"
+SUB_PATH = "some/where"  # a static host may put the book anywhere
+NOT_PROSE = {"genindex.html", "search.html", "py-modindex.html"}
+
+Problem = dict[str, str]
+
+
+def lack(what: str) -> None:
+    """Skip for want of a tool; fail where the walk must not be left out."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{what} is missing, and in CI the book must be walked through", pytrace=False)
+    pytest.skip(f"{what} is missing: see `make browser`")
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """Serves files without a line for each."""
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Serve the built book on this machine under a sub-path; yield its address."""
+    if not (HTML / "index.html").exists():
+        lack("the built book (make book)")
+    top = tmp_path_factory.mktemp("host")
+    (top / SUB_PATH).parent.mkdir(parents=True)
+    (top / SUB_PATH).symlink_to(HTML)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(top)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/{SUB_PATH}/"
+    server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def report(served: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Walk through every page, desktop and phone, light and dark; return what was found."""
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+    if not chromium:
+        lack("chromium (Debian: apt install chromium)")
+    if not shutil.which("node"):
+        lack("node (Debian: apt install nodejs npm)")
+    if not (WALK.parent / "node_modules" / "playwright-core").exists():
+        lack("playwright-core")
+    place = tmp_path_factory.mktemp("walk")
+    found = {path.relative_to(HTML).as_posix() for path in HTML.rglob("*.html")}
+    pages = sorted(p for p in found - NOT_PROSE if not p.startswith(("_static/", "_sources/")))
+    (place / "pages.json").write_text(json.dumps(pages))
+    shots = ROOT / "_build" / "screenshots"
+    shutil.rmtree(shots, ignore_errors=True)
+    command = ["node", WALK, served, place / "pages.json", place / "report.json", shots, chromium]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr
+    walked: dict[str, Any] = json.loads((place / "report.json").read_text())
+    assert walked["pages"]
+    return walked
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "walk",
+        "no content",
+        "theme",
+        "console error",
+        "off-origin request",
+        "broken request",
+        "broken link",
+        "broken image",
+        "no alt text",
+        "poor alt text",
+        "overflow",
+        "headings",
+        "error shown",
+        "raw markup",
+        "accessibility",
+        "search",
+        "sidebar",
+        "picker",
+    ],
+)
+def test_readers_meet_no(kind: str, report: dict[str, Any]) -> None:
+    """No page has this problem, at any width, in any colours."""
+    met: list[Problem] = [p for p in report["problems"] if p["kind"] == kind]
+    told = [
+        " ".join(filter(None, (p["page"], p.get("view"), p.get("theme"), "|", p["detail"])))
+        for p in met
+    ]
+    if met:
+        lines = "\n".join(sorted(set(told))[:40])
+        pytest.fail(f"{kind}, {len(met)} times:\n{lines}", pytrace=False)
+
+
+def test_all_problems_are_judged(report: dict[str, Any]) -> None:
+    """Each kind of problem that the walk writes down has its test above."""
+    marker = test_readers_meet_no.pytestmark[0]  # type: ignore[attr-defined]
+    assert {p["kind"] for p in report["problems"]} <= set(marker.args[1])
