@@ -1,0 +1,229 @@
+"""The virtual world: its physics, truth and noise; a tower is itself whoever stands beside it."""
+
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from tamrl.data.schema import SEALED, validate
+from tamrl.data.solar import potential_radiation
+from tamrl.errors import DataError
+from tamrl.virtual import virtual_predictors, virtual_towers
+
+# Half and twice the median daily GPP, gC m-2 d-1, that flux towers of the class show.
+GPP_OF_BIOME = {
+    "CRO": (1.9, 7.5), "DBF": (2.2, 8.8), "EBF": (3.2, 12.6), "ENF": (2.0, 8.2),
+    "GRA": (1.8, 7.2), "OSH": (0.5, 2.2), "SAV": (1.4, 5.5), "WET": (1.0, 3.9),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def truth() -> xr.Dataset:
+    return virtual_towers(noise=False, gases=("CH4", "N2O"))
+
+
+@pytest.fixture(scope="module")
+def noisy() -> xr.Dataset:
+    return virtual_towers()
+
+
+@pytest.fixture(scope="module")
+def months(truth: xr.Dataset) -> xr.Dataset:
+    return virtual_predictors(truth)
+
+
+def test_real_places_valid_and_loudly_virtual(truth: xr.Dataset, noisy: xr.Dataset) -> None:
+    for ds in (truth, noisy):
+        validate(ds, "test")
+        assert ds.sizes == {"site": 180, "time": 2191}
+        assert ds.attrs["virtual"] == 1
+        assert ds.attrs["tower_source"] == "virtual"
+        assert ds.title.startswith("Virtual towers")
+        assert not SEALED & set(ds.site.values)
+    assert float(truth.lat.sel(site="FI-Hyy")) == pytest.approx(61.85, abs=0.01)
+    assert truth.igbp.sel(site="US-Ha1") == "DBF"
+
+
+def test_labels_close_to_the_last_bit(truth: xr.Dataset, noisy: xr.Dataset) -> None:
+    for ds in (truth, noisy):
+        xr.testing.assert_equal(ds.RECO, (ds.NEE + ds.GPP).rename("RECO"))
+        assert float(abs(ds.NEE - (ds.RECO - ds.GPP)).max()) < 1e-5
+
+
+def test_truth_is_complete_and_of_the_right_sign(truth: xr.Dataset) -> None:
+    assert all(np.isfinite(truth[name]).all() for name in truth.data_vars)
+    assert truth.GPP.min() >= 0
+    assert truth.RECO.min() >= 0
+    assert (truth.NEE_QC == 1).all()
+    forests = truth.NEE.isel(site=np.isin(truth.igbp, ["ENF", "DBF", "MF", "EBF"]))
+    assert forests.mean() < -0.2  # uptake is negative
+
+
+def test_weather_obeys_its_own_order(truth: xr.Dataset) -> None:
+    assert (truth.TA_min <= truth.TA).all()
+    assert (truth.TA_max >= truth.TA).all()
+    assert (truth.VPD_max >= truth.VPD).all()
+    doy = truth.time.dt.dayofyear.values
+    sky = potential_radiation(truth.lat.values[:, None], doy[None])
+    assert (truth.SW_IN.values <= 0.7501 * sky + 1e-3).all()
+
+
+def test_seasons_follow_the_hemisphere(truth: xr.Dataset) -> None:
+    temperate = truth.isel(site=np.isin(truth.koppen, ["Cfa", "Cfb", "Dfb", "Dfc"]))
+    season = temperate[["TA", "GPP", "SW_IN"]].groupby("time.month").mean()
+    north = season.isel(site=season.lat.values > 0)
+    south = season.isel(site=season.lat.values < 0)
+    assert south.sizes["site"] >= 2
+    assert set((north.TA.argmax("month") + 1).values) <= {7, 8}
+    assert set((south.TA.argmax("month") + 1).values) <= {1, 2}
+    for name in ("GPP", "SW_IN"):
+        midwinter, midsummer = (north[name].sel(month=m).mean("month") for m in ([12, 1], [6, 7]))
+        assert (midwinter < midsummer).all()
+        june, december = (south[name].sel(month=m) for m in (6, 12))
+        assert (june < december).all() if name == "SW_IN" else june.mean() < december.mean()
+
+
+@pytest.mark.parametrize("igbp", sorted(GPP_OF_BIOME))
+def test_biomes_are_plausible(truth: xr.Dataset, igbp: str) -> None:
+    gpp = float(truth.GPP.isel(site=truth.igbp.values == igbp).mean())
+    low, high = GPP_OF_BIOME[igbp]
+    assert low < gpp < high
+    reco = float(truth.RECO.isel(site=truth.igbp.values == igbp).mean())
+    assert 0.6 < reco / gpp < 1.1
+
+
+def test_noise_is_tower_like(truth: xr.Dataset, noisy: xr.Dataset) -> None:
+    """Errors have mean zero and grow with the flux; quality and gaps resemble the real towers."""
+    error = (noisy.NEE - truth.NEE).values
+    size = np.abs(truth.NEE.values)
+    ok = np.isfinite(error)
+    assert abs(error[ok].mean()) < 0.01
+    assert error[ok & (size > 4)].std() > 2 * error[ok & (size < 0.5)].std()
+    qc = noisy.NEE_QC.values[np.isfinite(noisy.NEE_QC.values)]
+    assert 0.7 < (qc >= 0.5).mean() < 0.9  # 0.81 of the real days
+    assert 0.6 < (qc >= 0.8).mean() < 0.85  # 0.76 of the real days
+    assert noisy.GPP.min() < 0  # labels are never clipped
+    for name in ("TA", "VPD", "SW_IN"):  # what is recorded of the weather is true
+        recorded = np.isfinite(noisy[name])
+        xr.testing.assert_equal(noisy[name].where(recorded), truth[name].where(recorded))
+        running = np.isfinite(noisy.NEE_QC)
+        lost = 1 - (recorded & running).sum() / running.sum()
+        assert 0 < lost < 0.05
+
+
+def test_same_seed_same_world() -> None:
+    a, b = virtual_towers(3, seed=7), virtual_towers(3, seed=7)
+    xr.testing.assert_identical(a, b)
+    other = virtual_towers(3, seed=8)
+    assert not np.allclose(a.TA, other.TA, equal_nan=True)
+
+
+def test_a_tower_does_not_depend_on_the_others(noisy: xr.Dataset) -> None:
+    few, more, many = virtual_towers(10), virtual_towers(40), virtual_towers(300)
+    assert set(few.site.values) < set(more.site.values) < set(noisy.site.values)
+    assert set(noisy.site.values) < set(many.site.values)
+    for ds in (few, more):
+        xr.testing.assert_equal(ds, noisy.sel(site=ds.site))
+        xr.testing.assert_equal(ds, many.sel(site=ds.site))
+    assert len(set(few.igbp.values)) >= 6  # a sample is balanced over classes
+    xr.testing.assert_equal(virtual_towers(10, gases=("CH4",)).drop_vars("CH4"), few)
+
+
+def test_more_towers_than_real_ones_fill_the_land(noisy: xr.Dataset) -> None:
+    many = virtual_towers(1200, years=(2001, 2001), noise=False)
+    share = pd.Series(many.koppen_main.values)[~np.isin(many.site, noisy.site)]
+    assert len(share) == 1020
+    assert (share == "Arid").mean() == pytest.approx(0.302, abs=0.05)
+    assert (share == "Tropical").mean() == pytest.approx(0.19, abs=0.05)
+    assert pd.Index(many.site.values).is_monotonic_increasing
+
+
+def test_traits_can_be_found_unless_scattered() -> None:
+    """Without scatter, traits are functions of climate and class: alike at equal inputs."""
+    plain = virtual_towers(60, noise=False)
+    wild = virtual_towers(60, noise=False, scatter=0.3)
+    xr.testing.assert_equal(plain.TA.reset_coords(drop=True), wild.TA.reset_coords(drop=True))
+    ratio = np.log(wild.truth_lue / plain.truth_lue)
+    assert 0.2 < float(ratio.std()) < 0.4
+    cold = np.corrcoef(plain.truth_e0, plain.TA.mean("time"))[0, 1]
+    assert cold < -0.9
+    assert abs(np.corrcoef(ratio, plain.TA.mean("time"))[0, 1]) < 0.4
+
+
+def test_respiration_knows_temperature(truth: xr.Dataset) -> None:
+    """In moist temperate forests warm days respire more, at the rate of the hidden parameters."""
+    forest = truth.isel(site=(truth.igbp.values == "ENF") & (truth.koppen.values == "Cfb"))
+    rest = (forest.RECO - 0.35 * forest.GPP) / forest.truth_rb
+    at_reference = rest.where(abs(forest.TA.rolling(time=10).mean() - 15) < 0.5)
+    assert float(at_reference.median()) == pytest.approx(1, abs=0.1)
+
+
+def test_gases_by_process(truth: xr.Dataset) -> None:
+    wet = truth.igbp.values == "WET"
+    assert truth.CH4.isel(site=wet).mean() > 0.01
+    assert -0.003 < float(truth.CH4.isel(site=~wet).min()) < 0  # dry soil is a small sink
+    assert truth.CH4.isel(site=~wet).max() <= 0
+    assert truth.N2O.min() >= 0
+    crop, grass = (truth.N2O.isel(site=truth.igbp.values == c).mean() for c in ("CRO", "GRA"))
+    assert crop > 2 * grass
+    assert truth.CH4.units == "gC m-2 d-1"
+    assert truth.N2O.units == "gN m-2 d-1"
+
+
+def test_predictors_show_the_same_world(truth: xr.Dataset, months: xr.Dataset) -> None:
+    assert months.sizes == {"site": 180, "month": 72}
+    assert all(np.isfinite(months[name]).all() for name in months.data_vars)
+    assert float(months.FPAR.max()) <= 1
+    assert months.title.startswith("Virtual towers")
+    gpp = truth.GPP.resample(time="MS").mean().rename(time="month")
+    leafy = np.isin(truth.igbp, ["DBF", "GRA", "CRO"])
+    r = xr.corr(gpp, months.FPAR, "month").isel(site=leafy)
+    assert float(r.median()) > 0.7
+    warm = truth.TA.resample(time="MS").mean().rename(time="month")
+    assert float(xr.corr(warm, months.LST_day, "month").median()) > 0.9
+    assert ((months.LST_night < warm) & (warm < months.LST_day)).all()
+
+
+def test_predictors_have_satellite_gaps(noisy: xr.Dataset, months: xr.Dataset) -> None:
+    gappy = virtual_predictors(noisy)
+    no_row = np.isnan(gappy.PRCP).all("month")
+    assert 0.1 < float(no_row.mean()) < 0.3
+    rows = gappy.isel(site=~no_row.values)
+    assert np.isfinite(rows.PRCP).all()  # clouds hide the surface, not the rain
+    assert 0.03 < float(np.isnan(rows.FPAR).mean()) < 0.4
+    xr.testing.assert_equal(rows.PRCP, months.PRCP.sel(site=rows.site))
+
+
+def test_predictors_of_a_part(noisy: xr.Dataset) -> None:
+    part = noisy.isel(site=[3, 50]).sel(time=slice("2002-03-10", "2003-01-31"))
+    months = virtual_predictors(part)
+    assert str(months.month.values[0])[:10] == "2002-03-01"
+    assert str(months.month.values[-1])[:10] == "2003-01-01"
+    whole = virtual_predictors(noisy)
+    xr.testing.assert_equal(months, whole.sel(site=part.site.values, month=months.month))
+
+
+def test_fast_enough() -> None:
+    start = time.process_time()
+    virtual_towers()
+    assert time.process_time() - start < 5
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"gases": ("CO",)}, "unknown gas 'CO'"),
+        ({"n": 0}, "n is 0"),
+        ({"years": (2006, 2001)}, "run backwards"),
+    ],
+)
+def test_wrong_wishes(wrong: dict, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        virtual_towers(**wrong)
+
+
+def test_real_towers_get_no_virtual_predictors(truth: xr.Dataset) -> None:
+    with pytest.raises(DataError, match="not virtual"):
+        virtual_predictors(truth.assign_attrs(virtual=0))
