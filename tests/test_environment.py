@@ -137,13 +137,13 @@ def test_documents_are_finished_and_their_links_lead_somewhere(page: str) -> Non
 
 
 def test_nothing_of_another_machine_is_tracked() -> None:
-    """No path of a developer's machine, no package registry's host; ../shared in .ci alone."""
+    """No path of one machine, no package registry; the mirror beside a clone in .ci alone."""
     hosts = "|".join(["pypi" + r"\.org", r"pythonhosted" + r"\.org", r"npmjs" + r"\.(?:org|com)"])
     machine = re.compile(rf"/(?:home|Users|root|work)/\w|{hosts}")
     for name, text in texts().items():
         found = machine.search(text)
         assert not found, f"{name} holds {found and found[0]!r}"
-        assert name.startswith(".ci/") or ".." + "/shared" not in text, f"{name} names ../shared"
+        assert name.startswith(".ci/") or ".." + "/shared" not in text, f"{name} names the mirror"
 
 
 def test_notebooks_are_stored_clean() -> None:
