@@ -272,7 +272,7 @@ def build_book(root: Path, virtual: bool, everything: bool, console: Console) ->
         config.setdefault("html", {})["announcement"] = (
             "Virtual towers: every number and figure here comes from a simulated world."
         )
-        config["parse"]["myst_substitutions"]["virtual"] = "(virtual towers)"
+        config["parse"]["myst_substitutions"]["virtual"] = "&nbsp;(virtual towers)"
     (root / "_build").mkdir(exist_ok=True)
     written = root / "_build" / "_config.yml"
     written.write_text(yaml.safe_dump(config, sort_keys=False))

@@ -153,10 +153,10 @@ def small_book(root: Path, text: str) -> None:
 
 def test_the_book_is_built_and_says_when_it_is_virtual(root: Path) -> None:
     """Pages use a substitution for their titles; the site carries an announcement."""
-    small_book(root, "# Front {{ virtual }}\n\nText.\n")
+    small_book(root, "# Front{{ virtual }}\n\nText.\n")
     console = Console(file=io.StringIO())
     page = study.build_book(root, virtual=True, everything=True, console=console).read_text()
-    assert "<h1>Front (virtual towers)" in page
+    assert "<h1>Front\N{NO-BREAK SPACE}(virtual towers)" in page
     assert "Virtual towers: every number" in page
     page = study.build_book(root, virtual=False, everything=True, console=console).read_text()
     assert "irtual" not in page
