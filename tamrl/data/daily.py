@@ -8,7 +8,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from tamrl.data.schema import FLUXES, IGBP_NUMBER, UMOL_TO_GC, VARIABLES, koppen_main
+from tamrl.data.schema import FLUXES, UMOL_TO_GC, VARIABLES, koppen_main
 from tamrl.errors import DataError
 
 Floats = NDArray[np.floating[Any]]
@@ -93,14 +93,9 @@ def to_days(
     for name in ("NEE", "GPP"):
         if name in days:
             days[name] *= UMOL_TO_GC
-    return close(TowerDays(date[first], days))
-
-
-def close(tower: TowerDays) -> TowerDays:
-    """Add RECO = NEE + GPP, so that the labels close exactly (whatever RECO a file brings)."""
-    if {"NEE", "GPP"} <= tower.data.keys():
-        tower.data["RECO"] = tower.data["NEE"] + tower.data["GPP"]
-    return tower
+    if {"NEE", "GPP"} <= days.keys():
+        days["RECO"] = days["NEE"] + days["GPP"]
+    return TowerDays(date[first], days)
 
 
 def assemble(towers: Mapping[str, TowerDays], facts: pd.DataFrame) -> xr.Dataset:
@@ -148,16 +143,6 @@ def assemble(towers: Mapping[str, TowerDays], facts: pd.DataFrame) -> xr.Dataset
 
 
 _TIME_ATTRS = {"long_name": "local calendar day", "standard_name": "time"}
-
-
-def check_facts(facts: pd.DataFrame, source: str) -> None:
-    """Raise DataError unless the table of towers has the columns that every reader needs."""
-    for column in ("lat", "lon", "igbp", "utc_offset_h"):
-        if column not in facts:
-            raise DataError(f"{source}: column {column} is missing; have {list(facts.columns)}")
-    for site, igbp in facts["igbp"].items():
-        if igbp not in IGBP_NUMBER:
-            raise DataError(f"{source}: tower {site} has unknown IGBP class {igbp!r}")
 
 
 def broken_years(ds: xr.Dataset) -> SiteYears:

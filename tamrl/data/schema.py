@@ -51,8 +51,8 @@ VARIABLES: dict[str, Variable] = {
     "TA": Variable("degC", "air temperature, daily mean", -90, 60, "air_temperature"),
     "TA_min": Variable("degC", "air temperature, daily minimum", -95, 60, "air_temperature"),
     "TA_max": Variable("degC", "air temperature, daily maximum", -90, 65, "air_temperature"),
-    "VPD": Variable("hPa", "vapour pressure deficit, daily mean", 0, 120, _VPD_CF),
-    "VPD_max": Variable("hPa", "vapour pressure deficit, daily maximum", 0, 160, _VPD_CF),
+    "VPD": Variable("hPa", "vapour pressure deficit, daily mean", -1, 120, _VPD_CF),
+    "VPD_max": Variable("hPa", "vapour pressure deficit, daily maximum", -1, 160, _VPD_CF),
     "SW_IN": Variable(
         "W m-2",
         "shortwave radiation received, daily mean",

@@ -23,6 +23,7 @@ STORE_NAMES = {
     "gpp_nt": "GPP",
     "nee_qc": "NEE_QC",
 }
+_DAMAGE = (RuntimeError, ValueError, OSError, KeyError)  # what decoders raise on broken files
 REPEATED = 0.99  # share of half-hours that only repeat their hour, above which a tower is hourly
 
 
@@ -48,28 +49,22 @@ def read_store(path: Path, facts: pd.DataFrame) -> tuple[dict[str, TowerDays], d
     DataError
         When the store cannot be opened or lacks a driver altogether.
     """
-    try:
-        store = xr.open_zarr(path, consolidated=False, chunks=None)
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{path}: not a readable Zarr store ({error})") from error
+    store = _open(path)
     names = {old: new for old, new in STORE_NAMES.items() if old in store}
-    for old, new in STORE_NAMES.items():
-        if new in DRIVERS and (old not in names or store[old].dims != ("site", "time")):
-            raise DataError(f"{path}: variable {old} (site, time) is missing; have {[*store]}")
-    if "site" not in store.coords or "time" not in store.coords:
-        raise DataError(f"{path}: coordinates site and time are needed; have {[*store.coords]}")
-    ends = store["time"].to_numpy().astype("datetime64[m]")
+    ends: NDArray[np.datetime64] = store["time"].to_numpy().astype("datetime64[m]")
     offsets = facts["utc_offset_h"].astype(float).to_dict()
     place = {site: i for i, site in enumerate(store["site"].to_numpy().astype(str))}
 
     def read(site: str) -> TowerDays | str:
         if site not in place:
-            return f"not in {path.name}"
+            return f"{path}: tower {site} is not in this store"
         try:
             offset = np.timedelta64(int(60 * offsets[site]), "m")
             return _read_tower(store, names, place[site], ends + offset, f"{path}: tower {site}")
         except DataError as error:
             return str(error)
+        except _DAMAGE as error:
+            return f"{path}: tower {site} cannot be decoded ({error}); get its files again"
 
     # Decompression and numpy release the lock: two threads halve the time, memory stays small.
     with ThreadPoolExecutor(2) as pool:
@@ -82,6 +77,36 @@ def read_store(path: Path, facts: pd.DataFrame) -> tuple[dict[str, TowerDays], d
         )
     towers = {site: days for site, days in found.items() if isinstance(days, TowerDays)}
     return towers, {site: why for site, why in found.items() if isinstance(why, str)}
+
+
+def sites_with_data(path: Path) -> set[str]:
+    """Codes of the towers that hold any air temperature; the others of a store are not there."""
+    store = _open(path)
+
+    def has_data(i: int) -> bool:
+        try:
+            return bool(np.isfinite(store["ta"][i].to_numpy()).any())
+        except _DAMAGE:
+            return True  # and read_store says what is wrong with it
+
+    return {str(c) for i, c in enumerate(store["site"].to_numpy()) if has_data(i)}
+
+
+def _open(path: Path) -> xr.Dataset:
+    try:
+        store = xr.open_zarr(path, consolidated=False, chunks=None)
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{path}: not a readable Zarr store ({error})") from error
+    for name in ("site", "time"):
+        if name not in store.coords:
+            raise DataError(f"{path}: coordinate {name} is missing; have {[*store.coords]}")
+    for old, new in STORE_NAMES.items():
+        if new in DRIVERS and (old not in store or store[old].dims != ("site", "time")):
+            raise DataError(f"{path}: variable {old} (site, time) is missing; have {[*store]}")
+    codes = pd.Index(store["site"].to_numpy().astype(str))
+    if not codes.is_unique:
+        raise DataError(f"{path}: tower {codes[codes.duplicated()][0]} is there twice; merge it")
+    return store
 
 
 def _read_tower(

@@ -52,21 +52,28 @@ def fetch_towers() -> xr.Dataset:
     DataError
         When the files cannot be had, or do not hold what they should.
     """
-    registry = cache.registry_sha256()
-    path = cache.cache_dir() / "derived" / f"towers-{_key(registry)}.nc"
+    path = _path()
     if path.exists():
         try:
             return _read(path)
         except (OSError, ValueError, KeyError) as error:  # a disk that lost bytes: start again
             warnings.warn(f"{path} is unreadable ({error}); converting anew", stacklevel=2)
-    ds = schema.validate(_convert(registry), STORE)
+    ds = schema.validate(_convert(), STORE)
     _write(ds, path)
     return ds
 
 
-def _convert(registry: str) -> xr.Dataset:
-    names = [n for part in _PARTS for n in cache.registry_names(f"{STORE}/{part}")]
-    cache.fetch(names, "FLUXNET2015 half-hours")
+def available() -> bool:
+    """Whether `fetch_towers` can be expected to succeed, found out within seconds."""
+    return _path().exists() or cache.available(_names())
+
+
+def _names() -> list[str]:
+    return [n for part in _PARTS for n in cache.registry_names(f"{STORE}/{part}")]
+
+
+def _convert() -> xr.Dataset:
+    cache.fetch(_names(), "FLUXNET2015 half-hours")
     facts = schema.tower_facts()
     towers, left_out = store.read_store(cache.cache_dir() / STORE, facts)
     for site, why in left_out.items():
@@ -81,7 +88,7 @@ def _convert(registry: str) -> xr.Dataset:
         history="half-hours to local days by tamrl.data.towers",
         virtual=0,
         tower_source="fluxnet2015",
-        registry_sha256=registry,
+        registry_sha256=cache.registry_sha256(),
     )
 
 
@@ -95,15 +102,15 @@ def _listed() -> SiteYears:
     }
 
 
-def _key(registry: str) -> str:
-    """Digest of all that decides the daily values: the files, the facts and this code."""
-    digest = hashlib.sha256(registry.encode())
+def _path() -> Path:
+    """Where the daily values belong, by all that decides them: the files, the facts, this code."""
+    digest = hashlib.sha256(cache.registry_sha256().encode())
     package = files("tamrl.data")
     for name in ("schema.py", "daily.py", "store.py", "towers.py"):
         digest.update((package / name).read_bytes())
     for name in ("towers.csv", "suspect_site_years.csv"):
         digest.update((package / "facts" / name).read_bytes())
-    return digest.hexdigest()[:16]
+    return cache.cache_dir() / "derived" / f"towers-{digest.hexdigest()[:16]}.nc"
 
 
 def _read(path: Path) -> xr.Dataset:

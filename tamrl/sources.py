@@ -1,0 +1,59 @@
+"""Which towers a study stands on: the real ones where they can be had, else virtual ones, loudly."""
+
+import sys
+
+import xarray as xr
+
+from tamrl.data import fetch_tower_predictors, fetch_towers, towers
+from tamrl.errors import DataError
+from tamrl.virtual import virtual_predictors, virtual_towers
+
+SOURCES = ("auto", "fluxnet2015", "virtual")
+
+
+def load_towers(source: str = "auto") -> xr.Dataset:
+    """Daily towers (site, time), real or virtual; attrs["virtual"] says which.
+
+    Parameters
+    ----------
+    source
+        "fluxnet2015": the real towers or an error. "virtual": the simulated ones. "auto": the
+        real towers if cache, mirror or network yield them, else the virtual ones after a warning
+        on the first line of standard error.
+
+    Raises
+    ------
+    DataError
+        For an unknown source, or when "fluxnet2015" cannot be had.
+    """
+    if source not in SOURCES:
+        raise DataError(f"towers={source!r} is unknown; use one of {', '.join(SOURCES)}")
+    if source == "virtual":
+        return virtual_towers()
+    if source == "fluxnet2015":
+        return fetch_towers()
+    reason = "neither cache, mirror nor network has the FLUXNET2015 files"
+    try:
+        if towers.available():
+            return fetch_towers()
+    except DataError as error:
+        reason = str(error)
+    print(
+        "VIRTUAL TOWERS: every number, figure and file of this run comes from a simulated world, "
+        f"because the real towers could not be had ({reason}). Set TAMRL_DATA_MIRROR to a "
+        "directory with the files, or connect to the network, for real ones.",
+        file=sys.stderr,
+        flush=True,
+    )
+    return virtual_towers()
+
+
+def load_predictors(towers: xr.Dataset) -> xr.Dataset:
+    """Monthly predictors (site, month) that belong to these towers, real or virtual.
+
+    Raises
+    ------
+    DataError
+        When the towers are real and the file of predictors cannot be had.
+    """
+    return virtual_predictors(towers) if towers.attrs["virtual"] else fetch_tower_predictors()
