@@ -1,12 +1,13 @@
-"""Which towers a study stands on: the real ones where they can be had, else virtual ones, loudly."""
+"""Which towers a study stands on: real ones where they can be had, else virtual ones, aloud."""
 
 import sys
 
 import xarray as xr
 
-from tamrl.data import fetch_tower_predictors, fetch_towers, towers
+from tamrl.data import fetch_grid, fetch_tower_predictors, fetch_towers, towers
 from tamrl.errors import DataError
 from tamrl.virtual import virtual_predictors, virtual_towers
+from tamrl.virtual_grid import virtual_grid
 
 SOURCES = ("auto", "fluxnet2015", "virtual")
 
@@ -57,3 +58,18 @@ def load_predictors(towers: xr.Dataset) -> xr.Dataset:
         When the towers are real and the file of predictors cannot be had.
     """
     return virtual_predictors(towers) if towers.attrs["virtual"] else fetch_tower_predictors()
+
+
+def load_grid(towers: xr.Dataset, resolution: float = 0.5) -> xr.Dataset:
+    """Predictor cube (month, lat, lon) of the world that these towers stand in.
+
+    ``resolution`` (0.5 or 1.0 degrees) is that of the real globe; the virtual one has 2 degrees.
+
+    Raises
+    ------
+    DataError
+        When the towers are real and the files of the grid cannot be had.
+    """
+    if towers.attrs["virtual"]:
+        return virtual_grid(seed=towers.attrs["virtual_seed"])
+    return fetch_grid(resolution)

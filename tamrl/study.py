@@ -81,7 +81,7 @@ def run(
         "smoke" (minutes, proves that all runs), "reference" (the book on two cores) or "paper"
         (full size, for a GPU).
     towers
-        "auto", "fluxnet2015" or "virtual", as for `tamrl.data.load_towers`.
+        "auto", "fluxnet2015" or "virtual", as for `tamrl.sources.load_towers`.
     only
         Beginnings of notebook names, such as "03"; none means all.
     parameters
@@ -151,7 +151,7 @@ def check_parameters(source: Path, values: Parameters) -> None:
 
 def announce(towers: str, console: Console) -> bool:
     """Say first of all which towers the study stands on; return whether they are virtual."""
-    from tamrl.data import load_towers  # here: readers of towers import what a book build need not
+    from tamrl.sources import load_towers  # here, so that a book can be built without the model
 
     loaded = load_towers(towers)
     virtual = bool(loaded.attrs["virtual"])

@@ -155,7 +155,7 @@ def _weather(facts: pd.DataFrame, time: pd.DatetimeIndex, seed: int) -> World:
     rain, season, sunshine = np.array([MOISTURE[c[:2]] for c in codes]).T[..., None]
     own = draw(facts.site, seed, "climate", (3, 1)).transpose(1, 0, 2)
     t_warm = t_warm + 1.2 * own[0]
-    half = (t_warm - t_cold) / 2 * np.exp(0.1 * own[1])
+    half = np.maximum(t_warm - t_cold, 0.5) / 2 * np.exp(0.1 * own[1])
     rain = rain * np.exp(0.25 * own[2])
 
     season_day = (doy - np.where(lat >= 0, *MIDWINTER)) % YEAR  # days since midwinter

@@ -39,7 +39,7 @@ VARIABLES: dict[str, Variable] = {
     "fapar_mean": Variable("1", "absorbed share of photosynthetic radiation, mean", 0, 1),
     "land_fraction": Variable("1", "share of the cell that is land", 0, 1, "land_area_fraction"),
     "igbp_fraction": Variable("1", "share of the cell's land in an IGBP class", 0, 1 + 1e-6),
-    "area": Variable("m2", "area of the cell", 0, 2e10, "cell_area"),
+    "area": Variable("m2", "area of the cell", 0, 1e11, "cell_area"),
 }
 SOURCES = {
     "TA": _CLIMATE,
