@@ -1,0 +1,112 @@
+"""Build small stores and files of half-hours whose daily truth is known."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+START = np.datetime64("2003-01-01")
+# Scale and offset as in FLUXNET2015's store: 16 bits over the range of the variable.
+PACKING = {
+    "nee": (0.0025, -90.0),
+    "gpp_nt": (0.0025, -40.0),
+    "nee_qc": (3 / 65532, 0.0),
+    "ta": (0.0015, -50.0),
+    "vpd": (0.0015, 0.0),
+    "sw_in": (0.02, -5.0),
+}
+
+
+@dataclass
+class Tower:
+    """Records of one tower, beginning at local midnight of START."""
+
+    days: int = 5
+    minutes: int = 30
+    offset: float = 0.0  # h, local minus UTC
+    values: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        n = self.days * 1440 // self.minutes
+        hour = np.arange(n) * self.minutes / 60 % 24
+        sun = np.maximum(0, np.sin((hour - 6) / 12 * np.pi))
+        rng = np.random.default_rng(n)
+        weather = {
+            "ta": 12 + 6 * np.sin((hour - 9) / 12 * np.pi) + rng.normal(0, 1, n),
+            "vpd": 1 + 8 * sun + rng.uniform(0, 1, n),
+            "sw_in": 600 * sun,
+        }
+        fluxes = {"nee": 3 - 12 * sun + rng.normal(0, 1, n), "gpp_nt": 12 * sun}
+        self.values = weather | fluxes | {"nee_qc": np.zeros(n)} | self.values
+
+    @property
+    def start(self) -> np.ndarray:
+        """Local time at which each record begins."""
+        n = self.days * 1440 // self.minutes
+        return START.astype("datetime64[m]") + np.arange(n) * np.timedelta64(self.minutes, "m")
+
+
+def write_store(path: Path, towers: dict[str, Tower], **encoding: object) -> Path:
+    """Write towers as FLUXNET2015's store has them: UTC stamps of interval ends, 16-bit values.
+
+    An hourly tower stands at the stamp of its hour's end and, repeated, half an hour later.
+    """
+    ends = {}
+    for site, tower in towers.items():
+        end = tower.start + np.timedelta64(tower.minutes, "m")
+        ends[site] = end - np.timedelta64(int(60 * tower.offset), "m")
+    first = min(e[0] for e in ends.values())
+    last = max(e[-1] for e in ends.values()) + np.timedelta64(30, "m")
+    time = np.arange(first, last + np.timedelta64(30, "m"), np.timedelta64(30, "m"))
+    data = {name: np.full((len(towers), len(time)), np.nan) for name in PACKING}
+    for i, (site, tower) in enumerate(towers.items()):
+        at = ((ends[site] - first) / np.timedelta64(30, "m")).astype(int)
+        for name in PACKING:
+            data[name][i, at] = tower.values[name]
+            if tower.minutes == 60:
+                data[name][i, at + 1] = tower.values[name]
+    ds = xr.Dataset(
+        {name: (("site", "time"), x) for name, x in data.items()},
+        {"site": list(towers), "time": time.astype("datetime64[ns]")},
+    )
+    pack = {
+        name: {"dtype": "uint16", "scale_factor": s, "add_offset": o, "_FillValue": 65535}
+        for name, (s, o) in PACKING.items()
+    }
+    ds.to_zarr(path, zarr_format=2, consolidated=False, encoding=pack | encoding)
+    return path
+
+
+def facts(towers: dict[str, Tower], **columns: object) -> pd.DataFrame:
+    """Make the table of towers that goes with a store."""
+    rows = {
+        site: {"lat": 50.0, "lon": 10.0, "igbp": "ENF", "utc_offset_h": tower.offset}
+        for site, tower in towers.items()
+    }
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("site")
+    return table.assign(**columns)
+
+
+def daily_csv(n: int = 400, **columns: object) -> pd.DataFrame:
+    """Make a daily ONEFlux table of n days whose fluxes close."""
+    days = pd.date_range("2005-01-01", periods=n)
+    season = np.sin((days.dayofyear.to_numpy() - 100) / 365 * 2 * np.pi)
+    rng = np.random.default_rng(n)
+    gpp = 5 + 4 * season + rng.normal(0, 0.5, n)
+    reco = 4 + 2 * season
+    table = pd.DataFrame(
+        {
+            "TIMESTAMP": days.strftime("%Y%m%d"),
+            "TA_F": 10 + 10 * season,
+            "VPD_F": 5 + 4 * season,
+            "SW_IN_F": 150 + 100 * season,
+            "P_F": rng.exponential(2, n),
+            "NEE_VUT_REF": reco - gpp,
+            "NEE_VUT_REF_QC": np.ones(n),
+            "GPP_NT_VUT_REF": gpp,
+            "RECO_NT_VUT_REF": reco,
+        }
+    )
+    return table.assign(**columns)

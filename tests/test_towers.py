@@ -1,0 +1,311 @@
+"""Half-hours to local days: known truth in small stores, published figures in the real one."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from halfhours import START, Tower, facts, write_store
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tamrl.data import daily, schema, store, towers
+from tamrl.data.schema import FLUXES, SEALED, UMOL_TO_GC
+from tamrl.data.solar import potential_radiation
+from tamrl.errors import DataError
+
+STEP = 0.003  # largest packing error of the test stores' fluxes and weather, in their units
+
+
+def read_one(path: Path, tower: Tower) -> dict[str, np.ndarray]:
+    """Write a tower, read it back as days, check that they are the tower's own days."""
+    write_store(path, {"AA-Aaa": tower})
+    found, left_out = store.read_store(path, facts({"AA-Aaa": tower}))
+    assert not left_out
+    days = found["AA-Aaa"]
+    np.testing.assert_array_equal(days.days, START + np.arange(tower.days))
+    return days.data
+
+
+def test_a_micromole_a_second_is_carbon_a_day() -> None:
+    assert pytest.approx(1.0377, abs=1e-4) == UMOL_TO_GC
+
+
+@pytest.mark.parametrize("offset", [-9.0, 0.0, 1.0, 9.5, 11.0])
+@pytest.mark.parametrize("minutes", [30, 60])
+def test_a_local_day_is_a_local_day(tmp_path: Path, offset: float, minutes: int) -> None:
+    """What happens between two local midnights belongs to that day, to its last record."""
+    tower = Tower(minutes=minutes, offset=offset)
+    n = 1440 // minutes
+    nee = np.zeros(5 * n)
+    nee[2 * n : 3 * n] = 1.0
+    tower.values["nee"] = nee
+    nee_daily = read_one(tmp_path / "s.zarr", tower)["NEE"]
+    np.testing.assert_allclose(nee_daily, [0, 0, UMOL_TO_GC, 0, 0], atol=STEP)
+
+
+@pytest.mark.parametrize("minutes", [30, 60])
+@pytest.mark.parametrize(("lost", "full"), [(1, True), (2, False)])
+def test_a_full_day_misses_one_record_at_most(
+    tmp_path: Path, minutes: int, lost: int, full: bool
+) -> None:
+    tower = Tower(minutes=minutes)
+    n = 1440 // minutes
+    tower.values["nee"][n + 3 : n + 3 + lost] = np.nan
+    data = read_one(tmp_path / "s.zarr", tower)
+    assert np.isfinite(data["NEE"]).tolist() == [True, full, True, True, True]
+    assert np.isfinite(data["TA"]).all()  # a missing label costs no driver
+    assert np.isfinite(data["GPP"]).all()
+    assert np.isfinite(data["RECO"]).tolist() == [True, full, True, True, True]
+
+
+def test_quality_is_the_share_of_measured_and_well_filled(tmp_path: Path) -> None:
+    flags = np.zeros(5 * 48)
+    flags[48:96] = np.tile([0, 1, 2, 3], 12)
+    flags[96:144] = 1
+    flags[144:192] = 2
+    flags[192:240] = np.r_[np.zeros(38), np.full(10, 3)]
+    data = read_one(tmp_path / "s.zarr", Tower(values={"nee_qc": flags}))
+    np.testing.assert_allclose(data["NEE_QC"], [1, 0.5, 1, 0, 38 / 48], atol=1e-12)
+
+
+def test_labels_close_and_are_not_clipped(tmp_path: Path) -> None:
+    data = read_one(tmp_path / "s.zarr", Tower(values={"gpp_nt": np.full(240, -2.0)}))
+    np.testing.assert_allclose(data["GPP"], -2 * UMOL_TO_GC, atol=STEP)
+    np.testing.assert_allclose(data["RECO"], data["NEE"] + data["GPP"], atol=1e-12)
+
+
+def test_extremes_are_those_of_the_day(tmp_path: Path) -> None:
+    tower = Tower()
+    data = read_one(tmp_path / "s.zarr", tower)
+    ta, vpd = (tower.values[k].reshape(5, 48) for k in ("ta", "vpd"))
+    np.testing.assert_allclose(data["TA_min"], ta.min(axis=1), atol=STEP)
+    np.testing.assert_allclose(data["TA_max"], ta.max(axis=1), atol=STEP)
+    np.testing.assert_allclose(data["VPD_max"], vpd.max(axis=1), atol=STEP)
+    np.testing.assert_allclose(data["SW_IN"], tower.values["sw_in"].reshape(5, 48).mean(1), atol=1)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(0, 47), st.floats(0, 0.1))
+def test_days_agree_with_pandas(seed: int, late: int, gaps: float) -> None:
+    """An independent aggregation of gappy records that begin at any time of day."""
+    rng = np.random.default_rng(seed)
+    start = START.astype("datetime64[m]") + (late + np.arange(500)) * np.timedelta64(30, "m")
+    x = rng.normal(5, 10, 500)
+    x[rng.random(500) < gaps] = np.nan
+    here = rng.random(500) > gaps / 3  # records that are not there at all
+    ours = daily.to_days(start[here], 30, {"TA": x[here]}, "test")
+    group = pd.Series(x[here], start[here].astype("datetime64[ns]")).resample("D")
+    truth = pd.DataFrame({"TA": group.mean(), "TA_min": group.min(), "TA_max": group.max()})
+    truth = truth.where(group.count() >= 47).loc[ours.days.astype("datetime64[ns]")]
+    for name in truth:
+        np.testing.assert_allclose(ours.data[name], truth[name], atol=1e-12)
+
+
+def test_several_towers_stand_side_by_side(tmp_path: Path) -> None:
+    many = {"BB-Bbb": Tower(days=3, offset=-5), "AA-Aaa": Tower(days=6, minutes=60, offset=8)}
+    found, _ = store.read_store(write_store(tmp_path / "s.zarr", many), facts(many))
+    ds = schema.validate(daily.assemble(found, facts(many)), "test")
+    assert ds.site.values.tolist() == ["AA-Aaa", "BB-Bbb"]
+    assert ds["TA"].count("time").values.tolist() == [6, 3]
+    assert dict(ds.sizes) == {"site": 2, "time": 6}
+
+
+def test_a_broken_chunk_costs_its_tower_only(tmp_path: Path) -> None:
+    many = {"AA-Aaa": Tower(), "BB-Bbb": Tower()}
+    path = write_store(tmp_path / "s.zarr", many, nee={"chunks": (1, 10_000)} | _packing("nee"))
+    (path / "nee" / "1.0").write_bytes(b"half a chunk")
+    found, left_out = store.read_store(path, facts(many))
+    assert list(found) == ["AA-Aaa"]
+    assert "BB-Bbb cannot be decoded" in left_out["BB-Bbb"]
+
+
+def _packing(name: str) -> dict[str, object]:
+    from halfhours import PACKING
+
+    scale, offset = PACKING[name]
+    return {"dtype": "uint16", "scale_factor": scale, "add_offset": offset, "_FillValue": 65535}
+
+
+def test_records_must_ascend() -> None:
+    start = START.astype("datetime64[m]") + np.array([0, 30, 30, 60]) * np.timedelta64(1, "m")
+    with pytest.raises(DataError, match="repeats at 2003-01-01T00:30"):
+        daily.to_days(start, 30, {"TA": np.zeros(4)}, "test")
+
+
+def years_of(*gpp: np.ndarray, qc: list[float] | None = None) -> xr.Dataset:
+    """One tower with given daily GPP year by year, RECO a steady share of it."""
+    x = np.concatenate(gpp)
+    days = np.datetime64("2001-01-01") + np.arange(len(x))
+    share = np.concatenate([np.full(len(g), q) for g, q in zip(gpp, qc or [1.0] * 3, strict=True)])
+    fluxes = {"GPP": x, "RECO": 0.8 * x, "NEE": -0.2 * x, "NEE_QC": share}
+    weather = dict.fromkeys(("TA", "VPD", "SW_IN"), np.ones(len(x)))
+    tower = {"AA-Aaa": daily.TowerDays(days, fluxes | weather)}
+    return daily.assemble(tower, facts({"AA-Aaa": Tower()}))
+
+
+def season(mean: float) -> np.ndarray:
+    return mean * (1 + np.sin(np.arange(365) / 365 * 2 * np.pi))
+
+
+@pytest.mark.parametrize(
+    ("years", "qc", "broken"),
+    [
+        ([season(4), season(5), season(4)], [1, 1, 1], {}),
+        ([season(4), np.full(365, 2.0), season(4)], [1, 0, 1], {2002: "constant GPP"}),
+        ([season(4), np.full(365, -6.9), season(4)], [1, 1, 1], {2002: "constant GPP"}),
+        ([season(4), -season(0.5), season(4)], [1, 1, 1], {2002: "negative GPP"}),
+        ([season(4), season(9), season(4)], [1, 0.1, 1], {2002: "doubled GPP and RECO"}),
+        ([season(4), season(9), season(4)], [1, 0.8, 1], {}),  # measured: a good year
+        ([season(0.3), season(1.2), season(0.3)], [1, 0.1, 1], {}),  # a rainy year in a desert
+        ([season(4), season(9)], [1, 0.1], {}),  # two years cannot tell which is wrong
+        ([season(0.05) - 0.1, season(4), season(4)], [1, 1, 1], {}),  # noise about nothing
+    ],
+)
+def test_broken_years(years: list[np.ndarray], qc: list[float], broken: dict[int, str]) -> None:
+    ds = years_of(*years, qc=qc)
+    assert daily.broken_years(ds) == {("AA-Aaa", y): why for y, why in broken.items()}
+
+
+def test_broken_years_lose_labels_only() -> None:
+    ds = years_of(season(4), np.full(365, 2.0), season(4))
+    clean = daily.without_labels(ds, daily.broken_years(ds))
+    year = clean.time.dt.year.values
+    for name in FLUXES:
+        assert clean[name].isel(time=year == 2002).count() == 0
+        assert clean[name].isel(time=year != 2002).count() == 730
+        assert ds[name].count() == 1095  # the input is left alone
+    assert clean["TA"].count() == 1095
+    assert clean.attrs["excluded"] == "1 site-years: AA-Aaa 2002 (constant GPP)"
+
+
+class Conversions:
+    """Stands for the conversion of the real store; counts how often it is asked for."""
+
+    count = 0
+
+    def __call__(self) -> xr.Dataset:
+        self.count += 1
+        return years_of(season(4), qc=[1.0])
+
+
+@pytest.fixture
+def conversions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Conversions:
+    monkeypatch.setenv("TAMRL_DATA_DIR", str(tmp_path))
+    convert = Conversions()
+    monkeypatch.setattr(towers, "_convert", convert)
+    return convert
+
+
+def test_converted_once_then_read(conversions: Conversions, tmp_path: Path) -> None:
+    first, second = towers.fetch_towers(), towers.fetch_towers()
+    assert conversions.count == 1
+    xr.testing.assert_identical(first, second)
+    assert [p.suffix for p in (tmp_path / "derived").iterdir()] == [".nc"]
+
+
+def test_a_truncated_result_is_converted_again(conversions: Conversions, tmp_path: Path) -> None:
+    first = towers.fetch_towers()
+    (path,) = (tmp_path / "derived").iterdir()
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.warns(UserWarning, match="unreadable"):
+        xr.testing.assert_identical(towers.fetch_towers(), first)
+    assert conversions.count == 2
+
+
+def test_a_full_disk_leaves_nothing_behind(
+    conversions: Conversions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: xr.Dataset, path: Path, **_: object) -> None:
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(xr.Dataset, "to_netcdf", full)
+    with pytest.raises(DataError, match="No space left"):
+        towers.fetch_towers()
+    assert not list((tmp_path / "derived").iterdir())
+
+
+# The real towers. Figures from an independent conversion that was checked against the official
+# daily and monthly files, before broken years were left out.
+
+
+def test_full_days_of_the_real_towers(real_towers: xr.Dataset) -> None:
+    schema.validate(real_towers, "fetch_towers")
+    assert real_towers.sizes["site"] == 180
+    share = real_towers["NEE_QC"]  # known wherever a day of NEE is full, excluded years too
+    assert int(share.count()) == 455_471
+    # That conversion took the eleven hourly towers for half-hourly ones, hence the handful.
+    assert int((share >= 0.5).sum()) == pytest.approx(369_403, abs=50)
+    assert int((share >= 0.8).sum()) == pytest.approx(344_617, abs=150)
+
+
+def test_distribution_of_the_real_fluxes(real_towers: xr.Dataset) -> None:
+    good = real_towers[list(FLUXES)].where(real_towers["NEE_QC"] >= 0.5)
+    for name, mean, sd in (("NEE", -0.76, 2.55), ("GPP", 3.80, 4.23), ("RECO", 3.04, 2.77)):
+        values = good[name].astype(float)
+        assert float(values.mean()) == pytest.approx(mean, abs=0.04)  # the broken years are gone
+        assert float(values.std()) == pytest.approx(sd, abs=0.06)
+    assert float(good["NEE"].min()) > -26.1
+    assert float(good["NEE"].max()) < 23.9
+    assert float(good["GPP"].min()) < -1  # labels are not clipped
+
+
+@pytest.mark.parametrize(
+    ("site", "expected"),
+    [
+        ("US-Ha1", (-0.497, 3.858, 3.360, 7.85, 3.47, 149.8)),
+        ("FI-Hyy", (-0.629, 3.144, 2.515, 4.79, 2.79, 101.1)),
+        ("DE-Tha", (-1.657, 5.342, 3.684, 8.82, 4.02, 123.7)),
+    ],
+)
+def test_means_of_real_towers(
+    real_towers: xr.Dataset, site: str, expected: tuple[float, ...]
+) -> None:
+    tower = real_towers.sel(site=site)
+    for name, value in zip(("NEE", "GPP", "RECO", "TA", "VPD", "SW_IN"), expected, strict=True):
+        mean = float(tower[name].where(tower["NEE_QC"] >= 0.5).astype(float).mean())
+        digit = 0.1 if name == "SW_IN" else 0.01 if name in ("TA", "VPD") else 0.001
+        assert mean == pytest.approx(value, abs=0.6 * digit)
+
+
+def test_real_labels_close(real_towers: xr.Dataset) -> None:
+    gap = real_towers["NEE"] - (real_towers["RECO"] - real_towers["GPP"])
+    assert float(np.abs(gap).max()) < 1e-4
+
+
+def test_the_rule_finds_the_known_broken_years_and_no_measured_one(
+    real_towers: xr.Dataset,
+) -> None:
+    excluded = real_towers.attrs["excluded"]
+    assert excluded.startswith("23 site-years: ")
+    by_rule = {
+        entry.partition(" (")[0]
+        for entry in excluded.removeprefix("23 site-years: ").split("; ")
+        if "GPP" in entry
+    }
+    assert by_rule == {
+        *("US-Syv 2007", "US-Syv 2008", "GH-Ank 2013", "CA-Man 2004", "CA-Man 2005"),
+        *("ES-Amo 2007", "ES-Amo 2008", "US-Me4 1998", "SN-Dhr 2010"),
+        *("IT-Ren 2000", "IT-Ren 2001", "IT-Ren 2004", "GL-ZaH 2011"),
+    }
+    labelled = real_towers["GPP"].count("time") > 0
+    assert real_towers.site.values[~labelled.values].tolist() == ["AR-Vir"]
+    assert real_towers["TA"].sel(site="AR-Vir").count() == 1461  # drivers stay
+
+
+def test_no_tower_gets_more_sun_than_there_is(real_towers: xr.Dataset) -> None:
+    """Radiation in W m-2, on the right day, at the right latitude, or this fails."""
+    doy = real_towers.time.dt.dayofyear.values
+    top = potential_radiation(real_towers.lat.values[:, None], doy[None])
+    there = np.isfinite(real_towers["SW_IN"].values)
+    share = real_towers["SW_IN"].values[there] / np.maximum(top[there], 20)
+    assert np.quantile(share, 0.99) < 0.85
+    assert (share > 1).mean() < 2e-4
+
+
+def test_sealed_towers_stay_sealed(real_towers: xr.Dataset) -> None:
+    assert len(SEALED) == 24
+    assert not SEALED & set(real_towers.site.values)
+    assert not SEALED & set(schema.tower_facts().index)
