@@ -1,0 +1,135 @@
+"""Every fetch_* is found, run and held to the same standard; then what each one must know."""
+
+import inspect
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import tamrl.data
+from tamrl.data import fetch_annual_towers, fetch_methane_towers, fetch_tower_predictors
+from tamrl.data.schema import IGBP_CODES, SEALED, drop_sealed
+
+FETCHES = {
+    name: function
+    for name, function in inspect.getmembers(tamrl.data, inspect.isfunction)
+    if name.startswith("fetch_")
+}
+
+
+def test_every_fetch_is_exported() -> None:
+    expected = {"fetch_towers", "fetch_tower_predictors", "fetch_annual_towers"}
+    expected |= {"fetch_methane_towers", "fetch_grid", "fetch_reference_gpp"}
+    assert expected <= set(FETCHES)
+    assert set(FETCHES) <= set(tamrl.data.__all__)
+
+
+@pytest.mark.parametrize("name", FETCHES)
+def test_every_fetch_documents_its_data(name: str) -> None:
+    """A docstring is the data sheet: source, licence, what to cite, what comes back."""
+    sheet = (inspect.getdoc(FETCHES[name]) or "").lower()
+    for words in (["source"], ["licence"], ["cite", "citation", "doi"], ["returns"], ["raises"]):
+        assert any(word in sheet for word in words), f"{name} does not tell {words[0]}"
+
+
+@pytest.mark.parametrize("name", FETCHES)
+def test_every_fetch_yields_described_data(name: str, need: Callable[[str], None]) -> None:
+    need("")
+    ds = FETCHES[name]()
+    assert isinstance(ds, xr.Dataset)
+    for key in ("title", "source", "licence", "citation", "Conventions"):
+        assert ds.attrs.get(key), f"{name}: attribute {key} is empty"
+    for variable in ds.data_vars.values():
+        assert variable.attrs.get("long_name"), f"{name}: {variable.name} has no long_name"
+        if variable.dtype.kind == "f":
+            assert variable.attrs.get("units"), f"{name}: {variable.name} has no units"
+    if "site" in ds.coords:
+        sites = {str(s).replace("_", "-").upper() for s in ds.site.values}
+        assert not {s.upper() for s in SEALED} & sites
+        assert sorted(ds.site.values) == list(ds.site.values)
+        assert (np.abs(ds.lat) <= 90).all() if "lat" in ds.coords else True
+
+
+def test_sealed_towers_are_known_in_any_spelling() -> None:
+    ds = xr.Dataset(
+        {"x": ("site", [1, 2, 3, 4])}, {"site": ["US-WCr", "us_wcr", "US-Ha1", "DE-HAI"]}
+    )
+    assert drop_sealed(ds).site.values.tolist() == ["US-Ha1"]
+    table = ds.to_dataframe().reset_index()
+    assert drop_sealed(table)["site"].tolist() == ["US-Ha1"]
+
+
+@pytest.fixture(scope="module")
+def monthly(need: Callable[[str], None]) -> xr.Dataset:
+    need("tower_predictors/")
+    return fetch_tower_predictors()
+
+
+def test_monthly_predictors(monthly: xr.Dataset) -> None:
+    assert monthly.sizes["site"] == 144
+    assert {"GL-NuF", "GL-ZaF", "GL-ZaH", "SJ-Adv"} <= set(monthly.site.values)
+    assert not {"US-Ha1", "US-MMS", "US-PFa"} & set(monthly.site.values)  # no satellite rows
+    assert monthly.attrs["imputed_share"] == pytest.approx(0.265, abs=0.001)
+    assert (monthly.month.dt.day == 1).all()
+    assert np.unique(np.diff(monthly.month.values)).max() <= np.timedelta64(31, "D")
+    assert monthly["FPAR"].sel(month=slice(None, "2000-12")).count() == 0  # before MODIS: imputed
+    for name in monthly:
+        assert monthly[name].dtype == np.float32
+        assert monthly[name].count() == 10_776
+
+
+def test_monthly_predictors_know_the_seasons(monthly: xr.Dataset) -> None:
+    """Boreal forest: green and warm in July, dark and snowy in January, dry deserts elsewhere."""
+    pine = monthly.sel(site="FI-Hyy").groupby("month.month").mean()
+    january, july = pine.sel(month=1), pine.sel(month=7)
+    assert july["FPAR"] > january["FPAR"]
+    assert july["SIF"] > 3 * january["SIF"]
+    assert -20 < january["LST_day"] < 0 < 15 < july["LST_day"] < 30
+    assert (pine["LST_night"] < pine["LST_day"]).all()
+    assert january["SNOW"] > 50 > july["SNOW"]
+    desert, rain = (monthly["PRCP"].sel(site=s).mean() * 365 for s in ("US-Whs", "GF-Guy"))
+    assert 150 < desert < 600 < 2000 < rain < 4500  # mm yr-1
+    assert monthly["PET"].mean() > monthly["PRCP"].mean() > 0
+
+
+@pytest.fixture(scope="module")
+def annual(need: Callable[[str], None]) -> xr.Dataset:
+    need("towers_annual/")
+    return fetch_annual_towers()
+
+
+def test_annual_towers(annual: xr.Dataset) -> None:
+    both = np.isfinite(annual["GPP"].values + annual["TER"].values)
+    assert both.sum() == 617 - 18  # the sealed are gone
+    assert (both & annual.in_daily.values).sum() == 111
+    assert set(annual.igbp.values) <= set(IGBP_CODES)
+    assert (annual["n_years_GPP"].values[both] >= 1).all()
+    gap = annual["NEP"] - (annual["GPP"] - annual["TER"])
+    assert abs(float(gap.median())) < 10  # signs agree; medians of years need not close
+
+
+def test_annual_towers_agree_with_the_daily_ones(
+    annual: xr.Dataset, real_towers: xr.Dataset
+) -> None:
+    """Other years and processing, the same places: annual sums must go together."""
+    ours = real_towers["GPP"].mean("time") * 365.25
+    shared = [s for s in annual.site.values if s in ours.site.values]
+    a, b = annual["GPP"].sel(site=shared).values, ours.sel(site=shared).values
+    there = np.isfinite(a) & np.isfinite(b)
+    assert np.corrcoef(a[there], b[there])[0, 1] > 0.9
+    assert abs(np.mean(a[there] - b[there])) < 150
+
+
+def test_methane_towers(need: Callable[[str], None]) -> None:
+    need("towers_methane/")
+    marshes = fetch_methane_towers()
+    assert marshes.site.values.tolist() == ["US-EDN", "US-LA1", "US-PLM", "US-SRR", "US-STJ"]
+    assert int(marshes["CH4"].count()) == 4593
+    assert (np.diff(marshes.time.values) == np.timedelta64(1, "D")).all()
+    gap = marshes["NEE"] - (marshes["RECO"] - marshes["GPP"])
+    assert float(np.abs(gap).max()) < 1e-5  # only with the sign of GPP turned
+    assert marshes["NEE"].sel(site="US-LA1").count() == 0
+    assert float(marshes["GPP"].mean()) > 0
+    fresh, salt = marshes["CH4"].sel(site="US-LA1").mean(), marshes["CH4"].sel(site="US-EDN").mean()
+    assert fresh > 10 * salt  # sulphate of sea water holds methane down
