@@ -273,6 +273,8 @@ def build_book(root: Path, virtual: bool, everything: bool, console: Console) ->
             "Virtual towers: every number and figure here comes from a simulated world."
         )
         config["parse"]["myst_substitutions"]["virtual"] = "&nbsp;(virtual towers)"
+    own = config.get("sphinx", {}).get("local_extensions", {})
+    own.update({name: str(root / place) for name, place in own.items()})  # _build/ is elsewhere
     (root / "_build").mkdir(exist_ok=True)
     written = root / "_build" / "_config.yml"
     written.write_text(yaml.safe_dump(config, sort_keys=False))

@@ -92,6 +92,7 @@ function look(theme) {
   const heads = all.filter((h) => h.checkVisibility()); // the theme hides one for print
   const level = (h) => Number(h.tagName[1]);
   if (heads.filter((h) => level(h) === 1).length !== 1) found.push(["headings", "not one h1"]);
+  if (heads.length && level(heads[0]) !== 1) found.push(["headings", `begins with "${heads[0].textContent}"`]);
   heads.slice(1).forEach((h, i) => {
     if (level(h) > level(heads[i]) + 1) found.push(["headings", `jump to "${h.textContent}"`]);
   });
@@ -172,6 +173,7 @@ async function sidebar(browser, view) {
   const turns = async (wanted, how) => {
     for (let i = 0; i < 40 && (await shown()) !== wanted; i++) await page.waitForTimeout(50);
     if ((await shown()) !== wanted) note("sidebar", `does not ${wanted ? "open" : "close"} by ${how}`);
+    await page.waitForTimeout(500); // it slides
   };
   const toggle = page.locator(".primary-toggle:visible").first();
   const first = view === "desktop";
