@@ -274,7 +274,7 @@ def build_book(root: Path, virtual: bool, everything: bool, console: Console) ->
         )
         config["parse"]["myst_substitutions"]["virtual"] = "&nbsp;(virtual towers)"
     own = config.get("sphinx", {}).get("local_extensions", {})
-    own.update({name: str(root / place) for name, place in own.items()})  # _build/ is elsewhere
+    own.update({name: str(ROOT / place) for name, place in own.items()})  # not beside _build/
     (root / "_build").mkdir(exist_ok=True)
     written = root / "_build" / "_config.yml"
     written.write_text(yaml.safe_dump(config, sort_keys=False))
