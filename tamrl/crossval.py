@@ -1,0 +1,291 @@
+"""Cross-validation as a heap of small jobs: every (model, fold, seed) is computed once and kept.
+
+A result is named by a digest of all that decides it: the model's name and settings, the code it is
+made of, the data, the towers of the fold and the seed. So a stopped run goes on where it was, a
+changed model is computed anew, and nothing else is. Versions of libraries are not in the key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import pickle
+import re
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import joblib
+import numpy as np
+import xarray as xr
+from tqdm import tqdm
+
+from tamrl.data.schema import FLUXES, VARIABLES
+from tamrl.errors import DataError
+from tamrl.provenance import code_version
+
+if TYPE_CHECKING:
+    from tamrl.samples import Samples
+    from tamrl.splits import Fold
+
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}  # idle threads must not spin
+
+
+Factory = Callable[[], Any]  # makes a model with fit(samples, train, valid, seed) and predict
+
+
+class Job(NamedTuple):
+    """One model fitted without one fold, with one seed, and the file of its predictions."""
+
+    model: str
+    factory: Factory
+    fold: Fold
+    seed: int
+    path: Path
+
+    def __str__(self) -> str:
+        return f"{self.model}, fold {self.fold.name}, seed {self.seed}"
+
+
+Failure = tuple[Job, BaseException]
+
+
+def cross_validate(
+    samples: Samples,
+    models: Mapping[str, Factory],
+    folds: Sequence[Fold],
+    seeds: Sequence[int],
+    out: Path | str,
+    jobs: int = 2,
+    members: bool = False,
+) -> xr.Dataset:
+    """Predict every tower by models that never saw it.
+
+    Parameters
+    ----------
+    samples
+        All towers.
+    models
+        Factories by name: a class, or ``functools.partial`` of one, whose instances have
+        ``fit(samples, train, valid, seed)`` and ``predict(samples, sites)`` -> (site, time, flux)
+        and a ``repr`` that tells their settings (as dataclasses have). With ``jobs > 1`` they must
+        live in a module that a new process can import.
+    folds
+        No tower may be tested in two folds, or tested and trained on in one.
+    seeds
+        Members of the ensemble.
+    out
+        Folder of the results, one file a job, used again by the next call.
+    jobs
+        Processes side by side, one thread each; 1 stays in this process with its own threads.
+    members
+        Keep the members (dim ``seed``) instead of their mean.
+
+    Returns
+    -------
+    Dataset with GPP, RECO, NEE (model, [seed,] site, time), gC m-2 d-1, NaN where a tower is in no
+    fold or a driver is missing; coordinate ``seconds`` (model): time of computing.
+
+    Raises
+    ------
+    DataError
+        If folds overlap, a model's ``repr`` hides its settings, or a kept file cannot be read.
+    RuntimeError
+        If jobs failed; what the others computed is kept.
+    """
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    _check(folds, samples)
+    todo = _plan(samples, models, folds, seeds, out)
+    waiting = [job for job in todo if not job.path.exists()]
+    with tqdm(total=len(todo), initial=len(todo) - len(waiting), desc="cross-validation") as bar:
+        failed = _in_turn(samples, waiting, bar) if jobs == 1 else []
+        if jobs > 1 and waiting:
+            failed = _side_by_side(samples, waiting, jobs, bar)
+    if failed:
+        job, error = failed[0]
+        raise RuntimeError(
+            f"{len(failed)} of {len(waiting)} jobs failed, the first: {job}: "
+            f"{type(error).__name__}: {error}; run again to compute only these"
+        ) from error
+    return _gather(samples, list(models), seeds, todo, members)
+
+
+def _check(folds: Sequence[Fold], samples: Samples) -> None:
+    tested = np.concatenate([fold.test for fold in folds])
+    twice = np.flatnonzero(np.bincount(tested, minlength=len(samples.site)) > 1)
+    if twice.size:
+        raise DataError(
+            f"tower {samples.site[twice[0]]} is tested in two folds; make them disjoint"
+        )
+    for fold in folds:
+        leak = np.intersect1d(np.concatenate([fold.train, fold.valid]), fold.test)
+        if leak.size:
+            raise DataError(
+                f"fold {fold.name}: tower {samples.site[leak[0]]} is trained on and tested"
+            )
+
+
+def _plan(
+    samples: Samples,
+    models: Mapping[str, Factory],
+    folds: Sequence[Fold],
+    seeds: Sequence[int],
+    out: Path,
+) -> list[Job]:
+    """List all jobs with the files that hold, or will hold, their results."""
+    data = [samples.fingerprint(), str(samples.time[[0, -1]]), samples.table.to_csv()]
+    plan = []
+    for name, factory in models.items():
+        model = factory()
+        settings = repr(model)
+        if re.search(r" at 0x[0-9a-f]+", settings):
+            raise DataError(
+                f"model {name}: {settings} does not tell its settings, so that results cannot be "
+                "told apart; make it a dataclass or give it a __repr__"
+            )
+        code = code_version(type(model))
+        for fold in folds:
+            towers = [
+                samples.site[np.asarray(t)].tolist() for t in (fold.train, fold.valid, fold.test)
+            ]
+            for seed in seeds:
+                text = json.dumps([name, settings, code, data, towers, int(seed)])
+                key = hashlib.sha256(text.encode()).hexdigest()[:16]
+                slug = re.sub(r"[^\w.+-]+", "_", f"{name}-{fold.name}-{seed}")
+                plan.append(Job(name, factory, fold, int(seed), out / f"{slug}-{key}.npz"))
+    return plan
+
+
+def _compute(job: Job, samples: Samples) -> None:
+    """Fit, predict, and keep the predictions (test tower, time, flux); the file appears whole."""
+    start = time.perf_counter()
+    model = job.factory()
+    model.fit(samples, job.fold.train, job.fold.valid, job.seed)
+    flux = np.asarray(model.predict(samples, job.fold.test), np.float32)
+    expected = (len(job.fold.test), len(samples.time), len(FLUXES))
+    if flux.shape != expected:
+        raise DataError(f"{job}: predict gave shape {flux.shape}, expected {expected}")
+    part = job.path.with_suffix(f".{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            np.savez_compressed(file, flux=flux, seconds=time.perf_counter() - start)
+        os.replace(part, job.path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _in_turn(samples: Samples, waiting: list[Job], bar: tqdm) -> list[Failure]:
+    failed: list[Failure] = []
+    for job in waiting:
+        bar.set_postfix_str(str(job))
+        try:
+            _compute(job, samples)
+        except Exception as error:  # whatever a model raises: the others go on
+            failed.append((job, error))
+        bar.update()
+    return failed
+
+
+_shared: Samples  # of a worker process
+
+
+def _start(path: str) -> None:
+    """Give a worker the samples: arrays mapped from one file, in memory once for all workers."""
+    global _shared
+    _shared = joblib.load(path, mmap_mode="c")  # copy on write: nobody changes another's data
+
+
+def _work(job: Job) -> None:
+    _compute(job, _shared)
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set variables that new processes read when they start."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+def _side_by_side(samples: Samples, waiting: list[Job], jobs: int, bar: tqdm) -> list[Failure]:
+    failed: list[Failure] = []
+    for job in waiting:
+        try:
+            pickle.dumps(job.factory)
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise DataError(
+                f"model {job.model}: other processes cannot be sent {job.factory!r}; give a class "
+                "or functools.partial of one instead of a lambda, or use jobs=1"
+            ) from error
+    with (
+        tempfile.TemporaryDirectory(prefix=".samples-", dir=waiting[0].path.parent) as folder,
+        _environment(ONE_THREAD),
+    ):
+        path = str(Path(folder) / "samples.joblib")
+        joblib.dump(samples, path)
+        spawn = multiprocessing.get_context("spawn")  # a fork would copy locked threads
+        pool = ProcessPoolExecutor(min(jobs, len(waiting)), spawn, _start, (path,))
+        try:
+            running = {pool.submit(_work, job): job for job in waiting}
+            for future in as_completed(running):
+                job = running[future]
+                if (trouble := future.exception()) is not None:
+                    failed.append((job, trouble))
+                bar.set_postfix_str(str(job))
+                bar.update()
+        finally:
+            pool.shutdown(cancel_futures=True)
+    return failed
+
+
+def _gather(
+    samples: Samples, models: list[str], seeds: Sequence[int], done: list[Job], members: bool
+) -> xr.Dataset:
+    """Read all results into one Dataset, the mean over seeds or every member."""
+    depth = len(seeds) if members else 1
+    shape = (len(FLUXES), len(models), depth, len(samples.site), len(samples.time))
+    flux = np.full(shape, np.nan, np.float32)
+    seconds = dict.fromkeys(models, 0.0)
+    for job in done:
+        try:
+            with np.load(job.path) as kept:
+                values, spent = kept["flux"], float(kept["seconds"])
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise DataError(
+                f"{job.path}: cannot be read ({error}); delete it, run again"
+            ) from error
+        seconds[job.model] += spent
+        at = flux[:, models.index(job.model), seeds.index(job.seed) if members else 0]
+        part = np.moveaxis(values, -1, 0)
+        if members or job.seed == seeds[0]:
+            at[:, job.fold.test] = 0
+        at[:, job.fold.test] += part / np.float32(1 if members else len(seeds))
+    dims = ("model", "seed", "site", "time") if members else ("model", "site", "time")
+    ds = xr.Dataset(
+        {
+            name: (dims, flux[k] if members else flux[k][:, 0], VARIABLES[name].attrs)
+            for k, name in enumerate(FLUXES)
+        },
+        {
+            "model": models,
+            "site": samples.site,
+            "time": samples.time.astype("datetime64[ns]"),
+            "seconds": ("model", list(seconds.values()), {"units": "s"}),
+        },
+        {"title": "Predictions for towers that the model was not trained on"},
+    )
+    return ds.assign_coords(seed=list(seeds)) if members else ds

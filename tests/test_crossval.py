@@ -1,0 +1,236 @@
+"""Cross-validation: no leak, nothing computed twice, nothing lost, nothing stale."""
+
+import os
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from tamrl.crossval import cross_validate
+from tamrl.errors import DataError
+from tamrl.provenance import code_version
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Six towers, five days."""
+
+    site: np.ndarray = field(default_factory=lambda: np.array(list("ABCDEF")))
+    time: np.ndarray = field(
+        default_factory=lambda: np.arange("2001-01-01", "2001-01-06", dtype="datetime64[D]")
+    )
+    y: np.ndarray = field(
+        default_factory=lambda: np.arange(6.0)[:, None, None] * np.ones((6, 5, 3))
+    )
+    table: pd.DataFrame = field(default_factory=lambda: pd.DataFrame({"igbp": ["GRA"] * 6}))
+
+    def fingerprint(self) -> str:
+        return str(self.y.sum())
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Towers of one split."""
+
+    name: str
+    train: np.ndarray
+    valid: np.ndarray
+    test: np.ndarray
+
+
+FOLDS = [
+    Fold(str(k), *(np.array(t) for t in towers))
+    for k, towers in enumerate([((2, 3), (4, 5), (0, 1)), ((0, 1), (5, 4), (2, 3))])
+]
+
+
+@dataclass
+class Mean:
+    """Predict the mean of the training towers, plus the seed; note each fit in a folder."""
+
+    notes: Path
+    shift: float = 0.0
+    breaks: str = ""
+
+    def fit(self, samples: Samples, train: np.ndarray, valid: np.ndarray, seed: int) -> "Mean":
+        name = f"{''.join(samples.site[train])}-{seed}"
+        (self.notes / name).write_text(os.environ.get("OMP_NUM_THREADS", ""))
+        if (self.notes / "broken").exists() and name.startswith("AB"):
+            raise ValueError("out of luck")
+        self.value = samples.y[train].mean() + seed + self.shift
+        return self
+
+    def predict(self, samples: Samples, sites: np.ndarray) -> np.ndarray:
+        out = np.full((len(sites), 5, 3), self.value, np.float32)
+        out[0, 0] = np.nan
+        return out
+
+
+class Secretive:
+    """A model that does not tell its settings."""
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> Path:
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    return folder
+
+
+def fits(notes: Path) -> set[str]:
+    """Return which fits were done since the last call."""
+    names = {path.name for path in notes.iterdir() if path.name != "broken"}
+    for name in names:
+        (notes / name).unlink()
+    return names
+
+
+def run(notes: Path, samples: Samples | None = None, **kwargs: object) -> xr.Dataset:
+    """Cross-validate the mean with two seeds in this process."""
+    shift = kwargs.pop("shift", 0.0)
+    kwargs = {"folds": FOLDS, "seeds": [0, 2], "out": notes.parent / "runs", "jobs": 1} | kwargs
+    return cross_validate(samples or Samples(), {"mean": partial(Mean, notes, shift)}, **kwargs)
+
+
+def test_no_tower_is_predicted_by_a_model_that_saw_it(notes: Path) -> None:
+    ds = run(notes)
+    assert ds.GPP.dims == ("model", "site", "time")
+    assert ds.GPP.units == "gC m-2 d-1"
+    # Towers A, B: mean of C, D (2.5) and of seeds 0, 2 (1); towers C, D: mean of A, B (0.5).
+    assert ds.NEE.sel(model="mean", time="2001-01-03").values == pytest.approx(
+        [3.5, 3.5, 1.5, 1.5, np.nan, np.nan], nan_ok=True
+    )
+    assert np.isnan(ds.GPP.sel(site="A")[0, 0])  # a day without drivers stays missing
+    assert (ds.seconds > 0).all()
+
+
+def test_members_and_their_mean(notes: Path) -> None:
+    every = run(notes, members=True)
+    assert every.GPP.dims == ("model", "seed", "site", "time")
+    assert every.GPP.sel(seed=2, site="A").values[0, 1] == 4.5
+    xr.testing.assert_allclose(every.GPP.mean("seed", skipna=False), run(notes).GPP)
+
+
+def test_nothing_is_computed_twice(notes: Path) -> None:
+    first = run(notes)
+    assert len(fits(notes)) == 4
+    xr.testing.assert_identical(first, run(notes))
+    assert fits(notes) == set()
+    next((notes.parent / "runs").glob("mean-1-2-*.npz")).unlink()
+    run(notes)
+    assert fits(notes) == {"AB-2"}
+    run(notes, seeds=[0, 2, 3])
+    assert fits(notes) == {"AB-3", "CD-3"}
+
+
+def test_what_changes_is_computed_anew(notes: Path) -> None:
+    run(notes)
+    fits(notes)
+    assert float(run(notes, shift=1.0).GPP.max()) == 4.5
+    assert len(fits(notes)) == 4
+    other = replace(Samples(), y=Samples().y + 1)
+    run(notes, other)
+    assert len(fits(notes)) == 4
+    run(notes, folds=[replace(FOLDS[0], train=np.array([2])), FOLDS[1]])
+    assert fits(notes) == {"C-0", "C-2"}
+    run(notes, folds=[replace(FOLDS[0], name="renamed"), FOLDS[1]], seeds=[0])
+    assert len(fits(notes)) <= 1
+
+
+def test_one_failure_loses_nothing_else(notes: Path) -> None:
+    (notes / "broken").touch()
+    with pytest.raises(RuntimeError, match=r"2 of 4 jobs failed.*mean, fold 1.*out of luck"):
+        run(notes)
+    assert not list((notes.parent / "runs").glob("*.part"))
+    fits(notes)
+    (notes / "broken").unlink()
+    run(notes)
+    assert fits(notes) == {"AB-0", "AB-2"}
+
+
+def test_processes_give_the_same_and_use_one_thread(
+    notes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    (notes / "broken").touch()
+    with pytest.raises(RuntimeError, match="2 of 4 jobs failed"):
+        run(notes, jobs=2)
+    assert (notes / "CD-0").read_text() == "1"
+    assert os.environ["OMP_NUM_THREADS"] == "7"
+    (notes / "broken").unlink()
+    here = run(notes, out=notes.parent / "here")
+    fits(notes)
+    xr.testing.assert_identical(here.drop_vars("seconds"), run(notes, jobs=2).drop_vars("seconds"))
+    assert fits(notes) == {"AB-0", "AB-2"}
+    left = {path.suffix for path in (notes.parent / "runs").iterdir()}
+    assert left == {".npz"}  # the shared samples are gone
+
+
+def test_a_damaged_result_is_named(notes: Path) -> None:
+    run(notes)
+    kept = next((notes.parent / "runs").glob("*.npz"))
+    kept.write_bytes(kept.read_bytes()[:50])
+    with pytest.raises(DataError, match=rf"{kept.name}.*delete it"):
+        run(notes)
+
+
+def test_models_that_cannot_be_told_apart_or_sent(notes: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"model shy: .*does not tell its settings"):
+        cross_validate(Samples(), {"shy": Secretive}, FOLDS, [0], tmp_path, 1)
+    with pytest.raises(DataError, match=r"model lost: .*instead of a lambda"):
+        cross_validate(Samples(), {"lost": lambda: Mean(notes)}, FOLDS, [0], tmp_path, 2)
+
+
+def test_folds_that_leak(notes: Path) -> None:
+    with pytest.raises(DataError, match="tower A is tested in two folds"):
+        run(notes, folds=[FOLDS[0], FOLDS[0]])
+    with pytest.raises(DataError, match="fold 0: tower C is trained on and tested"):
+        run(notes, folds=[replace(FOLDS[0], test=np.array([2]))])
+
+
+def test_wrong_shape_is_refused(notes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Mean, "predict", lambda self, samples, sites: np.zeros((5, 3)))
+    with pytest.raises(RuntimeError, match=r"shape \(5, 3\), expected \(2, 5, 3\)"):
+        run(notes)
+
+
+def test_code_counts_comments_do_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    versions = []
+    for k, body in enumerate(
+        [
+            "x = 1\n",
+            '"""Doc."""\n# why\nx = (\n    1\n)\n',
+            "x = 2\n",
+            "import tamrl.errors\nx = 1\n",
+        ]
+    ):
+        (tmp_path / f"own_model_{k}.py").write_text(body + "class M:\n    pass\n")
+        module = __import__(f"own_model_{k}")
+        monkeypatch.setattr(module.M, "__module__", "own_model_0")
+        monkeypatch.setitem(__import__("sys").modules, "own_model_0", module)
+        versions.append(code_version(module.M))
+    assert versions[0] == versions[1]
+    assert len(set(versions)) == 3
+    interactive = type("Model", (), {"__module__": "builtins"})
+    with pytest.raises(DataError, match="define the model in a file"):
+        code_version(interactive)
+
+
+def test_code_of_imported_modules_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "tamrl"
+    (package / "data").mkdir(parents=True)
+    (package / "own.py").write_text("from tamrl import helper\nfrom tamrl.data import reader\n")
+    (package / "helper.py").write_text("x = 1\n")
+    (package / "data" / "reader.py").write_text("x = 1\n")
+    monkeypatch.setattr("tamrl.provenance.PACKAGE", tmp_path)
+    model = type("Model", (), {"__module__": "tamrl.own"})
+    before = code_version(model)
+    (package / "data" / "reader.py").write_text("x = 2\n")  # seen through the data
+    assert code_version(model) == before
+    (package / "helper.py").write_text("x = 2\n")
+    assert code_version(model) != before
