@@ -1,0 +1,63 @@
+"""How fast the stages are that a study spends its time in; `make bench` measures them.
+
+In `make test` each runs once, unmeasured. Rates are tower-days a second, so that rounds of
+different size compare; only ratios within one run on one machine mean anything.
+"""
+
+import numpy as np
+import pytest
+import xarray as xr
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from tamrl.baselines import Boosting
+from tamrl.samples import Samples, make_samples
+from tamrl.train import Recipe, TamRLModel
+from tamrl.virtual import virtual_predictors, virtual_towers
+
+TRAIN, VALID, TEST = np.arange(8), np.arange(8, 10), np.arange(10, 12)
+EPOCH = Recipe(epochs=1)
+
+
+@pytest.fixture(scope="module")
+def samples(virtual: xr.Dataset) -> Samples:
+    return make_samples(virtual, virtual_predictors(virtual))
+
+
+def rate(benchmark: BenchmarkFixture, samples: Samples, towers: np.ndarray) -> None:
+    """Write the tower-days that one round deals with into the report, and their rate."""
+    days = int(samples.active[towers].sum())
+    benchmark.extra_info["tower_days"] = days
+    if not benchmark.disabled:
+        benchmark.extra_info["tower_days_per_second"] = days / benchmark.stats.stats.median
+
+
+def test_virtual_towers(benchmark: BenchmarkFixture) -> None:
+    towers = benchmark(virtual_towers, n=12, years=(2001, 2003))
+    assert towers.sizes["site"] == 12
+
+
+def test_samples(benchmark: BenchmarkFixture, virtual: xr.Dataset) -> None:
+    made = benchmark(make_samples, virtual, virtual_predictors(virtual))
+    rate(benchmark, made, np.arange(12))
+
+
+def test_training_epoch(benchmark: BenchmarkFixture, samples: Samples) -> None:
+    fitted = benchmark.pedantic(
+        lambda: TamRLModel(recipe=EPOCH, device="cpu").fit(samples, TRAIN, VALID),
+        rounds=3,
+        warmup_rounds=1,
+    )
+    assert fitted.net is not None
+    rate(benchmark, samples, TRAIN)
+
+
+def test_prediction(benchmark: BenchmarkFixture, samples: Samples) -> None:
+    model = TamRLModel(recipe=EPOCH, device="cpu").fit(samples, TRAIN, VALID)
+    flux = benchmark(model.predict, samples, np.arange(12))
+    assert np.isfinite(flux[samples.active]).all()
+    rate(benchmark, samples, np.arange(12))
+
+
+def test_boosting(benchmark: BenchmarkFixture, samples: Samples) -> None:
+    benchmark.pedantic(lambda: Boosting(trees=50, tune=False).fit(samples, TRAIN, VALID), rounds=3)
+    rate(benchmark, samples, TRAIN)
