@@ -92,7 +92,7 @@ def facts(towers: dict[str, Tower], **columns: object) -> pd.DataFrame:
 def daily_csv(n: int = 400, **columns: object) -> pd.DataFrame:
     """Make a daily ONEFlux table of n days whose fluxes close."""
     days = pd.date_range("2005-01-01", periods=n)
-    season = np.sin((days.dayofyear.to_numpy() - 100) / 365 * 2 * np.pi)
+    season = np.sin((days.day_of_year.to_numpy() - 100) / 365 * 2 * np.pi)
     rng = np.random.default_rng(n)
     gpp = 5 + 4 * season + rng.normal(0, 0.5, n)
     reco = 4 + 2 * season

@@ -215,7 +215,7 @@ def fetch_methane_towers() -> xr.Dataset:
     table = _csv("towers_methane/All_sites_master.csv")
     table["site"] = table["site_char"].str.replace("_", "-")
     table = drop_sealed(table)
-    day = (table["DOY_disc"].astype(int) - 1).astype("timedelta64[D]")
+    day = pd.to_timedelta(table["DOY_disc"] - 1, unit="D")
     table["time"] = pd.to_datetime({"year": table["Year"], "month": 1, "day": 1}) + day
     table["GPP_gC_m2_day"] *= -1
     columns = {column: name for name, (column, *_) in _METHANE.items()}
