@@ -6,6 +6,7 @@ import xarray as xr
 
 from tamrl.data import fetch_grid, fetch_tower_predictors, fetch_towers, towers
 from tamrl.errors import DataError
+from tamrl.samples import Samples, make_samples
 from tamrl.virtual import virtual_predictors, virtual_towers
 from tamrl.virtual_grid import virtual_grid
 
@@ -73,3 +74,12 @@ def load_grid(towers: xr.Dataset, resolution: float = 0.5) -> xr.Dataset:
     if towers.attrs["virtual"]:
         return virtual_grid(seed=towers.attrs["virtual_seed"])
     return fetch_grid(resolution)
+
+
+def load_samples(source: str = "auto") -> Samples:
+    """Towers with their satellite and gridded predictors, ready for any model.
+
+    ``source`` is as for `load_towers`, and so are the errors.
+    """
+    towers = load_towers(source)
+    return make_samples(towers, load_predictors(towers), load_grid(towers))

@@ -1,0 +1,5 @@
+"""`python -m tamrl` is the command line `tamrl`."""
+
+from tamrl.cli import main
+
+main()
