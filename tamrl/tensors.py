@@ -38,14 +38,14 @@ class Support:
         for j, y in enumerate(years):
             on = np.flatnonzero(year == y)
             starts = np.flatnonzero(np.diff(step[on], prepend=-1))
-            have = samples.active[:, on].sum(1) >= 182
+            have = samples.active[:, on].mean(1) >= 0.5
             usable[:, j] = have
             x = samples.x[have][:, on]
             ok = np.isfinite(x)
             n = np.add.reduceat(ok, starts, 1, dtype=np.int32)
             total = np.add.reduceat(np.where(ok, x, 0), starts, 1)
             part = np.where(n > 0, total / np.maximum(n, 1), np.nan)
-            mean[have, j, step[on][starts][0] : step[on][starts][-1] + 1] = part
+            mean[np.ix_(have, [j], step[on][starts])] = part[:, None]
         x, seen = model.scale(torch.from_numpy(mean))
         return cls(x, seen, usable)
 

@@ -1,0 +1,92 @@
+"""No tower is trained on and tested, none has a neighbour on the other side."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import cast
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tamrl.data.schema import SEALED, tower_facts
+from tamrl.samples import Samples
+from tamrl.splits import distance_km, folds
+
+
+def towers(order: np.ndarray | None = None) -> Samples:
+    """Return the real towers' places and classes, without their data."""
+    facts = tower_facts().reset_index()
+    table = facts if order is None else facts.iloc[order].reset_index(drop=True)
+    return cast(Samples, SimpleNamespace(site=table.site.to_numpy(str), table=table))
+
+
+@pytest.mark.parametrize("scheme", ["blocked", "koppen", "biome"])
+@pytest.mark.parametrize("seed", [0, 3])
+def test_no_leakage(scheme: str, seed: int) -> None:
+    s = towers()
+    far = distance_km(s.table.lat.to_numpy(), s.table.lon.to_numpy())
+    tested = np.concatenate([f.test for f in folds(s, 10, scheme, seed)])
+    assert sorted(tested) == list(range(180))  # each tower is tested once
+    for f in folds(s, 10, scheme, seed):
+        seen = np.concatenate([f.train, f.valid])
+        assert not set(seen) & set(f.test)
+        assert not set(f.train) & set(f.valid)
+        assert len(f.valid) >= 5
+        assert far[np.ix_(f.test, seen)].min() > 50
+        assert far[np.ix_(f.valid, f.train)].min() > 50
+
+
+def test_left_out_biome_is_absent_from_training() -> None:
+    s = towers()
+    for f in folds(s, scheme="biome"):
+        igbp = s.table.igbp.to_numpy(str)
+        assert set(igbp[f.test]) == {f.name}
+        assert f.name not in set(igbp[np.concatenate([f.train, f.valid])])
+
+
+def test_folds_are_even_in_towers_and_classes() -> None:
+    s = towers()
+    sizes = [len(f.test) for f in folds(s, 10)]
+    assert max(sizes) - min(sizes) <= 6
+    igbp = s.table.igbp.to_numpy(str)
+    enf = [(igbp[f.test] == "ENF").sum() for f in folds(s, 10)]
+    assert min(enf) >= 1
+
+
+def test_order_of_towers_does_not_matter() -> None:
+    order = np.random.default_rng(1).permutation(180)
+    a, b = towers(), towers(order)
+    for f, g in zip(folds(a, 10), folds(b, 10), strict=True):
+        assert set(a.site[f.test]) == set(b.site[g.test])
+        assert set(a.site[f.valid]) == set(b.site[g.valid])
+
+
+def test_seed_changes_the_folds() -> None:
+    s = towers()
+    assert set(folds(s, 10, seed=0)[0].test) != set(folds(s, 10, seed=1)[0].test)
+    again = folds(s, 10, seed=1)[0]
+    assert np.array_equal(folds(s, 10, seed=1)[0].train, again.train)
+
+
+def test_known_distance() -> None:
+    # Hyytiala to Tharandt, from the coordinates on a sphere of mean radius
+    facts = tower_facts().reset_index().set_index("site").loc[["FI-Hyy", "DE-Tha"]]
+    d = distance_km(facts.lat.to_numpy(), facts.lon.to_numpy())
+    assert d[0, 1] == pytest.approx(1360, abs=25)
+    assert d[0, 0] == pytest.approx(0, abs=1e-6)
+
+
+def test_sealed_towers_are_not_among_the_facts() -> None:
+    assert not SEALED & set(tower_facts().reset_index().site)
+
+
+def test_impossible_splits_are_refused() -> None:
+    s = towers()
+    with pytest.raises(ValueError, match="separate blocks"):
+        folds(s, 500)
+    with pytest.raises(ValueError, match="unknown scheme"):
+        folds(s, 5, "random")
+    few = SimpleNamespace(site=s.site[:3], table=pd.DataFrame(s.table.iloc[:3]))
+    with pytest.raises(ValueError, match="blocks"):
+        folds(cast(Samples, few), 4)

@@ -1,0 +1,144 @@
+"""Training does what it says: best weights kept, runs resumed bit for bit, truth recovered."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+from tamrl.samples import Samples, make_samples
+from tamrl.train import PUBLISHED, Recipe, TamRLModel
+from tamrl.virtual import virtual_predictors, virtual_towers
+
+SMALL = Recipe(epochs=3, batch=8, length=120)
+NET = {"hidden": 16, "latent": 6, "embed": 4}
+TRAIN, VALID, TEST = np.arange(7), np.arange(7, 9), np.arange(9, 12)
+
+
+@pytest.fixture(scope="module")
+def samples(virtual: xr.Dataset) -> Samples:
+    return make_samples(virtual, virtual_predictors(virtual))
+
+
+def weights(model: TamRLModel) -> dict[str, torch.Tensor]:
+    assert model.net is not None
+    return model.net.state_dict()
+
+
+def test_same_seed_same_weights(samples: Samples) -> None:
+    a = TamRLModel(NET, SMALL).fit(samples, TRAIN, VALID, 3)
+    b = TamRLModel(NET, SMALL).fit(samples, TRAIN, VALID, 3)
+    other = TamRLModel(NET, SMALL).fit(samples, TRAIN, VALID, 4)
+    assert all(torch.equal(v, weights(b)[k]) for k, v in weights(a).items())
+    assert not torch.equal(weights(a)["head"], weights(other)["head"])
+
+
+def test_kept_weights_reproduce_the_best_score(samples: Samples) -> None:
+    from tamrl.tensors import Resident
+
+    model = TamRLModel(NET, replace(SMALL, epochs=5, lr=0.05)).fit(samples, TRAIN, VALID, 0)
+    scores = [e["valid"] for e in model.log]
+    assert model.net is not None
+    data = Resident(samples, model.net, torch.device("cpu"))
+    again = data.score(model.net, model.predict(samples, VALID), VALID)
+    assert again == pytest.approx(min(scores), rel=1e-6)
+
+
+def test_stop_and_resume_equals_an_uninterrupted_run(samples: Samples, tmp_path: Path) -> None:
+    whole = TamRLModel(NET, SMALL).fit(samples, TRAIN, VALID, 1)
+
+    class Stopped(Exception):
+        pass
+
+    class Interrupted(TamRLModel):
+        def _epoch(self, *args, **kwargs):  # type: ignore[no-untyped-def]
+            if len(self.log) == 2:
+                raise Stopped
+            return super()._epoch(*args, **kwargs)
+
+    path = tmp_path / "run.pt"
+    with pytest.raises(Stopped):
+        Interrupted(NET, SMALL, checkpoint=path).fit(samples, TRAIN, VALID, 1)
+    resumed = TamRLModel(NET, SMALL, checkpoint=path).fit(samples, TRAIN, VALID, 1)
+    assert all(torch.equal(v, weights(resumed)[k]) for k, v in weights(whole).items())
+    assert [e["valid"] for e in resumed.log] == [e["valid"] for e in whole.log]
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_checkpoint_of_another_run_is_not_resumed(samples: Samples, tmp_path: Path) -> None:
+    path = tmp_path / "run.pt"
+    TamRLModel(NET, SMALL, checkpoint=path).fit(samples, TRAIN, VALID, 1)
+    other = TamRLModel(NET, SMALL, checkpoint=path).fit(samples, TRAIN, VALID, 2)
+    assert len(other.log) == SMALL.epochs
+    fresh = TamRLModel(NET, SMALL).fit(samples, TRAIN, VALID, 2)
+    assert torch.equal(weights(other)["head"], weights(fresh)["head"])
+
+
+def test_test_towers_do_not_touch_training(samples: Samples) -> None:
+    a = TamRLModel(NET, SMALL).fit(samples, TRAIN, VALID, 0)
+    changed = replace(samples, x=samples.x.copy(), y=samples.y.copy())
+    changed.x[TEST] += 3
+    changed.y[TEST] *= -2
+    b = TamRLModel(NET, SMALL).fit(changed, TRAIN, VALID, 0)
+    assert all(torch.equal(v, weights(b)[k]) for k, v in weights(a).items())
+
+
+def test_prediction_needs_no_labels_and_covers_every_active_day(samples: Samples) -> None:
+    model = TamRLModel(NET, SMALL).fit(samples, TRAIN, VALID, 0)
+    blind = replace(samples, y=np.full_like(samples.y, np.nan), weight=samples.weight * 0)
+    pred = model.predict(blind, TEST)
+    assert np.array_equal(pred, model.predict(samples, TEST), equal_nan=True)
+    assert np.isfinite(pred[samples.active[TEST]]).all()
+    assert np.isnan(pred[~samples.active[TEST]]).all()
+    gpp, reco, nee = np.moveaxis(pred[samples.active[TEST]], -1, 0)
+    assert min(gpp.min(), reco.min()) >= 0
+    assert np.abs(nee - (reco - gpp)).max() <= 1e-5 * max(gpp.max(), reco.max())
+
+
+def test_prediction_does_not_depend_on_which_towers_come_along(samples: Samples) -> None:
+    model = TamRLModel(NET, SMALL).fit(samples, TRAIN, VALID, 0)
+    together = model.predict(samples, TEST)
+    alone = model.predict(samples, TEST[1:2])
+    np.testing.assert_allclose(together[1:2], alone, rtol=1e-4, atol=1e-4)
+
+
+def test_towers_without_satellite_rows_are_predicted(samples: Samples) -> None:
+    model = TamRLModel(NET, SMALL).fit(samples, TRAIN, VALID, 0)
+    satellite = tuple(f for f in samples.features if f.startswith(("FPAR", "LAI", "SIF", "NDWI")))
+    pred = model.predict(samples.without(satellite), TEST)
+    assert np.isfinite(pred[samples.active[TEST]]).all()
+
+
+def test_published_recipe_logs_every_term(samples: Samples) -> None:
+    recipe = replace(PUBLISHED, epochs=2, batch=16, pretrain_epochs=1)
+    model = TamRLModel({**NET, "closure": "soft", "gates": False}, recipe)
+    model.fit(samples, TRAIN, VALID, 0)
+    assert {"data", "balance", "non_negativity", "total", "valid"} <= set(model.log[-1])
+
+
+def test_class_weights_have_mean_one_over_days(samples: Samples) -> None:
+    from tamrl.model import Config, TamRL
+    from tamrl.tensors import Resident
+
+    net = TamRL(Config(len(samples.features), len(samples.static_names), **NET))
+    data = Resident(samples, net, torch.device("cpu"))
+    data.balance_classes(samples, TRAIN, 1.0)
+    days = samples.weight[TRAIN].sum(1)
+    mean = (data.class_weight.numpy()[TRAIN] * days).sum() / days.sum()
+    assert mean == pytest.approx(1, rel=1e-5)
+
+
+def test_known_truth_of_virtual_towers_is_recovered() -> None:
+    towers = virtual_towers(n=100, seed=1, years=(2001, 2003), noise=False)
+    s = make_samples(towers, virtual_predictors(towers))
+    site = np.random.default_rng(0).permutation(100)
+    recipe = Recipe(epochs=40, drop_satellite=0, drop_driver=0, hide=0.2)
+    model = TamRLModel({"dropout": 0.0}, recipe).fit(s, site[:75], site[75:85], 0)
+    test = site[85:]
+    pred, y = model.predict(s, test)[s.score[test]], s.y[test][s.score[test]]
+    r2 = 1 - ((pred - y) ** 2).sum(0) / ((y - y.mean(0)) ** 2).sum(0)
+    assert (r2 > 0.95).all(), r2
