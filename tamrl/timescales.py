@@ -48,12 +48,12 @@ def split(
     anomaly = values - season
     anomaly -= (_group_sum(anomaly, site, towers) / count)[site]
     # Years of enough days, of towers with enough such years.
-    pair, at = np.unique(np.stack([site, year], 1), axis=0, return_inverse=True)
-    n = np.bincount(at, minlength=len(pair))
+    pair, at = np.unique(site * 10_000 + year, return_inverse=True)
+    owner, n = pair // 10_000, np.bincount(at, minlength=len(pair))
     full = n >= YEAR_DAYS
-    full &= np.bincount(pair[full, 0], minlength=towers)[pair[:, 0]] >= YEARS
+    full &= np.bincount(owner[full], minlength=towers)[owner] >= YEARS
     yearly = (_group_sum(anomaly, at, len(pair)) / n[:, None])[full]
-    owner = pair[full, 0]
+    owner = owner[full]
     own_years = np.maximum(np.bincount(owner, minlength=towers), 1)[:, None]
     yearly -= (_group_sum(yearly, owner, towers) / own_years)[owner]
     return {

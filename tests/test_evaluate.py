@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 
@@ -139,6 +139,7 @@ def test_predictions_that_do_not_fit(samples: SimpleNamespace, noisy: np.ndarray
         compare(pred, samples, "m", "other")
 
 
+@settings(deadline=None, max_examples=15)
 @given(st.floats(-10, 10).filter(lambda c: abs(c) > 1e-3))
 def test_a_constant_error_is_bias_rmse_and_mae(c: float) -> None:
     samples = make_samples()

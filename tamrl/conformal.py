@@ -1,0 +1,175 @@
+"""Intervals that hold at towers never seen: conformal calibration with towers as the units.
+
+Split conformal prediction (Vovk et al. 2005, doi:10.1007/b106715) ranks the residuals of cases that
+are exchangeable. Days of one tower are not exchangeable with days of another; towers are, when a
+new place is like one drawn from all towers. So ranks are taken over towers, after Lee, Barber and
+Willett (2023, arXiv:2306.06342): with K towers, the quantile p is read at p (K + 1) / K. MAPIE
+and crepes treat all rows as exchangeable and know no towers, hence this code.
+
+What is promised:
+
+- ``weight="tower"``: a random day of a random new tower is inside with at least the stated
+  probability, as long as towers are exchangeable and no strata are used.
+- ``weight="day"``, the default: the same for the share of all tower-days, in which long records
+  count more, as coverage is reported. It holds on average over towers, not as a bound.
+- Strata (vegetation classes) have plain quantiles of their own, drawn towards those of all towers
+  as if `SHRINK` more towers had shown these. Each class is served better, but without a bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import nnls
+
+from tamrl.errors import DataError
+
+Array = NDArray[np.float64]
+LEVELS = (0.5, 0.9)
+SHRINK = 5.0  # towers; how much all towers count against a stratum's own
+
+
+@dataclass(frozen=True)
+class Conformal:
+    """Calibrated intervals of one flux; plain numbers, so that they can be stored as JSON.
+
+    ``scale``: size of the error = scale[0] + scale[1] spread + scale[2] |mean|, in units of flux.
+    ``quantiles``: of (observed - mean) / size, stratum -> level -> (lower, upper); stratum "" is
+    all towers and serves strata that calibration had not seen.
+    """
+
+    scale: tuple[float, float, float]
+    quantiles: dict[str, dict[float, tuple[float, float]]]
+
+    @classmethod
+    def fit(
+        cls,
+        observed: ArrayLike,
+        mean: ArrayLike,
+        spread: ArrayLike,
+        group: ArrayLike,
+        stratum: ArrayLike | None = None,
+        levels: Sequence[float] = LEVELS,
+        weight: str = "day",
+    ) -> Conformal:
+        """Calibrate on cases (case,) of towers that the predicting models had not seen.
+
+        Parameters
+        ----------
+        observed, mean, spread
+            Label, ensemble mean and ensemble standard deviation, all in one unit.
+        group
+            Tower of each case.
+        stratum
+            Class of each case, e.g. IGBP; None: all alike.
+        levels
+            Probabilities of the intervals.
+        weight
+            "day": every case counts once; "tower": every tower.
+
+        Raises
+        ------
+        DataError
+            For values that are not finite, or too few towers for a level: both tails of the 90 %
+            interval need 19.
+        """
+        y, m, s = (np.asarray(v, float) for v in (observed, mean, spread))
+        if not (np.isfinite(y) & np.isfinite(m) & np.isfinite(s)).all():
+            raise DataError("calibration: observed, mean and spread must be finite; drop the rest")
+        if weight not in ("day", "tower"):
+            raise DataError(f"calibration: weight {weight!r} is unknown; choose day or tower")
+        _, tower = np.unique(np.asarray(group), return_inverse=True)
+        towers = tower.max(initial=-1) + 1
+        needed = int(np.ceil(2 / (1 - max(levels)) - 1 - 1e-9))
+        if towers < needed:
+            raise DataError(
+                f"calibration: {towers} towers cannot support a {max(levels):.0%} interval, "
+                f"{needed} are needed; add towers or lower the level"
+            )
+        w = 1 / np.bincount(tower)[tower] if weight == "tower" else np.ones(len(y))
+        scale = _error_size(np.abs(y - m), s, np.abs(m), w)
+        r = (y - m) / _size(scale, m, s)
+        ahead = (towers + 1) / towers  # for one more tower, yet to be seen
+        total = {level: _bounds(r, w, level, ahead) for level in levels}
+        quantiles = {"": total}
+        classes = np.full(len(y), "") if stratum is None else np.asarray(stratum, dtype=str)
+        for name in sorted(set(classes) - {""}):
+            own = classes == name
+            count = len(np.unique(tower[own]))
+            share = count / (count + SHRINK)
+            quantiles[name] = {}
+            for level in levels:
+                inside = _bounds(r[own], w[own], level)
+                low, high = (
+                    share * a + (1 - share) * b for a, b in zip(inside, total[level], strict=True)
+                )
+                quantiles[name][level] = (low, high)
+        return cls(scale, quantiles)
+
+    def interval(
+        self,
+        mean: ArrayLike,
+        spread: ArrayLike,
+        stratum: ArrayLike = "",
+        level: float = 0.9,
+    ) -> tuple[Array, Array]:
+        """Lower and upper bound, shaped and in the unit of `mean`; NaN where that is NaN."""
+        m, s = np.asarray(mean, float), np.asarray(spread, float)
+        if level not in self.quantiles[""]:
+            known = ", ".join(map(str, self.quantiles[""]))
+            raise DataError(f"level {level} was not calibrated; choose from {known}")
+        names, at = np.unique(np.asarray(stratum, dtype=str), return_inverse=True)
+        pairs = np.array([self.quantiles.get(n, self.quantiles[""])[level] for n in names])
+        low, high = np.moveaxis(pairs[at.reshape(np.shape(stratum))], -1, 0)
+        size = _size(self.scale, m, s)
+        return m + low * size, m + high * size
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists and dicts for JSON."""
+        table = {
+            stratum: {str(level): list(pair) for level, pair in levels.items()}
+            for stratum, levels in self.quantiles.items()
+        }
+        return {"scale": list(self.scale), "quantiles": table}
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> Conformal:
+        """Undo `to_dict`."""
+        a, b, c = plain["scale"]
+        table = {
+            stratum: {float(level): (pair[0], pair[1]) for level, pair in levels.items()}
+            for stratum, levels in plain["quantiles"].items()
+        }
+        return cls((a, b, c), table)
+
+
+def _error_size(error: Array, spread: Array, mean: Array, w: Array) -> tuple[float, float, float]:
+    """Non-negative coefficients of |error| on 1, spread and |mean|: errors grow with the flux."""
+    root = np.sqrt(w)
+    columns = np.stack([np.ones_like(error), spread, mean], 1) * root[:, None]
+    a, b, c = nnls(columns, error * root)[0]
+    floor = 0.01 * np.average(error, weights=w) + 1e-9  # never 0: no division by nothing
+    return max(float(a), float(floor)), float(b), float(c)
+
+
+def _size(scale: tuple[float, float, float], mean: Array, spread: Array) -> Array:
+    return scale[0] + scale[1] * spread + scale[2] * np.abs(mean)
+
+
+def _bounds(r: Array, w: Array, level: float, ahead: float = 1.0) -> tuple[float, float]:
+    """Quantiles of both tails, at a probability moved outwards by the factor `ahead`."""
+    p = min((1 + level) / 2 * ahead, 1.0)
+    order = np.argsort(r)
+    r, w = r[order], w[order]
+    low = r[::-1][_first(np.cumsum(w[::-1]), p)]
+    return float(low), float(r[_first(np.cumsum(w), p)])
+
+
+def _first(cumulative: Array, p: float) -> int:
+    """Return the first index at which the share `p` of all weight is reached."""
+    at = np.searchsorted(cumulative, p * cumulative[-1] * (1 - 1e-12))
+    return min(int(at), len(cumulative) - 1)

@@ -1,0 +1,173 @@
+"""Conformal intervals: coverage where towers are exchangeable, and what breaks without towers."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tamrl.conformal import Conformal
+from tamrl.errors import DataError
+
+NOISE = {
+    "normal": lambda rng, n: rng.normal(size=n),
+    "laplace": lambda rng, n: rng.laplace(size=n),
+    "skewed": lambda rng, n: rng.exponential(size=n),
+}
+
+
+def covered(c: Conformal, y: np.ndarray, m: np.ndarray, s: np.ndarray, level: float) -> np.ndarray:
+    low, high = c.interval(m, s, level=level)
+    return (low <= y) & (y <= high)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 10_000), st.sampled_from(sorted(NOISE)))
+def test_exchangeable_cases_are_covered(seed: int, kind: str) -> None:
+    """Single days of 400 towers, errors that grow with spread and flux; 4000 new towers."""
+    rng = np.random.default_rng(seed)
+    n, new = 400, 4000
+    m, s = rng.uniform(-5, 5, n + new), rng.uniform(0.1, 2, n + new)
+    y = m + (0.3 + s + 0.2 * np.abs(m)) * NOISE[kind](rng, n + new)
+    c = Conformal.fit(y[:n], m[:n], s[:n], np.arange(n))
+    for level in (0.5, 0.9):
+        share = covered(c, y[n:], m[n:], s[n:], level).mean()
+        # sd of the coverage that n calibration cases give, and of the test's own binomial
+        sd = np.sqrt(level * (1 - level) * (1 / n + 1 / new))
+        assert abs(share - level) < 5 * sd + 1 / n
+
+
+def clustered(rng: np.random.Generator, towers: int) -> tuple[np.ndarray, np.ndarray]:
+    """Residuals of towers with a bias each and records of very different length."""
+    days = rng.integers(3, 60, towers)
+    tower = np.repeat(np.arange(towers), days)
+    return rng.normal(0, 2, towers)[tower] + rng.normal(0, 0.3, len(tower)), tower
+
+
+@pytest.mark.parametrize("weight", ["tower", "day"])
+def test_new_towers_are_covered_though_days_are_clustered(weight: str) -> None:
+    """Few towers with a bias each: ranks over towers cover a new tower, ranks over days do not."""
+    rng = np.random.default_rng(0)
+    ours, naive, n = [], [], []
+    for _ in range(400):
+        r, tower = clustered(rng, 19)
+        zero = np.zeros_like(r)
+        c = Conformal.fit(r, zero, zero, tower, levels=(0.9,), weight=weight)
+        new, other = clustered(rng, 1)
+        zero = np.zeros_like(new)
+        ours.append(covered(c, new, zero, zero, 0.9).mean())
+        low, high = np.quantile(r, [0.05, 0.95])
+        naive.append(((new >= low) & (new <= high)).mean())
+        n.append(len(other))
+    w = None if weight == "tower" else n
+    error = np.std(ours) / np.sqrt(len(ours))
+    assert np.average(ours, weights=w) > 0.9 - 2.5 * error
+    assert np.average(naive, weights=w) < 0.9 - 2.5 * error
+
+
+def test_weight_by_tower_does_not_follow_the_long_record() -> None:
+    """One tower with 10,000 large errors: by day it sets the interval, by tower it is one of 40."""
+    rng = np.random.default_rng(1)
+    r = np.concatenate([rng.normal(0, 1, 40 * 50), rng.normal(0, 10, 10_000)])
+    tower = np.concatenate([np.repeat(np.arange(40), 50), np.full(10_000, 40)])
+    zero = np.zeros_like(r)
+    width = {}
+    for weight in ("day", "tower"):
+        c = Conformal.fit(r, zero, zero, tower, weight=weight)
+        low, high = c.interval(0, 0)
+        width[weight] = high - low
+    assert width["tower"] < 0.3 * width["day"]
+
+
+def test_size_of_errors_is_learned_and_sharpens() -> None:
+    rng = np.random.default_rng(2)
+    n = 20_000
+    m, s = rng.uniform(0, 10, n), rng.uniform(0, 2, n)
+    size = 0.2 + 1.5 * s + 0.1 * m
+    y = m + size * rng.normal(size=n)
+    tower = np.arange(n) // 100
+    c = Conformal.fit(y, m, s, tower)
+    ratio = np.array(c.scale) / c.scale[1]
+    assert ratio == pytest.approx([0.2 / 1.5, 1, 0.1 / 1.5], rel=0.15)
+    flat = Conformal.fit(y, np.zeros(n) + m.mean(), np.zeros(n), tower)
+    low, high = c.interval(m, s)
+    wide = flat.interval(m.mean(), 0)
+    assert (high - low).mean() < 0.65 * (wide[1] - wide[0])
+    certain = s < 0.1
+    assert ((y >= low) & (y <= high))[certain].mean() == pytest.approx(0.9, abs=0.03)
+
+
+def test_bias_and_skew_move_both_bounds() -> None:
+    rng = np.random.default_rng(3)
+    y = 2 + rng.exponential(size=30_000)
+    zero = np.zeros_like(y)
+    c = Conformal.fit(y, zero, zero + 1, np.arange(len(y)))
+    low, high = c.interval(zero, zero + 1)
+    assert low[0] > 2
+    assert (y < low).mean() == pytest.approx(0.05, abs=0.005)
+    assert (y > high).mean() == pytest.approx(0.05, abs=0.005)
+
+
+def test_classes_are_served_and_small_ones_lean_on_all() -> None:
+    rng = np.random.default_rng(4)
+    towers = np.repeat(np.arange(100), 200)
+    stratum = np.where(towers < 2, "SNO", np.where(towers < 50, "ENF", "CRO"))
+    sd = np.where(stratum == "CRO", 3.0, 1.0)
+    y = sd * rng.normal(size=len(towers))
+    zero = np.zeros_like(y)
+    c = Conformal.fit(y, zero, zero, towers, stratum)
+
+    def width(name: str) -> float:
+        low, high = c.interval(0, 0, name)
+        return float(high - low)
+
+    for name in ("ENF", "CRO"):
+        low, high = c.interval(zero, zero, stratum)
+        inside = ((y >= low) & (y <= high))[stratum == name]
+        assert inside.mean() == pytest.approx(0.9, abs=0.05)
+    assert width("CRO") > 2 * width("ENF")
+    assert width("ENF") < width("SNO") < width("")  # two towers do not get their own way
+    assert width("WAT") == width("")  # a class never seen
+
+
+def test_units_do_not_matter() -> None:
+    rng = np.random.default_rng(5)
+    m, s = rng.normal(size=500), rng.uniform(0.5, 1, 500)
+    y, tower = m + s * rng.normal(size=500), np.arange(500) // 5
+    a, b = Conformal.fit(y, m, s, tower), Conformal.fit(365 * y, 365 * m, 365 * s, tower)
+    scaled = np.array(b.interval(365 * m, 365 * s)) / 365
+    assert np.array(a.interval(m, s)) == pytest.approx(scaled, abs=1e-6)
+
+
+def test_stored_as_json_and_back() -> None:
+    rng = np.random.default_rng(6)
+    y = rng.normal(size=600)
+    c = Conformal.fit(y, 0 * y, 0 * y, np.arange(600) // 10, np.where(y > 0, "ENF", "GRA"))
+    assert Conformal.from_dict(json.loads(json.dumps(c.to_dict()))) == c
+
+
+def test_perfect_predictions_need_no_width() -> None:
+    y = np.arange(100.0)
+    c = Conformal.fit(y, y, np.zeros(100), np.arange(100))
+    assert np.array(c.interval(y, np.zeros(100))) == pytest.approx(np.stack([y, y]))
+
+
+def test_missing_predictions_stay_missing() -> None:
+    c = Conformal.fit(np.arange(50.0), np.zeros(50), np.zeros(50), np.arange(50))
+    low, high = c.interval([1.0, np.nan], [0.0, 0.0])
+    assert np.isfinite(low[0])
+    assert np.isnan([low[1], high[1]]).all()
+
+
+def test_what_cannot_be_calibrated() -> None:
+    y, tower = np.arange(100.0), np.arange(100) % 18
+    with pytest.raises(DataError, match="18 towers cannot support a 90% interval, 19 are needed"):
+        Conformal.fit(y, y, y, tower)
+    assert Conformal.fit(y, y, y, tower, levels=(0.5,))
+    with pytest.raises(DataError, match="must be finite"):
+        Conformal.fit([1, np.nan], [1, 1], [0, 0], [0, 1])
+    with pytest.raises(DataError, match="weight 'row' is unknown"):
+        Conformal.fit(y, y, y, tower, weight="row")
+    with pytest.raises(DataError, match=r"level 0.8 was not calibrated; choose from 0\.5"):
+        Conformal.fit(y, y, y, tower, levels=(0.5,)).interval(1, 1, level=0.8)
