@@ -84,7 +84,9 @@ def open_cube(source: xr.Dataset | str | Path, features: Sequence[str]) -> Cube:
     ds = source if isinstance(source, xr.Dataset) else _open(Path(source))
     ds = _axes(ds, name)
     ds, climatology = _time(ds, name)
-    wanted = {"land_fraction", "EVI_filled", *(_variable(f) for f in features)} - {"lat"}
+    wanted = {"land_fraction", "igbp_fraction", "EVI_filled", *(_variable(f) for f in features)} - {
+        "lat"
+    }
     for feature in features:
         variable = _variable(feature)
         if variable not in ds:
