@@ -118,8 +118,8 @@ def test_commands_in_the_documents_exist(page: str) -> None:
     """Each `make X` of the documents is a target, with a profile and towers that exist."""
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     text = (ROOT / page).read_text()
-    code = " ; ".join(re.findall(r"```.*?```|`[^`\n]+`", text, re.DOTALL))
-    used = set(re.findall(r"\bmake ([a-z]+)", code))
+    code = "\n".join(re.findall(r"```.*?```|`[^`\n]+`", text, re.DOTALL))
+    used = set(re.findall(r"^`?make ([a-z]+)", code, re.MULTILINE))
     assert used, f"{page} shows no command"
     assert used <= targets
     assert set(re.findall(r"PROFILE=(\w+)", code)) <= {"smoke", "reference", "paper"}
