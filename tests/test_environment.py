@@ -59,6 +59,17 @@ def texts() -> dict[str, str]:
     return found
 
 
+def imported(path: Path) -> set[str]:
+    """List the top-level modules that a source file imports, anywhere in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names.add(node.module or "")
+    return {name.split(".")[0] for name in names}
+
+
 def test_conda_and_pip_describe_one_environment() -> None:
     """environment.yml holds the core and the book extra, with the bounds of pyproject."""
     conda = yaml.safe_load((ROOT / "environment.yml").read_text())
@@ -87,20 +98,16 @@ def test_every_dependency_is_pinned_inside_its_bounds() -> None:
 def test_what_is_imported_is_declared() -> None:
     """Each package that tamrl or its tests import is a direct dependency in pyproject."""
     distributions = packages_distributions()
+    undeclared = set()
     for folder, groups in (("tamrl", ("", "maps", "book")), ("tests", ("", "maps", "book", "dev"))):
         declared = set(requirements(*groups)) | {"tamrl"}
         for path in (ROOT / folder).rglob("*.py"):
-            for node in ast.walk(ast.parse(path.read_text())):
-                names = (
-                    [alias.name for alias in node.names]
-                    if isinstance(node, ast.Import)
-                    else [node.module or ""]
-                    if isinstance(node, ast.ImportFrom) and not node.level
-                    else []
-                )
-                for module in {name.split(".")[0] for name in names} - sys.stdlib_module_names:
-                    owners = {canonicalize_name(d) for d in distributions.get(module, [module])}
-                    assert owners & declared, f"{path.relative_to(ROOT)} imports {module}"
+            beside = {sibling.stem for sibling in path.parent.glob("*.py")}
+            for module in imported(path) - sys.stdlib_module_names - beside:
+                owners = {canonicalize_name(d) for d in distributions.get(module, [module])}
+                if not owners & declared:
+                    undeclared.add(f"{path.relative_to(ROOT)}: {module}")
+    assert undeclared == set()
 
 
 def test_version_is_told_the_same_everywhere() -> None:
