@@ -168,7 +168,8 @@ def upscale(
     workers
         Number of threads; by default one for each core.
     attrs
-        More global attributes; virtual=1 marks the title.
+        More global attributes; virtual=1 (taken over from the cube) marks
+        the title.
 
     Returns
     -------
@@ -192,7 +193,7 @@ def upscale(
     row_bytes = 4 * sizes["time"] * sizes["lon"] * len(features)
     strip = int(np.clip(STRIP_BYTES // row_bytes, 1, STRIP_ROWS))
     facts = map_facts([m.digest for m in models], opened, factors, level, _CODE) | dict(attrs or {})
-    if facts.get("virtual"):
+    if facts.setdefault("virtual", int(opened.ds.attrs.get("virtual", 0))):
         facts["title"] = f"Virtual towers: {facts['title']}"
     if out.exists():
         if zarr.open_group(out, mode="r").attrs.get("identity") == facts["identity"]:
