@@ -56,8 +56,9 @@ notebook: $(INSTALLED) ## execute one notebook, NB=03, with parameters P="name=v
 	@test -n "$(NB)" || { echo 'Which one? make notebook NB=03 P="seed=7 folds=5"' >&2; exit 2; }
 	@$(STUDY) --only "$(NB)" $(foreach p,$(P),--param "$(p)")
 
-verify: $(INSTALLED) ## compare the tables of the last run with the committed reference tables
-	@$(PY) -m tamrl verify
+verify: $(INSTALLED) ## run the study on real towers and compare its tables with the committed ones
+	@$(PY) -m tamrl study --profile reference --towers fluxnet2015 --no-book
+	@$(PY) -m tamrl.verify
 
 test: $(INSTALLED) ## run the tests, doctests included; they need no network
 	@$(PY) -m pytest -n 2 --dist loadfile --benchmark-disable --doctest-modules \
