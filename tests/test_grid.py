@@ -9,7 +9,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis.extra.numpy import arrays
 
 from tamrl.data import gridfiles
@@ -76,6 +76,8 @@ climates = (
 @given(*climates)
 def test_koppen_is_one_class_and_blind_to_the_hemisphere(ta, prcp):
     """Any climate has a class, and the same one half a year later."""
+    half = np.isin(np.arange(12), range(3, 9))
+    assume(abs(ta[half].mean() - ta[~half].mean()) > 1e-6)  # else no half-year is the summer
     number = koppen_class(ta, prcp)
     assert 1 <= number <= 30
     assert koppen_class(np.roll(ta, 6), np.roll(prcp, 6)) == number
