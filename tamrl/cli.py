@@ -7,7 +7,6 @@ do. 2: the command was not understood.
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,7 +15,7 @@ import typer
 import typer.core
 from rich.console import Console
 
-from tamrl.errors import DataError
+from tamrl.errors import DataError, StudyError
 
 # The modules that do the work are imported inside the commands: `tamrl --help` answers at once.
 
@@ -24,16 +23,12 @@ from tamrl.errors import DataError
 class _OneLine(typer.core.TyperGroup):
     """Turn what a user can mend into one line on stderr and exit status 1, without a traceback."""
 
-    def invoke(self, ctx: typer.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except (DataError, OSError) as error:
+        except (DataError, StudyError, OSError) as error:
             typer.echo(f"tamrl: {error}", err=True)
-        except RuntimeError as error:
-            if type(error).__name__ != "StudyError":
-                raise
-            typer.echo(f"tamrl: {error}", err=True)
-        raise typer.Exit(1)
+            raise typer.Exit(1) from error
 
 
 app = typer.Typer(
@@ -157,7 +152,7 @@ def evaluate(
 
     samples = load_samples(towers)
     recipe = Recipe() if epochs is None else Recipe(epochs=epochs)
-    models = {
+    models: dict[str, Callable[[], Any]] = {
         "TAM-RL": partial(TamRLModel, recipe=recipe),
         "Boosting": Boosting,
         "Climatology": Climatology,
@@ -207,7 +202,7 @@ def predict(
     except DataError as error:
         typer.echo(f"tamrl: predicting without gridded drivers: {error}", err=True)
     fluxes = pretrained.predict(models, make_samples(daily, None, cube), header)
-    _replace(output, lambda part: fluxes.to_netcdf(part, engine="h5netcdf"))
+    _replace(output, lambda part: fluxes.to_netcdf(part, engine="netcdf4"))
     days = int(fluxes.NEE.notnull().sum())
     _out().print(f"{days} days at {fluxes.sizes['site']} tower(s): {output}")
 
@@ -277,4 +272,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -71,7 +72,9 @@ def load(path: Path, device: str = "auto") -> tuple[list[TamRLModel], dict[str, 
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
     except (SafetensorError, KeyError) as error:
         raise DataError(f"{path}: not weights of tamrl ({error}); train them anew") from error
-    settings = {k: tuple(v) if isinstance(v, list) else v for k, v in header["config"].items()}
+    settings: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in header["config"].items()
+    }
     settings["budgets"] = tuple(
         Budget(b["total"], tuple(b["parts"]), tuple(b["coefficients"]))
         for b in header["config"]["budgets"]

@@ -24,15 +24,13 @@ import papermill
 import yaml
 from rich.console import Console
 
+from tamrl.errors import StudyError
+
 ROOT = Path(__file__).resolve().parents[1]
 PROFILES = ("smoke", "reference", "paper")
 NOT_IN_NOTEBOOKS = {"study.py", "cli.py", "__main__.py"}  # no notebook's result depends on these
 
 Parameters = Mapping[str, Any]
-
-
-class StudyError(RuntimeError):
-    """A notebook or the book did not come out; the message holds the failing cell or the log."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +44,15 @@ class Notebook:
     after: tuple[str, ...] = ()
 
 
+_QUICK_CV = {"n_folds": 2, "epochs": 1}
+_FULL_CV = {"n_folds": 10, "n_seeds": 10, "epochs": 16, "jobs": 8}
+
 STUDY = (
     Notebook("01_towers"),
-    Notebook("02_method"),
+    Notebook("02_method", smoke={"n_towers": 24, "n_years": 2, "epochs": 2}),
+    Notebook("03_scores", smoke={**_QUICK_CV, "trees": 60, "tune": False}, paper=_FULL_CV),
+    Notebook("04_balance", smoke=_QUICK_CV, paper=_FULL_CV, after=("03_scores",)),
+    Notebook("05_map", smoke={"members": 2}, paper={"members": 10, "resolution": 0.5}),
 )
 
 
@@ -199,6 +203,7 @@ def execute(source: Path, values: Parameters, key: str, root: Path, virtual: boo
     """
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")  # this environment's kernel goes first
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # idle threads must not spin
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:IProgress not found")  # of tqdm, in pooch
     attempt = root / "runs" / "executing" / source.name
     attempt.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -210,7 +215,7 @@ def execute(source: Path, values: Parameters, key: str, root: Path, virtual: boo
             cwd=root,
             progress_bar=False,
             stderr_file=sys.stderr,
-            extra_arguments=["--log-level=ERROR"],
+            extra_arguments=["--log-level=CRITICAL"],
         )
     except papermill.PapermillExecutionError as error:
         raise StudyError(

@@ -215,10 +215,12 @@ class TamRLModel:
         sites: NDArray,
         net: TamRL | None = None,
         data: Resident | None = None,
+        support: NDArray | None = None,
     ) -> NDArray[np.float32]:
         """Stream fluxes (site, time, flux) in gC m-2 d-1; NaN on days without minimal drivers.
 
-        z is computed once a place from all its years; the LSTM state is carried along time.
+        z is computed once a place from all its years, or with ``support`` (site,) from the years
+        of other places, to see what a wrong task does; the LSTM state is carried along time.
         GPP and RECO are clipped at 0 where the closure does not already ensure it (as published).
         """
         net = net or self.net
@@ -239,7 +241,8 @@ class TamRLModel:
             begin = np.array([span[g][0] for g in group])
             begin = np.minimum(begin, len(samples.time) - longest)
             facts = net.describe(data.static[site])
-            s_x, s_seen = data.support.choose(site, np.full(len(site), -1), n, None)
+            told = site if support is None else np.asarray(support)[group]
+            s_x, s_seen = data.support.choose(told, np.full(len(site), -1), n, None)
             z, _, _ = net.encode(s_x, s_seen, facts, None if data.maps is None else data.maps[site])
             state, rows = None, torch.from_numpy(site)[:, None]
             for at in range(0, longest, PREDICT_DAYS):
