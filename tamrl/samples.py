@@ -47,7 +47,7 @@ class Samples:
     """Everything a model sees, for all towers; missing drivers and labels are NaN.
 
     ``x`` (site, time, feature) drivers in their own units; ``static`` (site, static);
-    ``y`` (site, time, flux) labels in gC m-2 d-1, fluxes in the order of ``FLUXES``;
+    ``y`` (site, time, flux) labels in gC m-2 d-1, fluxes in the order of ``targets``;
     ``weight`` (site, time) QC share of days trained on, else 0; ``score`` (site, time) days scored;
     ``active`` (site, time) days with the minimal drivers TA, VPD and SW_IN;
     ``maps`` (site, 12, variable, 9, 9) the grid's climatology around each tower, if asked for;
@@ -68,6 +68,7 @@ class Samples:
     table: pd.DataFrame
     attrs: dict[str, object] = field(default_factory=dict)
     maps: Array | None = None
+    targets: tuple[str, ...] = FLUXES
 
     def fingerprint(self) -> str:
         """Digest of drivers, labels and names: equal data give equal keys for cached results."""
@@ -84,7 +85,10 @@ class Samples:
 
 
 def make_samples(
-    towers: xr.Dataset, monthly: xr.Dataset | None = None, cube: xr.Dataset | None = None
+    towers: xr.Dataset,
+    monthly: xr.Dataset | None = None,
+    cube: xr.Dataset | None = None,
+    targets: tuple[str, ...] = FLUXES,
 ) -> Samples:
     """Build the resident arrays from daily towers, monthly satellite data and the grid cube.
 
@@ -94,6 +98,8 @@ def make_samples(
     monthly : monthly Dataset (site, month); towers without a row get missing values.
     cube : grid cube (month, lat, lon) sampled at the towers, so that its variables mean the same
         at a tower and on the map.
+    targets : variables of ``towers`` to predict, in the order of the outputs. A day is scored with
+        all of them; other targets than ``FLUXES`` are trained on wherever one of them is known.
 
     Returns
     -------
@@ -102,7 +108,7 @@ def make_samples(
     towers = towers.transpose("site", "time")
     time = towers.time.values.astype("datetime64[D]")
     lat = towers.lat.values.astype(float)
-    raw = {n: towers[n].values for n in (*DAILY, *FLUXES, "NEE_QC") if n in towers}
+    raw = {n: towers[n].values for n in (*DAILY, *targets, "NEE_QC") if n in towers}
     empty = np.full((towers.sizes["site"], len(time)), np.nan, np.float32)
     active = np.logical_and.reduce([np.isfinite(raw.get(n, empty)) for n in ("TA", "VPD", "SW_IN")])
     season, month = _seasons(towers, monthly, cube), time.astype("datetime64[M]").astype(int) % 12
@@ -139,8 +145,9 @@ def make_samples(
     place |= {f"igbp_{code}": towers.igbp.values == code for code in IGBP_CODES}
     place |= {f"koppen_{main}": towers.koppen_main.values == main for main in KOPPEN_MAIN}
 
-    y = np.stack([raw.get(f, empty) for f in FLUXES], -1).astype(np.float32)
-    usable = active & np.isfinite(y).all(-1)
+    y = np.stack([raw.get(f, empty) for f in targets], -1).astype(np.float32)
+    some, every = np.isfinite(y).any(-1), np.isfinite(y).all(-1)
+    usable = active & (every if targets == FLUXES else some)
     qc = raw.get("NEE_QC", empty)
     return Samples(
         site=towers.site.values.astype(str),
@@ -151,11 +158,12 @@ def make_samples(
         static_names=tuple(place),
         y=y,
         weight=np.where(usable & (qc >= TRAIN_QC), qc, 0).astype(np.float32),
-        score=usable & (qc >= SCORE_QC),
+        score=usable & every & (qc >= SCORE_QC),
         active=active,
         process=process_factors(*(x[..., features.index(n)] for n in ("TA", "VPD", "SW_IN"))),
         table=pd.DataFrame({n: towers[n].values for n in FACTS if n in towers.coords}),
         attrs={k: towers.attrs[k] for k in ("virtual", "tower_source") if k in towers.attrs},
+        targets=targets,
     )
 
 
