@@ -22,10 +22,9 @@ from tqdm import tqdm
 
 from tamrl import loss
 from tamrl.model import Config, Output, TamRL
+from tamrl.predict import stream, windowed
 from tamrl.samples import Samples, windows
 from tamrl.tensors import Resident, set_scale
-
-PREDICT_DAYS = 1460  # days streamed in one piece; the LSTM state is carried on
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,7 @@ class Recipe:
 
     epochs: int = 16
     batch: int = 32  # windows a step
+    keep: int = 0  # days kept of each window in prediction; 0: stream along time instead
     length: int = 150  # days of a window
     warmup: int = 30  # first days of a window: they set the state, without a loss
     lr: float = 3e-3
@@ -46,7 +46,7 @@ class Recipe:
     hide: float = 0.3  # share of support steps hidden, to be rebuilt
     class_balance: float = 0.0  # exponent of inverse class frequency (1: as published)
     robust: float = 0.0  # sd beyond which errors count linearly; 0: never
-    pretrain_epochs: int = 0  # of the decoder on its own, before the joint training
+    pretrain_epochs: int = 0  # first stage: decoder without z, encoder by its own losses
     balance: float = 0.1
     non_negativity: float = 0.1
     reconstruction: float = 0.1
@@ -54,7 +54,7 @@ class Recipe:
 
 
 PUBLISHED = Recipe(
-    length=45, warmup=0, class_balance=1.0, reconstruction=0, contrast=0, pretrain_epochs=4
+    length=45, warmup=0, keep=15, class_balance=1.0, reconstruction=0, contrast=0, pretrain_epochs=4
 )
 
 
@@ -181,7 +181,7 @@ class TamRLModel:
         seen = seen * data.keep(len(site), r.drop_satellite, r.drop_driver, rng)
         facts = net.describe(data.static[site])
         terms, z = {}, None
-        if net.encoder is not None and not alone:
+        if net.encoder is not None and not (alone and r.reconstruction == r.contrast == 0):
             middle = data.year[start + r.length // 2]
             key, back = np.unique(np.stack([site, middle], 1), axis=0, return_inverse=True)
             s_x, s_seen = data.support.choose(key[:, 0], key[:, 1], r.windows_of_support, rng)
@@ -192,7 +192,7 @@ class TamRLModel:
             maps = None if data.maps is None else data.maps[key[:, 0]]
             u_facts = net.describe(data.static[key[:, 0]])
             z, each, rebuilt = net.encode(s_x, shown, u_facts, maps)
-            z = None if z is None else z[torch.from_numpy(back.reshape(-1))]
+            z = None if alone or z is None else z[torch.from_numpy(back.reshape(-1))]
             if rebuilt is not None and r.reconstruction > 0:
                 terms["reconstruction"] = loss.reconstruction(rebuilt, s_x, s_seen - shown)
             if each is not None and r.contrast > 0:
@@ -208,50 +208,26 @@ class TamRLModel:
             terms["non_negativity"] = loss.non_negativity(out.flux, c.targets, c.positive, w)
         return terms
 
-    @torch.inference_mode()
     def predict(
         self,
         samples: Samples,
         sites: NDArray,
         net: TamRL | None = None,
         data: Resident | None = None,
-        support: NDArray | None = None,
     ) -> NDArray[np.float32]:
-        """Stream fluxes (site, time, flux) in gC m-2 d-1; NaN on days without minimal drivers.
+        """Predict fluxes (site, time, flux) in gC m-2 d-1; NaN on days without minimal drivers.
 
-        z is computed once a place from all its years, or with ``support`` (site,) from the years
-        of other places, to see what a wrong task does; the LSTM state is carried along time.
-        GPP and RECO are clipped at 0 where the closure does not already ensure it (as published).
+        z is computed once a place from its years. Streamed along time, or window by window if the
+        recipe says so. GPP and RECO are clipped at 0 where the closure does not ensure it.
         """
         net = net or self.net
         if net is None:
             raise ValueError("fit or load the model before predicting")
         net.eval()
-        dev = next(net.parameters()).device
-        data = data or Resident(samples, net, dev)
-        c, n = net.config, self.recipe.windows_of_support
-        out = np.full((len(sites), len(samples.time), len(c.targets)), np.nan, np.float32)
-        span = [np.flatnonzero(a)[[0, -1]] if a.any() else (0, -1) for a in samples.active[sites]]
-        length = np.array([b - a + 1 for a, b in span])
-        for group in np.array_split(np.argsort(-length, kind="stable"), -(-len(sites) // 32)):
-            group = group[length[group] > 0]
-            if not len(group):
-                continue
-            site, longest = np.asarray(sites)[group], int(length[group].max())
-            begin = np.array([span[g][0] for g in group])
-            begin = np.minimum(begin, len(samples.time) - longest)
-            facts = net.describe(data.static[site])
-            told = site if support is None else np.asarray(support)[group]
-            s_x, s_seen = data.support.choose(told, np.full(len(site), -1), n, None)
-            z, _, _ = net.encode(s_x, s_seen, facts, None if data.maps is None else data.maps[site])
-            state, rows = None, torch.from_numpy(site)[:, None]
-            for at in range(0, longest, PREDICT_DAYS):
-                days = torch.from_numpy(begin)[:, None] + torch.arange(
-                    at, min(at + PREDICT_DAYS, longest)
-                )
-                part = (data.x[rows, days], data.seen[rows, days], data.process[rows, days])
-                flux, state, _ = net.decode(*part, facts, z, state)
-                out[group[:, None], days.numpy()] = flux.float().cpu().numpy()
+        sites, r, c = np.asarray(sites), self.recipe, net.config
+        data = data or Resident(samples, net, next(net.parameters()).device)
+        what = (net, data, samples.active, sites, r.windows_of_support)
+        out = stream(*what) if r.keep == 0 else windowed(*what, r.length, r.keep)
         if c.closure != "hard":
             for p in c.positive:
                 i = c.targets.index(p)

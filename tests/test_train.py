@@ -142,3 +142,18 @@ def test_known_truth_of_virtual_towers_is_recovered() -> None:
     pred, y = model.predict(s, test)[s.score[test]], s.y[test][s.score[test]]
     r2 = 1 - ((pred - y) ** 2).sum(0) / ((y - y.mean(0)) ** 2).sum(0)
     assert (r2 > 0.95).all(), r2
+
+
+def test_streamed_and_windowed_prediction_agree(samples: Samples) -> None:
+    """After enough days the past beyond a window is forgotten: both ways tell the same story."""
+    model = TamRLModel(NET, replace(SMALL, epochs=4)).fit(samples, TRAIN, VALID, 0)
+    streamed = model.predict(samples, TEST)
+    model.recipe = replace(model.recipe, length=150, keep=30)
+    exact = model.predict(samples, TEST)
+    on = samples.active[TEST]
+    assert np.array_equal(np.isfinite(streamed), np.isfinite(exact))
+    off = np.sqrt(((streamed[on] - exact[on]) ** 2).mean(0)) / streamed[on].std(0)
+    assert (off < 0.05).all(), off
+    model.recipe = replace(model.recipe, length=len(samples.time), keep=len(samples.time))
+    whole = model.predict(samples, TEST)  # one window holds the whole record: no difference left
+    np.testing.assert_allclose(whole[on], streamed[on], rtol=1e-4, atol=1e-4)

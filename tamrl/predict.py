@@ -1,0 +1,95 @@
+"""Predicting whole records: streamed along time, or exactly as in training, window by window.
+
+Streaming carries the LSTM's state from day to day and computes every day once. The windowed way
+starts each window from an empty state, as in training, and keeps its last days only; it is slower
+by the overlap. How far the two differ is measured on real towers in the book.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tamrl.model import TamRL
+from tamrl.tensors import Resident
+
+STREAM_DAYS = 1460  # days decoded in one piece; the state is carried on to the next
+TOWERS = 32  # decoded at once
+WINDOWS = 512  # windows decoded at once
+
+Fluxes = NDArray[np.float32]
+
+
+@torch.inference_mode()
+def stream(net: TamRL, data: Resident, active: NDArray, sites: NDArray, support: int) -> Fluxes:
+    """Fluxes (site, time, flux) of the active span of each site, by one pass along time.
+
+    ``support`` is the number of support windows that z is made of; ``active`` (site, time) are
+    all towers' days with drivers. Days outside the span are NaN.
+    """
+    out, first, last = _blank(net, active, sites)
+    length = last - first + 1
+    order = np.argsort(-length, kind="stable")
+    for group in np.array_split(order, -(-len(sites) // TOWERS)):
+        group = group[length[group] > 0]
+        if not len(group):
+            continue
+        site, longest = np.asarray(sites)[group], int(length[group].max())
+        begin = np.minimum(first[group], active.shape[1] - longest)
+        facts, z = describe(net, data, site, support)
+        state, rows = None, torch.from_numpy(site)[:, None]
+        for at in range(0, longest, STREAM_DAYS):
+            days = torch.from_numpy(begin)[:, None]
+            days = days + torch.arange(at, min(at + STREAM_DAYS, longest))
+            part = (data.x[rows, days], data.seen[rows, days], data.process[rows, days])
+            flux, state, _ = net.decode(*part, facts, z, state)
+            out[group[:, None], days.numpy()] = flux.float().cpu().numpy()
+    return out
+
+
+@torch.inference_mode()
+def windowed(
+    net: TamRL, data: Resident, active: NDArray, sites: NDArray, support: int,
+    length: int, keep: int,
+) -> Fluxes:  # fmt: skip
+    """Fluxes (site, time, flux) from windows of ``length`` days, of which the last ``keep`` count.
+
+    At the start of a record there is nothing before a window: its first days are from a shorter
+    past, as they would be in reality.
+    """
+    out, first, last = _blank(net, active, sites)
+    facts, z = describe(net, data, np.asarray(sites), support)
+    found = [(i, k) for i in range(len(sites)) for k in range(first[i], last[i] + 1, keep)]
+    for at in range(0, len(found), WINDOWS):
+        i, kept = np.array(found[at : at + WINDOWS]).T
+        begin = np.clip(kept + keep - length, 0, active.shape[1] - length)
+        rows = torch.from_numpy(np.asarray(sites)[i])[:, None]
+        days = torch.from_numpy(begin)[:, None] + torch.arange(length)
+        part = (data.x[rows, days], data.seen[rows, days], data.process[rows, days])
+        flux = net.decode(*part, facts[i], None if z is None else z[i]).flux.float().cpu().numpy()
+        column = (kept - begin)[:, None] + np.arange(keep)
+        inside = (column < length) & (kept[:, None] + np.arange(keep) <= last[i][:, None])
+        w, c = np.nonzero(inside)
+        out[i[w], kept[w] + c] = flux[w, column[w, c]]
+    return out
+
+
+def describe(
+    net: TamRL, data: Resident, site: NDArray, support: int
+) -> tuple[Tensor, Tensor | None]:
+    """Embed the facts and the task of sites: (site, embed), (site, latent) or None."""
+    facts = net.describe(data.static[torch.from_numpy(site)])
+    s_x, s_seen = data.support.choose(site, np.full(len(site), -1), support, None)
+    maps = None if data.maps is None else data.maps[torch.from_numpy(site)]
+    return facts, net.encode(s_x, s_seen, facts, maps)[0]
+
+
+def _blank(net: TamRL, active: NDArray, sites: NDArray) -> tuple[Fluxes, NDArray, NDArray]:
+    """Return missing fluxes, and the first and last active day of each site (1, 0 if none)."""
+    shape = (len(sites), active.shape[1], len(net.config.targets))
+    some = active[sites].any(1)
+    first = np.where(some, active[sites].argmax(1), 1)
+    last = np.where(some, active.shape[1] - 1 - active[sites][:, ::-1].argmax(1), 0)
+    return np.full(shape, np.nan, np.float32), first, last
