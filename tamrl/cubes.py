@@ -56,7 +56,8 @@ class Cube:
         """Load rows of latitude (time, lat, lon), in our units, checked for possible values."""
         with dask.config.set(scheduler="synchronous"):  # the caller is the parallel part
             ds = self.ds.isel(lat=rows).load()
-        return to_our_units(ds, self.convert, self.name)
+        double = {n: v.astype(np.float32) for n, v in ds.data_vars.items() if v.dtype == float}
+        return to_our_units(ds.assign(double), self.convert, self.name)
 
 
 _NONE = xr.DataArray(0)

@@ -17,6 +17,7 @@ import xarray as xr
 from tamrl.cubes import SAMPLE_ROWS, Cube, time_edges
 from tamrl.data.cube import cell_area, cell_edges
 from tamrl.data.schema import FLUXES
+from tamrl.errors import DataError
 
 # CF has no name for carbon; UDUNITS reads "gC" as no unit at all. The long names say carbon.
 UNITS = "g m-2 d-1"
@@ -71,8 +72,7 @@ def map_layout(
     small["area"] = (("lat", "lon"), cell_area(lat, lon), area)
 
     n_time, shape = cube.ds.sizes["time"], (len(lat), len(lon))
-    chunk = (n_time, strip, len(lon))
-    empty = da.full((n_time, *shape), np.nan, dtype=np.float32, chunks=chunk)
+    empty = da.full((n_time, *shape), np.nan, dtype=np.float32, chunks=-1)  # nothing is computed
     time = "time: mean within years time: mean over years" if cube.climatology else "time: mean"
     on_land = {
         "cell_methods": f"{time} (mean over the land of the cell)",
@@ -94,7 +94,7 @@ def map_layout(
             )
         large[f"{flux}_member"] = (
             ("member", "lat", "lon"),
-            da.full((members, *shape), np.nan, dtype=np.float32, chunks=(members, *chunk[1:])),
+            da.full((members, *shape), np.nan, dtype=np.float32, chunks=-1),
             {
                 "units": UNITS,
                 "long_name": f"{flux} of each model, mean over time; unpredicted times count as 0",
@@ -103,7 +103,7 @@ def map_layout(
         )
     large["quality"] = (
         ("time", "lat", "lon"),
-        da.full((n_time, *shape), NO_LAND, dtype=np.uint8, chunks=chunk),
+        da.full((n_time, *shape), NO_LAND, dtype=np.uint8, chunks=-1),
         {
             "long_name": "quality of the prediction; 0: all inputs known",
             "standard_name": "quality_flag",
@@ -114,7 +114,7 @@ def map_layout(
     )
     large["land_fraction"] = (
         ("lat", "lon"),
-        da.full(shape, np.nan, dtype=np.float32, chunks=chunk[1:]),
+        da.full(shape, np.nan, dtype=np.float32, chunks=-1),
         {
             "units": "1",
             "standard_name": "land_area_fraction",
@@ -122,6 +122,8 @@ def map_layout(
             "cell_measures": "area: area",
         },
     )
+    for variable in large.variables.values():
+        variable.encoding["chunks"] = (*variable.shape[:-2], strip, len(lon))
     small = small.assign_coords(
         member=("member", np.arange(members), {"long_name": "model of the ensemble", "units": "1"})
     )
@@ -264,7 +266,13 @@ def export_netcdf(
         encoding[str(name)] = {"_FillValue": fill if name in ds.data_vars else None}
         if array.ndim > 1 and name in ds.data_vars:
             encoding[str(name)] |= {"zlib": True, "complevel": 2}
-        if flux and packed:
+        if flux and packed and name in ds.data_vars:
+            span = float(abs(ds[name]).max()) if array.dtype.kind == "f" else 0.0
+            if span > 32767 * PACKED_STEP:
+                raise DataError(
+                    f"{source}: {name} reaches {span:.4g} {UNITS}, beyond the "
+                    f"{32767 * PACKED_STEP:.4g} that int16 holds here; export it unpacked"
+                )
             pack = {"dtype": "int16", "scale_factor": PACKED_STEP, "_FillValue": -32768}
             encoding[str(name)] |= pack
         array.encoding = {}

@@ -248,8 +248,11 @@ def _prepare(part: Path, layout: fluxmap.Template, facts: Mapping[str, Any]) -> 
     no_fill = {name: {"_FillValue": None} for name in small.variables}
     small.to_zarr(part, mode="w", zarr_format=2, consolidated=False, encoding=no_fill)
     fill = {
-        str(name): {"_FillValue": NO_LAND if name == "quality" else np.float32(np.nan)}
-        for name in large.data_vars
+        str(name): {
+            "_FillValue": NO_LAND if name == "quality" else np.float32(np.nan),
+            "chunks": array.encoding["chunks"],
+        }
+        for name, array in large.data_vars.items()
     }
     large.to_zarr(part, mode="a", zarr_format=2, consolidated=False, encoding=fill, compute=False)
     (part / DONE).mkdir()

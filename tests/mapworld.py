@@ -1,0 +1,105 @@
+"""A small world for tests of maps: a cube with coasts and holes, and a model one can compute."""
+
+import os
+import time
+
+import numpy as np
+import xarray as xr
+
+from tamrl.data.gridfiles import centres
+from tamrl.data.schema import FLUXES
+
+FEATURES = ("TA", "PRCP", "VPD", "elevation", "igbp_ENF", "koppen_Cold", "abs_lat")
+
+
+class Recurrent:
+    """A deterministic stand-in for a network: matrix products and a state that runs on in time.
+
+    Calls are counted and may be slowed down, for tests of resumption.
+    """
+
+    features = FEATURES
+
+    def __init__(self, seed: int = 0, pause: float = 0.0) -> None:
+        rng = np.random.default_rng(seed)
+        self.inner = rng.normal(size=(len(FEATURES), 16)).astype(np.float32) / 30
+        self.outer = rng.normal(size=(16, 2)).astype(np.float32)
+        self.digest = f"recurrent-{seed}"
+        self.pause = pause
+        self.calls = 0
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """Map (place, time, feature) to (place, time, flux)."""
+        self.calls += 1
+        time.sleep(self.pause)
+        state, out = np.zeros((len(x), 16), np.float32), []
+        for t in range(x.shape[1]):
+            state = np.tanh(0.5 * state + np.nan_to_num(x[:, t]) @ self.inner)
+            gpp, reco = 20 / (1 + np.exp(-(state @ self.outer).T))
+            out.append(np.stack([gpp, reco, reco - gpp], axis=-1))
+        return np.stack(out, axis=1)
+
+
+def ensemble(members: int = 3, pause: float = 0.0) -> list[Recurrent]:
+    """Three models that differ."""
+    return [Recurrent(seed, pause) for seed in range(members)]
+
+
+def world(step: float = 5.0, seed: int = 1) -> xr.Dataset:
+    """Make a cube (month, lat, lon) with sea, coasts, bare ground and missing facts."""
+    rng = np.random.default_rng(seed)
+    lat, lon = centres(step)
+    shape = (len(lat), len(lon))
+    land = np.clip(rng.uniform(-0.7, 1.6, shape), 0, 1)
+    sea = land == 0
+
+    def field(low: float, high: float, *lead: int) -> np.ndarray:
+        values = rng.uniform(low, high, (*lead, *shape)).astype(np.float32)
+        return np.where(sea, np.float32(np.nan), values)
+
+    share = rng.dirichlet(np.ones(4), shape).transpose(2, 0, 1)
+    ds = xr.Dataset(
+        {
+            "TA": (("month", "lat", "lon"), field(-30, 35, 12), {"units": "degC"}),
+            "PRCP": (("month", "lat", "lon"), field(0, 20, 12), {"units": "mm d-1"}),
+            "VPD": (("month", "lat", "lon"), field(0, 40, 12), {"units": "hPa"}),
+            "elevation": (("lat", "lon"), field(0, 3000), {"units": "m"}),
+            "land_fraction": (("lat", "lon"), land.astype(np.float32), {"units": "1"}),
+            "igbp_fraction": (
+                ("igbp", "lat", "lon"),
+                np.where(sea, np.nan, share).astype(np.float32),
+                {"units": "1"},
+            ),
+            "koppen": (("lat", "lon"), np.where(sea, 0, rng.integers(1, 31, shape)).astype("i1")),
+        },
+        coords={
+            "month": np.arange(1, 13),
+            "lat": lat,
+            "lon": lon,
+            "igbp": ["ENF", "GRA", "SNO", "BSV"],
+        },
+        attrs={"registry_sha256": "0123456789abcdef"},
+    )
+    ds["elevation"][3, 7] = np.nan
+    return ds
+
+
+def same(a: xr.Dataset, b: xr.Dataset) -> None:
+    """Assert that two maps hold the same bits."""
+    for name in (*FLUXES, *(f"{f}_sd" for f in FLUXES), "GPP_member", "quality", "land_fraction"):
+        x, y = a[name].to_numpy(), b[name].to_numpy()
+        assert x.tobytes() == y.tobytes(), f"{name} differs by {np.nanmax(np.abs(x - y))}"
+
+
+def main(store: str, cube: str, pause: float) -> None:
+    """Map slowly, to be killed."""
+    from tamrl.upscale import upscale
+
+    upscale(ensemble(pause=pause), cube, store, workers=1)
+
+
+if __name__ == "__main__":
+    import sys
+
+    main(sys.argv[1], sys.argv[2], float(sys.argv[3]))
+    os._exit(0)

@@ -1,0 +1,520 @@
+"""Maps: the same bits however computed, resumed or laid out; bad cubes mended or refused."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+import tracemalloc
+from pathlib import Path
+
+import cftime
+import numpy as np
+import pytest
+import xarray as xr
+from mapworld import FEATURES, Recurrent, ensemble, same, world
+
+from tamrl import mapmodel
+from tamrl.cubes import open_cube, stack_features, time_edges
+from tamrl.data.schema import FLUXES
+from tamrl.errors import DataError
+from tamrl.fluxmap import NO_LAND, QUALITY, export_netcdf
+from tamrl.upscale import DONE, upscale
+
+FACTORS = {"GPP": 2.0, "RECO": 2.5, "NEE": 3.0}
+
+
+@pytest.fixture(scope="module")
+def cube() -> xr.Dataset:
+    """Return the small world's cube."""
+    return world()
+
+
+@pytest.fixture(scope="module")
+def plain(cube, tmp_path_factory) -> xr.Dataset:
+    """Return the map that all others are compared with: one strip a task, two threads."""
+    out = tmp_path_factory.mktemp("map") / "map.zarr"
+    return upscale(ensemble(), cube, out, factors=FACTORS, level=0.9, workers=2).load()
+
+
+# -- what a map holds ----------------------------------------------------------------------------
+
+
+def test_map_is_the_models_own_word(cube, plain):
+    """Mean, spread and bounds are those of the members, cell by cell, times the vegetated share."""
+    x = stack_features(cube, FEATURES, ("lat", "lon"))
+    each = np.stack([model(x) for model in ensemble()]).reshape(3, 36, 72, 12, 3)
+    bare = cube["igbp_fraction"].sel(igbp=["SNO", "BSV"]).sum("igbp").to_numpy()
+    each = each * (1 - bare)[..., None, None]
+    land = (cube["land_fraction"] > 0).to_numpy()
+    for k, flux in enumerate(FLUXES):
+        mean, sd = each.mean(0)[..., k], each.std(0, ddof=1)[..., k]
+        got = {s: plain[flux + s].transpose("lat", "lon", "time").to_numpy() for s in ("", "_sd")}
+        np.testing.assert_allclose(got[""][land], mean[land], rtol=2e-5, atol=1e-5)
+        np.testing.assert_allclose(got["_sd"][land], sd[land], rtol=1e-3, atol=1e-5)
+        assert np.isnan(got[""][~land]).all()
+        upper = plain[f"{flux}_upper"] - plain[flux]
+        np.testing.assert_allclose(upper, FACTORS[flux] * plain[f"{flux}_sd"], rtol=1e-3, atol=1e-4)
+    assert float(plain["GPP_lower"].min()) >= 0
+    closure = plain["NEE"] - (plain["RECO"] - plain["GPP"])
+    assert float(abs(closure).max()) < 1e-5
+
+
+def test_quality_says_why(plain):
+    """Sea has none; a missing fact is told; all else is clean."""
+    quality = plain["quality"].transpose("lat", "lon", "time").fillna(NO_LAND).to_numpy()
+    sea = (plain["land_fraction"] == 0).to_numpy()
+    assert (quality[sea] == NO_LAND).all()
+    assert (quality[3, 7] == QUALITY["static_missing"]).all() or sea[3, 7]
+    clean = ~sea
+    clean[3, 7] = False
+    assert (quality[clean] == 0).all()
+
+
+def test_holes_are_masked_in_place_and_time(cube, plain, tmp_path):
+    """A month without rain data is not predicted there and then; other cells do not notice."""
+    holed = cube.copy(deep=True)
+    row, col = np.argwhere((cube["land_fraction"] == 1).to_numpy())[40]
+    holed["PRCP"][5, row, col] = np.nan
+    got = upscale(ensemble(), holed, tmp_path / "m.zarr").load()
+    hole = {"lat": row, "lon": col}
+    assert np.isnan(got["GPP"].isel(hole)).to_numpy().tolist() == [t == 5 for t in range(12)]
+    assert got["quality"].isel(hole | {"time": 5}) == QUALITY["driver_missing"]
+    elsewhere = np.ones((36, 72), dtype=bool)
+    elsewhere[row, col] = False
+    a, b = (m["NEE"].to_numpy()[:, elsewhere] for m in (got, plain))
+    assert a.tobytes() == b.tobytes()
+
+
+def test_a_model_without_an_answer_is_told(cube, tmp_path):
+    """NaN from a model where all drivers are known is a quality of its own."""
+
+    class Shy(Recurrent):
+        def __call__(self, x):
+            out = super().__call__(x)
+            out[:, 3] = np.nan
+            return out
+
+    got = upscale([Shy()], cube, tmp_path / "m.zarr").load()
+    land = (got["land_fraction"] > 0).to_numpy()
+    assert (got["quality"].to_numpy()[3][land].astype(int) & QUALITY["model_gave_none"]).all()
+    assert np.isnan(got["GPP_sd"]).all()  # one model has no spread
+
+
+# -- the same bits, whatever the way ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("chunk", "workers"), [(1, 1), (3, 2), (50, 1)])
+def test_chunks_and_threads_change_nothing(cube, plain, tmp_path, chunk, workers):
+    """Any number of strips a task and of threads gives the same bits."""
+    same(upscale(ensemble(), cube, tmp_path / "m.zarr", chunk=chunk, workers=workers), plain)
+
+
+def test_processes_and_a_scheduler_change_nothing(cube, plain, tmp_path):
+    """A cluster of two processes, and a scheduler by its address, give the same bits."""
+    from distributed import LocalCluster
+
+    same(upscale(ensemble(), cube, tmp_path / "local.zarr", scheduler="local:2"), plain)
+    with LocalCluster(1, processes=False, protocol="tcp://", dashboard_address=None) as cluster:
+        address = cluster.scheduler_address
+        assert address.startswith("tcp://")
+        same(upscale(ensemble(), cube, tmp_path / "tcp.zarr", scheduler=address), plain)
+
+
+def test_killed_and_resumed(cube, plain, tmp_path):
+    """After SIGKILL the map goes on where it was, and ends in the same bits."""
+    source, store = tmp_path / "cube.zarr", tmp_path / "map.zarr"
+    cube.to_zarr(source, zarr_format=2, consolidated=False)
+    script = Path(__file__).with_name("mapworld.py")
+    part = tmp_path / "map.zarr.part"
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(store), str(source), "0.4"],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while len(list(part.glob(f"{DONE}/[0-9]*"))) < 1:
+            assert process.poll() is None, "finished before it could be killed"
+            assert time.monotonic() < deadline, "no strip was written"
+            time.sleep(0.02)
+    finally:
+        process.kill()
+        process.wait()
+    assert not store.exists()
+    before = len(list(part.glob(f"{DONE}/[0-9]*")))
+    models = ensemble()
+    got = upscale(models, source, store)
+    strips = 4  # 36 rows in strips of 10
+    assert 1 <= before < strips
+    assert models[0].calls == strips - before
+    same(got, plain)
+    assert not part.exists()
+    assert not (store / DONE).exists()
+
+
+def test_a_finished_map_is_only_opened(cube, plain, tmp_path):
+    """The same call again computes nothing; another map does not overwrite it."""
+    out = tmp_path / "m.zarr"
+    upscale(ensemble(), cube, out)
+    models = ensemble()
+    same(upscale(models, cube, out), plain)
+    assert models[0].calls == 0
+    with pytest.raises(DataError, match="holds another map"):
+        upscale([Recurrent(9)], cube, out)
+
+
+def test_a_failure_leaves_no_map(cube, tmp_path):
+    """An error in a strip is raised; what bears the final name is complete or absent."""
+
+    class Broken(Recurrent):
+        def __call__(self, x):
+            if self.calls == 1:
+                raise RuntimeError("out of memory")
+            return super().__call__(x)
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        upscale([Broken()], cube, tmp_path / "m.zarr", workers=1)
+    assert not (tmp_path / "m.zarr").exists()
+
+
+def test_memory_does_not_grow_with_the_area(tmp_path):
+    """Five times the rows need no more memory, when the cube lies on disk."""
+    base = world(5.0)
+    peaks = []
+    for rows in (40, 200):
+        big = base.isel(lat=np.arange(rows) % 36, lon=np.arange(360) % 72)
+        big = big.assign_coords(lat=np.linspace(-80, 80, rows), lon=np.arange(360) - 180.0)
+        source = tmp_path / f"{rows}.zarr"
+        shapes = {name: (v.dims, v.shape) for name, v in big.data_vars.items()}
+        chunks = {
+            name: tuple(10 if d == "lat" else n for d, n in zip(dims, shape, strict=True))
+            for name, (dims, shape) in shapes.items()
+        }
+        encoding = {name: {"chunks": chunk} for name, chunk in chunks.items()}
+        big.to_zarr(source, zarr_format=2, consolidated=False, encoding=encoding)
+        del big
+        tracemalloc.start()
+        upscale([Recurrent()], source, tmp_path / f"map{rows}.zarr", workers=1)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.3 * peaks[0], peaks
+
+
+# -- cubes as others write them --------------------------------------------------------------------
+
+
+def renamed(ds: xr.Dataset) -> xr.Dataset:
+    """Axes by other names, known by their attributes."""
+    ds = ds.rename(lat="nav_y", lon="nav_x")
+    ds["nav_y"].attrs["standard_name"] = "latitude"
+    ds["nav_x"].attrs["units"] = "degrees_east"
+    return ds
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda ds: ds.isel(lat=slice(None, None, -1)),
+        lambda ds: ds.isel(lat=np.random.default_rng(0).permutation(36)),
+        lambda ds: ds.assign_coords(lon=ds["lon"] % 360).sortby("lon"),
+        lambda ds: ds.isel(month=slice(None, None, -1)),
+        lambda ds: ds.transpose("lon", "igbp", "lat", "month"),
+        lambda ds: ds.astype(np.float64).assign(koppen=ds["koppen"]),
+        renamed,
+        lambda ds: ds.chunk(lat=7, lon=20),
+    ],
+    ids=["descending", "shuffled", "0..360", "months", "transposed", "double", "renamed", "dask"],
+)
+def test_layouts_that_are_put_right(cube, plain, tmp_path, change):
+    """Order and names of axes are no error and change no bit."""
+    same(upscale(ensemble(), change(cube), tmp_path / "m.zarr"), plain)
+
+
+def convert(ds: xr.Dataset, name: str, factor: float, offset: float, units: str) -> xr.Dataset:
+    """Write a variable in another unit."""
+    ds = ds.copy(deep=True)
+    ds[name] = (ds[name].astype(np.float64) * factor + offset).astype(np.float32)
+    ds[name].attrs = {"units": units} if units else {}
+    return ds
+
+
+@pytest.mark.parametrize(
+    ("name", "factor", "offset", "units"),
+    [
+        ("TA", 1, 273.15, "K"),
+        ("TA", 1, 273.15, ""),
+        ("TA", 1, 0, ""),
+        ("PRCP", 1 / 86400, 0, "kg m-2 s-1"),
+        ("PRCP", 1e-3, 0, "m d-1"),
+        ("VPD", 0.1, 0, "kPa"),
+        ("VPD", 100, 0, "Pa"),
+        ("elevation", 1e-3, 0, "km"),
+    ],
+)
+def test_units_that_are_converted(cube, plain, tmp_path, name, factor, offset, units):
+    """Known units are converted; a missing one is inferred where only one can be meant."""
+    got = upscale(ensemble(), convert(cube, name, factor, offset, units), tmp_path / "m.zarr")
+    np.testing.assert_allclose(got["NEE"], plain["NEE"], rtol=2e-3, atol=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda ds: ds.drop_vars("VPD"), "variable VPD is missing"),
+        (lambda ds: ds.drop_vars("igbp_fraction"), "variable igbp_fraction is missing"),
+        (lambda ds: convert(ds, "VPD", 0.1, 0, ""), "VPD has no units"),
+        (lambda ds: convert(ds, "VPD", 1, 0, "inHg"), "VPD is in 'inHg'"),
+        (lambda ds: convert(ds, "TA", 1, 273.15, "degC"), "TA is .* 'degC', but -90 to 60"),
+        (lambda ds: ds.fillna({"TA": -9999}), r"TA is -9999"),
+        (lambda ds: ds.assign_coords(lat=ds["lat"] ** 3 / 8100), "lat is not equally spaced"),
+        (lambda ds: xr.concat([ds, ds.isel(lon=[0])], "lon"), "value twice"),
+        (lambda ds: ds.assign_coords(lat=ds["lat"] + 30), "latitude .* off the Earth"),
+        (lambda ds: ds.isel(month=slice(1, None)), "expected 1 to 12"),
+        (lambda ds: ds.isel(month=0, drop=True), "neither month nor time"),
+        (lambda ds: ds.expand_dims(level=3), "dimensions .*level"),
+        (lambda ds: ds.rename(lat="north"), "0 dimensions look like latitude"),
+    ],
+)
+def test_cubes_that_are_refused(cube, tmp_path, change, message):
+    """What could mean two things, or nothing, is one clear error before anything is written."""
+    with pytest.raises(DataError, match=message):
+        upscale(ensemble(), change(cube), tmp_path / "m.zarr")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_code_for_missing_deep_in_the_cube_is_found(cube, tmp_path):
+    """What the first sample does not show is found when its strip is read."""
+    bad = cube.copy(deep=True)
+    row = 1 + int(np.argwhere((cube["land_fraction"] == 1).to_numpy()[1:3])[0, 0])
+    bad["PRCP"][2, row] = -999
+    with pytest.raises(DataError, match="PRCP is -999"):
+        upscale(ensemble(), bad, tmp_path / "m.zarr")
+    assert not (tmp_path / "m.zarr").exists()
+
+
+def test_a_region_across_the_dateline(cube, plain, tmp_path):
+    """Fiji's longitudes, written from 170 to 190 or in two pieces, are one region."""
+    near = np.abs(cube["lon"]) > 165
+    pieces = cube.isel(lon=near.to_numpy())  # -178 ... and ... 178
+    whole = pieces.assign_coords(lon=pieces["lon"] % 360).sortby("lon")
+    a = upscale(ensemble(), pieces, tmp_path / "a.zarr").load()
+    b = upscale(ensemble(), whole, tmp_path / "b.zarr").load()
+    same(a, b)
+    assert (np.diff(a["lon"]) == 5).all()
+    assert float(a["lon"][0]) == 167.5
+    globe = plain.assign_coords(lon=plain["lon"] % 360)["NEE"].sel(lon=a["lon"])
+    np.testing.assert_allclose(a["NEE"], globe, rtol=1e-5, atol=1e-6)
+    assert float(a["area"].sum()) == pytest.approx(float(plain["area"].isel(lon=near).sum()))
+
+
+@pytest.mark.parametrize("kind", ["zarr", "netcdf", "folder"])
+def test_sources(cube, plain, tmp_path, kind):
+    """A Zarr store, a NetCDF file and a folder of files read the same."""
+    path = tmp_path / {"zarr": "c.zarr", "netcdf": "c.nc", "folder": "files"}[kind]
+    if kind == "zarr":
+        cube.to_zarr(path, zarr_format=2, consolidated=False)
+    elif kind == "netcdf":
+        cube.to_netcdf(path)
+    else:
+        path.mkdir()
+        for name in cube.data_vars:
+            cube[[name]].to_netcdf(path / f"{name}.nc")
+    same(upscale(ensemble(), path, tmp_path / "m.zarr"), plain)
+    with pytest.raises(DataError, match=r"nothing\.nc"):
+        upscale(ensemble(), tmp_path / "nothing.nc", tmp_path / "n.zarr")
+
+
+def test_days_keep_their_dates(cube, tmp_path):
+    """A daily cube gives a daily map with time bounds and no word of a climatology."""
+    days = np.arange("2003-02-26", "2003-03-10", dtype="datetime64[D]").astype("datetime64[ns]")
+    daily = cube.rename(month="time").assign_coords(time=days)
+    got = upscale(ensemble(), daily, tmp_path / "m.zarr")
+    assert (got["time"].to_numpy() == days).all()
+    assert "climatology" not in str(got.attrs) + str(got["time"].attrs)
+    export_netcdf(tmp_path / "m.zarr", tmp_path / "m.nc")
+    with xr.open_dataset(tmp_path / "m.nc", decode_cf=False) as raw:
+        width = np.diff(raw["time_bnds"].to_numpy(), axis=1)
+        assert (width == 1).all()
+        assert raw["time"].attrs["bounds"] == "time_bnds"
+
+
+def test_edges_of_time():
+    """Days, months and hours each end where the next begins."""
+    months = np.array(["2001-01-01", "2001-02-01", "2001-03-01"], dtype="datetime64[ns]")
+    assert str(time_edges(months)[-1])[:10] == "2001-04-01"
+    noon = np.array(["2001-01-01T12", "2001-01-02T12"], dtype="datetime64[ns]")
+    assert [str(e)[:13] for e in time_edges(noon)] == [f"2001-01-0{k}T00" for k in (1, 2, 3)]
+
+
+# -- conventions ---------------------------------------------------------------------------------
+
+
+def test_conventions(plain, cube, tmp_path):
+    """CF's demands on a climatology, flags, bounds and names; the title tells virtual towers."""
+    out = tmp_path / "m.zarr"
+    upscale(ensemble(), cube.assign_attrs(virtual=1), out, factors=FACTORS, level=0.9)
+    nc = export_netcdf(out, tmp_path / "m.nc")
+    with xr.open_dataset(nc, decode_cf=False) as raw:
+        assert raw.attrs["Conventions"] == "CF-1.11"
+        assert raw.attrs["title"].startswith("Virtual towers: ")
+        assert "not the cycle of any year" in raw.attrs["comment"]
+        for name in ("weights_sha256", "registry_sha256", "code_version", "interval"):
+            assert raw.attrs[name]
+        bounds = raw["climatology_bounds"]
+        assert raw["time"].attrs["climatology"] == "climatology_bounds"
+        start, end = cftime.num2date(bounds[1].to_numpy(), raw["time"].attrs["units"])
+        assert (start.year, start.month, end.year, end.month) == (1991, 2, 2014, 3)
+        middle = cftime.num2date(raw["time"][1].item(), raw["time"].attrs["units"])
+        assert middle.month == 2
+        for flux in FLUXES:
+            assert raw[flux].attrs["units"] == "g m-2 d-1"
+            assert "time: mean over years" in raw[flux].attrs["cell_methods"]
+            assert raw[flux].attrs["ancillary_variables"] == "quality"
+        masks = raw["quality"].attrs["flag_masks"]
+        assert masks.dtype == raw["quality"].dtype == np.uint8
+        assert len(raw["quality"].attrs["flag_meanings"].split()) == len(masks)
+        assert "_FillValue" not in raw["lat"].attrs
+        assert raw["lat_bnds"].to_numpy()[[0, -1], [0, 1]].tolist() == [-90, 90]
+
+
+def test_checker_finds_no_error(cube, tmp_path):
+    """The IOOS compliance checker, where it is installed, finds no error."""
+    checker = shutil.which("compliance-checker")
+    if checker is None:
+        pytest.skip("compliance-checker is not installed; it is not a dependency")
+    upscale(ensemble(), cube, tmp_path / "m.zarr", factors=FACTORS)
+    for packed in (False, True):
+        nc = export_netcdf(tmp_path / "m.zarr", tmp_path / f"m{packed}.nc", packed=packed)
+        done = subprocess.run(
+            [checker, "-t", "cf:1.11", str(nc)], capture_output=True, text=True, check=False
+        )
+        assert " Errors " not in done.stdout, done.stdout
+
+
+def test_packing_costs_half_a_step(cube, tmp_path):
+    """Int16 is off by at most 0.001, says how to unpack, and keeps missing values missing."""
+    out = tmp_path / "m.zarr"
+    full = upscale(ensemble(), cube, out)
+    nc = export_netcdf(out, tmp_path / "m.nc", packed=True, names=["GPP", "NEE"])
+    with xr.open_dataset(nc, decode_cf=False) as raw:
+        assert raw["GPP"].dtype == np.int16
+        assert raw["GPP"].attrs["scale_factor"] == 0.002
+        assert "RECO" not in raw
+    with xr.open_dataset(nc) as packed:
+        for flux in ("GPP", "NEE"):
+            error = abs(packed[flux] - full[flux])
+            assert float(error.max()) <= 0.001 + 1e-6
+            assert (packed[flux].isnull() == full[flux].isnull()).all()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["m.nc", "m.zarr"]
+
+
+def test_packing_refuses_what_int16_cannot_hold(cube, tmp_path):
+    """A bound beyond 65 g m-2 d-1 is an error, not a number with another sign."""
+    out = tmp_path / "m.zarr"
+    upscale(ensemble(), cube, out, factors={"GPP": 2.0, "RECO": 2.0, "NEE": 1000.0})
+    with pytest.raises(DataError, match="NEE_lower"):
+        export_netcdf(out, tmp_path / "m.nc", packed=True)
+    assert not (tmp_path / "m.nc").exists()
+
+
+def test_models_must_agree(cube, tmp_path):
+    """No model, models of different features, factors for a flux too few: one clear error."""
+    other = Recurrent(1)
+    other.features = FEATURES[:3]
+    for models, factors in (([], None), ([Recurrent(), other], None), (ensemble(), {"GPP": 1.0})):
+        with pytest.raises(DataError):
+            upscale(models, cube, tmp_path / "m.zarr", factors=factors)
+
+
+# -- the first map model -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def towers() -> xr.Dataset:
+    """Return forty made-up towers over two years whose fluxes follow the cube."""
+    ds = world()
+    rng = np.random.default_rng(3)
+    place = np.argwhere((ds["land_fraction"] > 0).to_numpy())
+    row, col = rng.permutation(place)[:40].T
+    days = np.arange("2001-01-01", "2003-01-01", dtype="datetime64[D]").astype("datetime64[ns]")
+    month = days.astype("datetime64[M]").astype(int) % 12
+    ta = ds["TA"].to_numpy()[month][:, row, col].T
+    gpp = np.exp(ta / 20) + rng.normal(0, 0.3, ta.shape)
+    reco = 0.7 * np.exp(ta / 25) + rng.normal(0, 0.3, ta.shape)
+    qc = rng.uniform(0.3, 1, ta.shape)
+    dims = ("site", "time")
+    data = {
+        "GPP": gpp,
+        "RECO": reco,
+        "NEE": reco - gpp,
+        "NEE_QC": qc,
+        "TA": ta,
+        "VPD": ta,
+        "SW_IN": ta,
+    }
+    return xr.Dataset(
+        {name: (dims, values.astype(np.float32)) for name, values in data.items()},
+        coords={
+            "site": [f"XX-{k:03d}" for k in range(40)],
+            "time": days,
+            "lat": ("site", ds["lat"].to_numpy()[row]),
+            "lon": ("site", ds["lon"].to_numpy()[col]),
+        },
+    )
+
+
+def test_training_table_is_the_cube_at_the_towers(cube, towers):
+    """Features are bit for bit those of the map's cell; months are means of good days."""
+    towers = towers.copy(deep=True)
+    towers["NEE"][0, :31] = np.nan  # one January of two
+    towers["NEE_QC"][1, towers["time"].dt.month.to_numpy() == 7] = 0.4
+    table = mapmodel.monthly_training_table(towers, cube, FEATURES)
+    x = stack_features(cube, FEATURES, ("lat", "lon")).reshape(36, 72, 12, -1)
+    for k in (0, 17, 39):
+        row = int(np.argmin(np.abs(cube["lat"].to_numpy() - float(towers["lat"][k]))))
+        col = int(np.argmin(np.abs(cube["lon"].to_numpy() - float(towers["lon"][k]))))
+        assert table["x"][k].to_numpy().tobytes() == x[row, col].tobytes()
+    good = (towers["NEE_QC"] >= 0.5) & (towers["time"].dt.month == 1)
+    good &= np.isfinite(towers["NEE"])
+    weight = towers["NEE_QC"].where(good, 0)
+    january = (towers["GPP"] * weight).sum("time") / weight.sum("time")
+    np.testing.assert_allclose(table["y"][:, 0, 0], january, rtol=1e-4)
+    assert np.isnan(table["y"][1, 6]).all()
+    assert float(table["weight"][1, 6]) == 0
+
+
+def test_boosted_map_learns_and_closes(cube, towers, tmp_path, monkeypatch):
+    """It beats the mean on towers it has not seen, closes the balance, repeats itself, maps."""
+    monkeypatch.setattr(mapmodel.BoostedMap, "ROUNDS", (40, 80))
+    table = mapmodel.monthly_training_table(towers, cube, FEATURES)
+
+    def make(table: xr.Dataset, train: np.ndarray) -> list[mapmodel.BoostedMap]:
+        return [mapmodel.BoostedMap(FEATURES, seed=k).fit(table, train) for k in range(2)]
+
+    held_out = mapmodel.out_of_fold(table, make, folds=3)
+    gpp = held_out.sel(flux="GPP")
+    error = ((gpp["mean"] - gpp["observed"]) ** 2).mean()
+    assert float(error) < 0.3 * float(gpp["observed"].var())
+    factors = mapmodel.spread_factors(held_out, level=0.8)
+    one = held_out.sel(flux="NEE")
+    inside = abs(one["observed"] - one["mean"]) <= factors["NEE"] * one["sd"]
+    seen = np.isfinite(one["observed"] + one["sd"]).to_numpy()
+    assert inside.to_numpy()[seen].mean() == pytest.approx(0.8, abs=0.01)
+    models = make(table, np.arange(40))
+    again = make(table, np.arange(40))
+    assert [m.digest for m in models] == [m.digest for m in again]
+    assert models[0].digest != models[1].digest
+    got = upscale(models, cube, tmp_path / "m.zarr", factors=factors).load()
+    assert float(abs(got["NEE"] - got["RECO"] + got["GPP"]).max()) < 1e-5
+    assert float(got["GPP"].min()) >= 0
+    with pytest.raises(DataError, match="features"):
+        mapmodel.BoostedMap(("LAI",)).fit(table)
+
+
+def test_open_cube_reads_nothing_but_a_sample(cube, tmp_path):
+    """Opening a store on disk leaves the fluxes' inputs there."""
+    cube.to_zarr(tmp_path / "c.zarr", zarr_format=2, consolidated=False)
+    opened = open_cube(tmp_path / "c.zarr", FEATURES)
+    assert not opened.ds["TA"].variable._in_memory
+    assert list(opened.drivers) == [0, 1, 2]
