@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -194,20 +195,21 @@ def _grid_statics(towers: xr.Dataset, cube: xr.Dataset | None) -> dict[str, NDAr
     return {f"{n}_grid": at[n].values for n in GRID_STATIC}
 
 
-def process_factors(ta: Array, vpd: Array, sw_in: Array) -> Array:
+def process_factors(ta: Any, vpd: Any, sw_in: Any, xp: Any = np) -> Any:
     """Relative potential of light use and respiration, (…, 2), both about 1 on a mild sunny day.
 
     Light: absorbed-light saturation sw / (sw + 150 W m-2) x temperature ramp x VPD decay, the form
     of a light-use-efficiency model (Monteith 1972, doi 10.2307/2401901; Running et al. 2004,
     doi 10.1641/0006-3568(2004)054[0547:ACSMOG]2.0.CO;2). Respiration: Lloyd & Taylor (1994,
     doi 10.2307/2389824), relative to 15 degC. Missing where a driver is missing.
+    ``xp`` is the library of the arrays: numpy, or torch where gradients are wanted.
     """
     light = 2 * sw_in / (sw_in + 150.0)
-    warm = 1 / (1 + np.exp(-(ta - 6.0) / 3.0)) * 0.97 + 0.03
-    humid = np.exp(-np.clip(vpd - 8.0, 0, None) / 25.0)
-    t = np.clip(ta, -30, 45) + 273.15
-    reco = np.exp(308.56 * (1 / (288.15 - 227.13) - 1 / (t - 227.13)))
-    return np.stack([light * warm * humid, np.clip(reco, 0.05, None)], -1).astype(np.float32)
+    warm = 1 / (1 + xp.exp(-(ta - 6.0) / 3.0)) * 0.97 + 0.03
+    humid = xp.exp(-xp.clip(vpd - 8.0, 0, None) / 25.0)
+    t = xp.clip(ta, -30, 45) + 273.15
+    reco = xp.exp(308.56 * (1 / (288.15 - 227.13) - 1 / (t - 227.13)))
+    return xp.stack((light * warm * humid, xp.clip(reco, 0.05, None)), -1)  # noqa: PD013
 
 
 def _between_months(month: NDArray, time: NDArray) -> tuple[NDArray, NDArray, Array]:
