@@ -90,7 +90,8 @@ def partition(
     variable = "igbp_fraction" if by == "biome" else "koppen"
     if cube is None or variable not in cube:
         raise DataError(f"partition by {by}: a cube with {variable} is needed")
-    if not (np.allclose(cube["lat"], lat) and np.allclose(cube["lon"], lon)):
+    same = cube.sizes["lat"] == len(lat) and cube.sizes["lon"] == len(lon)
+    if not (same and np.allclose(cube["lat"], lat) and np.allclose(cube["lon"], lon)):
         raise DataError(f"partition by {by}: cube and map are on different grids; regrid one")
     if by == "biome":
         share = np.nan_to_num(cube[variable].transpose("igbp", "lat", "lon").to_numpy())

@@ -1,0 +1,259 @@
+"""Budgets: analytic totals, parts that make the whole, intervals, countries, comparisons."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from mapworld import ensemble, world
+
+from tamrl import budgets
+from tamrl.data.cube import cell_area
+from tamrl.data.gridfiles import EARTH_RADIUS, MONTH_DAYS, block_mean, centres
+from tamrl.data.schema import FLUXES
+from tamrl.errors import DataError
+from tamrl.regions import UNASSIGNED, partition
+from tamrl.upscale import upscale
+
+PARTITIONS = ("band", "biome", "koppen", "koppen_main", "country", "reccap")
+
+
+@pytest.fixture(scope="module")
+def cube() -> xr.Dataset:
+    """Return the small world's cube."""
+    return world()
+
+
+@pytest.fixture(scope="module")
+def fluxes(cube, tmp_path_factory) -> xr.Dataset:
+    """Return its map by three models."""
+    return upscale(ensemble(), cube, tmp_path_factory.mktemp("map") / "m.zarr").load()
+
+
+def uniform(
+    step: float = 1.0, rate: float = 1.0, members: tuple[float, ...] = (0.9, 1.1)
+) -> xr.Dataset:
+    """Map with the same flux everywhere, all land, g C m-2 d-1."""
+    lat, lon = centres(step)
+    shape = (len(lat), len(lon))
+    time = np.arange("2002-01", "2003-01", dtype="datetime64[M]").astype("datetime64[ns]")
+    data = {f: (("time", "lat", "lon"), np.full((12, *shape), rate, np.float32)) for f in FLUXES}
+    each = np.array(members, dtype=np.float32)[:, None, None] * np.full(shape, rate, np.float32)
+    data |= {f"{f}_member": (("member", "lat", "lon"), each) for f in FLUXES}
+    data["land_fraction"] = (("lat", "lon"), np.ones(shape, np.float32))
+    return xr.Dataset(data, coords={"time": time, "lat": lat, "lon": lon})
+
+
+def test_a_uniform_flux_adds_up_to_the_sphere():
+    """1 gC m-2 d-1 everywhere is the Earth's area times the days of a year."""
+    table = budgets.totals(uniform())
+    exact = 4 * np.pi * EARTH_RADIUS**2 * 365.2425 / 1e15
+    assert table["total"].to_numpy() == pytest.approx(exact, rel=1e-6)
+    assert table["mean"].to_numpy() == pytest.approx(365.2425, rel=1e-6)
+    # The bands between 30 N and 30 S are half of the sphere.
+    bands = budgets.totals(uniform(), "band").query("flux == 'GPP'").set_index("region")
+    assert bands.loc[["30S to 0", "0 to 30N"], "total"].sum() == pytest.approx(exact / 2, rel=1e-6)
+    assert bands.loc["60N to 90N", "area"] == pytest.approx(34.1677, abs=0.01)
+
+
+def test_months_count_by_their_days():
+    """A flux in July alone counts 31 days, in February 28.2425; absent months add nothing."""
+    ds = uniform()
+    for month, days in ((6, 31), (1, 28.2425)):
+        only = ds.copy(deep=True)
+        for flux in FLUXES:
+            only[flux][:] = np.nan
+            only[flux][month] = 1.0
+        year = budgets.annual(only)["GPP"]
+        assert float(year[90, 180]) == pytest.approx(days, rel=1e-6)
+    ds["GPP"][:, 5, 5] = np.nan
+    assert np.isnan(budgets.annual(ds)["GPP"][5, 5])
+
+
+@pytest.mark.parametrize("by", PARTITIONS)
+def test_parts_make_the_whole(fluxes, cube, by):
+    """Every partition adds up to the globe, to a millionth and better; so do its areas."""
+    whole = budgets.totals(fluxes).set_index("flux")
+    parts = budgets.totals(fluxes, by, cube)
+    for flux, rows in parts.groupby("flux"):
+        assert rows["total"].sum() == pytest.approx(whole.loc[flux, "total"], rel=1e-9)
+        assert rows["area"].sum() == pytest.approx(whole.loc[flux, "area"], rel=1e-9)
+        assert rows["region"].is_unique
+    nee = parts[parts["flux"] == "NEE"]["total"].to_numpy()
+    reco, gpp = (parts[parts["flux"] == f]["total"].to_numpy() for f in ("RECO", "GPP"))
+    np.testing.assert_allclose(nee, reco - gpp, atol=1e-4 * np.abs(gpp).max())
+
+
+@pytest.mark.parametrize("by", PARTITIONS)
+def test_shares_sum_to_one(cube, by):
+    """Each cell is shared out completely, once."""
+    parts = partition(by, cube["lat"], cube["lon"], cube)
+    share = np.bincount(parts.cell, parts.share, cube.sizes["lat"] * cube.sizes["lon"])
+    np.testing.assert_allclose(share, 1.0, rtol=1e-12)
+    assert len(set(parts.names)) == len(parts.names)
+
+
+def test_totals_are_those_of_the_monthly_map(fluxes):
+    """Adding up the monthly mean map gives the same as the mean of the members' totals."""
+    land = fluxes["land_fraction"] * cell_area(fluxes["lat"], fluxes["lon"])
+    whole = budgets.totals(fluxes).set_index("flux")["total"]
+    for flux in FLUXES:
+        direct = float((budgets.annual(fluxes)[flux] * land).sum()) / 1e15
+        assert direct == pytest.approx(whole[flux], rel=1e-5)
+        by_latitude = budgets.zonal_totals(fluxes)[flux].sum() * 5
+        assert by_latitude == pytest.approx(whole[flux], rel=1e-5)
+
+
+def test_intervals_sum_members_first():
+    """Errors common to all cells do not average out; independent ones do."""
+    together = budgets.totals(uniform(members=(0.9, 1.1)), level=0.9).iloc[0]
+    half = (together["upper"] - together["lower"]) / 2 / together["total"]
+    assert half == pytest.approx(6.3138 * np.std([0.9, 1.1], ddof=1), rel=1e-3)  # Student's t, 1
+    apart = uniform()
+    noise = np.random.default_rng(0).normal(0, 0.1, apart["GPP_member"].shape)
+    apart["GPP_member"] = apart["GPP_member"] * 0 + 1 + noise.astype(np.float32)
+    alone = budgets.totals(apart, level=0.9).iloc[0]
+    assert (alone["upper"] - alone["lower"]) / 2 / alone["total"] < 0.05 * half
+    single = budgets.totals(uniform(members=(1.0,))).iloc[0]
+    assert np.isnan(single["lower"])
+
+
+def test_countries_have_their_areas():
+    """Areas by country on a half-degree grid of land are within a few per cent of the atlas."""
+    lat, lon = centres(0.5)
+    parts = partition("country", lat, lon)
+    # On a grid that is all land, a cell on a coast goes wholly to its country: compare inland ones.
+    area = parts.sums(cell_area(lat, lon).ravel()) / 1e12
+    by_name = dict(zip(parts.names, area, strict=True))
+    for name, million_km2 in (
+        ("Mongolia", 1.564), ("Bolivia", 1.099), ("Chad", 1.284), ("Kazakhstan", 2.725),
+        ("Zambia", 0.753), ("Paraguay", 0.407),
+    ):  # fmt: skip
+        assert by_name[name] == pytest.approx(million_km2, rel=0.05), name
+    assert by_name[UNASSIGNED] > 250  # the sea
+    # Fiji and Russia reach across the dateline.
+    cell = np.ravel_multi_index(((67 + 90) * 2, (-175 + 180) * 2), (360, 720))
+    assert [parts.names[r] for r in parts.region[parts.cell == cell]] == ["Russia"]
+
+
+def test_small_cells_of_large_grids_count_their_neighbours():
+    """A coarse cell on a border is shared by area, not given to whoever owns its centre."""
+    lat, lon = centres(10.0)
+    parts = partition("country", lat, lon)
+    cell = np.ravel_multi_index(((45 + 90) // 10, (15 + 180) // 10), (18, 36))
+    shares = {
+        parts.names[r]: s
+        for r, s in zip(*(a[parts.cell == cell] for a in (parts.region, parts.share)), strict=True)
+    }
+    assert len(shares) > 5
+    assert max(shares.values()) < 0.6
+    assert {"Italy", "Austria", "Croatia"} <= set(shares)
+
+
+def test_reccap_regions_follow_countries():
+    """Nine regions; French Guiana lies in South America, whatever its flag."""
+    lat, lon = centres(1.0)
+    parts = partition("reccap", lat, lon)
+    assert set(parts.names) == {
+        "North America", "South America", "Europe", "Africa", "Russia", "South Asia", "East Asia",
+        "SouthEast Asia", "Australia", UNASSIGNED,
+    }  # fmt: skip
+
+    def region(north: float, east: float) -> set[str]:
+        cell = np.ravel_multi_index((int(north + 90), int(east + 180)), (180, 360))
+        return {parts.names[r] for r in parts.region[parts.cell == cell]}
+
+    assert region(3.5, -53.5) == {"South America"}
+    assert region(46.5, 2.5) == {"Europe"}
+    assert region(61.5, 100.5) == {"Russia"}
+    assert region(-25.5, 134.5) == {"Australia"}
+    assert region(24.5, 45.5) == {UNASSIGNED}  # Arabia is in none
+
+
+def test_regions_of_a_regional_map(cube, tmp_path):
+    """A map of a part of the Earth is shared out as the same part of the globe is."""
+    box = {"lat": slice(0, 60), "lon": slice(-20, 60)}
+    part = upscale(ensemble(), cube.sel(box), tmp_path / "p.zarr")
+    table = budgets.totals(part, "country", cube.sel(box))
+    whole = budgets.totals(part).set_index("flux")["total"]
+    assert table.groupby("flux")["total"].sum().to_numpy() == pytest.approx(
+        whole.sort_index().to_numpy(), rel=1e-9
+    )
+    assert "Brazil" not in set(table["region"])
+
+
+def test_wrong_partitions_are_refused(fluxes, cube):
+    """An unknown name, no cube, a cube on another grid: one clear error."""
+    for by, other in (
+        ("planet", cube),
+        ("biome", None),
+        ("koppen", cube.isel(lat=slice(None, -1))),
+    ):
+        with pytest.raises(DataError):
+            budgets.totals(fluxes, by, other)
+
+
+# -- beside what others found ----------------------------------------------------------------------
+
+
+def test_comparison_names_its_sources(need):
+    """Every published total has a DOI, a period and a caveat; ours says what it lacks."""
+    need("reference/")
+    ds = uniform(0.5, rate=2.0)
+    table = budgets.compare(ds)
+    assert {"flux", "source", "value", "lower", "upper", "ours"} <= set(table.columns)
+    others = table[~table["ours"]]
+    assert others["doi"].str.startswith("10.").all()
+    assert others["caveat"].str.len().gt(10).all()
+    assert others["period"].str.len().gt(3).all()
+    value = others.set_index(["flux", "source"])["value"]
+    assert value["NEE", "FLUXCOM-X-BASE"] == -5.75
+    assert value["NEE", "Global Carbon Budget 2019"] == pytest.approx(-1.66, abs=0.01)
+    assert value["NEE", "RECCAP, stock change"] == -1.74
+    assert value["NEE", "RECCAP, Rh - NPP"] == pytest.approx(36.388 - 47.448)
+    assert value["GPP", "FLUXCOM map, our land"] == pytest.approx(108.1, abs=0.1)  # all land here
+    ours = table[table["ours"]]
+    assert list(ours["flux"]) == list(FLUXES)
+    assert "ensemble" in ours["caveat"].iloc[0]
+    virtual = budgets.compare(ds.assign_attrs(virtual=1))
+    assert virtual[virtual["ours"]]["source"].str.contains("virtual").all()
+
+
+def test_reccap_beside_ours(need):
+    """Nine regions, in PgC, with both of RECCAP's ways to NEE."""
+    need("reference/")
+    table = budgets.compare_reccap(uniform(1.0))
+    assert len(table) == 9
+    assert table.loc["North America", "reccap_nee"] == -0.418
+    assert table.loc["South America", "reccap_rh_npp"] == pytest.approx(10.625 - 12.774)
+    assert table[["NEE", "lower", "upper"]].notna().all(axis=None)
+
+
+def test_gpp_against_fluxcom(need):
+    """FLUXCOM held against itself is perfect; a known difference is found; 1 degree works too."""
+    need("reference/")
+    from tamrl.data import fetch_reference_gpp
+
+    reference = fetch_reference_gpp()["GPP"]
+    ds = uniform(0.5)
+    ds["GPP"] = ds["GPP"] * reference
+    statistics, maps, zonal = budgets.compare_gpp(ds)
+    assert statistics["r"] == pytest.approx(1, abs=1e-6)
+    assert statistics["RMSE"] < 1e-5
+    assert statistics["total"] == pytest.approx(108.1, abs=0.1)
+    assert float(abs(maps["difference"]).max()) < 1e-4
+    assert isinstance(zonal, pd.DataFrame)
+    moved, _, zonal = budgets.compare_gpp(ds.assign(GPP=ds["GPP"] + 0.5))
+    assert moved["bias"] == pytest.approx(0.5, abs=1e-4)
+    gap = (zonal["this study"] - zonal["FLUXCOM"]).dropna()
+    np.testing.assert_allclose(gap, 0.5, atol=1e-4)
+    coarse = uniform(1.0)
+    area = cell_area(reference["lat"], reference["lon"])
+    coarse["GPP"] = coarse["GPP"] * block_mean(reference.to_numpy().astype(float), area, 2)
+    statistics, _, _ = budgets.compare_gpp(coarse)
+    assert statistics["RMSE"] < 1e-5
+    assert statistics["cells"] > 10000
+
+
+def test_days_of_the_year_are_a_year():
+    """The mean Gregorian months add up to 365.2425 days."""
+    assert MONTH_DAYS.sum() == pytest.approx(365.2425)
