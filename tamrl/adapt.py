@@ -1,0 +1,184 @@
+"""Adaptation: a trained model meets a new tower, or a new gas, with few labels.
+
+Two ways, one descent. *Frozen* moves only what belongs to a place: the offset of z, of FiLM, of the
+gates and of the heads. *Full* moves all weights. Both are pulled back to the zero-shot weights, the
+harder the fewer the days (L2-SP, Li et al. 2018, arXiv 1802.01483), and both stop where blocks of
+the given labels that were left out say so: at step 0, zero-shot, unless going on is clearly better.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tamrl import loss
+from tamrl.errors import DataError
+from tamrl.model import TamRL
+from tamrl.samples import Samples, windows
+from tamrl.tensors import Resident
+from tamrl.train import TamRLModel
+
+FROZEN = ("encoder.mix.0.bias", "film_x.bias", "film_h.bias", "gate.bias", "bias")
+STEPS = 30  # most steps of the descent
+LR = {True: 0.02, False: 1e-3}  # by frozen
+PULL = {
+    True: 30.0,
+    False: 300.0,
+}  # squared distance to the zero-shot weights x this / labelled days
+BLOCKS = 4  # runs of labelled days, each left out once
+MIN_DAYS = 10  # fewer labelled days say nothing
+
+Mask = NDArray[np.bool_]
+
+
+def finetune(
+    model: TamRLModel,
+    samples: Samples,
+    sites: NDArray[np.intp],
+    days: Mask | int | None = None,
+    frozen: bool = True,
+    steps: int = STEPS,
+) -> TamRLModel:
+    """Adapt a trained model to towers of which few days are labelled; deterministic.
+
+    Parameters
+    ----------
+    model
+        Trained; stays as it is.
+    sites
+        Towers (site,) that the result is for, as indices into ``samples``.
+    days
+        Which labels may be used: a mask (site, time), the first n labelled days of each tower, or
+        None for all. No other label is looked at.
+    frozen
+        Move the offsets in `FROZEN` only (a few hundred numbers), or all weights.
+    steps
+        Bound on the steps; how many are made, the labels decide.
+
+    Returns
+    -------
+    A further model. Its ``log`` holds, per step, the mean error of the blocks left out
+    (``held_out``, squared, in units of the fluxes' variance) and whether the step was ``taken``.
+
+    Raises
+    ------
+    DataError
+        When fewer than 10 days are labelled, or the drivers are not those of the training.
+    """
+    if model.net is None:
+        raise ValueError("fit or load the model before adapting it")
+    if model.features and model.features != samples.features:
+        unknown = sorted(set(model.features) ^ set(samples.features))
+        raise DataError(f"the model was trained on other drivers; they differ in {unknown}")
+    few = few_labels(samples, sites, _labelled(samples, sites, days))
+    n = int((few.weight > 0).sum())
+    if n < MIN_DAYS:
+        raise DataError(
+            f"{', '.join(few.site)}: {n} labelled days to adapt to; at least {MIN_DAYS} are needed"
+        )
+    data = Resident(few, model.net, next(model.net.parameters()).device)
+    block = _blocks(few.weight > 0)
+    held = [_descend(model, data, block, k, frozen, steps)[1] for k in range(BLOCKS)]
+    best, mean = stop_at(np.stack(held)), np.mean(held, 0)
+    net, _ = _descend(model, data, block, None, frozen, best)
+    log = [{"step": s, "held_out": v, "taken": float(s <= best)} for s, v in enumerate(mean)]
+    return replace(model, net=net, log=log)
+
+
+def stop_at(held: NDArray) -> int:
+    """Choose the first step whose error (block, step) is within one standard error of the least.
+
+    The error is that of the paired difference, so that step 0 stands where blocks disagree
+    (Breiman et al. 1984, Classification and Regression Trees, section 3.4.3).
+    """
+    more = held - held[:, [held.mean(0).argmin()]]
+    return int(np.argmax(more.mean(0) <= more.std(0, ddof=1) / np.sqrt(len(held))))
+
+
+def _labelled(samples: Samples, sites: NDArray[np.intp], days: Mask | int | None) -> Mask:
+    on = samples.weight[sites] > 0
+    if isinstance(days, (int, np.integer)):
+        return on & (on.cumsum(1) <= days)
+    return on if days is None else on & days
+
+
+def few_labels(samples: Samples, sites: NDArray[np.intp], on: Mask) -> Samples:
+    """Keep these towers only, and of their labels those that are ``on``."""
+    row = {k: getattr(samples, k)[sites] for k in ("site", "x", "static", "score", "active")}
+    return replace(
+        samples, **row, process=samples.process[sites],
+        y=np.where(on[..., None], samples.y[sites], np.float32(np.nan)),
+        weight=np.where(on, samples.weight[sites], np.float32(0)),
+        table=samples.table.iloc[sites].reset_index(drop=True),
+        maps=None if samples.maps is None else samples.maps[sites],
+    )  # fmt: skip
+
+
+def _blocks(on: Mask) -> NDArray[np.intp]:
+    """Label runs (site, time) of a tower's labelled days 0, 1, …, and other days -1."""
+    rank, n = on.cumsum(1) - 1, np.maximum(on.sum(1, keepdims=True), 1)
+    return np.where(on, rank * BLOCKS // n, -1)
+
+
+def _descend(
+    model: TamRLModel, data: Resident, block: NDArray[np.intp], held: int | None, frozen: bool,
+    steps: int,
+) -> tuple[TamRL, list[float]]:  # fmt: skip
+    """Go ``steps`` down from the zero-shot weights without block ``held``; its error at each."""
+    net = deepcopy(model.net)
+    assert net is not None
+    for module in net.modules():  # without dropout, yet in training mode: cuDNN asks for it
+        module.train(not isinstance(module, nn.Dropout))
+    net.requires_grad_(False)
+    moved = [p for name, p in net.named_parameters() if not frozen or name in FROZEN]
+    origin = [p.clone() for p in moved]
+    for p in moved:
+        p.requires_grad_(True)
+    opt = torch.optim.Adam(moved, lr=LR[frozen])
+    rows, time, own = _windows(model, block)
+    y, w = data.y[rows, time], data.weight[rows, time] * own
+    out = torch.from_numpy(block)[rows, time].to(w.device) == (-1 if held is None else held)
+    inside, outside = w * ~out, w * out
+    pull = PULL[frozen] / (inside > 0).sum()
+    c, r, errors = net.config, model.recipe, []
+    for step in range(steps + 1):
+        flux = _flux(net, data, rows, time, r.windows_of_support)
+        errors.append(float(loss.data(flux.detach(), y, outside, net.y_sd)))
+        if step == steps:
+            break
+        value = loss.data(flux, y, inside, net.y_sd)
+        if c.closure == "soft":
+            value = value + r.balance * loss.balance(flux, c.targets, c.budgets, inside)
+        away = [(p - o).square().sum() for p, o in zip(moved, origin, strict=True)]
+        opt.zero_grad(set_to_none=True)
+        (value + pull * torch.stack(away).sum()).backward()
+        opt.step()
+    net.requires_grad_(True)
+    return net.eval(), errors
+
+
+def _windows(model: TamRLModel, block: NDArray[np.intp]) -> tuple[Tensor, Tensor, Tensor]:
+    """Windows as indices (B, 1), (B, T) and the days (B, T) that count: each labelled day once."""
+    r, last = model.recipe, block.shape[1]
+    index = windows(block >= 0, r.length - r.warmup, r.length - r.warmup)
+    start = np.clip(index[:, 1] - r.warmup, 0, max(last - r.length, 0))
+    time = start[:, None] + np.arange(min(r.length, last))
+    first = index[:, 1:]
+    own = (time >= first) & (time < first + r.length - r.warmup)
+    return torch.from_numpy(index[:, :1]), torch.from_numpy(time), torch.from_numpy(own)
+
+
+def _flux(net: TamRL, data: Resident, rows: Tensor, time: Tensor, n: int) -> Tensor:
+    """Fluxes (B, T, K) of windows, with z from all years of the place as in prediction."""
+    site = np.arange(len(data.static))
+    facts = net.describe(data.static)
+    support = data.support.choose(site, np.full(len(site), -1), n, None)
+    z, _, _ = net.encode(*support, facts, data.maps)
+    row = rows[:, 0]
+    part = (data.x[rows, time], data.seen[rows, time], data.process[rows, time])
+    return net.decode(*part, facts[row], None if z is None else z[row]).flux
