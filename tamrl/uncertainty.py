@@ -132,7 +132,7 @@ def intervals(
     """
     strata = np.broadcast_to(np.asarray(stratum, dtype=str), table.sizes["site"])[:, None]
     fluxes = [str(flux) for flux in table.flux.values]
-    levels = list(fitted[fluxes[0]].quantiles[""])
+    levels = list(fitted[fluxes[0]].quantiles)
     bounds = np.empty((2, len(levels), *table["mean"].shape))
     for f, flux in enumerate(fluxes):
         mean, spread = (table[name].sel(flux=flux).values for name in ("mean", "spread"))
