@@ -1,28 +1,44 @@
-"""Two repairs of the theme, so that every reader can use the pages and no page reports an error."""
+"""Repairs of the theme, so that every reader can use the pages and no page reports an error."""
 
 from typing import Any
 
 from sphinx.application import Sphinx
 
-SCROLLS = '<div class="pst-scrollable-table-container"'
+# What is written, and what a keyboard or a screen reader needs instead.
+REPAIRS = {
+    # Wide tables and equations scroll inside a box of their own: the keyboard must reach it.
+    '<div class="pst-scrollable-table-container"': (
+        '<div class="pst-scrollable-table-container" tabindex="0"'
+    ),
+    '<div class="math notranslate nohighlight"': (
+        '<div class="math notranslate nohighlight" tabindex="0"'
+    ),
+    # The words that are seen on a fold ("Show code cell source") are its name.
+    '<summary aria-label="Toggle hidden content">': "<summary>",
+    # A list whose members are not list items is none.
+    '<div role="list" class="citation-list">': '<div class="citation-list">',
+}
+THEBE = {"init_thebe_core", "update_thebe_context"}
 
 
-def within_reach(
-    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: object
-) -> None:
-    """Let the keyboard reach wide tables, which scroll inside a box of their own."""
-    if "body" in context:
-        context["body"] = context["body"].replace(SCROLLS, f'{SCROLLS} tabindex="0"')
+def repair(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: object) -> None:
+    """Apply the repairs to a page's content."""
+    for written, needed in REPAIRS.items():
+        if "body" in context:
+            context["body"] = context["body"].replace(written, needed)
+
+
+def _name(listener: Any) -> str:
+    return str(getattr(listener.handler, "__name__", ""))
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Connect within_reach, disconnect Thebe.
+    """Connect the repairs and disconnect Thebe.
 
     Jupyter Book always loads Thebe, which this book does not use; its script is put on each page
     twice, where its second declaration of the same names is an error.
     """
     for listeners in app.events.listeners.values():
-        mine = [each for each in listeners if each.handler.__module__ != "sphinx_thebe"]
-        listeners[:] = mine
-    app.connect("html-page-context", within_reach)
+        listeners[:] = [each for each in listeners if _name(each) not in THEBE]
+    app.connect("html-page-context", repair)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

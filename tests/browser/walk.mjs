@@ -67,7 +67,7 @@ async function visit(page, name) {
 // Runs in the page: what one look at its content finds, as [kind, detail] pairs.
 function look(theme) {
   const found = [];
-  const article = document.querySelector("article.bd-article, article, main");
+  const article = document.querySelector("article.bd-article");
   if (!article) return [["no content", "the page has no article"]];
   const root = document.documentElement;
   if (root.dataset.theme !== theme) found.push(["theme", `shows ${root.dataset.theme}`]);
@@ -118,11 +118,14 @@ async function contents(page, name) {
 async function accessibility(page, note) {
   if (!(await page.evaluate(() => Boolean(window.axe)))) await page.evaluate(axe);
   const { violations } = await page.evaluate(() => {
-    const content = document.querySelector("article.bd-article, article, main");
+    const content = document.querySelector("article.bd-article");
     return window.axe.run(content, { resultTypes: ["violations"] });
   });
   for (const v of violations.filter((v) => ["serious", "critical"].includes(v.impact)))
-    note("accessibility", `${v.id}: ${v.help}; ${v.nodes.length} times, ${v.nodes[0].html.slice(0, 160)}`);
+    for (const node of v.nodes.slice(0, 5)) {
+      const why = node.any[0]?.message ?? v.help;
+      note("accessibility", `${v.id}, ${v.nodes.length} times: ${why} | ${node.html.slice(0, 120)}`);
+    }
 }
 
 async function checkLinks(request) {
