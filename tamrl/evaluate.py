@@ -150,8 +150,7 @@ def score_towers(pred: xr.Dataset, samples: Samples) -> pd.DataFrame:
     every tower with a scored day is there, also those too short for the percentiles.
     """
     days = scored_days(pred, samples)
-    sums = _Sums.of(days)
-    return _towers(days, sums, samples)
+    return _towers(days, _Sums.of(days), samples)
 
 
 def _towers(days: Days, sums: _Sums, samples: Samples) -> pd.DataFrame:
@@ -293,10 +292,5 @@ def balance_violation(pred: xr.Dataset) -> pd.DataFrame:
     """
     gap = abs(pred.NEE - (pred.RECO - pred.GPP)).astype(float)
     dims = ("site", "time")
-    return pd.DataFrame(
-        {
-            "model": pred.model.values,
-            "violation": gap.mean(dims).values,
-            "days": gap.count(dims).values,
-        }
-    )
+    columns = {"violation": gap.mean(dims).values, "days": gap.count(dims).values}
+    return pd.DataFrame({"model": pred.model.values} | columns)
