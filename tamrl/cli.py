@@ -1,4 +1,4 @@
-"""The command line: `tamrl fetch | train | evaluate | predict | study`.
+"""The command line: `tamrl fetch | train | evaluate | predict | finetune | study`.
 
 Exit status 0: done. 1: the data, a file or a notebook is at fault; one line on stderr says what to
 do. 2: the command was not understood.
@@ -205,6 +205,53 @@ def predict(
     _replace(output, lambda part: fluxes.to_netcdf(part, engine="netcdf4"))
     days = int(fluxes.NEE.notnull().sum())
     _out().print(f"{days} days at {fluxes.sizes['site']} tower(s): {output}")
+
+
+@app.command()
+def finetune(
+    towers: Annotated[Path, typer.Argument(help="ONEFlux csv file or folder, or a Zarr store.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the adapted weights go.")],
+    model: Annotated[Path, typer.Option("--model", "-m", help="Weights from `tamrl train`.")],
+    table: Annotated[
+        Path | None, typer.Option(help="csv of the towers: site, lat, lon, igbp, …")
+    ] = None,
+    frozen: Annotated[
+        bool, typer.Option("--frozen/--full", help="Adapt a few hundred offsets, or all weights.")
+    ] = True,
+    device: Device = "auto",
+) -> None:
+    """Adapt trained weights to your own tower with the few days of fluxes that it has.
+
+    Parts of those days are left out in turn to see whether adapting helps; if it does not, the
+    weights stay as they are. Several towers get one common adaptation.
+
+    Example: `tamrl finetune my-tower.csv -m model.safetensors -o mine.safetensors`
+    """
+    import numpy as np
+
+    from tamrl import pretrained
+    from tamrl.adapt import finetune as adapt
+    from tamrl.data import fetch_grid, open_towers
+    from tamrl.samples import make_samples
+
+    models, header = pretrained.load(model, device)
+    daily = open_towers(towers, table)
+    cube = None
+    try:
+        cube = fetch_grid()
+    except DataError as error:
+        typer.echo(f"tamrl: adapting without gridded drivers: {error}", err=True)
+    samples = make_samples(daily, None, cube)
+    sites = np.arange(len(samples.site))
+    adapted = [adapt(each, samples, sites, frozen=frozen) for each in models]
+    facts = {name: header[name] for name in ("seed", "towers") if name in header}
+    names = ", ".join(samples.site)
+    pretrained.save(adapted, output, samples, **facts, adapted_to=names)
+    days, logs = int((samples.weight > 0).sum()), [each.log for each in adapted]
+    before = np.mean([log[0]["held_out"] for log in logs]) ** 0.5
+    after = np.mean([[e["held_out"] for e in log if e["taken"]][-1] for log in logs]) ** 0.5
+    _out().print(f"Adapted to {names} with {days} labelled days: {output}")
+    _out().print(f"Error on days left out, in sd of the fluxes: {before:.3f} -> {after:.3f}")
 
 
 @app.command()
