@@ -42,6 +42,8 @@ LAND = feature.NaturalEarthFeature("physical", "land", "110m")
 EUROPE = (-11, 31, 35.5, 70)  # west, east, south, north, degrees
 COLOUR_MAPS = {"GPP": "viridis", "RECO": "cividis", "NEE": "BrBG_r"}
 
+ROUNDING = 1e-7  # gC m-2 d-1: a float32 of 1 has no finer step
+
 _note = ""
 P = ParamSpec("P")
 
@@ -138,10 +140,13 @@ def stacked_years(counts: pd.DataFrame, ylabel: str) -> Figure:
 
 
 @_shown_once
-def score_boxes(scores: pd.DataFrame, metric: str, label: str, by: str = "flux") -> Figure:
+def score_boxes(
+    scores: pd.DataFrame, metric: str, label: str, by: str = "flux", low: float = -1.0
+) -> Figure:
     """Draw the spread of ``metric`` over towers: quartile box, 5-95 % whiskers, one a model.
 
     ``scores`` has model, flux, site and the metric; groups on the axis are the values of ``by``.
+    The axis ends at ``low``: one bad tower must not hide the others.
     """
     groups, models = list(scores[by].unique()), list(scores.model.unique())
     fig, ax = plt.subplots(figsize=(max(4.8, 0.5 * len(groups) * len(models)), 3.2))
@@ -157,6 +162,7 @@ def score_boxes(scores: pd.DataFrame, metric: str, label: str, by: str = "flux")
         for patch in box["boxes"]:
             patch.set(facecolor=_colour(model, m), alpha=0.85, label=model)
     ax.set(xticks=range(len(groups)), xticklabels=groups, ylabel=label)
+    ax.set_ylim(bottom=max(ax.get_ylim()[0], low))
     _legend(fig, ax)
     return fig
 
@@ -218,11 +224,12 @@ def differences(table: pd.DataFrame, label: str) -> Figure:
 
 @_shown_once
 def series(frames: Mapping[str, pd.DataFrame], label: str = f"NEE ({UNIT})") -> Figure:
-    """Draw daily series, one panel a tower: columns are "observed" (dots) and models (lines)."""
+    """Draw daily series, one panel a tower: the first column as dots, models as lines."""
     fig, axes = _rows(len(frames), 1.8 * len(frames) + 0.4)
     for ax, (title, frame) in zip(axes, frames.items(), strict=True):
-        ax.plot(frame.index, frame["observed"], ".", color="black", markersize=2, label="observed")
-        for m, model in enumerate(c for c in frame if c != "observed"):
+        truth, *models = frame.columns
+        ax.plot(frame.index, frame[truth], ".", color="black", markersize=2, label=truth)
+        for m, model in enumerate(models):
             ax.plot(frame.index, frame[model], color=_colour(model, m), linewidth=1, label=model)
         ax.axhline(0, color=GREY, linewidth=0.6)
         ax.set_title(title, loc="left")
@@ -237,9 +244,11 @@ def violations(table: pd.DataFrame) -> Figure:
     fig, ax = plt.subplots(figsize=(6.4, 0.4 * len(table) + 1.0))
     y = np.arange(len(table))[::-1]
     colours = [_colour(m, i) for i, m in enumerate(table.index)]
-    ax.scatter(table.violation, y, c=colours, s=60, zorder=3)
-    for row, value in zip(y, table.violation, strict=True):
-        ax.annotate(f"{value:.2g}", (value, row), (8, 4), textcoords="offset points", fontsize=8)
+    shown = table.violation.clip(lower=ROUNDING)
+    ax.scatter(shown, y, c=colours, s=60, zorder=3)
+    for row, at, value in zip(y, shown, table.violation, strict=True):
+        said = f"{value:.2g}" if value > ROUNDING else "0 to rounding"
+        ax.annotate(said, (at, row), (8, 4), textcoords="offset points", fontsize=8)
     ax.set(xscale="log", yticks=y, yticklabels=table.index, ylim=(-0.7, len(table) - 0.3))
     ax.set_xlabel(f"mean |NEE - (RECO - GPP)| ({UNIT})")
     ax.grid(axis="x", linewidth=0.3)

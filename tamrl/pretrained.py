@@ -95,11 +95,11 @@ def load(path: Path, device: str = "auto") -> tuple[list[TamRLModel], dict[str, 
 
 @torch.inference_mode()
 def predict(
-    models: Sequence[TamRLModel], samples: Samples, attrs: Mapping[str, object]
+    models: Sequence[TamRLModel], samples: Samples, header: Mapping[str, Any]
 ) -> xr.Dataset:
     """Daily GPP, RECO and NEE (site, time) in gC m-2 d-1: the mean over the members.
 
-    NEE is RECO - GPP of the means; days without the minimal drivers are NaN.
+    Days without the minimal drivers are NaN; ``header`` is what `load` read beside the weights.
     """
     if models[0].features != samples.features:
         unknown = set(models[0].features) ^ set(samples.features)
@@ -108,7 +108,14 @@ def predict(
         )
     sites = np.arange(len(samples.site))
     mean = np.mean([model.predict(samples, sites) for model in models], axis=0)
+    virtual = "virtual " if header["virtual"] else ""
+    about = {
+        "Conventions": "CF-1.11",
+        "title": f"Daily carbon fluxes by TAM-RL, trained on {virtual}flux towers",
+        "source": f"{header['members']} network(s) trained on {header['towers']} {virtual}towers",
+        "virtual": header["virtual"],
+    }
     flux = {f: (("site", "time"), mean[..., k], VARIABLES[f].attrs) for k, f in enumerate(FLUXES)}
     facts = {n: ("site", samples.table[n].to_numpy()) for n in ("lat", "lon", "igbp", "koppen")}
     coords = {"site": samples.site, "time": samples.time.astype("datetime64[ns]"), **facts}
-    return xr.Dataset(flux, coords, {"Conventions": "CF-1.11", **attrs})
+    return xr.Dataset(flux, coords, about)

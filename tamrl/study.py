@@ -44,7 +44,7 @@ class Notebook:
     after: tuple[str, ...] = ()
 
 
-_QUICK_CV = {"n_folds": 2, "epochs": 1}
+_QUICK_CV = {"every": 3, "n_folds": 2, "epochs": 1}
 _FULL_CV = {"n_folds": 10, "n_seeds": 10, "epochs": 16, "jobs": 8}
 
 STUDY = (
