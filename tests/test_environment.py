@@ -162,6 +162,18 @@ def test_notebooks_are_stored_clean() -> None:
         assert any("parameters" in cell["metadata"].get("tags", []) for cell in code), path.name
 
 
+def test_every_figure_is_traced_to_its_notebook() -> None:
+    """REPRODUCING.md lists each notebook with its figures; README.md lists each notebook."""
+    lines = (ROOT / "REPRODUCING.md").read_text().splitlines()
+    readme = (ROOT / "README.md").read_text()
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        assert f"`notebooks/{path.name}`" in readme
+        (row,) = (line for line in lines if line.startswith(f"| `{path.stem}` |"))
+        cells = json.loads(path.read_text())["cells"]
+        figures = {c["metadata"].get("mystnb", {}).get("figure", {}).get("name") for c in cells}
+        assert set(re.findall(r"`(fig-[^`]+)`", row)) == figures - {None}, path.name
+
+
 def test_no_tracked_file_is_large() -> None:
     """Data stay where they come from: nothing tracked is larger than 2 MB."""
     sizes = {path.relative_to(ROOT): path.stat().st_size for path in tracked()}
