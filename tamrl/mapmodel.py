@@ -18,7 +18,7 @@ from sklearn.model_selection import GroupKFold
 
 from tamrl.cubes import stack_features
 from tamrl.data.grid import grid_at
-from tamrl.data.gridfiles import LAND_CLASSES, MONTH_DAYS
+from tamrl.data.gridfiles import LAND_CLASSES
 from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError
 
@@ -293,10 +293,3 @@ def spread_factors(held_out: xr.Dataset, level: float = 0.9) -> dict[str, float]
         rank = min(np.ceil(level * (len(ratio) + 1)) / len(ratio), 1.0)
         factors[flux] = float(np.quantile(ratio, rank, method="higher"))
     return factors
-
-
-def annual_mean(table: xr.Dataset, values: xr.DataArray) -> xr.DataArray:
-    """Mean over the year (site, flux) of months weighted by their length, complete years only."""
-    days = xr.DataArray(MONTH_DAYS, dims="month", coords={"month": np.arange(1, 13)})
-    complete = (table["weight"] > 0).all("month")
-    return ((values * days).sum("month") / MONTH_DAYS.sum()).where(complete)
