@@ -17,8 +17,8 @@ from captum.attr import IntegratedGradients
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tamrl.explain import PROCESS, trained
-from tamrl.heldout import only
+from tamrl.explain import PROCESS
+from tamrl.heldout import only, trained
 from tamrl.samples import Samples, process_factors
 from tamrl.tensors import Resident
 from tamrl.train import TamRLModel
@@ -71,7 +71,7 @@ def attributions(
     towers: NDArray,
     days: int = 8,
     length: int = 90,
-    steps: int = 32,
+    steps: int = 64,
     seed: int = 0,
 ) -> xr.Dataset:
     """Integrated gradients of single days' fluxes along the ``length`` days of drivers up to them.

@@ -15,11 +15,9 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from tamrl.heldout import Fitted, drawn_rmse, interval, only, tower_squares
-from tamrl.model import TamRL
+from tamrl.heldout import Fitted, drawn_rmse, interval, only, tower_squares, trained
 from tamrl.samples import Samples, process_factors
 from tamrl.tensors import Resident
-from tamrl.train import TamRLModel
 
 GROUPS = {  # beginnings of names
     "light": ("SW_IN", "SW_POT", "DAYLENGTH"),
@@ -129,10 +127,3 @@ def _exchanged(
         factors = torch.nan_to_num(torch.from_numpy(process_factors(ta, vpd, sw_in)), nan=1.0)
         out.process[to] = factors.to(out.process)
     return out
-
-
-def trained(model: TamRLModel) -> TamRL:
-    """Network of a fitted model, its dropout off."""
-    if model.net is None:
-        raise ValueError("fit or load the model before explaining it")
-    return model.net.eval()

@@ -10,6 +10,7 @@ import joblib
 import numpy as np
 from numpy.typing import NDArray
 
+from tamrl.model import TamRL
 from tamrl.samples import Samples
 from tamrl.splits import Fold
 from tamrl.tensors import Resident
@@ -68,3 +69,10 @@ def drawn_rmse(squares: NDArray, days: NDArray, n_boot: int = 500, seed: int = 0
 def interval(drawn: NDArray) -> NDArray:
     """Bounds (2, flux) at `LEVEL` of a statistic from `drawn_rmse`."""
     return np.asarray(np.quantile(drawn[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0))
+
+
+def trained(model: TamRLModel) -> TamRL:
+    """Network of a fitted model, its dropout off."""
+    if model.net is None:
+        raise ValueError("fit or load the model first")
+    return model.net.eval()
