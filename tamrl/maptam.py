@@ -80,12 +80,12 @@ class TamRLMap:
 
 
 def _year_samples(x: Floats, y: Floats, weight: NDArray, table: pd.DataFrame) -> Samples:
-    """Samples (place, 36 months, driver) that go round the year three times."""
+    """Make samples (place, 36 months, driver) that go round the year three times."""
     around = (slice(None), np.tile(np.arange(12), ROUNDS))
     k = len(MONTHLY)
     drivers = x[around][..., :k]
     factors = [drivers[..., MONTHLY.index(n)] for n in ("TA", "VPD", "SW_IN")]
-    active = np.isfinite(factors).all(0)
+    active = np.logical_and.reduce([np.isfinite(f) for f in factors])
     return Samples(
         site=np.arange(len(x)).astype(str),
         time=np.arange("2001-01", "2004-01", dtype="datetime64[M]").astype("datetime64[D]"),

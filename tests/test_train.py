@@ -51,17 +51,17 @@ def test_kept_weights_reproduce_the_best_score(samples: Samples) -> None:
 def test_stop_and_resume_equals_an_uninterrupted_run(samples: Samples, tmp_path: Path) -> None:
     whole = TamRLModel(NET, SMALL).fit(samples, TRAIN, VALID, 1)
 
-    class Stopped(Exception):
+    class StoppedError(Exception):
         pass
 
     class Interrupted(TamRLModel):
         def _epoch(self, *args, **kwargs):  # type: ignore[no-untyped-def]
             if len(self.log) == 2:
-                raise Stopped
+                raise StoppedError
             return super()._epoch(*args, **kwargs)
 
     path = tmp_path / "run.pt"
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedError):
         Interrupted(NET, SMALL, checkpoint=path).fit(samples, TRAIN, VALID, 1)
     resumed = TamRLModel(NET, SMALL, checkpoint=path).fit(samples, TRAIN, VALID, 1)
     assert all(torch.equal(v, weights(resumed)[k]) for k, v in weights(whole).items())
