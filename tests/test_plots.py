@@ -77,7 +77,12 @@ def test_figures_of_virtual_towers_say_so() -> None:
 def test_axes_carry_units_and_models() -> None:
     """Labels, units and legends are there for scores, differences, budgets and imbalance."""
     scores = pd.DataFrame(
-        [(m, f, s, 0.1 * s) for m in ("TAM-RL", "Boosting") for f in ("GPP", "NEE") for s in range(9)],
+        [
+            (m, f, s, 0.1 * s)
+            for m in ("TAM-RL", "Boosting")
+            for f in ("GPP", "NEE")
+            for s in range(9)
+        ],
         columns=["model", "flux", "site", "R2"],
     )  # fmt: skip
     assert {"TAM-RL", "Boosting", "GPP", "NEE"} <= set(

@@ -17,7 +17,10 @@ from tamrl import study
 from tamrl.study import Notebook, StudyError
 
 FIGURE = {"mystnb": {"figure": {"name": "fig-dot", "caption": "A dot."}}}
-PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+PIXEL = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJ"
+    "AAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
 DOT = f"import base64\nfrom IPython.display import Image\nImage(base64.b64decode({PIXEL!r}))"
 
 
