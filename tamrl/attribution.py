@@ -17,7 +17,7 @@ from captum.attr import IntegratedGradients
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tamrl.explain import PROCESS
+from tamrl.explain import GROUPS, PROCESS, Groups, members
 from tamrl.heldout import only, trained
 from tamrl.samples import Samples, process_factors
 from tamrl.tensors import Resident
@@ -150,3 +150,12 @@ def latents(
         {"gate": (dims, gate.cpu().numpy()), "contribution": (dims, added.cpu().numpy())},
         {**coords, "flux": [net.config.targets[i] for i in net.free]},
     )
+
+
+def by_group(found: xr.Dataset, groups: Groups = GROUPS) -> xr.DataArray:
+    """Sum ``attribution`` over the drivers of each group: (sample, flux, lag, predictors)."""
+    parts = [
+        found.attribution.isel(driver=at).sum("driver").expand_dims(predictors=[name])
+        for name, at in members([str(d) for d in found.driver.values], groups).items()
+    ]
+    return xr.concat(parts, "predictors").transpose("sample", "flux", "lag", "predictors")

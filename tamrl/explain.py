@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 
+import joblib
 import numpy as np
 import pandas as pd
 import torch
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from tamrl.heldout import Fitted, drawn_rmse, interval, only, tower_squares, trained
 from tamrl.samples import Samples, process_factors
 from tamrl.tensors import Resident
+from tamrl.train import TamRLModel
 
 GROUPS = {  # beginnings of names
     "light": ("SW_IN", "SW_POT", "DAYLENGTH"),
@@ -54,6 +56,7 @@ def permutation(
     repeats: int = 1,
     n_boot: int = 500,
     seed: int = 0,
+    jobs: int = 1,
 ) -> pd.DataFrame:
     """Rise of the error at unseen towers when a group of predictors is exchanged.
 
@@ -66,22 +69,13 @@ def permutation(
     Table with columns predictors, flux, ``by`` ("all" or a class), towers, RMSE (undisturbed),
     rise, lower, upper (gC m-2 d-1; 90 % interval from drawing towers).
     """
-    rng = np.random.default_rng(seed)
-    squares: dict[str, list[NDArray]] = {}
-    for model, test in fits:
-        net, part = trained(model), only(samples, test)
-        data = Resident(part, net, next(net.parameters()).device)
-        where = members(part.features, groups)
-        squares.setdefault("", []).append(tower_squares(model, part, data))
-        for kind in (*where, FACTS, *([HISTORY] if net.encoder is not None else [])):
-            runs = [
-                tower_squares(model, part, _exchanged(data, part, kind, where, rng))
-                for _ in range(repeats)
-            ]
-            squares.setdefault(kind, []).append(np.mean(runs, 0))
+    parts = joblib.Parallel(jobs, mmap_mode="c")(
+        joblib.delayed(_squares)(model, only(samples, test), groups, repeats, seed + i)
+        for i, (model, test) in enumerate(fits)
+    )
+    error = {kind: np.concatenate([part[kind] for part in parts]) for kind in parts[0]}
     towers = np.concatenate([test for _, test in fits])
     n, label = samples.score[towers].sum(1), samples.table[by].to_numpy(str)[towers]
-    error = {kind: np.concatenate(parts) for kind, parts in squares.items()}
     rows = []
     for name in ("all", *sorted(set(label[n > 0]))):
         inside = (n > 0) & ((label == name) | (name == "all"))
@@ -89,11 +83,25 @@ def permutation(
         for kind in (k for k in error if k):
             rise = drawn_rmse(error[kind][inside], n[inside], n_boot, seed) - base
             low, high = interval(rise)
-            for k, flux in enumerate(net.config.targets):
+            for k, flux in enumerate(trained(fits[0].model).config.targets):
                 row = {"predictors": kind, "flux": flux, by: name, "towers": int(inside.sum())}
                 row |= {"RMSE": base[0, k], "rise": rise[0, k], "lower": low[k], "upper": high[k]}
                 rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _squares(
+    model: TamRLModel, samples: Samples, groups: Groups, repeats: int, seed: int
+) -> dict[str, NDArray]:
+    """Squared errors (tower, flux), undisturbed ("") and with each kind exchanged."""
+    net, rng = trained(model), np.random.default_rng(seed)
+    data = Resident(samples, net, next(net.parameters()).device)
+    where = members(samples.features, groups)
+    out = {"": tower_squares(model, samples, data)}
+    for kind in (*where, FACTS, *([HISTORY] if net.encoder is not None else [])):
+        runs = (_exchanged(data, samples, kind, where, rng) for _ in range(repeats))
+        out[kind] = np.mean([tower_squares(model, samples, run) for run in runs], 0)
+    return out
 
 
 def _exchanged(

@@ -4,8 +4,8 @@ import pandas as pd
 
 
 def with_interval(row: pd.Series) -> str:
-    """Spell a change in % with its interval: "-3.1 % (-5.0 to -1.2)"."""
-    return f"{row.change:+.1f} % ({row.lower:+.1f} to {row.upper:+.1f})".replace(
+    """Spell a change in % with its interval: "-3.1 %, -5.0 to -1.2"."""
+    return f"{row.change:+.1f} %, {row.lower:+.1f} to {row.upper:+.1f}".replace(
         "-", "\N{MINUS SIGN}"
     )
 
@@ -23,8 +23,22 @@ def verdict(comparison: pd.DataFrame, model: str, rival: str) -> str:
         ("not resolvably different", (comparison.lower <= 0) & (comparison.upper >= 0)),
     ):
         if chosen.any():
-            fluxes = [
-                f"{row.flux} {with_interval(row)}" for _, row in comparison[chosen].iterrows()
-            ]
-            said.append(f"{says} for {' and '.join(fluxes)}")
-    return f"At towers never seen, the error of {model} against {rival} is {'; '.join(said)}"
+            rows = [row for _, row in comparison[chosen].iterrows()]
+            fluxes = ", ".join(f"{row.flux} ({with_interval(row)})" for row in rows)
+            said.append(f"{says} for {fluxes}")
+    return f"At towers never seen, the error of {model} compared with {rival} is {'; '.join(said)}"
+
+
+def leading(rises: pd.DataFrame) -> str:
+    """Say which single group of predictors each flux needs most.
+
+    ``rises`` is from `tamrl.explain.permutation`, all biomes together; groups that join others
+    ("light x greenness") are left out.
+    """
+    single = rises[~rises.predictors.str.contains(" x ")]
+    top = single.loc[single.groupby("flux", sort=False).rise.idxmax()]
+    said = [f"{row.predictors} for {row.flux} (+{row.rise:.2f})" for _, row in top.iterrows()]
+    return (
+        "Exchanged between days of towers never seen, what raises the error (gC m⁻² d⁻¹) most is "
+        + ", ".join(said)
+    )
