@@ -141,12 +141,16 @@ def stacked_years(counts: pd.DataFrame, ylabel: str) -> Figure:
 
 @_shown_once
 def score_boxes(
-    scores: pd.DataFrame, metric: str, label: str, by: str = "flux", low: float = -1.0
+    scores: pd.DataFrame,
+    metric: str,
+    label: str,
+    by: str = "flux",
+    limits: tuple[float, float] = (-1.0, 1.0),
 ) -> Figure:
     """Draw the spread of ``metric`` over towers: quartile box, 5-95 % whiskers, one a model.
 
     ``scores`` has model, flux, site and the metric; groups on the axis are the values of ``by``.
-    The axis ends at ``low``: one bad tower must not hide the others.
+    ``limits`` of the axis are those of R2 as a rule: one bad tower must not hide the others.
     """
     groups, models = list(scores[by].unique()), list(scores.model.unique())
     fig, ax = plt.subplots(figsize=(max(4.8, 0.5 * len(groups) * len(models)), 3.2))
@@ -161,8 +165,7 @@ def score_boxes(
         )  # fmt: skip
         for patch in box["boxes"]:
             patch.set(facecolor=_colour(model, m), alpha=0.85, label=model)
-    ax.set(xticks=range(len(groups)), xticklabels=groups, ylabel=label)
-    ax.set_ylim(bottom=max(ax.get_ylim()[0], low))
+    ax.set(xticks=range(len(groups)), xticklabels=groups, ylabel=label, ylim=limits)
     _legend(fig, ax)
     return fig
 
@@ -253,17 +256,6 @@ def violations(table: pd.DataFrame) -> Figure:
     ax.set_xlabel(f"mean |NEE - (RECO - GPP)| ({UNIT})")
     ax.grid(axis="x", linewidth=0.3)
     ax.margins(x=0.12)
-    return fig
-
-
-@_shown_once
-def lines(table: pd.DataFrame, xlabel: str, ylabel: str) -> Figure:
-    """Draw one line a column against the index."""
-    fig, ax = plt.subplots(figsize=(5.6, 3.2))
-    for position, (name, column) in enumerate(table.items()):
-        ax.plot(table.index, column, "o-", color=_colour(name, position), label=str(name))
-    ax.set(xlabel=xlabel, ylabel=ylabel)
-    ax.legend()
     return fig
 
 

@@ -30,6 +30,9 @@ ROOT = Path(__file__).resolve().parents[1]
 PROFILES = ("smoke", "reference", "paper")
 NOT_IN_NOTEBOOKS = {"study.py", "cli.py", "__main__.py"}  # no notebook's result depends on these
 
+VIRTUAL = "Virtual towers: every number and figure here comes from a simulated world."
+SMOKE = "Smoke run: it shows that everything works; its scores mean little."
+
 Parameters = Mapping[str, Any]
 
 
@@ -127,7 +130,10 @@ def run(
         execute(source, values, key, root, virtual)
         executed.append(nb.name)
         console.print(f"  {nb.name}: done in {time.monotonic() - started:.0f} s")
-    page = build_book(root, virtual, everything=bool(executed), console=console) if build else None
+    page = None
+    if build:
+        notes = [VIRTUAL] * virtual + [SMOKE] * (profile == "smoke")
+        page = build_book(root, virtual, bool(executed), console, " ".join(notes))
     return Outcome(tuple(executed), tuple(kept), page)
 
 
@@ -204,7 +210,7 @@ def execute(source: Path, values: Parameters, key: str, root: Path, virtual: boo
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")  # this environment's kernel goes first
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # idle threads must not spin
     os.environ.setdefault("PYTHONWARNINGS", "ignore:IProgress not found")  # of tqdm, in pooch
-    attempt = root / "runs" / "executing" / source.name
+    attempt = root / "runs" / "executing" / f"{source.stem}.{os.getpid()}.ipynb"
     attempt.parent.mkdir(parents=True, exist_ok=True)
     try:
         papermill.execute_notebook(
@@ -265,19 +271,19 @@ def finish(path: Path, figures: Path, virtual: bool) -> None:
     nbformat.write(notebook, path)
 
 
-def build_book(root: Path, virtual: bool, everything: bool, console: Console) -> Path:
+def build_book(
+    root: Path, virtual: bool, everything: bool, console: Console, note: str = ""
+) -> Path:
     """Build ``_build/html`` with warnings as errors and return its first page.
 
-    ``everything`` rebuilds all pages: those that quote a notebook's numbers do not notice
-    by themselves that it was executed again.
+    ``note`` stands above every page. ``everything`` rebuilds all pages: those that quote a
+    notebook's numbers do not notice by themselves that it was executed again.
     """
     config = yaml.safe_load((root / "_config.yml").read_text())
     if virtual:
         config["title"] += " (virtual towers)"
-        config.setdefault("html", {})["announcement"] = (
-            "Virtual towers: every number and figure here comes from a simulated world."
-        )
         config["parse"]["myst_substitutions"]["virtual"] = "&nbsp;(virtual towers)"
+    config.setdefault("html", {})["announcement"] = note
     own = config.get("sphinx", {}).get("local_extensions", {})
     own.update({name: str(ROOT / place) for name, place in own.items()})  # not beside _build/
     (root / "_build").mkdir(exist_ok=True)
