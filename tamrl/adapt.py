@@ -24,13 +24,10 @@ from tamrl.tensors import Resident
 from tamrl.train import TamRLModel
 
 FROZEN = ("encoder.mix.0.bias", "film_x.bias", "film_h.bias", "gate.bias", "bias")
-STEPS = 30  # most steps of the descent
-LR = {True: 0.02, False: 1e-3}  # by frozen
-PULL = {
-    True: 30.0,
-    False: 300.0,
-}  # squared distance to the zero-shot weights x this / labelled days
-BLOCKS = 4  # runs of labelled days, each left out once
+STEPS = 20  # most steps of the descent
+LR = {True: 0.03, False: 2e-3}  # by frozen
+PULL = {True: 5.0, False: 100.0}  # weight of the squared way from zero-shot, / labelled days
+BLOCKS = 3  # runs of labelled days, each left out once
 MIN_DAYS = 10  # fewer labelled days say nothing
 
 Mask = NDArray[np.bool_]

@@ -1,0 +1,203 @@
+"""Few labels of a new tower: a known bias goes, little else moves, and nothing gets much worse."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import xarray as xr
+from typer.testing import CliRunner
+
+from tamrl import adapt, pretrained
+from tamrl.adapt import FROZEN, finetune, stop_at
+from tamrl.cli import app
+from tamrl.errors import DataError
+from tamrl.fewshot import GAP, adapt_towers, adaptation_curve
+from tamrl.samples import Samples, make_samples
+from tamrl.splits import Fold
+from tamrl.train import Recipe, TamRLModel
+from tamrl.virtual import virtual_predictors
+
+TRAIN, VALID, TEST = np.arange(7), np.arange(7, 9), np.arange(9, 12)
+
+
+@pytest.fixture(scope="module")
+def samples(virtual: xr.Dataset) -> Samples:
+    return make_samples(virtual, virtual_predictors(virtual))
+
+
+@pytest.fixture(scope="module")
+def model(samples: Samples) -> TamRLModel:
+    recipe = Recipe(epochs=6, batch=8, length=120)
+    net = {"hidden": 16, "latent": 6, "embed": 4}
+    return TamRLModel(net, recipe).fit(samples, TRAIN, VALID, 0)
+
+
+def weights(model: TamRLModel) -> dict[str, torch.Tensor]:
+    assert model.net is not None
+    return model.net.state_dict()
+
+
+def told_itself(model: TamRLModel, samples: Samples, reco: float) -> Samples:
+    """Label the towers with the model's own predictions and ``reco`` gC m-2 d-1 more of RECO."""
+    y = model.predict(samples, np.arange(len(samples.site))) + np.float32([0, reco, reco])
+    return replace(samples, y=np.where(samples.weight[..., None] > 0, y, np.float32(np.nan)))
+
+
+def error(model: TamRLModel, samples: Samples, site: int, on: np.ndarray) -> np.ndarray:
+    pred = model.predict(samples, np.array([site]))[0][on]
+    return np.sqrt(((pred - samples.y[site][on]) ** 2).mean(0))
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_a_known_bias_is_removed(model: TamRLModel, samples: Samples, frozen: bool) -> None:
+    biased = told_itself(model, samples, 0.6)
+    site = int(TEST[np.argmax((samples.weight[TEST] > 0).sum(1))])
+    on = biased.weight[site] > 0
+    rest = on & (on.cumsum() > 365)
+    assert rest.sum() > 100
+    own = finetune(model, biased, np.array([site]), 365, frozen)
+    pred = own.predict(biased, np.array([site]))[0][rest]
+    gpp, reco, nee = (pred - biased.y[site][rest]).mean(0)
+    assert abs(reco) < 0.24  # of 0.6: few steps, drawn back
+    assert abs(nee) < 0.24
+    assert abs(gpp) < 0.15  # which was right
+    before, after = (error(m, biased, site, rest) for m in (model, own))
+    assert before[1] == pytest.approx(0.6, abs=0.01)
+    assert after[1] < 0.65 * before[1]  # a constant is not among what the process factors can say
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_where_nothing_is_wrong_nothing_changes(
+    model: TamRLModel, samples: Samples, frozen: bool
+) -> None:
+    right = told_itself(model, samples, 0.0)
+    own = finetune(model, right, TEST[:1], 90, frozen)
+    on = right.weight[TEST[0]] > 0
+    assert error(own, right, int(TEST[0]), on).max() < 0.05
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_labels_of_noise_alone_do_no_harm(
+    model: TamRLModel, samples: Samples, frozen: bool
+) -> None:
+    """With 30 days of white noise about the prediction the rest of the record stays as it was."""
+    y = told_itself(model, samples, 0.0).y
+    noise = np.random.default_rng(0).normal(0, 1, y.shape).astype(np.float32)
+    noisy = replace(samples, y=y + noise)
+    for site in TEST[:2]:
+        on = samples.weight[site] > 0
+        own = finetune(model, noisy, np.array([site]), 30, frozen)
+        assert error(own, replace(samples, y=y), int(site), on).max() < 0.35
+
+
+def test_frozen_moves_only_the_offsets_that_it_lists(model: TamRLModel, samples: Samples) -> None:
+    biased = told_itself(model, samples, 1.0)
+    own = weights(finetune(model, biased, TEST[:1], 90))
+    moved = {name for name, v in weights(model).items() if not torch.equal(v, own[name])}
+    assert moved == set(FROZEN)
+    assert sum(own[name].numel() for name in FROZEN) < 600
+
+
+def test_full_moves_every_weight_and_no_scale(model: TamRLModel, samples: Samples) -> None:
+    biased = told_itself(model, samples, 1.0)
+    own = finetune(model, biased, TEST[:1], 90, frozen=False)
+    assert own.net is not None
+    trained = {name for name, _ in own.net.named_parameters()}
+    moved = {name for name, v in weights(model).items() if not torch.equal(v, weights(own)[name])}
+    rebuild = {name for name in trained if "rebuild" in name}  # no label reaches it
+    assert moved == trained - rebuild
+
+
+def test_the_same_labels_give_the_same_weights_and_the_first_model_stays(
+    model: TamRLModel, samples: Samples
+) -> None:
+    before = {name: v.clone() for name, v in weights(model).items()}
+    a, b = (finetune(model, samples, TEST[:1], 60) for _ in range(2))
+    assert all(torch.equal(v, weights(b)[name]) for name, v in weights(a).items())
+    assert all(torch.equal(v, weights(model)[name]) for name, v in before.items())
+
+
+def test_no_label_besides_the_given_ones_is_looked_at(model: TamRLModel, samples: Samples) -> None:
+    on = samples.weight[TEST[:1]] > 0
+    given = on & (on.cumsum(1) <= 60)
+    changed = replace(samples, y=samples.y.copy())
+    changed.y[TEST[:1]] = np.where(given[..., None], samples.y[TEST[:1]], 99)
+    a, b = (finetune(model, s, TEST[:1], given) for s in (samples, changed))
+    assert all(torch.equal(v, weights(b)[name]) for name, v in weights(a).items())
+
+
+def test_every_labelled_day_counts_once(model: TamRLModel, samples: Samples) -> None:
+    few = adapt.few_labels(samples, TEST, samples.weight[TEST] > 0)
+    rows, time, own = adapt._windows(model, adapt._blocks(few.weight > 0))
+    count = np.zeros(few.weight.shape, int)
+    np.add.at(count, (rows.expand_as(time).numpy(), time.numpy()), own.numpy())
+    assert (count[few.weight > 0] == 1).all()
+
+
+def test_the_descent_stops_where_blocks_disagree() -> None:
+    agree = np.array([[1.0, 0.5, 0.4], [1.1, 0.6, 0.5], [0.9, 0.4, 0.3]])
+    differ = np.array([[1.0, 0.1, 0.1], [1.0, 1.2, 1.3], [1.0, 1.2, 1.3]])
+    assert stop_at(agree) == 2
+    assert stop_at(differ) == 0
+
+
+def test_too_few_labels_and_other_drivers_are_refused(model: TamRLModel, samples: Samples) -> None:
+    with pytest.raises(DataError, match="5 labelled days"):
+        finetune(model, samples, TEST[:1], 5)
+    with pytest.raises(DataError, match="other drivers"):
+        finetune(replace(model, features=("TA",)), samples, TEST[:1], 60)
+
+
+def test_curve_scores_the_same_days_away_from_labels(model: TamRLModel, samples: Samples) -> None:
+    fold = Fold("0", TRAIN, VALID, TEST)
+    errors = adapt_towers(model, samples, [fold], (0, 90), ("frozen",))
+    same = errors.groupby("site").n
+    assert (same.min() == same.max()).all()
+    for site, n in same.first().items():
+        tower = list(samples.site).index(site)
+        assert n <= samples.score[tower].sum() - 60 - GAP
+    curve = adaptation_curve(errors)
+    zero = curve[curve.days == 0]
+    assert (zero.change == 0).all()
+    assert (zero.lower == 0).all()
+    assert (curve.lower <= curve.change + 1e-9).all()
+    with pytest.raises(DataError, match="no test tower"):
+        adapt_towers(model, samples, [fold], (0, 3000), ("frozen",))
+
+
+def test_curve_by_hand() -> None:
+    rows = [
+        {"mode": "full", "flux": "GPP", "site": s, "days": d, "n": 100, "square": v}
+        for s, d, v in [("A", 0, 400), ("A", 30, 100), ("B", 0, 400), ("B", 30, 100)]
+    ]
+    curve = adaptation_curve(pd.DataFrame(rows)).set_index("days").loc[30]
+    assert (curve.RMSE, curve.change, curve.lower, curve.upper) == pytest.approx((1, -50, -50, -50))
+    assert curve.better == 1
+
+
+def test_on_the_command_line(
+    model: TamRLModel,
+    samples: Samples,
+    virtual: xr.Dataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def no_grid() -> xr.Dataset:
+        raise DataError("not here")
+
+    monkeypatch.setattr("tamrl.data.fetch_grid", no_grid)
+    monkeypatch.setattr("tamrl.data.open_towers", lambda path, table: virtual.isel(site=TEST[:1]))
+    first, own = tmp_path / "first.safetensors", tmp_path / "own.safetensors"
+    pretrained.save([model], first, samples, seed=0, towers=12)
+    call = ["finetune", "my.csv", "-m", str(first), "-o", str(own), "--device", "cpu"]
+    done = CliRunner().invoke(app, call)
+    assert done.exit_code == 0, done.output
+    assert "labelled days" in done.output
+    (adapted,), header = pretrained.load(own, "cpu")
+    assert header["adapted_to"] == str(samples.site[TEST[0]])
+    assert adapted.predict(samples, TEST[:1]).shape == (1, len(samples.time), 3)
