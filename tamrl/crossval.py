@@ -27,7 +27,7 @@ import numpy as np
 import xarray as xr
 from tqdm import tqdm
 
-from tamrl.data.schema import FLUXES, VARIABLES
+from tamrl.data.schema import VARIABLES
 from tamrl.errors import DataError
 from tamrl.provenance import code_version
 
@@ -90,8 +90,8 @@ def cross_validate(
 
     Returns
     -------
-    Dataset with GPP, RECO, NEE (model, [seed,] site, time), gC m-2 d-1, NaN where a tower is in no
-    fold or a driver is missing; coordinate ``seconds`` (model): time of computing.
+    Dataset with the samples' targets (model, [seed,] site, time), gC m-2 d-1, NaN where a tower is
+    in no fold or a driver is missing; coordinate ``seconds`` (model): time of computing.
 
     Raises
     ------
@@ -170,7 +170,7 @@ def _compute(job: Job, samples: Samples) -> None:
     model = job.factory()
     model.fit(samples, job.fold.train, job.fold.valid, job.seed)
     flux = np.asarray(model.predict(samples, job.fold.test), np.float32)
-    expected = (len(job.fold.test), len(samples.time), len(FLUXES))
+    expected = (len(job.fold.test), len(samples.time), len(samples.targets))
     if flux.shape != expected:
         raise DataError(f"{job}: predict gave shape {flux.shape}, expected {expected}")
     part = job.path.with_suffix(f".{os.getpid()}.part")
@@ -252,12 +252,17 @@ def _side_by_side(samples: Samples, waiting: list[Job], jobs: int, bar: tqdm) ->
     return failed
 
 
+def _attrs(name: str) -> dict[str, str]:
+    """CF attributes of a flux; a further gas has the unit of its labels and no name here."""
+    return VARIABLES[name].attrs if name in VARIABLES else {}
+
+
 def _gather(
     samples: Samples, models: list[str], seeds: Sequence[int], done: list[Job], members: bool
 ) -> xr.Dataset:
     """Read all results into one Dataset, the mean over seeds or every member."""
     depth = len(seeds) if members else 1
-    shape = (len(FLUXES), len(models), depth, len(samples.site), len(samples.time))
+    shape = (len(samples.targets), len(models), depth, len(samples.site), len(samples.time))
     flux = np.full(shape, np.nan, np.float32)
     seconds = dict.fromkeys(models, 0.0)
     for job in done:
@@ -277,8 +282,8 @@ def _gather(
     dims = ("model", "seed", "site", "time") if members else ("model", "site", "time")
     ds = xr.Dataset(
         {
-            name: (dims, flux[k] if members else flux[k][:, 0], VARIABLES[name].attrs)
-            for k, name in enumerate(FLUXES)
+            name: (dims, flux[k] if members else flux[k][:, 0], _attrs(name))
+            for k, name in enumerate(samples.targets)
         },
         {
             "model": models,

@@ -28,7 +28,6 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from tamrl.crossval import cross_validate as cross_validate  # handed on: one place for the protocol
-from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError
 from tamrl.timescales import split
 
@@ -66,9 +65,9 @@ def scored_days(pred: xr.Dataset, samples: Samples) -> Days:
         If predictions name a tower or day that the samples lack, a model misses more than 1 % of
         the scored days that another predicts, or no day is left.
     """
-    fluxes = tuple(flux for flux in FLUXES if flux in pred)
+    fluxes = tuple(flux for flux in samples.targets if flux in pred)
     if not fluxes:
-        raise DataError(f"predictions hold none of {', '.join(FLUXES)}")
+        raise DataError(f"predictions hold none of {', '.join(samples.targets)}")
     site = pd.Index(samples.site).get_indexer(pred.site.values)
     days = pd.DatetimeIndex(samples.time)
     time = days.get_indexer(pd.DatetimeIndex(pred.time.values))
@@ -93,7 +92,7 @@ def scored_days(pred: xr.Dataset, samples: Samples) -> Days:
     common = score & complete.all(0)
     if not common.any():
         raise DataError("predictions: no scored day is predicted; check towers, days and folds")
-    columns = [FLUXES.index(flux) for flux in fluxes]
+    columns = [samples.targets.index(flux) for flux in fluxes]
     order = np.argsort(site[np.nonzero(common)[0]], kind="stable")
     i, t = (index[order] for index in np.nonzero(common))
     observed = samples.y[site[i], time[t]][:, columns].astype(float)

@@ -27,6 +27,7 @@ class Samples:
         default_factory=lambda: np.arange(6.0)[:, None, None] * np.ones((6, 5, 3))
     )
     table: pd.DataFrame = field(default_factory=lambda: pd.DataFrame({"igbp": ["GRA"] * 6}))
+    targets: tuple[str, ...] = ("GPP", "RECO", "NEE")
 
     def fingerprint(self) -> str:
         return str(self.y.sum())

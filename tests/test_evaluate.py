@@ -33,6 +33,7 @@ def make_samples(seed: int = 0, short: int = 10) -> SimpleNamespace:
     table = pd.DataFrame({"igbp": igbp, "koppen_main": ["Cold"] * 4 + ["Arid"] * 4})
     site = np.array([f"T{i}" for i in range(TOWERS)])
     return SimpleNamespace(
+        targets=FLUXES,
         site=site, time=days.to_numpy("datetime64[D]"), y=y.astype(np.float32), score=score,
         table=table.assign(site=site),
     )  # fmt: skip

@@ -1,0 +1,119 @@
+"""Further gases by configuration: named targets, linear budgets, marshes with CO2 and CH4.
+
+The model, the loss and the training are those of the carbon balance; here are only the names, the
+coefficients of the CO2-equivalent budget, and two kinds of towers that know a further gas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+from tamrl.data.grid import grid_at
+from tamrl.data.schema import FLUXES
+from tamrl.model import CARBON, Budget
+from tamrl.samples import Array, Samples, make_samples
+
+# Warming over 100 years, kg CO2 per kg: IPCC AR6 WG1 table 7.15, CH4 of other than fossil origin
+# (Forster et al. 2021, doi:10.1017/9781009157896.009).
+GWP100 = {"CH4": 27.0, "N2O": 273.0}
+# g of the gas per g of C or N that fluxes are given in: molar masses of IUPAC 2021,
+# doi:10.1515/pac-2019-0603.
+MASS = {"NEE": 44.009 / 12.011, "CH4": 16.043 / 12.011, "N2O": 44.013 / 28.014}
+# PAR umol m-2 s-1 per W m-2 of shortwave: 0.45 of the energy (Monteith 1972, doi:10.2307/2401901),
+# 4.57 umol J-1 (McCree 1972, doi:10.1016/0002-1571(72)90045-3).
+PAR_PER_SW = 0.45 * 4.57
+EQUIVALENT = "CO2EQ"  # gCO2-eq m-2 d-1, the warming of all gases together, positive upwards
+
+
+def equivalent(gases: Sequence[str] = ("CH4", "N2O")) -> Budget:
+    """CO2-equivalent budget (gCO2-eq m-2 d-1) of NEE (gC), CH4 (gC) and N2O (gN), all m-2 d-1."""
+    warming = {"NEE": MASS["NEE"]} | {gas: MASS[gas] * GWP100[gas] for gas in gases}
+    return Budget(EQUIVALENT, tuple(warming), tuple(warming.values()))
+
+
+def settings(gases: Sequence[str] = ("CH4", "N2O")) -> dict[str, Any]:
+    """Override `model.Config` for carbon, further gases and their CO2-equivalent."""
+    targets = (*FLUXES, *gases, EQUIVALENT)
+    return {"targets": targets, "budgets": (CARBON, equivalent(gases))}
+
+
+def with_equivalent(towers: xr.Dataset, gases: Sequence[str] = ("CH4", "N2O")) -> xr.Dataset:
+    """Add the label CO2EQ (site, time), gCO2-eq m-2 d-1, where all its parts are known."""
+    budget = equivalent(gases)
+    parts = zip(budget.coefficients, budget.parts, strict=True)
+    total = np.sum([c * towers[p].values.astype(float) for c, p in parts], axis=0)
+    text = "NEE and further gases as CO2, warming over 100 years (positive: warms)"
+    attrs = {"units": "gCO2-eq m-2 d-1", "long_name": text}
+    return towers.assign({EQUIVALENT: (("site", "time"), total.astype(np.float32), attrs)})
+
+
+def marsh_samples(marshes: xr.Dataset, cube: xr.Dataset | None = None) -> Samples:
+    """Turn `fetch_methane_towers` into samples with targets GPP, RECO, NEE, CH4.
+
+    What the marshes did not measure is made: shortwave from PAR, and vapour pressure deficit from
+    the mean season of the grid cell (without ``cube``: 8 hPa, no effect on the process factors).
+    NEE is RECO - GPP, also where the file has none. EVI and salinity join as daily drivers; the
+    water table does not, because its unit differs between the marshes. Every published day counts
+    as of full quality: the file has no flag.
+    """
+    marshes = marshes.transpose("site", "time")
+    month = marshes.time.dt.month.values - 1
+    if cube is None:
+        vpd = np.full((marshes.sizes["site"], 12), 8.0)
+    else:
+        at = grid_at(cube, marshes.lat.values, marshes.lon.values)
+        vpd = at["VPD"].transpose("site", "month").values
+    daily = {
+        "SW_IN": marshes.PAR / PAR_PER_SW,
+        "VPD": (("site", "time"), vpd[:, month].astype(np.float32)),
+        "NEE": marshes.RECO - marshes.GPP,
+        "NEE_QC": (("site", "time"), np.where(np.isfinite(marshes.TA), 1, np.nan)),
+    }
+    towers = marshes.assign(daily)
+    towers = towers.assign_coords(koppen_main=("site", np.full(marshes.sizes["site"], "Temperate")))
+    samples = make_samples(towers, None, cube, (*FLUXES, "CH4"))
+    more = [marshes[name].values[..., None] for name in ("EVI", "salinity")]
+    return replace(
+        samples,
+        x=np.concatenate([samples.x, *more], -1).astype(np.float32),
+        features=(*samples.features, "EVI", "salinity"),
+        attrs={"virtual": 0, "tower_source": "marshes"},
+    )
+
+
+@dataclass
+class TowerMean:
+    """What a new place emits if it is like the places known: the mean of their means."""
+
+    mean: NDArray = field(default_factory=lambda: np.empty(0))
+
+    def fit(self, samples: Samples, train: NDArray, valid: NDArray, seed: int = 0) -> TowerMean:
+        """Average each target over a tower's labelled days, then over towers."""
+        y = samples.y[np.concatenate([train, valid])]
+        known = np.isfinite(y)
+        total, n = np.where(known, y, 0).sum(1), known.sum(1)
+        each = np.where(n > 0, total / np.maximum(n, 1), np.nan)
+        self.mean = np.nanmean(each, axis=0)
+        return self
+
+    def predict(self, samples: Samples, sites: NDArray) -> Array:
+        """Fluxes (site, time, target), the same on all days with drivers."""
+        on = samples.active[sites][..., None]
+        return np.where(on, self.mean, np.nan).astype(np.float32)
+
+
+def shares(prediction: xr.Dataset, gases: Sequence[str] = ("CH4", "N2O")) -> pd.DataFrame:
+    """Split the mean CO2-equivalent flux into its parts, gCO2-eq m-2 d-1, by model."""
+    budget = equivalent(gases)
+    parts = {
+        p: c * prediction[p].astype(float).mean(("site", "time")).values
+        for c, p in zip(budget.coefficients, budget.parts, strict=True)
+    }
+    return pd.DataFrame(parts, index=pd.Index(prediction.model.values, name="model"))

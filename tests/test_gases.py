@@ -1,0 +1,131 @@
+"""Further gases by name: the CO2-equivalent budget closes, one model predicts them all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from tamrl import gases
+from tamrl.adapt import finetune
+from tamrl.crossval import cross_validate
+from tamrl.data.schema import FLUXES
+from tamrl.evaluate import summarise
+from tamrl.loss import balance
+from tamrl.samples import Samples, make_samples
+from tamrl.splits import Fold
+from tamrl.train import Recipe, TamRLModel
+from tamrl.virtual import virtual_predictors, virtual_towers
+
+TRAIN, VALID, TEST = np.arange(7), np.arange(7, 9), np.arange(9, 12)
+SMALL = Recipe(epochs=2, batch=8, length=120)
+NET = {"hidden": 16, "latent": 6, "embed": 4}
+
+
+@pytest.fixture(scope="module")
+def towers() -> xr.Dataset:
+    return gases.with_equivalent(virtual_towers(12, (2001, 2003), gases=("CH4", "N2O")))
+
+
+@pytest.fixture(scope="module")
+def samples(towers: xr.Dataset) -> Samples:
+    return make_samples(towers, virtual_predictors(towers), targets=gases.settings()["targets"])
+
+
+@pytest.fixture(scope="module")
+def model(samples: Samples) -> TamRLModel:
+    return TamRLModel(NET | gases.settings(), SMALL).fit(samples, TRAIN, VALID, 0)
+
+
+def test_warming_by_hand() -> None:
+    """One mole of each gas: 44 g of CO2, 16 g of CH4 27 times, 44 g of N2O 273 times."""
+    budget = gases.equivalent()
+    warming = dict(zip(budget.parts, budget.coefficients, strict=True))
+    assert 12.011 * warming["NEE"] == pytest.approx(44.009)
+    assert 12.011 * warming["CH4"] == pytest.approx(27.0 * 16.043)
+    assert 28.014 * warming["N2O"] == pytest.approx(273 * 44.013)
+    assert gases.equivalent(("CH4",)).parts == ("NEE", "CH4")
+
+
+def test_labels_close_and_missing_parts_leave_the_sum_missing(towers: xr.Dataset) -> None:
+    c = dict(zip(gases.equivalent().parts, gases.equivalent().coefficients, strict=True))
+    total = sum(c[p] * towers[p].astype(float) for p in c)
+    np.testing.assert_allclose(towers.CO2EQ, total, rtol=1e-6, atol=1e-6)
+    holed = towers.drop_vars("CO2EQ").copy(deep=True)
+    holed.N2O[0] = np.nan
+    assert gases.with_equivalent(holed).CO2EQ[0].isnull().all()
+
+
+def test_predictions_close_by_construction(model: TamRLModel, samples: Samples) -> None:
+    pred = model.predict(samples, TEST)[samples.active[TEST]].astype(float)
+    flux = dict(zip(samples.targets, pred.T, strict=True))
+    assert np.abs(flux["NEE"] - flux["RECO"] + flux["GPP"]).max() < 1e-5
+    budget = gases.equivalent()
+    parts = zip(budget.coefficients, budget.parts, strict=True)
+    terms = np.array([c * flux[p] for c, p in parts])
+    assert np.abs(flux["CO2EQ"] - terms.sum(0)).max() < 1e-5 * np.abs(terms).max()
+    assert flux["CH4"].std() > 0
+    assert flux["N2O"].std() > 0
+
+
+def test_the_soft_closure_knows_both_budgets(samples: Samples) -> None:
+    import torch
+
+    soft = TamRLModel({**NET, **gases.settings(), "closure": "soft"}, SMALL)
+    soft.fit(samples, TRAIN, VALID, 0)
+    assert soft.log[-1]["balance"] > 0
+    y = torch.from_numpy(samples.y[samples.score][None].astype(np.float64))
+    on = torch.ones(y.shape[:2])
+    settings = gases.settings()
+    assert balance(y, settings["targets"], settings["budgets"], on) < 1e-9
+
+
+def test_carbon_labels_are_those_of_the_carbon_study(towers: xr.Dataset, samples: Samples) -> None:
+    carbon = make_samples(towers, virtual_predictors(towers))
+    assert carbon.targets == FLUXES
+    np.testing.assert_array_equal(carbon.y, samples.y[..., :3])
+    np.testing.assert_array_equal(carbon.x, samples.x)
+
+
+def test_days_with_one_gas_missing_are_trained_on_but_not_scored(towers: xr.Dataset) -> None:
+    holed = towers.copy(deep=True)
+    holed.CH4[:, ::2] = np.nan
+    s = make_samples(holed, None, targets=(*FLUXES, "CH4"))
+    whole = make_samples(towers, None, targets=(*FLUXES, "CH4"))
+    assert (s.weight == whole.weight).all()
+    assert not s.score[:, ::2].any()
+
+
+def test_one_protocol_for_all_targets(samples: Samples, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    fold = [Fold("0", TRAIN, VALID, TEST)]
+    pred = cross_validate(samples, {"mean": gases.TowerMean}, fold, [0], tmp_path, jobs=1)
+    scores = summarise(pred, samples).set_index("flux")
+    assert list(scores.index) == list(samples.targets)
+    expected = np.nanmean(np.nanmean(samples.y[:9, :, 3], 1))
+    assert float(pred.CH4.mean()) == pytest.approx(expected, rel=1e-4)
+    assert set(gases.shares(pred).columns) == {"NEE", "CH4", "N2O"}
+
+
+def test_marshes(need: Callable[[str], None]) -> None:
+    need("towers_methane/")
+    from tamrl.data import fetch_methane_towers
+
+    marshes = fetch_methane_towers()
+    s = gases.marsh_samples(marshes)
+    assert s.targets == (*FLUXES, "CH4")
+    days = dict(zip(s.site, s.score.sum(1), strict=True))
+    assert days == {"US-EDN": 1217, "US-LA1": 426, "US-PLM": 200, "US-SRR": 1654, "US-STJ": 1096}
+    y = s.y[s.score]
+    assert np.abs(y[:, 2] - y[:, 1] + y[:, 0]).max() < 1e-5
+    # a day's mean shortwave in the mid latitudes lies between 0 and 400 W m-2
+    sun = s.x[..., s.features.index("SW_IN")][s.active]
+    assert 100 < sun.mean() < 250
+    assert 0 <= sun.min() < sun.max() < 420
+
+    settings = {"targets": s.targets}
+    model = TamRLModel(NET | settings, SMALL).fit(s, np.array([0, 1, 3]), np.array([2]), 0)
+    own = finetune(model, s, np.array([4]), 90)
+    pred = own.predict(s, np.array([4]))
+    assert np.isfinite(pred[0][s.active[4]]).all()
