@@ -40,7 +40,7 @@ def cloud(monthly: xr.Dataset, share: float, seed: int = 0) -> xr.Dataset:
 
 def _known(monthly: xr.Dataset) -> xr.DataArray:
     """Whether a tower's month (site, month) has any satellite variable."""
-    present = np.isfinite(monthly[[n for n in SATELLITE if n in monthly]])
+    present = monthly[[n for n in SATELLITE if n in monthly]].map(np.isfinite)
     return present.to_dataarray("name").any("name").transpose("site", "month")
 
 
