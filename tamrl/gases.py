@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from tamrl.data.grid import grid_at
 from tamrl.data.schema import FLUXES
+from tamrl.data.solar import potential_radiation
 from tamrl.model import CARBON, Budget
 from tamrl.samples import Array, Samples, make_samples
 
@@ -29,6 +30,7 @@ MASS = {"NEE": 44.009 / 12.011, "CH4": 16.043 / 12.011, "N2O": 44.013 / 28.014}
 # PAR umol m-2 s-1 per W m-2 of shortwave: 0.45 of the energy (Monteith 1972, doi:10.2307/2401901),
 # 4.57 umol J-1 (McCree 1972, doi:10.1016/0002-1571(72)90045-3).
 PAR_PER_SW = 0.45 * 4.57
+CLEAREST = 0.9  # share of the radiation above the air; a clear sky passes 0.75 (FAO-56 eq. 37)
 EQUIVALENT = "CO2EQ"  # gCO2-eq m-2 d-1, the warming of all gases together, positive upwards
 
 
@@ -59,6 +61,8 @@ def marsh_samples(marshes: xr.Dataset, cube: xr.Dataset | None = None) -> Sample
 
     What the marshes did not measure is made: shortwave from PAR, and vapour pressure deficit from
     the mean season of the grid cell (without ``cube``: 8 hPa, no effect on the process factors).
+    A day with more light than the clearest sky lets through is missing. PAR of US-LA1 stays as
+    published, although it is less than half of what its latitude lets expect.
     NEE is RECO - GPP, also where the file has none. EVI and salinity join as daily drivers; the
     water table does not, because its unit differs between the marshes. Every published day counts
     as of full quality: the file has no flag.
@@ -70,8 +74,11 @@ def marsh_samples(marshes: xr.Dataset, cube: xr.Dataset | None = None) -> Sample
     else:
         at = grid_at(cube, marshes.lat.values, marshes.lon.values)
         vpd = at["VPD"].transpose("site", "month").values
+    doy = marshes.time.dt.dayofyear.values
+    top = np.stack([potential_radiation(lat, doy) for lat in marshes.lat.values])
+    light = marshes.PAR.values / PAR_PER_SW
     daily = {
-        "SW_IN": marshes.PAR / PAR_PER_SW,
+        "SW_IN": (("site", "time"), np.where(light <= CLEAREST * top, light, np.nan)),
         "VPD": (("site", "time"), vpd[:, month].astype(np.float32)),
         "NEE": marshes.RECO - marshes.GPP,
         "NEE_QC": (("site", "time"), np.where(np.isfinite(marshes.TA), 1, np.nan)),
