@@ -59,7 +59,8 @@ def by_biome(tables: Mapping[str, pd.DataFrame], label: str) -> Figure:
         image = ax.imshow(values, cmap="cividis", vmin=0, vmax=top, aspect="auto")
         for (row, column), value in np.ndenumerate(values):
             dark = value < 0.6 * top
-            ax.text(column, row, f"{value:.1f}", ha="center", va="center", fontsize=7,
+            said = f"{value:.1f}".replace("-0.0", "0.0")
+            ax.text(column, row, said, ha="center", va="center", fontsize=7,
                     color="white" if dark else "black")  # fmt: skip
         ax.set(title=title, xticks=range(table.shape[1]), yticks=range(len(table)))
         ax.set_xticklabels(table.columns, rotation=60, ha="right")
@@ -81,6 +82,8 @@ def memory(strength: xr.DataArray, fluxes: Sequence[str] = ("GPP", "RECO")) -> F
             line = strength.sel(flux=flux, predictors=name)
             ax.plot(line.lag + 1, line, dash, color=colour, label=str(name))
         ax.set(title=flux, xscale="log", yscale="log", xlabel="days back (1: the day itself)")
+    top = float(strength.max())
+    axes[0].set_ylim(1e-4 * top, 2 * top)
     axes[0].set_ylabel(f"mean |attribution| ({UNIT})")
     _legend(fig, axes[0])
     return fig
