@@ -12,7 +12,7 @@ import os
 import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -98,7 +98,7 @@ class TamRLModel:
             data.balance_classes(samples, train, r.class_balance)
         mean_net = TamRL(c).to(dev)
         mean_net.load_state_dict(net.state_dict())
-        opt = torch.optim.AdamW(_decayed(net, r.weight_decay), lr=r.lr)
+        opt = torch.optim.AdamW(_decayed(net, r.weight_decay), lr=r.lr, fused=True)
         index = windows(samples.weight[train] > 0, r.length - r.warmup, r.length - r.warmup)
         steps = max(len(index) // r.batch, 1) * r.epochs
         plan = torch.optim.lr_scheduler.OneCycleLR(opt, r.lr, total_steps=steps + 1, pct_start=0.15)
@@ -163,8 +163,8 @@ class TamRLModel:
             opt.step()
             plan.step()
             with torch.no_grad():
-                for kept, now_ in zip(mean_net.parameters(), net.parameters(), strict=True):
-                    kept.lerp_(now_, 1 - r.average)
+                mean, new = (cast(list[Tensor], [*n.parameters()]) for n in (mean_net, net))
+                torch._foreach_lerp_(mean, new, 1 - r.average)
             for k, v in {**terms, "total": value}.items():
                 sums[k] = sums.get(k, 0) + v.detach()
         return {k: float(v) / n for k, v in sums.items()}
