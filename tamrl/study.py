@@ -56,6 +56,11 @@ STUDY = (
     Notebook("03_scores", smoke={**_QUICK_CV, "trees": 60, "tune": False}, paper=_FULL_CV),
     Notebook("04_balance", smoke=_QUICK_CV, paper=_FULL_CV, after=("03_scores",)),
     Notebook("05_map", smoke={"members": 2}, paper={"members": 10, "resolution": 0.5}),
+    Notebook(
+        "06_drivers",
+        smoke={**_QUICK_CV, "days": 1, "step": 0.9},
+        paper={"n_folds": 10, "epochs": 16, "repeats": 5, "step": 0.1, "jobs": 8},
+    ),
 )
 
 

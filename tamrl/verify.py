@@ -32,6 +32,7 @@ TOLERANCE: dict[str, tuple[float, float]] = {
     "bias": (0.10, 0.0),
     "R2": (0.03, 0.0),
     "change": (3.0, 0.0),  # % of RMSE
+    "rise": (0.1, 0.10),  # gC m-2 d-1
     "lower": (3.0, 0.10),
     "upper": (3.0, 0.10),
     "violation": (0.005, 0.30),  # gC m-2 d-1

@@ -134,7 +134,9 @@ def test_a_page_describes_its_figures(path: Path) -> None:
     assert all(alt.endswith(".") and len(alt.split()) >= 8 for alt in alts)
 
 
-@pytest.mark.parametrize("name", ["data", "method", "results", "balance", "map", "limits"])
+@pytest.mark.parametrize(
+    "name", ["data", "method", "results", "balance", "map", "drivers", "limits"]
+)
 def test_a_chapter_opens_with_its_claim_and_says_what_would_change_our_mind(name: str) -> None:
     """The claim is the first paragraph, in bold; the last heading invites a refutation."""
     text = (ROOT / "book" / f"{name}.md").read_text()
