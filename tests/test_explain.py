@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 import torch
 
-from tamrl.attribution import _windows, attributions, latents
+from tamrl import plots_explain, report
+from tamrl.attribution import _windows, attributions, by_group, latents
 from tamrl.explain import FACTS, GROUPS, HISTORY, _exchanged, members, permutation
 from tamrl.heldout import Fitted, drawn_rmse, only, trained
 from tamrl.samples import Samples, make_samples, process_factors
@@ -57,6 +58,7 @@ def test_known_drivers_come_out_on_top(rise: pd.DataFrame) -> None:
 def test_every_biome_has_its_own_row_and_interval(rise: pd.DataFrame, samples: Samples) -> None:
     assert set(rise.igbp) == {"all", *samples.table.igbp.iloc[TEST]}
     counts = rise.groupby("igbp").towers.first()
+    assert report.leading(rise[rise.igbp == "all"]).count("temperature for RECO") == 1
     assert counts["all"] == counts.drop("all").sum() == len(TEST)
     whole = rise[rise.igbp == "all"]
     assert whole.rise.between(whole.lower, whole.upper).mean() > 0.9
@@ -69,6 +71,7 @@ def test_attributions_add_up_to_the_change(samples: Samples, model: TamRLModel) 
     total = found.attribution.sum(("lag", "driver"))
     assert float(abs(found.change).mean()) > 0.5
     assert float(abs(total - found.change).max()) < 0.02 * float(abs(found.change).max())
+    np.testing.assert_allclose(by_group(found).sum(("lag", "predictors")), total, atol=1e-4)
     nee = found.attribution.sel(flux="RECO") - found.attribution.sel(flux="GPP")
     assert float(abs(found.attribution.sel(flux="NEE") - nee).max()) < 1e-3
 
@@ -130,6 +133,29 @@ def test_contributions_of_latent_features_make_the_flux(
         again = net.close(raw[:, None], w.process[:, -1:])[:, 0]
         flux = net.decode(w.x, w.seen, w.process, w.facts, w.z).flux[:, -1]
     torch.testing.assert_close(again, flux, rtol=1e-4, atol=1e-4)
+
+
+def test_figures_name_units_fluxes_and_predictors(
+    samples: Samples, model: TamRLModel, rise: pd.DataFrame
+) -> None:
+    whole = rise[rise.igbp == "all"]
+    strength = abs(by_group(attributions(model, samples, TEST[:2], 2, 20, 4))).mean("sample")
+    curve = pd.DataFrame(
+        {"flux": ["GPP", "RECO"] * 2, "model": "practised", "share": [0, 0, 0.9, 0.9],
+         "change": [0, 0, 5, 3.0], "change_lower": [0, 0, 2, 1.0], "change_upper": [0, 0, 8, 5.0]}
+    )  # fmt: skip
+    field = whole[whole.flux == "GPP"].pivot_table("rise", "igbp", "predictors")
+    unit = "gC m$^{-2}$ d$^{-1}$"
+    for fig, said in (
+        (plots_explain.importance(whole), {"GPP", "RECO", "NEE", "temperature", FACTS, unit}),
+        (plots_explain.memory(strength), {"GPP", "RECO", "light", "water", unit}),
+        (plots_explain.by_biome({"GPP": field}, f"rise ({unit})"), {"GPP", "greenness", unit}),
+        (plots_explain.gates({"GPP": 1 + field}), {"GPP", "all"}),
+        (plots_explain.gap_curves(curve), {"GPP", "RECO", "practised", "change of RMSE (%)"}),
+    ):
+        fig.canvas.draw()
+        texts = [a.get_text() for a in fig.findobj(lambda a: hasattr(a, "get_text"))]
+        assert {word for word in said if word not in " ".join(texts)} == set()
 
 
 def test_a_driver_in_no_group_is_refused() -> None:

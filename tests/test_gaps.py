@@ -5,12 +5,11 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
-import pandas as pd
 import pytest
 import xarray as xr
 
 from tamrl.gaps import cloud, gap_curve
-from tamrl.heldout import Fitted, fit_folds
+from tamrl.heldout import fit_folds
 from tamrl.samples import SATELLITE, make_samples
 from tamrl.splits import folds
 from tamrl.train import Recipe, TamRLModel
@@ -81,14 +80,3 @@ def test_practice_helps_where_satellites_are_missing(
     assert 0 < table.change["practised", "GPP", 1.0] < table.change["not", "GPP", 1.0]
     inside = curve.RMSE.between(curve.lower, curve.upper)
     assert inside.mean() > 0.9
-
-
-def test_the_curve_does_not_depend_on_processes(world: tuple[xr.Dataset, xr.Dataset]) -> None:
-    towers, monthly = (ds.isel(site=slice(0, 16)) for ds in world)
-    samples = make_samples(towers, monthly)
-    model = TamRLModel(NET, Recipe(epochs=1)).fit(samples, np.arange(10), np.arange(10, 12), 0)
-    models = {"a": [Fitted(model, np.arange(12, 16))]}
-    alone, together = (
-        gap_curve(models, towers, monthly, shares=(0, 0.5), n_boot=20, jobs=jobs) for jobs in (1, 2)
-    )
-    pd.testing.assert_frame_equal(alone, together)
