@@ -61,6 +61,16 @@ STUDY = (
         smoke={**_QUICK_CV, "days": 1, "step": 0.9},
         paper={"n_folds": 10, "epochs": 16, "repeats": 5, "step": 0.1, "jobs": 8},
     ),
+    Notebook(
+        "07_adaptation",
+        smoke={"every": 3, "n_folds": 2, "n_tested": 1, "n_towers": 2, "epochs": 1, "longest": 90},
+        paper={"n_folds": 10, "n_tested": 10, "n_towers": None, "epochs": 16, "jobs": 8},
+    ),
+    Notebook(
+        "08_gases",
+        smoke={"n_virtual": 24, "n_folds": 2, "epochs": 1, "marsh_epochs": 1},
+        paper={"n_virtual": 180, "n_folds": 10, "epochs": 16, "jobs": 8},
+    ),
 )
 
 
@@ -171,11 +181,7 @@ def announce(towers: str, console: Console) -> bool:
     loaded = load_towers(towers)
     virtual = bool(loaded.attrs["virtual"])
     if virtual:
-        why = "asked for" if towers == "virtual" else "no real data in cache, mirror or network"
-        console.print(
-            f"VIRTUAL TOWERS ({why}): every number, figure and file is from a simulated world",
-            style="bold",
-        )
+        console.print("VIRTUAL TOWERS: all that follows comes from a simulated world", style="bold")
     else:
         console.print(f"{loaded.sizes['site']} real towers ({loaded.attrs['tower_source']})")
     return virtual
