@@ -15,11 +15,15 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
+from tamrl.data import fetch_grid, fetch_methane_towers
 from tamrl.data.grid import grid_at
 from tamrl.data.schema import FLUXES
 from tamrl.data.solar import potential_radiation
 from tamrl.model import CARBON, Budget
 from tamrl.samples import Array, Samples, make_samples
+from tamrl.sources import load_towers
+from tamrl.splits import Fold
+from tamrl.virtual import virtual_predictors, virtual_towers
 
 # Warming over 100 years, kg CO2 per kg: IPCC AR6 WG1 table 7.15, CH4 of other than fossil origin
 # (Forster et al. 2021, doi:10.1017/9781009157896.009).
@@ -95,6 +99,31 @@ def marsh_samples(marshes: xr.Dataset, cube: xr.Dataset | None = None) -> Sample
     )
 
 
+def load_marshes(source: str = "auto") -> Samples:
+    """Load the five real marshes, or five virtual wetlands where `load_towers` gives virtual ones.
+
+    Raises
+    ------
+    DataError
+        For an unknown source, or real towers without the marshes' file.
+    """
+    if not load_towers(source).attrs["virtual"]:
+        return marsh_samples(fetch_methane_towers(), fetch_grid())
+    world = virtual_towers(gases=("CH4",))
+    wet = world.isel(site=np.flatnonzero(world.igbp == "WET")[:5])
+    return make_samples(wet, virtual_predictors(wet), targets=(*FLUXES, "CH4"))
+
+
+def leave_one_out(samples: Samples) -> list[Fold]:
+    """Test each place once; the next one decides when to stop, the others are trained on."""
+    n = len(samples.site)
+    return [
+        Fold(str(site), np.setdiff1d(range(n), [i, (i + 1) % n]), np.array([(i + 1) % n]),
+             np.array([i]))
+        for i, site in enumerate(samples.site)
+    ]  # fmt: skip
+
+
 @dataclass
 class TowerMean:
     """What a new place emits if it is like the places known: the mean of their means."""
@@ -104,9 +133,8 @@ class TowerMean:
     def fit(self, samples: Samples, train: NDArray, valid: NDArray, seed: int = 0) -> TowerMean:
         """Average each target over a tower's labelled days, then over towers."""
         y = samples.y[np.concatenate([train, valid])]
-        known = np.isfinite(y)
-        total, n = np.where(known, y, 0).sum(1), known.sum(1)
-        each = np.where(n > 0, total / np.maximum(n, 1), np.nan)
+        n = np.isfinite(y).sum(1)  # (site, target)
+        each = np.divide(np.nansum(y, 1), n, out=np.full(n.shape, np.nan), where=n > 0)
         self.mean = np.nanmean(each, axis=0)
         return self
 
