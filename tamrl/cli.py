@@ -9,13 +9,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import typer.core
 from rich.console import Console
 
+from tamrl.atomic import whole
 from tamrl.errors import DataError, StudyError
+
+if TYPE_CHECKING:
+    from tamrl.samples import Samples
 
 # The modules that do the work are imported inside the commands: `tamrl --help` answers at once.
 
@@ -161,7 +165,8 @@ def evaluate(
     kept = Path("runs") / str(samples.attrs["tower_source"]) / "cv"
     predictions = cross_validate(samples, models, parts, range(seed, seed + seeds), kept, jobs)
     table = summarise(predictions, samples)
-    _write(output, table.to_csv(index=False))
+    with whole(output) as part:
+        table.to_csv(part, index=False)
     virtual = ", virtual towers" if samples.attrs["virtual"] else ""
     shown = Table(title=f"Pooled over unseen towers{virtual}; gC m-2 d-1")
     columns = ["model", "flux", "RMSE", "bias", "MAE", "R2"]
@@ -191,18 +196,11 @@ def predict(
     Example: `tamrl predict my-towers.csv --table facts.csv -m model.safetensors -o fluxes.nc`
     """
     from tamrl import pretrained
-    from tamrl.data import fetch_grid, open_towers
-    from tamrl.samples import make_samples
 
     models, header = pretrained.load(model, device)
-    daily = open_towers(towers, table)
-    cube = None
-    try:
-        cube = fetch_grid()
-    except DataError as error:
-        typer.echo(f"tamrl: predicting without gridded drivers: {error}", err=True)
-    fluxes = pretrained.predict(models, make_samples(daily, None, cube), header)
-    _replace(output, lambda part: fluxes.to_netcdf(part, engine="netcdf4"))
+    fluxes = pretrained.predict(models, _own_samples(towers, table), header)
+    with whole(output) as part:
+        fluxes.to_netcdf(part, engine="netcdf4")
     days = int(fluxes.NEE.notnull().sum())
     _out().print(f"{days} days at {fluxes.sizes['site']} tower(s): {output}")
 
@@ -231,17 +229,9 @@ def finetune(
 
     from tamrl import pretrained
     from tamrl.adapt import finetune as adapt
-    from tamrl.data import fetch_grid, open_towers
-    from tamrl.samples import make_samples
 
     models, header = pretrained.load(model, device)
-    daily = open_towers(towers, table)
-    cube = None
-    try:
-        cube = fetch_grid()
-    except DataError as error:
-        typer.echo(f"tamrl: adapting without gridded drivers: {error}", err=True)
-    samples = make_samples(daily, None, cube)
+    samples = _own_samples(towers, table)
     sites = np.arange(len(samples.site))
     adapted = [adapt(each, samples, sites, frozen=frozen) for each in models]
     facts = {name: header[name] for name in ("seed", "towers") if name in header}
@@ -297,19 +287,17 @@ def study(
         _out().print(f"The book: {done.page} (open it in a browser, or: make serve)")
 
 
-def _write(path: Path, text: str) -> None:
-    _replace(path, lambda part: part.write_text(text))
+def _own_samples(towers: Path, table: Path | None) -> Samples:
+    """Read a user's towers, with the drivers that the grid has for their places if it is there."""
+    from tamrl.data import fetch_grid, open_towers
+    from tamrl.samples import make_samples
 
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file beside ``path`` and move it there when it is complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    daily = open_towers(towers, table)
     try:
-        write(part)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+        return make_samples(daily, None, fetch_grid())
+    except DataError as error:
+        typer.echo(f"tamrl: going on without gridded drivers: {error}", err=True)
+        return make_samples(daily)
 
 
 def main() -> None:

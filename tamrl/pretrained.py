@@ -7,7 +7,6 @@ that is needed to use them: settings, names of drivers, what they were trained o
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +18,7 @@ import xarray as xr
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from tamrl.atomic import whole
 from tamrl.data.schema import FLUXES, VARIABLES
 from tamrl.errors import DataError
 from tamrl.model import Budget, Config, TamRL
@@ -47,13 +47,8 @@ def save(models: Sequence[TamRLModel], path: Path, samples: Samples, **facts: ob
         **{k: int(v) if isinstance(v, np.integer) else v for k, v in samples.attrs.items()},
         **facts,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with whole(path) as part:
         save_file(tensors, part, {"tamrl": json.dumps(header)})
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def load(path: Path, device: str = "auto") -> tuple[list[TamRLModel], dict[str, object]]:

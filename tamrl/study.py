@@ -11,7 +11,6 @@ import hashlib
 import inspect
 import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -21,17 +20,14 @@ from typing import Any
 
 import nbformat
 import papermill
-import yaml
 from rich.console import Console
 
+from tamrl import book
 from tamrl.errors import StudyError
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = book.ROOT
 PROFILES = ("smoke", "reference", "paper")
-NOT_IN_NOTEBOOKS = {"study.py", "cli.py", "__main__.py"}  # no notebook's result depends on these
-
-VIRTUAL = "Virtual towers: every number and figure here comes from a simulated world."
-SMOKE = "Smoke run: it shows that everything works; its scores mean little."
+NOT_IN_NOTEBOOKS = {"study.py", "book.py", "cli.py", "__main__.py"}  # no result depends on them
 
 Parameters = Mapping[str, Any]
 
@@ -147,8 +143,8 @@ def run(
         console.print(f"  {nb.name}: done in {time.monotonic() - started:.0f} s")
     page = None
     if build:
-        notes = [VIRTUAL] * virtual + [SMOKE] * (profile == "smoke")
-        page = build_book(root, virtual, bool(executed), console, " ".join(notes))
+        notes = [book.VIRTUAL] * virtual + [book.SMOKE] * (profile == "smoke")
+        page = book.build(root, virtual, bool(executed), console, " ".join(notes))
     return Outcome(tuple(executed), tuple(kept), page)
 
 
@@ -240,13 +236,13 @@ def execute(source: Path, values: Parameters, key: str, root: Path, virtual: boo
             f"{error.ename}: {error.evalue}\n"
             f"The notebook up to there: {attempt.relative_to(root)}"
         ) from error
-    book = root / "book" / "notebooks"
-    book.mkdir(parents=True, exist_ok=True)
-    (book / f"{source.stem}.key").unlink(missing_ok=True)
-    finish(attempt, book / "figures", virtual)
-    os.replace(attempt, book / source.name)
-    (book / f"{source.stem}.key").write_text(key)
-    return book / source.name
+    shelf = root / "book" / "notebooks"
+    shelf.mkdir(parents=True, exist_ok=True)
+    (shelf / f"{source.stem}.key").unlink(missing_ok=True)
+    finish(attempt, shelf / "figures", virtual)
+    os.replace(attempt, shelf / source.name)
+    (shelf / f"{source.stem}.key").write_text(key)
+    return shelf / source.name
 
 
 def finish(path: Path, figures: Path, virtual: bool) -> None:
@@ -280,39 +276,6 @@ def finish(path: Path, figures: Path, virtual: bool) -> None:
             )
             (figures / name).write_bytes(base64.b64decode(png))
     nbformat.write(notebook, path)
-
-
-def build_book(
-    root: Path, virtual: bool, everything: bool, console: Console, note: str = ""
-) -> Path:
-    """Build ``_build/html`` with warnings as errors and return its first page.
-
-    ``note`` stands above every page. ``everything`` rebuilds all pages: those that quote a
-    notebook's numbers do not notice by themselves that it was executed again.
-    """
-    config = yaml.safe_load((root / "_config.yml").read_text())
-    if virtual:
-        config["title"] += " (virtual towers)"
-        config["parse"]["myst_substitutions"]["virtual"] = "&nbsp;(virtual towers)"
-    config.setdefault("html", {})["announcement"] = note
-    own = config.get("sphinx", {}).get("local_extensions", {})
-    own.update({name: str(ROOT / place) for name, place in own.items()})  # not beside _build/
-    (root / "_build").mkdir(exist_ok=True)
-    written = root / "_build" / "_config.yml"
-    written.write_text(yaml.safe_dump(config, sort_keys=False))
-    console.print("  book: building")
-    main = "import sys; from jupyter_book.cli.main import main; sys.exit(main())"
-    command = [sys.executable, "-c", main, "build", "book", "--config", str(written)]
-    command += ["--path-output", ".", "-W", "-n", "--keep-going", *(["--all"] * everything)]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
-    log = root / "_build" / "book.log"
-    log.write_text(done.stdout + done.stderr)
-    if done.returncode:
-        lines = (done.stdout + done.stderr).splitlines()
-        marks = ("WARNING", "ERROR", "Error", "Exception")
-        said = [line for line in lines if any(mark in line for mark in marks)] or lines[-20:]
-        raise StudyError("\n".join(["the book has warnings or errors:", *said[:40], f"Log: {log}"]))
-    return root / "_build" / "html" / "index.html"
 
 
 def _spell(values: Parameters) -> str:

@@ -93,6 +93,20 @@ def test_train_then_predict_towers_without_fluxes(few: xr.Dataset, tmp_path: Pat
     assert [p.name for p in out.parent.iterdir()] == ["fluxes.nc"]  # nothing half-written beside it
 
 
+def test_evaluate_writes_all_scores(
+    few: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three models by three fluxes, on the same days; the table on the screen says "virtual"."""
+    monkeypatch.chdir(tmp_path)
+    done = call("evaluate", "--folds", 2, "--epochs", 1, "--jobs", 1, "-o", "scores.csv")
+    assert done.exit_code == 0, done.output
+    scores = pd.read_csv("scores.csv")
+    assert len(scores) == 9
+    assert len(set(scores.days)) == 1
+    assert np.isfinite(scores[["RMSE", "R2", "bias", "MAE"]]).all(axis=None)
+    assert "virtual" in done.stdout
+
+
 def test_what_a_user_can_mend_is_one_line_without_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

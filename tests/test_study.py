@@ -13,7 +13,7 @@ import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from rich.console import Console
 
-from tamrl import study
+from tamrl import book, study
 from tamrl.study import Notebook, StudyError
 
 FIGURE = {"mystnb": {"figure": {"name": "fig-dot", "caption": "A dot."}}}
@@ -158,10 +158,10 @@ def test_the_book_is_built_and_says_when_it_is_virtual(root: Path) -> None:
     """Pages use a substitution for their titles; the site carries an announcement."""
     small_book(root, "# Front{{ virtual }}\n\nText.\n")
     console = Console(file=io.StringIO())
-    page = study.build_book(root, True, True, console, note=study.VIRTUAL).read_text()
+    page = book.build(root, True, True, console, note=book.VIRTUAL).read_text()
     assert "<h1>Front\N{NO-BREAK SPACE}(virtual towers)" in page
     assert "Virtual towers: every number" in page
-    page = study.build_book(root, False, True, console).read_text()
+    page = book.build(root, False, True, console).read_text()
     assert "irtual" not in page
 
 
@@ -169,4 +169,4 @@ def test_a_warning_of_the_book_is_an_error_that_shows_it(root: Path) -> None:
     """A reference to nothing must not end as dead text on a page."""
     small_book(root, "# Front\n\nSee {ref}`nowhere`.\n")
     with pytest.raises(StudyError, match="nowhere"):
-        study.build_book(root, False, True, Console(file=io.StringIO()))
+        book.build(root, False, True, Console(file=io.StringIO()))

@@ -1,0 +1,22 @@
+"""Files appear whole or not at all."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def whole(path: Path | str) -> Iterator[Path]:
+    """Yield a name beside ``path`` to write to; it becomes ``path`` when the block ends well.
+
+    After an error nothing is left behind, and what was at ``path`` before is still there.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
