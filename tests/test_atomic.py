@@ -21,8 +21,13 @@ def test_an_error_leaves_what_was_there(tmp_path: Path) -> None:
     """The old file stays, the half-written one goes."""
     path = tmp_path / "file.txt"
     path.write_text("old")
-    with pytest.raises(OSError, match="disk full"), whole(path) as part:
-        part.write_text("ne")
-        raise OSError("disk full")
+
+    def write() -> None:
+        with whole(path) as part:
+            part.write_text("ne")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
