@@ -26,7 +26,7 @@ from tamrl.train import TamRLModel
 FROZEN = ("encoder.mix.0.bias", "film_x.bias", "film_h.bias", "gate.bias", "bias")
 STEPS = 20  # most steps of the descent
 LR = {True: 0.03, False: 2e-3}  # by frozen
-PULL = {True: 5.0, False: 100.0}  # weight of the squared way from zero-shot, / labelled days
+PULL = {True: 100.0, False: 2000.0}  # weight of the squared way from zero-shot, / labelled days
 BLOCKS = 3  # runs of labelled days, each left out once
 MIN_DAYS = 10  # fewer labelled days say nothing
 

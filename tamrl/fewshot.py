@@ -55,7 +55,7 @@ def adapt_towers(
     them of (predicted - observed)^2 and predicted - observed).
     """
     call = joblib.delayed(_adapt_fold)
-    parts = joblib.Parallel(n_jobs=jobs)(
+    parts = joblib.Parallel(n_jobs=jobs, mmap_mode="c")(
         call(model, samples, fold, lengths, modes, seed, kept, limit) for fold in folds
     )
     table = pd.DataFrame([row for part in parts for row in part])
