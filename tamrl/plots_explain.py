@@ -120,3 +120,21 @@ def gap_curves(table: pd.DataFrame) -> Figure:
     axes[0].set_ylabel("change of RMSE (%)")
     _legend(fig, axes[0])
     return fig
+
+
+@_shown_once
+def label_curves(table: pd.DataFrame) -> Figure:
+    """Draw the change of error against the number of labelled days, one line a way of adapting."""
+    fluxes = list(table.flux.unique())
+    fig, axes = plt.subplots(1, len(fluxes), figsize=(8, 2.9), sharey=True)
+    for ax, flux in zip(axes, fluxes, strict=True):
+        for m, mode in enumerate(table["mode"].unique()):
+            rows = table[(table.flux == flux) & (table["mode"] == mode)]
+            colour, mark = MODELS[m % len(MODELS)]
+            ax.plot(rows.days, rows.change, mark, color=colour, markersize=4, label=mode)
+            ax.fill_between(rows.days, rows.lower, rows.upper, color=colour, alpha=0.2)
+        ax.axhline(0, color="black", linewidth=0.6)
+        ax.set(title=flux, xlabel="labelled days")
+    axes[0].set_ylabel("change of RMSE (%)")
+    _legend(fig, axes[0])
+    return fig
