@@ -20,6 +20,7 @@ from typing import Any
 
 import nbformat
 import papermill
+from nbclient.exceptions import DeadKernelError
 from rich.console import Console
 
 from tamrl import book
@@ -27,7 +28,8 @@ from tamrl.errors import StudyError
 
 ROOT = book.ROOT
 PROFILES = ("smoke", "reference", "paper")
-NOT_IN_NOTEBOOKS = {"study.py", "book.py", "cli.py", "__main__.py"}  # no result depends on them
+# No result depends on these.
+NOT_IN_NOTEBOOKS = {"study.py", "book.py", "cli.py", "verify.py", "__main__.py"}
 
 Parameters = Mapping[str, Any]
 
@@ -235,6 +237,11 @@ def execute(source: Path, values: Parameters, key: str, root: Path, virtual: boo
             f"{source.name}, cell {error.cell_index}:\n\n{error.source}\n\n"
             f"{error.ename}: {error.evalue}\n"
             f"The notebook up to there: {attempt.relative_to(root)}"
+        ) from error
+    except DeadKernelError as error:
+        raise StudyError(
+            f"{source.name}: its kernel was ended from outside, often for want of memory (below "
+            "6 GB is needed); run the same command again, what is finished is kept"
         ) from error
     shelf = root / "book" / "notebooks"
     shelf.mkdir(parents=True, exist_ok=True)
