@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from tamrl import loss
+from tamrl.atomic import whole
 from tamrl.model import Config, Output, TamRL
 from tamrl.predict import stream, windowed
 from tamrl.samples import Samples, windows
@@ -251,7 +251,5 @@ def _key(c: Config, r: Recipe, samples: Samples, train: NDArray, valid: NDArray,
 
 def _save(path: Path, content: dict[str, Any]) -> None:
     """Write a checkpoint atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}.part")
-    torch.save(content, part)
-    os.replace(part, path)
+    with whole(path) as part:
+        torch.save(content, part)
