@@ -13,6 +13,9 @@
 4. Differences between models are paired on the same days; their intervals come from drawing towers
    with replacement, because the days of one tower are not independent.
 
+What follows from rules 2 to 4 is computed in `tamrl.sums` from sums per tower, and so is the same
+whether it starts from predictions here or from a kept table (`tamrl.campaign`).
+
 All fluxes in gC m-2 d-1. Predictions come as from `cross_validate`: GPP, RECO, NEE (model, site,
 time).
 """
@@ -27,17 +30,16 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
+from tamrl import sums
 from tamrl.crossval import cross_validate as cross_validate  # handed on: one place for the protocol
 from tamrl.errors import DataError
-from tamrl.timescales import split
+from tamrl.sums import Sums
 
 if TYPE_CHECKING:
     from tamrl.samples import Samples
 
 Array = NDArray[np.float64]
-MIN_DAYS = 30  # scored days of a tower that has scores of its own
 MAX_MISSED = 0.01  # share of the days that others predict which a model may miss
-QUARTILES = (25, 50, 75)
 
 
 @dataclass(frozen=True)
@@ -100,44 +102,22 @@ def scored_days(pred: xr.Dataset, samples: Samples) -> Days:
     return Days(names, fluxes, site[i], time[t], observed, predicted)
 
 
-@dataclass(frozen=True)
-class _Sums:
-    """Sums a tower (tower, …) that all scores of rule 2 follow from, for any group of towers."""
+def sum_up(pred: xr.Dataset, samples: Samples, scales: bool = False) -> Sums:
+    """Sum up per tower what all scores follow from, with time scales or without.
 
-    tower: NDArray[np.intp]
-    n: Array  # (tower, 1)
-    mean: Array  # of observations (tower, flux)
-    within: Array  # squares about the tower's mean (tower, flux)
-    error: Array  # (model, tower, flux)
-    square: Array
-    absolute: Array
-
-    @classmethod
-    def of(cls, days: Days) -> _Sums:
-        tower, first = np.unique(days.site, return_index=True)
-        n = np.diff([*first, len(days.site)]).astype(float)[:, None]
-        mean = np.add.reduceat(days.observed, first) / n
-        spread = days.observed - np.repeat(mean, n[:, 0].astype(int), axis=0)
-        e = days.predicted - days.observed
-        error, square, absolute = (np.add.reduceat(v, first, 1) for v in (e, e**2, np.abs(e)))
-        return cls(tower, n, mean, np.add.reduceat(spread**2, first), error, square, absolute)
-
-    def scores(self, group: NDArray[np.intp]) -> dict[str, Array]:
-        """Scores (model, group, flux) pooled over towers of equal ``group`` (tower,), 0, 1, …."""
-        one = np.zeros((group.max() + 1, len(group)))
-        one[group, np.arange(len(group))] = 1
-        n = one @ self.n
-        mean = one @ (self.n * self.mean) / n
-        total = one @ (self.within + self.n * (self.mean - mean[group]) ** 2)
-        square = one @ self.square
-        with np.errstate(invalid="ignore", divide="ignore"):  # no spread: R2 undefined
-            r2 = np.where(total > 0, 1 - square / total, np.nan)
-        return {
-            "R2": r2,
-            "RMSE": np.sqrt(square / n),
-            "bias": one @ self.error / n,
-            "MAE": one @ self.absolute / n,
-        }
+    Raises
+    ------
+    DataError
+        As `scored_days`.
+    """
+    days = scored_days(pred, samples)
+    site, tower = np.unique(days.site, return_inverse=True)
+    facts = samples.table.iloc[site].assign(site=samples.site[site])
+    found = Sums.of(days.models, days.fluxes, facts, tower, days.observed, days.predicted)
+    if not scales:
+        return found
+    when = pd.DatetimeIndex(samples.time)[days.time]
+    return found.with_scales(tower, when, days.observed, days.predicted)
 
 
 def score_towers(pred: xr.Dataset, samples: Samples) -> pd.DataFrame:
@@ -148,24 +128,8 @@ def score_towers(pred: xr.Dataset, samples: Samples) -> pd.DataFrame:
     Table with columns model, flux, site, n (scored days), R2, RMSE, bias, MAE, igbp, koppen_main;
     every tower with a scored day is there, also those too short for the percentiles.
     """
-    days = scored_days(pred, samples)
-    return _towers(days, _Sums.of(days), samples)
-
-
-def _towers(days: Days, sums: _Sums, samples: Samples) -> pd.DataFrame:
-    scores = sums.scores(np.arange(len(sums.tower)))
-    facts = samples.table.iloc[sums.tower]
-    index = pd.MultiIndex.from_product(
-        [days.models, samples.site[sums.tower], days.fluxes], names=["model", "site", "flux"]
-    )
-    table = pd.DataFrame({name: value.ravel() for name, value in scores.items()}, index)
-    table = table.reset_index()
-    for name in ("igbp", "koppen_main"):
-        table[name] = np.tile(
-            np.repeat(facts[name].to_numpy(str), len(days.fluxes)), len(days.models)
-        )
-    table["n"] = np.tile(np.repeat(sums.n[:, 0].astype(int), len(days.fluxes)), len(days.models))
-    return table[["model", "flux", "site", "n", *scores, "igbp", "koppen_main"]]
+    table = sums.per_tower(sum_up(pred, samples))
+    return table[["model", "flux", "site", "n", *sums.SCORES, "igbp", "koppen_main"]]
 
 
 def summarise(pred: xr.Dataset, samples: Samples, by: str | None = None) -> pd.DataFrame:
@@ -183,29 +147,7 @@ def summarise(pred: xr.Dataset, samples: Samples, by: str | None = None) -> pd.D
     Table with columns [by,] model, flux, towers, days, R2, RMSE, bias, MAE (pooled), and
     ``R2_25``, ``R2_50``, ``R2_75``, … over the ``long_towers`` of at least 30 scored days.
     """
-    days = scored_days(pred, samples)
-    sums = _Sums.of(days)
-    labels = samples.table[by].to_numpy(str)[sums.tower] if by else np.full(len(sums.tower), "")
-    classes, group = np.unique(labels, return_inverse=True)
-    pooled = sums.scores(group)
-    towers = _towers(days, sums, samples)
-    rows = []
-    for g, name in enumerate(classes):
-        inside = sums.tower[group == g]
-        part = towers[towers.site.isin(samples.site[inside]) & (towers.n >= MIN_DAYS)]
-        for m, model in enumerate(days.models):
-            for f, flux in enumerate(days.fluxes):
-                own = part[(part.model == model) & (part.flux == flux)]
-                row = {by: name} if by else {}
-                row |= {"model": model, "flux": flux, "towers": len(inside)}
-                row |= {"days": int(sums.n[group == g].sum()), "long_towers": len(own)}
-                row |= {score: float(value[m, g, f]) for score, value in pooled.items()}
-                for score in pooled:
-                    known = own[score].dropna().to_numpy()
-                    quartiles = np.percentile(known, QUARTILES) if known.size else [np.nan] * 3
-                    row |= {f"{score}_{q}": v for q, v in zip(QUARTILES, quartiles, strict=True)}
-                rows.append(row)
-    return pd.DataFrame(rows)
+    return sums.summarise(sum_up(pred, samples), by)
 
 
 def compare(
@@ -229,27 +171,8 @@ def compare(
             raise DataError(
                 f"model {name!r} is not among the predictions {list(pred.model.values)}"
             )
-    days = scored_days(pred.sel(model=[model, rival]), samples)
-    sums = _Sums.of(days)
-    towers = len(sums.tower)
-    rng = np.random.default_rng(seed)
-    drawn = rng.multinomial(towers, np.full(towers, 1 / towers), size=n_boot).astype(float)
-    mine, theirs = (drawn @ square for square in sums.square)  # (draw, flux)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        change = 100 * (np.sqrt(mine / theirs) - 1)
-    total = sums.square.sum(1)
-    rmse = np.sqrt(total / sums.n.sum())
-    return pd.DataFrame(
-        {
-            "flux": days.fluxes,
-            "RMSE": rmse[0],
-            "rival_RMSE": rmse[1],
-            "change": 100 * (rmse[0] / rmse[1] - 1),
-            "lower": np.quantile(change, (1 - level) / 2, axis=0),
-            "upper": np.quantile(change, (1 + level) / 2, axis=0),
-            "better": (sums.square[0] < sums.square[1]).mean(0),
-        }
-    )
+    pair = sum_up(pred.sel(model=[model, rival]), samples)
+    return sums.compare(pair, model, rival, n_boot, seed, level)
 
 
 def timescales(pred: xr.Dataset, samples: Samples) -> pd.DataFrame:
@@ -262,24 +185,7 @@ def timescales(pred: xr.Dataset, samples: Samples) -> pd.DataFrame:
     -------
     Table with columns model, flux, scale, n, R2, RMSE.
     """
-    days = scored_days(pred, samples)
-    long = np.bincount(days.site, minlength=len(samples.site))[days.site] >= MIN_DAYS
-    _, site = np.unique(days.site[long], return_inverse=True)
-    when = pd.DatetimeIndex(samples.time)[days.time[long]]
-    doy, year = when.day_of_year.to_numpy() - 1, when.year.to_numpy()
-    observed = split(days.observed[long], site, doy, year)
-    rows = []
-    for model, values in zip(days.models, days.predicted[:, long], strict=True):
-        predicted = split(values, site, doy, year)
-        for scale, truth in observed.items():
-            e, n = predicted[scale] - truth, len(truth)
-            total = ((truth - truth.mean(0)) ** 2).sum(0) if n else np.zeros(truth.shape[1])
-            for f, flux in enumerate(days.fluxes):
-                r2 = 1 - (e[:, f] ** 2).sum() / total[f] if total[f] > 0 else np.nan
-                rmse = np.sqrt((e[:, f] ** 2).mean()) if n else np.nan
-                row = {"model": model, "flux": flux, "scale": scale, "n": n}
-                rows.append(row | {"R2": r2, "RMSE": rmse})
-    return pd.DataFrame(rows)
+    return sums.by_scale(sum_up(pred, samples, scales=True))
 
 
 def balance_violation(pred: xr.Dataset) -> pd.DataFrame:

@@ -47,13 +47,9 @@ def split(
     mean_season = _group_sum(season, site, towers) / count
     anomaly = values - season
     anomaly -= (_group_sum(anomaly, site, towers) / count)[site]
-    # Years of enough days, of towers with enough such years.
-    pair, at = np.unique(site * 10_000 + year, return_inverse=True)
-    owner, n = pair // 10_000, np.bincount(at, minlength=len(pair))
-    full = n >= YEAR_DAYS
-    full &= np.bincount(owner[full], minlength=towers)[owner] >= YEARS
-    yearly = (_group_sum(anomaly, at, len(pair)) / n[:, None])[full]
-    owner = owner[full]
+    at, full, owner = years(site, year)
+    n = np.bincount(at, minlength=len(full))
+    yearly = (_group_sum(anomaly, at, len(full)) / n[:, None])[full]
     own_years = np.maximum(np.bincount(owner, minlength=towers), 1)[:, None]
     yearly -= (_group_sum(yearly, owner, towers) / own_years)[owner]
     return {
@@ -62,6 +58,21 @@ def split(
         "daily anomalies": anomaly,
         "between years": yearly,
     }
+
+
+def years(
+    site: NDArray[np.intp], year: NDArray[np.intp]
+) -> tuple[NDArray[np.intp], NDArray[np.bool_], NDArray[np.intp]]:
+    """Find the years between which is told: of enough days, of towers with enough such years.
+
+    Returns the tower-year (day,) of each day, which tower-years count (tower-year,), and the tower
+    of each of those that count (year,), in the order of `split`'s "between years".
+    """
+    pair, at = np.unique(site * 10_000 + year, return_inverse=True)
+    owner = pair // 10_000
+    full = np.bincount(at, minlength=len(pair)) >= YEAR_DAYS
+    full &= np.bincount(owner[full], minlength=site.max(initial=-1) + 1)[owner] >= YEARS
+    return at, full, owner[full]
 
 
 def _group_sum(values: Array, group: NDArray[np.intp], groups: int) -> Array:
