@@ -29,6 +29,9 @@ MONTHLY = ("TA", "PRCP", "SW_IN", "SW_POT", "VPD", "EVI")
 STATIC = ("elevation", "awc", "sand", "clay", "soil_cn", "stand_age", "lma", "ndep", "fapar_mean")
 MAP_FEATURES = (*MONTHLY, *STATIC, *(f"igbp_{code}" for code in LAND_CLASSES))
 
+# What the trees of `BoostedMap` split on: the month, and the year around it.
+INPUTS = (*MAP_FEATURES, *(f"{name}_mean" for name in MONTHLY), *(f"{n}_range" for n in MONTHLY))
+
 TRAIN_QC = 0.5  # smallest share of measured or good half-hours of a day that counts
 MONTH_MIN_DAYS = 10.0  # good days that a calendar month needs over all its years, d
 
@@ -41,6 +44,16 @@ class MapModel(Protocol):
 
     def __call__(self, x: Floats) -> Floats:
         """Map (place, month, feature), NaN missing, to (place, month, 3): GPP, RECO, NEE."""
+
+
+def model_inputs(x: Floats) -> Floats:
+    """Append each driver's mean and range over the year: (place, month, column) of INPUTS."""
+    drivers = x[..., : len(MONTHLY)]
+    with np.errstate(invalid="ignore"):
+        mean = drivers.mean(axis=1, keepdims=True)
+        span = np.ptp(drivers, axis=1, keepdims=True)
+    year = [np.broadcast_to(part, drivers.shape) for part in (mean, span)]
+    return np.concatenate([x, *year], axis=-1)
 
 
 def monthly_training_table(
@@ -139,6 +152,8 @@ class BoostedMap:
         Names of the predictors.
     seed
         Of the drawing of towers and the boosters; None fits all towers once, without drawing.
+    rounds
+        Number of trees; None chooses it for each flux by cross-validation over towers.
     """
 
     PARAMETERS = {  # noqa: RUF012 - read only
@@ -156,16 +171,20 @@ class BoostedMap:
     }
     ROUNDS = (40, 80, 120, 200)
 
-    def __init__(self, features: Sequence[str] = MAP_FEATURES, seed: int | None = 0) -> None:
+    def __init__(
+        self,
+        features: Sequence[str] = MAP_FEATURES,
+        seed: int | None = 0,
+        rounds: int | None = None,
+    ) -> None:
         self.features = tuple(features)
         self.seed = seed
+        self.rounds = rounds
         self.boosters: list[lightgbm.Booster] = []
         self.digest = ""
 
     def fit(self, table: xr.Dataset, train: Towers | None = None) -> Self:
         """Fit to the towers `train` (positions; all by default) of a monthly training table.
-
-        The number of trees is chosen, for each flux, by five-fold cross-validation over towers.
 
         Raises
         ------
@@ -183,7 +202,7 @@ class BoostedMap:
         if self.seed is not None:
             towers = np.random.default_rng(self.seed).choice(towers, len(towers))
         picked = table.isel(site=towers)
-        x = self._context(picked["x"].sel(feature=list(self.features)).to_numpy())
+        x = model_inputs(picked["x"].sel(feature=list(self.features)).to_numpy())
         weight = picked["weight"].to_numpy()
         keep = weight.ravel() > 0
         group = np.repeat(towers, 12)[keep]
@@ -199,6 +218,8 @@ class BoostedMap:
     def _boost(self, x: Floats, y: Floats, w: Floats, group: Towers) -> lightgbm.Booster:
         parameters = self.PARAMETERS | {"seed": self.seed or 0}
         data = lightgbm.Dataset(x, y, weight=w)
+        if self.rounds is not None:
+            return lightgbm.train(parameters, data, self.rounds)
         error = np.zeros(len(self.ROUNDS))
         folds = GroupKFold(min(5, len(np.unique(group))))
         for train, test in folds.split(x, y, group):
@@ -209,27 +230,18 @@ class BoostedMap:
                 error[i] += (w[test] * (guess - y[test]) ** 2).sum()
         return lightgbm.train(parameters, data, self.ROUNDS[int(error.argmin())])
 
-    @staticmethod
-    def _context(x: Floats) -> Floats:
-        """Append each driver's mean and range over the year (place, month, feature)."""
-        drivers = x[..., : len(MONTHLY)]
-        with np.errstate(invalid="ignore"):
-            mean = drivers.mean(axis=1, keepdims=True)
-            span = np.ptp(drivers, axis=1, keepdims=True)
-        shape = drivers.shape
-        return np.concatenate(
-            [x, np.broadcast_to(mean, shape), np.broadcast_to(span, shape)], axis=-1
-        )
-
     def __call__(self, x: Floats) -> Floats:
         """Predict (place, month, 3): GPP, RECO, NEE in gC m-2 d-1."""
-        flat = self._context(x).reshape(x.shape[0] * x.shape[1], -1)
-        raw = np.stack([b.predict(flat, num_threads=1) for b in self.boosters], axis=-1)
+        rows = model_inputs(x)
+        return self.from_inputs(rows.reshape(-1, rows.shape[-1])).reshape(*x.shape[:2], 3)
+
+    def from_inputs(self, rows: Floats) -> Floats:
+        """Predict (row, 3) from rows of `model_inputs`."""
+        raw = np.stack([b.predict(rows, num_threads=1) for b in self.boosters], axis=-1)
         residual = (raw[:, 1] - raw[:, 0] - raw[:, 2]) / 3
         gpp = np.maximum(raw[:, 0] + residual, 0.0)
         reco = np.maximum(raw[:, 1] - residual, 0.0)
-        out = np.stack([gpp, reco, reco - gpp], axis=-1)
-        return out.reshape(*x.shape[:2], 3).astype(np.float32)
+        return np.stack([gpp, reco, reco - gpp], axis=-1).astype(np.float32)
 
 
 def boosted_ensemble(table: xr.Dataset, members: int = 5, seed: int = 0) -> list[BoostedMap]:
