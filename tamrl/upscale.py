@@ -83,7 +83,7 @@ class _Job:
             batch = places[start : start + BATCH]
             for m, model in enumerate(self.models):
                 each[m, batch] = model(x[batch])
-        each *= _vegetated(ds)[:, None, None]
+        each *= vegetated(ds)[:, None, None]
         each[:, absent] = np.nan
         none = np.isnan(each).any(axis=(0, -1))
         each[:, none] = np.nan
@@ -119,8 +119,8 @@ class _Job:
         (self.store / DONE / str(number)).touch()
 
 
-def _vegetated(ds: xr.Dataset) -> Floats:
-    """Share of the land of each place (place,) that can have fluxes; all of it if not known."""
+def vegetated(ds: xr.Dataset) -> Floats:
+    """Share of the land of each cell (lat * lon,) that can have fluxes; all of it if not known."""
     if "igbp_fraction" not in ds:
         return np.ones(ds.sizes["lat"] * ds.sizes["lon"], dtype=np.float32)
     bare = ds["igbp_fraction"].sel(igbp=[c for c in BARE if c in ds["igbp"]]).sum("igbp")

@@ -1,0 +1,103 @@
+"""The next tower: greedy as it should be, and better than chance where it must be."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from trainingtable import training_table
+
+from tamrl import withheld
+from tamrl.applicability import feature_space
+from tamrl.errors import DataError
+from tamrl.mapmodel import INPUTS
+from tamrl.network import MOST, cover, greedy, next_towers
+from tamrl.virtual_grid import virtual_grid
+
+
+def scene(seed: int = 0, places: int = 40) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Points (place, month, column), weights, and two towers' months."""
+    rng = np.random.default_rng(seed)
+    points = rng.normal(size=(places, 12, 3)) * 0.2 + rng.normal(size=(places, 1, 3))
+    return points, rng.uniform(0, 1, places), points[:2].reshape(-1, 3)
+
+
+def mean_distance(points: np.ndarray, weight: np.ndarray, towers: np.ndarray) -> float:
+    """Compute by definition, one distance at a time."""
+    near = np.sqrt(((points[:, :, None] - towers) ** 2).sum(-1)).min(-1)
+    return float((near.mean(1) * weight).sum() / weight.sum())
+
+
+def test_each_step_is_the_best_that_there_is() -> None:
+    """The lazy greedy takes the same places as trying them all, step by step."""
+    points, weight, towers = scene()
+    order, means = greedy(cover(points, weight, towers), np.arange(40), 6)
+    assert means[0] == pytest.approx(mean_distance(points, weight, towers), rel=1e-5)
+    for place, mean in zip(order, means[1:], strict=True):
+        after = [
+            mean_distance(points, weight, np.concatenate([towers, points[k]])) for k in range(40)
+        ]
+        assert place == np.argmin(after)
+        assert mean == pytest.approx(min(after), rel=1e-4)
+        towers = np.concatenate([towers, points[place]])
+    gains = -np.diff(means)
+    assert (gains > 0).all()
+    assert (np.diff(gains) < 1e-6).all()  # one tower more helps less and less
+
+
+def test_only_what_counts_attracts_a_tower() -> None:
+    """With all weight on one cluster, the first tower goes there."""
+    points, _, towers = scene(3)
+    weight = np.zeros(40)
+    weight[[7, 19]] = 1, 0.01
+    order, means = greedy(cover(points, weight, towers), np.arange(40), 2)
+    assert order.tolist() == [7, 19]
+    assert means[-1] == pytest.approx(0, abs=2e-3)
+    assert len(greedy(cover(points, weight, towers), np.array([3, 4]), 5)[0]) == 2
+
+
+def test_the_globe_gets_towers_where_none_is_like_it() -> None:
+    """Towers of low EVI only: the rule goes to green land, and beats chance."""
+    cube = virtual_grid(2.5)
+    table = training_table(np.linspace(0.05, 0.25, 12))
+    weight = pd.Series(0.0, INPUTS)
+    weight["EVI"] = 1.0
+    space = feature_space(table, weight, np.arange(12) % 3)
+    cells, curve = next_towers(space, cube, count=5)
+    first = cube.sel(lat=cells["lat"][1], lon=cells["lon"][1])
+    assert float(first["EVI"].max()) > 0.4
+    assert float(first["land_fraction"]) > 0
+    assert not set(cells["igbp"]) & {"SNO", "BSV"}
+    assert (cells["gain"] > 0).all()
+    assert (curve["rule"] <= curve["lowest"] + 1e-6).all()
+    assert (curve[["lowest", "random", "highest"]].diff(axis=1).iloc[:, 1:] >= -1e-9).all(axis=None)
+    assert curve["rule"].iloc[-1] < curve["random"].iloc[-1]
+    south = cube["EVI"].isel(month=0, drop=True).where(cube["lat"] < 0)
+    cells, _ = next_towers(space, cube, count=3, weight=south)
+    assert (cells["lat"] < 0).all()  # land that counts nothing gets no tower
+    with pytest.raises(DataError, match="no land cell"):
+        next_towers(space, cube, weight=south * np.nan)
+    assert MOST > 4000
+
+
+def test_the_rule_wins_where_it_must_and_only_there() -> None:
+    """Most towers alike, a few of a kind of their own: taking in the rare ones pays.
+
+    Where predictors tell nothing of the fluxes, no choice of towers can pay.
+    """
+    rng = np.random.default_rng(5)
+    evi = np.where(rng.random(90) < 0.75, rng.uniform(0.2, 0.24, 90), rng.uniform(0.3, 1.0, 90))
+    options = {"repeats": 6, "start": 15, "steps": (4, 8), "jobs": 1}
+    curve, verdict = withheld.withheld_towers(training_table(evi), **options)
+    gpp = verdict.set_index("flux").loc["GPP"]
+    assert gpp["upper"] < 0, verdict
+    assert gpp["change"] < -10
+    first = curve[curve["added"] == 0]
+    assert (first["rule"] == first["chance"]).all()
+    assert "GPP" in withheld.withheld_in_words(verdict).split("is lower")[0]
+    blank = training_table(evi)
+    blank["y"][:] = rng.normal(size=blank["y"].shape)
+    _, verdict = withheld.withheld_towers(blank, **options)
+    assert (verdict["change"].abs() < 3).all()
+    with pytest.raises(DataError, match="lower start or steps"):
+        withheld.withheld_towers(blank, start=80)
