@@ -1,4 +1,4 @@
-"""The command line: `tamrl fetch | train | evaluate | predict | finetune | study`.
+"""The command line: `tamrl fetch | train | evaluate | predict | finetune | map | study`.
 
 Exit status 0: done. 1: the data, a file or a notebook is at fault; one line on stderr says what to
 do. 2: the command was not understood.
@@ -15,6 +15,7 @@ import typer
 import typer.core
 from rich.console import Console
 
+from tamrl import cli_map
 from tamrl.atomic import whole
 from tamrl.errors import DataError, StudyError
 
@@ -49,6 +50,9 @@ app = typer.Typer(
     Data come from the cache (TAMRL_DATA_DIR), a mirror (TAMRL_DATA_MIRROR) or the network.
     """,
 )
+
+app.command("train-map")(cli_map.train_map)
+app.command("map")(cli_map.map_cube)
 
 Towers = Annotated[str, typer.Option(help="fluxnet2015, virtual, or auto: real where available.")]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same result on a CPU.")]

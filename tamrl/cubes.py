@@ -15,11 +15,10 @@ import numpy.typing as npt
 import xarray as xr
 
 from tamrl.data import schema
-from tamrl.data.cube import VARIABLES
 from tamrl.data.gridfiles import MONTH_DAYS
 from tamrl.data.koppen import KOPPEN_CODES
 from tamrl.errors import DataError
-from tamrl.units import conversion, to_our_units
+from tamrl.units import KNOWN, conversion, to_our_units
 
 Floats = npt.NDArray[np.float32]
 
@@ -73,7 +72,7 @@ def open_cube(source: xr.Dataset | str | Path, features: Sequence[str]) -> Cube:
         statics (lat, lon). Latitude in any order, longitude from -180 or 0.
     features
         Names of variables, igbp_XXX for a class of igbp_fraction, koppen_Main for a main class of
-        koppen, abs_lat for the latitude without its sign.
+        koppen, abs_lat for the latitude without its sign, latitude and longitude for the place.
 
     Raises
     ------
@@ -82,11 +81,12 @@ def open_cube(source: xr.Dataset | str | Path, features: Sequence[str]) -> Cube:
         unknown or contradicts the values.
     """
     name = "cube" if isinstance(source, xr.Dataset) else str(source)
-    ds = source if isinstance(source, xr.Dataset) else _open(Path(source))
+    ds = open_source(source)
     ds = _axes(ds, name)
     ds, climatology = _time(ds, name)
     wanted = {"land_fraction", "igbp_fraction", "EVI_filled", *(_variable(f) for f in features)} - {
-        "lat"
+        "lat",
+        "lon",
     }
     for feature in features:
         variable = _variable(feature)
@@ -102,12 +102,16 @@ def open_cube(source: xr.Dataset | str | Path, features: Sequence[str]) -> Cube:
     sample = ds.isel(lat=np.unique(np.linspace(0, ds.sizes["lat"] - 1, SAMPLE_ROWS, dtype=int)))
     with dask.config.set(scheduler="synchronous"):
         sample = sample.load()
-    convert = {str(v): conversion(sample[v], name) for v in ds.data_vars if v in VARIABLES}
+    convert = {str(v): conversion(sample[v], name) for v in ds.data_vars if v in KNOWN}
     to_our_units(sample, convert, name)
     return Cube(ds, tuple(features), convert, climatology, name)
 
 
-def _open(path: Path) -> xr.Dataset:
+def open_source(source: xr.Dataset | str | Path) -> xr.Dataset:
+    """Open a Zarr store, a NetCDF file or a folder of them lazily; a Dataset is handed back."""
+    if isinstance(source, xr.Dataset):
+        return source
+    path = Path(source)
     try:
         if path.suffix == ".zarr" or (path / ".zgroup").exists() or (path / "zarr.json").exists():
             return xr.open_zarr(path, consolidated=False, chunks=None)
@@ -179,7 +183,7 @@ def _variable(feature: str) -> str:
         return "igbp_fraction"
     if feature.startswith("koppen_"):
         return "koppen"
-    return "lat" if feature == "abs_lat" else feature
+    return {"abs_lat": "lat", "latitude": "lat", "longitude": "lon"}.get(feature, feature)
 
 
 def stack_features(ds: xr.Dataset, features: Sequence[str], place: Sequence[str]) -> Floats:
@@ -214,8 +218,9 @@ def _feature(ds: xr.Dataset, feature: str) -> xr.DataArray:
         codes = ("", *KOPPEN_CODES)
         members = [i for i, code in enumerate(codes) if code.startswith(letter)]
         return ds[variable].isin(members).where(ds[variable] > 0)
-    if variable == "lat":
-        return abs(ds["cell_lat"] if "cell_lat" in ds.coords else ds["lat"])
+    if variable in ("lat", "lon"):
+        axis = ds[f"cell_{variable}"] if f"cell_{variable}" in ds.coords else ds[variable]
+        return abs(axis) if feature == "abs_lat" else axis
     return ds[variable]
 
 

@@ -37,7 +37,10 @@ MONTH_MIN_DAYS = 10.0  # good days that a calendar month needs over all its year
 
 
 class MapModel(Protocol):
-    """What `upscale` asks of a model: named features in, fluxes out, the same ones every time."""
+    """What `upscale` asks of a model: named features in, fluxes out, the same ones every time.
+
+    A model may name drivers that it can do without on some days in ``optional``.
+    """
 
     features: tuple[str, ...]
     digest: str  # hex digest of the weights
@@ -211,9 +214,12 @@ class BoostedMap:
         # A month seen for years is known better than one seen for weeks, but not in proportion.
         w = np.sqrt(np.minimum(weight.ravel()[keep], 120.0))
         self.boosters = [self._boost(x, np.ascontiguousarray(y[:, k]), w, group) for k in range(3)]
-        texts = "".join(b.model_to_string() for b in self.boosters)
-        self.digest = hashlib.sha256(texts.encode()).hexdigest()
+        self.digest = hashlib.sha256("".join(self.texts()).encode()).hexdigest()
         return self
+
+    def texts(self) -> list[str]:
+        """Give the trees of each flux as LightGBM's text."""
+        return [booster.model_to_string() for booster in self.boosters]
 
     def _boost(self, x: Floats, y: Floats, w: Floats, group: Towers) -> lightgbm.Booster:
         parameters = self.PARAMETERS | {"seed": self.seed or 0}

@@ -15,6 +15,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
+from tamrl.errors import DataError
 from tamrl.mapmodel import MAP_FEATURES, MONTHLY, Floats, Towers
 from tamrl.samples import Samples, process_factors
 from tamrl.splits import blocks, hold_out
@@ -32,6 +33,15 @@ RECIPE = Recipe(
     contrast=0.0,  # one mean year a place: there is no second window to be like
     drop_satellite=0.0,
 )
+
+
+def weights_digest(model: TamRLModel) -> str:
+    """Hex digest of the weights and scaling of a trained network."""
+    assert model.net is not None
+    digest = hashlib.sha256()
+    for name, value in sorted(model.net.state_dict().items()):
+        digest.update(name.encode() + value.cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 class TamRLMap:
@@ -61,18 +71,20 @@ class TamRLMap:
         weight = np.minimum(table["weight"].to_numpy() / STEADY_DAYS, 1.0)
         samples = _year_samples(x, table["y"].to_numpy(), weight, facts)
         self.model.fit(samples, drawn, towers[valid], self.seed)
-        assert self.model.net is not None
-        digest = hashlib.sha256()
-        for name, value in sorted(self.model.net.state_dict().items()):
-            digest.update(name.encode() + value.cpu().numpy().tobytes())
-        self.digest = digest.hexdigest()
+        self.digest = weights_digest(self.model)
         return self
 
     def __call__(self, x: Floats) -> Floats:
         """Map (place, month, feature) to (place, month, 3) in gC m-2 d-1, each place on its own.
 
-        A place without temperature, radiation or VPD in some month is NaN there.
+        A place without temperature, radiation or VPD in some month is NaN there. DataError unless
+        there are twelve months: a mean year has no more.
         """
+        if x.shape[1] != 12:
+            raise DataError(
+                f"cube: {x.shape[1]} times, but a TAM-RL map goes round one year of twelve months; "
+                "select a year, or use weights from `tamrl train-map --model boosting`"
+            )
         n = len(x)
         nothing = np.full((n, 12, 3), np.nan, np.float32)
         samples = _year_samples(x, nothing, np.zeros((n, 12)), pd.DataFrame(index=range(n)))

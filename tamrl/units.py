@@ -5,7 +5,14 @@ import xarray as xr
 
 from tamrl.data import cube as layout
 from tamrl.data import schema
+from tamrl.data.sites import MONTHLY_VARIABLES
 from tamrl.errors import DataError
+
+# What is known of predictors: of satellites, of towers' weather, of the cube. Where a name occurs
+# in several, its unit is the same, and its range is the widest.
+SOURCES = (MONTHLY_VARIABLES, schema.VARIABLES, layout.VARIABLES)
+KNOWN = {name: variable for source in SOURCES for name, variable in source.items()}
+SAME_AS = {"PRCP": "P"}  # a day's rain is not bounded by what a month's mean can be
 
 # Ways to write a unit, with the factor and the offset that lead to ours.
 UNITS: dict[str, dict[str, tuple[float, float]]] = {
@@ -45,7 +52,8 @@ UNITS: dict[str, dict[str, tuple[float, float]]] = {
 
 def plausible(name: str) -> tuple[float, float]:
     """Possible range of a predictor, monthly or daily, in our unit; endless if unknown."""
-    known = [v[name] for v in (layout.VARIABLES, schema.VARIABLES) if name in v]
+    names = {name, SAME_AS.get(name, name)}
+    known = [source[n] for source in SOURCES for n in names if n in source]
     if not known:
         return -np.inf, np.inf
     return min(v.low for v in known), max(v.high for v in known)
@@ -60,7 +68,7 @@ def conversion(sample: xr.DataArray, source: str) -> tuple[float, float]:
         For an unknown unit, or none and values that fit several.
     """
     name = str(sample.name)
-    ours = layout.VARIABLES[name].units
+    ours = KNOWN[name].units
     ways = UNITS.get(ours, {ours: (1.0, 0.0)})
     unit = sample.attrs.get("units", "" if ours == "1" else None)  # CF: no units, a pure number
     if unit is not None:
@@ -109,7 +117,7 @@ def to_our_units(
             raise DataError(
                 f"{source}: {name} is {array.to_numpy()[bad][0]:.6g} in units "
                 f"{array.attrs.get('units', 'not stated')!r}, but {low:g} to {high:g} "
-                f"{layout.VARIABLES[name].units} is possible; correct the units attribute, or "
+                f"{KNOWN[name].units} is possible; correct the units attribute, or "
                 "mark missing values by NaN or _FillValue"
             )
     return ds

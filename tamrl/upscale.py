@@ -39,6 +39,7 @@ BARE = (
     "BSV",
 )  # classes without flux: no tower stands there to learn from (FLUXCOM likewise)
 _CODE = [Path(str(m.__file__)) for m in (cubes, fluxmap, units)] + [Path(__file__)]
+CONNECT_SECONDS = 20  # to wait for a scheduler, and for its first worker
 DONE = ".done"  # folder of markers, one for each strip that is written
 
 
@@ -62,8 +63,9 @@ class _Job:
         rows = slice(number * self.strip, (number + 1) * self.strip)
         ds = self.cube.rows(rows)
         x = stack_features(ds, self.cube.features, ("lat", "lon"))  # (place, time, feature)
-        drivers = list(self.cube.drivers)
-        statics = [i for i in range(x.shape[-1]) if i not in drivers]
+        spare = getattr(self.models[0], "optional", ())
+        drivers = [i for i in self.cube.drivers if self.cube.features[i] not in spare]
+        statics = [i for i in range(x.shape[-1]) if i not in self.cube.drivers]
         # Cells and times that lack a driver (place, time).
         absent = np.asarray(np.isnan(x[..., drivers]).any(axis=-1))
         if "land_fraction" in ds:
@@ -204,7 +206,7 @@ def upscale(
     count = -(-sizes["lat"] // strip)
     todo = [k for k in range(count) if not (part / DONE / str(k)).exists()]
     tasks = [todo[i : i + chunk] for i in range(0, len(todo), chunk)]
-    _run(_Job(models, opened, part, strip, factors), tasks, scheduler, workers)
+    _run(_Job(models, opened, part.absolute(), strip, factors), tasks, scheduler, workers)
     shutil.rmtree(part / DONE)
     os.replace(part, out)
     return open_map(out)
@@ -218,20 +220,39 @@ def _run(
             lazy = [dask.delayed(job, pure=False, traverse=False)(task) for task in tasks]
             dask.compute(*lazy, scheduler="threads", num_workers=workers or os.cpu_count())
         return
-    from distributed import Client, LocalCluster, as_completed
+    from distributed import LocalCluster, as_completed
 
-    if scheduler.startswith("local:"):
-        processes = int(scheduler.removeprefix("local:"))
-        cluster: Any = LocalCluster(
-            n_workers=processes, threads_per_worker=1, dashboard_address=None
-        )
-    else:
-        cluster = nullcontext(scheduler)
-    with cluster as address, Client(address) as client:
+    cluster: Any = nullcontext(scheduler)
+    if scheduler.startswith("local"):
+        count = scheduler.removeprefix("local:")
+        if not count.isdigit() or int(count) < 1:
+            raise DataError(f"scheduler {scheduler!r}: write local:2 for two processes")
+        options = {"n_workers": int(count), "threads_per_worker": 1, "dashboard_address": None}
+        cluster = LocalCluster(**options)
+    with cluster as address, _client(address, scheduler) as client:
         shared = client.scatter(job, broadcast=True)
         futures = client.map(_call, tasks, job=shared, pure=False)
         for future in tqdm(as_completed(futures), desc="Mapping", total=len(futures), leave=False):
             future.result()  # raises what the worker raised
+
+
+def _client(address: Any, scheduler: str) -> Any:
+    """Connect to a Dask scheduler that has a worker, or say how to start them."""
+    from distributed import Client
+
+    start = "start one: dask scheduler, and on each machine: dask worker ADDRESS"
+    try:
+        client = Client(address, timeout=CONNECT_SECONDS)
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"scheduler {scheduler!r}: no Dask scheduler answers there; {start}"
+        ) from error
+    try:
+        client.wait_for_workers(1, timeout=CONNECT_SECONDS)
+    except TimeoutError as error:
+        client.close()
+        raise DataError(f"scheduler {scheduler!r}: it has no worker; {start}") from error
+    return client
 
 
 def _call(task: Sequence[int], job: _Job) -> int:

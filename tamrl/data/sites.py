@@ -39,6 +39,7 @@ _MONTHLY: dict[str, tuple[Variable, str, float, float]] = {
     ),
     "SM": (Variable("m3 m-3", "surface soil moisture (ESA CCI)", 0, 1), "ESACCI-sm", 1, 0),
 }
+MONTHLY_VARIABLES = {name: entry[0] for name, entry in _MONTHLY.items()}
 
 _ANNUAL = {
     "NEP": ("nep_median", "gC m-2 yr-1", "net ecosystem production (-NEE), median of years"),
