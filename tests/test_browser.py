@@ -113,6 +113,11 @@ def test_readers_meet_no(kind: str, report: dict[str, Any]) -> None:
         pytest.fail(f"{kind}, {len(met)} times:\n{lines}", pytrace=False)
 
 
+def test_there_is_a_map_to_pick_towers_on(report: dict[str, Any]) -> None:
+    """Without one the walk would have had nothing to try and nothing to complain about."""
+    assert report["pickers"], "no page has a tower picker"
+
+
 def test_all_problems_are_judged(report: dict[str, Any]) -> None:
     """Each kind of problem that the walk writes down has its test above."""
     marker = test_readers_meet_no.pytestmark[0]  # type: ignore[attr-defined]

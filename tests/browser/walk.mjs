@@ -202,29 +202,95 @@ async function sidebar(browser, view) {
   await page.context().close();
 }
 
-// A page with a tower picker: choosing another tower, by hand and by keyboard, changes the series.
-async function picker(browser, name, view) {
-  const { page, note } = await open(browser, view, "light", { page: name });
+// A page with a tower picker: choosing another tower, by list, map or keyboard, changes the series.
+async function picker(browser, name, view, theme) {
+  const { page, note } = await open(browser, view, theme, { page: name });
   await visit(page, name);
   const box = page.locator("[data-tamrl-picker]").first();
   const state = () => box.evaluate((e) => e.dataset.tower ?? "");
-  const select = box.locator("select").first();
-  const towers = await select.locator("option").evaluateAll((all) => all.map((o) => o.value));
-  const before = await state();
-  const other = towers.find((t) => t && t !== before);
   const picture = () => box.evaluate((e) => e.querySelector("[data-tamrl-series]")?.innerHTML ?? "");
-  const drawn = await picture();
-  await select.selectOption(other);
-  await page.waitForTimeout(300);
-  if ((await state()) !== other) note("picker", `shows ${await state()} when ${other} is chosen`);
-  if (!drawn || (await picture()) === drawn) note("picker", "the series stay the same");
+  const said = () => box.evaluate((e) => e.querySelector("[aria-live]")?.textContent ?? "");
+  const choose = box.locator("select").first();
+  const map = box.locator("[role=listbox]").first();
+  // Every way to another tower must leave that tower's name, words and lines behind.
+  const turns = async (how, act, wanted) => {
+    const [before, drawn] = [await state(), await picture()];
+    await act();
+    await page.waitForTimeout(200);
+    const now = await state();
+    if (wanted ? now !== wanted : now === before) note("picker", `${how}: shows ${now} after ${before}`);
+    if ((await choose.inputValue()) !== now) note("picker", `${how}: the list says another tower`);
+    if (!(await picture()) || (await picture()) === drawn) note("picker", `${how}: the series stay the same`);
+    if (!(await said()).includes(now)) note("picker", `${how}: the words name another tower`);
+  };
+  const towers = await choose.locator("option").evaluateAll((all) => all.map((o) => o.value));
+  if (towers.length < 3) note("picker", `has ${towers.length} towers`);
+  const lines = await box.locator("[data-tamrl-series] path.tp-predicted").count();
+  const dots = await box.locator("[data-tamrl-series] .tp-observed circle").count();
+  if (lines !== 3 || dots < 20) note("picker", `draws ${lines} lines and ${dots} dots`);
+  const first = await state();
+  const other = towers.find((t) => t !== first);
+  await turns("list", () => choose.selectOption(other), other);
   const mark = box.locator(`[data-tower-mark]:not([data-tower-mark="${other}"])`).first();
   const aim = await mark.getAttribute("data-tower-mark");
-  await mark.dispatchEvent("click");
-  await page.waitForTimeout(300);
-  if ((await state()) !== aim) note("picker", `shows ${await state()} when ${aim} is touched on the map`);
-  await box.screenshot({ path: `${shots}/picker-${view}.png` });
+  await turns("mark", () => mark.dispatchEvent("click"), aim);
+  await choose.focus();
+  await turns("keys in the list", () => page.keyboard.press(aim === towers.at(-1) ? "ArrowUp" : "ArrowDown"));
+  await choose.selectOption(first);
+  await map.focus();
+  await turns("arrow keys on the map", async () => {
+    for (const key of ["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown"]) {
+      await page.keyboard.press(key);
+      if ((await state()) !== first) break;
+    }
+  });
+  // A real touch or click a little beside the mark of a tower that stands apart.
+  const far = await box.evaluate((e) => {
+    const marks = [...e.querySelectorAll("[data-tower-mark]")].map((m) => {
+      const r = m.getBoundingClientRect();
+      return { site: m.dataset.towerMark, x: r.x + r.width / 2, y: r.y + r.height / 2 };
+    });
+    const alone = (m) => Math.min(...marks.filter((o) => o !== m).map((o) => Math.hypot(o.x - m.x, o.y - m.y)));
+    const frame = e.querySelector("[role=listbox]").getBoundingClientRect();
+    return marks
+      .filter((m) => m.site !== e.dataset.tower)
+      .sort((a, b) => alone(b) - alone(a))
+      .map((m) => ({ site: m.site, x: m.x - frame.x, y: m.y - frame.y }))[0];
+  });
+  const position = { x: far.x + 6, y: far.y };
+  const hit = () => (view === "phone" ? map.tap({ position }) : map.click({ position }));
+  await turns("a touch on the map", hit, far.site);
+  for (const button of await box.locator("button").all()) {
+    const seen = await map.getAttribute("viewBox");
+    const on = (await button.getAttribute("aria-pressed")) === "true";
+    await button.click();
+    if (!on && (await map.getAttribute("viewBox")) === seen) note("picker", "a part of the map stays the same");
+    await box.screenshot({ path: `${shots}/picker-${(await button.textContent()).replace(/\W+/g, "-")}-${view}-${theme}.png` });
+  }
+  const years = box.locator("select").nth(1);
+  const all = await picture();
+  await years.selectOption({ index: 1 });
+  if ((await picture()) === all) note("picker", "a single year looks like all years");
+  await box.locator("details").evaluateAll((folds) => folds.forEach((f) => (f.open = true)));
+  (await page.evaluate(look, theme)).forEach(([kind, detail]) => note(kind, detail));
+  await accessibility(page, note);
+  await box.screenshot({ path: `${shots}/picker-${view}-${theme}.png` });
   await page.context().close();
+}
+
+// Without JavaScript the towers and their scores are there as a table.
+async function unscripted(browser, name) {
+  const context = await browser.newContext({ javaScriptEnabled: false, viewport: VIEWS.desktop });
+  const page = await context.newPage();
+  const note = (detail) => problems.push({ kind: "picker", page: name, view: "no JavaScript", detail });
+  await page.goto(base + name, { waitUntil: "load" });
+  const box = page.locator("[data-tamrl-picker]").first();
+  const rows = await box.locator("table tbody tr:visible").count();
+  const marks = await box.locator("[data-tower-mark]").count();
+  if (rows < 3 || rows !== marks) note(`the table has ${rows} rows, the map ${marks} towers`);
+  if (await box.locator("select:visible").count()) note("shows a list that does nothing");
+  await box.screenshot({ path: `${shots}/picker-no-script.png` });
+  await context.close();
 }
 
 mkdirSync(shots, { recursive: true });
@@ -267,9 +333,12 @@ await Promise.all(
       await run(browser, view).catch((e) => problems.push({ kind: step, page: "index.html", view, detail: String(e) }));
   }),
 );
-for (const name of pickers)
-  for (const view of Object.keys(VIEWS))
-    await picker(browser, name, view).catch((e) => problems.push({ kind: "picker", page: name, view, detail: String(e) }));
+for (const name of pickers) {
+  const failed = (view) => (e) => problems.push({ kind: "picker", page: name, view, detail: String(e) });
+  for (const [view, theme] of [["desktop", "light"], ["desktop", "dark"], ["phone", "light"]])
+    await picker(browser, name, view, theme).catch(failed(view));
+  await unscripted(browser, name).catch(failed("no JavaScript"));
+}
 const context = await browser.newContext();
 await checkLinks(context.request);
 await browser.close();
