@@ -53,9 +53,9 @@ def style(attrs: Mapping[str, Any]) -> None:
     global _note
     _note = "virtual towers" if int(attrs.get("virtual", 0)) else ""
     mpl.rcParams.update({
-        "figure.dpi": 130, "figure.constrained_layout.use": True, "font.size": 9,
-        "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 9,
-        "axes.grid": False, "legend.frameon": False, "legend.fontsize": 8,
+        "figure.dpi": 130, "figure.constrained_layout.use": True, "font.size": 11,
+        "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 11,
+        "axes.grid": False, "legend.frameon": False, "legend.fontsize": 10,
     })  # fmt: skip
 
 
@@ -66,7 +66,7 @@ def _shown_once(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     def drawn(*args: P.args, **kwargs: P.kwargs) -> Figure:
         fig = draw(*args, **kwargs)
         if _note:
-            fig.suptitle(_note, x=0.99, ha="right", fontsize=8, color=RED, weight="bold")
+            fig.suptitle(_note, x=0.99, ha="right", fontsize=10, color=RED, weight="bold")
         plt.close(fig)
         return fig
 
@@ -213,14 +213,20 @@ def bars(
 
 @_shown_once
 def differences(table: pd.DataFrame, label: str) -> Figure:
-    """Draw ``change`` with its interval ``lower``..``upper`` by flux and rival, against zero."""
-    fig, ax = plt.subplots(figsize=(6.4, 0.42 * len(table) + 1.1))
+    """Draw ``change`` with its interval ``lower``..``upper`` by flux and rival, against zero.
+
+    A column ``label`` names the rows instead.
+    """
+    fig, ax = plt.subplots(figsize=(7.0, 0.42 * len(table) + 1.1))
     y = np.arange(len(table))[::-1]
     colours = [FLUX_COLOURS.get(f, GREY) for f in table.flux]
     ax.hlines(y, table.lower, table.upper, colors=colours, linewidth=2)
     ax.scatter(table.change, y, c=colours, s=36, zorder=3)
     ax.axvline(0, color="black", linewidth=0.8)
-    ax.set(yticks=y, yticklabels=table.flux + " against " + table.rival)
+    names = table.label if "label" in table else table.flux + " against " + table.rival
+    low, high = min(table.lower.min(), 0), max(table.upper.max(), 0)
+    room = 0.06 * (high - low)  # so that neither zero nor an end lies on the frame
+    ax.set(yticks=y, yticklabels=names, xlim=(low - room, high + room))
     ax.set(xlabel=label, ylim=(-0.7, len(table) - 0.3))
     return fig
 
@@ -236,7 +242,7 @@ def series(frames: Mapping[str, pd.DataFrame], label: str = f"NEE ({UNIT})") -> 
             ax.plot(frame.index, frame[model], color=_colour(model, m), linewidth=1, label=model)
         ax.axhline(0, color=GREY, linewidth=0.6)
         ax.set_title(title, loc="left")
-    fig.supylabel(label, fontsize=9)
+    fig.supylabel(label, fontsize=11)
     _legend(fig, ax)
     return fig
 
@@ -251,7 +257,7 @@ def violations(table: pd.DataFrame) -> Figure:
     ax.scatter(shown, y, c=colours, s=60, zorder=3)
     for row, at, value in zip(y, shown, table.violation, strict=True):
         said = f"{value:.2g}" if value > ROUNDING else "0 to rounding"
-        ax.annotate(said, (at, row), (8, 4), textcoords="offset points", fontsize=8)
+        ax.annotate(said, (at, row), (8, 4), textcoords="offset points", fontsize=10)
     ax.set(xscale="log", yticks=y, yticklabels=table.index, ylim=(-0.7, len(table) - 0.3))
     ax.set_xlabel(f"mean |NEE - (RECO - GPP)| ({UNIT})")
     ax.grid(axis="x", linewidth=0.3)

@@ -60,7 +60,7 @@ def by_biome(tables: Mapping[str, pd.DataFrame], label: str) -> Figure:
         for (row, column), value in np.ndenumerate(values):
             dark = value < 0.6 * top
             said = f"{value:.1f}".replace("-0.0", "0.0")
-            ax.text(column, row, said, ha="center", va="center", fontsize=7,
+            ax.text(column, row, said, ha="center", va="center", fontsize=9,
                     color="white" if dark else "black")  # fmt: skip
         ax.set(title=title, xticks=range(table.shape[1]), yticks=range(len(table)))
         ax.set_xticklabels(table.columns, rotation=60, ha="right")

@@ -1,5 +1,6 @@
 """Repairs of the theme, so that every reader can use the pages and no page reports an error."""
 
+import re
 from typing import Any
 
 from sphinx.application import Sphinx
@@ -18,14 +19,24 @@ REPAIRS = {
     # A list whose members are not list items is none.
     '<div role="list" class="citation-list">': '<div class="citation-list">',
 }
+# Numbers that code put into prose: a minus sign, and no minus before nothing.
+MINUS = re.compile(r'(<span class="pasted-text">)-(?=\d)')
+MINUS_ZERO = re.compile(r'(<span class="pasted-text">)-(0(?:\.0+)?</span>)')
+# A figure leads to its picture in full size, where a phone's reader can move about in it.
+FIGURE = re.compile(r'(<figure\b[^>]*>\s*)(<img\b[^>]*\bsrc="([^"]+)"[^>]*>)')
+LINKED = r'\1<a class="figure-link" href="\3">\2</a>'
 THEBE = {"init_thebe_core", "update_thebe_context"}
 
 
 def repair(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: object) -> None:
     """Apply the repairs to a page's content."""
+    if "body" not in context:
+        return
+    body = context["body"]
     for written, needed in REPAIRS.items():
-        if "body" in context:
-            context["body"] = context["body"].replace(written, needed)
+        body = body.replace(written, needed)
+    body = MINUS.sub("\\1\N{MINUS SIGN}", MINUS_ZERO.sub(r"\1\2", body))
+    context["body"] = FIGURE.sub(LINKED, body)
 
 
 def _name(listener: Any) -> str:
