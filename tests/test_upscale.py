@@ -378,18 +378,67 @@ def test_conventions(plain, cube, tmp_path):
         assert raw["lat_bnds"].to_numpy()[[0, -1], [0, 1]].tolist() == [-90, 90]
 
 
-def test_checker_finds_no_error(cube, tmp_path):
-    """The IOOS compliance checker, where it is installed, finds no error."""
-    checker = shutil.which("compliance-checker")
-    if checker is None:
-        pytest.skip("compliance-checker is not installed; it is not a dependency")
-    upscale(ensemble(), cube, tmp_path / "m.zarr", factors=FACTORS)
-    for packed in (False, True):
-        nc = export_netcdf(tmp_path / "m.zarr", tmp_path / f"m{packed}.nc", packed=packed)
-        done = subprocess.run(
-            [checker, "-t", "cf:1.11", str(nc)], capture_output=True, text=True, check=False
-        )
-        assert " Errors " not in done.stdout, done.stdout
+def checked(path: Path) -> str:
+    """Run the IOOS compliance checker for CF-1.11 on a file; return its report."""
+    pytest.importorskip("compliance_checker", reason="of the extra dev")
+    checker = Path(sys.executable).with_name("compliance-checker")
+    command = [checker, "-t", "cf:1.11", str(path)]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+
+def test_checker_finds_no_fault(cube, tmp_path):
+    """The maps of months and of days, packed and not, pass without error or warning."""
+    days = np.arange("2003-02-26", "2003-03-10", dtype="datetime64[D]").astype("datetime64[ns]")
+    for name, made in (
+        ("m", cube),
+        ("d", cube.rename(month="time").assign_coords(time=days)),
+    ):
+        out = tmp_path / f"{name}.zarr"
+        upscale(ensemble(), made, out, factors=FACTORS, level=0.9)
+        for packed in (False, True):
+            nc = export_netcdf(out, tmp_path / f"{name}{packed}.nc", packed=packed)
+            report = checked(nc)
+            assert "All tests passed!" in report, report
+    worse = tmp_path / "worse.nc"
+    with xr.open_dataset(nc) as ds:
+        ds["NEE"].attrs["units"] = "gC per day"
+        ds.to_netcdf(worse)
+    assert "gC per day" in checked(worse)  # it does look
+
+
+def test_what_is_fetched_passes_the_checker_too(need, tmp_path):
+    """Predictor cube and reference data, saved as NetCDF by a reader, have no error."""
+    need("reference/")
+    need("grid/")
+    from tamrl.data import fetch_grid, fetch_reccap, fetch_reference_gpp
+
+    for fetch in (fetch_reference_gpp, fetch_reccap, fetch_grid):
+        path = tmp_path / f"{fetch.__name__}.nc"
+        fetch().to_netcdf(path)
+        report = checked(path)
+        assert "    Errors    " not in report, report
+        assert "Conventions field" not in report
+        assert "history should exist" not in report
+
+
+def test_cdo_opens_maps(cube, tmp_path):
+    """The Climate Data Operators, where they are installed, know grid, area, time and values."""
+    cdo = shutil.which("cdo")
+    if cdo is None:
+        pytest.skip("cdo is not installed; it is no Python package")
+    out = tmp_path / "m.zarr"
+    full = upscale(ensemble(), cube, out, factors=FACTORS).load()
+    nc = export_netcdf(out, tmp_path / "m.nc", packed=True)
+
+    def run(*arguments: str) -> str:
+        command = [cdo, "-s", *arguments, str(nc)]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    assert "72x36" in run("sinfon")
+    assert "cellbounds area" in run("sinfon")
+    mean = np.array(run("output", "-fldmean", "-selname,GPP").split(), dtype=float)
+    want = full["GPP"].weighted(full["area"]).mean(("lat", "lon"))
+    np.testing.assert_allclose(mean, want, rtol=2e-3)
 
 
 def test_packing_costs_half_a_step(cube, tmp_path):

@@ -123,8 +123,7 @@ def make_cube(fields: dict[str, Array], classes: npt.NDArray[np.int8], step: flo
         if name != "area":
             ds[name].attrs["cell_measures"] = "area: area"
     ds["TA"].attrs["units_metadata"] = "temperature: on_scale"
-    for name in ("lat", "lon", "lat_bnds", "lon_bnds"):
-        ds[name].encoding["_FillValue"] = None  # CF: coordinates are never missing
+    ds = without_fill(ds)
     ds["EVI"].attrs["ancillary_variables"] = "EVI_filled"
     ds["koppen"] = (("lat", "lon"), classes)
     ds["koppen"].attrs = {
@@ -145,6 +144,13 @@ def make_cube(fields: dict[str, Array], classes: npt.NDArray[np.int8], step: flo
         citation="see the attribute `source` or `derived` of each variable",
         resolution=step,
     )
+
+
+def without_fill(ds: xr.Dataset) -> xr.Dataset:
+    """Keep xarray from giving coordinates a fill value when saved: CF has none missing there."""
+    for name in ("lat", "lon", "lat_bnds", "lon_bnds"):
+        ds[name].encoding["_FillValue"] = None
+    return ds
 
 
 def _coordinates(lat: Array, lon: Array) -> dict[str, xr.Variable]:

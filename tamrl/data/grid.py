@@ -5,20 +5,19 @@ towers, so that a predictor means the same at a tower and on the map.
 """
 
 import hashlib
-import os
 import warnings
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 from scipy.spatial import cKDTree
 
+from tamrl.atomic import whole
 from tamrl.data import cube as layout
 from tamrl.data import gridfiles, koppen, solar
 from tamrl.data.cache import cache_dir, fetch, registry_names, registry_sha256
-from tamrl.data.cube import VARIABLES, make_cube
+from tamrl.data.cube import VARIABLES, make_cube, without_fill
 from tamrl.data.gridfiles import Array, block_mean, centres
 from tamrl.data.koppen import KOPPEN_CODES, koppen_class
 from tamrl.errors import DataError
@@ -69,7 +68,7 @@ def fetch_grid(resolution: float = 0.5) -> xr.Dataset:
     if path.is_file():
         try:
             with xr.open_dataset(path) as cube:
-                return cube.load()
+                return without_fill(cube.load())
         except (OSError, ValueError, KeyError) as error:  # a disk that lost bytes: start again
             warnings.warn(f"{path} is unreadable ({error}); building anew", stacklevel=2)
     cube = _build() if resolution == 0.5 else _coarsen(fetch_grid(0.5))
@@ -84,14 +83,9 @@ def fetch_grid(resolution: float = 0.5) -> xr.Dataset:
 
 def _write(cube: xr.Dataset, path: Path) -> None:
     """Write a NetCDF file that is complete or absent."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{uuid4().hex}.part")
     encoding = {name: {"zlib": True, "complevel": 2} for name in cube.data_vars}
-    try:
+    with whole(path) as part:
         cube.to_netcdf(part, engine="netcdf4", encoding=encoding)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _build() -> xr.Dataset:

@@ -10,6 +10,7 @@ from tamrl.data.cache import fetch, registry_sha256
 from tamrl.data.gridfiles import SHAPE, centres
 from tamrl.errors import DataError
 
+HISTORY = "read from the registry's file by tamrl.data.reference"
 _GPP = "reference/Fluxcom_summarized_GPP.csv"
 _RECCAP = "reference/reccap_app_master_v3.15.2.csv"
 
@@ -18,7 +19,7 @@ def fetch_reference_gpp() -> xr.Dataset:
     """Mean GPP of FLUXCOM on the 0.5-degree grid of `fetch_grid`.
 
     ============  ============================================================================
-    Variables     GPP (lat, lon), gC m-2 d-1 by its magnitude; NaN over deserts, ice and sea
+    Variables     GPP (lat, lon), g of carbon m-2 d-1 by its magnitude; NaN over deserts, ice, sea
     Traps         version, years and land fraction are not stated; a few cells are slightly
                   negative; 3,476 cells that the compilers filtered out elsewhere are kept
     Caveat        others' machine learning from many of the same towers: a comparison, not the
@@ -47,15 +48,17 @@ def fetch_reference_gpp() -> xr.Dataset:
     north = {"standard_name": "latitude", "units": "degrees_north"}
     east = {"standard_name": "longitude", "units": "degrees_east"}
     attrs = {
-        "units": "gC m-2 d-1",
-        "long_name": "gross primary production, FLUXCOM mean",
+        "units": "g m-2 d-1",  # UDUNITS knows no gC
+        "long_name": "gross primary production, as carbon, FLUXCOM mean",
         "standard_name": "gross_primary_productivity_of_biomass_expressed_as_carbon",
     }
-    return xr.Dataset(
+    ds = xr.Dataset(
         {"GPP": (("lat", "lon"), gpp, attrs)},
         coords={"lat": ("lat", lat, north), "lon": ("lon", lon, east)},
         attrs={
+            "Conventions": "CF-1.11",
             "title": "FLUXCOM mean GPP",
+            "history": HISTORY,
             "comment": (
                 "Version and years are not stated, the unit is inferred from the magnitude. Made "
                 "by machine learning from many of the same towers: a comparison, not the truth, "
@@ -67,13 +70,17 @@ def fetch_reference_gpp() -> xr.Dataset:
             "registry_sha256": registry_sha256(),
         },
     )
+    for axis in ("lat", "lon"):
+        ds[axis].encoding["_FillValue"] = None  # CF: coordinates are never missing
+    return ds
 
 
 def fetch_reccap() -> xr.Dataset:
     """Carbon balances of nine land regions and the globe, compiled by RECCAP.
 
     ============  ============================================================================
-    Variables     mean, uncertainty (1 sigma): (region, quantity), TgC yr-1; period (text)
+    Variables     mean, uncertainty (1 sigma): (region, quantity), Tg of carbon yr-1;
+                  period (text)
     Traps         a decimal comma among points; missing numbers are NaN
     Signs         positive into the atmosphere: NPP and uptake are negative
     Caveat        NEE there is the change of carbon stocks plus lateral export, thus after fire,
@@ -103,15 +110,17 @@ def fetch_reccap() -> xr.Dataset:
     shape = (len(regions), len(quantities))
     ds = xr.Dataset(coords={"region": list(regions), "quantity": list(quantities)})
     for name, column, long_name in (
-        ("mean", "Mean", "flux into the atmosphere"),
-        ("uncertainty", "Uncert", "standard uncertainty of the flux"),
+        ("mean", "Mean", "flux into the atmosphere, as carbon"),
+        ("uncertainty", "Uncert", "standard uncertainty of the flux, as carbon"),
     ):
         values = table[column].astype(str).str.replace(",", ".").astype(float).to_numpy()
-        attrs = {"units": "TgC yr-1", "long_name": long_name}
+        attrs = {"units": "Tg yr-1", "long_name": long_name}
         ds[name] = (("region", "quantity"), values.reshape(shape), attrs)
     period = table["Period"].fillna("").str.strip().to_numpy(dtype=str).reshape(shape)
     ds["period"] = (("region", "quantity"), period, {"long_name": "period"})
     return ds.assign_attrs(
+        Conventions="CF-1.11",
+        history=HISTORY,
         title="RECCAP regional carbon balances",
         comment="NEE is stock change plus lateral export, not the exchange that a tower sees.",
         source="GlobalCarbonAtlas/reccap, reccap_app_master_v3.15.2.csv",
