@@ -2,11 +2,9 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import dask
 import dask.array as da
@@ -14,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from tamrl.atomic import whole
 from tamrl.cubes import SAMPLE_ROWS, Cube, time_edges
 from tamrl.data.cube import cell_area, cell_edges
 from tamrl.data.schema import FLUXES
@@ -278,10 +277,6 @@ def export_netcdf(
         array.encoding = {}
         if "flag_masks" in array.attrs:  # Zarr keeps numbers, but not their kind
             array.attrs["flag_masks"] = np.asarray(array.attrs["flag_masks"], dtype=array.dtype)
-    part = path.with_name(f".{path.name}.{uuid4().hex}.part")
-    try:
+    with whole(path) as part:
         ds.to_netcdf(part, engine="netcdf4", encoding=encoding)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
     return path

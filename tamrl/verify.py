@@ -9,7 +9,6 @@ of number has a tolerance; counts of towers and days have none.
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +17,7 @@ import numpy as np
 import pandas as pd
 import typer
 
+from tamrl.atomic import whole
 from tamrl.errors import DataError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -116,11 +116,9 @@ def accept(run: Path = RUN, reference: Path = REFERENCE) -> list[str]:
     tables = sorted(run.glob("*.csv"))
     if not tables:
         raise DataError(f"{run} holds no table: run `make book` first")
-    reference.mkdir(parents=True, exist_ok=True)
     for table in tables:
-        part = reference / f".{table.name}.{os.getpid()}.part"
-        shutil.copyfile(table, part)
-        os.replace(part, reference / table.name)
+        with whole(reference / table.name) as part:
+            shutil.copyfile(table, part)
     return [table.name for table in tables]
 
 

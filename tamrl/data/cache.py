@@ -17,11 +17,11 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from uuid import uuid4
 
 import pooch
 from tqdm import tqdm
 
+from tamrl.atomic import whole
 from tamrl.data.download import THREADS, Downloader, NotFetchedError
 from tamrl.errors import DataError
 
@@ -213,13 +213,8 @@ def _differs(data: bytes, name: str) -> str:
 
 def _store(path: Path, data: bytes) -> None:
     """Write a file that is complete or absent, whatever happens in between."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{uuid4().hex}.part")
-    try:
+    with whole(path) as part:
         part.write_bytes(data)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _sweep(folders: Iterable[Path]) -> None:

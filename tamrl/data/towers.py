@@ -1,15 +1,14 @@
 """fetch_towers(): the FLUXNET2015 towers as local daily values, converted once and then cached."""
 
 import hashlib
-import os
 import warnings
 from importlib.resources import files
 from pathlib import Path
-from uuid import uuid4
 
 import pandas as pd
 import xarray as xr
 
+from tamrl.atomic import whole
 from tamrl.data import cache, daily, schema, store
 from tamrl.data.daily import SiteYears
 from tamrl.errors import DataError
@@ -120,15 +119,11 @@ def _read(path: Path) -> xr.Dataset:
 
 def _write(ds: xr.Dataset, path: Path) -> None:
     """Write beside the target, then rename: nobody ever sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{uuid4().hex}.part")
     try:
-        encoding = {name: {"zlib": True, "complevel": 1} for name in ds.data_vars}
-        ds.to_netcdf(part, engine="netcdf4", encoding=encoding)
-        os.replace(part, path)
+        with whole(path) as part:
+            encoding = {name: {"zlib": True, "complevel": 1} for name in ds.data_vars}
+            ds.to_netcdf(part, engine="netcdf4", encoding=encoding)
     except OSError as error:
         raise DataError(
             f"cannot write {path} ({error}); free some space or set TAMRL_DATA_DIR elsewhere"
         ) from error
-    finally:
-        part.unlink(missing_ok=True)
