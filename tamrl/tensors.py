@@ -77,7 +77,7 @@ class Resident:
     """Tensors of all towers, scaled once, on the device."""
 
     def __init__(self, samples: Samples, net: TamRL, device: torch.device):
-        cpu_net = TamRL(net.config)
+        cpu_net = type(net)(net.config)
         cpu_net.load_state_dict(net.state_dict())
         x, seen = cpu_net.scale(torch.from_numpy(samples.x))
         self.x, self.seen = x.to(device), seen.to(device)

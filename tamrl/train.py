@@ -90,13 +90,13 @@ class TamRLModel:
             map_variables=0 if maps is None else maps.shape[2], **self.overrides,
         )  # fmt: skip
         self.features, self.log = samples.features, []
-        self.net = net = TamRL(c)
+        self.net = net = self.build(c)
         set_scale(net, samples, train)
         net.to(dev)
         data = Resident(samples, net, dev)
         if r.class_balance > 0:
             data.balance_classes(samples, train, r.class_balance)
-        mean_net = TamRL(c).to(dev)
+        mean_net = self.build(c).to(dev)
         mean_net.load_state_dict(net.state_dict())
         opt = torch.optim.AdamW(_decayed(net, r.weight_decay), lr=r.lr, fused=True)
         index = windows(samples.weight[train] > 0, r.length - r.warmup, r.length - r.warmup)
@@ -134,6 +134,10 @@ class TamRLModel:
         net.load_state_dict(best["state"])
         net.eval()
         return self
+
+    def build(self, config: Config) -> TamRL:
+        """Make the network; a rival puts its own in this place."""
+        return TamRL(config)
 
     def _epoch(
         self, net: TamRL, mean_net: TamRL, data: Resident, train: NDArray,
