@@ -49,6 +49,10 @@ _QUICK_CV = {"every": 3, "n_folds": 2, "epochs": 1}
 _FULL_CV = {"n_folds": 10, "n_seeds": 10, "epochs": 16, "jobs": 8}
 
 STUDY = (
+    Notebook(
+        "00_course",
+        smoke={"n_towers": 24, "n_years": 2, "epochs": 2, "n_adapted": 2, "labels": 30},
+    ),
     Notebook("01_towers"),
     Notebook("02_method", smoke={"n_towers": 24, "n_years": 2, "epochs": 2}),
     Notebook("03_scores", smoke={**_QUICK_CV, "trees": 60, "tune": False}, paper=_FULL_CV),

@@ -88,7 +88,7 @@ def test_it_holds_no_logic(path: Path) -> None:
 def test_every_figure_has_a_name_a_caption_and_words_for_those_who_cannot_see(path: Path) -> None:
     """A cell that draws carries all three as metadata, in whole sentences."""
     for cell in cells(path):
-        draws = re.search(r"^(plots\.(?!style)|model_diagram\()", cell.source, re.M)
+        draws = re.search(r"^(plots\w*\.(?!style)|model_diagram\()", cell.source, re.M)
         if cell.cell_type == "code" and draws:
             shown = cell.metadata.mystnb
             assert re.fullmatch(r"fig-[a-z-]+", shown.figure.name)
