@@ -103,7 +103,7 @@ def cross_validate(
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     _check(folds, samples)
-    todo = _plan(samples, models, folds, seeds, out)
+    todo = plan(samples, models, folds, seeds, out)
     waiting = [job for job in todo if not job.path.exists()]
     with tqdm(total=len(todo), initial=len(todo) - len(waiting), desc="cross-validation") as bar:
         failed = _in_turn(samples, waiting, bar) if jobs == 1 else []
@@ -133,7 +133,7 @@ def _check(folds: Sequence[Fold], samples: Samples) -> None:
             )
 
 
-def _plan(
+def plan(
     samples: Samples,
     models: Mapping[str, Factory],
     folds: Sequence[Fold],
@@ -142,7 +142,7 @@ def _plan(
 ) -> list[Job]:
     """List all jobs with the files that hold, or will hold, their results."""
     data = [samples.fingerprint(), str(samples.time[[0, -1]]), samples.table.to_csv()]
-    plan = []
+    todo = []
     for name, factory in models.items():
         model = factory()
         settings = repr(model)
@@ -160,8 +160,8 @@ def _plan(
                 text = json.dumps([name, settings, code, data, towers, int(seed)])
                 key = hashlib.sha256(text.encode()).hexdigest()[:16]
                 slug = re.sub(r"[^\w.+-]+", "_", f"{name}-{fold.name}-{seed}")
-                plan.append(Job(name, factory, fold, int(seed), out / f"{slug}-{key}.npz"))
-    return plan
+                todo.append(Job(name, factory, fold, int(seed), out / f"{slug}-{key}.npz"))
+    return todo
 
 
 def _compute(job: Job, samples: Samples) -> None:
