@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from typing import Protocol, Self
 
+import joblib
 import lightgbm
 import numpy as np
 import numpy.typing as npt
@@ -250,9 +251,18 @@ class BoostedMap:
         return np.stack([gpp, reco, reco - gpp], axis=-1).astype(np.float32)
 
 
-def boosted_ensemble(table: xr.Dataset, members: int = 5, seed: int = 0) -> list[BoostedMap]:
-    """Fit `members` boosted map models, each to its own draw of towers."""
-    return [BoostedMap(seed=seed * 1000 + i).fit(table) for i in range(members)]
+def boosted_ensemble(
+    table: xr.Dataset,
+    members: int = 5,
+    seed: int = 0,
+    train: Towers | None = None,
+    jobs: int = 2,
+) -> list[BoostedMap]:
+    """Fit `members` boosted map models to the towers `train`, each to its own draw of them."""
+    fits = (
+        joblib.delayed(BoostedMap(seed=seed * 1000 + i).fit)(table, train) for i in range(members)
+    )
+    return list(joblib.Parallel(jobs, prefer="threads")(fits))
 
 
 def out_of_fold(

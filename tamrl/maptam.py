@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from typing import Self
 
+import joblib
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -115,7 +116,16 @@ def _year_samples(x: Floats, y: Floats, weight: NDArray, table: pd.DataFrame) ->
 
 
 def tamrl_ensemble(
-    table: xr.Dataset, train: Towers | None = None, members: int = 5, seed: int = 0
+    table: xr.Dataset,
+    train: Towers | None = None,
+    members: int = 5,
+    seed: int = 0,
+    jobs: int = 1,
 ) -> list[TamRLMap]:
-    """Fit ``members`` TAM-RL map models, each to its own draw of towers."""
-    return [TamRLMap(seed * 1000 + i).fit(table, train) for i in range(members)]
+    """Fit ``members`` TAM-RL map models, each to its own draw of towers, in ``jobs`` processes."""
+    fits = (joblib.delayed(_fit)(seed * 1000 + i, table, train) for i in range(members))
+    return list(joblib.Parallel(jobs)(fits))
+
+
+def _fit(seed: int, table: xr.Dataset, train: Towers | None) -> TamRLMap:
+    return TamRLMap(seed).fit(table, train)
