@@ -11,6 +11,7 @@ import pandas as pd
 import xarray as xr
 from cartopy import crs as ccrs
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from tamrl.plots import (
     BLUE,
@@ -21,6 +22,7 @@ from tamrl.plots import (
     UNIT,
     _colour,
     _globe,
+    _land,
     _legend,
     _shown_once,
 )
@@ -61,6 +63,25 @@ def mean_and_spread(rows: Mapping[str, tuple[xr.DataArray, xr.DataArray]], sprea
             image = _mesh(ax, field, **options)
             ax.set_title(name)
             fig.colorbar(image, ax=ax, location="bottom", shrink=0.8, extend="both", label=UNIT)
+    return fig
+
+
+@_shown_once
+def region(panels: Mapping[str, xr.DataArray], flux: str, title: str) -> Figure:
+    """Draw fields (lat, lon) of a region side by side, all with the same limits, under a title."""
+    low, high = limits(xr.concat([*panels.values()], "panel"), flux)
+    fig = plt.figure(figsize=(8.2, 3.4))
+    axes = []
+    for c, (name, field) in enumerate(panels.items()):
+        west, east = float(field.lon[0]), float(field.lon[-1])
+        middle = (west + east) / 2, float(field.lat.mean())
+        ax: Any = fig.add_subplot(1, len(panels), c + 1, projection=ccrs.AlbersEqualArea(*middle))
+        ax.set_extent((west, east, float(field.lat[0]), float(field.lat[-1])), DEGREES)
+        image = _mesh(_land(ax), field, cmap=COLOUR_MAPS[flux], vmin=low, vmax=high)
+        ax.set_title(name)
+        axes.append(ax)
+    bar = fig.colorbar(image, ax=axes, location="bottom", shrink=0.6, aspect=35, extend="both")
+    bar.set_label(f"{flux} ({UNIT})\n{title}")
     return fig
 
 
@@ -110,16 +131,16 @@ def against_reference(maps: xr.Dataset, zonal: pd.DataFrame, name: str = "FLUXCO
 
     ``maps`` and ``zonal`` as from `tamrl.budgets.compare_gpp`.
     """
-    fig = plt.figure(figsize=(8.8, 3.15))
-    grid = fig.add_gridspec(1, 2, width_ratios=[2.3, 1])
-    ax = _globe(fig, grid[0])
+    fig = plt.figure(figsize=(8.8, 3.7))
+    grid = fig.add_gridspec(2, 2, width_ratios=[2.6, 1], height_ratios=[18, 1])
+    ax = _globe(fig, grid[0, 0])
     top = float(np.nanpercentile(np.abs(maps.difference), 99))
     image = _mesh(ax, maps.difference, cmap="PuOr", vmin=-top, vmax=top)
     fig.colorbar(
-        image, ax=ax, location="bottom", shrink=0.9, aspect=35, pad=0.03, extend="both",
+        image, cax=fig.add_subplot(grid[1, 0]), orientation="horizontal", extend="both",
         label=f"this study minus {name} ({UNIT})",
     )  # fmt: skip
-    side = fig.add_subplot(grid[1])
+    side = fig.add_subplot(grid[0, 1])
     for column, colour, dash in zip(zonal, (BLUE, GREY), ("-", "--"), strict=True):
         side.plot(zonal[column], zonal.index, dash, color=colour, label=column)
     side.set(xlabel=f"GPP ({UNIT})", ylabel="degrees north", ylim=(SOUTH, NORTH))
@@ -202,6 +223,7 @@ def gain_curve(curve: pd.DataFrame, label: str) -> Figure:
     ax.plot(left.index, left.random, "--", color=GREY, label="by chance (band: all draws)")
     ax.plot(left.index, left.rule, "o-", color=BLUE, markersize=4, label="by the rule")
     ax.set(xlabel="towers added", ylabel=label)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.grid(axis="y", linewidth=0.3)
     _legend(fig, ax)
     return fig

@@ -49,6 +49,35 @@ def by_latitude(fluxes: xr.Dataset, flux: str) -> pd.DataFrame:
     return pd.DataFrame(mean, fluxes["lat"].to_numpy(), range(1, mean.shape[1] + 1))
 
 
+def compare_gpp(
+    ours: xr.Dataset, theirs: xr.Dataset, name: str
+) -> tuple[pd.Series, xr.Dataset, pd.DataFrame]:
+    """Hold the mean GPP of one of our maps against that of another, as `budgets.compare_gpp` does.
+
+    Returns
+    -------
+    statistics, difference, zonal
+        r, RMSE, bias (the first minus the second, gC m-2 d-1) weighted by land, n cells; Dataset
+        with difference (lat, lon); means by latitude, columns "this study" and ``name``.
+    """
+    a, b = (one["GPP"].mean("time").transpose("lat", "lon").load() for one in (ours, theirs))
+    land = ours["land_fraction"].fillna(0) * cell_area(ours["lat"], ours["lon"])
+    land = land.where(np.isfinite(a) & np.isfinite(b), 0)
+    cov = np.cov(np.nan_to_num(np.stack([a, b])).reshape(2, -1), aweights=land.to_numpy().ravel())
+    gap = a - b
+    statistics = pd.Series(
+        {
+            "r": cov[0, 1] / np.sqrt(cov[0, 0] * cov[1, 1]),
+            "RMSE": float(np.sqrt((gap**2).weighted(land).mean())),
+            "bias": float(gap.weighted(land).mean()),
+            "cells": int((land > 0).sum()),
+        }
+    )
+    zonal = {"this study": a, name: b}
+    profile = {k: v.weighted(land).mean("lon").to_pandas() for k, v in zonal.items()}
+    return statistics, xr.Dataset({"difference": gap}), pd.DataFrame(profile)
+
+
 def drawable(ds: xr.Dataset | xr.DataArray, step: float = 1.0) -> xr.Dataset | xr.DataArray:
     """Average cells to ``step`` degrees, for pictures only: a finer one shows no more on a page."""
     factor = round(step / abs(float(ds["lat"][1] - ds["lat"][0])))

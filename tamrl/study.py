@@ -29,7 +29,15 @@ from tamrl.errors import StudyError
 ROOT = book.ROOT
 PROFILES = ("smoke", "reference", "paper")
 # No result depends on these.
-NOT_IN_NOTEBOOKS = {"study.py", "book.py", "cli.py", "verify.py", "__main__.py"}
+NOT_IN_NOTEBOOKS = {
+    "study.py",
+    "book.py",
+    "cli.py",
+    "cli_compare.py",
+    "cli_map.py",
+    "verify.py",
+    "__main__.py",
+}
 
 Parameters = Mapping[str, Any]
 
@@ -57,7 +65,11 @@ STUDY = (
     Notebook("02_method", smoke={"n_towers": 24, "n_years": 2, "epochs": 2}),
     Notebook("03_scores", smoke={**_QUICK_CV, "trees": 60, "tune": False}, paper=_FULL_CV),
     Notebook("04_balance", smoke=_QUICK_CV, paper=_FULL_CV, after=("03_scores",)),
-    Notebook("05_map", smoke={"members": 2}, paper={"members": 10, "resolution": 0.5}),
+    Notebook(
+        "05_map",
+        smoke={"members": 2, "folds": 2, "resolution": 1.0},
+        paper={"members": 10, "folds": 10},
+    ),
     Notebook(
         "06_drivers",
         smoke={**_QUICK_CV, "days": 1, "step": 0.9},
@@ -72,6 +84,11 @@ STUDY = (
         "08_gases",
         smoke={"n_virtual": 24, "n_folds": 2, "epochs": 1, "marsh_epochs": 1},
         paper={"n_virtual": 180, "n_folds": 10, "epochs": 16, "jobs": 8},
+    ),
+    Notebook(
+        "11_trust",
+        smoke={"members": 2, "folds": 3, "count": 5, "repeats": 2},
+        paper={"members": 10, "repeats": 100, "resolution": 0.5, "jobs": 8},
     ),
 )
 

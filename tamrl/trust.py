@@ -76,14 +76,22 @@ def error_by_dissimilarity(predictions: xr.Dataset, space: FeatureSpace) -> pd.D
 
 
 def growth_in_words(growth: pd.DataFrame) -> str:
-    """Say what `error_growth` found of RMSE, flux by flux, in a sentence without its full stop."""
-    plain = growth[growth["error"] == "RMSE"].set_index("flux")
+    """Say what `error_growth` found, flux by flux, in a sentence without its full stop."""
+    plain, relative = (_verdict(part) for _, part in growth.groupby("error", sort=True))
+    return f"At towers held out, {plain}; relative to their GPP, {relative}"
+
+
+def _verdict(table: pd.DataFrame) -> str:
+    """Say of which fluxes the error grows, falls or does neither."""
     kinds = {
-        "grows with": plain.index[plain["lower"] > 0],
-        "falls with": plain.index[plain["upper"] < 0],
-        "does not change measurably with": plain.index[
-            (plain["lower"] <= 0) & (plain["upper"] >= 0)
-        ],
+        "grows with dissimilarity": table["lower"] > 0,
+        "falls with it": table["upper"] < 0,
+        "does not change measurably with it": (table["lower"] <= 0) & (table["upper"] >= 0),
     }
-    parts = [f"the error of {' and '.join(f)} {kind} it" for kind, f in kinds.items() if len(f)]
-    return f"At towers held out, {', '.join(parts)}"
+    parts: list[str] = []
+    for kind, on in kinds.items():
+        fluxes = table["flux"][on].tolist()
+        if fluxes:
+            named = ", ".join(fluxes[:-1]) + " and " * (len(fluxes) > 1) + fluxes[-1]
+            parts.append(f"that of {named} {kind}" if parts else f"the error of {named} {kind}")
+    return ", ".join(parts)

@@ -158,11 +158,15 @@ def _verdict(rule: Floats, chance: Floats, block: Indices, seed: int) -> pd.Data
 
 def withheld_in_words(verdict: pd.DataFrame) -> str:
     """Say what `withheld_towers` found, flux by flux, in a sentence without its full stop."""
-    better = verdict["flux"][verdict["upper"] < 0].tolist()
-    worse = verdict["flux"][verdict["lower"] > 0].tolist()
-    same = [f for f in verdict["flux"] if f not in (*better, *worse)]
-    parts = []
-    for fluxes, said in ((better, "lower"), (worse, "higher"), (same, "not measurably other")):
+    kinds = {
+        "lower": verdict["upper"] < 0,
+        "higher": verdict["lower"] > 0,
+        "not measurably different": (verdict["lower"] <= 0) & (verdict["upper"] >= 0),
+    }
+    parts: list[str] = []
+    for kind, on in kinds.items():
+        fluxes = verdict["flux"][on].tolist()
         if fluxes:
-            parts.append(f"the error of {' and '.join(fluxes)} is {said}")
+            named = ", ".join(fluxes[:-1]) + " and " * (len(fluxes) > 1) + fluxes[-1]
+            parts.append(f"that of {named} {kind}" if parts else f"the error of {named} is {kind}")
     return f"With towers added by the rule instead of by chance, {', '.join(parts)}"

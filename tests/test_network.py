@@ -94,7 +94,9 @@ def test_the_rule_wins_where_it_must_and_only_there() -> None:
     assert gpp["change"] < -10
     first = curve[curve["added"] == 0]
     assert (first["rule"] == first["chance"]).all()
-    assert "GPP" in withheld.withheld_in_words(verdict).split("is lower")[0]
+    said = withheld.withheld_in_words(verdict)
+    assert "GPP" in said.split("is lower")[0]
+    assert said.count("RECO") == 1
     blank = training_table(evi)
     blank["y"][:] = rng.normal(size=blank["y"].shape)
     _, verdict = withheld.withheld_towers(blank, **options)

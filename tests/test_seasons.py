@@ -54,6 +54,20 @@ def test_means_by_latitude_weigh_by_land(fluxes) -> None:
     assert list(table.columns) == list(range(1, 13))
 
 
+def test_two_maps_of_ours_compared(fluxes) -> None:
+    """A known difference is found, and a map is like itself."""
+    statistics, maps, zonal = seasons.compare_gpp(fluxes, fluxes, "other")
+    assert statistics["r"] == pytest.approx(1)
+    assert statistics["RMSE"] == 0
+    assert float(abs(maps["difference"]).max()) == 0
+    moved = fluxes.assign(GPP=fluxes["GPP"] * 2 - 1)
+    statistics, _, zonal = seasons.compare_gpp(moved, fluxes, "other")
+    assert statistics["r"] == pytest.approx(1, abs=1e-6)
+    gap = (zonal["this study"] - 2 * zonal["other"] + 1).dropna()
+    np.testing.assert_allclose(gap, 0, atol=1e-5)
+    assert statistics["cells"] == int(np.isfinite(fluxes["GPP"]).any("time").sum())
+
+
 def test_pictures_are_drawn_at_a_degree() -> None:
     """Half-degree cells are averaged four by four; coarser ones stay as they are."""
     lat, lon = np.arange(-89.75, 90, 0.5), np.arange(-179.75, 180, 0.5)
