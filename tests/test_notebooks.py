@@ -136,7 +136,18 @@ def test_a_page_describes_its_figures(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["data", "method", "results", "balance", "map", "trust", "drivers", "adaptation", "gases", "limits"],
+    [
+        "data",
+        "method",
+        "results",
+        "balance",
+        "map",
+        "trust",
+        "drivers",
+        "adaptation",
+        "gases",
+        "limits",
+    ],
 )
 def test_a_chapter_opens_with_its_claim_and_says_what_would_change_our_mind(name: str) -> None:
     """The claim is the first paragraph, in bold; the last heading invites a refutation."""
