@@ -23,7 +23,7 @@ export OMP_WAIT_POLICY ?= passive
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help install book notebook test lint format bench browser verify serve clean
+.PHONY: help install book notebook test lint format bench browser colab verify serve clean
 
 help: ## list the commands
 	@echo "make COMMAND [PROFILE=reference|smoke|paper] [TOWERS=auto|fluxnet2015|virtual]"; echo
@@ -89,6 +89,9 @@ browser: $(INSTALLED) tests/browser/node_modules ## walk through the built book 
 tests/browser/node_modules: tests/browser/package.json
 	@cd tests/browser && npm install --no-package-lock --no-audit --no-fund --ignore-scripts --silent
 	@touch $@
+
+colab: ## run the course in a clean environment with older packages, as a hosted notebook has
+	@tests/colab.sh
 
 serve: $(INSTALLED) ## show the built book on http://localhost:8000
 	@test -f $(BOOK)/index.html || { echo "There is no book yet: make book" >&2; exit 1; }
