@@ -7,7 +7,9 @@ on its own (Nelson et al. 2024, doi 10.5194/bg-21-5079-2024).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import lightgbm
@@ -21,6 +23,7 @@ from tamrl.samples import DAILY, Samples
 from tamrl.splits import blocks
 
 Array = NDArray[np.float32]
+Trees = Callable[[Array], Any]  # inputs (day, input) -> what was learnt (day,)
 LAGS = (7, 30, 90)  # days over which past drivers are averaged
 LAGGED = tuple(d for d in DAILY if d in ("TA", "VPD", "SW_IN"))
 
@@ -76,7 +79,7 @@ def _season_day(samples: Samples, towers: NDArray) -> NDArray[np.intp]:
 
 @dataclass
 class Boosting:
-    """LightGBM, one model a flux, hyper-parameters chosen by tower-grouped cross-validation.
+    """LightGBM, one model a flux, settings chosen by cross-validation grouped by towers.
 
     With ``lags`` the drivers' means over the past 7, 30 and 90 days join. With ``process`` the
     trees learn the flux relative to the light-use or respiration factor of the day (errors are
@@ -91,7 +94,7 @@ class Boosting:
     tune: bool = True
     threads: int = 1
     params: dict[str, Any] = field(default_factory=dict)
-    models: dict[str, lightgbm.Booster] = field(default_factory=dict)
+    models: dict[str, Trees] = field(default_factory=dict)
     GRID = (
         {"num_leaves": 31, "min_child_samples": 200, "learning_rate": 0.06},
         {"num_leaves": 63, "min_child_samples": 500, "learning_rate": 0.05},
@@ -115,20 +118,22 @@ class Boosting:
                 targets[f] = (y[f] / scale, w * scale**2)
         if self.tune:
             self.params = self._choose(x, targets["GPP"], samples, site, seed)
+        params = self.params or self.GRID[0]
         for i, (f, (target, weight)) in enumerate(targets.items()):
-            self.models[f] = self._train(x, target, weight, seed * 10 + i, self.trees)
+            self.models[f] = self._grow(x, target, weight, seed * 10 + i, self.trees, params)
         return self
 
-    def _train(
-        self, x: Array, y: NDArray, w: NDArray, seed: int, trees: int, params: dict | None = None
-    ) -> lightgbm.Booster:
+    def _grow(
+        self, x: Array, y: NDArray, w: NDArray, seed: int, trees: int, params: dict[str, Any]
+    ) -> Trees:
+        """Fit ``y`` (day,) weighted by ``w`` (day,): all that is particular to the library."""
         settings = {
             "objective": "l2", "verbosity": -1, "seed": seed, "num_threads": self.threads,
             "deterministic": True, "force_row_wise": True, "feature_fraction": 0.4,
-            "bagging_fraction": 0.6, "bagging_freq": 1, "lambda_l2": 5.0, "max_bin": 127,
-            **(params or self.params or self.GRID[0]),
+            "bagging_fraction": 0.6, "bagging_freq": 1, "lambda_l2": 5.0, "max_bin": 127, **params,
         }  # fmt: skip
-        return lightgbm.train(settings, lightgbm.Dataset(x, y, weight=w), trees)
+        grown = lightgbm.train(settings, lightgbm.Dataset(x, y, weight=w), trees)
+        return partial(grown.predict, num_threads=self.threads)
 
     def _choose(
         self, x: Array, target: tuple[NDArray, NDArray], samples: Samples, site: NDArray, seed: int
@@ -140,8 +145,9 @@ class Boosting:
         for params in self.GRID:
             error = 0.0
             for a, b in GroupKFold(3).split(thin, groups=block):
-                m = self._train(x[thin[a]], y[thin[a]], w[thin[a]], seed, self.trees // 2, params)
-                error += float((w[thin[b]] * (m.predict(x[thin[b]]) - y[thin[b]]) ** 2).sum())
+                i, o = thin[a], thin[b]
+                model = self._grow(x[i], y[i], w[i], seed, self.trees // 2, params)
+                error += float((w[o] * (model(x[o]) - y[o]) ** 2).sum())
             scores.append(error)
         return dict(self.GRID[int(np.argmin(scores))])
 
@@ -151,9 +157,7 @@ class Boosting:
         out = np.full((len(sites), len(samples.time), 3), np.nan, np.float32)
         on = samples.active[sites]
         x = self._inputs(samples, sites)[on]
-        flux = {
-            f: np.asarray(m.predict(x, num_threads=self.threads)) for f, m in self.models.items()
-        }
+        flux = {f: np.asarray(model(x)) for f, model in self.models.items()}
         if self.process:
             for k, f in enumerate(("GPP", "RECO")):
                 flux[f] = flux[f] * np.maximum(samples.process[sites][on][:, k], 0.1)

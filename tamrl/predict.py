@@ -60,12 +60,13 @@ def windowed(
     past, as they would be in reality.
     """
     out, first, last = _blank(net, active, sites)
-    facts, z = describe(net, data, np.asarray(sites), support)
+    sites = np.ascontiguousarray(sites)  # torch takes no reversed view
+    facts, z = describe(net, data, sites, support)
     found = [(i, k) for i in range(len(sites)) for k in range(first[i], last[i] + 1, keep)]
     for at in range(0, len(found), WINDOWS):
         i, kept = np.array(found[at : at + WINDOWS]).T
         begin = np.clip(kept + keep - length, 0, active.shape[1] - length)
-        rows = torch.from_numpy(np.asarray(sites)[i])[:, None]
+        rows = torch.from_numpy(sites[i])[:, None]
         days = torch.from_numpy(begin)[:, None] + torch.arange(length)
         part = (data.x[rows, days], data.seen[rows, days], data.process[rows, days])
         flux = net.decode(*part, facts[i], None if z is None else z[i]).flux.float().cpu().numpy()
