@@ -38,8 +38,8 @@ def model_diagram() -> Figure:
     ):  # fmt: skip
         _arrow(ax, start, stop, "-")
     ax.plot([87, 87, 50.5], [54, 46, 46], "--", color="black", lw=1.4)
-    for x, y in ((50.5, 33), (70, 14)):
-        _arrow(ax, (x, 46), (x, y), "--")
+    for x_at, y_at in ((50.5, 33), (70, 14)):
+        _arrow(ax, (x_at, 46), (x_at, y_at), "--")
     ax.text(78.5, 47.5, "modulates", style="italic", fontsize=SIZE, ha="center")
     plt.close(fig)
     return fig
