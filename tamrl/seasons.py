@@ -152,6 +152,7 @@ def stepped(
         ".tamrl-seasons legend{float:left;padding:0;font-size:1em;font-weight:600;width:auto}"
         ".tamrl-seasons span{display:inline-flex;gap:.25rem;align-items:center;min-height:1.6rem}"
         ".tamrl-seasons label{margin:0}"
+        ".tamrl-seasons figcaption{color:inherit}"
         f"{','.join(rules)}{{display:block}}"
         f"@supports not selector(:has(a)){{.tamrl-seasons img.{name}-{start}{{display:block}}}}"
     )
