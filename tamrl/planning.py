@@ -141,7 +141,7 @@ def measure(models: Sequence[MapModel], cube: xr.Dataset, out: Path, cores: int 
     started = time.perf_counter()
     made = upscale(models, cube, out, workers=cores)
     seconds = time.perf_counter() - started
-    places = int(made["GPP"].notnull().any("time").sum())
+    places = int((made["GPP"].count("time") > 0).sum())
     used = min(cores, os.cpu_count() or 1)
     amount = places * made.sizes["time"] * len(models)
     return Rate(amount / seconds / used, used, seconds)

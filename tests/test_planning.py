@@ -64,7 +64,7 @@ def test_a_daily_region_is_mapped_and_timed(cube: xr.Dataset, tmp_path) -> None:
     made = xr.open_zarr(tmp_path / "m.zarr", consolidated=False)
     assert made.sizes["time"] == 365
     assert bool(np.isfinite(made["GPP"]).any())
-    places = int(made["GPP"].notnull().any("time").sum())
+    places = int((made["GPP"].count("time") > 0).sum())
     assert places < made.sizes["lat"] * made.sizes["lon"]
     assert rate.place_days == pytest.approx(places * 365 / rate.seconds)
     with pytest.raises(DataError, match="nothing is measured"):
