@@ -41,14 +41,14 @@ _CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
-def variants(recipe: Recipe | None = None) -> dict[str, partial[TamRLModel]]:
+def variants(recipe: Recipe | None = None, device: str = "cpu") -> dict[str, partial[TamRLModel]]:
     """Factories of all variants by name; ``recipe`` is what they share besides their difference."""
     base = recipe or Recipe()
     out = {
-        name: partial(TamRLModel, overrides=net, recipe=replace(base, **training))
+        name: partial(TamRLModel, overrides=net, recipe=replace(base, **training), device=device)
         for name, (net, training) in _CHANGES.items()
     }
     published = replace(PUBLISHED, epochs=base.epochs, pretrain_epochs=base.epochs // 4)
     net = {"closure": "soft", "gates": False, "process": False}
-    out["as published"] = partial(TamRLModel, overrides=net, recipe=published)
+    out["as published"] = partial(TamRLModel, overrides=net, recipe=published, device=device)
     return out

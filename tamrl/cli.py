@@ -1,4 +1,4 @@
-"""The command line: `tamrl fetch | train | evaluate | predict | finetune | map | study`.
+"""The command line: `tamrl fetch | train | evaluate | compare | predict | finetune | map | study`.
 
 Exit status 0: done. 1: the data, a file or a notebook is at fault; one line on stderr says what to
 do. 2: the command was not understood.
@@ -17,6 +17,7 @@ from rich.console import Console
 
 from tamrl import cli_map
 from tamrl.atomic import whole
+from tamrl.cli_compare import compare
 from tamrl.errors import DataError, StudyError
 
 if TYPE_CHECKING:
@@ -302,6 +303,9 @@ def _own_samples(towers: Path, table: Path | None) -> Samples:
     except DataError as error:
         typer.echo(f"tamrl: going on without gridded drivers: {error}", err=True)
         return make_samples(daily)
+
+
+app.command()(compare)
 
 
 def main() -> None:

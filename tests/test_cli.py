@@ -18,7 +18,7 @@ from tamrl.errors import DataError, StudyError
 from tamrl.samples import Samples, make_samples
 from tamrl.virtual import virtual_predictors, virtual_towers
 
-COMMANDS = ("fetch", "train", "evaluate", "predict", "study")
+COMMANDS = ("fetch", "train", "evaluate", "compare", "predict", "study")
 
 
 def call(*arguments: object) -> Result:

@@ -1,0 +1,188 @@
+"""The comparisons of this study: plain lists of models, and how each is computed or read.
+
+To add a model to a comparison, add a line to its list; `tamrl compare` then computes only that one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tamrl import ablation
+from tamrl.baselines import Boosting, Climatology
+from tamrl.campaign import run
+from tamrl.comparison import Comparison, read
+from tamrl.crossval import Factory
+from tamrl.errors import DataError
+from tamrl.patches import with_neighbourhoods
+from tamrl.rivals import CTLSTM, LSTM, TRANSFORMER, Transformer, XGBoost
+from tamrl.samples import Samples, make_samples
+from tamrl.sources import load_grid, load_predictors, load_towers
+from tamrl.splits import folds
+from tamrl.train import Recipe, TamRLModel
+
+OURS = ablation.DEFAULT
+PUBLISHED = "TAM-RL as published"
+BOOSTERS = (
+    "LightGBM",
+    "LightGBM, no lags",
+    "LightGBM, process-scaled",
+    "XGBoost",
+    "XGBoost, no lags",
+    "XGBoost, process-scaled",
+)
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """Named models and the protocol that all of them are put to.
+
+    ``models`` takes the passes over the training towers (None: each network's own) and the device
+    of the networks; ``folds`` by tower, blocked by distance; ``seeds``: networks or boosters that
+    are averaged a fold.
+    """
+
+    name: str
+    models: Callable[[int | None, str], Mapping[str, Factory]]
+    folds: int
+    seeds: int
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the models, in order; the first is the one that others are held against."""
+        return tuple(self.models(None, "cpu"))
+
+
+def _recipe(epochs: int | None, base: Recipe | None = None) -> Recipe:
+    base = base or Recipe()
+    return base if epochs is None else replace(base, epochs=epochs)
+
+
+def _ablation(epochs: int | None, device: str) -> Mapping[str, Factory]:
+    return ablation.variants(_recipe(epochs), device)
+
+
+def _benchmark(epochs: int | None, device: str) -> Mapping[str, Factory]:
+    net: dict[str, Any] = {"recipe": _recipe(epochs), "device": device}
+    attention: dict[str, Any] = {"recipe": _recipe(epochs, TRANSFORMER), "device": device}
+    inputs: tuple[dict[str, Any], ...] = ({}, {"lags": False}, {"process": True})
+    boosters = [partial(library, **i) for library in (Boosting, XGBoost) for i in inputs]
+    return {
+        OURS: partial(TamRLModel, **net),
+        PUBLISHED: _ablation(epochs, device)["as published"],
+        **dict(zip(BOOSTERS, boosters, strict=True)),
+        "CT-LSTM": partial(CTLSTM, **net),
+        "LSTM": partial(LSTM, **net),
+        "transformer": partial(Transformer, **attention),
+        "climatology": Climatology,
+    }
+
+
+CAMPAIGNS = {
+    "ablation": Campaign("ablation", _ablation, folds=5, seeds=3),
+    "benchmark": Campaign("benchmark", _benchmark, folds=10, seeds=3),
+}
+
+
+def compute(
+    name: str,
+    towers: str = "auto",
+    n_folds: int | None = None,
+    n_seeds: int | None = None,
+    epochs: int | None = None,
+    every: int = 1,
+    only: Sequence[str] = (),
+    out: Path | str | None = None,
+    jobs: int = 2,
+    device: str = "cpu",
+    say: Callable[[str], None] = print,
+) -> Path:
+    """Compute what is missing of a campaign and return the folder of its tables.
+
+    Parameters
+    ----------
+    name
+        One of `CAMPAIGNS`.
+    n_folds, n_seeds, epochs
+        None: as the campaign says.
+    every
+        Take every n-th tower, for a quick look.
+    only
+        Names of models; none means all.
+    out
+        Folder of the tables; None: ``results/<name>`` for the campaign as it is, on real towers,
+        else a folder below ``runs/`` that tells the settings, so that no quick look overwrites
+        kept results.
+
+    Raises
+    ------
+    ValueError
+        For an unknown campaign or model.
+    DataError, StudyError
+        As `tamrl.campaign.run`.
+    """
+    campaign = _campaign(name)
+    models = dict(campaign.models(epochs, device))
+    for model in only:
+        if model not in models:
+            raise ValueError(f"{name} has no model {model!r}; it has {', '.join(models)}")
+    models = {model: models[model] for model in models if not only or model in only}
+    samples = _samples(towers, every)
+    source = Path("runs") / str(samples.attrs["tower_source"])
+    k, members = n_folds or campaign.folds, n_seeds or campaign.seeds
+    if out is None:
+        as_planned = (k, members, epochs, every) == (campaign.folds, campaign.seeds, None, 1)
+        parts = [name, f"{k}-folds", f"{members}-seeds"]
+        parts += [f"{epochs}-epochs"] * (epochs is not None) + [f"every-{every}"] * (every > 1)
+        virtual = bool(samples.attrs["virtual"])
+        kept = as_planned and not virtual
+        out = Path("results") / name if kept else source / "compare" / "_".join(parts)
+    say(f"{name}: {len(models)} models, {k} folds, {members} seeds; tables go to {out}")
+    run(models, samples, folds(samples, k), range(members), out, source / "cv", jobs, say)
+    return Path(out)
+
+
+def obtain(
+    name: str,
+    towers: str = "auto",
+    folder: str | Path | None = None,
+    recompute: bool = False,
+    **settings: Any,
+) -> Comparison:
+    """Read a campaign's kept tables; on virtual towers, or when asked, compute it on the spot.
+
+    ``folder`` holds the kept tables (None: ``results/<name>``); ``settings`` are those of
+    `compute`. Models of the campaign that are not there are ``missing``.
+
+    Raises
+    ------
+    DataError
+        When the kept tables are of virtual towers but real ones are asked for; as `read`.
+    """
+    campaign = _campaign(name)
+    virtual = towers == "virtual" or (
+        towers == "auto" and bool(load_towers(towers).attrs["virtual"])
+    )
+    if virtual or recompute:
+        return read(compute(name, towers, **settings), campaign.names)
+    folder = Path(folder or Path("results") / name)
+    found = read(folder, campaign.names)
+    if found.attrs.get("virtual"):
+        raise DataError(f"{folder} holds scores of virtual towers; delete it, or ask for virtual")
+    return found
+
+
+def _campaign(name: str) -> Campaign:
+    if name not in CAMPAIGNS:
+        raise ValueError(f"unknown comparison {name!r}; there are {', '.join(CAMPAIGNS)}")
+    return CAMPAIGNS[name]
+
+
+def _samples(towers: str, every: int) -> Samples:
+    """Load towers with all that any model reads, neighbourhoods on the grid among it."""
+    daily = load_towers(towers).isel(site=slice(None, None, every))
+    cube = load_grid(daily)
+    return with_neighbourhoods(make_samples(daily, load_predictors(daily), cube), cube)

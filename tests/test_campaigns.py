@@ -1,0 +1,73 @@
+"""The study's own comparisons: their lists hold what they say, and kept tables stay apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from tamrl import campaigns
+from tamrl.ablation import DEFAULT
+from tamrl.cli import app
+from tamrl.comparison import read
+from tamrl.errors import DataError
+
+QUICK = ("--towers", "virtual", "--folds", "2", "--seeds", "1", "--epochs", "1", "--every", "20")
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in an empty folder: no kept table of the checkout is read or written."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", campaigns.CAMPAIGNS)
+def test_ours_comes_first_and_every_seed_is_more_than_one(name: str) -> None:
+    """Others are held against the first; intervals over networks need several."""
+    campaign = campaigns.CAMPAIGNS[name]
+    assert campaign.names[0] == DEFAULT
+    assert campaign.seeds > 1
+    assert len(set(campaign.names)) == len(campaign.names)
+
+
+def test_epochs_reach_every_network() -> None:
+    """A quick look is quick for all networks; boosters have no epochs."""
+    for campaign in campaigns.CAMPAIGNS.values():
+        for model in campaign.models(1, "cpu").values():
+            recipe = getattr(model, "keywords", {}).get("recipe")
+            assert recipe is None or recipe.epochs == 1
+
+
+def test_a_quick_look_goes_beside_kept_results_and_is_not_repeated(here: Path) -> None:
+    """Other settings than the campaign's own never land in results/; a second call computes none."""
+    arguments = ["compare", "benchmark", *QUICK, "--only", "climatology", "--only", "LSTM"]
+    first = CliRunner().invoke(app, arguments)
+    assert first.exit_code == 0, first.output
+    assert "virtual towers" in first.output
+    assert not (here / "results").exists()
+    (folder,) = (here / "runs" / "virtual" / "compare").iterdir()
+    found = read(folder, campaigns.CAMPAIGNS["benchmark"].names)
+    assert set(found.sums.models) == {"climatology", "LSTM"}
+    assert "XGBoost" in found.missing
+    written = {p: p.stat().st_mtime_ns for p in folder.iterdir()}
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    assert written == {p: p.stat().st_mtime_ns for p in folder.iterdir()}
+
+
+def test_virtual_tables_are_never_read_as_real_ones(here: Path) -> None:
+    """Kept tables of virtual towers are refused where real towers are asked for."""
+    folder = campaigns.compute(
+        "benchmark", "virtual", 2, 1, 1, 20, ["climatology"], here / "kept", jobs=1
+    )
+    with pytest.raises(DataError, match="virtual towers"):
+        campaigns.obtain("benchmark", "fluxnet2015", folder)
+
+
+def test_unknown_names_are_told(here: Path) -> None:
+    """A campaign or model that is not there is a mistake of the call, and the choice is shown."""
+    result = CliRunner().invoke(app, ["compare", "contest"])
+    assert result.exit_code == 2
+    with pytest.raises(ValueError, match="it has TAM-RL"):
+        campaigns.compute("benchmark", "virtual", only=["forest"])
