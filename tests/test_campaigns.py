@@ -41,7 +41,7 @@ def test_epochs_reach_every_network() -> None:
 
 
 def test_a_quick_look_goes_beside_kept_results_and_is_not_repeated(here: Path) -> None:
-    """Other settings than the campaign's own never land in results/; a second call computes none."""
+    """Other settings than its own keep a campaign out of results/; a second call computes none."""
     arguments = ["compare", "benchmark", *QUICK, "--only", "climatology", "--only", "LSTM"]
     first = CliRunner().invoke(app, arguments)
     assert first.exit_code == 0, first.output
