@@ -20,7 +20,7 @@ from tamrl.errors import DataError
 from tamrl.patches import with_neighbourhoods
 from tamrl.rivals import CTLSTM, LSTM, TRANSFORMER, Transformer, XGBoost
 from tamrl.samples import Samples, make_samples
-from tamrl.sources import load_grid, load_predictors, load_towers
+from tamrl.sources import load_grid, load_others, load_predictors, load_towers
 from tamrl.splits import folds
 from tamrl.train import Recipe, TamRLModel
 
@@ -185,4 +185,5 @@ def _samples(towers: str, every: int) -> Samples:
     """Load towers with all that any model reads, neighbourhoods on the grid among it."""
     daily = load_towers(towers).isel(site=slice(None, None, every))
     cube = load_grid(daily)
-    return with_neighbourhoods(make_samples(daily, load_predictors(daily), cube), cube)
+    samples = make_samples(daily, load_predictors(daily), cube, others=load_others(daily))
+    return with_neighbourhoods(samples, cube)

@@ -45,6 +45,8 @@ def only(samples: Samples, towers: NDArray) -> Samples:
     """Return the samples of some towers (indices), in that order."""
     arrays = {name: getattr(samples, name) for name in BY_TOWER}
     part: dict[str, Any] = {n: None if a is None else a[towers] for n, a in arrays.items()}
+    if samples.places is not None:
+        part["places"] = replace(samples.places, x=samples.places.x[towers])
     return replace(samples, table=samples.table.iloc[towers].reset_index(drop=True), **part)
 
 

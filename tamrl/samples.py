@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tamrl.data.grid import grid_at
 from tamrl.data.schema import FLUXES, IGBP_CODES
 from tamrl.data.solar import daylength, potential_radiation
+from tamrl.places import Places, gather
 
 Array = NDArray[np.float32]
 
@@ -52,6 +53,7 @@ class Samples:
     ``weight`` (site, time) QC share of days trained on, else 0; ``score`` (site, time) days scored;
     ``active`` (site, time) days with the minimal drivers TA, VPD and SW_IN;
     ``maps`` (site, 12, variable, 9, 9) the grid's climatology around each tower, if asked for;
+    ``places`` what the grid knows of the towers (`tamrl.places`), where there is one;
     ``process`` (site, time, 2) relative light-use and respiration factors (see `process_factors`).
     """
 
@@ -69,6 +71,7 @@ class Samples:
     table: pd.DataFrame
     attrs: dict[str, object] = field(default_factory=dict)
     maps: Array | None = None
+    places: Places | None = None
     targets: tuple[str, ...] = FLUXES
 
     def fingerprint(self) -> str:
@@ -76,6 +79,9 @@ class Samples:
         digest = hashlib.sha256(repr((self.features, self.static_names, list(self.site))).encode())
         for a in (self.x, self.static, self.y, self.weight, self.score, self.process):
             digest.update(np.ascontiguousarray(a).tobytes())
+        if self.places is not None:
+            for known in (self.places.x, self.places.other_x, self.places.other_y):
+                digest.update(np.ascontiguousarray(known).tobytes())
         return digest.hexdigest()[:16]
 
     def without(self, features: tuple[str, ...]) -> Samples:
@@ -90,6 +96,7 @@ def make_samples(
     monthly: xr.Dataset | None = None,
     cube: xr.Dataset | None = None,
     targets: tuple[str, ...] = FLUXES,
+    others: xr.Dataset | None = None,
 ) -> Samples:
     """Build the resident arrays from daily towers, monthly satellite data and the grid cube.
 
@@ -101,6 +108,7 @@ def make_samples(
         at a tower and on the map.
     targets : variables of ``towers`` to predict, in the order of the outputs. A day is scored with
         all of them; other targets than ``FLUXES`` are trained on wherever one of them is known.
+    others : places of which annual fluxes alone are known (`tamrl.data.fetch_annual_towers`).
 
     Returns
     -------
@@ -146,6 +154,7 @@ def make_samples(
     place |= {f"igbp_{code}": towers.igbp.values == code for code in IGBP_CODES}
     place |= {f"koppen_{main}": towers.koppen_main.values == main for main in KOPPEN_MAIN}
 
+    table = pd.DataFrame({n: towers[n].values for n in FACTS if n in towers.coords})
     y = np.stack([raw.get(f, empty) for f in targets], -1).astype(np.float32)
     some, every = np.isfinite(y).any(-1), np.isfinite(y).all(-1)
     usable = active & (every if targets == FLUXES else some)
@@ -162,8 +171,9 @@ def make_samples(
         score=usable & every & (qc >= SCORE_QC),
         active=active,
         process=process_factors(*(x[..., features.index(n)] for n in ("TA", "VPD", "SW_IN"))),
-        table=pd.DataFrame({n: towers[n].values for n in FACTS if n in towers.coords}),
+        table=table,
         attrs={k: towers.attrs[k] for k in ("virtual", "tower_source") if k in towers.attrs},
+        places=None if cube is None else gather(table, cube, others),
         targets=targets,
     )
 

@@ -4,7 +4,7 @@ import sys
 
 import xarray as xr
 
-from tamrl.data import fetch_grid, fetch_tower_predictors, fetch_towers, towers
+from tamrl.data import fetch_annual_towers, fetch_grid, fetch_tower_predictors, fetch_towers, towers
 from tamrl.errors import DataError
 from tamrl.samples import Samples, make_samples
 from tamrl.virtual import virtual_predictors, virtual_towers
@@ -76,6 +76,17 @@ def load_grid(towers: xr.Dataset, resolution: float = 0.5) -> xr.Dataset:
     return fetch_grid(resolution)
 
 
+def load_others(towers: xr.Dataset) -> xr.Dataset | None:
+    """Places of which annual fluxes alone are known, beside real towers; virtual ones have none.
+
+    Raises
+    ------
+    DataError
+        When the towers are real and the files cannot be had.
+    """
+    return None if towers.attrs["virtual"] else fetch_annual_towers()
+
+
 def load_samples(source: str = "auto", every: int = 1) -> Samples:
     """Towers with their satellite and gridded predictors, ready for any model.
 
@@ -83,4 +94,6 @@ def load_samples(source: str = "auto", every: int = 1) -> Samples:
     towers, for a quick look.
     """
     towers = load_towers(source).isel(site=slice(None, None, every))
-    return make_samples(towers, load_predictors(towers), load_grid(towers))
+    return make_samples(
+        towers, load_predictors(towers), load_grid(towers), others=load_others(towers)
+    )

@@ -6,40 +6,21 @@ builds the book; a notebook reaches ``book/notebooks/`` only after its last cell
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import inspect
-import json
-import os
-import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import nbformat
-import papermill
-from nbclient.exceptions import DeadKernelError
 from rich.console import Console
 
 from tamrl import book
-from tamrl.errors import StudyError
+from tamrl.execution import Parameters, cache_key, check_parameters, execute
 
 ROOT = book.ROOT
 PROFILES = ("smoke", "reference", "paper")
-# No result depends on these.
-NOT_IN_NOTEBOOKS = {
-    "study.py",
-    "book.py",
-    "cli.py",
-    "cli_compare.py",
-    "cli_map.py",
-    "verify.py",
-    "__main__.py",
-}
-
-Parameters = Mapping[str, Any]
+# Notebooks at a time: a quick one mostly starts up, a long one takes all cores by itself.
+SIDE_BY_SIDE = {"smoke": 2, "reference": 1, "paper": 1}
 
 
 @dataclass(frozen=True)
@@ -149,26 +130,44 @@ def run(
 
     virtual = announce(towers, console)
     keys: dict[str, str] = {}
-    executed, kept = [], []
+    todo: list[tuple[Notebook, Parameters]] = []
     for nb in chosen:
         source = root / "notebooks" / f"{nb.name}.ipynb"
         values = {**settings[nb.name], "towers": "virtual" if virtual else "fluxnet2015"}
         upstream = [keys.get(name) or _stored_key(root, name) for name in nb.after]
         keys[nb.name] = key = cache_key(source, values, upstream, root)
         if not force and _stored_key(root, nb.name) == key:
-            kept.append(nb.name)
             console.print(f"  {nb.name}: unchanged, kept")
-            continue
+        else:
+            todo.append((nb, values))
+    executed = tuple(nb.name for nb, _ in todo)
+    kept = tuple(nb.name for nb in chosen if nb.name not in executed)
+
+    def one(nb: Notebook, values: Parameters) -> None:
         started = time.monotonic()
         console.print(f"  {nb.name}: running with {_spell(values)}", markup=False)
-        execute(source, values, key, root, virtual)
-        executed.append(nb.name)
+        source = root / "notebooks" / f"{nb.name}.ipynb"
+        execute(source, values, keys[nb.name], root, virtual)
         console.print(f"  {nb.name}: done in {time.monotonic() - started:.0f} s")
+
+    running: dict[Future[None], str] = {}
+    with ThreadPoolExecutor(SIDE_BY_SIDE[profile]) as pool:
+        while todo or running:
+            missing = {nb.name for nb, _ in todo} | set(running.values())
+            ready = [item for item in todo if missing.isdisjoint(item[0].after)]
+            for item in ready[: SIDE_BY_SIDE[profile] - len(running)]:
+                todo.remove(item)
+                running[pool.submit(one, *item)] = item[0].name
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            for finished in done:
+                del running[finished]
+            for finished in done:
+                finished.result()  # raises; what still runs is finished first, and kept
     page = None
     if build:
         notes = [book.VIRTUAL] * virtual + [book.SMOKE] * (profile == "smoke")
         page = book.build(root, virtual, bool(executed), console, " ".join(notes))
-    return Outcome(tuple(executed), tuple(kept), page)
+    return Outcome(executed, kept, page)
 
 
 def choose(notebooks: tuple[Notebook, ...], only: tuple[str, ...]) -> tuple[Notebook, ...]:
@@ -178,19 +177,6 @@ def choose(notebooks: tuple[Notebook, ...], only: tuple[str, ...]) -> tuple[Note
             names = ", ".join(nb.name for nb in notebooks)
             raise ValueError(f"no notebook begins with {start!r}; there are {names}")
     return tuple(nb for nb in notebooks if not only or nb.name.startswith(only))
-
-
-def check_parameters(source: Path, values: Parameters) -> None:
-    """Raise ValueError for a name that the notebook's parameters cell does not define.
-
-    Papermill itself would inject an unknown name without a word.
-    """
-    known = papermill.inspect_notebook(source)
-    for name in values:
-        if name not in known:
-            raise ValueError(
-                f"{source.name} has no parameter {name!r}; it has {', '.join(sorted(known))}"
-            )
 
 
 def announce(towers: str, console: Console) -> bool:
@@ -206,104 +192,11 @@ def announce(towers: str, console: Console) -> bool:
     return virtual
 
 
-def cache_key(source: Path, values: Parameters, upstream: list[str], root: Path = ROOT) -> str:
-    """Digest of all that an executed notebook depends on.
-
-    These are its own cells, its parameters, the package's code and facts, the data registry, the
-    keys of the notebooks whose results it reads, and what is done to it after execution.
-    """
-    digest = hashlib.sha256()
-    cells = nbformat.read(source, as_version=4).cells
-    digest.update(json.dumps([(c.cell_type, c.source, c.metadata) for c in cells]).encode())
-    digest.update(json.dumps([values, upstream], sort_keys=True).encode())
-    digest.update(inspect.getsource(finish).encode())
-    files = [p for p in (root / "tamrl").rglob("*") if p.is_file() and p.suffix != ".pyc"]
-    for path in sorted([*files, root / "data_registry.txt"]):
-        if path.exists() and path.name not in NOT_IN_NOTEBOOKS:
-            digest.update(f"{path.relative_to(root)}\n".encode())
-            digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
 def _stored_key(root: Path, name: str) -> str:
     """Return the key of the executed notebook in the book, "" when there is none."""
     folder = root / "book" / "notebooks"
     key = folder / f"{name}.key"
     return key.read_text() if key.exists() and (folder / f"{name}.ipynb").exists() else ""
-
-
-def execute(source: Path, values: Parameters, key: str, root: Path, virtual: bool) -> Path:
-    """Run one notebook to its end, then move it into the book; a failed one stays in runs/.
-
-    The kernel is this very interpreter, and what it writes to stderr appears on the screen.
-    """
-    os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")  # this environment's kernel goes first
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # idle threads must not spin
-    os.environ.setdefault("PYTHONWARNINGS", "ignore:IProgress not found")  # of tqdm, in pooch
-    attempt = root / "runs" / "executing" / f"{source.stem}.{os.getpid()}.ipynb"
-    attempt.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        papermill.execute_notebook(
-            source,
-            attempt,
-            dict(values),
-            kernel_name="python3",
-            cwd=root,
-            progress_bar=False,
-            stderr_file=sys.stderr,
-            extra_arguments=["--log-level=CRITICAL"],
-        )
-    except papermill.PapermillExecutionError as error:
-        raise StudyError(
-            f"{source.name}, cell {error.cell_index}:\n\n{error.source}\n\n"
-            f"{error.ename}: {error.evalue}\n"
-            f"The notebook up to there: {attempt.relative_to(root)}"
-        ) from error
-    except DeadKernelError as error:
-        raise StudyError(
-            f"{source.name}: its kernel was ended from outside, often for want of memory (below "
-            "6 GB is needed); run the same command again, what is finished is kept"
-        ) from error
-    shelf = root / "book" / "notebooks"
-    shelf.mkdir(parents=True, exist_ok=True)
-    (shelf / f"{source.stem}.key").unlink(missing_ok=True)
-    finish(attempt, shelf / "figures", virtual)
-    os.replace(attempt, shelf / source.name)
-    (shelf / f"{source.stem}.key").write_text(key)
-    return shelf / source.name
-
-
-def finish(path: Path, figures: Path, virtual: bool) -> None:
-    """Prepare an executed notebook for the book, in place.
-
-    Progress bars and log lines (stderr) go; on virtual towers the title and every caption say so;
-    each figure with a name is saved as ``figures/<name>.png``, or ``<name>.virtual.png``.
-    """
-    notebook = nbformat.read(path, as_version=4)
-    figures.mkdir(parents=True, exist_ok=True)
-    keep = ("parameters", "duration", "version")  # and not the paths of this machine
-    notebook.metadata.papermill = {name: notebook.metadata.papermill[name] for name in keep}
-    titled = False
-    for cell in notebook.cells:
-        if cell.cell_type == "markdown" and not titled:
-            head, _, rest = cell.source.partition("\n")
-            cell.source = f"{head} (virtual towers)\n{rest}" if virtual else cell.source
-            titled = True
-        if cell.cell_type != "code":
-            continue
-        cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
-        figure = cell.metadata.get("mystnb", {}).get("figure", {})
-        if virtual and "caption" in figure:
-            figure["caption"] = f"Virtual towers. {figure['caption']}"
-        if "name" in figure:
-            for old in figures.glob(f"{figure['name']}.*"):
-                old.unlink()
-            name = figure["name"] + (".virtual.png" if virtual else ".png")
-            png = next(
-                o.data["image/png"] for o in cell.outputs if "image/png" in o.get("data", {})
-            )
-            (figures / name).write_bytes(base64.b64decode(png))
-    nbformat.write(notebook, path)
 
 
 def _spell(values: Parameters) -> str:

@@ -6,6 +6,7 @@ import io
 import json
 import sys
 from pathlib import Path
+from textwrap import dedent
 
 import nbformat
 import pytest
@@ -13,8 +14,9 @@ import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from rich.console import Console
 
-from tamrl import book, study
-from tamrl.study import Notebook, StudyError
+from tamrl import book, execution, study
+from tamrl.errors import StudyError
+from tamrl.study import Notebook
 
 FIGURE = {"mystnb": {"figure": {"name": "fig-dot", "caption": "A dot."}}}
 PIXEL = (
@@ -118,6 +120,36 @@ def test_a_failing_cell_stops_the_study_and_keeps_the_last_good_notebook(root: P
     assert go(root).kept == ("01_a", "02_b")
 
 
+def test_two_notebooks_run_at_once_and_one_that_reads_another_waits(root: Path) -> None:
+    """01 and 03 wait for each other's file, which only works side by side; 02 reads 01."""
+    meet = """
+    import pathlib, time
+    pathlib.Path("{mine}").write_text("here")
+    end = time.monotonic() + 60
+    while not pathlib.Path("{other}").exists():
+        assert time.monotonic() < end, "alone"
+        time.sleep(0.05)
+    """
+    write_notebook(root, "01_a", dedent(meet).format(mine="a", other="c"))
+    write_notebook(root, "02_b", "import pathlib; print(pathlib.Path('a').read_text())")
+    write_notebook(root, "03_c", dedent(meet).format(mine="c", other="a"))
+    three = (*LIST, Notebook("03_c"))
+    assert go(root, notebooks=three).executed == ("01_a", "02_b", "03_c")
+    assert outputs(root, "02_b") == "here\n"
+
+
+def test_the_failure_of_one_notebook_leaves_the_other_that_ran_with_it(root: Path) -> None:
+    """What stood beside the failing notebook is kept; what reads it does not run."""
+    write_notebook(root, "01_a", "raise KeyError('no such flux')")
+    write_notebook(root, "03_c")
+    three = (*LIST, Notebook("03_c"))
+    with pytest.raises(StudyError, match=r"01_a\.ipynb, cell 3"):
+        go(root, notebooks=three)
+    assert not (root / "book" / "notebooks" / "02_b.ipynb").exists()
+    write_notebook(root, "01_a")
+    assert set(go(root, notebooks=three).executed) <= {"01_a", "02_b", "03_c"}
+
+
 def test_virtual_towers_are_named_in_title_caption_and_file(root: Path) -> None:
     """Nothing computed on virtual towers may be mistaken for a result."""
     go(root, towers="virtual", only=["01"])
@@ -140,7 +172,7 @@ def test_every_notebook_of_the_list_takes_its_parameters() -> None:
     for position, notebook in enumerate(study.STUDY):
         for profile in study.PROFILES:
             values = {**getattr(notebook, profile), "towers": "auto"}
-            study.check_parameters(study.ROOT / "notebooks" / f"{notebook.name}.ipynb", values)
+            execution.check_parameters(study.ROOT / "notebooks" / f"{notebook.name}.ipynb", values)
         assert set(notebook.after) <= {nb.name for nb in study.STUDY[:position]}
 
 

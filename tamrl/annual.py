@@ -1,0 +1,190 @@
+"""Mean annual GPP and RECO of a place, predicted from the grid, as knowledge for daily models.
+
+A daily model that has seen 150 places knows much of days and little of places: most of its error
+at a new tower is a constant. Hundreds of further towers of which only annual sums are known speak
+to just that. A Gaussian process learns from all of them; what it predicts joins the daily model's
+statics. At a training tower this is always a prediction made without it, so that the daily model
+learns how far to trust it.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import ConstantKernel, Kernel, Matern, WhiteKernel
+from sklearn.model_selection import GroupKFold
+
+from tamrl.errors import DataError
+from tamrl.places import Places
+from tamrl.provenance import code_version
+from tamrl.samples import Samples
+from tamrl.splits import blocks, distance_km
+
+Array = NDArray[np.float64]
+CLASSES = ("igbp_", "koppen_")  # statics that stay beside the annual means
+ANNUAL = ("annual_GPP", "annual_RECO")
+MIN_DAYS = 8  # labelled days of a calendar month, over all years, for its mean
+MIN_MONTHS = 10  # such months for an annual mean
+APART_KM = 50.0  # as between the folds
+LIMIT = 4.0  # sd beyond which a feature says no more
+# A vegetation class that differs counts like this many sd of a feature; half for shares of a cell.
+CLASS_SCALE = 3.0
+KERNEL = (
+    ConstantKernel(1.0) * Matern(20.0, nu=1.5)
+    + ConstantKernel(1.0) * Matern(3.0, nu=1.5)
+    + WhiteKernel(0.5)
+)
+
+
+def own_means(samples: Samples) -> Array:
+    """Mean annual GPP and RECO (site, 2) in gC m-2 d-1 of the labels, by calendar months.
+
+    NaN for a tower with fewer than 10 months that have at least 8 labelled days.
+    """
+    month = samples.time.astype("datetime64[M]").astype(int) % 12
+    out = np.full((len(samples.site), 2), np.nan)
+    for i, (y, weight) in enumerate(zip(samples.y, samples.weight, strict=True)):
+        on = [(weight > 0) & (month == m) for m in range(12)]
+        means = [y[days, :2].mean(0, dtype=float) for days in on if days.sum() >= MIN_DAYS]
+        if len(means) >= MIN_MONTHS:
+            out[i] = np.mean(means, 0)
+    return out
+
+
+@dataclass
+class AnnualMeans:
+    """Gaussian process from features of places to mean GPP and RECO, gC m-2 d-1."""
+
+    names: tuple[str, ...]
+    mean: Array = field(default_factory=lambda: np.empty(0))
+    sd: Array = field(default_factory=lambda: np.empty(0))
+    process: GaussianProcessRegressor | None = None
+
+    def fit(self, x: Array, y: Array, kernel: Kernel | None = None) -> AnnualMeans:
+        """Fit to ``x`` (place, feature) and ``y`` (place, 2); learn ``kernel`` if None."""
+        with np.errstate(invalid="ignore"):
+            mean, sd = np.nanmean(x, 0), np.nanstd(x, 0)
+        self.mean, self.sd = np.nan_to_num(mean), np.where(sd > 1e-9, sd, 1.0)
+        self.process = GaussianProcessRegressor(
+            kernel or KERNEL, normalize_y=True, optimizer=None if kernel else "fmin_l_bfgs_b"
+        ).fit(self._scaled(x), y)
+        return self
+
+    def predict(self, x: Array) -> Array:
+        """Predict mean GPP and RECO (place, 2), not negative, of places (place, feature)."""
+        if self.process is None:
+            raise ValueError("fit before predicting")
+        return np.maximum(self.process.predict(self._scaled(x)), 0)
+
+    def _scaled(self, x: Array) -> Array:
+        """Scale by the training places; unknown is 0, their mean; classes as they are."""
+        out = np.nan_to_num(np.clip((x - self.mean) / self.sd, -LIMIT, LIMIT))
+        for prefix, scale in (("igbp_", CLASS_SCALE), ("share_", CLASS_SCALE / 2)):
+            at = [k for k, name in enumerate(self.names) if name.startswith(prefix)]
+            out[:, at] = np.nan_to_num(x[:, at]) * scale
+        return out
+
+
+@dataclass(repr=False)
+class WithAnnualMeans:
+    """A model that is told the predicted mean annual GPP and RECO of each place.
+
+    Parameters
+    ----------
+    model
+        Unfitted, with ``fit`` and ``predict``; it stays as it is.
+    statics
+        Beginnings of the names of statics that the model still sees beside the annual means.
+    inner
+        Parts of the training towers, each predicted by a process that has not seen it.
+    """
+
+    model: Any
+    statics: tuple[str, ...] = CLASSES
+    inner: int = 10
+    annual: AnnualMeans | None = None
+    fitted: Any = None
+
+    def __repr__(self) -> str:
+        """Tell the settings, and the code of the model, which may come from anywhere."""
+        code = code_version(type(self.model))
+        return f"WithAnnualMeans({self.model!r}, {self.statics!r}, {self.inner}, code={code})"
+
+    def fit(
+        self, samples: Samples, train: NDArray, valid: NDArray, seed: int = 0
+    ) -> WithAnnualMeans:
+        """Learn annual means of all places but the towers left out, then train the model.
+
+        Other places within 50 km of a tower that is neither trained nor validated on are left out.
+
+        Raises
+        ------
+        DataError
+            When ``samples`` have no places, or fewer than ``inner`` blocks of towers.
+        """
+        places, towers = _places(samples), np.concatenate([train, valid])
+        y = own_means(samples)
+        known = towers[np.isfinite(y[towers]).all(1)]
+        block = blocks(samples.table)
+        if len(np.unique(block[towers])) < self.inner:
+            raise DataError(f"fewer than {self.inner} separate blocks of towers to train on")
+        near = _near(samples, places)
+        left_out = np.setdiff1d(np.arange(len(samples.site)), towers)
+        free = ~np.any(near[:, left_out], axis=1)
+        self.annual = self._process(places, y, known, free)
+        kernel = self.annual.process.kernel_ if self.annual.process else None
+        told = np.full((len(samples.site), 2), np.nan)
+        for _, away in GroupKFold(self.inner).split(towers, groups=block[towers]):
+            out = towers[away]
+            inner = self._process(
+                places, y, np.setdiff1d(known, out), free & ~np.any(near[:, out], axis=1), kernel
+            )
+            told[out] = inner.predict(places.x[out])
+        told[left_out] = self.annual.predict(places.x[left_out])
+        self.fitted = deepcopy(self.model).fit(self._tell(samples, told), train, valid, seed)
+        return self
+
+    def predict(self, samples: Samples, sites: NDArray) -> NDArray[np.float32]:
+        """Fluxes (site, time, flux) as the model predicts them."""
+        if self.annual is None:
+            raise ValueError("fit before predicting")
+        told = self.annual.predict(_places(samples).x)
+        return np.asarray(self.fitted.predict(self._tell(samples, told), sites))
+
+    def _process(
+        self, places: Places, y: Array, towers: NDArray, others: NDArray, kernel: Any = None
+    ) -> AnnualMeans:
+        """Fit to some towers and some other places."""
+        x = np.concatenate([places.x[towers], places.other_x[others]])
+        return AnnualMeans(places.names).fit(
+            x, np.concatenate([y[towers], places.other_y[others]]), kernel
+        )
+
+    def _tell(self, samples: Samples, annual: Array) -> Samples:
+        """Put the annual means (site, 2) in the place of all statics but those that stay."""
+        stay = [k for k, name in enumerate(samples.static_names) if name.startswith(self.statics)]
+        static = np.concatenate([samples.static[:, stay], annual.astype(np.float32)], 1)
+        names = (*(samples.static_names[k] for k in stay), *ANNUAL)
+        return replace(samples, static=static, static_names=names)
+
+
+def _places(samples: Samples) -> Places:
+    if samples.places is None:
+        raise DataError(
+            "annual means need the places of the towers on the grid; make the samples with a cube "
+            "and `tamrl.places.gather`, as `tamrl.sources.load_samples` does"
+        )
+    return samples.places
+
+
+def _near(samples: Samples, places: Places) -> NDArray[np.bool_]:
+    """Which other places lie within 50 km of which tower (place, site)."""
+    table, n = samples.table, len(places.other_lat)
+    lat = np.concatenate([places.other_lat, table.lat.to_numpy(float)])
+    lon = np.concatenate([places.other_lon, table.lon.to_numpy(float)])
+    return np.asarray(distance_km(lat, lon)[:n, n:] <= APART_KM)
