@@ -67,9 +67,9 @@ class AnnualMeans:
 
     def fit(self, x: Array, y: Array, kernel: Kernel | None = None) -> AnnualMeans:
         """Fit to ``x`` (place, feature) and ``y`` (place, 2); learn ``kernel`` if None."""
-        with np.errstate(invalid="ignore"):
-            mean, sd = np.nanmean(x, 0), np.nanstd(x, 0)
-        self.mean, self.sd = np.nan_to_num(mean), np.where(sd > 1e-9, sd, 1.0)
+        some = np.where(np.isfinite(x).any(0), x, 0.0)  # what is known of no place is 0 everywhere
+        mean, sd = np.nanmean(some, 0), np.nanstd(some, 0)
+        self.mean, self.sd = mean, np.where(sd > 1e-9, sd, 1.0)
         self.process = GaussianProcessRegressor(
             kernel or KERNEL, normalize_y=True, optimizer=None if kernel else "fmin_l_bfgs_b"
         ).fit(self._scaled(x), y)

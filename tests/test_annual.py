@@ -1,4 +1,4 @@
-"""Annual means of places: nothing of a tower left out leaks, and what is there to learn is learnt."""
+"""Annual means of places: nothing of a tower left out leaks, and what is there is learnt."""
 
 from __future__ import annotations
 
