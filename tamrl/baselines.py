@@ -84,11 +84,13 @@ class Boosting:
     With ``lags`` the drivers' means over the past 7, 30 and 90 days join. With ``process`` the
     trees learn the flux relative to the light-use or respiration factor of the day (errors are
     weighted back, so that the same squared error is minimised); NEE is then RECO - GPP, mixed
-    half and half with its own model.
+    half and half with its own model. ``statics`` are beginnings of the names of those facts of a
+    place that the trees see; none means all.
     """
 
     lags: bool = True
     process: bool = False
+    statics: tuple[str, ...] = ()
     trees: int = 400
     every: int = 2  # use every n-th labelled day: neighbouring days repeat each other
     tune: bool = True
@@ -172,7 +174,8 @@ class Boosting:
         if self.lags:
             past = [x[..., samples.features.index(f)] for f in LAGGED]
             parts += [_past_mean(p, n)[..., None] for p in past for n in LAGS]
-        s = samples.static[sites][:, None]
+        seen = [n.startswith(self.statics or "") for n in samples.static_names]
+        s = samples.static[sites][:, None, seen]
         parts.append(np.broadcast_to(s, (*x.shape[:2], s.shape[-1])))
         return np.concatenate(parts, -1)
 

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from tamrl import ablation
+from tamrl.annual import CLASSES, WithAnnualMeans
 from tamrl.baselines import Boosting, Climatology
+from tamrl.blend import Blend
 from tamrl.campaign import run
 from tamrl.comparison import Comparison, read
 from tamrl.crossval import Factory
@@ -24,12 +26,14 @@ from tamrl.sources import load_grid, load_others, load_predictors, load_towers
 from tamrl.splits import folds
 from tamrl.train import Recipe, TamRLModel
 
-OURS = ablation.DEFAULT
+NETWORK = ablation.DEFAULT
+OURS = "blend of TAM-RL and LightGBM"
 PUBLISHED = "TAM-RL as published"
 BOOSTERS = (
     "LightGBM",
     "LightGBM, no lags",
     "LightGBM, process-scaled",
+    "LightGBM, classes only",
     "XGBoost",
     "XGBoost, no lags",
     "XGBoost, process-scaled",
@@ -69,9 +73,13 @@ def _benchmark(epochs: int | None, device: str) -> Mapping[str, Factory]:
     net: dict[str, Any] = {"recipe": _recipe(epochs), "device": device}
     attention: dict[str, Any] = {"recipe": _recipe(epochs, TRANSFORMER), "device": device}
     inputs: tuple[dict[str, Any], ...] = ({}, {"lags": False}, {"process": True})
-    boosters = [partial(library, **i) for library in (Boosting, XGBoost) for i in inputs]
+    light = [partial(Boosting, **i) for i in (*inputs, {"statics": CLASSES})]
+    boosters: list[Factory] = [*light, *(partial(XGBoost, **i) for i in inputs)]
     return {
-        OURS: partial(TamRLModel, **net),
+        OURS: partial(WithAnnualMeans, Blend((TamRLModel(**net), Boosting()), (1, 1))),
+        f"{NETWORK}, annual means": partial(WithAnnualMeans, TamRLModel(**net)),
+        "LightGBM, annual means": partial(WithAnnualMeans, Boosting()),
+        NETWORK: partial(TamRLModel, **net),
         PUBLISHED: _ablation(epochs, device)["as published"],
         **dict(zip(BOOSTERS, boosters, strict=True)),
         "CT-LSTM": partial(CTLSTM, **net),
