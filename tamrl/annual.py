@@ -101,7 +101,8 @@ class WithAnnualMeans:
     statics
         Beginnings of the names of statics that the model still sees beside the annual means.
     inner
-        Parts of the training towers, each predicted by a process that has not seen it.
+        Parts of the training towers, each predicted by a process that has not seen it; as many as
+        there are towers far enough apart, if that is less.
     """
 
     model: Any
@@ -125,26 +126,27 @@ class WithAnnualMeans:
         Raises
         ------
         DataError
-            When ``samples`` have no places, or fewer than ``inner`` blocks of towers.
+            When ``samples`` have no places, or fewer than two blocks of towers 50 km apart.
         """
         places, towers = _places(samples), np.concatenate([train, valid])
         y = own_means(samples)
         known = towers[np.isfinite(y[towers]).all(1)]
         block = blocks(samples.table)
-        if len(np.unique(block[towers])) < self.inner:
-            raise DataError(f"fewer than {self.inner} separate blocks of towers to train on")
+        inner = min(self.inner, len(np.unique(block[towers])))
+        if inner < 2:
+            raise DataError("all towers to train on lie within 50 km; annual means need two places")
         near = _near(samples, places)
         left_out = np.setdiff1d(np.arange(len(samples.site)), towers)
         free = ~np.any(near[:, left_out], axis=1)
         self.annual = self._process(places, y, known, free)
         kernel = self.annual.process.kernel_ if self.annual.process else None
         told = np.full((len(samples.site), 2), np.nan)
-        for _, away in GroupKFold(self.inner).split(towers, groups=block[towers]):
+        for _, away in GroupKFold(inner).split(towers, groups=block[towers]):
             out = towers[away]
-            inner = self._process(
+            without = self._process(
                 places, y, np.setdiff1d(known, out), free & ~np.any(near[:, out], axis=1), kernel
             )
-            told[out] = inner.predict(places.x[out])
+            told[out] = without.predict(places.x[out])
         told[left_out] = self.annual.predict(places.x[left_out])
         self.fitted = deepcopy(self.model).fit(self._tell(samples, told), train, valid, seed)
         return self

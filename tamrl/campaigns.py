@@ -136,7 +136,7 @@ def compute(
     models = dict(campaign.models(epochs, device))
     for model in only:
         if model not in models:
-            raise ValueError(f"{name} has no model {model!r}; it has {', '.join(models)}")
+            raise ValueError(f"{name} has no model {model!r}; it has {'; '.join(models)}")
     models = {model: models[model] for model in models if not only or model in only}
     samples = _samples(towers, every)
     source = Path("runs") / str(samples.attrs["tower_source"])
