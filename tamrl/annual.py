@@ -58,28 +58,39 @@ def own_means(samples: Samples) -> Array:
 
 @dataclass
 class AnnualMeans:
-    """Gaussian process from features of places to mean GPP and RECO, gC m-2 d-1."""
+    """Gaussian process from features of places to mean GPP and RECO, gC m-2 d-1.
+
+    What a fit leaves: ``mean``, ``sd`` (feature,) of the features; ``points`` (place, feature),
+    scaled, and their coefficients ``alpha`` (place, 2); ``centre``, ``spread`` (2,) of the fluxes.
+    """
 
     names: tuple[str, ...]
     mean: Array = field(default_factory=lambda: np.empty(0))
     sd: Array = field(default_factory=lambda: np.empty(0))
-    process: GaussianProcessRegressor | None = None
+    points: Array = field(default_factory=lambda: np.empty((0, 0)))
+    alpha: Array = field(default_factory=lambda: np.empty((0, 2)))
+    centre: Array = field(default_factory=lambda: np.zeros(2))
+    spread: Array = field(default_factory=lambda: np.ones(2))
+    kernel: Kernel | None = None
 
     def fit(self, x: Array, y: Array, kernel: Kernel | None = None) -> AnnualMeans:
         """Fit to ``x`` (place, feature) and ``y`` (place, 2); learn ``kernel`` if None."""
         some = np.where(np.isfinite(x).any(0), x, 0.0)  # what is known of no place is 0 everywhere
         mean, sd = np.nanmean(some, 0), np.nanstd(some, 0)
         self.mean, self.sd = mean, np.where(sd > 1e-9, sd, 1.0)
-        self.process = GaussianProcessRegressor(
-            kernel or KERNEL, normalize_y=True, optimizer=None if kernel else "fmin_l_bfgs_b"
-        ).fit(self._scaled(x), y)
+        self.centre, self.spread = y.mean(0), np.maximum(y.std(0), 1e-9)
+        process = GaussianProcessRegressor(
+            kernel or KERNEL, optimizer=None if kernel else "fmin_l_bfgs_b"
+        ).fit(self._scaled(x), (y - self.centre) / self.spread)
+        self.kernel, self.points, self.alpha = process.kernel_, process.X_train_, process.alpha_
         return self
 
     def predict(self, x: Array) -> Array:
         """Predict mean GPP and RECO (place, 2), not negative, of places (place, feature)."""
-        if self.process is None:
+        if self.kernel is None:
             raise ValueError("fit before predicting")
-        return np.maximum(self.process.predict(self._scaled(x)), 0)
+        alike = self.kernel(self._scaled(x), self.points)
+        return np.asarray(np.maximum(alike @ self.alpha * self.spread + self.centre, 0))
 
     def _scaled(self, x: Array) -> Array:
         """Scale by the training places; unknown is 0, their mean; classes as they are."""
@@ -139,13 +150,12 @@ class WithAnnualMeans:
         left_out = np.setdiff1d(np.arange(len(samples.site)), towers)
         free = ~np.any(near[:, left_out], axis=1)
         self.annual = self._process(places, y, known, free)
-        kernel = self.annual.process.kernel_ if self.annual.process else None
         told = np.full((len(samples.site), 2), np.nan)
         for _, away in GroupKFold(inner).split(towers, groups=block[towers]):
             out = towers[away]
-            without = self._process(
-                places, y, np.setdiff1d(known, out), free & ~np.any(near[:, out], axis=1), kernel
-            )
+            others = free & ~np.any(near[:, out], axis=1)
+            known_else = np.setdiff1d(known, out)
+            without = self._process(places, y, known_else, others, self.annual.kernel)
             told[out] = without.predict(places.x[out])
         told[left_out] = self.annual.predict(places.x[left_out])
         self.fitted = deepcopy(self.model).fit(self._tell(samples, told), train, valid, seed)

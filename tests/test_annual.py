@@ -79,7 +79,7 @@ def test_no_tower_is_told_what_was_learnt_from_itself(samples: Samples) -> None:
         y = samples.y.copy()
         y[tower] = np.where(np.isfinite(y[tower]), 30.0, np.nan)
         # The kernel is learnt from all training towers; it is held fixed to see the rest.
-        kernel = first.annual.process.kernel_
+        kernel = first.annual.kernel
         again = WithAnnualMeans(Listener(), inner=3)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("tamrl.annual.KERNEL", kernel)
