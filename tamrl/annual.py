@@ -139,7 +139,7 @@ class WithAnnualMeans:
         DataError
             When ``samples`` have no places, or fewer than two blocks of towers 50 km apart.
         """
-        places, towers = _places(samples), np.concatenate([train, valid])
+        places, towers = _places(samples), np.sort(np.concatenate([train, valid]))
         y = own_means(samples)
         known = towers[np.isfinite(y[towers]).all(1)]
         block = blocks(samples.table)
