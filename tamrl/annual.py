@@ -90,7 +90,9 @@ class AnnualMeans:
         if self.kernel is None:
             raise ValueError("fit before predicting")
         alike = self.kernel(self._scaled(x), self.points)
-        return np.asarray(np.maximum(alike @ self.alpha * self.spread + self.centre, 0))
+        # Not by matrix product: its rounding depends on how many places are asked for at once.
+        told = np.einsum("ij,jk->ik", alike, self.alpha)
+        return np.asarray(np.maximum(told * self.spread + self.centre, 0))
 
     def _scaled(self, x: Array) -> Array:
         """Scale by the training places; unknown is 0, their mean; classes as they are."""
@@ -163,10 +165,23 @@ class WithAnnualMeans:
 
     def predict(self, samples: Samples, sites: NDArray) -> NDArray[np.float32]:
         """Fluxes (site, time, flux) as the model predicts them."""
+        return np.asarray(self.fitted.predict(self.tell(samples), sites))
+
+    def tell(self, samples: Samples) -> Samples:
+        """Put the annual means that are predicted of each tower among its statics.
+
+        Raises
+        ------
+        DataError
+            When the samples have no places, or places described by other features.
+        """
         if self.annual is None:
             raise ValueError("fit before predicting")
-        told = self.annual.predict(_places(samples).x)
-        return np.asarray(self.fitted.predict(self._tell(samples, told), sites))
+        places = _places(samples)
+        if places.names != self.annual.names:
+            unknown = sorted(set(places.names) ^ set(self.annual.names))
+            raise DataError(f"places: described by other features than in training: {unknown}")
+        return self._tell(samples, self.annual.predict(places.x))
 
     def _process(
         self, places: Places, y: Array, towers: NDArray, others: NDArray, kernel: Any = None

@@ -11,10 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tamrl import ablation
+from tamrl import ablation, ensemble
 from tamrl.annual import CLASSES, WithAnnualMeans
 from tamrl.baselines import Boosting, Climatology
-from tamrl.blend import Blend
 from tamrl.campaign import run
 from tamrl.comparison import Comparison, read
 from tamrl.crossval import Factory
@@ -76,7 +75,7 @@ def _benchmark(epochs: int | None, device: str) -> Mapping[str, Factory]:
     light = [partial(Boosting, **i) for i in (*inputs, {"statics": CLASSES})]
     boosters: list[Factory] = [*light, *(partial(XGBoost, **i) for i in inputs)]
     return {
-        OURS: partial(WithAnnualMeans, Blend((TamRLModel(**net), Boosting()), (1, 1))),
+        OURS: ensemble.factory("blend", **net),
         f"{NETWORK}, annual means": partial(WithAnnualMeans, TamRLModel(**net)),
         "LightGBM, annual means": partial(WithAnnualMeans, Boosting()),
         NETWORK: partial(TamRLModel, **net),

@@ -18,10 +18,11 @@ from rich.console import Console
 from tamrl import cli_map
 from tamrl.atomic import whole
 from tamrl.cli_compare import compare
+from tamrl.cli_predict import finetune, predict, score
 from tamrl.errors import DataError, StudyError
 
 if TYPE_CHECKING:
-    from tamrl.samples import Samples
+    pass
 
 # The modules that do the work are imported inside the commands: `tamrl --help` answers at once.
 
@@ -101,34 +102,46 @@ def fetch(
 def train(
     output: Annotated[Path, typer.Option("--output", "-o", help="Where the weights go.")],
     towers: Towers = "auto",
+    model: Annotated[
+        str, typer.Option(help="blend: what won the benchmark. network: TAM-RL alone.")
+    ] = "blend",
     seed: Seed = 0,
-    members: Annotated[int, typer.Option(min=1, help="Networks in the ensemble.")] = 1,
+    members: Annotated[int, typer.Option(min=1, help="Models in the ensemble.")] = 1,
     epochs: Epochs = None,
+    calibrate: Annotated[
+        int, typer.Option(help="Folds of towers that intervals are calibrated on; 0: no intervals.")
+    ] = 0,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes at a time, for --calibrate.")] = 2,
     device: Device = "auto",
 ) -> None:
-    """Train TAM-RL on all towers and save the weights (safetensors).
+    """Train a model on all towers and save the weights (safetensors).
 
-    One tower in eight is held out to stop early. The ensemble's members differ by seed.
+    One tower in eight is held out to stop early. The ensemble's members differ by seed. With
+    --calibrate, ensembles like it are first trained without the towers of each fold, and their
+    errors there say how wide the bounds of 90 % must be; what was computed so is kept in `runs/`.
 
-    Examples: `tamrl train -o model.safetensors` · `tamrl train -o m.safetensors --members 5`
+    Examples: `tamrl train -o model.safetensors --model network` ·
+    `tamrl train -o m.safetensors --members 5 --calibrate 10`
     """
-    import numpy as np
-
-    from tamrl import pretrained
+    from tamrl import ensemble, pretrained
+    from tamrl.data.cache import registry_sha256
     from tamrl.sources import load_samples
-    from tamrl.splits import blocks, hold_out
-    from tamrl.train import Recipe, TamRLModel
+    from tamrl.train import Recipe
 
-    samples = load_samples(towers)
-    held = hold_out(blocks(samples.table), samples.table.igbp.to_numpy(str), seed)
     recipe = Recipe() if epochs is None else Recipe(epochs=epochs)
-    models = []
-    for member in range(members):
-        model = TamRLModel(recipe=recipe, device=device, progress=True)
-        model.fit(samples, np.flatnonzero(~held), np.flatnonzero(held), seed + member)
-        models.append(model)
-    pretrained.save(models, output, samples, seed=seed, towers=len(samples.site))
-    _out().print(f"Trained {members} network(s) on {len(samples.site)} towers: {output}")
+    try:
+        make = ensemble.factory(model, recipe, device)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    samples, intervals = load_samples(towers), None
+    if calibrate:
+        kept = Path("runs") / str(samples.attrs["tower_source"]) / "cv"
+        intervals = ensemble.calibrated(samples, make, members, calibrate, kept, seed, jobs)
+    models = ensemble.train(samples, make, members, seed)
+    facts = {"seed": seed, "towers": len(samples.site), "model": model, "folds": calibrate}
+    licence = {"licence": "CC-BY-4.0", "registry": registry_sha256()}
+    pretrained.save(models, output, samples, intervals, **facts, **licence)
+    _out().print(f"Trained {members} {model}(s) on {len(samples.site)} towers: {output}")
 
 
 @app.command()
@@ -184,72 +197,6 @@ def evaluate(
 
 
 @app.command()
-def predict(
-    towers: Annotated[Path, typer.Argument(help="ONEFlux csv file or folder, or a Zarr store.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="NetCDF file to write.")],
-    model: Annotated[Path, typer.Option("--model", "-m", help="Weights from `tamrl train`.")],
-    table: Annotated[
-        Path | None, typer.Option(help="csv of the towers: site, lat, lon, igbp, …")
-    ] = None,
-    device: Device = "auto",
-) -> None:
-    """Predict daily GPP, RECO and NEE at your own towers, with or without measured fluxes.
-
-    Air temperature, vapour pressure deficit and shortwave radiation are needed; a day without
-    one of them stays missing. Other drivers may be absent.
-
-    Example: `tamrl predict my-towers.csv --table facts.csv -m model.safetensors -o fluxes.nc`
-    """
-    from tamrl import pretrained
-
-    models, header = pretrained.load(model, device)
-    fluxes = pretrained.predict(models, _own_samples(towers, table), header)
-    with whole(output) as part:
-        fluxes.to_netcdf(part, engine="netcdf4")
-    days = int(fluxes.NEE.notnull().sum())
-    _out().print(f"{days} days at {fluxes.sizes['site']} tower(s): {output}")
-
-
-@app.command()
-def finetune(
-    towers: Annotated[Path, typer.Argument(help="ONEFlux csv file or folder, or a Zarr store.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where the adapted weights go.")],
-    model: Annotated[Path, typer.Option("--model", "-m", help="Weights from `tamrl train`.")],
-    table: Annotated[
-        Path | None, typer.Option(help="csv of the towers: site, lat, lon, igbp, …")
-    ] = None,
-    frozen: Annotated[
-        bool, typer.Option("--frozen/--full", help="Adapt a few hundred offsets, or all weights.")
-    ] = True,
-    device: Device = "auto",
-) -> None:
-    """Adapt trained weights to your own tower with the few days of fluxes that it has.
-
-    Parts of those days are left out in turn to see whether adapting helps; if it does not, the
-    weights stay as they are. Several towers get one common adaptation.
-
-    Example: `tamrl finetune my-tower.csv -m model.safetensors -o mine.safetensors`
-    """
-    import numpy as np
-
-    from tamrl import pretrained
-    from tamrl.adapt import finetune as adapt
-
-    models, header = pretrained.load(model, device)
-    samples = _own_samples(towers, table)
-    sites = np.arange(len(samples.site))
-    adapted = [adapt(each, samples, sites, frozen=frozen) for each in models]
-    facts = {name: header[name] for name in ("seed", "towers") if name in header}
-    names = ", ".join(samples.site)
-    pretrained.save(adapted, output, samples, **facts, adapted_to=names)
-    days, logs = int((samples.weight > 0).sum()), [each.log for each in adapted]
-    before = np.mean([log[0]["held_out"] for log in logs]) ** 0.5
-    after = np.mean([[e["held_out"] for e in log if e["taken"]][-1] for log in logs]) ** 0.5
-    _out().print(f"Adapted to {names} with {days} labelled days: {output}")
-    _out().print(f"Error on days left out, in sd of the fluxes: {before:.3f} -> {after:.3f}")
-
-
-@app.command()
 def study(
     profile: Annotated[str, typer.Option(help="smoke, reference or paper.")] = "reference",
     towers: Towers = "auto",
@@ -292,20 +239,8 @@ def study(
         _out().print(f"The book: {done.page} (open it in a browser, or: make serve)")
 
 
-def _own_samples(towers: Path, table: Path | None) -> Samples:
-    """Read a user's towers, with the drivers that the grid has for their places if it is there."""
-    from tamrl.data import fetch_grid, open_towers
-    from tamrl.samples import make_samples
-
-    daily = open_towers(towers, table)
-    try:
-        return make_samples(daily, None, fetch_grid())
-    except DataError as error:
-        typer.echo(f"tamrl: going on without gridded drivers: {error}", err=True)
-        return make_samples(daily)
-
-
-app.command()(compare)
+for command in (compare, predict, finetune, score):
+    app.command()(command)
 
 
 def main() -> None:

@@ -7,7 +7,6 @@ with replacement, as in `tamrl.mapmodel.BoostedMap`.
 
 from __future__ import annotations
 
-import hashlib
 from typing import Self
 
 import joblib
@@ -21,6 +20,7 @@ from tamrl.mapmodel import MAP_FEATURES, MONTHLY, Floats, Towers
 from tamrl.samples import Samples, process_factors
 from tamrl.splits import blocks, hold_out
 from tamrl.train import Recipe, TamRLModel
+from tamrl.weights import digest
 
 ROUNDS = 3  # times round the year; the first sets the state
 STEADY_DAYS = 30.0  # good days beyond which a tower's month counts no more than another's, d
@@ -34,15 +34,6 @@ RECIPE = Recipe(
     contrast=0.0,  # one mean year a place: there is no second window to be like
     drop_satellite=0.0,
 )
-
-
-def weights_digest(model: TamRLModel) -> str:
-    """Hex digest of the weights and scaling of a trained network."""
-    assert model.net is not None
-    digest = hashlib.sha256()
-    for name, value in sorted(model.net.state_dict().items()):
-        digest.update(name.encode() + value.cpu().numpy().tobytes())
-    return digest.hexdigest()
 
 
 class TamRLMap:
@@ -72,7 +63,7 @@ class TamRLMap:
         weight = np.minimum(table["weight"].to_numpy() / STEADY_DAYS, 1.0)
         samples = _year_samples(x, table["y"].to_numpy(), weight, facts)
         self.model.fit(samples, drawn, towers[valid], self.seed)
-        self.digest = weights_digest(self.model)
+        self.digest = digest(self.model)
         return self
 
     def __call__(self, x: Floats) -> Floats:

@@ -23,7 +23,8 @@ from tamrl import pretrained
 from tamrl.atomic import whole
 from tamrl.errors import DataError
 from tamrl.mapmodel import MAP_FEATURES, BoostedMap, MapModel
-from tamrl.maptam import TamRLMap, _year_samples, weights_digest
+from tamrl.maptam import TamRLMap, _year_samples
+from tamrl.weights import digest
 
 BOOSTED, NETWORK = "boosted map", "TAM-RL map"
 
@@ -65,7 +66,7 @@ def save(
         none = np.zeros((1, 12, 3), np.float32)
         stub = _year_samples(nothing, none, none[..., 0], pd.DataFrame(index=[0]))
         names = {"map_features": header.pop("features"), "kind": NETWORK}
-        pretrained.save([m.model for m in networks], path, stub, **names, **header)
+        pretrained.save([m.model for m in networks], path, stub, None, **names, **header)
         return
     tensors = {}
     for i, model in enumerate(models):
@@ -110,7 +111,7 @@ def load(path: Path) -> tuple[list[MapModel], dict[str, Any]]:
         models: list[MapModel] = []
         for network in networks:
             model = TamRLMap()
-            model.model, model.digest = network, weights_digest(network)
+            model.model, model.digest = network, digest(network)
             models.append(model)
         return models, header | {"features": header["map_features"]}
     if header.get("kind") != BOOSTED:

@@ -7,6 +7,7 @@ known, join with the same features (`tamrl.data.fetch_annual_towers`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -32,7 +33,7 @@ class Places:
 
     names: tuple[str, ...]
     x: Array
-    other_x: Array
+    other_x: Array = field(default_factory=lambda: np.empty((0, 0)))
     other_y: Array = field(default_factory=lambda: np.empty((0, 2)))
     other_lat: Array = field(default_factory=lambda: np.empty(0))
     other_lon: Array = field(default_factory=lambda: np.empty(0))
@@ -70,6 +71,17 @@ def features(lat: ArrayLike, lon: ArrayLike, igbp: ArrayLike, cube: xr.Dataset) 
     columns |= {f"igbp_{code}": np.asarray(igbp).astype(str) == code for code in IGBP_CODES}
     columns["abs_lat"] = np.abs(lat)
     return pd.DataFrame(columns).astype(float)
+
+
+def classes_only(table: pd.DataFrame, names: Sequence[str]) -> Array:
+    """Describe towers (site, feature) where there is no grid: vegetation class and latitude.
+
+    What only the grid knows of ``names`` is NaN, which a model takes for the mean of its training.
+    """
+    known = {f"igbp_{code}": table.igbp.to_numpy(str) == code for code in IGBP_CODES}
+    known["abs_lat"] = np.abs(table.lat.to_numpy(float))
+    nothing = np.full(len(table), np.nan)
+    return np.stack([np.asarray(known.get(name, nothing), float) for name in names], 1)
 
 
 def gather(table: pd.DataFrame, cube: xr.Dataset, others: xr.Dataset | None = None) -> Places:

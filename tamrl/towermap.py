@@ -22,9 +22,8 @@ from tamrl.data.grid import grid_at
 from tamrl.data.koppen import KOPPEN_CODES
 from tamrl.data.schema import DRIVERS, FLUXES, KOPPEN_MAIN
 from tamrl.errors import DataError
-from tamrl.maptam import weights_digest
 from tamrl.samples import DAILY, GRID_STATIC, SATELLITE, make_samples
-from tamrl.train import TamRLModel
+from tamrl.weights import digest, networks
 
 Floats = NDArray[np.float32]
 
@@ -39,6 +38,8 @@ class TowerMap:
     ----------
     model
         From `tamrl.pretrained.load`.
+    trained
+        Drivers that it was trained on.
     drivers
         Daily variables that the cube has, out of `tamrl.samples.DAILY` and ``SATELLITE``.
     time
@@ -49,17 +50,18 @@ class TowerMap:
 
     def __init__(
         self,
-        model: TamRLModel,
+        model: Any,
+        trained: Sequence[str],
         drivers: Sequence[str],
         time: NDArray[np.datetime64],
         grid: xr.Dataset | None,
     ) -> None:
-        self.model = model
+        self.model, self.trained = model, tuple(trained)
         self.features = (*drivers, "latitude", "longitude")
         self.optional = tuple(set(drivers) - set(DRIVERS))
         self.time = time.astype("datetime64[D]")
         self.grid = grid
-        self.digest = weights_digest(model)
+        self.digest = digest(model)
 
     def __call__(self, x: Floats) -> Floats:
         """Map (place, day, feature) to (place, day, 3) in gC m-2 d-1, each place on its own.
@@ -80,8 +82,8 @@ class TowerMap:
         seen = {n: v for n, v in weather.items() if n in SATELLITE}
         monthly = _by_month(xr.Dataset(seen, coords)) if seen else None
         samples = make_samples(towers, monthly, self.grid)
-        if samples.features != self.model.features:
-            unknown = sorted(set(samples.features) ^ set(self.model.features))
+        if samples.features != self.trained:
+            unknown = sorted(set(samples.features) ^ set(self.trained))
             raise DataError(f"weights: trained on other drivers, they differ in {unknown}")
         return self.model.predict(samples, np.arange(len(x)))
 
@@ -117,7 +119,7 @@ def _by_month(daily: xr.Dataset) -> xr.Dataset:
 
 
 def tower_maps(
-    models: Sequence[TamRLModel],
+    models: Sequence[Any],
     header: Mapping[str, Any],
     cube: xr.Dataset | str | Path,
     grid: xr.Dataset | None,
@@ -140,11 +142,15 @@ def tower_maps(
         For a cube that is not daily or lacks a needed driver, or weights for other fluxes.
     """
     opened = open_cube(cube, DRIVERS)
-    targets = tuple(header["config"]["targets"])
-    if targets != FLUXES:
-        raise DataError(f"weights: they predict {', '.join(targets)}; a map needs {FLUXES}")
-    if header["config"].get("map_variables"):
-        raise DataError("weights: they read maps around each tower, which a cube does not give")
+    for network in (net.net for model in models for net in networks(model)):
+        assert network is not None  # weights are loaded fitted
+        config = network.config
+        if config.targets != FLUXES:
+            raise DataError(
+                f"weights: they predict {', '.join(config.targets)}; a map needs {FLUXES}"
+            )
+        if config.encoder in ("convlstm", "both"):
+            raise DataError("weights: they read maps around each tower, which a cube does not give")
     time = opened.ds["time"].to_numpy()
     if opened.climatology or (np.diff(time) != np.timedelta64(1, "D")).any():
         raise DataError(
@@ -157,7 +163,8 @@ def tower_maps(
         # All that varies by month stays: it decides which cell a place takes its facts from.
         keep = [n for n, v in grid.data_vars.items() if "month" in v.dims or n in STATIC]
         grid = grid[keep].sel(lat=slice(south - MARGIN, north + MARGIN)).load()
-    return [TowerMap(model, drivers, pd.DatetimeIndex(time).values, grid) for model in models]
+    days, trained = pd.DatetimeIndex(time).values, header["features"]
+    return [TowerMap(model, trained, drivers, days, grid) for model in models]
 
 
 def _more(cube: xr.Dataset | str | Path) -> list[str]:

@@ -17,8 +17,9 @@ from tamrl.cli import app
 from tamrl.errors import DataError, StudyError
 from tamrl.samples import Samples, make_samples
 from tamrl.virtual import virtual_predictors, virtual_towers
+from tamrl.virtual_grid import virtual_grid
 
-COMMANDS = ("fetch", "train", "evaluate", "compare", "predict", "study")
+COMMANDS = ("fetch", "train", "evaluate", "compare", "predict", "finetune", "score", "study")
 
 
 def call(*arguments: object) -> Result:
@@ -28,12 +29,15 @@ def call(*arguments: object) -> Result:
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> xr.Dataset:
-    """Let the command line find twelve virtual towers over two years, without a grid."""
+    """Let the command line find twelve virtual towers over two years, and a coarse grid."""
     daily = virtual_towers(n=12, years=(2001, 2002))
 
-    def load(source: str = "auto") -> Samples:
-        return make_samples(daily, virtual_predictors(daily))
+    grid = virtual_grid(2.5)
 
+    def load(source: str = "auto") -> Samples:
+        return make_samples(daily, virtual_predictors(daily), grid)
+
+    monkeypatch.setattr("tamrl.data.fetch_grid", lambda: grid)
     monkeypatch.setattr(sources, "load_samples", load)
     return daily
 
@@ -90,6 +94,8 @@ def test_train_then_predict_towers_without_fluxes(few: xr.Dataset, tmp_path: Pat
         np.testing.assert_array_equal(np.isfinite(fluxes[name].sel(site=site)), expected)
     np.testing.assert_allclose(fluxes.NEE, fluxes.RECO - fluxes.GPP, atol=1e-5)
     assert float(fluxes.GPP.min()) >= 0
+    assert "GPP_lower" not in fluxes  # these weights were not calibrated
+    assert "without bounds" in done.stdout
     assert [p.name for p in out.parent.iterdir()] == ["fluxes.nc"]  # nothing half-written beside it
 
 

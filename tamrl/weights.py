@@ -1,0 +1,193 @@
+"""Every trained model of the study as tensors and plain text, for safetensors files.
+
+`pack` takes a model apart, `unpack` puts it together again; they know the kinds in `KINDS` and no
+others, and nothing that is read is ever executed. Trees are kept as LightGBM's own text, deflated.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from typing import Any
+
+import lightgbm
+import numpy as np
+import torch
+from torch import Tensor
+
+from tamrl.annual import KERNEL, AnnualMeans, WithAnnualMeans
+from tamrl.baselines import Boosting
+from tamrl.blend import Blend
+from tamrl.errors import DataError
+from tamrl.model import Budget, Config, TamRL
+from tamrl.train import Recipe, TamRLModel
+
+Tensors = dict[str, Tensor]
+PROCESS = ("mean", "sd", "points", "alpha", "centre", "spread")  # arrays of AnnualMeans
+
+
+def pack(model: Any, name: str, tensors: Tensors) -> dict[str, Any]:
+    """Put the arrays of a fitted model into ``tensors``, below ``name``; return the rest.
+
+    Raises
+    ------
+    ValueError
+        For a model that is not fitted.
+    DataError
+        For a kind of model that cannot be stored.
+    """
+    if isinstance(model, TamRLModel):
+        if model.net is None:
+            raise ValueError("fit the model before saving it")
+        for key, tensor in model.net.state_dict().items():
+            tensors[f"{name}.{key}"] = tensor.cpu().contiguous()
+        return {
+            "kind": "TAM-RL",
+            "config": asdict(model.net.config),
+            "recipe": asdict(model.recipe),
+            "features": list(model.features),
+        }
+    if isinstance(model, Boosting):
+        if not model.models:
+            raise ValueError("fit the model before saving it")
+        for flux, trees in model.models.items():
+            tensors[f"{name}.{flux}"] = _deflated(trees)
+        about = {"lags": model.lags, "process": model.process, "statics": list(model.statics)}
+        return {"kind": "LightGBM", "fluxes": list(model.models), **about}
+    if isinstance(model, Blend):
+        tensors[f"{name}.shares"] = torch.from_numpy(model.shares)
+        parts = [pack(part, f"{name}.{k}", tensors) for k, part in enumerate(model.fitted)]
+        return {"kind": "blend", "parts": parts}
+    if isinstance(model, WithAnnualMeans):
+        if model.annual is None:
+            raise ValueError("fit the model before saving it")
+        about = _pack_annual(model.annual, f"{name}.annual", tensors)
+        inside = pack(model.fitted, f"{name}.model", tensors)
+        told = {"statics": list(model.statics), "annual": about, "model": inside}
+        return {"kind": "annual means", **told}
+    raise DataError(f"a model of the kind {type(model).__name__} cannot be stored")
+
+
+def unpack(about: Mapping[str, Any], name: str, tensors: Mapping[str, Tensor], device: str) -> Any:
+    """Rebuild the model that `pack` took apart; networks go to ``device``.
+
+    Raises
+    ------
+    DataError
+        For an unknown kind. KeyError, TypeError, ValueError, RuntimeError: when parts are missing.
+    """
+    if about["kind"] not in KINDS:
+        raise DataError(f"models of the kind {about['kind']!r} are unknown to this version")
+    return KINDS[about["kind"]](about, name, tensors, device)
+
+
+def networks(model: Any) -> list[TamRLModel]:
+    """All TAM-RL networks in a model, however it is put together."""
+    if isinstance(model, TamRLModel):
+        return [model]
+    inside = [model.fitted] if isinstance(model, WithAnnualMeans) else getattr(model, "fitted", ())
+    return [net for part in inside for net in networks(part)]
+
+
+def networks_alone(members: Sequence[Any]) -> list[Any]:
+    """Leave out of members what is no network; what is told to the networks stays.
+
+    Raises
+    ------
+    DataError
+        When there is no network at all.
+    """
+    out = []
+    for member in members:
+        told = isinstance(member, WithAnnualMeans)
+        out += [replace(member, model=n, fitted=n) if told else n for n in networks(member)]
+    if not out:
+        raise DataError("these weights hold no network, and only networks can be adapted")
+    return out
+
+
+def digest(model: Any) -> str:
+    """Hex digest of all arrays of a fitted model."""
+    tensors: Tensors = {}
+    pack(model, "", tensors)
+    found = hashlib.sha256()
+    for name, value in sorted(tensors.items()):
+        found.update(name.encode() + value.numpy().tobytes())
+    return found.hexdigest()
+
+
+def _network(
+    about: Mapping[str, Any], name: str, tensors: Mapping[str, Tensor], device: str
+) -> TamRLModel:
+    settings: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in about["config"].items()
+    }
+    settings["budgets"] = tuple(
+        Budget(b["total"], tuple(b["parts"]), tuple(b["coefficients"])) for b in settings["budgets"]
+    )
+    net = TamRL(Config(**settings))
+    start = f"{name}."
+    net.load_state_dict(
+        {k.removeprefix(start): t for k, t in tensors.items() if k.startswith(start)}
+    )
+    recipe, features = Recipe(**about["recipe"]), tuple(about["features"])
+    return TamRLModel(recipe=recipe, device=device, net=net.to(device), features=features)
+
+
+def _trees(
+    about: Mapping[str, Any], name: str, tensors: Mapping[str, Tensor], device: str
+) -> Boosting:
+    model = Boosting(about["lags"], about["process"], tuple(about["statics"]), tune=False)
+    for flux in about["fluxes"]:
+        text = zlib.decompress(tensors[f"{name}.{flux}"].numpy().tobytes()).decode()
+        grown = lightgbm.Booster(model_str=text)
+        model.models[flux] = partial(grown.predict, num_threads=model.threads)
+    return model
+
+
+def _blend(
+    about: Mapping[str, Any], name: str, tensors: Mapping[str, Tensor], device: str
+) -> Blend:
+    parts = [unpack(p, f"{name}.{k}", tensors, device) for k, p in enumerate(about["parts"])]
+    return Blend(parts, fitted=parts, shares=tensors[f"{name}.shares"].numpy())
+
+
+def _told(
+    about: Mapping[str, Any], name: str, tensors: Mapping[str, Tensor], device: str
+) -> WithAnnualMeans:
+    inside = unpack(about["model"], f"{name}.model", tensors, device)
+    kept = about["annual"]
+    arrays = {key: tensors[f"{kept['at']}.{key}"].numpy() for key in PROCESS}
+    kernel = KERNEL.clone_with_theta(np.array(kept["theta"]))
+    annual = AnnualMeans(tuple(kept["names"]), kernel=kernel, **arrays)
+    return WithAnnualMeans(inside, tuple(about["statics"]), annual=annual, fitted=inside)
+
+
+KINDS = {"TAM-RL": _network, "LightGBM": _trees, "blend": _blend, "annual means": _told}
+
+
+def _pack_annual(annual: AnnualMeans, name: str, tensors: Tensors) -> dict[str, Any]:
+    """Store a process once, however many members of an ensemble share it."""
+    arrays = {key: np.asarray(getattr(annual, key)) for key in PROCESS}
+    others = {key.rpartition(".")[0] for key in tensors if key.endswith(".annual.points")}
+    same = [
+        at for at in sorted(others)
+        if all(np.array_equal(tensors[f"{at}.{key}"].numpy(), a) for key, a in arrays.items())
+    ]  # fmt: skip
+    if not same:
+        tensors |= {f"{name}.{k}": torch.from_numpy(a.copy()) for k, a in arrays.items()}
+    assert annual.kernel is not None
+    theta = [float(v) for v in annual.kernel.theta]
+    return {"names": list(annual.names), "theta": theta, "at": same[0] if same else name}
+
+
+def _deflated(trees: Any) -> Tensor:
+    """LightGBM's text of the trees behind a bound ``predict`` (see `Boosting`), as bytes."""
+    booster = trees.func.__self__
+    if not isinstance(booster, lightgbm.Booster):
+        raise DataError(f"trees of {type(booster).__name__} cannot be stored, only LightGBM's")
+    text = booster.model_to_string(num_iteration=-1).encode()
+    return torch.from_numpy(np.frombuffer(zlib.compress(text, 9), np.uint8).copy())

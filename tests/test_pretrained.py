@@ -1,0 +1,196 @@
+"""Weights as files: what comes back is what was trained; intervals, scores, own towers."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+from safetensors.torch import save_file
+from typer.testing import CliRunner
+
+from tamrl import ensemble, load_pretrained, pretrained, weights
+from tamrl.annual import WithAnnualMeans
+from tamrl.baselines import Boosting
+from tamrl.blend import Blend
+from tamrl.cli import app
+from tamrl.data.schema import FLUXES
+from tamrl.errors import DataError
+from tamrl.rivals import XGBoost
+from tamrl.samples import Samples, make_samples
+from tamrl.scoring import open_fluxes, score_file
+from tamrl.train import Recipe, TamRLModel
+from tamrl.virtual import virtual_predictors, virtual_towers
+from tamrl.virtual_grid import virtual_grid
+
+NET = {"recipe": Recipe(epochs=1), "device": "cpu"}
+TREES = partial(Boosting, trees=10, tune=False)
+MAKE = {
+    "network": lambda: TamRLModel(**NET),
+    "trees": lambda: TREES(lags=False, statics=("igbp_",)),
+    "blend": lambda: Blend((TamRLModel(**NET), TREES()), (1, 3)),
+    "told": lambda: WithAnnualMeans(Blend((TamRLModel(**NET), TREES()), (1, 1)), inner=3),
+}
+ALL = np.arange(24)
+
+
+@pytest.fixture(scope="module")
+def daily() -> xr.Dataset:
+    """Make 24 virtual towers over two years."""
+    return virtual_towers(n=24, years=(2001, 2002))
+
+
+@pytest.fixture(scope="module")
+def samples(daily: xr.Dataset) -> Samples:
+    """Make samples of them, with a coarse grid."""
+    return make_samples(daily, virtual_predictors(daily), virtual_grid(2.5))
+
+
+@pytest.fixture(scope="module")
+def fitted(samples: Samples) -> dict[str, Any]:
+    """Fit one model of every kind that can be stored."""
+    return {name: make().fit(samples, ALL[:20], ALL[20:], 1) for name, make in MAKE.items()}
+
+
+@pytest.mark.parametrize("kind", MAKE)
+def test_what_comes_back_is_what_was_trained(
+    kind: str, fitted: dict[str, Any], samples: Samples, tmp_path: Path
+) -> None:
+    """Bit for bit, whatever a model is put together from; the digest says so too."""
+    path = tmp_path / "w.safetensors"
+    pretrained.save([fitted[kind]], path, samples, towers=24)
+    (again,), header = pretrained.load(path, "cpu")
+    assert header["towers"] == 24
+    before, after = (m.predict(samples, ALL[::5]) for m in (fitted[kind], again))
+    np.testing.assert_array_equal(before, after)
+    assert weights.digest(again) == weights.digest(fitted[kind])
+    other = MAKE[kind]().fit(samples, ALL[4:], ALL[:4], 2)
+    assert weights.digest(other) != weights.digest(fitted[kind])
+
+
+def test_members_share_what_is_equal(fitted: dict[str, Any], samples: Samples) -> None:
+    """The annual means do not depend on seed or towers held out, and are kept once."""
+    second = MAKE["told"]().fit(samples, ALL[4:], ALL[:4], 5)
+    tensors: weights.Tensors = {}
+    about = [weights.pack(m, str(i), tensors) for i, m in enumerate((fitted["told"], second))]
+    assert [a["annual"]["at"] for a in about] == ["0.annual"] * 2
+    assert sum(name.endswith("annual.points") for name in tensors) == 1
+
+
+def test_files_of_others_are_refused(fitted: dict[str, Any], samples: Samples, tmp_path: Path):
+    """One error that names the file; nothing that is read is executed."""
+    path = tmp_path / "w.safetensors"
+    with pytest.raises(DataError, match="no such file of weights"):
+        pretrained.load(path, "cpu")
+    path.write_bytes(b"not a file of tensors")
+    with pytest.raises(DataError, match=r"w\.safetensors: not weights of tamrl"):
+        pretrained.load(path, "cpu")
+    pretrained.save([fitted["trees"]], path, samples, towers=24)
+    with pytest.raises(DataError, match="hold no network"):
+        weights.networks_alone(pretrained.load(path, "cpu")[0])
+    tensors: weights.Tensors = {}
+    about = weights.pack(fitted["trees"], "0", tensors)
+    for wrong, said in (({"kind": "os.system"}, "unknown to this version"), ({}, "not weights")):
+        kept = {k: v for k, v in (about | wrong).items() if wrong or k != "fluxes"}
+        save_file(tensors, path, {"tamrl": json.dumps({"models": [kept]})})
+        with pytest.raises(DataError, match=said):
+            pretrained.load(path, "cpu")
+    with pytest.raises(DataError, match="only LightGBM's"):
+        weights.pack(XGBoost(trees=2, tune=False).fit(samples, ALL[:20], ALL[20:]), "0", {})
+    with pytest.raises(ValueError, match="fit the model before saving"):
+        weights.pack(TamRLModel(), "0", {})
+
+
+def test_bounds_come_with_calibrated_weights(samples: Samples, daily, tmp_path: Path) -> None:
+    """Calibrated at towers held out; kept in the file; about 90 % of days inside, NEE closed."""
+    make = MAKE["told"]
+    found = ensemble.calibrated(samples, make, 2, 3, tmp_path / "kept", jobs=1)
+    path = tmp_path / "w.safetensors"
+    pretrained.save(ensemble.train(samples, make, 2), path, samples, found, towers=24)
+    out = load_pretrained(path).predict(samples)
+    np.testing.assert_allclose(out.NEE, out.RECO - out.GPP, atol=1e-5)
+    for flux in FLUXES:
+        known = out[flux].notnull()
+        assert (out[f"{flux}_lower"] <= out[flux])[:].where(known, True).all()
+        assert (out[f"{flux}_upper"] >= out[flux]).where(known, True).all()
+        assert out[f"{flux}_lower"].attrs["units"] == "gC m-2 d-1"
+    scores = score_file(out, daily)
+    assert scores[scores.site == "all"].inside.between(0.8, 1).all()
+
+
+def test_a_place_without_grid_is_told_the_mean_of_its_class(
+    fitted: dict[str, Any], daily: xr.Dataset, samples: Samples, tmp_path: Path
+) -> None:
+    """Finite on every day with the minimal drivers; the features that are known still count."""
+    path = tmp_path / "w.safetensors"
+    pretrained.save([fitted["told"]], path, samples, towers=24)
+    model = load_pretrained(path)
+    bare = make_samples(daily, virtual_predictors(daily))
+    out = model.predict(bare)
+    np.testing.assert_array_equal(np.isfinite(out.NEE), bare.active)
+    assert not np.allclose(out.NEE, model.predict(samples).NEE, equal_nan=True)
+    placed = pretrained.placed(bare, model.header).places
+    assert placed is not None
+    assert placed.names == samples.places.names
+    known = np.isfinite(placed.x).all(0)
+    np.testing.assert_allclose(placed.x[:, known], samples.places.x[:, known])
+    other = replace(samples, places=replace(samples.places, names=("a",)))
+    with pytest.raises(DataError, match="described by other features"):
+        model.predict(other)
+
+
+def test_scores_of_a_file(daily: xr.Dataset, tmp_path: Path) -> None:
+    """Truth scores 1, an offset is a bias, poor days do not count, nothing shared is an error."""
+    truth = daily[list(FLUXES)].drop_vars([c for c in daily.coords if c not in ("site", "time")])
+    rows = score_file(truth, daily)
+    pooled = rows[rows.site == "all"].set_index("flux")
+    assert (pooled.R2 == 1).all()
+    assert (pooled.RMSE == 0).all()
+    assert pooled.inside.isna().all()
+    good = (daily.NEE_QC >= 0.8) & daily.NEE.notnull()
+    assert pooled.days["NEE"] == int(good.sum())
+    moved = score_file(truth + 0.5, daily)
+    np.testing.assert_allclose(moved.bias, 0.5, atol=1e-6)
+    assert set(moved.site) == {"all", *daily.site.values}
+    with pytest.raises(DataError, match="share no tower and day"):
+        score_file(truth.assign_coords(site=[f"XX-{i:03d}" for i in range(24)]), daily)
+    with pytest.raises(DataError, match="no day has both"):
+        score_file(truth * np.nan, daily)
+
+    path = tmp_path / "p.nc"
+    truth.to_netcdf(path)
+    seen = tmp_path / "o.nc"
+    (truth + 1).to_netcdf(seen)
+    out = tmp_path / "s.csv"
+    done = CliRunner().invoke(app, ["score", str(path), str(seen), "-o", str(out)])
+    assert done.exit_code == 0, done.output
+    assert "-1.000" in done.output
+    assert out.is_file()
+    (tmp_path / "bad.nc").write_text("no")
+    with pytest.raises(DataError, match=r"bad.nc: cannot be read"):
+        open_fluxes(tmp_path / "bad.nc")
+    truth.mean("time").to_netcdf(tmp_path / "flat.nc")
+    with pytest.raises(DataError, match="by site and time"):
+        open_fluxes(tmp_path / "flat.nc")
+
+
+def test_adapting_the_networks_of_a_blend(
+    fitted: dict[str, Any], daily: xr.Dataset, samples: Samples, tmp_path: Path, monkeypatch
+) -> None:
+    """Trees stay behind; the network keeps what it is told of its place."""
+    path, own = tmp_path / "w.safetensors", tmp_path / "own.safetensors"
+    pretrained.save([fitted["told"]], path, samples, towers=24)
+    monkeypatch.setattr("tamrl.data.fetch_grid", lambda: virtual_grid(2.5))
+    monkeypatch.setattr("tamrl.data.open_towers", lambda path, table: daily.isel(site=[3]))
+    call = ["finetune", "x.csv", "-m", str(path), "-o", str(own), "--device", "cpu"]
+    done = CliRunner().invoke(app, call)
+    assert done.exit_code == 0, done.output
+    (adapted,), _ = pretrained.load(own, "cpu")
+    assert isinstance(adapted, WithAnnualMeans)
+    assert isinstance(adapted.fitted, TamRLModel)
+    assert load_pretrained(own).predict(samples).NEE.notnull().any()
