@@ -18,7 +18,7 @@ WITH_MAPS = ("ConvLSTM encoder", "both encoders")  # these need `patches.with_ne
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "modulation": ("no modulation", "FiLM only", "gates only"),
     "representation": ("no representation losses", *WITH_MAPS),
-    "closure": ("soft closure", "no closure", "no process factors"),
+    "closure": ("soft closure", "soft closure, weight 1", "no closure", "no process factors"),
     "training": ("two stages", "window of 30 days", "window of 90 days", "window of 365 days"),
     "published": ("as published",),
 }
@@ -31,6 +31,7 @@ _CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "ConvLSTM encoder": ({"encoder": "convlstm"}, {}),
     "both encoders": ({"encoder": "both"}, {}),
     "soft closure": ({"closure": "soft", "process": False}, {}),
+    "soft closure, weight 1": ({"closure": "soft", "process": False}, {"balance": 1.0}),
     "no closure": ({"closure": "none", "process": False}, {}),
     "no process factors": ({"process": False}, {}),
     "two stages": ({}, {"pretrain_epochs": 4}),
