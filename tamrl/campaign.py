@@ -21,7 +21,8 @@ import pandas as pd
 import torch
 import xarray as xr
 
-from tamrl import __version__
+from tamrl import __version__, calibration
+from tamrl.calibration import interval_table
 from tamrl.comparison import (
     ALL,
     ERRORS,
@@ -105,6 +106,10 @@ def run(
         _check(out / TOWERS, days, towers)
         if not (out / TOWERS).is_file():
             write_csv(out / TOWERS, {"format": FORMAT, "days": days, **_source(samples)}, towers)
+        try:
+            calibration.write(out, slug(name), made, interval_table(with_seeds, samples, folds))
+        except DataError as error:  # a quick look at few towers has scores all the same
+            say(f"{name}: no intervals ({error})")
         made |= {"days": days, "seconds": round(float(with_seeds.seconds[0]), 1)}
         write_csv(paths[name], made, table)
         ran.append(name)

@@ -1,0 +1,92 @@
+"""How good the intervals of a comparison's models are, as small tables that are kept.
+
+Each model's intervals for the towers of a fold are calibrated on the towers of all other folds
+(`tamrl.uncertainty.cross_intervals`), for days and for sums over months and years, and held against
+what was measured. One csv a model lies in ``intervals/`` beside the tables of `tamrl.comparison`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from tamrl.comparison import read_csv, write_csv
+from tamrl.conformal import LEVELS
+from tamrl.uncertainty import PERIODS, cases, cross_intervals, crps_gaussian, reliability
+
+if TYPE_CHECKING:
+    from tamrl.samples import Samples
+    from tamrl.splits import Fold
+
+FOLDER = "intervals"
+NORMAL_90 = 3.2897  # width of the central 90 % of a normal distribution, in standard deviations
+GRID = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9)  # levels of a reliability diagram
+
+
+def interval_table(pred: xr.Dataset, samples: Samples, folds: Sequence[Fold]) -> pd.DataFrame:
+    """Hold one model's calibrated intervals against the labels.
+
+    Parameters
+    ----------
+    pred
+        From `cross_validate` with ``members``: (model, seed, site, time), one model.
+    samples, folds
+        As given to ``cross_validate``.
+
+    Returns
+    -------
+    Table with columns period (day, month, year), flux, stratum ("" or an IGBP class), level,
+    towers, cases, coverage, tower_coverage, low, high (see `tamrl.uncertainty.reliability`), width
+    and, for all towers at 90 %, crps: of a normal distribution as wide as the interval. Units: gC
+    m-2 d-1 for days, gC m-2 for sums. Levels other than 50 and 90 % for days of all towers only.
+    """
+    single = pred.isel(model=0, drop=True)
+    at = pd.Index(samples.site).get_indexer(single.site.values)
+    igbp = samples.table.igbp.to_numpy(str)[at]
+    tables = []
+    for period in PERIODS:
+        table = cases(single, samples, period)
+        levels = GRID if period == "day" else LEVELS
+        bounds = cross_intervals(table, samples, folds, levels=levels)
+        rows = reliability(table, bounds, igbp)
+        keep = rows.level.isin(LEVELS) | (rows.stratum == "")
+        rows = rows[keep].assign(period=period, crps=np.nan)
+        for flux in table.flux.values:
+            part = bounds.sel(flux=flux, level=0.9)
+            sd = (part.upper - part.lower).values / NORMAL_90
+            middle = (part.upper + part.lower).values / 2
+            score = crps_gaussian(table.observed.sel(flux=flux).values, middle, sd)
+            row = (rows.flux == str(flux)) & (rows.stratum == "") & (rows.level == 0.9)
+            rows.loc[row, "crps"] = float(np.nanmean(score))
+        tables.append(rows)
+    found = pd.concat(tables, ignore_index=True)
+    return found[["period", *(name for name in found if name != "period")]]
+
+
+def write(folder: Path | str, slug: str, about: Mapping[str, Any], table: pd.DataFrame) -> Path:
+    """Put one model's table beside its scores, whole or not at all."""
+    path = Path(folder) / FOLDER / f"{slug}.csv"
+    write_csv(path, {"model": about["model"], "key": about["key"]}, table)
+    return path
+
+
+def read(folder: Path | str) -> pd.DataFrame:
+    """Read the tables of all models: columns as of `interval_table`, and model; empty if none.
+
+    Raises
+    ------
+    DataError
+        For a torn file.
+    """
+    parts = []
+    for path in sorted((Path(folder) / FOLDER).glob("*.csv")):
+        about, table = read_csv(path)
+        parts.append(table.fillna({"stratum": ""}).assign(model=str(about.get("model"))))
+    if not parts:
+        return pd.DataFrame(columns=["period", "flux", "stratum", "level", "coverage", "model"])
+    return pd.concat(parts, ignore_index=True)

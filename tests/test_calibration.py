@@ -1,0 +1,59 @@
+"""Tables of intervals: honest about what they cover, made without the towers that they judge."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from tamrl import calibration
+from tamrl.calibration import interval_table
+from tamrl.data.schema import FLUXES
+from tamrl.samples import Samples, make_samples
+from tamrl.splits import Fold, folds
+from tamrl.virtual import virtual_towers
+
+
+@pytest.fixture(scope="module")
+def case() -> tuple[Samples, list[Fold], xr.Dataset]:
+    """Make predictions that are the labels plus an offset of the tower and noise of the day."""
+    samples = make_samples(virtual_towers(n=60, years=(2001, 2002)), None, None)
+    rng = np.random.default_rng(0)
+    offset = rng.normal(0, 1, (1, 60, 1, 1))
+    noise = rng.normal(0, 0.5, (2, *samples.y.shape))
+    values = samples.y[None] + offset + noise
+    coords = {"model": ["m"], "seed": [0, 1], "site": samples.site, "time": samples.time}
+    dims = ("model", "seed", "site", "time")
+    pred = xr.Dataset({f: (dims, values[None, ..., k]) for k, f in enumerate(FLUXES)}, coords)
+    return samples, list(folds(samples, 4)), pred
+
+
+def test_what_is_promised_is_covered(case: tuple[Samples, list[Fold], xr.Dataset]) -> None:
+    """90 % hold about 90 % of days, months and years; a sum over a year is wider than a day."""
+    table = interval_table(case[2], case[0], case[1])
+    most = table[(table.stratum == "") & (table.level == 0.9)]
+    assert set(most.period) == {"day", "month", "year"}
+    assert most.coverage.between(0.8, 0.99).all()
+    assert most.crps.gt(0).all()
+    width = most.groupby("period").width.mean()
+    assert width["day"] < width["month"] < width["year"]
+    # The offset of a tower stays in the mean of a year: it does not average out like noise.
+    assert width["year"] > 365 * width["day"] / np.sqrt(365)
+    days = table[(table.period == "day") & (table.stratum == "") & (table.flux == "GPP")]
+    assert days.sort_values("level").width.is_monotonic_increasing
+
+
+def test_kept_tables_come_back(
+    case: tuple[Samples, list[Fold], xr.Dataset], tmp_path: Path
+) -> None:
+    """One file a model; none is an empty table, not an error."""
+    assert calibration.read(tmp_path).empty
+    table = interval_table(case[2], case[0], case[1])
+    path = calibration.write(tmp_path, "m", {"model": "m m", "key": "k"}, table)
+    assert path.stat().st_size < 40_000
+    again = calibration.read(tmp_path)
+    assert set(again.model) == {"m m"}
+    np.testing.assert_allclose(again.coverage, table.coverage, rtol=1e-5)
+    assert (again.stratum == table.stratum).all()
