@@ -221,7 +221,15 @@ def placed(samples: Samples, header: Mapping[str, Any]) -> Samples:
 
     The annual means that models are told are then those of the vegetation class and latitude.
     """
-    names = tuple(header["models"][0].get("annual", {}).get("names", ()))
+    names = _place_names(header["models"][0])
     if samples.places is not None or not names:
         return samples
     return replace(samples, places=Places(names, classes_only(samples.table, names)))
+
+
+def _place_names(about: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of the features of places in what a header says of a member, or of a part of it."""
+    if "annual" in about:
+        return tuple(about["annual"]["names"])
+    parts = [*about.get("parts", ()), *([about["model"]] if "model" in about else [])]
+    return next((names for part in parts if (names := _place_names(part))), ())

@@ -34,6 +34,7 @@ MAKE = {
     "network": lambda: TamRLModel(**NET),
     "trees": lambda: TREES(lags=False, statics=("igbp_",)),
     "blend": lambda: Blend((TamRLModel(**NET), TREES()), (1, 3)),
+    "ours": lambda: Blend((TamRLModel(**NET), WithAnnualMeans(TREES(), inner=3)), (1, 1)),
     "told": lambda: WithAnnualMeans(Blend((TamRLModel(**NET), TREES()), (1, 1)), inner=3),
 }
 ALL = np.arange(24)
@@ -123,12 +124,13 @@ def test_bounds_come_with_calibrated_weights(samples: Samples, daily, tmp_path: 
     assert scores[scores.site == "all"].inside.between(0.8, 1).all()
 
 
+@pytest.mark.parametrize("kind", ["told", "ours"])
 def test_a_place_without_grid_is_told_the_mean_of_its_class(
-    fitted: dict[str, Any], daily: xr.Dataset, samples: Samples, tmp_path: Path
+    kind: str, fitted: dict[str, Any], daily: xr.Dataset, samples: Samples, tmp_path: Path
 ) -> None:
     """Finite on every day with the minimal drivers; the features that are known still count."""
     path = tmp_path / "w.safetensors"
-    pretrained.save([fitted["told"]], path, samples, towers=24)
+    pretrained.save([fitted[kind]], path, samples, towers=24)
     model = load_pretrained(path)
     bare = make_samples(daily, virtual_predictors(daily))
     out = model.predict(bare)
