@@ -1,0 +1,104 @@
+"""Twelve faults of the method's public implementation, and the test here that fails on each.
+
+`TESTS` names a test for every fault; those that stand nowhere else are in this file.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from tamrl.model import Config, TamRL
+from tamrl.samples import Samples, make_samples
+from tamrl.tensors import Resident
+from tamrl.train import PUBLISHED, Recipe, TamRLModel, set_scale
+from tamrl.virtual import virtual_predictors, virtual_towers
+
+TESTS = {
+    "1 the physics term never ran": "test_faults.test_the_balance_term_moves_the_weights",
+    "2 balance of scaled fluxes": "test_loss.test_scaled_fluxes_do_not_balance",
+    "3 the support set has no effect": "test_model.test_support_changes_z_and_the_prediction",
+    "4 no gradient": "test_model.test_every_parameter_gets_a_finite_nonzero_gradient",
+    "5 the last epoch kept as best": "test_train.test_kept_weights_reproduce_the_best_score",
+    "6 FiLM tied": "test_model.test_film_factors_are_independent",
+    "7 a missing label costs drivers": "test_samples.test_a_missing_label_never_costs_a_driver_day",
+    "7b models on different days": "test_evaluate.test_all_models_on_the_same_days",
+    "8 stopping watches time": "test_faults.test_what_stops_the_training_is_towers_held_out",
+    "9 neighbours straddle the split": "test_splits.test_no_leakage",
+    "10 no type is left out": "test_splits.test_left_out_biome_is_absent_from_training",
+    "11 clipped scores": "test_evaluate.test_r2_is_not_clipped",
+    "12 a loop over samples": "test_faults.test_work_in_a_step_is_not_a_loop_over_windows",
+}
+NET = {"hidden": 16, "latent": 6, "embed": 4}
+TRAIN, VALID, TEST = np.arange(8), np.arange(8, 10), np.arange(10, 12)
+
+
+@pytest.fixture(scope="module")
+def samples() -> Samples:
+    """Make twelve virtual towers over two years."""
+    daily: xr.Dataset = virtual_towers(n=12, years=(2001, 2002))
+    return make_samples(daily, virtual_predictors(daily))
+
+
+@pytest.mark.parametrize("fault", TESTS)
+def test_every_fault_has_its_test(fault: str) -> None:
+    """The test that is named exists and is collected."""
+    module, _, name = TESTS[fault].partition(".")
+    assert name.startswith("test_")
+    assert callable(getattr(importlib.import_module(module), name))
+
+
+def test_the_balance_term_moves_the_weights(samples: Samples) -> None:
+    """Fluxes of three free heads balance better when imbalance is punished."""
+    gap = []
+    for weight in (0.0, 10.0):
+        recipe = replace(PUBLISHED, epochs=3, batch=8, pretrain_epochs=1, balance=weight)
+        net = {**NET, "closure": "soft", "gates": False, "process": False}
+        model = TamRLModel(net, recipe).fit(samples, TRAIN, VALID, 0)
+        assert model.log[-1]["balance"] > 0
+        gpp, reco, nee = np.moveaxis(model.predict(samples, TEST), -1, 0)
+        gap.append(np.nanmean(np.abs(nee - (reco - gpp))))
+    assert gap[1] < 0.7 * gap[0]
+
+
+def test_what_stops_the_training_is_towers_held_out(samples: Samples) -> None:
+    """Other labels at the towers held out give another stopping score, and the same training."""
+    y = samples.y.copy()
+    y[VALID] += 1
+    logs = [
+        TamRLModel(NET, Recipe(epochs=2, batch=8, length=120)).fit(s, TRAIN, VALID, 0).log
+        for s in (samples, replace(samples, y=y))
+    ]
+    for first, second in zip(*logs, strict=True):
+        assert first["data"] == second["data"]
+        assert first["valid"] != second["valid"]
+
+
+def test_work_in_a_step_is_not_a_loop_over_windows(samples: Samples) -> None:
+    """Four times the windows take the same number of operations, not four times as many."""
+
+    class Count(TorchDispatchMode):
+        n = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            self.n += 1
+            return func(*args, **(kwargs or {}))
+
+    model = TamRLModel(NET, Recipe(length=60, warmup=10))
+    config = Config(len(samples.features), len(samples.static_names), **NET)
+    model.net = TamRL(config)
+    set_scale(model.net, samples, TRAIN)
+    data = Resident(samples, model.net, torch.device("cpu"))
+    counts = []
+    for n in (8, 32):
+        site, start = np.resize(TRAIN, n), np.arange(n) * 10
+        with Count() as count:
+            model._terms(model.net, data, site, start, np.random.default_rng(0), alone=False)
+        counts.append(count.n)
+    assert counts[0] == counts[1]
