@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ FROZEN = ("encoder.mix.0.bias", "film_x.bias", "film_h.bias", "gate.bias", "bias
 STEPS = 20  # most steps of the descent
 LR = {True: 0.03, False: 2e-3}  # by frozen
 PULL = {True: 100.0, False: 2000.0}  # weight of the squared way from zero-shot, / labelled days
+NEW_PULL = 3.0  # the same for a target of which nothing is known: its head starts at zero
 BLOCKS = 3  # runs of labelled days, each left out once
 MIN_DAYS = 10  # fewer labelled days say nothing
 
@@ -40,6 +42,7 @@ def finetune(
     days: Mask | int | None = None,
     frozen: bool = True,
     steps: int = STEPS,
+    only: str | None = None,
 ) -> TamRLModel:
     """Adapt a trained model to towers of which few days are labelled; deterministic.
 
@@ -56,6 +59,9 @@ def finetune(
         Move the offsets in `FROZEN` only (a few hundred numbers), or all weights.
     steps
         Bound on the steps; how many are made, the labels decide.
+    only
+        Learn this target alone, such as one from `add_target`: its head and its gate move, all else
+        stays, so that the other fluxes are the same to the last bit.
 
     Returns
     -------
@@ -73,6 +79,12 @@ def finetune(
         unknown = sorted(set(model.features) ^ set(samples.features))
         raise DataError(f"the model was trained on other drivers; they differ in {unknown}")
     few = few_labels(samples, sites, _labelled(samples, sites, days))
+    if only is not None:
+        if only not in model.net.config.targets:
+            raise DataError(f"the model does not predict {only}; give it the target first")
+        own = np.array([name == only for name in model.net.config.targets])
+        y = np.where(own, few.y, np.float32(np.nan))
+        few = replace(few, y=y, weight=np.where(np.isfinite(y).any(-1), few.weight, 0))
     n = int((few.weight > 0).sum())
     if n < MIN_DAYS:
         raise DataError(
@@ -80,11 +92,62 @@ def finetune(
         )
     data = Resident(few, model.net, next(model.net.parameters()).device)
     block = _blocks(few.weight > 0)
-    held = [_descend(model, data, block, k, frozen, steps)[1] for k in range(BLOCKS)]
+    way = _way(model.net, frozen, only)
+    held = [_descend(model, data, block, k, way, steps)[1] for k in range(BLOCKS)]
     best, mean = stop_at(np.stack(held)), np.mean(held, 0)
-    net, _ = _descend(model, data, block, None, frozen, best)
+    net, _ = _descend(model, data, block, None, way, best)
     log = [{"step": s, "held_out": v, "taken": float(s <= best)} for s, v in enumerate(mean)]
     return replace(model, net=net, log=log)
+
+
+def add_target(
+    model: TamRLModel, name: str, mean: float, sd: float, positive: bool = False
+) -> TamRLModel:
+    """Give a trained model one more flux to predict, such as another gas; `finetune` learns it.
+
+    All other fluxes stay as they are. The new one starts the same everywhere, whatever the
+    drivers, at its mean (a positive one of hard closure: near its spread): its head has weights of
+    zero, its gate is open.
+
+    Parameters
+    ----------
+    name
+        Of the new flux, as in ``samples.targets`` of the towers to learn it from, where it is last.
+    mean, sd
+        What is known of it beforehand, in its own unit: of other places, or of the few labels.
+    positive
+        Whether it cannot be negative.
+
+    Raises
+    ------
+    DataError
+        When the model has this target already, or the spread is not positive.
+
+    Examples
+    --------
+    ::
+
+        model = add_target(network, "CH4", mean=0.05, sd=0.1)
+        model = finetune(model, samples, sites, days=90, only="CH4")
+    """
+    if model.net is None:
+        raise ValueError("fit or load the model before giving it a target")
+    old, c = model.net, model.net.config
+    if name in c.targets:
+        raise DataError(f"the model predicts {name} already, among {', '.join(c.targets)}")
+    if not sd > 0:
+        raise DataError(f"{name}: a spread of {sd} says nothing of the size of the flux")
+    wider = (*c.positive, name) if positive else c.positive
+    net = TamRL(replace(c, targets=(*c.targets, name), positive=wider))
+    state = old.state_dict()
+    for key, own in net.state_dict().items():
+        if own.shape != state[key].shape:
+            more = torch.zeros_like(own)
+            more[: len(state[key])] = state[key]
+            state[key] = more
+    state["y_mean"][-1], state["y_sd"][-1] = mean, sd
+    net.load_state_dict(state)
+    return replace(model, net=net.to(old.y_sd.device).eval(), log=[])
 
 
 def stop_at(held: NDArray) -> int:
@@ -95,6 +158,33 @@ def stop_at(held: NDArray) -> int:
     """
     more = held - held[:, [held.mean(0).argmin()]]
     return int(np.argmax(more.mean(0) <= more.std(0, ddof=1) / np.sqrt(len(held))))
+
+
+class Way(NamedTuple):
+    """What moves in a descent (by parameter, 1 where it moves), how fast, how far it may go."""
+
+    moves: dict[str, Tensor]
+    lr: float
+    pull: float
+
+
+def _way(net: TamRL, frozen: bool, only: str | None) -> Way:
+    """Choose what moves: all, the offsets that belong to a place, or what one target has alone."""
+    parameters = dict(net.named_parameters())
+    if only is None:
+        names = [name for name in parameters if not frozen or name in FROZEN]
+        moves = {name: torch.ones_like(parameters[name]) for name in names}
+        return Way(moves, LR[frozen], PULL[frozen])
+    i, hidden = net.config.targets.index(only), net.config.hidden
+    if i not in net.free:
+        raise DataError(f"{only} is the sum of other fluxes; it has nothing of its own to learn")
+    rows = {"head": [net.free.index(i)], "bias": [net.free.index(i)]}
+    rows["gate.bias"] = list(range(i * hidden, (i + 1) * hidden))
+    moves = {}
+    for name in rows.keys() & parameters.keys():
+        moves[name] = torch.zeros_like(parameters[name])
+        moves[name][rows[name]] = 1
+    return Way(moves, LR[True], NEW_PULL)
 
 
 def _labelled(samples: Samples, sites: NDArray[np.intp], days: Mask | int | None) -> Mask:
@@ -123,8 +213,8 @@ def _blocks(on: Mask) -> NDArray[np.intp]:
 
 
 def _descend(
-    model: TamRLModel, data: Resident, block: NDArray[np.intp], held: int | None, frozen: bool,
-    steps: int,
+    model: TamRLModel, data: Resident, block: NDArray[np.intp], held: int | None,
+    way: Way, steps: int,
 ) -> tuple[TamRL, list[float]]:  # fmt: skip
     """Go ``steps`` down from the zero-shot weights without block ``held``; its error at each."""
     net = deepcopy(model.net)
@@ -132,16 +222,16 @@ def _descend(
     for module in net.modules():  # without dropout, yet in training mode: cuDNN asks for it
         module.train(not isinstance(module, nn.Dropout))
     net.requires_grad_(False)
-    moved = [p for name, p in net.named_parameters() if not frozen or name in FROZEN]
-    origin = [p.clone() for p in moved]
-    for p in moved:
+    moved = {name: p for name, p in net.named_parameters() if name in way.moves}
+    origin = {name: p.clone() for name, p in moved.items()}
+    for p in moved.values():
         p.requires_grad_(True)
-    opt = torch.optim.Adam(moved, lr=LR[frozen])
+    opt = torch.optim.Adam(moved.values(), lr=way.lr)
     rows, time, own = _windows(model, block)
     y, w = data.y[rows, time], data.weight[rows, time] * own
     out = torch.from_numpy(block)[rows, time].to(w.device) == (-1 if held is None else held)
     inside, outside = w * ~out, w * out
-    pull = PULL[frozen] / (inside > 0).sum()
+    pull = way.pull / (inside > 0).sum()
     c, r, errors = net.config, model.recipe, []
     for step in range(steps + 1):
         flux = _flux(net, data, rows, time, r.windows_of_support)
@@ -151,9 +241,12 @@ def _descend(
         value = loss.data(flux, y, inside, net.y_sd)
         if c.closure == "soft":
             value = value + r.balance * loss.balance(flux, c.targets, c.budgets, inside)
-        away = [(p - o).square().sum() for p, o in zip(moved, origin, strict=True)]
+        away = [(p - origin[name]).square().sum() for name, p in moved.items()]
         opt.zero_grad(set_to_none=True)
         (value + pull * torch.stack(away).sum()).backward()
+        for name, p in moved.items():
+            if p.grad is not None:
+                p.grad *= way.moves[name]
         opt.step()
     net.requires_grad_(True)
     return net.eval(), errors

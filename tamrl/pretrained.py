@@ -15,6 +15,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import as_file, files
+from lzma import LZMAError
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +38,7 @@ from tamrl.weights import Tensors, pack, unpack
 if TYPE_CHECKING:
     import pandas as pd
 
-SHIPPED = "weights/tamrl.safetensors"  # inside the package
+SHIPPED = "shipped/tamrl.safetensors"  # inside the package
 LEVEL = 0.9  # of the bounds that predictions carry
 
 
@@ -162,7 +163,7 @@ def load(path: Path, device: str = "auto") -> tuple[list[Any], dict[str, Any]]:
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
         on = str(pick_device(device))
         members = [unpack(m, str(i), tensors, on) for i, m in enumerate(header["models"])]
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (SafetensorError, LZMAError, KeyError, TypeError, ValueError, RuntimeError) as error:
         if isinstance(error, DataError):
             raise DataError(f"{path}: {error}") from error
         raise DataError(f"{path}: not weights of tamrl ({error}); train them anew") from error

@@ -1,13 +1,13 @@
 """Every trained model of the study as tensors and plain text, for safetensors files.
 
 `pack` takes a model apart, `unpack` puts it together again; they know the kinds in `KINDS` and no
-others, and nothing that is read is ever executed. Trees are kept as LightGBM's own text, deflated.
+others, and nothing that is read is ever executed. Trees are kept as LightGBM's own text, packed.
 """
 
 from __future__ import annotations
 
 import hashlib
-import zlib
+import lzma
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -26,6 +26,10 @@ from tamrl.model import Budget, Config, TamRL
 from tamrl.train import Recipe, TamRLModel
 
 Tensors = dict[str, Tensor]
+NOT_NEEDED = (  # lines of LightGBM's text that tell how trees grew; half of it
+    "split_gain=", "internal_value=", "internal_weight=", "internal_count=", "leaf_weight=",
+    "leaf_count=", "tree_sizes=",
+)  # fmt: skip
 PROCESS = ("mean", "sd", "points", "alpha", "centre", "spread")  # arrays of AnnualMeans
 
 
@@ -54,7 +58,7 @@ def pack(model: Any, name: str, tensors: Tensors) -> dict[str, Any]:
         if not model.models:
             raise ValueError("fit the model before saving it")
         for flux, trees in model.models.items():
-            tensors[f"{name}.{flux}"] = _deflated(trees)
+            tensors[f"{name}.{flux}"] = _packed_trees(trees)
         about = {"lags": model.lags, "process": model.process, "statics": list(model.statics)}
         return {"kind": "LightGBM", "fluxes": list(model.models), **about}
     if isinstance(model, Blend):
@@ -142,8 +146,7 @@ def _trees(
 ) -> Boosting:
     model = Boosting(about["lags"], about["process"], tuple(about["statics"]), tune=False)
     for flux in about["fluxes"]:
-        text = zlib.decompress(tensors[f"{name}.{flux}"].numpy().tobytes()).decode()
-        grown = lightgbm.Booster(model_str=text)
+        grown = _unpacked_trees(tensors[f"{name}.{flux}"])
         model.models[flux] = partial(grown.predict, num_threads=model.threads)
     return model
 
@@ -184,10 +187,17 @@ def _pack_annual(annual: AnnualMeans, name: str, tensors: Tensors) -> dict[str, 
     return {"names": list(annual.names), "theta": theta, "at": same[0] if same else name}
 
 
-def _deflated(trees: Any) -> Tensor:
+def _packed_trees(trees: Any) -> Tensor:
     """LightGBM's text of the trees behind a bound ``predict`` (see `Boosting`), as bytes."""
     booster = trees.func.__self__
     if not isinstance(booster, lightgbm.Booster):
         raise DataError(f"trees of {type(booster).__name__} cannot be stored, only LightGBM's")
-    text = booster.model_to_string(num_iteration=-1).encode()
-    return torch.from_numpy(np.frombuffer(zlib.compress(text, 9), np.uint8).copy())
+    text, end, _ = booster.model_to_string(num_iteration=-1).partition("end of trees")
+    needed = "\n".join(line for line in text.split("\n") if not line.startswith(NOT_NEEDED)) + end
+    return torch.from_numpy(
+        np.frombuffer(lzma.compress(needed.encode(), preset=9), np.uint8).copy()
+    )
+
+
+def _unpacked_trees(stored: Tensor) -> lightgbm.Booster:
+    return lightgbm.Booster(model_str=lzma.decompress(stored.numpy().tobytes()).decode() + "\n")

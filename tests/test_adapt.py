@@ -179,6 +179,45 @@ def test_curve_by_hand() -> None:
     assert curve.better == 1
 
 
+def with_gas(samples: Samples, y: np.ndarray) -> Samples:
+    """Add a gas to the labels (site, time)."""
+    targets = (*samples.targets, "CH4")
+    return replace(samples, y=np.concatenate([samples.y, y[..., None]], -1), targets=targets)
+
+
+def test_a_further_gas_is_learnt_from_few_labels(model: TamRLModel, samples: Samples) -> None:
+    """A gas that goes with respiration: half a year tells the rest, and no other flux moves."""
+    truth = 0.04 * model.predict(samples, np.arange(len(samples.site)))[..., 1] + 0.1
+    known = np.where(samples.weight > 0, truth, np.float32(np.nan)).astype(np.float32)
+    gas = with_gas(samples, known)
+    site = TEST[:1]
+    wider = adapt.add_target(model, "CH4", float(np.nanmean(known)), float(np.nanstd(known)))
+    before = wider.predict(gas, site)
+    np.testing.assert_array_equal(before[..., :3], model.predict(samples, site))
+    assert np.nanstd(before[..., 3]) < 1e-6
+    own = finetune(wider, gas, site, 180, steps=60, only="CH4")
+    after = own.predict(gas, site)
+    on = np.isfinite(known[site]) & ((gas.weight[site] > 0).cumsum(1) > 180)
+    assert on.sum() > 100
+    rmse = [np.sqrt(((p[..., 3] - known[site])[on] ** 2).mean()) for p in (before, after)]
+    assert rmse[1] < 0.6 * rmse[0]
+    np.testing.assert_array_equal(after[..., :3], before[..., :3])
+    with pytest.raises(DataError, match="sum of other fluxes"):
+        finetune(wider, gas, site, 180, only="NEE")
+    with pytest.raises(DataError, match="does not predict N2O"):
+        finetune(wider, gas, site, 180, only="N2O")
+
+
+def test_a_target_is_added_once_and_with_a_size(model: TamRLModel) -> None:
+    """The name must be new, the spread positive."""
+    with pytest.raises(DataError, match="predicts NEE already"):
+        adapt.add_target(model, "NEE", 0, 1)
+    with pytest.raises(DataError, match="says nothing of the size"):
+        adapt.add_target(model, "CH4", 0, 0)
+    with pytest.raises(ValueError, match="fit or load"):
+        adapt.add_target(TamRLModel(), "CH4", 0, 1)
+
+
 def test_on_the_command_line(
     model: TamRLModel,
     samples: Samples,
