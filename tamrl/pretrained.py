@@ -95,6 +95,12 @@ def load_pretrained(path: str | PathLike[str] | None = None, device: str = "cpu"
     ------
     DataError
         When there is no such file, or it is not one of ours.
+
+    Examples
+    --------
+    >>> model = load_pretrained()
+    >>> model.header["towers"], sorted(model.intervals)
+    (180, ['GPP', 'NEE', 'RECO'])
     """
     if path is not None:
         members, header = load(Path(path), device)
@@ -196,6 +202,9 @@ def predict(
     sites = np.arange(len(samples.site))
     each = np.stack([model.predict(samples, sites) for model in models])
     mean, spread = each.mean(0), each.std(0)
+    exact = mean[..., 1] - mean[..., 0]
+    if np.nanmax(np.abs(mean[..., 2] - exact), initial=0) < 1e-4:  # members close: so does the mean
+        mean[..., 2] = exact
     virtual = "virtual " if header["virtual"] else ""
     about = {
         "Conventions": "CF-1.11",

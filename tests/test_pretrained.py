@@ -19,6 +19,7 @@ from tamrl.annual import WithAnnualMeans
 from tamrl.baselines import Boosting
 from tamrl.blend import Blend
 from tamrl.cli import app
+from tamrl.data.cache import registry_sha256
 from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError
 from tamrl.rivals import XGBoost
@@ -105,6 +106,23 @@ def test_files_of_others_are_refused(fitted: dict[str, Any], samples: Samples, t
         weights.pack(XGBoost(trees=2, tune=False).fit(samples, ALL[:20], ALL[20:]), "0", {})
     with pytest.raises(ValueError, match="fit the model before saving"):
         weights.pack(TamRLModel(), "0", {})
+
+
+def test_what_ships_works_for_any_tower(samples: Samples, daily: xr.Dataset) -> None:
+    """Small, calibrated, exact in its balance; at virtual towers too, with a grid or without."""
+    model = load_pretrained()
+    path = Path(pretrained.__file__).parent / pretrained.SHIPPED
+    assert path.stat().st_size < 10e6
+    assert model.header["virtual"] == 0
+    assert model.header["registry"] == registry_sha256()
+    bare = make_samples(daily)
+    out = model.predict(bare)
+    np.testing.assert_array_equal(np.isfinite(out.NEE), bare.active)
+    np.testing.assert_array_equal(out.NEE, out.RECO - out.GPP)
+    assert float(out.GPP.min()) >= 0
+    assert float(out.RECO.min()) >= 0
+    assert (out.NEE_lower < out.NEE_upper).where(out.NEE.notnull(), True).all()
+    assert score_file(out, daily).set_index("site").loc["all"].R2.max() > 0.3
 
 
 def test_bounds_come_with_calibrated_weights(samples: Samples, daily, tmp_path: Path) -> None:
