@@ -94,7 +94,8 @@ def finetune(
     block = _blocks(few.weight > 0)
     way = _way(model.net, frozen, only)
     held = [_descend(model, data, block, k, way, steps)[1] for k in range(BLOCKS)]
-    best, mean = stop_at(np.stack(held)), np.mean(held, 0)
+    mean = np.mean(held, 0)
+    best = stop_at(np.stack(held)) if only is None else int(mean.argmin())
     net, _ = _descend(model, data, block, None, way, best)
     log = [{"step": s, "held_out": v, "taken": float(s <= best)} for s, v in enumerate(mean)]
     return replace(model, net=net, log=log)

@@ -15,14 +15,17 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
+from tamrl.adapt import add_target, finetune
 from tamrl.data import fetch_grid, fetch_methane_towers
 from tamrl.data.grid import grid_at
 from tamrl.data.schema import FLUXES
 from tamrl.data.solar import potential_radiation
+from tamrl.fewshot import GAP
 from tamrl.model import CARBON, Budget
 from tamrl.samples import Array, Samples, make_samples
 from tamrl.sources import load_towers
 from tamrl.splits import Fold
+from tamrl.train import TamRLModel
 from tamrl.virtual import virtual_predictors, virtual_towers
 
 # Warming over 100 years, kg CO2 per kg: IPCC AR6 WG1 table 7.15, CH4 of other than fossil origin
@@ -35,6 +38,7 @@ MASS = {"NEE": 44.009 / 12.011, "CH4": 16.043 / 12.011, "N2O": 44.013 / 28.014}
 # 4.57 umol J-1 (McCree 1972, doi:10.1016/0002-1571(72)90045-3).
 PAR_PER_SW = 0.45 * 4.57
 CLEAREST = 0.9  # share of the radiation above the air; a clear sky passes 0.75 (FAO-56 eq. 37)
+NEW_STEPS = 60  # most steps to learn a gas, whose head starts at nothing
 EQUIVALENT = "CO2EQ"  # gCO2-eq m-2 d-1, the warming of all gases together, positive upwards
 
 
@@ -142,6 +146,51 @@ class TowerMean:
         """Fluxes (site, time, target), the same on all days with drivers."""
         on = samples.active[sites][..., None]
         return np.where(on, self.mean, np.nan).astype(np.float32)
+
+
+def learn_gas(
+    model: TamRLModel, samples: Samples, gas: str, days: Sequence[int] = (90, 365)
+) -> pd.DataFrame:
+    """Let a model that has never seen a gas learn it at each place, from the first labelled days.
+
+    Parameters
+    ----------
+    model
+        Trained on other fluxes (`tamrl.load_pretrained`); its drivers are the samples' first.
+    samples
+        Places with labels of ``gas``, which is their last target.
+    days
+        Numbers of labelled days to learn from.
+
+    Returns
+    -------
+    Table with columns site, days, n (later days scored, more than 10 after the labels), RMSE, and
+    mean_RMSE, that of the mean of the same labels; in the unit of the gas. A place with fewer later
+    days than labels is left out.
+    """
+    seen = replace(
+        samples, x=samples.x[..., : len(model.features)],
+        features=samples.features[: len(model.features)],
+    )  # fmt: skip
+    y, rows = samples.y[..., -1], []
+    for site in range(len(samples.site)):
+        on = np.isfinite(y[site]) & (samples.weight[site] > 0)
+        for n in days:
+            told = on & (on.cumsum() <= n)
+            last = np.flatnonzero(told).max(initial=0)
+            later = on & (np.arange(len(on)) > last + GAP)
+            if told.sum() < n or later.sum() < n:
+                continue
+            labels = y[site][told]
+            wider = add_target(model, gas, float(labels.mean()), float(labels.std()))
+            own = finetune(wider, seen, np.array([site]), told[None], only=gas, steps=NEW_STEPS)
+            error = own.predict(seen, np.array([site]))[0, later, -1] - y[site][later]
+            rows.append({
+                "site": samples.site[site], "days": n, "n": int(later.sum()),
+                "RMSE": float(np.sqrt(np.mean(error**2))),
+                "mean_RMSE": float(np.sqrt(np.mean((labels.mean() - y[site][later]) ** 2))),
+            })  # fmt: skip
+    return pd.DataFrame(rows, columns=["site", "days", "n", "RMSE", "mean_RMSE"])
 
 
 def shares(prediction: xr.Dataset, gases: Sequence[str] = ("CH4", "N2O")) -> pd.DataFrame:

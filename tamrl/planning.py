@@ -117,7 +117,7 @@ def untrained_daily(cube: xr.Dataset) -> list[MapModel]:
     torch.manual_seed(0)
     config = Config(features=len(samples.features), statics=len(samples.static_names))
     model = TamRLModel(net=TamRL(config), features=samples.features)
-    header = {"config": {"targets": config.targets, "map_variables": 0}}
+    header = {"features": samples.features}
     return list(tower_maps([model], header, cube, None))
 
 

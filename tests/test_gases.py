@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -129,3 +130,23 @@ def test_marshes(need: Callable[[str], None]) -> None:
     own = finetune(model, s, np.array([4]), 90)
     pred = own.predict(s, np.array([4]))
     assert np.isfinite(pred[0][s.active[4]]).all()
+
+
+def test_a_model_without_the_gas_learns_it(towers: xr.Dataset) -> None:
+    """Labels that follow respiration are learnt from some of them; noise stays at its mean."""
+    carbon = make_samples(towers, virtual_predictors(towers))
+    network = TamRLModel(recipe=Recipe(epochs=6, batch=8))
+    network.fit(carbon, np.arange(8), np.arange(8, 10), 0)
+    place = make_samples(
+        towers.isel(site=[0]), virtual_predictors(towers.isel(site=[0])), targets=(*FLUXES, "CH4")
+    )
+    breathed = 0.1 * network.predict(carbon, np.array([0]))[..., 1]
+    noise = np.random.default_rng(0).normal(1, 0.1, breathed.shape)
+    for truth, gain in ((breathed, True), (noise, False)):
+        y = place.y.copy()
+        y[..., -1] = np.where(np.isfinite(y[..., -1]), truth, np.nan)
+        row = gases.learn_gas(network, replace(place, y=y), "CH4", (180,)).iloc[0]
+        assert row.n > 180
+        ratio = row.RMSE / row.mean_RMSE
+        assert (ratio < 0.9) == gain
+        assert ratio < 1.1
