@@ -14,10 +14,12 @@ from typing import Any
 from tamrl import ablation, ensemble
 from tamrl.annual import CLASSES, WithAnnualMeans
 from tamrl.baselines import Boosting, Climatology
+from tamrl.blend import Blend
 from tamrl.campaign import run
 from tamrl.comparison import Comparison, read
 from tamrl.crossval import Factory
 from tamrl.errors import DataError
+from tamrl.knowledge import FromVirtual
 from tamrl.patches import with_neighbourhoods
 from tamrl.rivals import CTLSTM, LSTM, TRANSFORMER, Transformer, XGBoost
 from tamrl.samples import Samples, make_samples
@@ -85,6 +87,8 @@ def _benchmark(epochs: int | None, device: str) -> Mapping[str, Factory]:
         "LSTM": partial(LSTM, **net),
         "transformer": partial(Transformer, **attention),
         "climatology": Climatology,
+        f"{NETWORK}, virtual towers first": partial(FromVirtual, **net),
+        "blend, nothing told": partial(Blend, (TamRLModel(**net), Boosting()), (1, 1)),
     }
 
 

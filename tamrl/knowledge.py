@@ -1,0 +1,82 @@
+"""Knowledge-guided pre-training: the network first learns a simulated world, then real towers.
+
+The world of `tamrl.virtual` obeys light-use efficiency, temperature response and the water balance;
+its towers stand in all climates by their share of land. What a network has learnt there is where
+training on real towers begins (Liu et al. 2024, Knowledge-guided machine learning can improve
+carbon cycle quantification, doi 10.1038/s41467-023-43860-5). No label of a real tower goes into it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tamrl.errors import DataError
+from tamrl.model import Config, TamRL
+from tamrl.samples import Samples, make_samples
+from tamrl.train import TamRLModel
+from tamrl.virtual import virtual_predictors, virtual_towers
+from tamrl.virtual_grid import virtual_grid
+
+YEARS = (2001, 2003)
+SCALES = ("x_mean", "x_sd", "s_mean", "s_sd", "y_mean", "y_sd")  # real towers have their own
+
+
+@dataclass
+class FromVirtual(TamRLModel):
+    """TAM-RL that begins with what it learnt at ``n_virtual`` virtual towers."""
+
+    n_virtual: int = 1000
+    virtual_epochs: int = 4
+    start: dict[str, Tensor] = field(default_factory=dict, repr=False)
+
+    def fit(self, samples: Samples, train: NDArray, valid: NDArray, seed: int = 0) -> FromVirtual:
+        """Train at virtual towers, once for all folds of a seed, then at the real ones.
+
+        Raises
+        ------
+        DataError
+            When ``samples`` have other drivers or statics than virtual towers.
+        """
+        world = virtual_samples(self.n_virtual, seed)
+        for what in ("features", "static_names"):
+            if getattr(world, what) != getattr(samples, what):
+                unknown = set(getattr(world, what)) ^ set(getattr(samples, what))
+                raise DataError(f"virtual towers have other {what}: {sorted(unknown)}")
+        key = tuple(sorted(self.overrides.items()))
+        recipe = replace(self.recipe, epochs=self.virtual_epochs)
+        learnt = _learnt(self.n_virtual, seed, key, recipe, self.device)
+        self.start = {name: value for name, value in learnt.items() if name not in SCALES}
+        super().fit(replace(samples, maps=None), train, valid, seed)
+        return self
+
+    def build(self, config: Config) -> TamRL:
+        """Make the network with the weights that the virtual world left, but for its scales."""
+        net = super().build(config)
+        net.load_state_dict(self.start, strict=False)
+        return net
+
+
+@cache
+def virtual_samples(n: int, seed: int) -> Samples:
+    """Make samples of ``n`` virtual towers, with satellite data and a grid as real ones have."""
+    towers = virtual_towers(n, YEARS, seed=seed)
+    return make_samples(towers, virtual_predictors(towers), virtual_grid())
+
+
+@cache
+def _learnt(
+    n: int, seed: int, overrides: tuple[tuple[str, Any], ...], recipe: Any, device: str
+) -> dict[str, Tensor]:
+    """Weights after training at the virtual towers, every tenth of which stops it early."""
+    samples = virtual_samples(n, seed)
+    held = np.arange(n) % 10 == 0
+    model = TamRLModel(dict(overrides), recipe, device)
+    model.fit(samples, np.flatnonzero(~held), np.flatnonzero(held), seed)
+    assert model.net is not None
+    return {name: value.cpu() for name, value in model.net.state_dict().items()}
