@@ -14,7 +14,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tamrl import book
+from tamrl import book, verify
+from tamrl.errors import DataError
 from tamrl.execution import Parameters, cache_key, check_parameters, execute
 
 ROOT = book.ROOT
@@ -167,7 +168,17 @@ def run(
     if build:
         notes = [book.VIRTUAL] * virtual + [book.SMOKE] * (profile == "smoke")
         page = book.build(root, virtual, bool(executed), console, " ".join(notes))
+    if profile == "reference" and not virtual and not parameters and chosen == notebooks:
+        console.print(_checked(root))
     return Outcome(executed, kept, page)
+
+
+def _checked(root: Path) -> str:
+    """Hold the run's tables against those that are committed, if any are."""
+    try:
+        return verify.verdict(root / "runs" / "fluxnet2015", root / "results" / "reference")
+    except DataError as error:
+        return f"The tables are not checked: {error}"
 
 
 def choose(notebooks: tuple[Notebook, ...], only: tuple[str, ...]) -> tuple[Notebook, ...]:

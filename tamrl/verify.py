@@ -1,6 +1,6 @@
-"""Is it the same study? Compares the tables of a run with those committed beside the book.
+"""Is it the same study? Compares the tables of a run with those committed in results/reference.
 
-    python -m tamrl.verify            # compare runs/fluxnet2015 with book/tables
+    python -m tamrl.verify            # compare runs/fluxnet2015 with results/reference
     python -m tamrl.verify --accept   # commit-ready: take the tables of the run as reference
 
 A network that is trained on another processor ends up with slightly other weights, so each kind
@@ -22,7 +22,7 @@ from tamrl.errors import DataError
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN = ROOT / "runs" / "fluxnet2015"
-REFERENCE = ROOT / "book" / "tables"
+REFERENCE = ROOT / "results" / "reference"
 
 # Allowed difference by the beginning of a column's name: absolute, in the column's own unit, and
 # relative to the reference. About twice the spread between seeds of one network.
@@ -109,6 +109,24 @@ def compare(run: Path = RUN, reference: Path = REFERENCE) -> pd.DataFrame:
             part = _differences([("every row", "every column", "present", "absent", 0.0)])
         parts.append(part.assign(table=name))
     return pd.concat(parts, ignore_index=True)[["table", *parts[0].columns.drop("table")]]
+
+
+def verdict(run: Path = RUN, reference: Path = REFERENCE) -> str:
+    """Say in one line whether a run's tables are the committed ones, and how to see what differs.
+
+    Raises
+    ------
+    DataError
+        As `compare`.
+    """
+    found = compare(run, reference)
+    if found.empty:
+        return f"Its tables are those of {reference.name}, within the stated tolerances."
+    tables = ", ".join(sorted(set(found.table)))
+    return (
+        f"{len(found)} numbers differ from the committed ones by more than allowed, in {tables}: "
+        "python -m tamrl.verify lists them"
+    )
 
 
 def accept(run: Path = RUN, reference: Path = REFERENCE) -> list[str]:

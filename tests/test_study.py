@@ -89,6 +89,29 @@ def test_a_notebook_runs_again_only_when_something_it_depends_on_changed(root: P
     assert go(root, force=True, only=["01"]).executed == ("01_a",)
 
 
+def test_a_full_run_on_real_towers_is_held_against_the_committed_tables(root: Path) -> None:
+    """Every reference run says whether its tables are those that are committed."""
+    body = "import pathlib; p = pathlib.Path('runs/fluxnet2015'); p.mkdir(parents=True, "
+    body += "exist_ok=True); _ = (p / 't.csv').write_text('flux,RMSE\\nGPP,2.0\\n')"
+    write_notebook(root, "01_a", body)
+
+    def said(**options: object) -> str:
+        console = Console(file=io.StringIO(), width=200)
+        settings = {"towers": "fluxnet2015", "notebooks": LIST, "build": False, "console": console}
+        study.run("reference", root=root, **{**settings, **options})
+        return console.file.getvalue()
+
+    assert "not checked" in said()
+    kept = root / "results" / "reference"
+    kept.mkdir(parents=True)
+    (kept / "t.csv").write_text("flux,RMSE\nGPP,2.01\n")
+    assert "within the stated tolerances" in said()
+    (kept / "t.csv").write_text("flux,RMSE\nGPP,2.5\n")
+    assert "1 numbers differ" in said()
+    assert "differ" not in said(only=["02"])
+    assert "differ" not in said(towers="virtual")
+
+
 def test_the_kernel_is_this_environment(root: Path) -> None:
     """A kernel of another Python would run another tamrl."""
     write_notebook(root, "01_a", "import sys; print(sys.executable)")
