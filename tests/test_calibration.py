@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from tamrl import calibration
+from tamrl import calibration, plots_intervals
 from tamrl.calibration import interval_table
 from tamrl.data.schema import FLUXES
 from tamrl.samples import Samples, make_samples
@@ -57,3 +57,18 @@ def test_kept_tables_come_back(
     assert set(again.model) == {"m m"}
     np.testing.assert_allclose(again.coverage, table.coverage, rtol=1e-5)
     assert (again.stratum == table.stratum).all()
+
+
+def test_figures_show_what_the_table_says(case: tuple[Samples, list[Fold], xr.Dataset]) -> None:
+    """One line a flux that ends near the promise; one row a class, whichever periods it has."""
+    table = interval_table(case[2], case[0], case[1])
+    days = table[(table.stratum == "") & (table.period == "day")]
+    (ax,) = plots_intervals.reliability(days).axes
+    lines = {line.get_label(): line for line in ax.lines}
+    assert set(lines) == {"as promised", *FLUXES}
+    np.testing.assert_allclose(lines["GPP"].get_ydata()[-1], 0.9, atol=0.08)
+    classes = table[(table.stratum != "") & (table.level == 0.9) & (table.towers >= 5)]
+    figure = plots_intervals.coverage_by_class(classes)
+    assert len(figure.axes) == classes.period.nunique()
+    shown = [text.get_text().split(" ")[0] for text in figure.axes[0].get_yticklabels()]
+    assert set(shown) == set(classes.stratum)
