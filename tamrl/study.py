@@ -72,6 +72,12 @@ STUDY = (
         smoke={"members": 2, "folds": 3, "count": 5, "repeats": 2},
         paper={"members": 10, "repeats": 100, "resolution": 0.5, "jobs": 8},
     ),
+    Notebook(
+        "12_monitor",
+        smoke=_QUICK_CV,
+        paper={"n_folds": 10, "epochs": 16, "jobs": 8},
+        after=("03_scores",),
+    ),
 )
 
 

@@ -1,0 +1,170 @@
+"""Anomalies: a repeated year has none, signs and balance hold, the judged days do not leak."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from tamrl import anomaly, monitor
+from tamrl.anomaly import Record, anomalies, calibrate, climatology, running_mean
+from tamrl.conformal import Conformal
+from tamrl.data.schema import FLUXES
+from tamrl.errors import DataError
+from tamrl.samples import Samples, make_samples
+from tamrl.virtual import virtual_towers
+from tamrl.virtual_grid import virtual_grid
+
+TIME = pd.date_range("2001-01-01", "2006-12-31")
+SEASON = 5 - 4 * np.cos(2 * np.pi * TIME.day_of_year.to_numpy() / 365.25)
+WIDE = {f: Conformal((0.1, 0.0, 0.0), {}, {0.9: (-1.0, 1.0)}) for f in FLUXES}
+
+
+def record(gpp: np.ndarray, reco: np.ndarray, members: int = 2) -> Record:
+    """Make a record whose members and labels are these fluxes (time,)."""
+    values = {"GPP": gpp, "RECO": reco, "NEE": reco - gpp}
+    coords = {"time": TIME.values}
+    each = {f: (("seed", "time"), np.stack([v] * members)) for f, v in values.items()}
+    labels = {f: ("time", v) for f, v in values.items()}
+    return Record(xr.Dataset(each, coords), xr.Dataset(labels, coords), "XX-Abc", virtual=True)
+
+
+def test_a_repeated_year_has_no_anomaly_and_a_change_has_its_sign() -> None:
+    """2 gC m-2 d-1 more GPP in the last weeks: an anomaly of +2, and of -2 in NEE."""
+    year = SEASON[:365]
+    same = np.concatenate([np.append(year, year[-1:]) if y == 2004 else year
+                           for y in range(2001, 2007)])  # fmt: skip
+    found = anomalies(record(same, 0.8 * same), WIDE)
+    assert float(abs(found.anomaly).max()) < 0.05  # the leap day moves the season by a day
+    more = same.copy()
+    more[-60:] += 2
+    last = anomalies(record(more, 0.8 * same), WIDE).isel(time=-1)
+    np.testing.assert_allclose(last.anomaly, [2, 0, -2], atol=0.02)
+    np.testing.assert_allclose(last.observed, [2, 0, -2], atol=0.02)
+    assert float(last.lower[0]) > 0
+    table = anomaly.status(anomalies(record(more, 0.8 * same), WIDE)).set_index("flux")
+    assert list(table.says) == ["above usual", "not told from usual", "below usual"]
+    said = anomaly.sentence(table.reset_index(), "XX-Abc")
+    assert "GPP is above usual (+2.0" in said
+    assert "gC m⁻² d⁻¹" in said
+
+
+def test_anomalies_balance_as_fluxes_do() -> None:
+    """The anomaly of NEE is that of RECO minus that of GPP."""
+    rng = np.random.default_rng(0)
+    gpp, reco = SEASON + rng.normal(0, 1, (2, len(TIME)))
+    found = anomalies(record(gpp, reco), WIDE).anomaly
+    np.testing.assert_allclose(found[2], found[1] - found[0], atol=1e-6)
+
+
+def test_judged_days_do_not_reach_their_climatology() -> None:
+    """Whatever happens in the judged year, what is usual stays as it is."""
+    changed = SEASON.copy()
+    changed[-365:] *= 3
+    before, after = (anomalies(record(g, SEASON), WIDE) for g in (SEASON, changed))
+    xr.testing.assert_equal(before.usual, after.usual)
+    xr.testing.assert_equal(before.usual_sd, after.usual_sd)
+    reference = np.arange(len(TIME)) < 3 * 365
+    usual, _, years = climatology(running_mean(SEASON[None]), TIME.values, reference)
+    assert years.max() == 3
+    assert np.isfinite(usual).all()
+
+
+def test_windows_with_many_gaps_are_unknown() -> None:
+    """A mean of 30 days needs 24 of them."""
+    values = np.ones(100)
+    values[40:47] = np.nan
+    means = running_mean(values)
+    assert np.isnan(means[:23]).all()
+    assert np.isnan(means[46:69]).all()
+    assert (means[np.isfinite(means)] == 1).all()
+
+
+def test_a_short_record_is_refused() -> None:
+    """Two years before the judged one are no climatology."""
+    short = record(SEASON, SEASON)
+    some = slice("2004-01-01", "2006-12-31")
+    short = short._replace(members=short.members.sel(time=some), observed=short.observed)
+    short = short._replace(observed=short.observed.sel(time=some))
+    with pytest.raises(DataError, match=r"XX-Abc.*a climatology needs 3"):
+        anomalies(short, WIDE)
+
+
+@pytest.fixture(scope="module")
+def study() -> tuple[Samples, xr.Dataset]:
+    """Make virtual towers, and predictions that are the labels' season and half their noise."""
+    daily = virtual_towers(n=100, years=(2001, 2008))
+    samples = make_samples(daily)
+    noise = np.random.default_rng(1).normal(0, 0.3, samples.y.shape)
+    flat = samples.y.transpose(1, 0, 2).reshape(len(samples.time), -1)
+    filled = pd.DataFrame(flat).interpolate(limit_direction="both").to_numpy()
+    values = filled.reshape(len(samples.time), -1, 3).transpose(1, 0, 2) * 0.9 + noise
+    coords = {"seed": [0], "site": samples.site, "time": samples.time.astype("datetime64[ns]")}
+    dims = ("seed", "site", "time")
+    return samples, xr.Dataset(
+        {f: (dims, values[None, ..., k]) for k, f in enumerate(FLUXES)}, coords
+    )
+
+
+def test_intervals_hold_the_true_anomaly(study: tuple[Samples, xr.Dataset]) -> None:
+    """At half of the towers, calibrated on the other half, about 90 % are inside."""
+    samples, unseen = study
+    half = np.arange(len(samples.site)) % 2 == 0
+    fitted = calibrate(unseen.isel(site=half), samples)
+    inside: list[np.ndarray] = []
+    for site in unseen.site.values[~half]:
+        one = monitor.study_record(unseen, samples, str(site))
+        try:
+            found = anomalies(one, fitted)
+        except DataError:
+            continue  # too short a record
+        known = np.isfinite(found.observed.values) & np.isfinite(found.anomaly.values)
+        ok = (found.observed >= found.lower) & (found.observed <= found.upper)
+        inside.append(ok.values[known])
+    assert len(inside) > 5
+    assert 0.8 < np.concatenate(inside).mean() <= 1
+    with pytest.raises(DataError, match="labelled years"):
+        calibrate(unseen.isel(time=slice(0, 700)), _years(samples, 700))
+
+
+def _years(samples: Samples, days: int) -> Samples:
+    """Keep the first days."""
+    from dataclasses import replace
+
+    cut = {n: getattr(samples, n)[:, :days] for n in ("x", "y", "weight", "score", "active")}
+    return replace(samples, **cut, process=samples.process[:, :days], time=samples.time[:days])
+
+
+def test_the_newest_tower_is_taken_and_an_unknown_one_is_named(
+    study: tuple[Samples, xr.Dataset],
+) -> None:
+    """Without a name the record that ends last is monitored."""
+    samples, unseen = study
+    one = monitor.study_record(unseen, samples)
+    ends = [samples.time[on][-1] for on in samples.active]
+    assert one.members.time.values[-1] == max(ends)
+    assert one.virtual
+    with pytest.raises(DataError, match="'QQ-Qqq' is not among"):
+        monitor.study_record(unseen, samples, "QQ-Qqq")
+
+
+def test_a_tower_of_ones_own(
+    study: tuple[Samples, xr.Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The weights of the package predict it; files for a dashboard are written whole."""
+    daily = virtual_towers(n=20, years=(2001, 2008))
+    daily = daily.isel(site=[int(daily.TA.notnull().sum("time").values.argmax())])
+    monkeypatch.setattr("tamrl.data.open_towers", lambda path, table: daily)
+    monkeypatch.setattr("tamrl.data.fetch_grid", lambda: virtual_grid(2.5))
+    samples, unseen = study
+    own = monitor.record("my.csv", "", "", "", unseen, samples)
+    assert own.site == str(daily.site.values[0])
+    assert own.members.sizes["seed"] > 1
+    fitted = calibrate(unseen, samples)
+    found = anomalies(own, fitted, recent=200)
+    anomaly.keep(found, anomaly.status(found), tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["anomalies.nc", "status.csv"]
+    assert xr.load_dataset(tmp_path / "anomalies.nc").flux.values.tolist() == list(FLUXES)
