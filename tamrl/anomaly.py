@@ -70,9 +70,9 @@ def climatology(
 ) -> tuple[Array, Array, NDArray[np.intp]]:
     """Mean and standard deviation over the reference years of the same day of the year.
 
-    ``means`` (…, time) from `running_mean`; ``reference`` (time) the days that may be used. For 29
-    February that of the 28th holds. Returns both as (…, time), and how many reference years each day
-    has (…, time).
+    ``means`` (…, time) from `running_mean`; ``reference`` (time) the days that may be used. On
+    29 February that of the 28th holds. Returns both as (…, time), and how many reference years
+    each day has (…, time).
     """
     doy = _day(time)
     stamp = pd.DatetimeIndex(time)
