@@ -30,6 +30,7 @@ from tamrl.train import Recipe, TamRLModel
 NETWORK = ablation.DEFAULT
 OURS = "blend of TAM-RL and LightGBM"
 PUBLISHED = "TAM-RL as published"
+VIRTUAL_FIRST = f"{NETWORK}, virtual towers first"
 BOOSTERS = (
     "LightGBM",
     "LightGBM, no lags",
@@ -72,12 +73,14 @@ def _ablation(epochs: int | None, device: str) -> Mapping[str, Factory]:
 
 def _benchmark(epochs: int | None, device: str) -> Mapping[str, Factory]:
     net: dict[str, Any] = {"recipe": _recipe(epochs), "device": device}
+    # A quick look is quick here, too.
+    n_virtual = ensemble.N_VIRTUAL if epochs is None else min(50 * epochs, ensemble.N_VIRTUAL)
     attention: dict[str, Any] = {"recipe": _recipe(epochs, TRANSFORMER), "device": device}
     inputs: tuple[dict[str, Any], ...] = ({}, {"lags": False}, {"process": True})
     light = [partial(Boosting, **i) for i in (*inputs, {"statics": CLASSES})]
     boosters: list[Factory] = [*light, *(partial(XGBoost, **i) for i in inputs)]
     return {
-        OURS: ensemble.factory("blend", **net),
+        OURS: ensemble.factory("blend", **net, n_virtual=n_virtual),
         f"{NETWORK}, annual means": partial(WithAnnualMeans, TamRLModel(**net)),
         "LightGBM, annual means": partial(WithAnnualMeans, Boosting()),
         NETWORK: partial(TamRLModel, **net),
@@ -87,7 +90,8 @@ def _benchmark(epochs: int | None, device: str) -> Mapping[str, Factory]:
         "LSTM": partial(LSTM, **net),
         "transformer": partial(Transformer, **attention),
         "climatology": Climatology,
-        f"{NETWORK}, virtual towers first": partial(FromVirtual, **net),
+        VIRTUAL_FIRST: partial(FromVirtual, **net, n_virtual=n_virtual),
+        "blend, no virtual towers": ensemble.factory("blend", **net, n_virtual=0),
         "blend, nothing told": partial(Blend, (TamRLModel(**net), Boosting()), (1, 1)),
     }
 
@@ -171,7 +175,8 @@ def obtain(
     Raises
     ------
     DataError
-        When the kept tables are of virtual towers but real ones are asked for; as `read`.
+        When the kept tables are of virtual towers but real ones are asked for, or there is none;
+        as `read`.
     """
     campaign = _campaign(name)
     virtual = towers == "virtual" or (
@@ -179,11 +184,22 @@ def obtain(
     )
     if virtual or recompute:
         return read(compute(name, towers, **settings), campaign.names)
-    folder = Path(folder or Path("results") / name)
+    folder = Path(folder or _kept(name))
     found = read(folder, campaign.names)
+    if not found.sums.models:
+        raise DataError(
+            f"{folder} holds no table of {name}; run `tamrl compare {name}`, which takes hours, or "
+            "ask for it to be computed on the spot with few towers, folds and epochs"
+        )
     if found.attrs.get("virtual"):
         raise DataError(f"{folder} holds scores of virtual towers; delete it, or ask for virtual")
     return found
+
+
+def _kept(name: str) -> Path:
+    """Folder of the kept tables: below the working folder, else in the checkout of the package."""
+    here, checkout = (root / "results" / name for root in (Path(), Path(__file__).parents[1]))
+    return checkout if checkout.is_dir() and not here.is_dir() else here
 
 
 def _campaign(name: str) -> Campaign:

@@ -108,6 +108,9 @@ def train(
     seed: Seed = 0,
     members: Annotated[int, typer.Option(min=1, help="Models in the ensemble.")] = 1,
     epochs: Epochs = None,
+    virtual: Annotated[
+        int, typer.Option(min=0, help="Virtual towers that the network learns first; 0: none.")
+    ] = 1000,
     calibrate: Annotated[
         int, typer.Option(help="Folds of towers that intervals are calibrated on; 0: no intervals.")
     ] = 0,
@@ -130,7 +133,7 @@ def train(
 
     recipe = Recipe() if epochs is None else Recipe(epochs=epochs)
     try:
-        make = ensemble.factory(model, recipe, device)
+        make = ensemble.factory(model, recipe, device, virtual)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     samples, intervals = load_samples(towers), None

@@ -24,6 +24,7 @@ from tamrl.virtual import virtual_predictors, virtual_towers
 from tamrl.virtual_grid import virtual_grid
 
 YEARS = (2001, 2003)
+ELSEWHERE = 1000  # added to the seed of the world
 SCALES = ("x_mean", "x_sd", "s_mean", "s_sd", "y_mean", "y_sd")  # real towers have their own
 
 
@@ -43,14 +44,16 @@ class FromVirtual(TamRLModel):
         DataError
             When ``samples`` have other drivers or statics than virtual towers.
         """
-        world = virtual_samples(self.n_virtual, seed)
+        # Towers that are virtual themselves must not be met before: theirs is another world.
+        draw = seed + ELSEWHERE if samples.attrs.get("virtual") else seed
+        world = virtual_samples(self.n_virtual, draw)
         for what in ("features", "static_names"):
             if getattr(world, what) != getattr(samples, what):
                 unknown = set(getattr(world, what)) ^ set(getattr(samples, what))
                 raise DataError(f"virtual towers have other {what}: {sorted(unknown)}")
         key = tuple(sorted(self.overrides.items()))
         recipe = replace(self.recipe, epochs=self.virtual_epochs)
-        learnt = _learnt(self.n_virtual, seed, key, recipe, self.device)
+        learnt = _learnt(self.n_virtual, draw, key, recipe, self.device)
         self.start = {name: value for name, value in learnt.items() if name not in SCALES}
         super().fit(replace(samples, maps=None), train, valid, seed)
         return self

@@ -72,7 +72,9 @@ def test_it_runs_as_a_module() -> None:
 def test_train_then_predict_towers_without_fluxes(few: xr.Dataset, tmp_path: Path) -> None:
     """Weights go to one file; every day with the minimal drivers gets finite, closed fluxes."""
     weights, out = tmp_path / "model.safetensors", tmp_path / "new" / "fluxes.nc"
-    done = call("train", "-o", weights, "--epochs", 1, "--members", 2, "--device", "cpu")
+    done = call(
+        "train", "-o", weights, "--epochs", 1, "--members", 2, "--virtual", 20, "--device", "cpu"
+    )
     assert done.exit_code == 0, done.output
     site = str(few.site.values[3])
     csv = tmp_path / f"FLX_{site}_FLUXNET2015_SUBSET_DD_2001-2002_1-4.csv"
