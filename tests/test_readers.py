@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tamrl.study import ROOT
+from tamrl.study import ROOT, STUDY
 
 
 @pytest.fixture(scope="module")
@@ -53,3 +53,13 @@ def test_pages_without_a_body_are_left_alone(readers: ModuleType) -> None:
     context: dict[str, Any] = {}
     readers.repair(None, "search", "search.html", context, None)
     assert context == {}
+
+
+@pytest.mark.parametrize("page", ["README.md", "REPRODUCING.md", "book/reproducing.md"])
+def test_every_notebook_is_in_the_tables_that_lead_to_it(page: str) -> None:
+    """A reader finds which notebook made what, in the order in which they run."""
+    text = (ROOT / page).read_text()
+    table = "\n".join(line for line in text.splitlines() if line.startswith("|"))
+    places = [table.find(notebook.name) for notebook in STUDY]
+    assert min(places) >= 0, [nb.name for nb, at in zip(STUDY, places, strict=True) if at < 0]
+    assert places == sorted(places)
