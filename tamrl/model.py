@@ -234,7 +234,7 @@ class TamRL(nn.Module):
             gates = GATE_SPAN * torch.sigmoid(self.gate(z)).view_as(gates)
         weights = gates[:, self.free] * self.head  # (B, k, H)
         raw = torch.baddbmm(self.bias.view(1, 1, -1), h, weights.transpose(1, 2))
-        return Output(self.close(raw, process), state, gates)
+        return Output(self.close(raw.float(), process), state, gates)  # budgets close in fp32
 
     def close(self, raw: Tensor, process: Tensor) -> Tensor:
         """Heads (B, T, k) -> fluxes (B, T, K) in gC m-2 d-1, by the chosen closure.

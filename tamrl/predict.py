@@ -15,7 +15,7 @@ from torch import Tensor
 from tamrl.model import TamRL
 from tamrl.tensors import Resident
 
-STREAM_DAYS = 1460  # days decoded in one piece; the state is carried on to the next
+STREAM_DAYS = 256  # days decoded in one piece, which fits the cache; the state is carried on
 TOWERS = 32  # decoded at once
 WINDOWS = 512  # windows decoded at once
 
@@ -39,10 +39,17 @@ def stream(net: TamRL, data: Resident, active: NDArray, sites: NDArray, support:
         site, longest = np.asarray(sites)[group], int(length[group].max())
         begin = np.minimum(first[group], active.shape[1] - longest)
         facts, z = describe(net, data, site, support)
-        state, rows = None, torch.from_numpy(site)[:, None]
+        state = None
         for at in range(0, longest, STREAM_DAYS):
+            on = np.flatnonzero(begin + at <= last[group])  # towers whose record goes on
+            if len(on) < len(group):
+                group, site, begin = group[on], site[on], begin[on]
+                left = torch.from_numpy(on).to(facts.device)
+                facts, z = facts[left], None if z is None else z[left]
+                state = None if state is None else (state[0][:, left], state[1][:, left])
             days = torch.from_numpy(begin)[:, None]
             days = days + torch.arange(at, min(at + STREAM_DAYS, longest))
+            rows = torch.from_numpy(site)[:, None]
             part = (data.x[rows, days], data.seen[rows, days], data.process[rows, days])
             flux, state, _ = net.decode(*part, facts, z, state)
             out[group[:, None], days.numpy()] = flux.float().cpu().numpy()

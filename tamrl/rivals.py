@@ -144,7 +144,7 @@ class AttentionNet(TamRL):
         raw = fn.linear(h, self.head, self.bias)
         none = h.new_zeros(0)
         gates = h.new_ones(len(h), len(self.config.targets), self.config.hidden)
-        return Output(self.close(raw, process), (none, none), gates)
+        return Output(self.close(raw.float(), process), (none, none), gates)
 
 
 def _positions(days: int, like: Tensor) -> Tensor:

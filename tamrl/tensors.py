@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tamrl.memory import keep_pages
 from tamrl.model import TamRL
 from tamrl.samples import Samples, Scaler
 
@@ -77,6 +78,8 @@ class Resident:
     """Tensors of all towers, scaled once, on the device."""
 
     def __init__(self, samples: Samples, net: TamRL, device: torch.device):
+        if device.type == "cpu":
+            keep_pages()
         cpu_net = type(net)(net.config)
         cpu_net.load_state_dict(net.state_dict())
         x, seen = cpu_net.scale(torch.from_numpy(samples.x))

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from tamrl import loss
 from tamrl.atomic import whole
 from tamrl.model import Config, Output, TamRL
+from tamrl.precision import products
 from tamrl.predict import stream, windowed
 from tamrl.samples import Samples, windows
 from tamrl.tensors import Resident, set_scale
@@ -51,6 +52,7 @@ class Recipe:
     non_negativity: float = 0.1
     reconstruction: float = 0.1
     contrast: float = 0.02
+    precision: str = "fp32"  # or bf16: of the products of matrices; weights and losses stay fp32
 
 
 PUBLISHED = Recipe(
@@ -195,15 +197,17 @@ class TamRLModel:
                 shown = s_seen * ~hidden[..., None]
             maps = None if data.maps is None else data.maps[key[:, 0]]
             u_facts = net.describe(data.static[key[:, 0]])
-            z, each, rebuilt = net.encode(s_x, shown, u_facts, maps)
+            with products(s_x.device, r.precision):
+                z, each, rebuilt = net.encode(s_x, shown, u_facts, maps)
             z = None if alone or z is None else z[torch.from_numpy(back.reshape(-1))]
             if rebuilt is not None and r.reconstruction > 0:
                 terms["reconstruction"] = loss.reconstruction(rebuilt, s_x, s_seen - shown)
             if each is not None and r.contrast > 0:
                 used = s_seen.flatten(2).any(-1)
                 place = torch.from_numpy(key[:, 0]).to(used.device)
-                terms["contrast"] = loss.contrast(each, used, place)
-        out: Output = net.decode(x, seen, data.process[rows, days], facts, z)
+                terms["contrast"] = loss.contrast(each.float(), used, place)
+        with products(x.device, r.precision):
+            out: Output = net.decode(x, seen, data.process[rows, days], facts, z)
         y, w = data.y[rows, days], data.weight[rows, days] * data.class_weight[rows]
         w = w * (torch.arange(r.length, device=w.device) >= r.warmup)
         terms["data"] = loss.data(out.flux, y, w, net.y_sd, r.robust)
@@ -231,7 +235,8 @@ class TamRLModel:
         sites, r, c = np.asarray(sites), self.recipe, net.config
         data = data or Resident(samples, net, next(net.parameters()).device)
         what = (net, data, samples.active, sites, r.windows_of_support)
-        out = stream(*what) if r.keep == 0 else windowed(*what, r.length, r.keep)
+        with products(data.x.device, r.precision):
+            out = stream(*what) if r.keep == 0 else windowed(*what, r.length, r.keep)
         if c.closure != "hard":
             for p in c.positive:
                 i = c.targets.index(p)

@@ -157,3 +157,37 @@ def test_streamed_and_windowed_prediction_agree(samples: Samples) -> None:
     model.recipe = replace(model.recipe, length=len(samples.time), keep=len(samples.time))
     whole = model.predict(samples, TEST)  # one window holds the whole record: no difference left
     np.testing.assert_allclose(whole[on], streamed[on], rtol=1e-4, atol=1e-4)
+
+
+def test_half_precision_is_near_and_closes_the_budget(samples: Samples) -> None:
+    model = TamRLModel(NET, SMALL).fit(samples, TRAIN, VALID, 0)
+    fine = model.predict(samples, TEST)
+    model.recipe = replace(SMALL, precision="bf16")
+    on = samples.active[TEST]
+    coarse = model.predict(samples, TEST)[on]
+    assert 0 < np.abs(coarse - fine[on]).max() < 0.1 * fine[on].std()
+    gpp, reco, nee = np.moveaxis(coarse, -1, 0)
+    assert np.abs(nee - (reco - gpp)).max() <= 1e-5 * max(gpp.max(), reco.max())
+    trained = TamRLModel(NET, model.recipe).fit(samples, TRAIN, VALID, 0)
+    assert trained.log[-1]["data"] < trained.log[0]["data"]
+    assert all(v.dtype == torch.float32 for v in weights(trained).values())
+    model.recipe = replace(SMALL, precision="fp8")
+    with pytest.raises(ValueError, match="fp8"):
+        model.predict(samples, TEST)
+
+
+def test_streams_are_the_same_in_short_and_long_pieces(
+    samples: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tamrl import predict
+
+    uneven = samples.active.copy()
+    uneven[9, :400], uneven[10, 300:] = False, False  # one record begins late, one ends early
+    some = replace(samples, active=uneven)
+    model = TamRLModel(NET, SMALL).fit(samples, TRAIN, VALID, 0)
+    monkeypatch.setattr(predict, "STREAM_DAYS", 10_000)
+    whole = model.predict(some, TEST)
+    monkeypatch.setattr(predict, "STREAM_DAYS", 50)
+    pieces = model.predict(some, TEST)
+    assert np.isfinite(pieces[uneven[TEST]]).all()
+    np.testing.assert_allclose(pieces, whole, rtol=1e-5, atol=1e-5)
