@@ -19,7 +19,7 @@ HERE = Path(__file__).resolve().parent
 CARD = HERE / Path(SHIPPED).with_name("MODEL_CARD.md")
 RESULTS = HERE.parent / "results" / "benchmark"
 RARE = 5  # towers; of fewer no score by class is told
-RIVALS = ("LightGBM", campaigns.PUBLISHED, campaigns.NETWORK)
+RIVALS = ("LightGBM", "LightGBM, classes only", campaigns.PUBLISHED, campaigns.NETWORK)
 
 
 def text(results: Path = RESULTS) -> str:
@@ -55,9 +55,10 @@ def text(results: Path = RESULTS) -> str:
 Written by `python -m tamrl.modelcard`; every number comes from the weights or `results/benchmark`.
 
 **What it is.** An ensemble of {header["members"]} members. Each is the mean of a TAM-RL network
-(task-aware modulation with representation learning, arXiv:2603.09974) and of LightGBM trees that
-are told the mean annual GPP and RECO which a Gaussian process expects of the place; the mean is
-moved to where NEE = RECO - GPP, GPP >= 0 and RECO >= 0 hold. File: `tamrl/{SHIPPED}`
+(task-aware modulation with representation learning, arXiv:2603.09974), which learnt a simulated
+world before it saw a real tower, and of LightGBM trees that are told the mean annual GPP and RECO
+which a Gaussian process expects of the place; the mean is moved to where NEE = RECO - GPP, GPP >= 0
+and RECO >= 0 hold. File: `tamrl/{SHIPPED}`
 (safetensors), opened by `tamrl.load_pretrained()`.
 
 **What it is for.** Daily GPP, RECO and NEE (gC m-2 d-1) of ecosystems without flux measurements,
