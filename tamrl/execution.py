@@ -65,6 +65,15 @@ def cache_key(source: Path, values: Parameters, upstream: list[str], root: Path 
     return digest.hexdigest()
 
 
+def digest(folder: Path) -> str:
+    """Digest of the files of a folder, names and bytes; of one that is not there, of none."""
+    found = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        found.update(f"{path.relative_to(folder).as_posix()}\n".encode())
+        found.update(path.read_bytes())
+    return found.hexdigest()
+
+
 def execute(source: Path, values: Parameters, key: str, root: Path, virtual: bool) -> Path:
     """Run one notebook to its end, then move it into the book; a failed one stays in runs/.
 

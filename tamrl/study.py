@@ -16,7 +16,7 @@ from rich.console import Console
 
 from tamrl import book, verify
 from tamrl.errors import DataError
-from tamrl.execution import Parameters, cache_key, check_parameters, execute
+from tamrl.execution import Parameters, cache_key, check_parameters, digest, execute
 
 ROOT = book.ROOT
 PROFILES = ("smoke", "reference", "paper")
@@ -26,17 +26,23 @@ SIDE_BY_SIDE = {"smoke": 2, "reference": 1, "paper": 1}
 
 @dataclass(frozen=True)
 class Notebook:
-    """One notebook, what each profile sets in it, and the notebooks whose results it reads."""
+    """One notebook, what each profile sets in it, and the notebooks and kept tables it reads."""
 
     name: str
     smoke: Parameters = field(default_factory=dict)
     reference: Parameters = field(default_factory=dict)
     paper: Parameters = field(default_factory=dict)
     after: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()  # folders, from the root of the repository
 
 
 _QUICK_CV = {"every": 3, "n_folds": 2, "epochs": 1}
 _FULL_CV = {"n_folds": 10, "n_seeds": 10, "epochs": 16, "jobs": 8}
+# Of campaigns that are computed on the spot: those on virtual towers, or when asked.
+_TINY = {"every": 9, "n_folds": 2, "epochs": 1}
+_FULL_CAMPAIGN = {
+    "recompute": True, "every": 1, "n_folds": None, "n_seeds": None, "epochs": None, "jobs": 8,
+}  # fmt: skip
 
 STUDY = (
     Notebook(
@@ -66,6 +72,29 @@ STUDY = (
         "08_gases",
         smoke={"n_virtual": 24, "n_folds": 2, "epochs": 1, "marsh_epochs": 1},
         paper={"n_virtual": 180, "n_folds": 10, "epochs": 16, "jobs": 8},
+    ),
+    Notebook(
+        "09_ablation",
+        smoke={
+            **_TINY,
+            "only": ["TAM-RL", "FiLM only", "soft closure", "no closure", "no process factors"],
+        },
+        paper=_FULL_CAMPAIGN,
+        reads=("results/ablation",),
+    ),
+    Notebook(
+        "10_benchmark",
+        smoke={
+            **_TINY,
+            "only": [
+                "blend of TAM-RL and LightGBM",
+                "TAM-RL as published",
+                "LightGBM",
+                "climatology",
+            ],
+        },
+        paper=_FULL_CAMPAIGN,
+        reads=("results/benchmark",),
     ),
     Notebook(
         "11_trust",
@@ -142,6 +171,7 @@ def run(
         source = root / "notebooks" / f"{nb.name}.ipynb"
         values = {**settings[nb.name], "towers": "virtual" if virtual else "fluxnet2015"}
         upstream = [keys.get(name) or _stored_key(root, name) for name in nb.after]
+        upstream += [digest(root / folder) for folder in nb.reads]
         keys[nb.name] = key = cache_key(source, values, upstream, root)
         if not force and _stored_key(root, nb.name) == key:
             console.print(f"  {nb.name}: unchanged, kept")

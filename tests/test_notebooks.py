@@ -140,6 +140,8 @@ def test_a_page_describes_its_figures(path: Path) -> None:
         "data",
         "method",
         "results",
+        "benchmark",
+        "ablation",
         "balance",
         "map",
         "trust",

@@ -107,6 +107,6 @@ def test_only_plots_imports_cartopy() -> None:
     """Training and prediction must run where no map can be drawn."""
     code = "import sys, tamrl.samples, tamrl.train, tamrl.study; print('cartopy' in sys.modules)"
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=os.environ
     )
-    assert done.stdout.strip() == "False"
+    assert done.stdout.strip() == "False", done.stderr

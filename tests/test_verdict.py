@@ -1,0 +1,88 @@
+"""Verdicts say what intervals say, and no more."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tamrl import comparison, standing, verdict
+from tamrl.campaigns import CAMPAIGNS, OURS, PUBLISHED
+from tamrl.sums import Sums
+from tamrl.verdict import ABSENT, HARMS, HELPS, MIXED, OPEN, Mechanism
+
+RNG = np.random.default_rng(0)
+N, DAYS = 40, 60
+
+
+def sums(**noise: float) -> Sums:
+    """Make models whose errors have these standard deviations, at 40 towers."""
+    tower = np.repeat(np.arange(N), DAYS)
+    observed = RNG.normal(3, 1, (N * DAYS, 3))
+    predicted = np.stack([observed + RNG.normal(0, sd, observed.shape) for sd in noise.values()])
+    facts = pd.DataFrame({"site": [f"T{i:02d}" for i in range(N)], "igbp": ["ENF", "CRO"] * 20})
+    return Sums.of(tuple(noise), ("GPP", "RECO", "NEE"), facts, tower, observed, predicted)
+
+
+def changes(*triples: tuple[float, float, float]) -> pd.DataFrame:
+    """Make rows of change, lower, upper."""
+    return pd.DataFrame(triples, columns=["change", "lower", "upper"])
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ([(-3, -5, -1), (1, -1, 3)], HELPS),
+        ([(3, 1, 5), (1, -1, 3)], HARMS),
+        ([(3, 1, 5), (-3, -5, -1)], MIXED),
+        ([(3, -1, 5), (0, -1, 1)], OPEN),
+        ([(np.nan, np.nan, np.nan), (0, -1, 1)], ABSENT),
+    ],
+)
+def test_an_interval_must_leave_out_zero(rows: list[tuple], says: str) -> None:
+    """Nothing helps whose interval holds zero for every flux."""
+    assert verdict.effect(changes(*rows)) == says
+
+
+def test_mechanisms_are_judged_by_what_lacks_them() -> None:
+    """Half the error with a mechanism: it helps; a model that is not there is said to be absent."""
+    parts = (Mechanism("gate", "good", "bad"), Mechanism("film", "good", "nowhere"))
+    judged = verdict.judge(sums(good=0.5, bad=1.0), parts)
+    assert list(judged.verdict) == [HELPS, ABSENT]
+    assert judged.resolved["gate"] == "GPP, RECO, NEE"
+    assert judged.GPP["gate"].startswith("\N{MINUS SIGN}")
+    assert "gate" in verdict.mechanisms_in_words(judged)
+
+
+def test_the_strongest_booster_is_taken_flux_by_flux() -> None:
+    """The rival is the one with the lower error, and a target missed is called short."""
+    made = sums(**{OURS: 0.99, "LightGBM": 1.2, "XGBoost": 1.0, PUBLISHED: 2.0})
+    assert set(standing.strongest(made).values()) == {"XGBoost"}
+    table = standing.against_targets(made)
+    said = standing.targets_in_words(table, standing.BOOSTING)
+    assert "XGBoost" in said
+    assert "short of the 4 %" in said
+    assert "beyond the 9.6 %" in standing.targets_in_words(table, PUBLISHED)
+
+
+def test_the_bias_of_a_class_is_that_of_its_days() -> None:
+    """A constant of 1 at croplands alone is their bias, and off the allowed one."""
+    made = sums(m=0.1)
+    error = made.error.copy()
+    crop = (made.towers.igbp == "CRO").to_numpy()
+    error[:, crop] += made.n[crop, None]
+    moved = Sums(**{**made.__dict__, "error": error})
+    table = standing.class_bias(moved, "m", "igbp", 200)
+    row = table[(table["class"] == "CRO") & (table.flux == "GPP")].iloc[0]
+    assert row.bias == pytest.approx(1, abs=0.02)
+    assert row.off
+    assert not table[(table["class"] == "ENF") & (table.flux == "GPP")].iloc[0].off
+
+
+def test_every_model_of_the_benchmark_is_in_one_group() -> None:
+    """No rival is lost between the headings of the figure; missing ones are told."""
+    names = CAMPAIGNS["benchmark"].names
+    grouped = [name for group in standing.groups(names).values() for name in group]
+    assert sorted([*grouped, OURS]) == sorted(names)
+    found = comparison.read("nowhere", names)
+    assert "LightGBM" in verdict.missing_in_words(found)
