@@ -77,7 +77,8 @@ def digest(folder: Path) -> str:
 def execute(source: Path, values: Parameters, key: str, root: Path, virtual: bool) -> Path:
     """Run one notebook to its end, then move it into the book; a failed one stays in runs/.
 
-    The kernel is this very interpreter, and what it writes to stderr appears on the screen.
+    The kernel is this very interpreter, and what it writes to stderr appears on the screen. It
+    starts in the working folder of the caller, who may run several at once.
     """
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")  # this environment's kernel goes first
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # idle threads must not spin
@@ -90,7 +91,6 @@ def execute(source: Path, values: Parameters, key: str, root: Path, virtual: boo
             attempt,
             dict(values),
             kernel_name="python3",
-            cwd=root,
             progress_bar=False,
             stderr_file=sys.stderr,
             extra_arguments=["--log-level=CRITICAL"],

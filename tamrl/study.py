@@ -6,6 +6,7 @@ builds the book; a notebook reaches ``book/notebooks/`` only after its last cell
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -107,6 +108,7 @@ STUDY = (
         paper={"n_folds": 10, "epochs": 16, "jobs": 8},
         after=("03_scores",),
     ),
+    Notebook("13_cost", paper={"measure": True}, reads=("results/speed",)),
 )
 
 
@@ -188,7 +190,8 @@ def run(
         console.print(f"  {nb.name}: done in {time.monotonic() - started:.0f} s")
 
     running: dict[Future[None], str] = {}
-    with ThreadPoolExecutor(SIDE_BY_SIDE[profile]) as pool:
+    # Kernels start in the working folder, which all threads share: it is set once, for all of them.
+    with contextlib.chdir(root), ThreadPoolExecutor(SIDE_BY_SIDE[profile]) as pool:
         while todo or running:
             missing = {nb.name for nb, _ in todo} | set(running.values())
             ready = [item for item in todo if missing.isdisjoint(item[0].after)]

@@ -157,8 +157,10 @@ def test_two_notebooks_run_at_once_and_one_that_reads_another_waits(root: Path) 
     write_notebook(root, "02_b", "import pathlib; print(pathlib.Path('a').read_text())")
     write_notebook(root, "03_c", dedent(meet).format(mine="c", other="a"))
     three = (*LIST, Notebook("03_c"))
+    before = Path.cwd()
     assert go(root, notebooks=three).executed == ("01_a", "02_b", "03_c")
     assert outputs(root, "02_b") == "here\n"
+    assert Path.cwd() == before  # whoever goes on after a study stands where it stood
 
 
 def test_the_failure_of_one_notebook_leaves_the_other_that_ran_with_it(root: Path) -> None:
