@@ -1,4 +1,4 @@
-"""How good the intervals of a comparison's models are, as small tables that are kept.
+"""How good the intervals of a comparison's models are, as small tables and in words.
 
 Each model's intervals for the towers of a fold are calibrated on the towers of all other folds
 (`tamrl.uncertainty.cross_intervals`), for days and for sums over months and years, and held against
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 FOLDER = "intervals"
 NORMAL_90 = 3.2897  # width of the central 90 % of a normal distribution, in standard deviations
+MIN_TOWERS = 5  # of a class whose coverage is judged
 GRID = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9)  # levels of a reliability diagram
 
 
@@ -90,3 +91,59 @@ def read(folder: Path | str) -> pd.DataFrame:
     if not parts:
         return pd.DataFrame(columns=["period", "flux", "stratum", "level", "coverage", "model"])
     return pd.concat(parts, ignore_index=True)
+
+
+def by_class(table: pd.DataFrame, model: str) -> pd.DataFrame:
+    """Coverage of one model's 90 % intervals in classes with at least five towers.
+
+    ``table`` is from `read`; columns period, stratum, flux, towers, coverage (share), cases.
+    """
+    rows = table[(table.model == model) & (table.level == 0.9) & (table.stratum != "")]
+    rows = rows[rows.towers >= MIN_TOWERS] if len(rows) else rows
+    return rows.reindex(columns=["period", "stratum", "flux", "towers", "coverage", "cases"])
+
+
+def overall(table: pd.DataFrame, model: str) -> pd.DataFrame:
+    """One model's intervals over all towers: coverage by period, flux and level, and sharpness."""
+    rows = table[(table.model == model) & (table.stratum == "")]
+    columns = ["period", "flux", "level", "cases", "coverage", "tower_coverage", "width", "crps"]
+    return rows.reindex(columns=columns).reset_index(drop=True)
+
+
+def in_words(table: pd.DataFrame, model: str) -> str:
+    """Say how many days, years, and days by class the 90 % intervals of a model hold."""
+    total = overall(table, model)
+    total = total[total.level == 0.9]
+    if total.empty:
+        return f"intervals of {model} are not computed"
+    said = []
+    for period, rows in total.groupby("period", sort=False):
+        said.append(f"{_span(rows.coverage)} of {period}s")
+    classes = by_class(table, model)
+    days = classes[classes.period == "day"]
+    text = f"intervals of 90 % hold, from flux to flux, {', '.join(said)}"
+    if days.empty:
+        return text
+    return f"{text}; {_span(days.coverage)} of days in classes with {MIN_TOWERS} towers or more"
+
+
+def crps_in_words(table: pd.DataFrame, model: str) -> str:
+    """Hold the CRPS of a model's daily intervals against the best of all others, flux by flux."""
+    if table.empty or "crps" not in table or model not in set(table.model):
+        return f"the CRPS of {model} is not computed"
+    rows = table[(table.period == "day") & (table.stratum == "") & (table.level == 0.9)]
+    scores = rows.pivot_table("crps", "flux", "model")
+    said = []
+    for flux in rows.flux.unique():
+        others = scores.loc[flux].drop(model).dropna()
+        against = f", the best of the others {others.min():.3f} ({others.idxmin()})" * len(
+            others[:1]
+        )
+        said.append(f"{flux} {scores.loc[flux, model]:.3f}{against}")
+    return f"CRPS in gC m\u207b\u00b2 d\u207b\u00b9: {'; '.join(said)}"
+
+
+def _span(share: pd.Series) -> str:
+    """Give the range of shares in %, once where both ends are the same."""
+    low, high = (f"{100 * value:.1f}" for value in (share.min(), share.max()))
+    return f"{low} %" if low == high else f"{low} to {high} %"

@@ -184,7 +184,7 @@ def obtain(
     )
     if virtual or recompute:
         return read(compute(name, towers, **settings), campaign.names)
-    folder = Path(folder or _kept(name))
+    folder = Path(folder or kept(name))
     found = read(folder, campaign.names)
     if not found.sums.models:
         raise DataError(
@@ -196,7 +196,7 @@ def obtain(
     return found
 
 
-def _kept(name: str) -> Path:
+def kept(name: str) -> Path:
     """Folder of the kept tables: below the working folder, else in the checkout of the package."""
     here, checkout = (root / "results" / name for root in (Path(), Path(__file__).parents[1]))
     return checkout if checkout.is_dir() and not here.is_dir() else here

@@ -40,7 +40,7 @@ class Comparison:
     tower. ``seeds``: pooled scores of single seeds (model, seed, flux, R2, RMSE, bias, MAE).
     ``balance``: by model and site, ``predicted`` days, and |NEE - (RECO - GPP)| summed over them.
     ``about``: what made each model's rows (index model). ``attrs``: of the towers.
-    ``missing``: models of the campaign that are not computed yet.
+    ``missing``: models of the campaign that are not computed yet. ``folder``: where the tables lie.
     """
 
     sums: Sums
@@ -49,6 +49,7 @@ class Comparison:
     about: pd.DataFrame
     attrs: Mapping[str, Any]
     missing: tuple[str, ...] = ()
+    folder: Path = Path()
 
 
 def write_csv(path: Path, about: Mapping[str, Any], table: pd.DataFrame) -> None:
@@ -141,7 +142,7 @@ def read(folder: Path | str, models: Sequence[str] = ()) -> Comparison:
     closed = tables[(tables.members == MEAN) & tables.imbalance.notna()]
     balance = closed[["model", "site", "predicted", "imbalance"]].reset_index(drop=True)
     made = pd.DataFrame([found[name][1] for name in order]).set_index("model")
-    return Comparison(sums, _seeds(sums, tables), balance, made, attrs, missing)
+    return Comparison(sums, _seeds(sums, tables), balance, made, attrs, missing, folder)
 
 
 def _sums(models: Sequence[str], towers: pd.DataFrame, table: pd.DataFrame) -> Sums:

@@ -42,7 +42,7 @@ def coverage_by_class(table: pd.DataFrame, allowed: tuple[float, float] = (0.85,
 
     ``table`` has period, stratum, flux, towers, coverage; ``allowed`` is shaded.
     """
-    periods = list(dict.fromkeys(table.period))
+    periods = list(dict.fromkeys(table.period)) or ["day"]  # none: an empty panel
     towers = table.groupby("stratum").towers.max().sort_values()
     height = 1.3 + 0.3 * len(towers)
     fig, axes = plt.subplots(
@@ -63,6 +63,7 @@ def coverage_by_class(table: pd.DataFrame, allowed: tuple[float, float] = (0.85,
         ax.xaxis.set_major_formatter(PercentFormatter(1, symbol=""))
     labels = [f"{name} ({count})" for name, count in towers.items()]
     axes[0][0].set_yticks(range(len(towers)), labels)
+    axes[0][0].set_xlim(min([0.7, *table.coverage.dropna()]) - 0.02, 1.02)
     axes[0][0].set_ylabel("class (towers)")
     _legend(fig, axes[0][0])
     return fig
