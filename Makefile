@@ -77,10 +77,12 @@ format: $(INSTALLED) ## repair style, strip outputs from the notebooks
 	@$(PY) -m ruff format .
 	@find notebooks -name '*.ipynb' -print0 | xargs -0 -r $(PY) -m nbstripout
 
-bench: $(INSTALLED) ## measure speed; the report goes to _build/benchmark.json
+bench: $(INSTALLED) ## measure speed, ten minutes on a free machine: _build/benchmark.json, _build/speed.json
 	@mkdir -p _build
-	@$(PY) -m pytest --benchmark-only --benchmark-json=_build/benchmark.json tests
-	@echo "Measured: _build/benchmark.json. Compare two of them with: $(PY) -m pytest_benchmark compare A B"
+	@$(PY) -m pytest --quiet --benchmark-only --benchmark-json=_build/benchmark.json tests/test_speed.py
+	@$(PY) -m tamrl.bench --towers $(TOWERS) --out _build/speed.json
+	@echo "Measured: _build/speed.json, each stage beside what the core multiplies in the same minutes,"
+	@echo "and _build/benchmark.json, quick ones. The notebook 13_cost shows the measurements in results/speed."
 
 browser: $(INSTALLED) tests/browser/node_modules ## walk through the built book in Chromium (needs node, npm and chromium)
 	@echo "Screenshots of the pages: _build/screenshots/"

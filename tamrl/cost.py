@@ -1,0 +1,126 @@
+"""What the study costs, in tables and in words, from the measurements that `make bench` keeps.
+
+Held against the authors' public code (alexxxroz/CarbonBench, commit b5d643a, recipe tam-rl_IGBP:
+hidden 128, latent 64, two layers, batch 32), which was timed on two cores of a machine like the one
+of the kept measurements: 347 windows of 15 labelled days a second in training and 601 tower-days a
+second in evaluation, at 83 to 90 GFLOP/s of sgemm a core. Machines differ, so rates are compared as
+tower-days for each 1e9 operations that the core could have done as sgemm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from tamrl import speed
+from tamrl.campaigns import kept
+
+NAME = "speed/speed.json"  # below results/
+SIZE = "hidden 128, 2 layers"  # at which the authors' code was timed
+TRAIN, STREAM, EXACT = "training", "prediction, streaming", "prediction, exact"
+PEER: Mapping[str, float] = {TRAIN: 60.0, STREAM: 7.0, EXACT: 7.0}  # tower-days per 1e9 operations
+# Set beforehand, at `SIZE`: tower-days/s on one core, and share of what the core can multiply.
+RATES: Mapping[tuple[str, str], float] = {
+    (TRAIN, "fp32"): 27_500.0, (TRAIN, "bf16"): 55_000.0,
+    (STREAM, "fp32"): 50_000.0, (STREAM, "bf16"): 100_000.0,
+}  # fmt: skip
+SHARES: Mapping[tuple[str, str], float] = {(TRAIN, "fp32"): 0.7, (STREAM, "fp32"): 0.85}
+
+
+def read(folder: Path | str | None = None) -> dict[str, Any]:
+    """Read the kept measurements (None: those of the repository); DataError where there is none."""
+    return speed.read(Path(folder) / "speed.json" if folder else kept("speed") / "speed.json")
+
+
+def stages(content: Mapping[str, Any]) -> pd.DataFrame:
+    """Rates of every stage.
+
+    Returns
+    -------
+    Table with columns stage, size, precision, towers, days, seconds, rate (tower-days/s),
+    per_gflop (tower-days for 1e9 operations of sgemm), fraction (of what the core multiplies at
+    this precision), peak_gb, times (as many tower-days per operation as the authors' code, at
+    `SIZE` alone), aim (tower-days/s), least (fraction that was aimed at).
+    """
+    table = pd.DataFrame(content["stages"])
+    key = list(zip(table.stage, table.precision, strict=True))
+    same = table["size"] == SIZE
+    table["times"] = (table.per_gflop / table.stage.map(PEER)).where(same)
+    table["aim"] = pd.Series([RATES.get(k) for k in key], dtype=float).where(same)
+    table["least"] = pd.Series([SHARES.get(k) for k in key], dtype=float).where(same)
+    return table[[
+        "stage", "size", "precision", "towers", "days", "seconds", "rate", "per_gflop", "fraction",
+        "peak_gb", "times", "aim", "least",
+    ]]  # fmt: skip
+
+
+def scaling(content: Mapping[str, Any]) -> pd.DataFrame:
+    """Rates along an axis: columns axis (towers, length, hidden), value, stage, precision, rate."""
+    table = pd.DataFrame(content["scaling"])
+    return table[["axis", "value", "stage", "precision", "rate", "per_gflop", "fraction"]]
+
+
+def skill(content: Mapping[str, Any]) -> pd.DataFrame:
+    """Errors at held-out towers by precision and by way of predicting, and how far these differ.
+
+    Columns as of `tamrl.bench_stages.skill`: precision, seed, error (RMSE / sd, mean of the fluxes,
+    all held-out towers), error_stream and error_exact (three of them), difference (root mean
+    square of exact minus streaming / sd).
+    """
+    columns = ["precision", "seed", "error", "error_stream", "error_exact", "difference"]
+    return pd.DataFrame(content["skill"])[columns]
+
+
+def in_words(table: pd.DataFrame, stage: str) -> str:
+    """Say how fast one stage is at `SIZE`, against the authors' code and what was aimed at."""
+    said = []
+    for _, row in table[(table.stage == stage) & (table["size"] == SIZE)].iterrows():
+        text = f"{_thousands(row.rate)} tower-days/s in {row.precision}, {row.times:.1f} times"
+        if pd.notna(row.aim):
+            way = "met" if row.rate >= row.aim else "missed"
+            text += f" (aim of {_thousands(row.aim)} {way})"
+        said.append(text)
+    return "; ".join(said) or f"{stage} is not measured"
+
+
+def shares_in_words(table: pd.DataFrame) -> str:
+    """Say which share of the core's own speed the stages reach, and which was aimed at."""
+    rows = table[table.least.notna()]
+    said = [
+        f"{row.stage} {row.fraction:.2f}, {'as' if row.fraction >= row.least else 'short of the'} "
+        f"{'at least ' if row.fraction >= row.least else ''}{row.least:g} aimed at"
+        for _, row in rows.iterrows()
+    ]
+    return "; ".join(said) or "not measured"
+
+
+def machine_in_words(content: Mapping[str, Any]) -> str:
+    """Name the machine of the measurements, and what it multiplies."""
+    own, rows = content["machine"], pd.DataFrame(content["stages"])
+    gemm = rows.dropna(subset="gemm").groupby("precision").gemm.median() if "gemm" in rows else {}
+    each = ", ".join(f"{value:.0f} GFLOP/s in {name}" for name, value in gemm.items())
+    return f"one core of {own['cpu']}, PyTorch {own['torch']}; products of matrices: {each}"
+
+
+def differs_in_words(table: pd.DataFrame) -> str:
+    """Say what streaming changes against a window for every day, and bf16 against fp32."""
+    plain = table[table.precision == "fp32"]
+    text = (
+        f"predictions differ by {100 * plain.difference.mean():.1f} % of a standard deviation, "
+        f"their errors at three held-out towers are {plain.error_stream.mean():.3f} (streamed) "
+        f"and {plain.error_exact.mean():.3f} (exact) of it"
+    )
+    short = table[table.precision == "bf16"]
+    if short.empty:
+        return text
+    return (
+        f"{text}; trained in bf16, errors at all held-out towers are {short.error.mean():.3f}, "
+        f"in fp32 {plain.error.mean():.3f}"
+    )
+
+
+def _thousands(rate: float) -> str:
+    return f"{rate / 1000:.0f} thousand" if rate >= 9500 else f"{rate / 1000:.1f} thousand"
