@@ -100,8 +100,10 @@ def shares_in_words(table: pd.DataFrame) -> str:
 def machine_in_words(content: Mapping[str, Any]) -> str:
     """Name the machine of the measurements, and what it multiplies."""
     own, rows = content["machine"], pd.DataFrame(content["stages"])
-    gemm = rows.dropna(subset="gemm").groupby("precision").gemm.median() if "gemm" in rows else {}
-    each = ", ".join(f"{value:.0f} GFLOP/s in {name}" for name, value in gemm.items())
+    each = "not measured"
+    if "gemm" in rows:
+        gemm = rows.dropna(subset="gemm").groupby("precision").gemm.median()
+        each = ", ".join(f"{value:.0f} GFLOP/s in {name}" for name, value in gemm.items())
     return f"one core of {own['cpu']}, PyTorch {own['torch']}; products of matrices: {each}"
 
 
