@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
+from tamrl.blend import Blend
 from tamrl.crossval import cross_validate
 from tamrl.errors import DataError
 from tamrl.provenance import code_version
@@ -126,6 +127,26 @@ def test_nothing_is_computed_twice(notes: Path) -> None:
     assert fits(notes) == {"AB-2"}
     run(notes, seeds=[0, 2, 3])
     assert fits(notes) == {"AB-3", "CD-3"}
+
+
+def test_a_mean_of_models_is_made_of_what_is_kept_of_them(notes: Path) -> None:
+    """A part that stands in the comparison by itself is not fitted again, another one once."""
+    run(notes)
+    fits(notes)
+    blend = partial(Blend, (Mean(notes), Mean(notes, 3.0)), (2, 1))
+    settings = {"folds": FOLDS, "seeds": [0, 2], "out": notes.parent / "runs", "jobs": 1}
+    ds = cross_validate(Samples(), {"blend": blend}, **settings)
+    assert len(list((notes.parent / "runs").glob("part_of_blend-*.npz"))) == len(fits(notes)) == 4
+    whole = blend().fit(Samples(), *(np.array(t) for t in ((2, 3), (4, 5))), 0)
+    fits(notes)
+    alone = whole.predict(Samples(), np.array([0, 1]))
+    again = cross_validate(Samples(), {"blend": blend}, **{**settings, "seeds": [0]})
+    np.testing.assert_allclose(again.GPP.sel(model="blend")[:2], alone[..., 0])
+    # Means of towers, seeds and shifts: 4.5 for all three fluxes, of which two thirds can balance.
+    assert float(ds.GPP.sel(site="B")[0, 0]) == (2.5 + 1 + 1) * 2 / 3
+    other = partial(Blend, (Mean(notes), Mean(notes, 3.0)), (1, 1))
+    cross_validate(Samples(), {"other": other}, **settings)
+    assert fits(notes) == set()
 
 
 def test_what_changes_is_computed_anew(notes: Path) -> None:
