@@ -24,11 +24,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("name", campaigns.CAMPAIGNS)
-def test_ours_comes_first_and_every_seed_is_more_than_one(name: str) -> None:
-    """Others are held against the first; intervals over networks need several."""
+def test_ours_comes_first(name: str) -> None:
+    """Others are held against the first; what the book rests on has several networks a fold."""
     campaign = campaigns.CAMPAIGNS[name]
-    assert campaign.names[0] == {"ablation": DEFAULT, "benchmark": campaigns.OURS}[name]
-    assert campaign.seeds > 1
+    assert campaign.names[0] == (DEFAULT if name == "ablation" else campaigns.OURS)
+    assert campaign.seeds > 1 or name in ("climates", "biomes")
     assert len(set(campaign.names)) == len(campaign.names)
 
 
