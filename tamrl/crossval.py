@@ -34,6 +34,7 @@ from tqdm import tqdm
 from tamrl.atomic import whole
 from tamrl.blend import Blend
 from tamrl.data.schema import VARIABLES
+from tamrl.devices import settle
 from tamrl.errors import DataError
 from tamrl.provenance import code_version
 
@@ -90,7 +91,8 @@ def cross_validate(
     out
         Folder of the results, one file a job, used again by the next call.
     jobs
-        Processes side by side, one thread each; 1 stays in this process with its own threads.
+        Processes side by side, one thread each, GPUs dealt out in turn where models ask for cuda;
+        1 stays in this process with its own threads.
     members
         Keep the members (dim ``seed``) instead of their mean.
 
@@ -224,9 +226,12 @@ def _in_turn(samples: Samples, waiting: list[Job], bar: tqdm) -> list[Failure]:
 _shared: Samples  # of a worker process
 
 
-def _start(path: str) -> None:
+def _start(path: str, started: Any) -> None:
     """Give a worker the samples: arrays mapped from one file, in memory once for all workers."""
     global _shared
+    with started.get_lock():
+        settle(started.value)  # the GPU, where there are several
+        started.value += 1
     _shared = joblib.load(path, mmap_mode="c")  # copy on write: nobody changes another's data
 
 
@@ -265,7 +270,9 @@ def _side_by_side(samples: Samples, waiting: list[Job], jobs: int, bar: tqdm) ->
         path = str(Path(folder) / "samples.joblib")
         joblib.dump(samples, path)
         spawn = multiprocessing.get_context("spawn")  # a fork would copy locked threads
-        pool = ProcessPoolExecutor(min(jobs, len(waiting)), spawn, _start, (path,))
+        pool = ProcessPoolExecutor(
+            min(jobs, len(waiting)), spawn, _start, (path, spawn.Value("i", 0))
+        )
         try:
             running = {pool.submit(_work, job): job for job in waiting}
             for future in as_completed(running):

@@ -12,6 +12,7 @@ import xarray as xr
 
 from tamrl.blend import Blend
 from tamrl.crossval import cross_validate
+from tamrl.devices import VISIBLE, own_gpu, settle
 from tamrl.errors import DataError
 from tamrl.provenance import code_version
 
@@ -257,3 +258,14 @@ def test_code_of_imported_modules_counts(tmp_path: Path, monkeypatch: pytest.Mon
     assert code_version(model) == before
     (package / "helper.py").write_text("x = 2\n")
     assert code_version(model) != before
+
+
+def test_gpus_are_dealt_out_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [own_gpu(w, 3) for w in range(5)] == ["0", "1", "2", "0", "1"]
+    assert [own_gpu(w, 2, "4,GPU-7") for w in range(3)] == ["4", "GPU-7", "4"]
+    assert own_gpu(1, 1) is None
+    assert own_gpu(1, 0) is None
+    monkeypatch.setenv(VISIBLE, "2,5")
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    settle(3)
+    assert os.environ[VISIBLE] == "5"
