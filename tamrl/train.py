@@ -200,6 +200,7 @@ class TamRLModel:
             with products(s_x.device, r.precision):
                 z, each, rebuilt = net.encode(s_x, shown, u_facts, maps)
             z = None if alone or z is None else z[torch.from_numpy(back.reshape(-1))]
+            z = self.task(net, z, rows[:, 0])
             if rebuilt is not None and r.reconstruction > 0:
                 terms["reconstruction"] = loss.reconstruction(rebuilt, s_x, s_seen - shown)
             if each is not None and r.contrast > 0:
@@ -214,7 +215,17 @@ class TamRLModel:
         if c.closure == "soft":
             terms["balance"] = loss.balance(out.flux, c.targets, c.budgets, w)
             terms["non_negativity"] = loss.non_negativity(out.flux, c.targets, c.positive, w)
-        return terms
+        return terms | self.more_terms(net, out.flux, y, w, z, rows[:, 0])
+
+    def task(self, net: TamRL, z: Tensor | None, site: Tensor) -> Tensor | None:
+        """Task embeddings (B, D) that windows of ``site`` (B,) are trained with; for variants."""
+        return z
+
+    def more_terms(
+        self, net: TamRL, flux: Tensor, y: Tensor, weight: Tensor, z: Tensor | None, site: Tensor
+    ) -> dict[str, Tensor]:
+        """Return further loss terms, weighted already; shapes as in `loss.data`; for variants."""
+        return {}
 
     def predict(
         self,
