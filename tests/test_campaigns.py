@@ -25,10 +25,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("name", campaigns.CAMPAIGNS)
 def test_ours_comes_first_and_every_seed_is_more_than_one(name: str) -> None:
-    """Others are held against the first; intervals over networks need several."""
+    """Others are held against the first; of many directions, one seed each tells the promising."""
     campaign = campaigns.CAMPAIGNS[name]
-    assert campaign.names[0] == {"ablation": DEFAULT, "benchmark": campaigns.OURS}[name]
-    assert campaign.seeds > 1
+    first = {"ablation": DEFAULT, "benchmark": campaigns.OURS, "directions": campaigns.NETWORK}
+    assert campaign.names[0] == first[name]
+    assert campaign.seeds > 1 or name == "directions"
     assert len(set(campaign.names)) == len(campaign.names)
 
 
