@@ -21,7 +21,7 @@ import pandas as pd
 import torch
 import xarray as xr
 
-from tamrl import __version__, calibration
+from tamrl import __version__, calibration, oracles
 from tamrl.calibration import interval_table
 from tamrl.comparison import (
     ALL,
@@ -110,6 +110,7 @@ def run(
             calibration.write(out, slug(name), made, interval_table(with_seeds, samples, folds))
         except DataError as error:  # a quick look at few towers has scores all the same
             say(f"{name}: no intervals ({error})")
+        oracles.write(out, slug(name), made, oracles.sum_up(with_seeds, samples, folds))
         made |= {"days": days, "seconds": round(float(with_seeds.seconds[0]), 1)}
         write_csv(paths[name], made, table)
         ran.append(name)

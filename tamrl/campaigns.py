@@ -18,11 +18,14 @@ from tamrl.blend import Blend
 from tamrl.campaign import run
 from tamrl.comparison import Comparison, read
 from tamrl.crossval import Factory
+from tamrl.directions import ProcessModel, TimeScales, TowerEmbeddings, VirtualTimeScales
 from tamrl.errors import DataError
-from tamrl.knowledge import FromVirtual
+from tamrl.knowledge import FromManyWorlds, FromVirtual
 from tamrl.patches import with_neighbourhoods
+from tamrl.residual import Members, OtherYears, ResidualOnBoosting
 from tamrl.rivals import CTLSTM, LSTM, TRANSFORMER, Transformer, XGBoost
 from tamrl.samples import Samples, make_samples
+from tamrl.selfsupervised import SelfSupervised
 from tamrl.sources import load_grid, load_others, load_predictors, load_towers
 from tamrl.splits import folds
 from tamrl.train import Recipe, TamRLModel
@@ -31,6 +34,17 @@ NETWORK = ablation.DEFAULT
 OURS = "blend of TAM-RL and LightGBM"
 PUBLISHED = "TAM-RL as published"
 VIRTUAL_FIRST = f"{NETWORK}, virtual towers first"
+ANNUAL = f"{NETWORK}, annual means"
+MANY_WORLDS = f"{NETWORK}, ten virtual worlds first"
+GLOBAL_ENCODER = f"{NETWORK}, encoder of global drivers"
+EMBEDDINGS = f"{NETWORK}, tower embeddings"
+PROCESS = f"{NETWORK}, process parameters"
+TIME_SCALES = f"{NETWORK}, several time scales"
+RESIDUAL = f"LightGBM and {NETWORK} on its residual"
+STACK = f"stack of {NETWORK} and LightGBM"
+MEMBERS = f"{NETWORK}, mean of four"
+COMBINED = f"{NETWORK}, virtual towers first, several time scales"
+SEEN = f"{NETWORK}, seen in training, other years (not zero-shot)"
 BOOSTERS = (
     "LightGBM",
     "LightGBM, no lags",
@@ -83,7 +97,7 @@ def _benchmark(epochs: int | None, device: str) -> Mapping[str, Factory]:
     boosters: list[Factory] = [*light, *(partial(XGBoost, **i) for i in inputs)]
     return {
         OURS: ensemble.factory("blend", **net, n_virtual=n_virtual),
-        f"{NETWORK}, annual means": partial(WithAnnualMeans, TamRLModel(**net)),
+        ANNUAL: partial(WithAnnualMeans, TamRLModel(**net)),
         "LightGBM, annual means": partial(WithAnnualMeans, Boosting()),
         NETWORK: partial(TamRLModel, **net),
         PUBLISHED: _ablation(epochs, device)["as published"],
@@ -104,11 +118,38 @@ def _few(epochs: int | None, device: str) -> Mapping[str, Factory]:
     return {name: every[name] for name in (OURS, VIRTUAL_FIRST, *STRONG, PUBLISHED, "climatology")}
 
 
+def _directions(epochs: int | None, device: str) -> Mapping[str, Factory]:
+    net: dict[str, Any] = {"recipe": _recipe(epochs), "device": device}
+    quick = epochs is not None
+    n_virtual = min(50 * epochs, ensemble.N_VIRTUAL) if epochs else ensemble.N_VIRTUAL
+    globe: dict[str, Any] = {"cells": 400, "steps": 20} if quick else {}
+    parts = (FromVirtual(**net, n_virtual=n_virtual), WithAnnualMeans(Boosting()))
+    return {
+        NETWORK: partial(TamRLModel, **net),
+        ANNUAL: partial(WithAnnualMeans, TamRLModel(**net)),
+        VIRTUAL_FIRST: partial(FromVirtual, **net, n_virtual=n_virtual),
+        MANY_WORLDS: partial(
+            FromManyWorlds, **net, n_virtual=n_virtual, worlds=epochs if epochs else 10
+        ),
+        GLOBAL_ENCODER: partial(SelfSupervised, **net, **globe),
+        EMBEDDINGS: partial(TowerEmbeddings, **net),
+        PROCESS: partial(ProcessModel, **net),
+        TIME_SCALES: partial(TimeScales, **net),
+        RESIDUAL: partial(ResidualOnBoosting, TamRLModel(**net)),
+        STACK: partial(Blend, parts),
+        MEMBERS: partial(Members, TamRLModel(**net)),
+        COMBINED: partial(VirtualTimeScales, **net, n_virtual=n_virtual),
+        "LightGBM": Boosting,
+        SEEN: partial(OtherYears, TamRLModel(**net)),
+    }
+
+
 CAMPAIGNS = {
     "ablation": Campaign("ablation", _ablation, folds=5, seeds=3),
     "benchmark": Campaign("benchmark", _benchmark, folds=10, seeds=3),
     "climates": Campaign("climates", _few, folds=10, seeds=1, scheme="koppen"),
     "biomes": Campaign("biomes", _few, folds=10, seeds=1, scheme="biome"),
+    "directions": Campaign("directions", _directions, folds=10, seeds=1),
 }
 
 
@@ -176,18 +217,20 @@ def obtain(
     towers: str = "auto",
     folder: str | Path | None = None,
     recompute: bool = False,
+    empty: bool = False,
     **settings: Any,
 ) -> Comparison:
     """Read a campaign's kept tables; on virtual towers, or when asked, compute it on the spot.
 
     ``folder`` holds the kept tables (None: ``results/<name>``); ``settings`` are those of
-    `compute`. Models of the campaign that are not there are ``missing``.
+    `compute`. Models of the campaign that are not there are ``missing``; with ``empty`` that may be
+    all of them.
 
     Raises
     ------
     DataError
-        When the kept tables are of virtual towers but real ones are asked for, or there is none;
-        as `read`.
+        When the kept tables are of virtual towers but real ones are asked for, or there is none and
+        ``empty`` is false; as `read`.
     """
     campaign = _campaign(name)
     virtual = towers == "virtual" or (
@@ -197,6 +240,8 @@ def obtain(
         return read(compute(name, towers, **settings), campaign.names)
     folder = Path(folder or kept(name))
     found = read(folder, campaign.names)
+    if not found.sums.models and empty:
+        return replace(found, attrs={"virtual": 0, "tower_source": "fluxnet2015"})
     if not found.sums.models:
         raise DataError(
             f"{folder} holds no table of {name}; run `tamrl compare {name}`, which takes hours, or "

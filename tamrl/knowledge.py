@@ -13,18 +13,22 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import torch
+import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
 
 from tamrl.errors import DataError
 from tamrl.model import Config, TamRL
 from tamrl.samples import Samples, make_samples
-from tamrl.train import TamRLModel
+from tamrl.tensors import Resident
+from tamrl.train import Recipe, TamRLModel
 from tamrl.virtual import virtual_predictors, virtual_towers
 from tamrl.virtual_grid import virtual_grid
 
 YEARS = (2001, 2003)
 ELSEWHERE = 1000  # added to the seed of the world
+APART = 10_000  # between the seeds of worlds that follow each other
 SCALES = ("x_mean", "x_sd", "s_mean", "s_sd", "y_mean", "y_sd")  # real towers have their own
 
 
@@ -53,10 +57,16 @@ class FromVirtual(TamRLModel):
                 raise DataError(f"virtual towers have other {what}: {sorted(unknown)}")
         key = tuple(sorted(self.overrides.items()))
         recipe = replace(self.recipe, epochs=self.virtual_epochs)
-        learnt = _learnt(self.n_virtual, draw, key, recipe, self.device)
+        learnt = self.learn(draw, key, recipe)
         self.start = {name: value for name, value in learnt.items() if name not in SCALES}
         super().fit(replace(samples, maps=None), train, valid, seed)
         return self
+
+    def learn(
+        self, draw: int, overrides: tuple[tuple[str, Any], ...], recipe: Recipe
+    ) -> dict[str, Tensor]:
+        """Weights that the virtual world leaves."""
+        return _learnt(self.n_virtual, draw, overrides, recipe, self.device)
 
     def build(self, config: Config) -> TamRL:
         """Make the network with the weights that the virtual world left, but for its scales."""
@@ -65,21 +75,80 @@ class FromVirtual(TamRLModel):
         return net
 
 
+@dataclass
+class FromManyWorlds(FromVirtual):
+    """TAM-RL that meets ``n_virtual`` new virtual towers in each of ``worlds`` epochs.
+
+    No world is met twice and none is kept, so that ten thousand towers take the memory of one
+    thousand. Worlds differ in weather, noise, gaps and in the places drawn around real towers; the
+    180 places of real towers are in each. One schedule of learning rates runs through all of them.
+    """
+
+    worlds: int = 10
+
+    def learn(
+        self, draw: int, overrides: tuple[tuple[str, Any], ...], recipe: Recipe
+    ) -> dict[str, Tensor]:
+        """Weights that all the worlds leave, one epoch each."""
+        recipe = replace(recipe, epochs=self.worlds)
+        return _learnt(self.n_virtual, draw, overrides, recipe, self.device, fresh=True)
+
+
+@dataclass
+class _FreshWorlds(TamRLModel):
+    """Training in which every epoch but the first has a world of its own."""
+
+    draw: int = 0
+
+    def _epoch(
+        self, net: TamRL, mean_net: TamRL, data: Resident, train: NDArray,
+        opt: torch.optim.Optimizer, plan: Any, rng: np.random.Generator, alone: bool,
+    ) -> dict[str, float]:  # fmt: skip
+        """Run one epoch in the next world, with the scales of the first."""
+        if self.log:
+            n = len(data.weight_np)
+            world = virtual_samples.__wrapped__(n, self.draw + APART * len(self.log))
+            data = Resident(world, net, data.x.device)
+        until = _Until(plan)
+        return super()._epoch(net, mean_net, data, train, opt, until, rng, alone)
+
+
+@dataclass
+class _Until:
+    """A schedule that stays at its end: another world may have some windows more."""
+
+    plan: Any
+
+    def step(self) -> None:
+        """Go on, unless at the end."""
+        if self.plan.last_epoch + 1 < self.plan.total_steps:
+            self.plan.step()
+
+
 @cache
 def virtual_samples(n: int, seed: int) -> Samples:
     """Make samples of ``n`` virtual towers, with satellite data and a grid as real ones have."""
     towers = virtual_towers(n, YEARS, seed=seed)
-    return make_samples(towers, virtual_predictors(towers), virtual_grid())
+    return make_samples(towers, virtual_predictors(towers), globe())
+
+
+@cache
+def globe() -> xr.Dataset:
+    """Make the virtual globe, the same for all worlds, once a process."""
+    return virtual_grid()
 
 
 @cache
 def _learnt(
-    n: int, seed: int, overrides: tuple[tuple[str, Any], ...], recipe: Any, device: str
-) -> dict[str, Tensor]:
+    n: int, seed: int, overrides: tuple[tuple[str, Any], ...], recipe: Recipe, device: str,
+    fresh: bool = False,
+) -> dict[str, Tensor]:  # fmt: skip
     """Weights after training at the virtual towers, every tenth of which stops it early."""
     samples = virtual_samples(n, seed)
     held = np.arange(n) % 10 == 0
     model = TamRLModel(dict(overrides), recipe, device)
+    if fresh:
+        model = _FreshWorlds(dict(overrides), recipe, device, draw=seed)
     model.fit(samples, np.flatnonzero(~held), np.flatnonzero(held), seed)
     assert model.net is not None
     return {name: value.cpu() for name, value in model.net.state_dict().items()}

@@ -130,3 +130,19 @@ def hold_out(
     if k < 2:
         raise ValueError("early stopping needs at least two separate blocks of towers")
     return _deal(block, stratum, k, seed) == 0
+
+
+def other_years(samples: Samples) -> NDArray[np.int8]:
+    """Deal the labelled years of every tower into two halves, in turn (site, time): 0 or 1.
+
+    For an experiment that is *not* zero-shot: a tower is predicted in one half by a model that saw
+    it in the other. A tower with a single labelled year has no other; it is in half 0 only, and
+    days of years without labels are in half 0 too.
+    """
+    year = samples.time.astype("datetime64[Y]").astype(int)
+    year = year - year.min()
+    out = np.zeros(samples.weight.shape, np.int8)
+    for half, weight, score in zip(out, samples.weight, samples.score, strict=True):
+        labelled = np.unique(year[(weight > 0) | score])
+        half[np.isin(year, labelled[1::2])] = 1
+    return out

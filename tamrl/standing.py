@@ -143,8 +143,8 @@ def front_cells(sums: Sums) -> dict[str, str]:
         for key, model in {"ours": OURS, **rivals, "climatology": "climatology"}.items():
             cells[f"{key}_{flux}"] = ABSENT
             if model in sums.models:
-                one = scores.loc[(model, flux)]
-                text = f"{one.RMSE:.2f}\N{NO-BREAK SPACE}({one.R2:.2f})"
+                rmse, r2 = (scores[score][(model, flux)] for score in ("RMSE", "R2"))
+                text = f"{rmse:.2f}\N{NO-BREAK SPACE}({r2:.2f})"
                 cells[f"{key}_{flux}"] = text.replace("-", "\N{MINUS SIGN}")
         for key, rival in rivals.items():
             row = paired(sums, [(OURS, rival)]).set_index("flux").loc[flux]
