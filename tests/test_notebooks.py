@@ -164,7 +164,7 @@ def test_every_reference_has_a_doi_and_every_citation_a_reference() -> None:
 
 @each_notebook
 def test_what_is_to_be_tried_can_be_set(path: Path) -> None:
-    """ "Set `name = value`" at the end of a notebook names one of its parameters."""
+    """What `Set ...` at the end of a notebook names is one of its parameters."""
     known = {line.split(" ")[0] for line in tagged(path, "parameters")[0].splitlines()}
     assert set(re.findall(r"Set `(\w+) = ", cells(path)[-1].source)) <= known
 
