@@ -23,7 +23,7 @@ from tamrl.verdict import ABSENT, paired
 
 PROTOCOLS: Mapping[str, str] = {
     "benchmark": "towers at random, 50 km apart",
-    "climates": "dealt by climate, 50 km apart",
+    "climates": "towers dealt by climate, 50 km apart",
     "biomes": "a vegetation class that no training tower has",
 }
 CLASSES = ("igbp_", "koppen_")  # statics that are names, not numbers
@@ -76,9 +76,9 @@ def in_words(table: pd.DataFrame, protocol: str, rival: str) -> str:
     """Say how ours compares with a rival under one protocol; see `by_protocol`."""
     rows = table[(table.protocol == PROTOCOLS[protocol]) & (table.model == rival)]
     if rows.empty or rows.change.isna().any():
-        return f"{PROTOCOLS[protocol]}: {ABSENT}"
+        return f"With {PROTOCOLS[protocol]}, the comparison is {ABSENT}"
     each = "; ".join(f"{row.flux} {with_interval(row)}" for _, row in rows.iterrows())
-    return f"{PROTOCOLS[protocol]}: change in RMSE against {rival}, {each}"
+    return f"With {PROTOCOLS[protocol]}, RMSE changes against {rival} as follows: {each}"
 
 
 def with_dissimilarity(sums: Sums, samples: Samples) -> Sums:
