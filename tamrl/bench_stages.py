@@ -143,7 +143,7 @@ def step_flops(net: TamRL, recipe: Recipe) -> float:
     def work() -> None:
         facts = net.describe(torch.ones(n, c.statics))
         z, _, rebuilt = net.encode(support, support, facts)
-        out = net.decode(days, days, days[..., :2], facts, z)
+        out = net.decode(days, days, days[..., :2], facts, z, skip=recipe.warmup)
         (out.flux.sum() + (0 if rebuilt is None else rebuilt.sum())).backward()
 
     return flops(work) / n
