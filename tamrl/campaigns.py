@@ -147,7 +147,7 @@ def _directions(epochs: int | None, device: str) -> Mapping[str, Factory]:
 CAMPAIGNS = {
     "ablation": Campaign("ablation", _ablation, folds=5, seeds=3),
     "benchmark": Campaign("benchmark", _benchmark, folds=10, seeds=3),
-    "climates": Campaign("climates", _few, folds=10, seeds=1, scheme="koppen"),
+    "climates": Campaign("climates", _few, folds=5, seeds=1, scheme="koppen"),
     "biomes": Campaign("biomes", _few, folds=10, seeds=1, scheme="biome"),
     "directions": Campaign("directions", _directions, folds=10, seeds=1),
 }
