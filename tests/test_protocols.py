@@ -73,3 +73,17 @@ def test_unlike_towers_are_told_apart_in_quarters(samples: Samples, tmp_path: Pa
     assert sums.towers.quarter.value_counts().max() <= 3
     order = sums.towers.sort_values("unlike").quarter
     assert order.is_monotonic_increasing or list(order) == sorted(order)
+
+
+def test_a_protocol_that_was_never_computed_is_said_to_be_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Real towers without kept tables: the main comparison stands alone, and words tell."""
+    monkeypatch.setattr(campaigns, "kept", lambda name: tmp_path / name)
+    found = read(Path(__file__).parents[1] / "results" / "benchmark")
+    held = protocols.obtain(found, "fluxnet2015", recompute=False)
+    assert list(held) == ["benchmark"]
+    table = protocols.by_protocol(held, campaigns.OURS, [campaigns.OURS, campaigns.STRONG])
+    assert "not computed" in protocols.in_words(table, "biomes", campaigns.STRONG)
+    said = protocols.in_words(table, "benchmark", campaigns.STRONG)
+    assert said.count("%") == 3
