@@ -153,7 +153,8 @@ def score_boxes(
     ``limits`` of the axis are those of R2 as a rule: one bad tower must not hide the others.
     """
     groups, models = list(scores[by].unique()), list(scores.model.unique())
-    fig, ax = plt.subplots(figsize=(max(4.8, 0.5 * len(groups) * len(models)), 3.2))
+    named = 1 + 0.12 * len(groups) * max(len(str(group)) for group in groups)  # names side by side
+    fig, ax = plt.subplots(figsize=(max(4.8, 0.5 * len(groups) * len(models), named), 3.2))
     width = 0.8 / len(models)
     for m, model in enumerate(models):
         mine = scores[scores.model == model]

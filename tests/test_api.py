@@ -66,7 +66,7 @@ def test_the_examples_of_the_page_hold() -> None:
 
 def test_sentences_are_returned_without_a_type_and_types_come_from_the_code() -> None:
     """A plain "Returns" gets no type, one with a type keeps it, and parameters get theirs."""
-    from tamrl.data import open_towers
+    from tamrl.data import grid_at, open_towers
     from tamrl.splits import folds
 
     ext = extension()
@@ -94,3 +94,6 @@ def test_sentences_are_returned_without_a_type_and_types_come_from_the_code() ->
     paths = [":param path: File."]
     ext.types(None, "function", "x", open_towers, None, paths)
     assert paths[0] == ":type path: ``str | PathLike | Iterable[str | PathLike]``"
+    arrays = [":param lat: Degrees."]
+    ext.types(None, "function", "x", grid_at, None, arrays)
+    assert arrays[0] == ":type lat: ``ArrayLike``"  # as written, not as evaluated

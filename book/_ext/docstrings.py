@@ -5,17 +5,18 @@ may be a sentence, types stand in the code and not in the docstring, and `tamrl.
 backticks is a link where the page has such an entry, else code.
 """
 
+import ast
 import inspect
 import re
+import textwrap
 from typing import Any
 
 from docutils import nodes
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
-from sphinx.util.typing import stringify_annotation
 
 NAME = re.compile(r"[A-Za-z_][\w.]*")
-SHORT = {"PathArg": "str | PathLike", "~": "", "collections.abc.": "", "os.": "", "[str]": ""}
+SHORT = {"PathArg": "str | PathLike", "npt.": "", "PathLike[str]": "PathLike"}
 
 
 def _begins(lines: list[str], i: int) -> bool:
@@ -50,7 +51,7 @@ def sentences(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: 
 def types(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     """Give each described parameter the type that the code states, after napoleon."""
     called = obj.__init__ if inspect.isclass(obj) else obj
-    stated = getattr(called, "__annotations__", {})
+    stated = _stated(called)
     known = getattr(called, "__globals__", {})
     done: list[str] = []
     for line in lines:
@@ -63,9 +64,19 @@ def types(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list
     lines[:] = done
 
 
-def _spell(annotation: Any, known: dict[str, Any]) -> str:
+def _stated(called: Any) -> dict[str, str]:
+    """Types of parameters as they are written; evaluated, ``ArrayLike`` alone fills ten lines."""
+    try:
+        (written,) = ast.parse(textwrap.dedent(inspect.getsource(called))).body
+        given = written.args  # type: ignore[attr-defined]
+    except (AttributeError, OSError, SyntaxError, TypeError, ValueError):
+        return {}  # nothing was written, as for the __init__ of a dataclass
+    named = [*given.posonlyargs, *given.args, *given.kwonlyargs]
+    return {one.arg: ast.unparse(one.annotation) for one in named if one.annotation}
+
+
+def _spell(text: str, known: dict[str, Any]) -> str:
     """Write a type as code, with links to the classes of this package."""
-    text = annotation if isinstance(annotation, str) else stringify_annotation(annotation, "smart")
     for written, short in SHORT.items():
         text = text.replace(written, short)
     pieces, end = [], 0
