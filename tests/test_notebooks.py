@@ -142,6 +142,7 @@ def test_a_page_describes_its_figures(path: Path) -> None:
         "results",
         "benchmark",
         "ablation",
+        "directions",
         "balance",
         "map",
         "trust",
