@@ -34,7 +34,7 @@ _CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "soft closure, weight 1": ({"closure": "soft", "process": False}, {"balance": 1.0}),
     "no closure": ({"closure": "none", "process": False}, {}),
     "no process factors": ({"process": False}, {}),
-    "two stages": ({}, {"pretrain_epochs": 4}),
+    "two stages": ({}, {"pretrain_epochs": 2}),
     # As many days of labels a step as the default has, so that only the context differs.
     "window of 30 days": ({}, {"length": 30, "warmup": 0, "batch": 128, "keep": 15}),
     "window of 90 days": ({}, {"length": 90, "warmup": 30, "batch": 64}),

@@ -21,7 +21,7 @@ from tamrl import loss
 from tamrl.errors import DataError
 from tamrl.model import TamRL
 from tamrl.samples import Samples, windows
-from tamrl.tensors import Resident
+from tamrl.tensors import Resident, put
 from tamrl.train import TamRLModel
 
 FROZEN = ("encoder.mix.0.bias", "film_x.bias", "film_h.bias", "gate.bias", "bias")
@@ -228,14 +228,16 @@ def _descend(
     for p in moved.values():
         p.requires_grad_(True)
     opt = torch.optim.Adam(moved.values(), lr=way.lr)
-    rows, time, own = _windows(model, block)
-    y, w = data.y[rows, time], data.weight[rows, time] * own
-    out = torch.from_numpy(block)[rows, time].to(w.device) == (-1 if held is None else held)
+    index, time, own = (each.numpy() for each in _windows(model, block))
+    rows = index[:, 0]
+    at = data.at(rows, time)
+    y, w = data.series("y", at), data.series("weight", at) * put(own, data.device)
+    out = put(block[index, time], data.device) == (-1 if held is None else held)
     inside, outside = w * ~out, w * out
     pull = way.pull / (inside > 0).sum()
     c, r, errors = net.config, model.recipe, []
     for step in range(steps + 1):
-        flux = _flux(net, data, rows, time, r.windows_of_support)
+        flux = _flux(net, data, rows, at, r.windows_of_support)
         errors.append(float(loss.data(flux.detach(), y, outside, net.y_sd)))
         if step == steps:
             break
@@ -264,12 +266,11 @@ def _windows(model: TamRLModel, block: NDArray[np.intp]) -> tuple[Tensor, Tensor
     return torch.from_numpy(index[:, :1]), torch.from_numpy(time), torch.from_numpy(own)
 
 
-def _flux(net: TamRL, data: Resident, rows: Tensor, time: Tensor, n: int) -> Tensor:
+def _flux(net: TamRL, data: Resident, rows: NDArray, at: Tensor, n: int) -> Tensor:
     """Fluxes (B, T, K) of windows, with z from all years of the place as in prediction."""
     site = np.arange(len(data.static))
     facts = net.describe(data.static)
     support = data.support.choose(site, np.full(len(site), -1), n, None)
     z, _, _ = net.encode(*support, facts, data.maps)
-    row = rows[:, 0]
-    part = (data.x[rows, time], data.seen[rows, time], data.process[rows, time])
-    return net.decode(*part, facts[row], None if z is None else z[row]).flux
+    row = put(rows, data.device)
+    return net.decode(*data.drivers(at), facts[row], None if z is None else z[row]).flux

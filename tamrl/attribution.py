@@ -50,8 +50,7 @@ def _windows(
     picks = [rng.permutation(np.flatnonzero(row))[:days] for row in ready]
     site = np.repeat(np.arange(len(picks)), [len(p) for p in picks])
     end = np.concatenate(picks)
-    rows = torch.from_numpy(site)[:, None]
-    at = torch.from_numpy(end)[:, None] + torch.arange(1 - length, 1)
+    at = data.at(site, end[:, None] + np.arange(1 - length, 1))
     facts = net.describe(data.static[site])
     support = data.support.choose(
         site, np.full(len(site), -1), model.recipe.windows_of_support, None
@@ -62,7 +61,7 @@ def _windows(
         "time": ("sample", part.time[end].astype("datetime64[ns]")),
         "igbp": ("sample", part.table.igbp.to_numpy(str)[site]),
     }
-    return _Windows(data.x[rows, at], data.seen[rows, at], data.process[rows, at], facts, z, coords)
+    return _Windows(*data.drivers(at), facts, z, coords)
 
 
 def attributions(

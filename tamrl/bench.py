@@ -21,6 +21,7 @@ from tamrl.bench_stages import (
     build,
     exact,
     halfhours,
+    profiled,
     scale,
     skill,
     streaming,
@@ -102,13 +103,22 @@ def _scales(source: str, path: str, precisions: list[str]) -> Iterator[Row]:
                 yield from speed.apart(scale, path, axis, value, precision)["rows"]
 
 
+def _profiles(source: str, path: str, precisions: list[str]) -> Iterator[Row]:
+    for stage in (cost.TRAIN, cost.STREAM):
+        for name, size in SIZES.items():
+            for precision in precisions:
+                found = speed.apart(profiled, path, stage, size, precision)["shares"]
+                common = {"stage": stage, "size": name, "precision": precision}
+                yield from ({**common, "kind": k, "share": v} for k, v in found.items())
+
+
 def _skills(source: str, path: str, precisions: list[str]) -> Iterator[Row]:
     for seed in (0, 1):
         for precision in precisions:
             yield speed.apart(skill, path, precision, seed)
 
 
-PARTS = {"stages": _stages, "scaling": _scales, "skill": _skills}
+PARTS = {"stages": _stages, "profile": _profiles, "scaling": _scales, "skill": _skills}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m tamrl.bench", description=__doc__)

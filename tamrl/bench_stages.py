@@ -54,6 +54,18 @@ class _Timed(TamRLModel):
         return terms
 
 
+@dataclass
+class _Profiled(TamRLModel):
+    """Notes what the time of its last epoch went to."""
+
+    shares: dict[str, float] = field(default_factory=dict)
+
+    def _epoch(self, *args: Any) -> dict[str, float]:
+        terms: dict[str, float] = {}
+        self.shares = speed.shares(lambda: terms.update(super(_Profiled, self)._epoch(*args)))
+        return terms
+
+
 def halfhours(n: int = HALF_HOURLY) -> Row:
     """Turn the half-hours of ``n`` towers, spread over the list, into days, on two threads."""
     facts = schema.tower_facts()
@@ -131,7 +143,7 @@ def step_flops(net: TamRL, recipe: Recipe) -> float:
     def work() -> None:
         facts = net.describe(torch.ones(n, c.statics))
         z, _, rebuilt = net.encode(support, support, facts)
-        out = net.decode(days, days, days[..., :2], facts, z)
+        out = net.decode(days, days, days[..., :2], facts, z, skip=recipe.warmup)
         (out.flux.sum() + (0 if rebuilt is None else rebuilt.sum())).backward()
 
     return flops(work) / n
@@ -190,6 +202,23 @@ def _windows(
 
     days = int(samples.active[sites].sum())
     return measure(work, days, day_flops(net) * length / keep, precision, 2)
+
+
+def profiled(path: str, stage: str, size: dict[str, int], precision: str) -> Row:
+    """Share what the time of an epoch of training, or of a streaming prediction, goes to."""
+    samples, dev = _load(path), torch.device("cpu")
+    some = np.arange(min(FEW, len(samples.site) - 1))
+    recipe = Recipe(precision=precision, epochs=2)
+    if stage == "training":
+        model = _Profiled(dict(size), recipe)
+        model.fit(samples, some, some[:1])
+        return {"shares": model.shares}
+    net = _net(samples, size).eval()
+    data = Resident(samples, net, dev)
+    with products(dev, precision):
+        work = partial(predict.stream, net, data, samples.active, some, recipe.windows_of_support)
+        work()
+        return {"shares": speed.shares(work)}
 
 
 def scale(path: str, axis: str, value: int, precision: str) -> Row:

@@ -98,15 +98,19 @@ class Blend:
         if self.weights is None:
             self.shares = self._learn(samples, train, valid, seed)
         else:
-            w = np.array(self.weights, float)
-            if len(w) != len(self.parts) or (w < 0).any() or not 0 < w.sum() < np.inf:
-                raise DataError(
-                    f"weights {self.weights} for {len(self.parts)} models: give each one that is "
-                    "not negative, and not 0 to all"
-                )
-            self.shares = np.repeat(w[:, None] / w.sum(), 3, 1)
+            self.shares = self._given()
         self.fitted = [deepcopy(part).fit(samples, train, valid, seed) for part in self.parts]
         return self
+
+    def _given(self) -> NDArray:
+        """Weights (part, flux) as they were given."""
+        w = np.array(self.weights, float)
+        if len(w) != len(self.parts) or (w < 0).any() or not 0 < w.sum() < np.inf:
+            raise DataError(
+                f"weights {self.weights} for {len(self.parts)} models: give each one that is "
+                "not negative, and not 0 to all"
+            )
+        return np.repeat(w[:, None] / w.sum(), 3, 1)
 
     def _learn(self, samples: Samples, train: NDArray, valid: NDArray, seed: int) -> NDArray:
         """Weights (part, flux) of least squared error at training towers that were left out."""
@@ -129,8 +133,12 @@ class Blend:
 
     def predict(self, samples: Samples, sites: NDArray) -> Array:
         """Fluxes (site, time, flux) in gC m-2 d-1 that close; NaN where a part has none."""
-        each = np.stack([part.predict(samples, sites) for part in self.fitted])
-        return project((each * self.shares[:, None, None]).sum(0))
+        return self.mean([part.predict(samples, sites) for part in self.fitted])
+
+    def mean(self, each: Sequence[NDArray]) -> Array:
+        """Mean of the parts' fluxes, a (site, time, flux) each, that closes; weights are given."""
+        shares = self.shares if self.weights is None else self._given()
+        return project((np.stack(each) * shares[:, None, None]).sum(0))
 
 
 def simplex(predicted: NDArray, observed: NDArray, weight: NDArray) -> NDArray:

@@ -215,7 +215,7 @@ def study(
     """Execute the notebooks that changed, then build the book.
 
     Examples: `tamrl study` · `tamrl study --profile smoke` ·
-    `tamrl study --only 03 --param seed=7 --param n_folds=5`
+    `tamrl study --only 03 --param seed=7 --param folds=5`
     """
     import yaml
 

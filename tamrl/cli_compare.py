@@ -10,7 +10,9 @@ from rich.console import Console
 
 
 def compare(
-    campaign: Annotated[str, typer.Argument(help="ablation, benchmark or directions.")],
+    campaign: Annotated[
+        str, typer.Argument(help="ablation, benchmark, climates, biomes or directions.")
+    ],
     towers: Annotated[str, typer.Option(help="fluxnet2015, virtual, or auto.")] = "auto",
     folds: Annotated[
         int | None, typer.Option(min=2, help="Folds by tower, 50 km apart.  [default: its own]")
@@ -35,10 +37,12 @@ def compare(
     """Compare many models at towers that none has seen; this takes hours and can be broken off.
 
     `ablation`: TAM-RL with one mechanism taken away or exchanged at a time. `benchmark`: all
-    rivals. `directions`: what was tried for more skill. Run the same command again to go on; what
-    is finished is kept, what has changed is computed anew. Each model leaves one small csv, from
-    which the book's chapters are made. With other settings than the campaign's own the tables go
-    below `runs/`, unless --out says where.
+    rivals. `climates`, `biomes`: a few of them, with towers dealt by climate, and with a vegetation
+    class left out at a time. `directions`: what was tried for more skill.
+
+    Run the same command again to go on; what is finished is kept, what has changed is computed
+    anew. Each model leaves one small csv, from which the book's chapters are made. With other
+    settings than the campaign's own the tables go below `runs/`, unless --out says where.
 
     Examples: `tamrl compare ablation` · `tamrl compare benchmark --only XGBoost --only LightGBM` ·
     `tamrl compare ablation --folds 2 --seeds 1 --epochs 1 --every 6`

@@ -40,7 +40,7 @@ SHRINK = 3.0  # towers; all towers against a stratum's own; 2 to 5 did alike in 
 class Conformal:
     """Calibrated intervals of one flux; plain numbers, so that they can be stored as JSON.
 
-    The size of the error, in units of flux, is (scale[0] + scale[1] spread + scale[2] |mean|)
+    The size of the error, in units of flux, is ``scale[0] + scale[1] spread + scale[2] abs(mean)``
     times the stratum's ``factor`` (1 for a stratum that calibration had not seen). ``quantiles``
     of (observed - mean) / size: level -> (lower, upper).
     """
@@ -117,7 +117,17 @@ class Conformal:
         stratum: ArrayLike = "",
         level: float = 0.9,
     ) -> tuple[Array, Array]:
-        """Lower and upper bound, shaped and in the unit of `mean`; NaN where that is NaN."""
+        """Lower and upper bound, shaped and in the unit of ``mean``; NaN where that is NaN.
+
+        Examples
+        --------
+        An error of 1 + 10 % of the mean, and bounds at 1.5 times that on either side:
+
+        >>> calibrated = Conformal((1.0, 0.0, 0.1), {"": 1.0}, {0.9: (-1.5, 1.5)})
+        >>> low, high = calibrated.interval([0.0, 10.0], [0.0, 0.0])
+        >>> low.tolist(), high.tolist()
+        ([-1.5, 7.0], [1.5, 13.0])
+        """
         m, s = np.asarray(mean, float), np.asarray(spread, float)
         if level not in self.quantiles:
             known = ", ".join(map(str, self.quantiles))

@@ -74,6 +74,30 @@ def skill(content: Mapping[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(content["skill"])[columns]
 
 
+def profile(content: Mapping[str, Any]) -> pd.DataFrame:
+    """Share of time by kind of operation (rows), for each stage, size, precision (columns).
+
+    Empty where the measurements are of before this was one of them.
+    """
+    table = pd.DataFrame(content.get("profile", []))
+    if table.empty:
+        return table
+    wide = table.pivot_table(index="kind", columns=["stage", "size", "precision"], values="share")
+    return wide.reindex(index=table.kind.unique())
+
+
+def profile_in_words(table: pd.DataFrame) -> str:
+    """Say which share of the time the LSTM and other products of matrices take at `SIZE`."""
+    said = [
+        f"{stage} {part.iloc[:2].sum():.0%} of the time in products of matrices and the LSTM, "
+        f"most of the rest in {part.iloc[2:].idxmax()} ({part.iloc[2:].max():.0%})"
+        for stage in (TRAIN, STREAM)
+        if (stage, SIZE, "fp32") in table
+        for part in [table[stage, SIZE, "fp32"]]
+    ]
+    return "; ".join(said) or "what the rest goes to is not measured"
+
+
 def in_words(table: pd.DataFrame, stage: str) -> str:
     """Say how fast one stage is at `SIZE`, against the authors' code and what was aimed at."""
     said = []

@@ -1,8 +1,9 @@
 """Cross-validation as a heap of small jobs: every (model, fold, seed) is computed once and kept.
 
-A result is named by a digest of all that decides it: the model's name and settings, the code it is
-made of, the data, the towers of the fold and the seed. So a stopped run goes on where it was, a
-changed model is computed anew, and nothing else is. Versions of libraries are not in the key.
+A result is named by a digest of all that decides it: the model's settings, the code it is made
+of, the data, the towers of the fold and the seed. So a stopped run goes on where it was, a changed
+model is computed anew, and nothing else is; nor is a model that stands in a comparison twice, alone
+and as a part of a mean. Versions of libraries are not in the key.
 """
 
 from __future__ import annotations
@@ -19,15 +20,21 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
+from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import joblib
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 from tqdm import tqdm
 
+from tamrl.atomic import whole
+from tamrl.blend import Blend
 from tamrl.data.schema import VARIABLES
+from tamrl.devices import settle
 from tamrl.errors import DataError
 from tamrl.provenance import code_version
 
@@ -84,7 +91,8 @@ def cross_validate(
     out
         Folder of the results, one file a job, used again by the next call.
     jobs
-        Processes side by side, one thread each; 1 stays in this process with its own threads.
+        Processes side by side, one thread each, GPUs dealt out in turn where models ask for cuda;
+        1 stays in this process with its own threads.
     members
         Keep the members (dim ``seed``) instead of their mean.
 
@@ -141,45 +149,66 @@ def plan(
     out: Path,
 ) -> list[Job]:
     """List all jobs with the files that hold, or will hold, their results."""
-    data = [samples.fingerprint(), str(samples.time[[0, -1]]), samples.table.to_csv()]
     todo = []
     for name, factory in models.items():
-        model = factory()
-        settings = repr(model)
-        if re.search(r" at 0x[0-9a-f]+", settings):
-            raise DataError(
-                f"model {name}: {settings} does not tell its settings, so that results cannot be "
-                "told apart; make it a dataclass or give it a __repr__"
-            )
-        code = code_version(type(model))
         for fold in folds:
-            towers = [
-                samples.site[np.asarray(t)].tolist() for t in (fold.train, fold.valid, fold.test)
-            ]
             for seed in seeds:
-                text = json.dumps([name, settings, code, data, towers, int(seed)])
-                key = hashlib.sha256(text.encode()).hexdigest()[:16]
                 slug = re.sub(r"[^\w.+-]+", "_", f"{name}-{fold.name}-{seed}")
+                key = _key(name, factory(), samples, fold, int(seed))
                 todo.append(Job(name, factory, fold, int(seed), out / f"{slug}-{key}.npz"))
     return todo
+
+
+def _key(name: str, model: Any, samples: Samples, fold: Fold, seed: int) -> str:
+    """Digest of all that decides the predictions of one model, fold and seed."""
+    settings = repr(model)
+    if re.search(r" at 0x[0-9a-f]+", settings):
+        raise DataError(
+            f"model {name}: {settings} does not tell its settings, so that results cannot be "
+            "told apart; make it a dataclass or give it a __repr__"
+        )
+    data = [samples.fingerprint(), str(samples.time[[0, -1]]), samples.table.to_csv()]
+    towers = [samples.site[np.asarray(t)].tolist() for t in (fold.train, fold.valid, fold.test)]
+    text = json.dumps([settings, code_version(type(model)), data, towers, seed])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _compute(job: Job, samples: Samples) -> None:
     """Fit, predict, and keep the predictions (test tower, time, flux); the file appears whole."""
     start = time.perf_counter()
     model = job.factory()
-    model.fit(samples, job.fold.train, job.fold.valid, job.seed)
-    flux = np.asarray(model.predict(samples, job.fold.test), np.float32)
+    if isinstance(model, Blend) and model.weights is not None:  # of what is kept of its parts
+        kept = [_part(part, job, samples) for part in model.parts]
+        flux, spent = model.mean([flux for flux, _ in kept]), sum(each for _, each in kept)
+    else:
+        model.fit(samples, job.fold.train, job.fold.valid, job.seed)
+        flux, spent = model.predict(samples, job.fold.test), 0.0
+    flux = np.asarray(flux, np.float32)
     expected = (len(job.fold.test), len(samples.time), len(samples.targets))
     if flux.shape != expected:
         raise DataError(f"{job}: predict gave shape {flux.shape}, expected {expected}")
-    part = job.path.with_suffix(f".{os.getpid()}.part")
+    with whole(job.path) as part, part.open("wb") as file:
+        np.savez_compressed(file, flux=flux, seconds=time.perf_counter() - start + spent)
+
+
+def _part(model: Any, job: Job, samples: Samples) -> tuple[NDArray, float]:
+    """Predictions of a part of a mean and what they took before; computed where none are kept."""
+    key = _key(f"{job.model}, a part of it", model, samples, job.fold, job.seed)
+    found = next(job.path.parent.glob(f"*-{key}.npz"), None)
+    if found is not None:
+        return _read(found)
+    path = job.path.with_name(f"part_of_{job.path.name.rsplit('-', 1)[0]}-{key}.npz")
+    _compute(job._replace(factory=partial(deepcopy, model), path=path), samples)
+    return _read(path)[0], 0.0  # what it took lies within the time of the whole
+
+
+def _read(path: Path) -> tuple[NDArray, float]:
+    """Read kept predictions and the seconds that they took."""
     try:
-        with part.open("wb") as file:
-            np.savez_compressed(file, flux=flux, seconds=time.perf_counter() - start)
-        os.replace(part, job.path)
-    finally:
-        part.unlink(missing_ok=True)
+        with np.load(path) as kept:
+            return kept["flux"], float(kept["seconds"])
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: cannot be read ({error}); delete it, run again") from error
 
 
 def _in_turn(samples: Samples, waiting: list[Job], bar: tqdm) -> list[Failure]:
@@ -197,9 +226,12 @@ def _in_turn(samples: Samples, waiting: list[Job], bar: tqdm) -> list[Failure]:
 _shared: Samples  # of a worker process
 
 
-def _start(path: str) -> None:
+def _start(path: str, started: Any) -> None:
     """Give a worker the samples: arrays mapped from one file, in memory once for all workers."""
     global _shared
+    with started.get_lock():
+        settle(started.value)  # the GPU, where there are several
+        started.value += 1
     _shared = joblib.load(path, mmap_mode="c")  # copy on write: nobody changes another's data
 
 
@@ -238,7 +270,9 @@ def _side_by_side(samples: Samples, waiting: list[Job], jobs: int, bar: tqdm) ->
         path = str(Path(folder) / "samples.joblib")
         joblib.dump(samples, path)
         spawn = multiprocessing.get_context("spawn")  # a fork would copy locked threads
-        pool = ProcessPoolExecutor(min(jobs, len(waiting)), spawn, _start, (path,))
+        pool = ProcessPoolExecutor(
+            min(jobs, len(waiting)), spawn, _start, (path, spawn.Value("i", 0))
+        )
         try:
             running = {pool.submit(_work, job): job for job in waiting}
             for future in as_completed(running):
@@ -266,13 +300,7 @@ def _gather(
     flux = np.full(shape, np.nan, np.float32)
     seconds = dict.fromkeys(models, 0.0)
     for job in done:
-        try:
-            with np.load(job.path) as kept:
-                values, spent = kept["flux"], float(kept["seconds"])
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise DataError(
-                f"{job.path}: cannot be read ({error}); delete it, run again"
-            ) from error
+        values, spent = _read(job.path)
         seconds[job.model] += spent
         at = flux[:, models.index(job.model), seeds.index(job.seed) if members else 0]
         part = np.moveaxis(values, -1, 0)

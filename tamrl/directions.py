@@ -201,10 +201,11 @@ class ProcessNet(TamRL):
         facts: Tensor,
         z: Tensor | None,
         state: tuple[Tensor, Tensor] | None = None,
+        skip: int = 0,
     ) -> Output:
         """Decode as `TamRL` does, but with the weather of the day in the place of its factors."""
         met = x[..., self.met].float() * self.x_sd[self.met] + self.x_mean[self.met]
-        return super().decode(x, seen, met, facts, z, state)
+        return super().decode(x, seen, met, facts, z, state, skip)
 
     def parameters_of(self, raw: Tensor) -> dict[str, Tensor]:
         """Heads (B, T, 5) -> parameters (B, T), inside their bounds."""

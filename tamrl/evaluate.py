@@ -189,11 +189,21 @@ def timescales(pred: xr.Dataset, samples: Samples) -> pd.DataFrame:
 
 
 def balance_violation(pred: xr.Dataset) -> pd.DataFrame:
-    """Mean |NEE - (RECO - GPP)| over all predicted tower-days, by model.
+    """Mean size of NEE - (RECO - GPP) over all predicted tower-days, by model.
 
     Returns
     -------
     Table with columns model, violation (gC m-2 d-1), days (with all three fluxes).
+
+    Examples
+    --------
+    Two days, of which the second is out of balance by 1:
+
+    >>> dims = ("model", "site", "time")
+    >>> fluxes = {"GPP": [[[5.0, 5.0]]], "RECO": [[[3.0, 3.0]]], "NEE": [[[-2.0, -1.0]]]}
+    >>> pred = xr.Dataset({n: (dims, v) for n, v in fluxes.items()}, {"model": ["free"]})
+    >>> balance_violation(pred).to_dict("records")
+    [{'model': 'free', 'violation': 0.5, 'days': 2}]
     """
     gap = abs(pred.NEE - (pred.RECO - pred.GPP)).astype(float)
     dims = ("site", "time")

@@ -82,6 +82,7 @@ def execute(source: Path, values: Parameters, key: str, root: Path, virtual: boo
     """
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")  # this environment's kernel goes first
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # idle threads must not spin
+    os.environ.pop("MPLBACKEND", None)  # a notebook keeps its figures only if it draws inline
     os.environ.setdefault("PYTHONWARNINGS", "ignore:IProgress not found")  # of tqdm, in pooch
     attempt = root / "runs" / "executing" / f"{source.stem}.{os.getpid()}.ipynb"
     attempt.parent.mkdir(parents=True, exist_ok=True)
@@ -141,8 +142,8 @@ def finish(path: Path, figures: Path, virtual: bool) -> None:
             for old in figures.glob(f"{figure['name']}.*"):
                 old.unlink()
             name = figure["name"] + (".virtual.png" if virtual else ".png")
-            png = next(
-                o.data["image/png"] for o in cell.outputs if "image/png" in o.get("data", {})
-            )
-            (figures / name).write_bytes(base64.b64decode(png))
+            drawn = [o.data for o in cell.outputs if "image/png" in o.get("data", {})]
+            if not drawn:
+                raise StudyError(f"{path.name}: the cell of {figure['name']} drew no picture")
+            (figures / name).write_bytes(base64.b64decode(drawn[0]["image/png"]))
     nbformat.write(notebook, path)

@@ -38,7 +38,15 @@ def data(pred: Tensor, y: Tensor, weight: Tensor, sd: Tensor, robust: float = 0.
 
 
 def imbalance(flux: Tensor, targets: Sequence[str], budget: Budget) -> Tensor:
-    """Residual (B, T) of a budget, total - sum(coefficient * part), in the fluxes' unit."""
+    """Residual (B, T) of a budget, total - sum(coefficient * part), in the fluxes' unit.
+
+    Examples
+    --------
+    >>> from tamrl.model import CARBON
+    >>> flux = torch.tensor([[[5.0, 3.0, -2.0], [5.0, 3.0, -1.5]]])  # two days
+    >>> imbalance(flux, ("GPP", "RECO", "NEE"), CARBON)
+    tensor([[0.0000, 0.5000]])
+    """
     at = {name: flux[..., i] for i, name in enumerate(targets)}
     parts = zip(budget.coefficients, budget.parts, strict=True)
     return at[budget.total] - torch.stack([c * at[p] for c, p in parts]).sum(0)

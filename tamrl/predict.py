@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tamrl.model import TamRL
-from tamrl.tensors import Resident
+from tamrl.tensors import Resident, put
 
 STREAM_DAYS = 256  # days decoded in one piece, which fits the cache; the state is carried on
 TOWERS = 32  # decoded at once
@@ -27,7 +27,8 @@ def stream(net: TamRL, data: Resident, active: NDArray, sites: NDArray, support:
     """Fluxes (site, time, flux) of the active span of each site, by one pass along time.
 
     ``support`` is the number of support windows that z is made of; ``active`` (site, time) are
-    all towers' days with drivers. Days outside the span are NaN.
+    all towers' days with drivers. Days outside the span are NaN. Each tower starts at its own first
+    day, so that what is predicted for it does not depend on the others.
     """
     out, first, last = _blank(net, active, sites)
     length = last - first + 1
@@ -37,22 +38,23 @@ def stream(net: TamRL, data: Resident, active: NDArray, sites: NDArray, support:
         if not len(group):
             continue
         site, longest = np.asarray(sites)[group], int(length[group].max())
-        begin = np.minimum(first[group], active.shape[1] - longest)
+        begin = first[group]
         facts, z = describe(net, data, site, support)
         state = None
         for at in range(0, longest, STREAM_DAYS):
             on = np.flatnonzero(begin + at <= last[group])  # towers whose record goes on
             if len(on) < len(group):
                 group, site, begin = group[on], site[on], begin[on]
-                left = torch.from_numpy(on).to(facts.device)
+                left = put(on, facts.device)
                 facts, z = facts[left], None if z is None else z[left]
                 state = None if state is None else (state[0][:, left], state[1][:, left])
-            days = torch.from_numpy(begin)[:, None]
-            days = days + torch.arange(at, min(at + STREAM_DAYS, longest))
-            rows = torch.from_numpy(site)[:, None]
-            part = (data.x[rows, days], data.seen[rows, days], data.process[rows, days])
-            flux, state, _ = net.decode(*part, facts, z, state)
-            out[group[:, None], days.numpy()] = flux.float().cpu().numpy()
+            days = begin[:, None] + np.arange(at, min(at + STREAM_DAYS, longest))
+            here = data.at(site, np.minimum(days, active.shape[1] - 1))
+            flux, state, _ = net.decode(*data.drivers(here), facts, z, state)
+            for row, day, end, found in zip(
+                group, begin + at, last[group] + 1, flux.float().cpu().numpy(), strict=True
+            ):
+                out[row, day:end][: len(found)] = found[: end - day]
     return out
 
 
@@ -73,10 +75,10 @@ def windowed(
     for at in range(0, len(found), WINDOWS):
         i, kept = np.array(found[at : at + WINDOWS]).T
         begin = np.clip(kept + keep - length, 0, active.shape[1] - length)
-        rows = torch.from_numpy(sites[i])[:, None]
-        days = torch.from_numpy(begin)[:, None] + torch.arange(length)
-        part = (data.x[rows, days], data.seen[rows, days], data.process[rows, days])
-        flux = net.decode(*part, facts[i], None if z is None else z[i]).flux.float().cpu().numpy()
+        here = data.at(sites[i], begin[:, None] + np.arange(length))
+        row = put(i, facts.device)
+        found_z = None if z is None else z[row]
+        flux = net.decode(*data.drivers(here), facts[row], found_z).flux.float().cpu().numpy()
         column = (kept - begin)[:, None] + np.arange(keep)
         inside = (column < length) & (kept[:, None] + np.arange(keep) <= last[i][:, None])
         w, c = np.nonzero(inside)
@@ -88,9 +90,10 @@ def describe(
     net: TamRL, data: Resident, site: NDArray, support: int
 ) -> tuple[Tensor, Tensor | None]:
     """Embed the facts and the task of sites: (site, embed), (site, latent) or None."""
-    facts = net.describe(data.static[torch.from_numpy(site)])
+    place = put(site, data.device)
+    facts = net.describe(data.static[place])
     s_x, s_seen = data.support.choose(site, np.full(len(site), -1), support, None)
-    maps = None if data.maps is None else data.maps[torch.from_numpy(site)]
+    maps = None if data.maps is None else data.maps[place]
     return facts, net.encode(s_x, s_seen, facts, maps)[0]
 
 

@@ -4,7 +4,13 @@ import pandas as pd
 
 
 def with_interval(row: pd.Series) -> str:
-    """Spell a change in % with its interval: "-3.1 %, -5.0 to -1.2"."""
+    """Spell a change in % with its interval, with true minus signs.
+
+    Examples
+    --------
+    >>> with_interval(pd.Series({"change": 3.14, "lower": 1.0, "upper": 5.2}))
+    '+3.1 %, +1.0 to +5.2'
+    """
     return f"{row.change:+.1f} %, {row.lower:+.1f} to {row.upper:+.1f}".replace(
         "-", "\N{MINUS SIGN}"
     )

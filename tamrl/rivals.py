@@ -131,6 +131,7 @@ class AttentionNet(TamRL):
         facts: Tensor,
         z: Tensor | None,
         state: tuple[Tensor, Tensor] | None = None,
+        skip: int = 0,
     ) -> Output:
         """Turn scaled drivers (B, T, F) of a window into fluxes (B, T, K); see `TamRL.decode`."""
         if state is not None:
@@ -140,11 +141,12 @@ class AttentionNet(TamRL):
         h = self.enter(torch.cat([x * seen, seen, fixed], -1))
         h = h + _positions(days, h)
         later = nn.Transformer.generate_square_subsequent_mask(days, x.device, x.dtype)
-        h = self.drop(fn.silu(self.latent(self.blocks(h, later, is_causal=True))))  # (B, T, H)
+        h = self.blocks(h, later, is_causal=True)[:, skip:]
+        h = self.drop(fn.silu(self.latent(h)), skip)  # (B, T - skip, H)
         raw = fn.linear(h, self.head, self.bias)
         none = h.new_zeros(0)
         gates = h.new_ones(len(h), len(self.config.targets), self.config.hidden)
-        return Output(self.close(raw.float(), process), (none, none), gates)
+        return Output(self.close(raw.float(), process[:, skip:]), (none, none), gates)
 
 
 def _positions(days: int, like: Tensor) -> Tensor:

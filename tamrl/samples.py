@@ -102,13 +102,18 @@ def make_samples(
 
     Parameters
     ----------
-    towers : daily Dataset (site, time), real, virtual or a user's own.
-    monthly : monthly Dataset (site, month); towers without a row get missing values.
-    cube : grid cube (month, lat, lon) sampled at the towers, so that its variables mean the same
-        at a tower and on the map.
-    targets : variables of ``towers`` to predict, in the order of the outputs. A day is scored with
-        all of them; other targets than ``FLUXES`` are trained on wherever one of them is known.
-    others : places of which annual fluxes alone are known (`tamrl.data.fetch_annual_towers`).
+    towers
+        Daily Dataset (site, time), real, virtual or a user's own.
+    monthly
+        Monthly Dataset (site, month); towers without a row get missing values.
+    cube
+        Grid cube (month, lat, lon) sampled at the towers, so that its variables mean the same at a
+        tower and on the map.
+    targets
+        Variables of ``towers`` to predict, in the order of the outputs. A day is scored with all of
+        them; other targets than ``FLUXES`` are trained on wherever one of them is known.
+    others
+        Places of which annual fluxes alone are known (`tamrl.data.fetch_annual_towers`).
 
     Returns
     -------
@@ -213,6 +218,15 @@ def process_factors(ta: Any, vpd: Any, sw_in: Any, xp: Any = np) -> Any:
     doi 10.1641/0006-3568(2004)054[0547:ACSMOG]2.0.CO;2). Respiration: Lloyd & Taylor (1994,
     doi 10.2307/2389824), relative to 15 degC. Missing where a driver is missing.
     ``xp`` is the library of the arrays: numpy, or torch where gradients are wanted.
+
+    Examples
+    --------
+    A mild sunny day, and a night at the same temperature: no light, and respiration as by day.
+
+    >>> day = process_factors(np.array(15.0), np.array(8.0), np.array(150.0))
+    >>> night = process_factors(np.array(15.0), np.array(8.0), np.array(0.0))
+    >>> day.round(2).tolist(), night.round(2).tolist()
+    ([0.95, 1.0], [0.0, 1.0])
     """
     light = 2 * sw_in / (sw_in + 150.0)
     warm = 1 / (1 + xp.exp(-(ta - 6.0) / 3.0)) * 0.97 + 0.03

@@ -65,6 +65,18 @@ def score_file(predicted: PathArg | xr.Dataset, observed: xr.Dataset) -> pd.Data
     ------
     DataError
         When both share no flux, tower or day with values.
+
+    Examples
+    --------
+    Two of three days count: on the last less than four fifths were measured.
+
+    >>> import numpy as np
+    >>> days = {"site": ["XX-One"], "time": np.arange("2001-06-01", "2001-06-04", dtype="M8[D]")}
+    >>> said = xr.Dataset({"NEE": (("site", "time"), [[-2.0, -3.0, -9.0]])}, days)
+    >>> seen = xr.Dataset({"NEE": (("site", "time"), [[-1.0, -3.0, -1.0]])}, days)
+    >>> seen["NEE_QC"] = ("site", "time"), [[1.0, 0.9, 0.2]]
+    >>> score_file(said, seen).iloc[0][["site", "flux", "days", "bias", "MAE"]].to_dict()
+    {'site': 'all', 'flux': 'NEE', 'days': 2, 'bias': -0.5, 'MAE': 0.5}
     """
     pred = predicted if isinstance(predicted, xr.Dataset) else open_fluxes(predicted)
     pred, seen = xr.align(pred, observed, join="inner")

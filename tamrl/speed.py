@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from tamrl import __version__
@@ -32,6 +33,21 @@ FORMAT = 1  # of the file; raise it when what a column means changes
 GEMM = 1024  # rows and columns of the matrices that are multiplied
 BF16_FLAGS = ("avx512_bf16", "amx_bf16")  # instructions that multiply bf16
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+# What operations of PyTorch are about, by how their names begin.
+KINDS: Mapping[str, tuple[str, ...]] = {
+    "LSTM": ("mkldnn_rnn_layer", "lstm"),
+    "other products of matrices": ("mm", "addmm", "bmm", "baddbmm", "matmul"),
+    "dropout's draws": ("random_", "bernoulli_", "bitwise_and", "lt"),
+    "gathering and copying": (
+        "index", "_index_put", "copy_", "cat", "clone", "fill_", "zero_", "stack", "_to_copy",
+    ),
+    "optimiser": ("Optimizer", "_fused_adamw", "_foreach", "lerp_", "linalg_vector_norm"),
+    "products, sums and functions of elements": (
+        "mul", "add", "sub", "div", "sum", "silu", "softplus", "sigmoid", "tanh", "pow", "where",
+        "any", "clamp", "square",
+    ),
+}  # fmt: skip
 
 Row = dict[str, Any]
 
@@ -97,6 +113,22 @@ def flops(work: Callable[[], object]) -> int:
         with torch.backends.mkldnn.flags(enabled=False), FlopCounterMode(display=False) as counter:
             work()
     return int(counter.get_total_flops())
+
+
+def shares(work: Callable[[], object]) -> dict[str, float]:
+    """Tell what the time of ``work`` goes to: the share of each of `KINDS`, and of all the rest.
+
+    Of the time inside PyTorch's operations, each counted without those that it calls.
+    """
+    with profile(activities=[ProfilerActivity.CPU]) as seen:
+        work()
+    spent = dict.fromkeys([*KINDS, "rest"], 0.0)
+    for event in seen.key_averages():
+        name = event.key.removeprefix("aten::")
+        kind = next((k for k, starts in KINDS.items() if name.startswith(starts)), "rest")
+        spent[kind] += event.self_cpu_time_total
+    total = sum(spent.values())
+    return {kind: value / total for kind, value in spent.items()}
 
 
 def peak_memory() -> float:

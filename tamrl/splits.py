@@ -26,13 +26,29 @@ class Fold:
 
 
 def distance_km(lat: NDArray, lon: NDArray) -> NDArray:
-    """Great-circle distances (site, site) in km."""
+    """Great-circle distances (site, site) in km.
+
+    Examples
+    --------
+    A degree of latitude, and one of longitude at 60 degrees north:
+
+    >>> distance_km(np.array([60.0, 61.0, 60.0]), np.array([10.0, 10.0, 11.0]))[0].round(1).tolist()
+    [0.0, 111.2, 55.6]
+    """
     points = np.radians(np.stack([lat, lon], 1).astype(float))
     return haversine_distances(points) * EARTH_RADIUS_KM
 
 
 def blocks(table: pd.DataFrame, buffer_km: float = 50.0) -> NDArray[np.intp]:
-    """Label towers (site,) so that two towers within ``buffer_km`` always share a block."""
+    """Label towers (site,) so that two towers within ``buffer_km`` always share a block.
+
+    Examples
+    --------
+    A row of towers, each 33 km from the next, is one block, however long; the last stands apart.
+
+    >>> blocks(pd.DataFrame({"lat": [50.0, 50.3, 50.6, 50.9, 52.0], "lon": 10.0})).tolist()
+    [0, 0, 0, 0, 1]
+    """
     near = distance_km(table.lat.to_numpy(), table.lon.to_numpy()) <= buffer_km
     return np.asarray(connected_components(near, directed=False)[1], np.intp)
 
@@ -68,7 +84,18 @@ def folds(
 
     Raises
     ------
-    ValueError for an unknown scheme, or fewer blocks than folds.
+    ValueError
+        For an unknown scheme, or fewer blocks than folds.
+
+    Examples
+    --------
+    >>> from tamrl.course import classroom
+    >>> towers = classroom(20, n_years=1)
+    >>> parts = folds(towers, 4)
+    >>> sum(len(part.test) for part in parts)
+    20
+    >>> any(set(part.test) & set(part.train) for part in parts)
+    False
     """
     order = np.argsort(samples.site)
     table = samples.table.iloc[order].reset_index(drop=True)

@@ -14,7 +14,7 @@ import pandas as pd
 from tamrl.campaigns import BOOSTERS, NETWORK, OURS, PUBLISHED, VIRTUAL_FIRST
 from tamrl.comparison import Comparison
 from tamrl.report import with_interval
-from tamrl.sums import LEVEL, Sums, draws
+from tamrl.sums import LEVEL, Sums, draws, summarise
 from tamrl.verdict import ABSENT, NUMBERS, paired
 
 BOOSTING = "the strongest boosting"
@@ -123,6 +123,33 @@ def headline_in_words(table: pd.DataFrame) -> str:
     text = "; ".join(said)
     start = "Beyond what drawing other towers could explain, the study's own model has "
     return start + text if text.startswith("less") else text[:1].upper() + text[1:]
+
+
+def front_cells(sums: Sums) -> dict[str, str]:
+    """Spell the book's front table, cell by cell: error and skill of four models, and differences.
+
+    Returns
+    -------
+    Text by name. ``ours_GPP``, ``boosting_GPP`` (the strongest for that flux), ``published_GPP``,
+    ``climatology_GPP`` and so on are "RMSE (R2)", the first in gC m-2 d-1; ``over_boosting_GPP``
+    and ``over_published_GPP`` the change of our RMSE with its interval. What is not computed says
+    so.
+    """
+    scores = summarise(sums).set_index(["model", "flux"])
+    best = strongest(sums)
+    cells = {}
+    for flux in sums.fluxes:
+        rivals = {"boosting": best.get(flux, BOOSTING), "published": PUBLISHED}
+        for key, model in {"ours": OURS, **rivals, "climatology": "climatology"}.items():
+            cells[f"{key}_{flux}"] = ABSENT
+            if model in sums.models:
+                rmse, r2 = (scores[score][(model, flux)] for score in ("RMSE", "R2"))
+                text = f"{rmse:.2f}\N{NO-BREAK SPACE}({r2:.2f})"
+                cells[f"{key}_{flux}"] = text.replace("-", "\N{MINUS SIGN}")
+        for key, rival in rivals.items():
+            row = paired(sums, [(OURS, rival)]).set_index("flux").loc[flux]
+            cells[f"over_{key}_{flux}"] = ABSENT if pd.isna(row.change) else with_interval(row)
+    return cells
 
 
 def _named(rows: pd.DataFrame) -> str:

@@ -37,12 +37,12 @@ class Notebook:
     reads: tuple[str, ...] = ()  # folders, from the root of the repository
 
 
-_QUICK_CV = {"every": 3, "n_folds": 2, "epochs": 1}
-_FULL_CV = {"n_folds": 10, "n_seeds": 10, "epochs": 16, "jobs": 8}
+_QUICK_CV = {"every": 3, "folds": 2, "epochs": 1}
+_FULL_CV = {"folds": 10, "n_seeds": 10, "epochs": 16, "jobs": 8}
 # Of campaigns that are computed on the spot: those on virtual towers, or when asked.
-_TINY = {"every": 9, "n_folds": 2, "epochs": 1}
+_TINY = {"every": 9, "folds": 2, "epochs": 1}
 _FULL_CAMPAIGN = {
-    "recompute": True, "every": 1, "n_folds": None, "n_seeds": None, "epochs": None, "jobs": 8,
+    "recompute": True, "every": 1, "folds": None, "n_seeds": None, "epochs": None, "jobs": 8,
 }  # fmt: skip
 
 STUDY = (
@@ -62,17 +62,17 @@ STUDY = (
     Notebook(
         "06_drivers",
         smoke={**_QUICK_CV, "days": 1, "step": 0.9},
-        paper={"n_folds": 10, "epochs": 16, "repeats": 5, "step": 0.1, "jobs": 8},
+        paper={"folds": 10, "epochs": 16, "repeats": 5, "step": 0.1, "jobs": 8},
     ),
     Notebook(
         "07_adaptation",
-        smoke={"every": 3, "n_folds": 2, "n_tested": 1, "n_towers": 2, "epochs": 1, "longest": 90},
-        paper={"n_folds": 10, "n_tested": 10, "n_towers": None, "epochs": 16, "jobs": 8},
+        smoke={"every": 3, "folds": 2, "n_tested": 1, "n_towers": 2, "epochs": 1, "longest": 90},
+        paper={"folds": 10, "n_tested": 10, "n_towers": None, "epochs": 16, "jobs": 8},
     ),
     Notebook(
         "08_gases",
-        smoke={"n_virtual": 24, "n_folds": 2, "epochs": 1, "marsh_epochs": 1},
-        paper={"n_virtual": 180, "n_folds": 10, "epochs": 16, "jobs": 8},
+        smoke={"n_virtual": 24, "folds": 2, "epochs": 1, "marsh_epochs": 1},
+        paper={"n_virtual": 180, "folds": 10, "epochs": 16, "jobs": 8},
     ),
     Notebook(
         "09_ablation",
@@ -105,7 +105,7 @@ STUDY = (
     Notebook(
         "12_monitor",
         smoke=_QUICK_CV,
-        paper={"n_folds": 10, "epochs": 16, "jobs": 8},
+        paper={"folds": 10, "epochs": 16, "jobs": 8},
         after=("03_scores",),
     ),
     Notebook("13_cost", paper={"measure": True}, reads=("results/speed",)),

@@ -16,6 +16,34 @@ from tamrl.samples import Samples, Scaler
 SATELLITE_PREFIX = ("FPAR", "LAI", "NDWI", "LST", "SNOW", "PRCP", "PET", "SIF", "SM", "EVI")
 STEP_DAYS = 10  # a support window is a year in means of ten days
 STEPS = 36
+SHARE = 0.6  # of a device's free memory that the data may fill
+
+
+def put(values: NDArray, device: torch.device) -> Tensor:
+    """Copy an array to the device; nobody waits for a GPU to have it."""
+    return move(torch.from_numpy(values), device)
+
+
+def move(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor to the device, from page-locked memory where it is a GPU's: it goes along."""
+    if tensor.device.type == "cpu" and device.type == "cuda":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=device.type == "cuda")
+
+
+def room(device: torch.device) -> float:
+    """Bytes of tensors that the device can keep beside the network's own work."""
+    if device.type == "cuda":
+        return SHARE * torch.cuda.mem_get_info(device)[0]
+    if device.type == "mps":
+        used = torch.mps.current_allocated_memory()
+        return SHARE * (torch.mps.recommended_max_memory() - used)
+    return float("inf")  # of the host: what does not fit there was never read
+
+
+def take(series: Tensor, at: Tensor) -> Tensor:
+    """Gather entries ``at`` (B, n) of ``series`` (site, time, ...) laid end to end: (B, n, ...)."""
+    return series.flatten(0, 1).index_select(0, at.flatten()).unflatten(0, at.shape)
 
 
 @dataclass
@@ -69,13 +97,20 @@ class Support:
             elif len(have) > n:
                 have = have[np.linspace(0, len(have) - 1, n).round().astype(int)]
             pick[row, : len(have)], used[row, : len(have)] = have, True
-        at = torch.from_numpy(site[:, None].repeat(n, 1)), torch.from_numpy(pick)
-        on = torch.from_numpy(used)[..., None, None].to(self.x.device)
-        return self.x[at] * on, self.seen[at] * on
+        at = put(site[:, None] * self.x.shape[1] + pick, self.x.device)
+        x, seen = take(self.x, at), take(self.seen, at)
+        if not used.all():
+            on = put(used[..., None, None], x.device)
+            x, seen = x * on, seen * on
+        return x, seen
 
 
 class Resident:
-    """Tensors of all towers, scaled once, on the device."""
+    """Tensors of all towers, scaled once, on the device.
+
+    Where it lacks the `room`, what has a time axis stays in the memory of the host (``home``), and
+    each step's windows alone are moved.
+    """
 
     def __init__(self, samples: Samples, net: TamRL, device: torch.device):
         if device.type == "cpu":
@@ -83,14 +118,21 @@ class Resident:
         cpu_net = type(net)(net.config)
         cpu_net.load_state_dict(net.state_dict())
         x, seen = cpu_net.scale(torch.from_numpy(samples.x))
-        self.x, self.seen = x.to(device), seen.to(device)
+        need = (
+            x.nbytes
+            + seen.nbytes
+            + sum(a.nbytes for a in (samples.process, samples.y, samples.weight))
+        )
+        home = device if need <= room(device) else torch.device("cpu")
+        self.device, self.home = device, home
+        self.x, self.seen = x.to(home), seen.to(home)
         self.support = Support.build(samples, cpu_net)
         self.support.x, self.support.seen = self.support.x.to(device), self.support.seen.to(device)
         self.static = torch.from_numpy(samples.static).to(device)
-        self.process = torch.nan_to_num(torch.from_numpy(samples.process), nan=1.0).to(device)
-        self.y = torch.from_numpy(samples.y).to(device)
+        self.process = torch.nan_to_num(torch.from_numpy(samples.process), nan=1.0).to(home)
+        self.y = torch.from_numpy(samples.y).to(home)
         self.weight_np = samples.weight
-        self.weight = torch.from_numpy(samples.weight).to(device)
+        self.weight = torch.from_numpy(samples.weight).to(home)
         maps = samples.maps
         self.maps = None if maps is None else torch.from_numpy(maps).to(device)
         year = samples.time.astype("datetime64[Y]").astype(int)
@@ -107,13 +149,28 @@ class Resident:
             share = {k: days[of == k].sum() / days.sum() for k in set(of)}
             weight *= np.array([max(share[k], 1e-3) for k in of]) ** -exponent
         weight *= days.sum() / (weight * days).sum()
-        self.class_weight[torch.from_numpy(train)] = torch.tensor(weight, dtype=torch.float32)
+        self.class_weight[put(train, self.device)] = put(weight.astype(np.float32), self.device)
+
+    def at(self, site: NDArray, days: NDArray) -> Tensor:
+        """Where ``days`` (B, T) of sites (B,) lie in tensors (site, time, ...) laid end to end."""
+        return put(site[:, None] * self.x.shape[1] + days, self.home)
+
+    def series(self, name: str, at: Tensor) -> Tensor:
+        """Days ``at`` (B, T), from `Resident.at`, of a tensor (site, time, ...): (B, T, ...).
+
+        In memory days come first, which is the order in which the LSTM reads.
+        """
+        return move(take(getattr(self, name), at.T), self.device).transpose(0, 1)
+
+    def drivers(self, at: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Scaled drivers, which of them are seen, and process factors of days ``at`` (B, T)."""
+        return self.series("x", at), self.series("seen", at), self.series("process", at)
 
     def keep(self, n: int, satellite: float, driver: float, rng: np.random.Generator) -> Tensor:
         """Mask (n, 1, driver) of drivers shown in training; satellites or single ones drop out."""
         hide = rng.random((n, self.x.shape[-1])) < driver
         hide |= (rng.random((n, 1)) < satellite) & self.satellite.numpy()
-        return torch.from_numpy(~hide).to(self.x.device, self.x.dtype)[:, None]
+        return put(~hide, self.device).to(self.x.dtype)[:, None]
 
     def score(self, net: TamRL, pred: NDArray, sites: NDArray) -> float:
         """Mean over fluxes of RMSE / sd on labelled days: what early stopping watches."""

@@ -183,7 +183,13 @@ def cross_intervals(
 
 
 def coverage(observed: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> float:
-    """Share of the known observations inside their interval."""
+    """Share of the known observations inside their interval.
+
+    Examples
+    --------
+    >>> coverage([1.0, 2.0, np.nan, 9.0], [0.0, 0.0, 0.0, 0.0], [3.0, 3.0, 3.0, 3.0])
+    0.6666666666666666
+    """
     y, low, high = (np.asarray(v, float) for v in (observed, lower, upper))
     known = np.isfinite(y) & np.isfinite(low) & np.isfinite(high)
     inside = (y >= low) & (y <= high)
@@ -191,7 +197,13 @@ def coverage(observed: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> float:
 
 
 def sharpness(lower: ArrayLike, upper: ArrayLike) -> float:
-    """Mean width of the known intervals, in their unit; among calibrated ones less is better."""
+    """Mean width of the known intervals, in their unit; among calibrated ones less is better.
+
+    Examples
+    --------
+    >>> sharpness([0.0, 1.0, np.nan], [2.0, 5.0, 9.0])
+    3.0
+    """
     return float(np.nanmean(np.asarray(upper, float) - np.asarray(lower, float)))
 
 
@@ -236,7 +248,15 @@ def reliability(table: xr.Dataset, bounds: xr.Dataset, stratum: ArrayLike = "") 
 def crps_gaussian(observed: ArrayLike, mean: ArrayLike, sd: ArrayLike) -> Array:
     """Continuous ranked probability score of normal predictions, in their unit; less is better.
 
-    Closed form of Gneiting et al. 2005 (doi:10.1175/MWR2904.1); |observed - mean| where sd is 0.
+    Closed form of Gneiting et al. 2005 (doi:10.1175/MWR2904.1); the absolute error where sd is 0.
+
+    Examples
+    --------
+    Of three predictions of the same mean the honest one scores best: the first claims too much, the
+    last too little.
+
+    >>> crps_gaussian(3.0, 2.0, [0.0, 1.0, 5.0]).round(3).tolist()
+    [1.0, 0.602, 1.248]
     """
     y, m, s = (np.asarray(v, float) for v in (observed, mean, sd))
     safe = np.where(s > 0, s, 1)
@@ -251,6 +271,11 @@ def crps_ensemble(observed: ArrayLike, members: ArrayLike) -> Array:
 
     Fair to small ensembles: pairs are counted without a member's pair with itself (Ferro 2014,
     doi:10.1002/qj.2270). A single member scores its absolute error.
+
+    Examples
+    --------
+    >>> float(crps_ensemble(3.0, [2.0])), float(crps_ensemble(3.0, [2.0, 4.0]))
+    (1.0, 0.0)
     """
     y, x = np.asarray(observed, float), np.sort(np.asarray(members, float), axis=0)
     n = len(x)

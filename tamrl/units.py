@@ -51,7 +51,13 @@ UNITS: dict[str, dict[str, tuple[float, float]]] = {
 
 
 def plausible(name: str) -> tuple[float, float]:
-    """Possible range of a predictor, monthly or daily, in our unit; endless if unknown."""
+    """Possible range of a predictor, monthly or daily, in our unit; endless if unknown.
+
+    Examples
+    --------
+    >>> plausible("humidex")
+    (-inf, inf)
+    """
     names = {name, SAME_AS.get(name, name)}
     known = [source[n] for source in SOURCES for n in names if n in source]
     if not known:
@@ -66,6 +72,15 @@ def conversion(sample: xr.DataArray, source: str) -> tuple[float, float]:
     ------
     DataError
         For an unknown unit, or none and values that fit several.
+
+    Examples
+    --------
+    >>> warm = xr.DataArray([300.0], name="TA", attrs={"units": "K"})
+    >>> conversion(warm, "my cube")  # to degC
+    (1.0, -273.15)
+    >>> rain = xr.DataArray([2e-5], name="PRCP", attrs={"units": "kg m-2 s-1"})
+    >>> conversion(rain, "my cube")  # to mm d-1
+    (86400.0, 0.0)
     """
     name = str(sample.name)
     ours = KNOWN[name].units
@@ -105,6 +120,16 @@ def to_our_units(
     ------
     DataError
         For a value that cannot be: a wrong units attribute or a code for missing left in.
+
+    Examples
+    --------
+    >>> cube = xr.Dataset({"TA": ("time", [293.15, 283.15], {"units": "K"})})
+    >>> to_our_units(cube, {"TA": (1.0, -273.15)}, "my cube").TA.values.round(2).tolist()
+    [20.0, 10.0]
+    >>> to_our_units(cube, {"TA": (1.0, 0.0)}, "my cube")  # kelvin taken for degC
+    Traceback (most recent call last):
+    ...
+    tamrl.errors.DataError: my cube: TA is 293.15 in units 'K', but ...
     """
     for name, (factor, offset) in convert.items():
         array = ds[name]

@@ -57,6 +57,16 @@ def compare_tables(fresh: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame
     -------
     DataFrame with columns row, column, reference, fresh, allowed; empty when all agree. A row or
     column that one table lacks is listed with the value "absent".
+
+    Examples
+    --------
+    An RMSE may differ by 0.05 gC m-2 d-1, the number of towers not at all.
+
+    >>> old = pd.DataFrame({"flux": ["GPP", "NEE"], "RMSE": [2.1, 1.5], "towers": [180, 180]})
+    >>> new = pd.DataFrame({"flux": ["GPP", "NEE"], "RMSE": [2.12, 1.7], "towers": [180, 180]})
+    >>> compare_tables(new, old)
+       row column  reference  fresh  allowed
+    0  NEE   RMSE        1.5    1.7     0.05
     """
     key = [c for c in reference.columns if not pd.api.types.is_numeric_dtype(reference[c])]
     if lacking := [c for c in key if c not in fresh.columns]:

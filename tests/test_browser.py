@@ -6,6 +6,7 @@ continuous integration (CI=true), where a book that nobody has looked at is a fa
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import threading
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[1]
 HTML = ROOT / "_build" / "html"
@@ -93,6 +95,7 @@ def report(served: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, A
         "poor alt text",
         "overflow",
         "headings",
+        "reading order",
         "error shown",
         "raw markup",
         "accessibility",
@@ -111,6 +114,22 @@ def test_readers_meet_no(kind: str, report: dict[str, Any]) -> None:
     if met:
         lines = "\n".join(sorted(set(told))[:40])
         pytest.fail(f"{kind}, {len(met)} times:\n{lines}", pytrace=False)
+
+
+def test_next_leads_through_the_table_of_contents() -> None:
+    """From the front page, "next" visits every page of the table of contents in its order."""
+    if not (HTML / "index.html").exists():
+        lack("the built book (make book)")
+    toc = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())
+    listed = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
+    walked, page = [], HTML / f"{toc['root']}.html"
+    while len(walked) <= len(listed):
+        found = re.search(r'<a class="right-next"\s+href="([^"]+)"', page.read_text())
+        if not found:
+            break
+        page = (page.parent / found[1]).resolve()
+        walked.append(page.relative_to(HTML.resolve()).with_suffix("").as_posix())
+    assert walked == listed
 
 
 def test_there_is_a_map_to_pick_towers_on(report: dict[str, Any]) -> None:

@@ -24,12 +24,12 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("name", campaigns.CAMPAIGNS)
-def test_ours_comes_first_and_every_seed_is_more_than_one(name: str) -> None:
-    """Others are held against the first; of many directions, one seed each tells the promising."""
+def test_ours_comes_first(name: str) -> None:
+    """Others are held against the first; what the book rests on has several networks a fold."""
     campaign = campaigns.CAMPAIGNS[name]
-    first = {"ablation": DEFAULT, "benchmark": campaigns.OURS, "directions": campaigns.NETWORK}
-    assert campaign.names[0] == first[name]
-    assert campaign.seeds > 1 or name == "directions"
+    first = {"ablation": DEFAULT, "directions": campaigns.NETWORK}
+    assert campaign.names[0] == first.get(name, campaigns.OURS)
+    assert campaign.seeds > 1 or name in ("climates", "biomes", "directions")
     assert len(set(campaign.names)) == len(campaign.names)
 
 

@@ -10,7 +10,9 @@ import pandas as pd
 import pytest
 import xarray as xr
 
+from tamrl.blend import Blend
 from tamrl.crossval import cross_validate
+from tamrl.devices import VISIBLE, own_gpu, settle
 from tamrl.errors import DataError
 from tamrl.provenance import code_version
 
@@ -128,6 +130,26 @@ def test_nothing_is_computed_twice(notes: Path) -> None:
     assert fits(notes) == {"AB-3", "CD-3"}
 
 
+def test_a_mean_of_models_is_made_of_what_is_kept_of_them(notes: Path) -> None:
+    """A part that stands in the comparison by itself is not fitted again, another one once."""
+    run(notes)
+    fits(notes)
+    blend = partial(Blend, (Mean(notes), Mean(notes, 3.0)), (2, 1))
+    settings = {"folds": FOLDS, "seeds": [0, 2], "out": notes.parent / "runs", "jobs": 1}
+    ds = cross_validate(Samples(), {"blend": blend}, **settings)
+    assert len(list((notes.parent / "runs").glob("part_of_blend-*.npz"))) == len(fits(notes)) == 4
+    whole = blend().fit(Samples(), *(np.array(t) for t in ((2, 3), (4, 5))), 0)
+    fits(notes)
+    alone = whole.predict(Samples(), np.array([0, 1]))
+    again = cross_validate(Samples(), {"blend": blend}, **{**settings, "seeds": [0]})
+    np.testing.assert_allclose(again.GPP.sel(model="blend")[:2], alone[..., 0])
+    # Means of towers, seeds and shifts: 4.5 for all three fluxes, of which two thirds can balance.
+    assert float(ds.GPP.sel(site="B")[0, 0]) == (2.5 + 1 + 1) * 2 / 3
+    other = partial(Blend, (Mean(notes), Mean(notes, 3.0)), (1, 1))
+    cross_validate(Samples(), {"other": other}, **settings)
+    assert fits(notes) == set()
+
+
 def test_what_changes_is_computed_anew(notes: Path) -> None:
     run(notes)
     fits(notes)
@@ -236,3 +258,14 @@ def test_code_of_imported_modules_counts(tmp_path: Path, monkeypatch: pytest.Mon
     assert code_version(model) == before
     (package / "helper.py").write_text("x = 2\n")
     assert code_version(model) != before
+
+
+def test_gpus_are_dealt_out_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [own_gpu(w, 3) for w in range(5)] == ["0", "1", "2", "0", "1"]
+    assert [own_gpu(w, 2, "4,GPU-7") for w in range(3)] == ["4", "GPU-7", "4"]
+    assert own_gpu(1, 1) is None
+    assert own_gpu(1, 0) is None
+    monkeypatch.setenv(VISIBLE, "2,5")
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    settle(3)
+    assert os.environ[VISIBLE] == "5"

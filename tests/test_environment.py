@@ -147,6 +147,54 @@ def test_documents_are_finished_and_their_links_lead_somewhere(page: str) -> Non
             assert (ROOT / link).exists(), f"{page} links to {link}"
 
 
+EXAMPLES = (  # of parameters: which notebook, and the text that names them
+    (r'NB=(\d\d) P="([^"]+)"', r"(\w+)="),
+    (r"papermill notebooks/(\w+)\.ipynb \S+((?: -p \w+ [^\s`]+)+)", r"-p (\w+)"),
+    (r"--only (\d\d)((?: --param [^\s`]+)+)", r"--param (\w+)="),
+)
+
+
+def test_parameters_in_examples_exist() -> None:
+    """Each example that sets a notebook's parameters, in documents, help and book, can be run."""
+    pages = [*ROOT.glob("*.md"), *(ROOT / "book").glob("*.md"), ROOT / "Makefile"]
+    text = "\n".join(path.read_text() for path in [*pages, ROOT / "tamrl" / "cli.py"])
+    for example, name in EXAMPLES:
+        found = re.findall(example, text)
+        assert found, f"no example like {example}"
+        for start, values in found:
+            (path,) = (ROOT / "notebooks").glob(f"{start}*.ipynb")
+            cells = json.loads(path.read_text())["cells"]
+            (cell,) = (c for c in cells if "parameters" in c["metadata"].get("tags", []))
+            known = {line.split(" ")[0] for line in cell["source"]}
+            assert set(re.findall(name, values)) <= known, (path.name, values)
+
+
+def test_issue_templates_are_forms_that_can_be_filled() -> None:
+    """Each has a name, a description and fields of known types with labels and distinct ids."""
+    folder = ROOT / ".github" / "ISSUE_TEMPLATE"
+    assert "blank_issues_enabled" in yaml.safe_load((folder / "config.yml").read_text())
+    for path in set(folder.glob("*.yml")) - {folder / "config.yml"}:
+        form = yaml.safe_load(path.read_text())
+        assert form["name"]
+        assert form["description"]
+        ids = [field["id"] for field in form["body"] if field["type"] != "markdown"]
+        assert len(ids) == len(set(ids)) > 0
+        for field in form["body"]:
+            assert field["type"] in {"markdown", "textarea", "input", "dropdown", "checkboxes"}
+            assert field["attributes"]["label"]
+            if field["type"] == "dropdown":
+                assert len(field["attributes"]["options"]) > 1
+
+
+def test_the_citation_file_names_what_to_cite() -> None:
+    """Software with authors, licence and the book's repository; paper and towers with DOIs."""
+    told = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert {"cff-version", "message", "title", "authors", "license"} <= set(told)
+    config = yaml.safe_load((ROOT / "_config.yml").read_text())
+    assert told["repository-code"] == config["repository"]["url"]
+    assert all(re.match(r"10\.\d{4,}/", one["doi"]) for one in told["references"])
+
+
 def test_nothing_of_another_machine_is_tracked() -> None:
     """No path of one machine, no package registry; the mirror beside a clone in .ci alone."""
     hosts = "|".join(["pypi" + r"\.org", r"pythonhosted" + r"\.org", r"npmjs" + r"\.(?:org|com)"])

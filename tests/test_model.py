@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tamrl import loss
-from tamrl.model import CARBON, Budget, Config, ConvLSTM, TamRL
+from tamrl.model import CARBON, Budget, Config, ConvLSTM, Dropout, TamRL
 
 F, S, T = 5, 4, 40
 BASE = Config(features=F, statics=S, hidden=12, latent=6, embed=4, dropout=0.0)
@@ -198,3 +198,29 @@ def test_parameters_stay_few() -> None:
     count = sum(p.numel() for p in TamRL(Config(features=27, statics=60)).parameters())
     assert count < 150_000
     assert np.isfinite(count)
+
+
+def test_days_that_only_set_the_state_change_no_flux() -> None:
+    net = shake(build())
+    x, process, statics, support = inputs()
+    facts = net.describe(statics)
+    z, _, _ = net.encode(*net.scale(support), facts)
+    whole = net.decode(*net.scale(x), process, facts, z)
+    late = net.decode(*net.scale(x), process, facts, z, skip=17)
+    torch.testing.assert_close(late.flux, whole.flux[:, 17:])
+    torch.testing.assert_close(late.state, whole.state)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_dropout_draws_as_pytorch_does(dtype: torch.dtype) -> None:
+    """Same mask, same state of the generator after it, also where first days are left out."""
+    h = torch.randn(3, 40, 8).to(dtype).requires_grad_()
+    torch.manual_seed(5)
+    theirs, after = torch.nn.Dropout(0.2)(h), torch.rand(3)
+    torch.manual_seed(5)
+    ours = Dropout(0.2)(h)
+    assert torch.equal(ours, theirs)
+    assert torch.equal(torch.rand(3), after)
+    torch.manual_seed(5)
+    assert torch.equal(Dropout(0.2)(h[:, 7:], 7), theirs[:, 7:])
+    assert Dropout(0.2).eval()(h) is h

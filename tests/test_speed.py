@@ -6,9 +6,11 @@ different size compare; only ratios within one run on one machine mean anything.
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from tamrl import cost, speed
 from tamrl.baselines import Boosting
 from tamrl.samples import Samples, make_samples
 from tamrl.train import Recipe, TamRLModel
@@ -61,3 +63,18 @@ def test_prediction(benchmark: BenchmarkFixture, samples: Samples) -> None:
 def test_boosting(benchmark: BenchmarkFixture, samples: Samples) -> None:
     benchmark.pedantic(lambda: Boosting(trees=50, tune=False).fit(samples, TRAIN, VALID), rounds=3)
     rate(benchmark, samples, TRAIN)
+
+
+def test_shares_of_time_add_up() -> None:
+    lstm, x = torch.nn.LSTM(4, 8), torch.randn(20, 2, 4)
+    shares = speed.shares(lambda: lstm(x)[0].sum().backward())
+    assert sum(shares.values()) == pytest.approx(1)
+    assert shares["LSTM"] > 0.1
+    rows = [
+        {"stage": cost.TRAIN, "size": cost.SIZE, "precision": "fp32", "kind": k, "share": v}
+        for k, v in shares.items()
+    ]
+    table = cost.profile({"profile": rows})
+    assert list(table.index) == list(shares)
+    assert "products of matrices" in cost.profile_in_words(table)
+    assert "not measured" in cost.profile_in_words(cost.profile({}))

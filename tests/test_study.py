@@ -175,6 +175,22 @@ def test_the_failure_of_one_notebook_leaves_the_other_that_ran_with_it(root: Pat
     assert set(go(root, notebooks=three).executed) <= {"01_a", "02_b", "03_c"}
 
 
+def test_a_figure_that_was_not_drawn_stops_the_study(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A caption without its picture is said by name; another backend of the caller is not taken."""
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    write_notebook(root, "01_a", "import os; print(os.environ.get('MPLBACKEND'))")
+    go(root, only=["01"])
+    assert "agg" not in outputs(root, "01_a")
+    path = root / "notebooks" / "01_a.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[-1].source = "print('nothing drawn')"
+    nbformat.write(notebook, path)
+    with pytest.raises(StudyError, match="fig-dot drew no picture"):
+        go(root, only=["01"])
+
+
 def test_virtual_towers_are_named_in_title_caption_and_file(root: Path) -> None:
     """Nothing computed on virtual towers may be mistaken for a result."""
     go(root, towers="virtual", only=["01"])

@@ -191,3 +191,32 @@ def test_streams_are_the_same_in_short_and_long_pieces(
     pieces = model.predict(some, TEST)
     assert np.isfinite(pieces[uneven[TEST]]).all()
     np.testing.assert_allclose(pieces, whole, rtol=1e-5, atol=1e-5)
+
+
+def test_a_tower_is_predicted_alone_as_among_others(samples: Samples) -> None:
+    """Records of other lengths beside it do not move its start."""
+    shorter = replace(samples, active=samples.active.copy())
+    shorter.active[TEST[0], : samples.active.shape[1] // 2] = False
+    model = TamRLModel(NET, replace(SMALL, epochs=1)).fit(samples, TRAIN, VALID, 0)
+    alone, among = (model.predict(shorter, sites)[0] for sites in (TEST[:1], TEST))
+    assert np.isfinite(alone[shorter.active[TEST[0]]]).all()
+    np.testing.assert_allclose(alone, among, rtol=1e-4, atol=1e-4)
+
+
+def test_data_that_a_device_has_no_room_for_stay_with_the_host(
+    samples: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tamrl import tensors
+
+    net = TamRLModel(NET, replace(SMALL, epochs=1)).fit(samples, TRAIN, VALID, 0).net
+    assert net is not None
+    monkeypatch.setattr(tensors, "room", lambda device: 1.0)
+    far = tensors.Resident(samples, net, torch.device("meta"))  # keeps no values: what is there is
+    assert far.x.device.type == far.y.device.type == far.weight.device.type == "cpu"
+    assert far.static.device.type == "meta"
+    at = far.at(TEST, np.arange(30)[None].repeat(len(TEST), 0))
+    assert at.device.type == "cpu"
+    assert all(part.device.type == "meta" for part in far.drivers(at))
+    again = TamRLModel(NET, replace(SMALL, epochs=1)).fit(samples, TRAIN, VALID, 0).net
+    assert again is not None
+    assert torch.equal(net.head, again.head)

@@ -105,6 +105,17 @@ def test_known_towers_need_no_table(tmp_path: Path) -> None:
     assert ds.koppen_main.values.tolist() == ["Cold"]
 
 
+def test_a_single_file_may_have_any_name_with_a_table_of_one_row(tmp_path: Path) -> None:
+    """As in the README; two towers in the table leave open which one it is."""
+    path = save(daily_csv(), tmp_path / "my-tower.csv")
+    assert open_towers(path, TABLE).site.values.tolist() == ["AA-Aaa"]
+    two = pd.concat([TABLE, TABLE.assign(site="BB-Bbb")])
+    with pytest.raises(DataError, match=r"no tower code such as US-Ha1(.|\n)*a table of one row"):
+        open_towers(path, two)
+    with pytest.raises(DataError, match="no tower code"):
+        open_towers(path)
+
+
 def test_store_with_towers_csv_beside(tmp_path: Path) -> None:
     many = {"AA-Aaa": Tower(offset=9.5), "BB-Bbb": Tower(days=3, minutes=60)}
     write_store(tmp_path / "own.zarr", many)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -63,6 +65,15 @@ def test_the_strongest_booster_is_taken_flux_by_flux() -> None:
     assert "XGBoost" in said
     assert "short of the 4 %" in said
     assert "beyond the 9.6 %" in standing.targets_in_words(table, PUBLISHED)
+
+
+def test_the_front_table_says_what_is_not_computed() -> None:
+    """Ours beside the strongest booster; the climatology, which is not there, is said to be so."""
+    cells = standing.front_cells(sums(**{OURS: 0.5, "LightGBM": 1.2, "XGBoost": 1.0}))
+    shown = r"(0\.9\d|1\.0\d)\xa0\(\N{MINUS SIGN}?0\.\d\d\)"  # XGBoost, whose error is about 1
+    assert re.fullmatch(shown, cells["boosting_GPP"])
+    assert re.match(r"\N{MINUS SIGN}(49|5[01])\.\d %", cells["over_boosting_GPP"])
+    assert cells["climatology_NEE"] == cells["over_published_NEE"] == ABSENT
 
 
 def test_the_bias_of_a_class_is_that_of_its_days() -> None:

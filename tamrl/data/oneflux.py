@@ -30,11 +30,19 @@ _SITE = re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}-[A-Za-z0-9]{3}(?![A-Za-z0-9])")
 _OTHER = re.compile(r"_(WW|MM|YY|AUXMETEO|AUXNEE|ERAI|ERA5)_|_BIF|_AUX|README", re.IGNORECASE)
 
 
-def site_code(path: Path) -> str:
-    """Tower code in a file name, e.g. US-AR1 of FLX_US-AR1_FLUXNET2015_SUBSET_DD_2009-2012.csv."""
+def site_code(path: Path, otherwise: str = "") -> str:
+    """Tower code in a file name, e.g. US-AR1 of FLX_US-AR1_FLUXNET2015_SUBSET_DD_2009-2012.csv.
+
+    ``otherwise`` is what a file without one is called; "": that is an error.
+    """
     if found := _SITE.search(path.name):
         return found.group()
-    raise DataError(f"{path}: no tower code such as US-Ha1 in the file's name; rename the file")
+    if otherwise:
+        return otherwise
+    raise DataError(
+        f"{path}: no tower code such as US-Ha1 in the file's name; rename the file, or give it "
+        "alone with a table of one row"
+    )
 
 
 def rank(path: Path) -> tuple[int, int]:

@@ -34,8 +34,9 @@ def open_towers(
         END of each half-hour or hour, variables ta degC, vpd hPa, sw_in W m-2 and, where known,
         nee and gpp_nt in umol CO2 m-2 s-1 with the flag nee_qc.
         Or ONEFlux csv files (FULLSET or SUBSET; DD, HH or HR): one file, several, or a folder of
-        them. Of several files of one tower the half-hours are used. Fluxes may be absent: TA_F,
-        VPD_F and SW_IN_F suffice for a prediction.
+        them. A file's name holds its tower's code, such as US-Ha1; a single file may have any
+        name if ``table`` has one row. Of several files of one tower the half-hours are used.
+        Fluxes may be absent: TA_F, VPD_F and SW_IN_F suffice for a prediction.
     table
         Facts about the towers, a csv file or DataFrame with columns site, lat, lon, igbp, and for
         a store utc_offset_h (h, which turns its UTC into local standard time); koppen and
@@ -67,7 +68,9 @@ def open_towers(
         found, left_out = _from_store(paths[0], facts, name)
         unused: list[str] = []
     else:
-        found, left_out, unused = _from_csv(paths, name)
+        own = facts.index[facts["own"]] if "own" in facts else facts.index[:0]
+        alone = str(own[0]) if len(own) == len(paths) == 1 and paths[0].is_file() else ""
+        found, left_out, unused = _from_csv(paths, name, alone)
     towers = {}
     for site, (days, source) in found.items():
         try:
@@ -155,8 +158,9 @@ def _from_store(
 
 
 def _from_csv(
-    paths: list[Path], name: str
+    paths: list[Path], name: str, alone: str
 ) -> tuple[dict[str, tuple[TowerDays, str]], dict[str, str], list[str]]:
+    """Read files; ``alone`` is the tower of a single file whose name holds no code, "" if open."""
     files: list[Path] = []
     for path in paths:
         inside = [p for p in sorted(path.glob("*.csv")) if oneflux.is_candidate(p)]
@@ -169,7 +173,7 @@ def _from_csv(
     for file in sorted(files, key=oneflux.rank):  # the first readable file of a tower counts
         key = file.name
         try:
-            key = oneflux.site_code(file)
+            key = oneflux.site_code(file, alone)
             if key in found:
                 unused.append(file.name)
                 continue

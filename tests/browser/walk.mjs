@@ -96,6 +96,19 @@ function look(theme) {
   heads.slice(1).forEach((h, i) => {
     if (level(h) > level(heads[i]) + 1) found.push(["headings", `jump to "${h.textContent}"`]);
   });
+  // What is read aloud, or reached by the tabulator, comes in the order in which it is seen.
+  for (const part of [article, ...article.querySelectorAll("section")]) {
+    let last = -Infinity;
+    for (const block of part.children) {
+      const { position, float } = getComputedStyle(block);
+      if (!block.checkVisibility() || position === "absolute" || float !== "none") continue;
+      const { top, height } = block.getBoundingClientRect();
+      if (height && top < last - 1) found.push(["reading order", `above what precedes it: "${block.textContent.trim().slice(0, 40)}"`]);
+      if (height) last = top;
+    }
+  }
+  for (const element of document.querySelectorAll("[tabindex]"))
+    if (element.tabIndex > 0) found.push(["reading order", `tabindex ${element.tabIndex} on ${element.tagName}`]);
   for (const error of article.querySelectorAll(".traceback, mjx-merror"))
     found.push(["error shown", error.textContent.slice(0, 120)]);
   const prose = article.cloneNode(true);

@@ -1,0 +1,94 @@
+"""The API reference, made from docstrings when the book is built.
+
+Napoleon reads numpy's style. What is written here is where the house differs from it: a "Returns"
+may be a sentence, types stand in the code and not in the docstring, and `tamrl.anomaly` in single
+backticks is a link where the page has such an entry, else code.
+"""
+
+import inspect
+import re
+from typing import Any
+
+from docutils import nodes
+from sphinx.addnodes import pending_xref
+from sphinx.application import Sphinx
+from sphinx.util.typing import stringify_annotation
+
+NAME = re.compile(r"[A-Za-z_][\w.]*")
+SHORT = {"PathArg": "str | PathLike", "~": "", "collections.abc.": "", "os.": "", "[str]": ""}
+
+
+def _begins(lines: list[str], i: int) -> bool:
+    """Whether a section begins at this line: a name, underlined."""
+    under = lines[i + 1] if i + 1 < len(lines) else ""
+    return bool(re.fullmatch(r"\w[\w ]*", lines[i]) and len(under) > 2 and set(under) == {"-"})
+
+
+def sentences(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Make a "Returns" of plain sentences one that names no type, before napoleon reads it.
+
+    Napoleon takes the first line for a type. Where no line is indented, there is none.
+    """
+    done: list[str] = []
+    i = 0
+    while i < len(lines):
+        if lines[i] != "Returns" or not _begins(lines, i):
+            done.append(lines[i])
+            i += 1
+            continue
+        end = i + 2
+        while end < len(lines) and not _begins(lines, end):
+            end += 1
+        body = lines[i + 2 : end]
+        if not any(line.startswith(" ") for line in body):
+            body = [":", *(f"    {line}".rstrip() for line in body)]
+        done += [*lines[i : i + 2], *body]
+        i = end
+    lines[:] = done
+
+
+def types(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Give each described parameter the type that the code states, after napoleon."""
+    called = obj.__init__ if inspect.isclass(obj) else obj
+    stated = getattr(called, "__annotations__", {})
+    known = getattr(called, "__globals__", {})
+    done: list[str] = []
+    for line in lines:
+        field = re.match(r":param \\?\*{0,2}(\w+):", line)
+        if re.match(r":type \w+:", line):
+            continue  # what napoleon made of a word behind a colon
+        if field and field[1] in stated:
+            done.append(f":type {field[1]}: {_spell(stated[field[1]], known)}")
+        done.append(line)
+    lines[:] = done
+
+
+def _spell(annotation: Any, known: dict[str, Any]) -> str:
+    """Write a type as code, with links to the classes of this package."""
+    text = annotation if isinstance(annotation, str) else stringify_annotation(annotation, "smart")
+    for written, short in SHORT.items():
+        text = text.replace(written, short)
+    pieces, end = [], 0
+    for found in NAME.finditer(text):
+        one = known.get(found[0])
+        if inspect.isclass(one) and one.__module__.startswith("tamrl."):
+            pieces += [text[end : found.start()], f":py:obj:`~{one.__module__}.{one.__name__}`"]
+            end = found.end()
+    pieces.append(text[end:])
+    spelt = [p if p.startswith(":py:obj:") else f"``{p.strip()}``" for p in pieces if p.strip()]
+    return " ".join(spelt)
+
+
+def unlinked(
+    app: Sphinx, env: Any, node: pending_xref, contnode: nodes.TextElement
+) -> nodes.TextElement | None:
+    """Leave a name in backticks that has no entry of its own as code, without a warning."""
+    return contnode if node.get("reftype") == "obj" else None
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Stand on both sides of napoleon, whose priority is 500."""
+    app.connect("autodoc-process-docstring", sentences, priority=400)
+    app.connect("autodoc-process-docstring", types, priority=600)
+    app.connect("missing-reference", unlinked)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
