@@ -113,6 +113,7 @@ def test_a_seed_decides_and_towers_left_out_do_not(name: str, samples: Samples) 
 
 def test_errors_of_means_vanish_at_the_truth_and_of_single_days_are_the_plain_term() -> None:
     """Exactly 0 with the labels as predictions; windows of one day give `loss.data`."""
+    torch.manual_seed(0)
     rng = np.random.default_rng(0)
     y = torch.from_numpy(rng.normal(size=(4, 20, 3)).astype(np.float32))
     y[0, 3:7] = torch.nan
@@ -179,6 +180,7 @@ def test_the_encoder_is_drawn_to_what_offsets_hold() -> None:
 
 def test_parameters_of_processes_are_bounded_and_fluxes_close() -> None:
     """No production in the dark, closure to the last bit, parameters inside their bounds."""
+    torch.manual_seed(0)
     net = ProcessNet(Config(features=8, statics=2, **SMALL))
     raw = 20 * torch.randn(3, 50, len(PARAMETERS))
     met = torch.stack(
@@ -194,7 +196,8 @@ def test_parameters_of_processes_are_bounded_and_fluxes_close() -> None:
         assert ((value >= low) & (value <= high + 1e-4)).all()
         assert float(net.parameters_of(torch.zeros(5))[name]) == pytest.approx(start, rel=1e-4)
     more = met + torch.tensor([0.0, 0.0, 20.0])
-    assert (net.close(raw, more)[..., 0] >= flux[..., 0]).all()  # light never costs production
+    gain = net.close(raw, more)[..., 0] - flux[..., 0]
+    assert (gain >= -1e-5 * flux[..., 0]).all()  # light never costs production, but for rounding
 
 
 def test_the_dark_stays_dark_through_scaling(samples: Samples) -> None:
