@@ -108,7 +108,7 @@ class _FreshWorlds(TamRLModel):
         if self.log:
             n = len(data.weight_np)
             world = virtual_samples.__wrapped__(n, self.draw + APART * len(self.log))
-            data = Resident(world, net, data.x.device)
+            data = Resident(world, net, data.device)
         until = _Until(plan)
         return super()._epoch(net, mean_net, data, train, opt, until, rng, alone)
 

@@ -109,6 +109,22 @@ STUDY = (
         after=("03_scores",),
     ),
     Notebook("13_cost", paper={"measure": True}, reads=("results/speed",)),
+    Notebook(
+        "14_directions",
+        smoke={
+            **_TINY,
+            "n_seeds": 2,
+            "only": [
+                "TAM-RL",
+                "TAM-RL, tower embeddings",
+                "TAM-RL, process parameters",
+                "TAM-RL, several time scales",
+                "TAM-RL, seen in training, other years (not zero-shot)",
+            ],
+        },
+        paper=_FULL_CAMPAIGN,
+        reads=("results/directions", "results/ablation", "results/benchmark"),
+    ),
 )
 
 

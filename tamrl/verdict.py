@@ -245,6 +245,8 @@ def _cost(sums: Sums, name: str) -> str:
 
 def protocol_in_words(found: Comparison) -> str:
     """Say what all models were put to; numbers that differ between models are given as a range."""
+    if not found.sums.models:
+        return "nothing is computed yet"
     seeds, folds = found.about.seeds.map(len), found.about.folds.astype(int)
     members = "one member" if seeds.max() == 1 else f"{_range(seeds)} members, averaged,"
     return (

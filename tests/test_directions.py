@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 
 from tamrl import knowledge, loss, selfsupervised
 from tamrl.baselines import Boosting
 from tamrl.blend import project
+from tamrl.data.cube import VARIABLES, make_cube
+from tamrl.data.gridfiles import LAND_CLASSES, centres
 from tamrl.data.schema import FLUXES
 from tamrl.directions import (
     PARAMETERS,
@@ -34,7 +37,6 @@ from tamrl.selfsupervised import SelfSupervised, windows_of
 from tamrl.splits import other_years
 from tamrl.train import Recipe, TamRLModel
 from tamrl.virtual import virtual_predictors, virtual_towers
-from tamrl.virtual_grid import virtual_grid
 
 SMALL: dict[str, Any] = {"hidden": 12, "latent": 6, "embed": 4}
 QUICK = Recipe(epochs=2, batch=8, length=120)
@@ -50,12 +52,28 @@ NETWORKS: dict[str, Callable[[], TamRLModel]] = {
 }
 
 
+def easy_globe() -> xr.Dataset:
+    """Make a globe of land whose seasons are a formula: the cube's layout in no time."""
+    lat, lon = centres(2.5)
+    month = np.arange(12)[:, None, None]
+    north, east = lat[None, :, None], np.cos(np.radians(lon))[None, None]
+    season = -np.cos(2 * np.pi * (month + 0.5) / 12) * np.sin(np.radians(north))
+    ta = 28 - 0.5 * np.abs(north) + 15 * season + 3 * east
+    sun = np.broadcast_to(np.clip(300 * np.cos(np.radians(north)) + 120 * season, 0, 500), ta.shape)
+    fields = {name: np.full(ta.shape[1:], np.nan) for name in VARIABLES if name != "area"}
+    fields |= {"TA": ta, "SW_POT": sun, "SW_IN": 0.6 * sun, "VPD": np.clip(ta, 0, None) / 3}
+    fields |= {"PRCP": 3 + 2 * season + east, "SUN": 50 + 0 * ta, "EVI": 0.3 + 0.1 * season * east}
+    fields |= {"EVI_filled": 0 * ta, "land_fraction": np.ones(ta.shape[1:])}
+    fields["igbp_fraction"] = np.repeat(0 * ta[:1], len(LAND_CLASSES), 0)
+    return make_cube(fields, np.ones(ta.shape[1:], np.int8), 2.5).assign_attrs(virtual=1)
+
+
 @pytest.fixture(scope="module", autouse=True)
-def coarse_globe() -> Iterator[None]:
-    """Take a virtual globe of 5 degrees for that of 2, which is made in a sixth of the time."""
+def other_globe() -> Iterator[None]:
+    """Let the easy globe stand for the virtual one, which takes long to simulate."""
     caches = (knowledge.globe, knowledge.virtual_samples, knowledge._learnt, selfsupervised._cells)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(knowledge, "virtual_grid", partial(virtual_grid, 5.0))
+        patch.setattr(knowledge, "virtual_grid", easy_globe)
         for one in caches:
             one.cache_clear()
         yield
@@ -95,6 +113,7 @@ def test_a_seed_decides_and_towers_left_out_do_not(name: str, samples: Samples) 
 
 def test_errors_of_means_vanish_at_the_truth_and_of_single_days_are_the_plain_term() -> None:
     """Exactly 0 with the labels as predictions; windows of one day give `loss.data`."""
+    torch.manual_seed(0)
     rng = np.random.default_rng(0)
     y = torch.from_numpy(rng.normal(size=(4, 20, 3)).astype(np.float32))
     y[0, 3:7] = torch.nan
@@ -161,6 +180,7 @@ def test_the_encoder_is_drawn_to_what_offsets_hold() -> None:
 
 def test_parameters_of_processes_are_bounded_and_fluxes_close() -> None:
     """No production in the dark, closure to the last bit, parameters inside their bounds."""
+    torch.manual_seed(0)
     net = ProcessNet(Config(features=8, statics=2, **SMALL))
     raw = 20 * torch.randn(3, 50, len(PARAMETERS))
     met = torch.stack(
@@ -176,7 +196,8 @@ def test_parameters_of_processes_are_bounded_and_fluxes_close() -> None:
         assert ((value >= low) & (value <= high + 1e-4)).all()
         assert float(net.parameters_of(torch.zeros(5))[name]) == pytest.approx(start, rel=1e-4)
     more = met + torch.tensor([0.0, 0.0, 20.0])
-    assert (net.close(raw, more)[..., 0] >= flux[..., 0]).all()  # light never costs production
+    gain = net.close(raw, more)[..., 0] - flux[..., 0]
+    assert (gain >= -1e-5 * flux[..., 0]).all()  # light never costs production, but for rounding
 
 
 def test_the_dark_stays_dark_through_scaling(samples: Samples) -> None:
