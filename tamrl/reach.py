@@ -150,30 +150,31 @@ def short_in_words(sums: Sums, aim: str = "excellent") -> str:
     """Say by how much the lowest error of any direction misses an aim, flux by flux."""
     lowest = best(sums)
     if not lowest:
-        return f"no direction is computed, so how short of the {aim} aims they fall is not known"
+        return f"No direction is computed, so how short of the {aim} aims they fall is not known"
     said = []
     for flux, (name, rmse) in lowest.items():
         short = rmse - AIMS[aim][flux]
         held = f"{short:.2f} above" if short > 0 else f"{-short:.2f} below"
         said.append(f"{flux} {rmse:.2f} ({name}), {held} {AIMS[aim][flux]:.2f}")
-    return f"lowest pooled RMSE against the {aim} aim, in gC m⁻² d⁻¹: {'; '.join(said)}"
+    return f"Lowest pooled RMSE against the {aim} aim, in gC m⁻² d⁻¹: {'; '.join(said)}"
 
 
 def reachable_in_words(table: pd.DataFrame, model: str = NETWORK) -> str:
     """Say what oracles would make of a model's RMSE, from `tamrl.oracles.table`."""
     if model not in table.index:
-        return f"what oracles leave of the error of {model} is {ABSENT}"
-    fluxes = list(table[oracles.AS_IT_IS])
-    said = []
-    for oracle in (oracles.AS_IT_IS, oracles.NO_BIAS, oracles.NO_LINE):
-        own = table.loc[model, oracle]
-        said.append(f"{oracle} {_row(own)}" if own.notna().all() else f"{oracle} {ABSENT}")
-    seen = ABSENT
-    if SEEN in table.index:
-        seen = _row(table.loc[SEEN, oracles.AS_IT_IS])
+        return f"What oracles leave of the error of {model} is {ABSENT}"
+    fluxes = [str(flux) for flux in table[oracles.AS_IT_IS]]
+
+    def told(name: str, oracle: str) -> str:
+        if name not in table.index:
+            return ABSENT
+        values = [float(table[oracle, flux].loc[name]) for flux in fluxes]
+        return " / ".join(f"{v:.2f}" for v in values) if np.isfinite(values).all() else ABSENT
+
+    said = [
+        f"{oracle} {told(model, oracle)}"
+        for oracle in (oracles.AS_IT_IS, oracles.NO_BIAS, oracles.NO_LINE)
+    ]
+    seen = told(SEEN, oracles.AS_IT_IS)
     said.append(f"towers seen in training, other years (not zero-shot) {seen}")
-    return f"RMSE of {', '.join(fluxes)} for {model}: {'; '.join(said)} gC m⁻² d⁻¹"
-
-
-def _row(values: pd.Series) -> str:
-    return " / ".join(f"{value:.2f}" for value in values)
+    return f"RMSE of {', '.join(fluxes)} for {model}: {'; '.join(said)}, in gC m⁻² d⁻¹"
