@@ -1,25 +1,30 @@
 """Which part of TAM-RL earns its keep: one variant a mechanism, all else equal.
 
-Each variant is a factory as `tamrl.evaluate.cross_validate` takes it; the first is the default,
-and every other one differs from it in what its name says.
+Each variant is a factory as `tamrl.crossval.cross_validate` takes it; the first is the default,
+and every other one differs from it in what its name says. What modulation by the place is worth
+once a network has met many places is asked of two that learn a virtual world first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from tamrl.knowledge import FromVirtual
 from tamrl.train import PUBLISHED, Recipe, TamRLModel
 
 DEFAULT = "TAM-RL"
+VIRTUAL_FIRST = "virtual towers first"
+VIRTUAL_PLAIN = f"{VIRTUAL_FIRST}, no modulation"
 WITH_MAPS = ("ConvLSTM encoder", "both encoders")  # these need `patches.with_neighbourhoods`
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "modulation": ("no modulation", "FiLM only", "gates only"),
     "representation": ("no representation losses", *WITH_MAPS),
     "closure": ("soft closure", "soft closure, weight 1", "no closure", "no process factors"),
     "training": ("two stages", "window of 30 days", "window of 90 days", "window of 365 days"),
+    "knowledge": (VIRTUAL_FIRST, VIRTUAL_PLAIN),
     "published": ("as published",),
 }
 _CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -42,14 +47,22 @@ _CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
-def variants(recipe: Recipe | None = None, device: str = "cpu") -> dict[str, partial[TamRLModel]]:
-    """Factories of all variants by name; ``recipe`` is what they share besides their difference."""
+def variants(
+    recipe: Recipe | None = None, device: str = "cpu", n_virtual: int = 1000
+) -> dict[str, Callable[[], TamRLModel]]:
+    """Factories of all variants by name.
+
+    ``recipe`` is what they share besides their difference; ``n_virtual`` the virtual towers that
+    two of them learn first.
+    """
     base = recipe or Recipe()
-    out = {
+    out: dict[str, Callable[[], TamRLModel]] = {
         name: partial(TamRLModel, overrides=net, recipe=replace(base, **training), device=device)
         for name, (net, training) in _CHANGES.items()
     }
+    first = partial(FromVirtual, recipe=base, device=device, n_virtual=n_virtual)
+    out |= {VIRTUAL_FIRST: first, VIRTUAL_PLAIN: partial(first, {"encoder": "none"})}
     published = replace(PUBLISHED, epochs=base.epochs, pretrain_epochs=base.epochs // 4)
-    net = {"closure": "soft", "gates": False, "process": False}
-    out["as published"] = partial(TamRLModel, overrides=net, recipe=published, device=device)
+    apart = {"closure": "soft", "gates": False, "process": False}
+    out["as published"] = partial(TamRLModel, overrides=apart, recipe=published, device=device)
     return out

@@ -83,14 +83,18 @@ def _recipe(epochs: int | None, base: Recipe | None = None) -> Recipe:
     return base if epochs is None else replace(base, epochs=epochs)
 
 
+def _n_virtual(epochs: int | None) -> int:
+    """Virtual towers to learn first: a quick look is quick here, too."""
+    return ensemble.N_VIRTUAL if epochs is None else min(50 * epochs, ensemble.N_VIRTUAL)
+
+
 def _ablation(epochs: int | None, device: str) -> Mapping[str, Factory]:
-    return ablation.variants(_recipe(epochs), device)
+    return ablation.variants(_recipe(epochs), device, _n_virtual(epochs))
 
 
 def _benchmark(epochs: int | None, device: str) -> Mapping[str, Factory]:
     net: dict[str, Any] = {"recipe": _recipe(epochs), "device": device}
-    # A quick look is quick here, too.
-    n_virtual = ensemble.N_VIRTUAL if epochs is None else min(50 * epochs, ensemble.N_VIRTUAL)
+    n_virtual = _n_virtual(epochs)
     attention: dict[str, Any] = {"recipe": _recipe(epochs, TRANSFORMER), "device": device}
     inputs: tuple[dict[str, Any], ...] = ({}, {"lags": False}, {"process": True})
     light = [partial(Boosting, **i) for i in (*inputs, {"statics": CLASSES})]
@@ -121,7 +125,7 @@ def _few(epochs: int | None, device: str) -> Mapping[str, Factory]:
 def _directions(epochs: int | None, device: str) -> Mapping[str, Factory]:
     net: dict[str, Any] = {"recipe": _recipe(epochs), "device": device}
     quick = epochs is not None
-    n_virtual = min(50 * epochs, ensemble.N_VIRTUAL) if epochs else ensemble.N_VIRTUAL
+    n_virtual = _n_virtual(epochs)
     globe: dict[str, Any] = {"cells": 400, "steps": 20} if quick else {}
     parts = (FromVirtual(**net, n_virtual=n_virtual), WithAnnualMeans(Boosting()))
     return {

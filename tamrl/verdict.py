@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
-from tamrl.ablation import DEFAULT
+from tamrl.ablation import DEFAULT, VIRTUAL_FIRST, VIRTUAL_PLAIN
 from tamrl.comparison import Comparison
 from tamrl.model import Config
 from tamrl.report import verdict as difference_in_words
@@ -56,6 +57,8 @@ MECHANISMS = (
     Mechanism("windows of 30 days", "window of 30 days", DEFAULT),
     Mechanism("windows of 90 days", "window of 90 days", DEFAULT),
     Mechanism("windows of 365 days", "window of 365 days", DEFAULT),
+    Mechanism("virtual towers first", VIRTUAL_FIRST, DEFAULT),
+    Mechanism("modulation, after virtual towers", VIRTUAL_FIRST, VIRTUAL_PLAIN),
     Mechanism("all that differs from the publication", DEFAULT, "as published"),
 )
 
@@ -162,6 +165,21 @@ def default_in_words(sums: Sums, default: str = DEFAULT) -> str:
     if not better:
         return f"{said} and none is resolvably better, so this table gives no reason to leave it"
     return f"{said}, and these are resolvably better, which speaks against it: {'; '.join(better)}"
+
+
+def least_in_words(sums: Sums) -> str:
+    """Name the configuration of least error, fluxes counting alike, and those as good as it.
+
+    As good: not resolvably worse in any flux.
+    """
+    if not sums.models:
+        return "Nothing is computed"
+    rmse = np.sqrt(sums.square.sum(1))  # (model, flux), up to the number of days
+    best = sums.models[int((rmse / rmse.min(0)).mean(1).argmin())]
+    rivals = [name for name in sums.models if name != best]
+    like = [name for name in rivals if not (paired(sums, [(name, best)]).lower > 0).any()]
+    said = f"The least error of all has: {best}"
+    return f"{said}; not resolvably worse: {'; '.join(like)}" if like else f"{said}, and alone"
 
 
 def default_made_of() -> str:

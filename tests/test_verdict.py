@@ -56,6 +56,15 @@ def test_mechanisms_are_judged_by_what_lacks_them() -> None:
     assert "gate" in verdict.mechanisms_in_words(judged)
 
 
+def test_the_least_error_is_named_with_those_as_good() -> None:
+    """One that is clearly worse is not among them; a single one stands alone."""
+    made = sums(**{"TAM-RL": 1.0, "two stages": 1.0, "no modulation": 3.0})
+    said = verdict.least_in_words(made)
+    assert "no modulation" not in said
+    assert "TAM-RL" in said
+    assert verdict.least_in_words(made.select(["no modulation"])).endswith("and alone")
+
+
 def test_the_strongest_booster_is_taken_flux_by_flux() -> None:
     """The rival is the one with the lower error, and a target missed is called short."""
     made = sums(**{OURS: 0.99, "LightGBM": 1.2, "XGBoost": 1.0, PUBLISHED: 2.0})
