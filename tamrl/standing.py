@@ -135,20 +135,22 @@ def front_cells(sums: Sums) -> dict[str, str]:
     and ``over_published_GPP`` the change of our RMSE with its interval. What is not computed says
     so.
     """
-    scores = summarise(sums).set_index(["model", "flux"])
+    scores = {
+        (str(row.model), str(row.flux)): f"{row.RMSE:.2f}\N{NO-BREAK SPACE}({row.R2:.2f})"
+        for _, row in summarise(sums).iterrows()
+    }
     best = strongest(sums)
-    cells = {}
+    cells: dict[str, str] = {}
     for flux in sums.fluxes:
         rivals = {"boosting": best.get(flux, BOOSTING), "published": PUBLISHED}
         for key, model in {"ours": OURS, **rivals, "climatology": "climatology"}.items():
-            cells[f"{key}_{flux}"] = ABSENT
-            if model in sums.models:
-                rmse, r2 = (scores[score][(model, flux)] for score in ("RMSE", "R2"))
-                text = f"{rmse:.2f}\N{NO-BREAK SPACE}({r2:.2f})"
-                cells[f"{key}_{flux}"] = text.replace("-", "\N{MINUS SIGN}")
+            told = scores.get((model, flux), ABSENT)
+            cells[f"{key}_{flux}"] = told.replace("-", "\N{MINUS SIGN}")
         for key, rival in rivals.items():
-            row = paired(sums, [(OURS, rival)]).set_index("flux").loc[flux]
-            cells[f"over_{key}_{flux}"] = ABSENT if pd.isna(row.change) else with_interval(row)
+            for _, row in paired(sums, [(OURS, rival)]).iterrows():
+                if row.flux == flux:
+                    told = ABSENT if pd.isna(row.change) else with_interval(row)
+                    cells[f"over_{key}_{flux}"] = told
     return cells
 
 
