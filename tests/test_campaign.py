@@ -212,6 +212,12 @@ def test_the_interval_comes_from_drawing_towers_and_is_paired(finished: Path) ->
     assert one.upper[0] == pytest.approx(np.quantile(drawn, 0.95))
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    """Read all files below a folder."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
 def test_nothing_is_computed_twice_and_what_changed_is(
     notes: Path, samples: Samples, parts: list[Fold]
 ) -> None:
@@ -219,10 +225,10 @@ def test_nothing_is_computed_twice_and_what_changed_is(
     go(notes, samples, parts, models)
     assert fits(notes) == 3 * len(parts) * len(SEEDS)
     folder = notes.parent / "results"
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    before = contents(folder)
     assert go(notes, samples, parts, models) == ()
     assert fits(notes) == 0
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert contents(folder) == before
 
     for path in (notes.parent / "cv").iterdir():  # a clone has the tables, not the predictions
         path.unlink()
@@ -230,8 +236,9 @@ def test_nothing_is_computed_twice_and_what_changed_is(
     models["as usual"] = partial(models["as usual"], bias=0.5)
     assert go(notes, samples, parts, models) == ("as usual",)
     assert fits(notes) == len(parts) * len(SEEDS)
-    after = {path.name: path.read_bytes() for path in folder.iterdir()}
-    assert {name for name in after if after[name] != before[name]} == {"as-usual.csv"}
+    after = contents(folder)
+    changed = {name for name in after if after[name] != before[name]}
+    assert changed == {"as-usual.csv", "oracles/as-usual.csv"}
     assert go(notes, samples, parts, {"good": models["good"]}, seeds=[0, 3, 4]) == ("good",)
     assert read(folder).about.seeds["good"] == [0, 3, 4]
 
