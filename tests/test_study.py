@@ -224,6 +224,7 @@ def small_book(root: Path, text: str) -> None:
     (root / "book" / "index.md").write_text(text)
     config = yaml.safe_load((study.ROOT / "_config.yml").read_text())
     del config["bibtex_bibfiles"], config["sphinx"]["config"]["bibtex_reference_style"]
+    del config["html"]["favicon"]
     (root / "_config.yml").write_text(json.dumps(config))
 
 
