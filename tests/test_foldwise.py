@@ -1,0 +1,48 @@
+"""One unlucky fold is seen, and a difference that all folds share is left alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tamrl import foldwise
+from tamrl.sums import Sums
+from tamrl.verdict import Mechanism
+
+PARTS = (Mechanism("even", "better", "plain"), Mechanism("lucky", "split", "plain"))
+
+
+@pytest.fixture
+def sums() -> Sums:
+    """Ten towers in five folds: one model better everywhere, one far better in a single fold."""
+    rng = np.random.default_rng(0)
+    tower = np.repeat(np.arange(10), 50)
+    observed = rng.normal(3, 1, (500, 3))
+    error = rng.choice([-1.0, 1.0], (500, 3))
+    unlucky = np.where(tower // 2 == 4, 0.2, 1.05)[:, None]
+    predicted = np.stack([observed + error, observed + 0.9 * error, observed + unlucky * error])
+    facts = pd.DataFrame(
+        {"site": [f"T{i}" for i in range(10)], "fold": [str(i // 2) for i in range(10)]}
+    )
+    fluxes = ("GPP", "RECO", "NEE")
+    return Sums.of(("plain", "better", "split"), fluxes, facts, tower, observed, predicted)
+
+
+def test_folds_add_up_to_the_whole(sums: Sums) -> None:
+    """Each row sums to the change of squared error over all towers."""
+    folded = foldwise.by_fold(sums, PARTS)
+    np.testing.assert_allclose(folded.loc["even"].sum(axis=1), 100 * (0.9**2 - 1))
+    whole = 100 * ((4 * 1.05**2 + 0.2**2) / 5 - 1)
+    np.testing.assert_allclose(folded.loc["lucky"].sum(axis=1), whole)
+    assert (folded.loc["lucky"]["4"] < 0).all()
+
+
+def test_a_verdict_that_hangs_on_one_fold_is_told(sums: Sums) -> None:
+    """The lucky one is worse in four folds of five; a model that is not there is left out."""
+    said = foldwise.one_fold_in_words(foldwise.by_fold(sums, PARTS))
+    assert "lucky" in said
+    assert "even" not in said
+    even = foldwise.by_fold(sums, [*PARTS[:1], Mechanism("absent", "nowhere", "plain")])
+    assert "hangs on a single fold" in foldwise.one_fold_in_words(even)
+    assert foldwise.by_fold(sums, []).empty
