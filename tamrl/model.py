@@ -49,7 +49,7 @@ CARBON = Budget("NEE", ("RECO", "GPP"), (1.0, -1.0))
 
 @dataclass(frozen=True)
 class Config:
-    """Shape of the model; the defaults are what the ablation chose."""
+    """Shape of the model; the ablation changes one default at a time."""
 
     features: int  # F, daily drivers
     statics: int  # S, facts of a place
