@@ -51,7 +51,8 @@ def allowed(column: str, reference: float) -> float:
 def compare_tables(fresh: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
     """List where two tables differ by more than is allowed.
 
-    Rows are matched by their columns that hold no numbers. Integers must agree exactly.
+    Rows are matched by their columns that hold no numbers and, where these do not tell all rows
+    apart, by as many columns of integers, from the left, as do. Integers must agree exactly.
 
     Returns
     -------
@@ -69,6 +70,10 @@ def compare_tables(fresh: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame
     0  NEE   RMSE        1.5    1.7     0.05
     """
     key = [c for c in reference.columns if not pd.api.types.is_numeric_dtype(reference[c])]
+    for column in reference.select_dtypes("integer").columns:
+        if not key or not reference.duplicated(key).any():
+            break
+        key.append(column)
     if lacking := [c for c in key if c not in fresh.columns]:
         return _differences([("every row", c, "text", "absent", 0.0) for c in lacking])
     old, new = (table.set_index(key) if key else table for table in (reference, fresh))

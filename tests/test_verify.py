@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from tamrl.errors import DataError
-from tamrl.verify import accept, allowed, compare, compare_tables
+from tamrl.verify import REFERENCE, accept, allowed, compare, compare_tables
 
 
 @pytest.fixture
@@ -53,6 +53,21 @@ def test_rows_and_columns_that_went_or_came_are_told(table: pd.DataFrame) -> Non
     assert come[["row", "reference"]].to_numpy().tolist() == [["Boosting, NEE", "absent"]]
     assert list(compare_tables(table.drop(columns="RMSE"), table).column) == ["RMSE"]
     assert list(compare_tables(table.drop(columns="flux"), table).column) == ["flux"]
+
+
+def test_rows_that_differ_in_a_count_alone_are_told_apart_by_it() -> None:
+    """Errors by labelled days: the days are no result but say which row it is."""
+    old = pd.DataFrame({"days": [0, 30, 0], "flux": ["GPP", "GPP", "NEE"], "RMSE": [2.0, 1.9, 1.5]})
+    assert compare_tables(old.iloc[::-1], old).empty
+    (told,) = compare_tables(old.assign(RMSE=[2.0, 1.7, 1.5]), old).itertuples(index=False)
+    assert (told.row, told.reference) == ("GPP, 30", 1.9)
+
+
+def test_every_committed_table_can_be_compared() -> None:
+    """A reference whose rows cannot be told apart would never be checked."""
+    for path in sorted(REFERENCE.glob("*.csv")):
+        kept = pd.read_csv(path)
+        assert compare_tables(kept, kept).empty, path.name
 
 
 def test_twofold_rows_are_refused(table: pd.DataFrame) -> None:
