@@ -89,7 +89,8 @@ def read(folder: Path | str) -> pd.DataFrame:
         about, table = read_csv(path)
         parts.append(table.fillna({"stratum": ""}).assign(model=str(about.get("model"))))
     if not parts:
-        return pd.DataFrame(columns=["period", "flux", "stratum", "level", "coverage", "model"])
+        names = ["period", "flux", "stratum", "level", "coverage", "width", "crps", "model"]
+        return pd.DataFrame(columns=names)
     return pd.concat(parts, ignore_index=True)
 
 
@@ -125,6 +126,18 @@ def in_words(table: pd.DataFrame, model: str) -> str:
     if days.empty:
         return text
     return f"{text}; {_span(days.coverage)} of days in classes with {MIN_TOWERS} towers or more"
+
+
+def sharpness(table: pd.DataFrame) -> pd.DataFrame:
+    """Put score, width and coverage of the 90 % intervals of days side by side, a row a model.
+
+    ``table`` is from `read`; where it is empty, as for a few towers, so is the result.
+    """
+    rows = table[(table.period == "day") & (table.stratum == "") & (table.level == 0.9)]
+    shown = ["crps", "width", "coverage"]
+    if rows.empty:
+        return pd.DataFrame(columns=shown)
+    return rows.pivot_table(shown, "model", "flux", sort=False)
 
 
 def crps_in_words(table: pd.DataFrame, model: str) -> str:

@@ -44,7 +44,7 @@ def coverage_by_class(table: pd.DataFrame, allowed: tuple[float, float] = (0.85,
     """
     periods = list(dict.fromkeys(table.period)) or ["day"]  # none: an empty panel
     towers = table.groupby("stratum").towers.max().sort_values()
-    height = 1.3 + 0.3 * len(towers)
+    height = max(1.3 + 0.3 * len(towers), 2.5)
     fig, axes = plt.subplots(
         1, len(periods), figsize=(7.6, height), sharey=True, sharex=True, squeeze=False
     )

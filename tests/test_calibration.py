@@ -13,6 +13,7 @@ from tamrl.calibration import interval_table
 from tamrl.data.schema import FLUXES
 from tamrl.samples import Samples, make_samples
 from tamrl.splits import Fold, folds
+from tamrl.verify import REFERENCE
 from tamrl.virtual import virtual_towers
 
 
@@ -72,3 +73,22 @@ def test_figures_show_what_the_table_says(case: tuple[Samples, list[Fold], xr.Da
     assert len(figure.axes) == classes.period.nunique()
     shown = [text.get_text().split(" ")[0] for text in figure.axes[0].get_yticklabels()]
     assert set(shown) == set(classes.stratum)
+
+
+def test_where_too_few_towers_have_intervals_all_that_is_shown_stays_empty(tmp_path: Path) -> None:
+    """A quick look has scores without intervals: tables, words and figures bear it."""
+    none = calibration.read(tmp_path)
+    assert calibration.sharpness(none).empty
+    assert calibration.overall(none, "ours").empty
+    assert "not computed" in calibration.in_words(none, "ours")
+    assert "not computed" in calibration.crps_in_words(none, "ours")
+    assert plots_intervals.coverage_by_class(calibration.by_class(none, "ours")).axes
+
+
+def test_sharpness_has_a_row_a_model() -> None:
+    """Fluxes stand side by side, models in their order."""
+    kept = calibration.read(REFERENCE.parent / "benchmark")
+    table = calibration.sharpness(kept)
+    assert list(table.index) == list(kept.model.unique())
+    assert table["coverage"].to_numpy(float).min() > 0.8
+    assert table["crps"].notna().all(axis=None)
