@@ -95,7 +95,7 @@ STUDY = (
             ],
         },
         paper=_FULL_CAMPAIGN,
-        reads=("results/benchmark",),
+        reads=("results/benchmark", "results/climates", "results/biomes"),
     ),
     Notebook(
         "11_trust",
@@ -113,14 +113,7 @@ STUDY = (
         "14_directions",
         smoke={
             **_TINY,
-            "n_seeds": 2,
-            "only": [
-                "TAM-RL",
-                "TAM-RL, tower embeddings",
-                "TAM-RL, process parameters",
-                "TAM-RL, several time scales",
-                "TAM-RL, seen in training, other years (not zero-shot)",
-            ],
+            "only": ["TAM-RL", "TAM-RL, tower embeddings", "TAM-RL, several time scales"],
         },
         paper=_FULL_CAMPAIGN,
         reads=("results/directions", "results/ablation", "results/benchmark"),
