@@ -141,6 +141,7 @@ def test_a_chapter_opens_with_its_claim_and_says_what_would_change_our_mind(path
     claim = text.split("\n\n")[1]
     assert re.fullmatch(r"\*\*[^\n]+\.\*\*", claim)
     assert text.split("\n## ")[-1].startswith("What would change our mind\n\n")
+    assert text.count("## What would change our mind") == 1
 
 
 def test_the_front_page_has_question_answer_table_and_one_figure() -> None:
