@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist, pdist
 
 from tamrl import campaigns
+from tamrl.annual import CLASSES
 from tamrl.comparison import Comparison
 from tamrl.report import with_interval
 from tamrl.samples import Samples
@@ -28,7 +29,7 @@ PROTOCOLS: Mapping[str, str] = {
     "climates": "towers dealt by climate, 50 km apart",
     "biomes": "a vegetation class that no training tower has",
 }
-CLASSES = ("igbp_", "koppen_")  # statics that are names, not numbers
+SHOWN = ["model", "flux", "towers", "RMSE", "R2", "bias"]
 UNLIKE = ("nearest quarter", "second", "third", "farthest quarter")
 
 
@@ -67,28 +68,14 @@ def by_protocol(found: Mapping[str, Comparison], ours: str, models: Sequence[str
     parts = []
     for name, one in found.items():
         there = [model for model in models if model in one.sums.models]
-        scores = summarise(one.sums.select(there))[
-            ["model", "flux", "towers", "RMSE", "R2", "bias"]
-        ]
+        scores = summarise(one.sums.select(there))[SHOWN]
         pairs = [(ours, rival) for rival in there if rival != ours]
         if ours in there and pairs:
             changes = paired(one.sums, pairs)[["rival", "flux", "change", "lower", "upper"]]
             scores = scores.merge(changes.rename(columns={"rival": "model"}), how="left")
         parts.append(scores.assign(protocol=PROTOCOLS[name]))
     table = pd.concat(parts, ignore_index=True)
-    order = [
-        "protocol",
-        "model",
-        "flux",
-        "towers",
-        "RMSE",
-        "R2",
-        "bias",
-        "change",
-        "lower",
-        "upper",
-    ]
-    return table.reindex(columns=order)
+    return table.reindex(columns=["protocol", *SHOWN, "change", "lower", "upper"])
 
 
 def in_words(table: pd.DataFrame, protocol: str, rival: str) -> str:
