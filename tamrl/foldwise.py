@@ -48,8 +48,8 @@ def one_fold_in_words(folded: pd.DataFrame) -> str:
     for (name, flux), row in zip(folded.index, folded.to_numpy(), strict=True):
         total, rest = row.sum(), row.sum() - row[np.abs(row).argmax()]
         if abs(total) >= LEAST and total * rest < 0:
-            said.append(f"{name} ({flux} {total:+.1f} %, without it {rest:+.1f} %)")
+            change = f"{total:+.1f} %, without it {rest:+.1f} %".replace("-", "\N{MINUS SIGN}")
+            said.append(f"{name} ({flux} {change})")
     if not said:
         return f"No change of squared error by {LEAST:g} % or more hangs on a single fold"
-    text = "; ".join(said).replace("-", "\N{MINUS SIGN}")
-    return f"A single fold turns the sign of the change of squared error of: {text}"
+    return f"A single fold turns the sign of the change of squared error of: {'; '.join(said)}"
