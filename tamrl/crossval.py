@@ -37,6 +37,7 @@ from tamrl.data.schema import VARIABLES
 from tamrl.devices import settle
 from tamrl.errors import DataError
 from tamrl.provenance import code_version
+from tamrl.splits import redeal
 
 if TYPE_CHECKING:
     from tamrl.samples import Samples
@@ -87,7 +88,8 @@ def cross_validate(
     folds
         No tower may be tested in two folds, or tested and trained on in one.
     seeds
-        Members of the ensemble.
+        Members of the ensemble; each but 0 draws its own early-stopping towers among those of the
+        fold (`tamrl.splits.redeal`), as the members that are shipped do.
     out
         Folder of the results, one file a job, used again by the next call.
     jobs
@@ -154,8 +156,9 @@ def plan(
         for fold in folds:
             for seed in seeds:
                 slug = re.sub(r"[^\w.+-]+", "_", f"{name}-{fold.name}-{seed}")
-                key = _key(name, factory(), samples, fold, int(seed))
-                todo.append(Job(name, factory, fold, int(seed), out / f"{slug}-{key}.npz"))
+                dealt = redeal(fold, samples, int(seed))
+                key = _key(name, factory(), samples, dealt, int(seed))
+                todo.append(Job(name, factory, dealt, int(seed), out / f"{slug}-{key}.npz"))
     return todo
 
 

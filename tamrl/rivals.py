@@ -34,7 +34,7 @@ PLAIN: Mapping[str, Any] = {"encoder": "none", "closure": "none", "process": Fal
 HEADS = 4  # of attention
 BLOCKS = 2  # of attention and feed-forward
 # Every day of a window is learnt from, with the days before it in the window as its past.
-TRANSFORMER = Recipe(length=120, warmup=0, keep=30, lr=1e-3)
+TRANSFORMER = Recipe(batch=32, length=120, warmup=0, keep=30, lr=1e-3)
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -122,14 +122,34 @@ def folds(
     return out
 
 
+def redeal(fold: Fold, samples: Samples, seed: int) -> Fold:
+    """Choose other early-stopping towers of a fold for another member of an ensemble.
+
+    Members that are all stopped by the same towers share their luck, and none is trained on them.
+    Seed 0 keeps the fold as it is, and so does a fold without early-stopping towers.
+    """
+    if seed == 0 or not len(fold.valid):
+        return fold
+    towers = np.concatenate([fold.train, fold.valid])
+    towers = towers[np.argsort(samples.site[towers])]  # not by their order in the file
+    table = samples.table.iloc[towers]
+    held = hold_out(blocks(table), table.igbp.to_numpy(str), seed)
+    return replace(fold, train=towers[~held], valid=towers[held])
+
+
 def hold_out(
     block: NDArray[np.intp], stratum: NDArray, seed: int, share: int = 8
 ) -> NDArray[np.bool_]:
-    """Choose whole blocks, about one tower in ``share``, as a mask (site,) for early stopping."""
+    """Choose whole blocks, about one tower in ``share``, as a mask (site,) for early stopping.
+
+    Of the parts that the blocks are dealt into, one is drawn: the first would always hold the
+    largest block, ten towers of one landscape, which then would never be trained on.
+    """
     k = min(share, len(np.unique(block)))
     if k < 2:
         raise ValueError("early stopping needs at least two separate blocks of towers")
-    return _deal(block, stratum, k, seed) == 0
+    part = np.random.default_rng([seed, k]).integers(k)
+    return np.asarray(_deal(block, stratum, k, seed) == part)
 
 
 def other_years(samples: Samples) -> NDArray[np.int8]:

@@ -28,7 +28,9 @@ class Samples:
     y: np.ndarray = field(
         default_factory=lambda: np.arange(6.0)[:, None, None] * np.ones((6, 5, 3))
     )
-    table: pd.DataFrame = field(default_factory=lambda: pd.DataFrame({"igbp": ["GRA"] * 6}))
+    table: pd.DataFrame = field(
+        default_factory=lambda: pd.DataFrame({"igbp": "GRA", "lat": range(6), "lon": 10.0})
+    )
     targets: tuple[str, ...] = ("GPP", "RECO", "NEE")
 
     def fingerprint(self) -> str:
@@ -53,18 +55,19 @@ FOLDS = [
 
 @dataclass
 class Mean:
-    """Predict the mean of the training towers, plus the seed; note each fit in a folder."""
+    """Predict the mean of all towers that it is given, plus the seed; note each fit in a folder."""
 
     notes: Path
     shift: float = 0.0
     breaks: str = ""
 
     def fit(self, samples: Samples, train: np.ndarray, valid: np.ndarray, seed: int) -> "Mean":
-        name = f"{''.join(samples.site[train])}-{seed}"
+        towers = np.union1d(train, valid)
+        name = f"{''.join(samples.site[towers])}-{seed}"
         (self.notes / name).write_text(os.environ.get("OMP_NUM_THREADS", ""))
         if (self.notes / "broken").exists() and name.startswith("AB"):
             raise ValueError("out of luck")
-        self.value = samples.y[train].mean() + seed + self.shift
+        self.value = samples.y[towers].mean() + seed + self.shift
         return self
 
     def predict(self, samples: Samples, sites: np.ndarray) -> np.ndarray:
@@ -103,9 +106,9 @@ def test_no_tower_is_predicted_by_a_model_that_saw_it(notes: Path) -> None:
     ds = run(notes)
     assert ds.GPP.dims == ("model", "site", "time")
     assert ds.GPP.units == "gC m-2 d-1"
-    # Towers A, B: mean of C, D (2.5) and of seeds 0, 2 (1); towers C, D: mean of A, B (0.5).
+    # Towers A, B: mean of C to F (3.5) and of seeds 0, 2 (1); C, D: mean of A, B, E, F (2.5).
     assert ds.NEE.sel(model="mean", time="2001-01-03").values == pytest.approx(
-        [3.5, 3.5, 1.5, 1.5, np.nan, np.nan], nan_ok=True
+        [4.5, 4.5, 3.5, 3.5, np.nan, np.nan], nan_ok=True
     )
     assert np.isnan(ds.GPP.sel(site="A")[0, 0])  # a day without drivers stays missing
     assert (ds.seconds > 0).all()
@@ -114,7 +117,7 @@ def test_no_tower_is_predicted_by_a_model_that_saw_it(notes: Path) -> None:
 def test_members_and_their_mean(notes: Path) -> None:
     every = run(notes, members=True)
     assert every.GPP.dims == ("model", "seed", "site", "time")
-    assert every.GPP.sel(seed=2, site="A").values[0, 1] == 4.5
+    assert every.GPP.sel(seed=2, site="A").values[0, 1] == 5.5
     xr.testing.assert_allclose(every.GPP.mean("seed", skipna=False), run(notes).GPP)
 
 
@@ -125,9 +128,9 @@ def test_nothing_is_computed_twice(notes: Path) -> None:
     assert fits(notes) == set()
     next((notes.parent / "runs").glob("mean-1-2-*.npz")).unlink()
     run(notes)
-    assert fits(notes) == {"AB-2"}
+    assert fits(notes) == {"ABEF-2"}
     run(notes, seeds=[0, 2, 3])
-    assert fits(notes) == {"AB-3", "CD-3"}
+    assert fits(notes) == {"ABEF-3", "CDEF-3"}
 
 
 def test_a_mean_of_models_is_made_of_what_is_kept_of_them(notes: Path) -> None:
@@ -143,8 +146,8 @@ def test_a_mean_of_models_is_made_of_what_is_kept_of_them(notes: Path) -> None:
     alone = whole.predict(Samples(), np.array([0, 1]))
     again = cross_validate(Samples(), {"blend": blend}, **{**settings, "seeds": [0]})
     np.testing.assert_allclose(again.GPP.sel(model="blend")[:2], alone[..., 0])
-    # Means of towers, seeds and shifts: 4.5 for all three fluxes, of which two thirds can balance.
-    assert float(ds.GPP.sel(site="B")[0, 0]) == (2.5 + 1 + 1) * 2 / 3
+    # Means of towers, seeds and shifts: 5.5 for all three fluxes, of which two thirds can balance.
+    assert float(ds.GPP.sel(site="B")[0, 0]) == pytest.approx((3.5 + 1 + 1) * 2 / 3)
     other = partial(Blend, (Mean(notes), Mean(notes, 3.0)), (1, 1))
     cross_validate(Samples(), {"other": other}, **settings)
     assert fits(notes) == set()
@@ -153,13 +156,13 @@ def test_a_mean_of_models_is_made_of_what_is_kept_of_them(notes: Path) -> None:
 def test_what_changes_is_computed_anew(notes: Path) -> None:
     run(notes)
     fits(notes)
-    assert float(run(notes, shift=1.0).GPP.max()) == 4.5
+    assert float(run(notes, shift=1.0).GPP.max()) == 5.5
     assert len(fits(notes)) == 4
     other = replace(Samples(), y=Samples().y + 1)
     run(notes, other)
     assert len(fits(notes)) == 4
     run(notes, folds=[replace(FOLDS[0], train=np.array([2])), FOLDS[1]])
-    assert fits(notes) == {"C-0", "C-2"}
+    assert fits(notes) == {"CEF-0", "CEF-2"}
     run(notes, folds=[replace(FOLDS[0], name="renamed"), FOLDS[1]], seeds=[0])
     assert len(fits(notes)) <= 1
 
@@ -172,7 +175,7 @@ def test_one_failure_loses_nothing_else(notes: Path) -> None:
     fits(notes)
     (notes / "broken").unlink()
     run(notes)
-    assert fits(notes) == {"AB-0", "AB-2"}
+    assert fits(notes) == {"ABEF-0", "ABEF-2"}
 
 
 def test_processes_give_the_same_and_use_one_thread(
@@ -182,13 +185,13 @@ def test_processes_give_the_same_and_use_one_thread(
     (notes / "broken").touch()
     with pytest.raises(RuntimeError, match="2 of 4 jobs failed"):
         run(notes, jobs=2)
-    assert (notes / "CD-0").read_text() == "1"
+    assert (notes / "CDEF-0").read_text() == "1"
     assert os.environ["OMP_NUM_THREADS"] == "7"
     (notes / "broken").unlink()
     here = run(notes, out=notes.parent / "here")
     fits(notes)
     both = run(notes)  # fold 0 from the processes, fold 1 from here
-    assert fits(notes) == {"AB-0", "AB-2"}
+    assert fits(notes) == {"ABEF-0", "ABEF-2"}
     xr.testing.assert_identical(here.drop_vars("seconds"), both.drop_vars("seconds"))
     left = {path.suffix for path in (notes.parent / "runs").iterdir()}
     assert left == {".npz"}  # the shared samples are gone

@@ -11,7 +11,7 @@ import pytest
 
 from tamrl.data.schema import SEALED, tower_facts
 from tamrl.samples import Samples
-from tamrl.splits import distance_km, folds
+from tamrl.splits import blocks, distance_km, folds, redeal
 
 
 def towers(order: np.ndarray | None = None) -> Samples:
@@ -60,6 +60,34 @@ def test_order_of_towers_does_not_matter() -> None:
     for f, g in zip(folds(a, 10), folds(b, 10), strict=True):
         assert set(a.site[f.test]) == set(b.site[g.test])
         assert set(a.site[f.valid]) == set(b.site[g.valid])
+
+
+def test_the_largest_block_is_not_always_kept_for_stopping() -> None:
+    """Ten towers of one landscape would else be half of all that stops, and never be learnt."""
+    s = towers()
+    block = blocks(s.table)
+    largest = np.flatnonzero(block == np.argmax(np.bincount(block)))
+    kept = [np.isin(largest, fold.valid).any() for fold in folds(s, 10)]
+    assert 0 < sum(kept) < 5
+
+
+def test_each_member_of_a_fold_is_stopped_by_towers_of_its_own() -> None:
+    """So that in three members hardly a tower goes unlearnt; the test towers stay the same."""
+    s = towers()
+    far = distance_km(s.table.lat.to_numpy(), s.table.lon.to_numpy())
+    order = np.random.default_rng(2).permutation(180)
+    turned = towers(order)
+    for fold, same in zip(folds(s, 10), folds(turned, 10), strict=True):
+        members = [redeal(fold, s, seed) for seed in range(3)]
+        assert members[0] is fold
+        for seed, member in enumerate(members):
+            assert sorted([*member.train, *member.valid]) == sorted([*fold.train, *fold.valid])
+            assert far[np.ix_(member.valid, member.train)].min() > 50
+            assert member.test is fold.test
+            again = redeal(same, turned, seed)
+            assert set(turned.site[again.valid]) == set(s.site[member.valid])
+        learnt = set.union(*(set(member.train) for member in members))
+        assert len(learnt) > 0.98 * (len(fold.train) + len(fold.valid))
 
 
 def test_seed_changes_the_folds() -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 import xarray as xr
 
+from tamrl.precision import cpu_has_bf16
 from tamrl.samples import Samples, make_samples
 from tamrl.train import PUBLISHED, Recipe, TamRLModel
 from tamrl.virtual import virtual_predictors, virtual_towers
@@ -159,10 +160,24 @@ def test_streamed_and_windowed_prediction_agree(samples: Samples) -> None:
     np.testing.assert_allclose(whole[on], streamed[on], rtol=1e-4, atol=1e-4)
 
 
+def test_a_record_shorter_than_a_window_is_learnt_whole(samples: Samples) -> None:
+    """A user may have less than a year."""
+    recipe = replace(SMALL, length=10 * len(samples.time), epochs=2)
+    log = TamRLModel(NET, recipe).fit(samples, TRAIN, VALID, 0).log
+    assert log[1]["data"] < log[0]["data"]
+
+
 def test_half_precision_is_near_and_closes_the_budget(samples: Samples) -> None:
     model = TamRLModel(NET, SMALL).fit(samples, TRAIN, VALID, 0)
     fine = model.predict(samples, TEST)
+    model.recipe = replace(SMALL, precision="fp8")
+    with pytest.raises(ValueError, match="fp8"):
+        model.predict(samples, TEST)
     model.recipe = replace(SMALL, precision="bf16")
+    if not cpu_has_bf16():
+        with pytest.raises(ValueError, match="choose fp32"):
+            model.predict(samples, TEST)
+        return
     on = samples.active[TEST]
     coarse = model.predict(samples, TEST)[on]
     assert 0 < np.abs(coarse - fine[on]).max() < 0.1 * fine[on].std()
@@ -171,9 +186,6 @@ def test_half_precision_is_near_and_closes_the_budget(samples: Samples) -> None:
     trained = TamRLModel(NET, model.recipe).fit(samples, TRAIN, VALID, 0)
     assert trained.log[-1]["data"] < trained.log[0]["data"]
     assert all(v.dtype == torch.float32 for v in weights(trained).values())
-    model.recipe = replace(SMALL, precision="fp8")
-    with pytest.raises(ValueError, match="fp8"):
-        model.predict(samples, TEST)
 
 
 def test_streams_are_the_same_in_short_and_long_pieces(
