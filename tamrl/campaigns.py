@@ -20,7 +20,7 @@ from tamrl.comparison import Comparison, read
 from tamrl.crossval import Factory
 from tamrl.directions import ProcessModel, TimeScales, TowerEmbeddings, VirtualTimeScales
 from tamrl.errors import DataError
-from tamrl.knowledge import FromManyWorlds, FromVirtual
+from tamrl.knowledge import FromVirtual
 from tamrl.patches import with_neighbourhoods
 from tamrl.residual import Members, OtherYears, ResidualOnBoosting
 from tamrl.rivals import CTLSTM, LSTM, TRANSFORMER, Transformer, XGBoost
@@ -110,16 +110,18 @@ def _benchmark(epochs: int | None, device: str) -> Mapping[str, Factory]:
         "LSTM": partial(LSTM, **net),
         "transformer": partial(Transformer, **attention),
         "climatology": Climatology,
-        VIRTUAL_FIRST: partial(FromVirtual, **net, n_virtual=n_virtual),
+        MANY_WORLDS: ensemble.factory("network", **net, n_virtual=n_virtual),
         "blend, no virtual towers": ensemble.factory("blend", **net, n_virtual=0),
-        "blend, nothing told": partial(Blend, (TamRLModel(**net), Boosting()), (1, 1)),
+        "blend, no annual means": partial(
+            Blend, (ensemble.network(**net, n_virtual=n_virtual), Boosting(statics=CLASSES)), (1, 1)
+        ),
     }
 
 
 def _few(epochs: int | None, device: str) -> Mapping[str, Factory]:
     """Ours and what it is held against, for further protocols."""
     every = _benchmark(epochs, device)
-    return {name: every[name] for name in (OURS, VIRTUAL_FIRST, STRONG, "climatology")}
+    return {name: every[name] for name in (OURS, MANY_WORLDS, STRONG, "climatology")}
 
 
 def _directions(epochs: int | None, device: str) -> Mapping[str, Factory]:
@@ -127,14 +129,12 @@ def _directions(epochs: int | None, device: str) -> Mapping[str, Factory]:
     quick = epochs is not None
     n_virtual = _n_virtual(epochs)
     globe: dict[str, Any] = {"cells": 400, "steps": 20} if quick else {}
-    parts = (FromVirtual(**net, n_virtual=n_virtual), WithAnnualMeans(Boosting()))
+    parts = ensemble.blend(**net, n_virtual=n_virtual).parts
     return {
         NETWORK: partial(TamRLModel, **net),
         ANNUAL: partial(WithAnnualMeans, TamRLModel(**net)),
         VIRTUAL_FIRST: partial(FromVirtual, **net, n_virtual=n_virtual),
-        MANY_WORLDS: partial(
-            FromManyWorlds, **net, n_virtual=n_virtual, worlds=epochs if epochs else 10
-        ),
+        MANY_WORLDS: ensemble.factory("network", **net, n_virtual=n_virtual),
         GLOBAL_ENCODER: partial(SelfSupervised, **net, **globe),
         EMBEDDINGS: partial(TowerEmbeddings, **net),
         PROCESS: partial(ProcessModel, **net),

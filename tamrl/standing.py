@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from tamrl.campaigns import BOOSTERS, NETWORK, OURS, PUBLISHED, VIRTUAL_FIRST
+from tamrl.campaigns import BOOSTERS, MANY_WORLDS, NETWORK, OURS, PUBLISHED
 from tamrl.comparison import Comparison
 from tamrl.report import with_interval
 from tamrl.sums import LEVEL, Sums, draws, summarise
@@ -33,7 +33,7 @@ def groups(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
     told = tuple(
         name
         for name in names
-        if name.endswith("annual means") or name in (NETWORK, VIRTUAL_FIRST) or "blend, " in name
+        if name.endswith("annual means") or name in (NETWORK, MANY_WORLDS) or "blend, " in name
     )
     sorted_ = {
         "parts of ours, and others like it": told,

@@ -37,10 +37,11 @@ class Notebook:
     reads: tuple[str, ...] = ()  # folders, from the root of the repository
 
 
-_QUICK_CV = {"every": 3, "folds": 2, "epochs": 1}
+# Two notebooks share the cores: further processes would take longer to start than to compute.
+_QUICK_CV = {"every": 3, "folds": 2, "epochs": 1, "jobs": 1}
 _FULL_CV = {"folds": 10, "n_seeds": 10, "epochs": 16, "jobs": 8}
 # Of campaigns that are computed on the spot: those on virtual towers, or when asked.
-_TINY = {"every": 9, "folds": 2, "epochs": 1}
+_TINY = {"every": 9, "folds": 2, "epochs": 1, "jobs": 1}
 _FULL_CAMPAIGN = {
     "recompute": True, "every": 1, "folds": None, "n_seeds": None, "epochs": None, "jobs": 8,
 }  # fmt: skip
@@ -56,8 +57,8 @@ STUDY = (
     Notebook("04_balance", smoke=_QUICK_CV, paper=_FULL_CV, after=("03_scores",)),
     Notebook(
         "05_map",
-        smoke={"members": 2, "folds": 2, "resolution": 1.0},
-        paper={"members": 10, "folds": 10},
+        smoke={"members": 2, "folds": 2, "resolution": 1.0, "jobs": 1},
+        paper={"members": 10, "folds": 10, "jobs": 8},
     ),
     Notebook(
         "06_drivers",
@@ -66,12 +67,12 @@ STUDY = (
     ),
     Notebook(
         "07_adaptation",
-        smoke={"every": 3, "folds": 2, "n_tested": 1, "n_towers": 2, "epochs": 1, "longest": 90},
+        smoke={**_QUICK_CV, "n_tested": 1, "n_towers": 2, "longest": 90},
         paper={"folds": 10, "n_tested": 10, "n_towers": None, "epochs": 16, "jobs": 8},
     ),
     Notebook(
         "08_gases",
-        smoke={"n_virtual": 24, "folds": 2, "epochs": 1, "marsh_epochs": 1},
+        smoke={"n_virtual": 24, "folds": 2, "epochs": 1, "marsh_epochs": 1, "jobs": 1},
         paper={"n_virtual": 180, "folds": 10, "epochs": 16, "jobs": 8},
     ),
     Notebook(
@@ -99,7 +100,7 @@ STUDY = (
     ),
     Notebook(
         "11_trust",
-        smoke={"members": 2, "folds": 3, "count": 5, "repeats": 2},
+        smoke={"members": 2, "folds": 3, "count": 5, "repeats": 2, "jobs": 1},
         paper={"members": 10, "repeats": 100, "resolution": 0.5, "jobs": 8},
     ),
     Notebook(
