@@ -58,8 +58,8 @@ Written by `python -m tamrl.modelcard`; every number comes from the weights or `
 network (task-aware modulation with representation learning, arXiv:2603.09974), which learnt
 simulated worlds before it saw a real tower; for the other LightGBM trees, of which one kind is told
 the mean annual GPP and RECO that a Gaussian process expects of the place, and one knows no more of
-it than its classes. The mean is moved to where NEE = RECO - GPP, GPP >= 0 and RECO >= 0 hold. File: `tamrl/{SHIPPED}`
-(safetensors), opened by `tamrl.load_pretrained()`.
+it than its classes. The mean is moved to where NEE = RECO - GPP, GPP >= 0 and RECO >= 0 hold.
+File: `tamrl/{SHIPPED}` (safetensors), opened by `tamrl.load_pretrained()`.
 
 **What it is for.** Daily GPP, RECO and NEE (gC m-2 d-1) of ecosystems without flux measurements,
 from air temperature, vapour pressure deficit and shortwave radiation of the place, its vegetation
