@@ -31,15 +31,17 @@ from tamrl.campaigns import (
     kept,
 )
 from tamrl.comparison import Comparison, read
+from tamrl.ensemble import N_VIRTUAL, WORLDS
 from tamrl.sums import Sums, by_scale, summarise
 from tamrl.verdict import ABSENT, Mechanism
 
 TREES = "LightGBM"
+MANY = N_VIRTUAL * WORLDS  # virtual towers, each met once
 DIRECTIONS = (
     Mechanism("annual means of further towers", ANNUAL, NETWORK),
-    Mechanism("1,000 virtual towers first", VIRTUAL_FIRST, NETWORK),
-    Mechanism("10,000 virtual towers first", MANY_WORLDS, NETWORK),
-    Mechanism("10,000 in place of 1,000 virtual towers", MANY_WORLDS, VIRTUAL_FIRST),
+    Mechanism(f"{N_VIRTUAL:,} virtual towers first", VIRTUAL_FIRST, NETWORK),
+    Mechanism(f"{MANY:,} virtual towers first", MANY_WORLDS, NETWORK),
+    Mechanism(f"{MANY:,} in place of {N_VIRTUAL:,} virtual towers", MANY_WORLDS, VIRTUAL_FIRST),
     Mechanism("encoder trained on global drivers", GLOBAL_ENCODER, NETWORK),
     Mechanism("tower embeddings that the encoder foresees", EMBEDDINGS, NETWORK),
     Mechanism("parameters of processes instead of fluxes", PROCESS, NETWORK),
