@@ -41,8 +41,8 @@ def stages(content: Mapping[str, Any]) -> pd.DataFrame:
     Returns
     -------
     Table with columns stage, size, precision, towers, days, seconds, rate (tower-days/s),
-    per_gflop (tower-days for 1e9 operations of sgemm), fraction (of what the core multiplies at
-    this precision), peak_gb, times (as many tower-days per operation as the authors' code, at
+    gemm (GFLOP/s of products of matrices at this precision), per_gflop (tower-days for 1e9
+    operations of sgemm), fraction (of gemm), peak_gb, times (as many tower-days per operation as the authors' code, at
     `SIZE` alone), aim (tower-days/s), least (fraction that was aimed at).
     """
     table = pd.DataFrame(content["stages"])
@@ -52,9 +52,52 @@ def stages(content: Mapping[str, Any]) -> pd.DataFrame:
     table["aim"] = pd.Series([RATES.get(k) for k in key], dtype=float).where(same)
     table["least"] = pd.Series([SHARES.get(k) for k in key], dtype=float).where(same)
     return table[[
-        "stage", "size", "precision", "towers", "days", "seconds", "rate", "per_gflop", "fraction",
-        "peak_gb", "times", "aim", "least",
+        "stage", "size", "precision", "towers", "days", "seconds", "rate", "gemm", "per_gflop",
+        "fraction", "peak_gb", "times", "aim", "least",
     ]]  # fmt: skip
+
+
+def machines(folder: Path | str | None = None) -> pd.DataFrame:
+    """Rates at `SIZE` on every machine whose measurements are kept, the book's own first.
+
+    Columns machine, stage, precision, gemm (GFLOP/s of products of matrices), rate, per_gflop,
+    fraction and times, as of `stages`. DataError where the book's own measurements are missing.
+    """
+    folder = Path(folder or kept("speed"))
+    paths = sorted(
+        folder.glob("*.json"), key=lambda path: (path.name != Path(NAME).name, path.name)
+    )
+    parts = []
+    for path in paths or [folder / Path(NAME).name]:
+        content = speed.read(path)
+        rows = stages(content)
+        rows = rows[(rows["size"] == SIZE) & rows.stage.isin((TRAIN, STREAM))]
+        parts.append(rows.assign(machine=_machine(content["machine"])))
+    table = pd.concat(parts, ignore_index=True)
+    return table[
+        ["machine", "stage", "precision", "gemm", "rate", "per_gflop", "fraction", "times"]
+    ]
+
+
+def elsewhere_in_words(table: pd.DataFrame) -> str:
+    """Say what machines but the first reach, from `machines`."""
+    said = []
+    for machine, rows in table.groupby("machine", sort=False):
+        if machine == table.machine.iloc[0]:
+            continue
+        each = [
+            f"{row.stage} in {row.precision} {row.times:.1f} times the authors' and "
+            f"{row.fraction:.2f} of the core"
+            for row in rows.itertuples()
+        ]
+        said.append(f"{machine}: {', '.join(each)}")
+    return "; ".join(said) or "no other machine has been measured"
+
+
+def _machine(own: Mapping[str, Any]) -> str:
+    """Name a processor by its maker's name and the instructions that torch uses on it."""
+    wide = own.get("simd") or ("AVX512" if own["bf16"] else "")
+    return f"{own['cpu']}{f' ({wide})' if wide else ''}"
 
 
 def scaling(content: Mapping[str, Any]) -> pd.DataFrame:
@@ -128,7 +171,7 @@ def machine_in_words(content: Mapping[str, Any]) -> str:
     if "gemm" in rows:
         gemm = rows.dropna(subset="gemm").groupby("precision").gemm.median()
         each = ", ".join(f"{value:.0f} GFLOP/s in {name}" for name, value in gemm.items())
-    return f"one core of {own['cpu']}, PyTorch {own['torch']}; products of matrices: {each}"
+    return f"one core of {_machine(own)}, PyTorch {own['torch']}; products of matrices: {each}"
 
 
 def differs_in_words(table: pd.DataFrame) -> str:

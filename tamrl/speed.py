@@ -173,6 +173,7 @@ def machine() -> dict[str, Any]:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     return {
         "cpu": model, "cores": os.cpu_count(), "memory_gb": round(memory, 1),
+        "simd": torch.backends.cpu.get_cpu_capability(),
         "bf16": [flag for flag in BF16_FLAGS if flag in flags.split()],
         "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "system": f"{platform.system()} {platform.machine()}", "libc": platform.libc_ver()[0],

@@ -4,6 +4,8 @@ In `make test` each runs once, unmeasured. Rates are tower-days a second, so tha
 different size compare; only ratios within one run on one machine mean anything.
 """
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from tamrl import cost, speed
 from tamrl.baselines import Boosting
+from tamrl.errors import DataError
 from tamrl.samples import Samples, make_samples
 from tamrl.train import Recipe, TamRLModel
 from tamrl.virtual import virtual_predictors, virtual_towers
@@ -78,3 +81,19 @@ def test_shares_of_time_add_up() -> None:
     assert list(table.index) == list(shares)
     assert "products of matrices" in cost.profile_in_words(table)
     assert "not measured" in cost.profile_in_words(cost.profile({}))
+
+
+def test_the_book_shows_every_machine_its_own_first(tmp_path: Path) -> None:
+    """Another machine's file beside the book's own is told apart by its instructions."""
+    own = cost.read()
+    other = {**own, "machine": {**own["machine"], "simd": "AVX2", "bf16": []}}
+    speed.write(tmp_path / "speed.json", own)
+    speed.write(tmp_path / "another.json", other)
+    table = cost.machines(tmp_path)
+    first, second = dict.fromkeys(table.machine)
+    assert second.endswith("(AVX2)")
+    assert first != second
+    assert cost.elsewhere_in_words(table).startswith(second)
+    assert "no other" in cost.elsewhere_in_words(table[table.machine == first])
+    with pytest.raises(DataError, match="make bench"):
+        cost.machines(tmp_path / "nothing")
