@@ -42,8 +42,8 @@ def stages(content: Mapping[str, Any]) -> pd.DataFrame:
     -------
     Table with columns stage, size, precision, towers, days, seconds, rate (tower-days/s),
     gemm (GFLOP/s of products of matrices at this precision), per_gflop (tower-days for 1e9
-    operations of sgemm), fraction (of gemm), peak_gb, times (as many tower-days per operation as the authors' code, at
-    `SIZE` alone), aim (tower-days/s), least (fraction that was aimed at).
+    operations of sgemm), fraction (of gemm), peak_gb, times (as many tower-days per operation as
+    the authors' code, at `SIZE` alone), aim (tower-days/s), least (fraction that was aimed at).
     """
     table = pd.DataFrame(content["stages"])
     key = list(zip(table.stage, table.precision, strict=True))
