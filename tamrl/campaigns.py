@@ -113,7 +113,7 @@ def _benchmark(epochs: int | None, device: str) -> Mapping[str, Factory]:
         MANY_WORLDS: ensemble.factory("network", **net, n_virtual=n_virtual),
         "blend, no virtual towers": ensemble.factory("blend", **net, n_virtual=0),
         "blend, no annual means": partial(
-            Blend, (ensemble.network(**net, n_virtual=n_virtual), Boosting(statics=CLASSES)), (1, 1)
+            Blend, (ensemble.network(**net, n_virtual=n_virtual), Boosting()), ensemble.SHARES
         ),
     }
 

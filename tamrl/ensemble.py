@@ -1,8 +1,8 @@
 """The model that the study ships: which one, trained how, with intervals calibrated on what.
 
 What won at towers that none had seen (`tamrl compare benchmark`) is the mean of a TAM-RL that has
-learnt virtual worlds first and of boosted trees, half of which are told the annual means of their
-place while the others know no more of it than its classes, moved to where the balance closes.
+learnt virtual worlds first and of boosted trees that are told the annual means of their place,
+moved to where the balance closes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from tamrl.annual import CLASSES, WithAnnualMeans
+from tamrl.annual import WithAnnualMeans
 from tamrl.baselines import Boosting
 from tamrl.blend import Blend
 from tamrl.conformal import Conformal
@@ -28,12 +28,14 @@ from tamrl.uncertainty import calibrate, cases
 
 N_VIRTUAL = 1000  # towers of a virtual world; of three years: more than real tower-years
 WORLDS = 10  # virtual worlds, each met once
+# Of the network and the trees. Half and half has 1 % more error for GPP and RECO and the same for
+# NEE, the network alone 2 % more for NEE.
+SHARES = (3.0, 1.0)
 
 
 def blend(recipe: Recipe | None = None, device: str = "cpu", n_virtual: int = N_VIRTUAL) -> Blend:
-    """TAM-RL for one half, two kinds of LightGBM for the other; what the benchmark calls ours."""
-    trees = (WithAnnualMeans(Boosting()), Boosting(statics=CLASSES))
-    return Blend((network(recipe, device, n_virtual), *trees), (2, 1, 1))
+    """TAM-RL for three quarters, LightGBM told annual means for one; the benchmark's ours."""
+    return Blend((network(recipe, device, n_virtual), WithAnnualMeans(Boosting())), SHARES)
 
 
 def network(

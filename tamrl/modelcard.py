@@ -54,11 +54,11 @@ def text(results: Path = RESULTS) -> str:
 
 Written by `python -m tamrl.modelcard`; every number comes from the weights or `results/benchmark`.
 
-**What it is.** An ensemble of {header["members"]} members. Each is a mean: for one half a TAM-RL
-network (task-aware modulation with representation learning, arXiv:2603.09974), which learnt
-simulated worlds before it saw a real tower; for the other LightGBM trees, of which one kind is told
-the mean annual GPP and RECO that a Gaussian process expects of the place, and one knows no more of
-it than its classes. The mean is moved to where NEE = RECO - GPP, GPP >= 0 and RECO >= 0 hold.
+**What it is.** An ensemble of {header["members"]} members. Each is a mean: for three quarters a
+TAM-RL network (task-aware modulation with representation learning, arXiv:2603.09974), which learnt
+simulated worlds before it saw a real tower; for one quarter LightGBM trees that are told the mean
+annual GPP and RECO which a Gaussian process expects of the place. The mean is moved to where
+NEE = RECO - GPP, GPP >= 0 and RECO >= 0 hold.
 File: `tamrl/{SHIPPED}` (safetensors), opened by `tamrl.load_pretrained()`.
 
 **What it is for.** Daily GPP, RECO and NEE (gC m-2 d-1) of ecosystems without flux measurements,
