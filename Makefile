@@ -26,6 +26,8 @@ export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= passive
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONUNBUFFERED := 1
+# Modules are compiled when they are first imported, and must then be kept, whatever is set outside.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help install book notebook test lint format bench browser colab verify serve clean
 
