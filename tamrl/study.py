@@ -21,8 +21,9 @@ from tamrl.execution import Parameters, cache_key, check_parameters, digest, exe
 
 ROOT = book.ROOT
 PROFILES = ("smoke", "reference", "paper")
-# Notebooks at a time: a quick one mostly starts up, a long one takes all cores by itself.
-SIDE_BY_SIDE = {"smoke": 2, "reference": 1, "paper": 1}
+# Notebooks at a time. On two cores two of one process each leave less idle than one of two: every
+# notebook has minutes in which only one process has work.
+SIDE_BY_SIDE = {"smoke": 2, "reference": 2, "paper": 1}
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,11 @@ class Notebook:
     reads: tuple[str, ...] = ()  # folders, from the root of the repository
 
 
-# Two notebooks share the cores: further processes would take longer to start than to compute.
-_QUICK_CV = {"every": 3, "folds": 2, "epochs": 1, "jobs": 1}
+_ALONE = {"jobs": 1}  # no processes besides the notebook's own
+_QUICK_CV = {"every": 3, "folds": 2, "epochs": 1, **_ALONE}
 _FULL_CV = {"folds": 10, "n_seeds": 10, "epochs": 16, "jobs": 8}
 # Of campaigns that are computed on the spot: those on virtual towers, or when asked.
-_TINY = {"every": 9, "folds": 2, "epochs": 1, "jobs": 1}
+_TINY = {"every": 9, "folds": 2, "epochs": 1, **_ALONE}
 _FULL_CAMPAIGN = {
     "recompute": True, "every": 1, "folds": None, "n_seeds": None, "epochs": None, "jobs": 8,
 }  # fmt: skip
@@ -53,26 +54,35 @@ STUDY = (
     ),
     Notebook("01_towers"),
     Notebook("02_method", smoke={"n_towers": 24, "n_years": 2, "epochs": 2}),
-    Notebook("03_scores", smoke={**_QUICK_CV, "trees": 60, "tune": False}, paper=_FULL_CV),
-    Notebook("04_balance", smoke=_QUICK_CV, paper=_FULL_CV, after=("03_scores",)),
+    Notebook(
+        "03_scores",
+        smoke={**_QUICK_CV, "trees": 60, "tune": False},
+        reference=_ALONE,
+        paper=_FULL_CV,
+    ),
+    Notebook("04_balance", smoke=_QUICK_CV, reference=_ALONE, paper=_FULL_CV, after=("03_scores",)),
     Notebook(
         "05_map",
-        smoke={"members": 2, "folds": 2, "resolution": 1.0, "jobs": 1},
+        smoke={"members": 2, "folds": 2, "resolution": 1.0, **_ALONE},
+        reference=_ALONE,
         paper={"members": 10, "folds": 10, "jobs": 8},
     ),
     Notebook(
         "06_drivers",
         smoke={**_QUICK_CV, "days": 1, "step": 0.9},
+        reference=_ALONE,
         paper={"folds": 10, "epochs": 16, "repeats": 5, "step": 0.1, "jobs": 8},
     ),
     Notebook(
         "07_adaptation",
         smoke={**_QUICK_CV, "n_tested": 1, "n_towers": 2, "longest": 90},
+        reference=_ALONE,
         paper={"folds": 10, "n_tested": 10, "n_towers": None, "epochs": 16, "jobs": 8},
     ),
     Notebook(
         "08_gases",
-        smoke={"n_virtual": 24, "folds": 2, "epochs": 1, "marsh_epochs": 1, "jobs": 1},
+        smoke={"n_virtual": 24, "folds": 2, "epochs": 1, "marsh_epochs": 1, **_ALONE},
+        reference=_ALONE,
         paper={"n_virtual": 180, "folds": 10, "epochs": 16, "jobs": 8},
     ),
     Notebook(
@@ -100,12 +110,14 @@ STUDY = (
     ),
     Notebook(
         "11_trust",
-        smoke={"members": 2, "folds": 3, "count": 5, "repeats": 2, "jobs": 1},
+        smoke={"members": 2, "folds": 3, "count": 5, "repeats": 2, **_ALONE},
+        reference=_ALONE,
         paper={"members": 10, "repeats": 100, "resolution": 0.5, "jobs": 8},
     ),
     Notebook(
         "12_monitor",
         smoke=_QUICK_CV,
+        reference=_ALONE,
         paper={"folds": 10, "epochs": 16, "jobs": 8},
         after=("03_scores",),
     ),
