@@ -27,11 +27,11 @@ from tamrl.virtual import virtual_predictors, virtual_towers
 
 TRAIN, VALID, TEST = np.arange(14), np.arange(14, 17), np.arange(17, 24)
 SMALL = {"hidden": 32, "embed": 8}
-QUICK = Recipe(epochs=1, batch=4)
+QUICK = Recipe(epochs=1, batch=4, length=150)
 
 
 def rivals(epochs: int, trees: int) -> dict[str, Callable[[], Any]]:
-    recurrent = Recipe(epochs=epochs, batch=4)
+    recurrent = Recipe(epochs=epochs, batch=4, length=150)
     attention = replace(TRANSFORMER, epochs=epochs, batch=4, lr=3e-3)
     return {
         "XGBoost": partial(XGBoost, trees=trees),
