@@ -50,16 +50,12 @@ $(PY):
 	echo "Install one (Debian: apt install python3 python3-venv) or name it: make PYTHON=/path/to/python3.12" >&2; exit 1
 
 # The stamp is written last: an installation that was broken off is taken up again.
-$(INSTALLED): pyproject.toml constraints.txt | $(PY)
+$(INSTALLED): EXTRAS := book
+$(DEVELOPED): EXTRAS := book,dev
+$(INSTALLED) $(DEVELOPED): pyproject.toml constraints.txt | $(PY)
 	@echo "Installing what constraints.txt pins into $(VENV): about 2 GB, a few minutes, once"
 	@$(PIP_INSTALL) --upgrade pip
-	@$(PIP_INSTALL) --no-compile --editable ".[book]"
-	@touch $@
-
-$(DEVELOPED): pyproject.toml constraints.txt | $(PY)
-	@echo "Installing what constraints.txt pins into $(VENV): about 2 GB, a few minutes, once"
-	@$(PIP_INSTALL) --upgrade pip
-	@$(PIP_INSTALL) --no-compile --editable ".[book,dev]"
+	@$(PIP_INSTALL) --no-compile --editable ".[$(EXTRAS)]"
 	@touch $(INSTALLED) $@
 
 book: $(INSTALLED) ## execute the notebooks that changed and build the book

@@ -34,7 +34,7 @@ SIZES: dict[str, dict[str, int]] = {
     "hidden 64, 1 layer": {},
     "hidden 128, 2 layers": {"hidden": 128, "latent": 64, "layers": 2},
 }
-EXACT_DAYS = 150  # days of a window of the exact mode, as in training
+EXACT_DAYS = 150  # days of a window of the exact mode
 COUNTED = 4  # windows over which operations are counted
 HALF_HOURLY = 8  # towers whose half-hours are turned into days
 FEW = 36  # towers of the scaling by length and by hidden size

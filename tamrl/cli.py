@@ -109,7 +109,7 @@ def train(
     members: Annotated[int, typer.Option(min=1, help="Models in the ensemble.")] = 1,
     epochs: Epochs = None,
     virtual: Annotated[
-        int, typer.Option(min=0, help="Virtual towers that the network learns first; 0: none.")
+        int, typer.Option(min=0, help="Towers of each virtual world, learnt first; 0: none.")
     ] = 1000,
     calibrate: Annotated[
         int, typer.Option(help="Folds of towers that intervals are calibrated on; 0: no intervals.")

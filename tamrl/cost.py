@@ -18,7 +18,7 @@ import pandas as pd
 from tamrl import speed
 from tamrl.campaigns import kept
 
-NAME = "speed/speed.json"  # below results/
+NAME = "speed.json"  # below results/speed: what the book stands on
 SIZE = "hidden 128, 2 layers"  # at which the authors' code was timed
 TRAIN, STREAM, EXACT = "training", "prediction, streaming", "prediction, exact"
 PEER: Mapping[str, float] = {TRAIN: 60.0, STREAM: 7.0, EXACT: 7.0}  # tower-days per 1e9 operations
@@ -32,7 +32,7 @@ SHARES: Mapping[tuple[str, str], float] = {(TRAIN, "fp32"): 0.7, (STREAM, "fp32"
 
 def read(folder: Path | str | None = None) -> dict[str, Any]:
     """Read the kept measurements (None: those of the repository); DataError where there is none."""
-    return speed.read(Path(folder) / "speed.json" if folder else kept("speed") / "speed.json")
+    return speed.read(Path(folder or kept("speed")) / NAME)
 
 
 def stages(content: Mapping[str, Any]) -> pd.DataFrame:
@@ -64,11 +64,9 @@ def machines(folder: Path | str | None = None) -> pd.DataFrame:
     fraction and times, as of `stages`. DataError where the book's own measurements are missing.
     """
     folder = Path(folder or kept("speed"))
-    paths = sorted(
-        folder.glob("*.json"), key=lambda path: (path.name != Path(NAME).name, path.name)
-    )
+    own = folder / NAME
     parts = []
-    for path in paths or [folder / Path(NAME).name]:
+    for path in (own, *sorted(set(folder.glob("*.json")) - {own})):
         content = speed.read(path)
         rows = stages(content)
         rows = rows[(rows["size"] == SIZE) & rows.stage.isin((TRAIN, STREAM))]

@@ -48,15 +48,16 @@ def text(results: Path = RESULTS) -> str:
                 f"| {rival} | {row.flux} | {row.change:+.1f} % | {row.lower:+.1f} to "
                 f"{row.upper:+.1f} % |"
             )
+    share = f"{100 * model.members[0].shares[0, 0]:.0f} %"
     number = found.sums.towers.igbp.value_counts()
     rare = ", ".join(f"{igbp} ({n})" for igbp, n in number[number < RARE].sort_index().items())
     return f"""# Model card: TAM-RL with boosted trees, for daily carbon fluxes
 
 Written by `python -m tamrl.modelcard`; every number comes from the weights or `results/benchmark`.
 
-**What it is.** An ensemble of {header["members"]} members. Each is a mean: for three quarters a
-TAM-RL network (task-aware modulation with representation learning, arXiv:2603.09974), which learnt
-simulated worlds before it saw a real tower; for one quarter LightGBM trees that are told the mean
+**What it is.** An ensemble of {header["members"]} members. Each is a mean: for {share} a TAM-RL
+network (task-aware modulation with representation learning, arXiv:2603.09974), which learnt
+simulated worlds before it saw a real tower; for the rest LightGBM trees that are told the mean
 annual GPP and RECO which a Gaussian process expects of the place. The mean is moved to where
 NEE = RECO - GPP, GPP >= 0 and RECO >= 0 hold.
 File: `tamrl/{SHIPPED}` (safetensors), opened by `tamrl.load_pretrained()`.
