@@ -89,7 +89,9 @@ def elsewhere_in_words(table: pd.DataFrame) -> str:
             for row in rows.itertuples()
         ]
         said.append(f"{machine}: {', '.join(each)}")
-    return "; ".join(said) or "no other machine has been measured"
+    if not said:
+        return "No other machine has been measured"
+    return f"On further machines, at the same size of network: {'; '.join(said)}"
 
 
 def _machine(own: Mapping[str, Any]) -> str:
