@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 
 from tamrl import comparison, standing, verdict
-from tamrl.campaigns import CAMPAIGNS, OURS, PUBLISHED
+from tamrl.ablation import BASE
+from tamrl.campaigns import CAMPAIGNS, OURS, PUBLISHED, kept
+from tamrl.comparison import read_csv
 from tamrl.sums import Sums
 from tamrl.verdict import ABSENT, HARMS, HELPS, MIXED, OPEN, Mechanism
 
@@ -106,3 +108,10 @@ def test_every_model_of_the_benchmark_is_in_one_group() -> None:
     assert sorted([*grouped, OURS]) == sorted(names)
     found = comparison.read("nowhere", names)
     assert "LightGBM" in verdict.missing_in_words(found)
+
+
+def test_the_ablations_default_is_spelt_as_its_tables_were_made() -> None:
+    """Its base, not the study's present recipe; the kept table names its windows."""
+    settings = read_csv(kept("ablation") / "TAM-RL.csv")[0]["settings"]
+    assert f"length={BASE.length}," in settings
+    assert verdict.default_made_of().endswith(f"windows of {BASE.length} days")
