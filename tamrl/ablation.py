@@ -1,10 +1,8 @@
 """Which part of TAM-RL earns its keep: one variant a mechanism, all else equal.
 
 Each variant is a factory as `tamrl.crossval.cross_validate` takes it; every one differs from the
-first in what its name says. The first is TAM-RL as it was when the comparison began, with windows
-of `BASE`; what did better here, windows of a year and virtual towers first, the study's own model
-has taken over. What modulation by the place is worth once a network has met many places is asked of
-two that learn a virtual world first.
+first in what its name says. What modulation by the place is worth once a network has met many
+places is asked of two that learn a virtual world first.
 """
 
 from __future__ import annotations
@@ -18,7 +16,6 @@ from tamrl.knowledge import FromVirtual
 from tamrl.train import PUBLISHED, Recipe, TamRLModel
 
 DEFAULT = "TAM-RL"
-BASE = Recipe(length=150, batch=32)
 VIRTUAL_FIRST = "virtual towers first"
 VIRTUAL_PLAIN = f"{VIRTUAL_FIRST}, no modulation"
 WITH_MAPS = ("ConvLSTM encoder", "both encoders")  # these need `patches.with_neighbourhoods`
@@ -26,7 +23,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "modulation": ("no modulation", "FiLM only", "gates only"),
     "representation": ("no representation losses", *WITH_MAPS),
     "closure": ("soft closure", "soft closure, weight 1", "no closure", "no process factors"),
-    "training": ("two stages", "window of 30 days", "window of 90 days", "window of 365 days"),
+    "training": ("two stages", "window of 30 days", "window of 90 days", "window of 150 days"),
     "knowledge": (VIRTUAL_FIRST, VIRTUAL_PLAIN),
     "published": ("as published",),
 }
@@ -44,9 +41,9 @@ _CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "no process factors": ({"process": False}, {}),
     "two stages": ({}, {"pretrain_epochs": 2}),
     # As many days of labels a step as the default has, so that only the context differs.
-    "window of 30 days": ({}, {"length": 30, "warmup": 0, "batch": 128, "keep": 15}),
-    "window of 90 days": ({}, {"length": 90, "warmup": 30, "batch": 64}),
-    "window of 365 days": ({}, {"length": 365, "warmup": 30, "batch": 12}),
+    "window of 30 days": ({}, {"length": 30, "warmup": 0, "batch": 179, "keep": 15}),
+    "window of 90 days": ({}, {"length": 90, "warmup": 30, "batch": 89}),
+    "window of 150 days": ({}, {"length": 150, "warmup": 30, "batch": 45}),
 }
 
 
@@ -55,10 +52,10 @@ def variants(
 ) -> dict[str, Callable[[], TamRLModel]]:
     """Factories of all variants by name.
 
-    ``recipe`` is what they share besides their difference (None: `BASE`); ``n_virtual`` the virtual
-    towers that two of them learn first.
+    ``recipe`` is what they share besides their difference (None: the study's own); ``n_virtual``
+    the virtual towers that two of them learn first.
     """
-    base = recipe or BASE
+    base = recipe or Recipe()
     out: dict[str, Callable[[], TamRLModel]] = {
         name: partial(TamRLModel, overrides=net, recipe=replace(base, **training), device=device)
         for name, (net, training) in _CHANGES.items()

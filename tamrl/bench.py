@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import joblib
+import torch
 
-from tamrl import cost, speed
+from tamrl import cost, ensemble, speed
 from tamrl.bench_stages import (
     SIZES,
     STORE,
     build,
     exact,
     halfhours,
+    members,
     profiled,
     scale,
     skill,
@@ -35,6 +37,8 @@ OUT = Path("_build/speed.json")
 SCALED_TOWERS = (10, 30, 90, 170)
 SCALED_LENGTHS = (60, 90, 150, 270, 390)  # days of a window, of which 30 warm up
 SCALED_HIDDEN = (16, 32, 64, 128, 256)
+FILLED = 22  # times all towers are predicted at once, so that they fill a GPU
+MEMBERS = 10  # networks trained side by side on it
 
 
 def main(source: str, parts: list[str], out: Path) -> None:
@@ -118,7 +122,20 @@ def _skills(source: str, path: str, precisions: list[str]) -> Iterator[Row]:
             yield speed.apart(skill, path, precision, seed)
 
 
-PARTS = {"stages": _stages, "profile": _profiles, "scaling": _scales, "skill": _skills}
+def _gpu(source: str, path: str, precisions: list[str]) -> Iterator[Row]:
+    """Time a GPU; there are no rows where there is none."""
+    if not torch.cuda.is_available():
+        return
+    for name, size in SIZES.items():
+        for precision in speed.TYPES:
+            common = {"size": name, "device": "cuda"}
+            yield common | speed.apart(training, path, size, precision, 3, "cuda")
+            yield common | speed.apart(streaming, path, size, precision, FILLED, "cuda")
+    for n_virtual in (0, ensemble.N_VIRTUAL):
+        yield {"device": "cuda", **speed.apart(members, path, MEMBERS, MEMBERS, n_virtual, "cuda")}
+
+
+PARTS = {"gpu": _gpu, "stages": _stages, "profile": _profiles, "scaling": _scales, "skill": _skills}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m tamrl.bench", description=__doc__)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tamrl import predict, speed
+from tamrl import ensemble, predict, speed
 from tamrl.data import cache, schema, store
 from tamrl.model import Config, TamRL
 from tamrl.precision import products
@@ -101,28 +101,31 @@ def _none(_: object) -> None:
     """Throw a result away: the whole call is what is timed."""
 
 
-def training(path: str, size: dict[str, int], precision: str, repeat: int = 3) -> Row:
+def training(
+    path: str, size: dict[str, int], precision: str, repeat: int = 3, device: str = "cpu"
+) -> Row:
     """Time epochs of training on all towers but the last few, which score them."""
     samples = _load(path)
     train = np.arange(len(samples.site) - max(len(samples.site) // 18, 1))
-    row = _train(samples, size, Recipe(precision=precision), train, repeat)
+    row = _train(samples, size, Recipe(precision=precision), train, repeat, device)
     return {"stage": "training", "towers": len(train), **row}
 
 
 def _train(
-    samples: Samples, size: dict[str, int], recipe: Recipe, train: NDArray, repeat: int
-) -> Row:
+    samples: Samples, size: dict[str, int], recipe: Recipe, train: NDArray, repeat: int,
+    device: str = "cpu",
+) -> Row:  # fmt: skip
     """Time an epoch of ``recipe`` on the towers ``train``."""
     days, used = epoch_days(samples, recipe, train)
     valid = np.setdiff1d(np.flatnonzero((samples.weight > 0).any(1)), train)[:1]
 
     def work() -> float:
-        model = _Timed(dict(size), replace(recipe, epochs=1))
+        model = _Timed(dict(size), replace(recipe, epochs=1), device)
         model.fit(samples, train, valid)
         return model.spent[-1]
 
     per_day = step_flops(_net(samples, size), recipe) * used / days
-    return measure(work, round(days), per_day, recipe.precision, repeat)
+    return measure(work, round(days), per_day, recipe.precision, repeat, device)
 
 
 def epoch_days(samples: Samples, recipe: Recipe, train: NDArray) -> tuple[float, int]:
@@ -161,23 +164,28 @@ def day_flops(net: TamRL) -> float:
         return (flops(partial(work, long)) - flops(partial(work, long // 2))) / (long // 2)
 
 
-def streaming(path: str, size: dict[str, int], precision: str) -> Row:
-    """Predict all towers, the state carried along time."""
+def streaming(
+    path: str, size: dict[str, int], precision: str, times: int = 1, device: str = "cpu"
+) -> Row:
+    """Predict all towers, each as often as ``times``, the state carried along time."""
     samples = _load(path)
-    row = _stream(samples, size, precision, np.arange(len(samples.site)))
-    return {"stage": "prediction, streaming", "towers": len(samples.site), **row}
+    places = np.tile(np.arange(len(samples.site)), times)
+    row = _stream(samples, size, precision, places, device)
+    return {"stage": "prediction, streaming", "towers": len(places), **row}
 
 
-def _stream(samples: Samples, size: dict[str, int], precision: str, sites: NDArray) -> Row:
-    net = _net(samples, size).eval()
-    data = Resident(samples, net, torch.device("cpu"))
+def _stream(
+    samples: Samples, size: dict[str, int], precision: str, sites: NDArray, device: str = "cpu"
+) -> Row:
+    net = _net(samples, size).eval().to(device)
+    data = Resident(samples, net, torch.device(device))
 
     def work() -> None:
         with products(data.x.device, precision):
             predict.stream(net, data, samples.active, sites, Recipe().windows_of_support)
 
     days = int(samples.active[sites].sum())
-    return measure(work, days, day_flops(net), precision, 3)
+    return measure(work, days, day_flops(_net(samples, size).eval()), precision, 3, device)
 
 
 def exact(path: str, size: dict[str, int], precision: str, n: int = 2) -> Row:
@@ -267,6 +275,21 @@ def skill(path: str, precision: str, seed: int, epochs: int = EPOCHS) -> Row:
         "error_exact": data.score(model.net, windowed, few),
         "compared_towers": len(few), "compared_days": int(on.sum()),
         "difference": float(apart.mean()),
+    }  # fmt: skip
+
+
+def members(path: str, n: int, jobs: int, n_virtual: int, device: str) -> Row:
+    """Train ``n`` networks on all towers to their end, ``jobs`` at a time, processes started too.
+
+    ``n_virtual`` towers of each virtual world are learnt first, as what ships does; 0: none.
+    """
+    samples = _load(path)
+    make = ensemble.factory("network", device=device, n_virtual=n_virtual)
+    took = seconds(partial(ensemble.train, samples, make, n, 0, jobs), device)
+    return {
+        "stage": "members to the end", "towers": len(samples.site), "members": n, "jobs": jobs,
+        "n_virtual": n_virtual, "precision": "fp32", "days": int((samples.weight > 0).sum()),
+        "seconds": took,
     }  # fmt: skip
 
 

@@ -89,7 +89,7 @@ def _n_virtual(epochs: int | None) -> int:
 
 
 def _ablation(epochs: int | None, device: str) -> Mapping[str, Factory]:
-    return ablation.variants(_recipe(epochs, ablation.BASE), device, _n_virtual(epochs))
+    return ablation.variants(_recipe(epochs), device, _n_virtual(epochs))
 
 
 def _benchmark(epochs: int | None, device: str) -> Mapping[str, Factory]:

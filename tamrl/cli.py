@@ -114,7 +114,7 @@ def train(
     calibrate: Annotated[
         int, typer.Option(help="Folds of towers that intervals are calibrated on; 0: no intervals.")
     ] = 0,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes at a time, for --calibrate.")] = 2,
+    jobs: Annotated[int, typer.Option(min=1, help="Models trained at a time.")] = 2,
     device: Device = "auto",
 ) -> None:
     """Train a model on all towers and save the weights (safetensors).
@@ -140,7 +140,7 @@ def train(
     if calibrate:
         kept = Path("runs") / str(samples.attrs["tower_source"]) / "cv"
         intervals = ensemble.calibrated(samples, make, members, calibrate, kept, seed, jobs)
-    models = ensemble.train(samples, make, members, seed)
+    models = ensemble.train(samples, make, members, seed, jobs)
     facts = {"seed": seed, "towers": len(samples.site), "model": model, "folds": calibrate}
     licence = {"licence": "CC-BY-4.0", "registry": registry_sha256()}
     pretrained.save(models, output, samples, intervals, **facts, **licence)

@@ -16,7 +16,8 @@ from tamrl.model import TamRL
 from tamrl.tensors import Resident, put
 
 STREAM_DAYS = 256  # days decoded in one piece, which fits the cache; the state is carried on
-TOWERS = 32  # decoded at once
+TOWERS = 32  # decoded at once by a processor, whose cache they fit
+FILLING = 4096  # towers decoded at once by a GPU: fewer leave it idle between days
 WINDOWS = 512  # windows decoded at once
 
 Fluxes = NDArray[np.float32]
@@ -33,7 +34,8 @@ def stream(net: TamRL, data: Resident, active: NDArray, sites: NDArray, support:
     out, first, last = _blank(net, active, sites)
     length = last - first + 1
     order = np.argsort(-length, kind="stable")
-    for group in np.array_split(order, -(-len(sites) // TOWERS)):
+    most = TOWERS if data.device.type == "cpu" else FILLING
+    for group in np.array_split(order, -(-len(sites) // most)):
         group = group[length[group] > 0]
         if not len(group):
             continue

@@ -30,7 +30,7 @@ from tamrl.atomic import whole
 from tamrl.errors import DataError
 
 FORMAT = 1  # of the file; raise it when what a column means changes
-GEMM = 1024  # rows and columns of the matrices that are multiplied
+GEMM = {"cpu": 1024, "cuda": 8192}  # rows and columns of the matrices that are multiplied
 BF16_FLAGS = ("avx512_bf16", "amx_bf16")  # instructions that multiply bf16
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -52,22 +52,28 @@ KINDS: Mapping[str, tuple[str, ...]] = {
 Row = dict[str, Any]
 
 
-def gemm(precision: str = "fp32", repeat: int = 3) -> float:
+def gemm(precision: str = "fp32", repeat: int = 3, device: str = "cpu") -> float:
     """Rate of a product of square matrices in GFLOP/s, the best of ``repeat``, at fp32 or bf16."""
-    a, b = (torch.randn(GEMM, GEMM, dtype=TYPES[precision]) for _ in range(2))
-    return 2e-9 * GEMM**3 / min(seconds(lambda: a @ b) for _ in range(repeat))
+    n = GEMM[device]
+    a, b = (torch.randn(n, n, dtype=TYPES[precision], device=device) for _ in range(2))
+    return 2e-9 * n**3 / min(seconds(lambda: a @ b, device) for _ in range(repeat))
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """Seconds of wall clock that one call takes."""
+def seconds(work: Callable[[], object], device: str = "cpu") -> float:
+    """Seconds of wall clock that one call takes, the GPU's part of it too, or that it tells."""
+    if device == "cuda":
+        torch.cuda.synchronize()
     start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+    told = work()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return told if isinstance(told, float) else time.perf_counter() - start
 
 
 def measure(
-    work: Callable[[], float | None], days: int, per_day: float, precision: str, repeat: int = 5
-) -> Row:
+    work: Callable[[], float | None], days: int, per_day: float, precision: str, repeat: int = 5,
+    device: str = "cpu",
+) -> Row:  # fmt: skip
     """Time ``work`` beside gemm, after one call to warm up.
 
     Parameters
@@ -80,21 +86,21 @@ def measure(
         Floating-point operations of a tower-day; 0 where the work is not arithmetic.
     precision
         fp32 or bf16: the gemm that the work is held against.
+    device
+        cpu or cuda, of work and gemm.
 
     Returns
     -------
     Row with ``days``, ``seconds`` (best), ``rate`` (tower-days/s), ``sgemm`` and ``gemm`` (GFLOP/s
-    at fp32 and at ``precision``), ``per_gflop`` (tower-days for each 1e9 operations that the core
+    at fp32 and at ``precision``), ``per_gflop`` (tower-days for each 1e9 operations that the device
     could have done as sgemm), ``fraction`` (of gemm, NaN without arithmetic).
     """
     work()
-    took, fp32, own = [], [gemm()], [gemm(precision)]
+    took, fp32, own = [], [gemm(device=device)], [gemm(precision, device=device)]
     for _ in range(repeat):
-        start = time.perf_counter()
-        told = work()
-        took.append(time.perf_counter() - start if told is None else told)
-        fp32.append(gemm())
-        own.append(gemm(precision))
+        took.append(seconds(work, device))
+        fp32.append(gemm(device=device))
+        own.append(gemm(precision, device=device))
     rate = days / min(took)
     return {
         "precision": precision, "days": int(days), "seconds": min(took), "rate": rate,

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from tamrl import loss
 from tamrl.atomic import whole
+from tamrl.errors import DataError
 from tamrl.model import Config, Output, TamRL
 from tamrl.precision import products
 from tamrl.predict import stream, windowed
@@ -76,17 +77,28 @@ class TamRLModel:
 
     overrides: dict[str, Any] = field(default_factory=dict)  # of model.Config
     recipe: Recipe = field(default_factory=Recipe)
-    device: str = "cpu"
-    checkpoint: Path | None = None
-    progress: bool = False
+    device: str = field(default="cpu", repr=False)  # where, as how a model learns, is no setting
+    checkpoint: Path | None = field(default=None, repr=False)
+    progress: bool = field(default=False, repr=False)
     net: TamRL | None = None
     features: tuple[str, ...] = ()
     log: list[dict[str, float]] = field(default_factory=list)
 
     def fit(self, samples: Samples, train: NDArray, valid: NDArray, seed: int = 0) -> TamRLModel:
-        """Train on ``train`` towers; keep the mean weights that are best on ``valid`` ones."""
+        """Train on ``train`` towers; keep the mean weights that are best on ``valid`` ones.
+
+        Raises
+        ------
+        DataError
+            Where no day would be left to learn from, as records end within the warm-up.
+        """
         torch.manual_seed(seed)
         dev, r = pick_device(self.device), self.recipe
+        if len(samples.time) <= r.warmup:
+            raise DataError(
+                f"records of {len(samples.time)} days end within the warm-up of {r.warmup}; give "
+                "longer ones, or a recipe with a shorter warm-up"
+            )
         maps = samples.maps
         c = Config(
             features=len(samples.features), statics=len(samples.static_names),

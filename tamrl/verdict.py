@@ -13,12 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from tamrl.ablation import BASE, DEFAULT, VIRTUAL_FIRST, VIRTUAL_PLAIN
+from tamrl.ablation import DEFAULT, VIRTUAL_FIRST, VIRTUAL_PLAIN
 from tamrl.comparison import Comparison
 from tamrl.model import Config
 from tamrl.report import verdict as difference_in_words
 from tamrl.report import with_interval
 from tamrl.sums import Sums, compare
+from tamrl.train import Recipe
 
 HELPS, HARMS = "helps", "does not help: it harms"
 MIXED, OPEN, ABSENT = "helps some fluxes, harms others", "cannot be told", "not computed"
@@ -55,7 +56,7 @@ MECHANISMS = (
     Mechanism("two-stage training", "two stages", DEFAULT),
     Mechanism("windows of 30 days", "window of 30 days", DEFAULT),
     Mechanism("windows of 90 days", "window of 90 days", DEFAULT),
-    Mechanism("windows of 365 days", "window of 365 days", DEFAULT),
+    Mechanism("windows of 150 days", "window of 150 days", DEFAULT),
     Mechanism("virtual towers first", VIRTUAL_FIRST, DEFAULT),
     Mechanism("modulation, after virtual towers", VIRTUAL_FIRST, VIRTUAL_PLAIN),
     Mechanism("all that differs from the publication", DEFAULT, "as published"),
@@ -183,7 +184,7 @@ def least_in_words(sums: Sums) -> str:
 
 def default_made_of() -> str:
     """Spell the default configuration, from the code that makes it."""
-    net, recipe = Config(features=1, statics=1), BASE
+    net, recipe = Config(features=1, statics=1), Recipe()
     parts = [f"encoder {net.encoder}"]
     parts += ["FiLM"] * net.film + ["gates per flux"] * net.gates
     parts += ["representation losses"] * (recipe.reconstruction + recipe.contrast > 0)
