@@ -132,7 +132,7 @@ def _gpu(source: str, path: str, precisions: list[str]) -> Iterator[Row]:
             yield common | speed.apart(training, path, size, precision, 3, "cuda")
             yield common | speed.apart(streaming, path, size, precision, FILLED, "cuda")
     for n_virtual in (0, ensemble.N_VIRTUAL):
-        yield {"device": "cuda", **speed.apart(members, path, MEMBERS, MEMBERS, n_virtual, "cuda")}
+        yield {"device": "cuda", **members(path, MEMBERS, MEMBERS, n_virtual, "cuda")}
 
 
 PARTS = {"gpu": _gpu, "stages": _stages, "profile": _profiles, "scaling": _scales, "skill": _skills}
