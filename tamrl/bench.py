@@ -15,7 +15,7 @@ from typing import Any
 import joblib
 import torch
 
-from tamrl import cost, ensemble, speed
+from tamrl import cost, speed
 from tamrl.bench_stages import (
     SIZES,
     STORE,
@@ -123,16 +123,16 @@ def _skills(source: str, path: str, precisions: list[str]) -> Iterator[Row]:
 
 
 def _gpu(source: str, path: str, precisions: list[str]) -> Iterator[Row]:
-    """Time a GPU; there are no rows where there is none."""
+    """Time a GPU, whose memory is told; there are no rows where there is none."""
     if not torch.cuda.is_available():
         return
-    for name, size in SIZES.items():
-        for precision in speed.TYPES:
-            common = {"size": name, "device": "cuda"}
-            yield common | speed.apart(training, path, size, precision, 3, "cuda")
-            yield common | speed.apart(streaming, path, size, precision, FILLED, "cuda")
-    for n_virtual in (0, ensemble.N_VIRTUAL):
-        yield {"device": "cuda", **members(path, MEMBERS, MEMBERS, n_virtual, "cuda")}
+    for stage, times in ((training, 3), (streaming, FILLED)):
+        for name, size in SIZES.items():
+            for precision in speed.TYPES:
+                torch.cuda.reset_peak_memory_stats()
+                row = {"size": name, **stage(path, size, precision, times, "cuda")}
+                yield {**row, "peak_gb": torch.cuda.max_memory_allocated() / 1e9}
+    yield members(path, MEMBERS, MEMBERS, "cuda")
 
 
 PARTS = {"gpu": _gpu, "stages": _stages, "profile": _profiles, "scaling": _scales, "skill": _skills}

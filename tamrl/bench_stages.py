@@ -278,18 +278,14 @@ def skill(path: str, precision: str, seed: int, epochs: int = EPOCHS) -> Row:
     }  # fmt: skip
 
 
-def members(path: str, n: int, jobs: int, n_virtual: int, device: str) -> Row:
-    """Train ``n`` networks on all towers to their end, ``jobs`` at a time, processes started too.
-
-    ``n_virtual`` towers of each virtual world are learnt first, as what ships does; 0: none.
-    """
+def members(path: str, n: int, jobs: int, device: str) -> Row:
+    """Train ``n`` TAM-RL on all towers to their end, ``jobs`` at a time, processes started too."""
     samples = _load(path)
-    make = ensemble.factory("network", device=device, n_virtual=n_virtual)
-    took = seconds(partial(ensemble.train, samples, make, n, 0, jobs), device)
+    make = ensemble.factory("network", device=device, n_virtual=0)
+    took = seconds(lambda: _none(ensemble.train(samples, make, n, 0, jobs)), device)
     return {
         "stage": "members to the end", "towers": len(samples.site), "members": n, "jobs": jobs,
-        "n_virtual": n_virtual, "precision": "fp32", "days": int((samples.weight > 0).sum()),
-        "seconds": took,
+        "days": int((samples.weight > 0).sum()), "seconds": took,
     }  # fmt: skip
 
 

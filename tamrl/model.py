@@ -101,7 +101,7 @@ class SupportEncoder(nn.Module):
     def forward(self, x: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
         """Encode ``x``, ``seen`` (B, W, L, F) -> windows (B, W, D), rebuilt (B, W, L, F)."""
         b, w, length, f = x.shape
-        h, _ = self.lstm(torch.cat([x * seen, seen], -1).view(b * w, length, 2 * f))
+        h, _ = _recur(self.lstm, torch.cat([x * seen, seen], -1).view(b * w, length, 2 * f))
         step_seen = (seen.sum(-1) > 0).to(h.dtype).view(b * w, length, 1)  # padding does not count
         mean = (h * step_seen).sum(1) / step_seen.sum(1).clamp(min=1)
         return self.pool(mean).view(b, w, -1), self.rebuild(h).view(b, w, length, f)
@@ -241,7 +241,7 @@ class TamRL(nn.Module):
         fixed = facts.unsqueeze(1).expand(-1, x.shape[1], -1)
         # The LSTM goes day by day: joined with days first, nothing is copied on the way into it.
         days_first = torch.cat([v.transpose(0, 1) for v in (x * seen, seen, fixed)], -1)
-        h, state = self.lstm(days_first.transpose(0, 1), state)
+        h, state = _recur(self.lstm, days_first.transpose(0, 1), state)
         h = h[:, skip:]  # (B, T - skip, H)
         if z is not None and c.film:
             gamma, beta = self.film_h(z).unsqueeze(1).chunk(2, -1)
@@ -289,6 +289,18 @@ class TamRL(nn.Module):
         facts = self.describe(statics)
         z, _, _ = self.encode(*self.scale(support), facts, maps)
         return self.decode(*self.scale(x), torch.nan_to_num(process, nan=1.0), facts, z)
+
+
+def _recur(
+    lstm: nn.LSTM, x: Tensor, state: tuple[Tensor, Tensor] | None = None
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """Run an LSTM; on a GPU in 32 bits: autocast would have float16 there, whatever is asked."""
+    if x.is_cuda and torch.is_autocast_enabled("cuda"):
+        with torch.autocast("cuda", enabled=False):
+            out, state = lstm(x.float(), state)
+    else:
+        out, state = lstm(x, state)
+    return out, state
 
 
 def _identity(layer: nn.Linear) -> nn.Linear:
