@@ -27,6 +27,7 @@ RATES: Mapping[tuple[str, str], float] = {
     (TRAIN, "fp32"): 27_500.0, (TRAIN, "bf16"): 55_000.0,
     (STREAM, "fp32"): 50_000.0, (STREAM, "bf16"): 100_000.0,
 }  # fmt: skip
+GPU_RATE, MEMBERS_SECONDS = 5e6, 300.0  # place-days/s; ten networks to the end, on one GPU
 SHARES: Mapping[tuple[str, str], float] = {(TRAIN, "fp32"): 0.7, (STREAM, "fp32"): 0.85}
 
 
@@ -68,6 +69,8 @@ def machines(folder: Path | str | None = None) -> pd.DataFrame:
     parts = []
     for path in (own, *sorted(set(folder.glob("*.json")) - {own})):
         content = speed.read(path)
+        if "stages" not in content:  # of a GPU alone
+            continue
         rows = stages(content)
         rows = rows[(rows["size"] == SIZE) & rows.stage.isin((TRAIN, STREAM))]
         parts.append(rows.assign(machine=_machine(content["machine"])))
@@ -75,6 +78,45 @@ def machines(folder: Path | str | None = None) -> pd.DataFrame:
     return table[
         ["machine", "stage", "precision", "gemm", "rate", "per_gflop", "fraction", "times"]
     ]
+
+
+def gpus(folder: Path | str | None = None) -> pd.DataFrame:
+    """Rates on every GPU whose measurements are kept; empty where there are none.
+
+    Columns gpu, stage, size, precision, members (trained side by side, to the end), seconds, rate
+    (tower-days/s), gemm (GFLOP/s of products of matrices at this precision), fraction (of gemm),
+    peak_gb (of the GPU's memory).
+    """
+    columns = [
+        "gpu", "stage", "size", "precision", "members", "seconds", "rate", "gemm", "fraction",
+        "peak_gb",
+    ]  # fmt: skip
+    found = (speed.read(path) for path in sorted(Path(folder or kept("speed")).glob("*.json")))
+    rows = [
+        {"gpu": each["machine"]["cuda"], **row} for each in found for row in each.get("gpu", [])
+    ]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def gpus_in_words(table: pd.DataFrame) -> str:
+    """Say how long members take and how fast `SIZE` predicts on each GPU of `gpus`, with aims."""
+    said: dict[str, list[str]] = {}
+    for row in table.to_dict("records"):
+        each = said.setdefault(row["gpu"], [])
+        if row["members"] > 0:
+            way = "met" if row["seconds"] < MEMBERS_SECONDS else "missed"
+            each.append(
+                f"{row['members']:.0f} networks are trained on all towers, to the end, side by "
+                f"side in {row['seconds']:.0f} s (aim of less than {MEMBERS_SECONDS:.0f} s {way})"
+            )
+        elif (row["stage"], row["size"]) == (STREAM, SIZE):
+            way = "met" if row["rate"] >= GPU_RATE else "missed"
+            each.append(
+                f"{row['rate'] / 1e6:.0f} million place-days/s are predicted in {row['precision']} "
+                f"at the authors' size of network (aim of {GPU_RATE / 1e6:.0f} million {way})"
+            )
+    texts = [f"On one {gpu}, {'; '.join(each)}" for gpu, each in said.items()]
+    return ". ".join(texts) or "No GPU has been measured"
 
 
 def elsewhere_in_words(table: pd.DataFrame) -> str:
@@ -132,11 +174,12 @@ def profile(content: Mapping[str, Any]) -> pd.DataFrame:
 def profile_in_words(table: pd.DataFrame) -> str:
     """Say which share of the time the LSTM and other products of matrices take at `SIZE`."""
     said = [
-        f"{stage} {part.iloc[:2].sum():.0%} of the time in products of matrices and the LSTM, "
-        f"most of the rest in {part.iloc[2:].idxmax()} ({part.iloc[2:].max():.0%})"
+        f"{stage} in {precision} {part.iloc[:2].sum():.0%} of the time in products of matrices and "
+        f"the LSTM, most of the rest in {part.iloc[2:].idxmax()} ({part.iloc[2:].max():.0%})"
         for stage in (TRAIN, STREAM)
-        if (stage, SIZE, "fp32") in table
-        for part in [table[stage, SIZE, "fp32"]]
+        for precision in speed.TYPES
+        if (stage, SIZE, precision) in table
+        for part in [table[stage, SIZE, precision]]
     ]
     return "; ".join(said) or "what the rest goes to is not measured"
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import joblib
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from tamrl.annual import WithAnnualMeans
@@ -21,6 +22,7 @@ from tamrl.baselines import Boosting
 from tamrl.blend import Blend
 from tamrl.conformal import Conformal
 from tamrl.crossval import Factory, cross_validate
+from tamrl.devices import settle
 from tamrl.knowledge import FromManyWorlds
 from tamrl.samples import Samples
 from tamrl.splits import blocks, folds, hold_out
@@ -78,8 +80,21 @@ def train(
         held = hold_out(blocks(table), table.igbp.to_numpy(str), member)
         todo.append((make(), np.flatnonzero(~held), np.flatnonzero(held), member))
     side_by_side = joblib.Parallel(min(jobs, members), mmap_mode="c", return_as="generator")
-    fits = side_by_side(joblib.delayed(model.fit)(samples, *which) for model, *which in todo)
+    dealt = range(members) if jobs > 1 else [None] * members
+    fits = side_by_side(
+        joblib.delayed(_fit)(worker, samples, *each)
+        for worker, each in zip(dealt, todo, strict=True)
+    )
     return list(tqdm(fits, desc="members", total=members))
+
+
+def _fit(
+    worker: int | None, samples: Samples, model: Any, towers: NDArray, held: NDArray, seed: int
+) -> Any:
+    """Train one member, in a process of its own on one of several GPUs, which are dealt in turn."""
+    if worker is not None:
+        settle(worker)
+    return model.fit(samples, towers, held, seed)
 
 
 def calibrated(

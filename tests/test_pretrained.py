@@ -164,6 +164,14 @@ def test_a_place_without_grid_is_told_the_mean_of_its_class(
         model.predict(other)
 
 
+def test_members_side_by_side_are_those_in_turn(samples: Samples) -> None:
+    make = partial(TamRLModel, **NET)
+    each = [ensemble.train(samples, make, 2, 3, jobs) for jobs in (1, 2)]
+    in_turn, at_once = ([m.predict(samples, ALL[:3]) for m in models] for models in each)
+    np.testing.assert_array_equal(in_turn, at_once)
+    assert not np.array_equal(in_turn[0], in_turn[1], equal_nan=True)
+
+
 def test_scores_of_a_file(daily: xr.Dataset, tmp_path: Path) -> None:
     """Truth scores 1, an offset is a bias, poor days do not count, nothing shared is an error."""
     truth = daily[list(FLUXES)].drop_vars([c for c in daily.coords if c not in ("site", "time")])

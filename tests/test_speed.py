@@ -97,3 +97,23 @@ def test_the_book_shows_every_machine_its_own_first(tmp_path: Path) -> None:
     assert "No other" in cost.elsewhere_in_words(table[table.machine == first])
     with pytest.raises(DataError, match="make bench"):
         cost.machines(tmp_path / "nothing")
+
+
+def test_a_gpus_figures_stand_apart_from_those_of_cores(tmp_path: Path) -> None:
+    """A file without stages of a core is no further machine; its aims are told, met or not."""
+    own = cost.read()
+    speed.write(tmp_path / "speed.json", own)
+    rows = [
+        {"stage": cost.STREAM, "size": cost.SIZE, "precision": "fp32", "rate": 6e6, "seconds": 1.0},
+        {"stage": "members to the end", "members": 10, "seconds": 301.0},
+    ]
+    machine = {**own["machine"], "cuda": "GPU X"}
+    speed.write(tmp_path / "gpu.json", {"machine": machine, "gpu": rows})
+    assert cost.machines(tmp_path).machine.nunique() == 1
+    said = cost.gpus_in_words(cost.gpus(tmp_path))
+    assert said.startswith("On one GPU X")
+    assert "6 million place-days/s" in said
+    assert "aim of 5 million met" in said
+    assert "in 301 s (aim of less than 300 s missed)" in said
+    (tmp_path / "gpu.json").unlink()
+    assert "No GPU" in cost.gpus_in_words(cost.gpus(tmp_path))

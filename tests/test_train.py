@@ -10,6 +10,7 @@ import pytest
 import torch
 import xarray as xr
 
+from tamrl.errors import DataError
 from tamrl.precision import cpu_has_bf16
 from tamrl.samples import Samples, make_samples
 from tamrl.train import PUBLISHED, Recipe, TamRLModel
@@ -165,6 +166,47 @@ def test_a_record_shorter_than_a_window_is_learnt_whole(samples: Samples) -> Non
     recipe = replace(SMALL, length=10 * len(samples.time), epochs=2)
     log = TamRLModel(NET, recipe).fit(samples, TRAIN, VALID, 0).log
     assert log[1]["data"] < log[0]["data"]
+
+
+def test_a_record_within_the_warm_up_is_refused(samples: Samples) -> None:
+    some = slice(0, Recipe().warmup)
+    days = ("x", "y", "weight", "score", "active", "process")
+    short = replace(
+        samples, time=samples.time[some], **{n: getattr(samples, n)[:, some] for n in days}
+    )
+    with pytest.raises(DataError, match="within the warm-up of 30"):
+        TamRLModel(recipe=Recipe(epochs=1), device="cpu").fit(short, TRAIN, VALID)
+
+
+def test_where_a_model_learns_is_none_of_its_settings(tmp_path: Path) -> None:
+    """What one device has computed is found by another."""
+    elsewhere = TamRLModel(device="cuda", checkpoint=tmp_path / "c.pt", progress=True)
+    assert repr(elsewhere) == repr(TamRLModel())
+    assert repr(TamRLModel(recipe=Recipe(precision="bf16"))) != repr(TamRLModel())
+
+
+def test_a_device_may_take_any_number_of_towers_at_once(
+    samples: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = TamRLModel(recipe=Recipe(epochs=1), device="cpu").fit(samples, TRAIN, VALID)
+    towers = np.tile(np.arange(len(samples.site)), 3)
+    many = model.predict(samples, towers)
+    monkeypatch.setattr("tamrl.predict.TOWERS", 5)
+    np.testing.assert_allclose(many, model.predict(samples, towers), atol=1e-5)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_gpu_learns_as_a_processor_does(samples: Samples, precision: str) -> None:
+    """Draws of dropout differ; weights that a processor learnt predict the same on a GPU."""
+    model = TamRLModel(recipe=Recipe(epochs=2, precision=precision), device="cuda")
+    model.fit(samples, TRAIN, VALID)
+    assert model.net is not None
+    there = model.predict(samples, TRAIN)
+    model.net.to("cpu")
+    model.recipe = replace(model.recipe, precision="fp32")
+    here = model.predict(samples, TRAIN)
+    assert np.nanmax(np.abs(there - here)) < (0.02 if precision == "fp32" else 0.3)
 
 
 def test_half_precision_is_near_and_closes_the_budget(samples: Samples) -> None:

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 
 from tamrl import comparison, standing, verdict
-from tamrl.ablation import BASE
 from tamrl.campaigns import CAMPAIGNS, OURS, PUBLISHED, kept
 from tamrl.comparison import read_csv
 from tamrl.sums import Sums
+from tamrl.train import Recipe
 from tamrl.verdict import ABSENT, HARMS, HELPS, MIXED, OPEN, Mechanism
 
 RNG = np.random.default_rng(0)
@@ -111,7 +111,7 @@ def test_every_model_of_the_benchmark_is_in_one_group() -> None:
 
 
 def test_the_ablations_default_is_spelt_as_its_tables_were_made() -> None:
-    """Its base, not the study's present recipe; the kept table names its windows."""
+    """Its recipe is the study's own; the kept table names its windows."""
     settings = read_csv(kept("ablation") / "TAM-RL.csv")[0]["settings"]
-    assert f"length={BASE.length}," in settings
-    assert verdict.default_made_of().endswith(f"windows of {BASE.length} days")
+    assert f"length={Recipe().length}," in settings
+    assert verdict.default_made_of().endswith(f"windows of {Recipe().length} days")
