@@ -154,8 +154,16 @@ def provenance(
         "folds": len(folds),
         "seeds": [int(seed) for seed in seeds],
         "epochs": getattr(recipe, "epochs", getattr(model, "epochs", None)),
+        "device": device(model),
         "versions": {"tamrl": __version__, "torch": torch.__version__, "numpy": np.__version__},
     }
+
+
+def device(model: Any) -> str | None:
+    """Tell where a model's network is asked to learn, or that of a part; None without networks."""
+    own: str | None = getattr(model, "device", None)
+    parts = [getattr(model, "model", None), *getattr(model, "parts", ())]
+    return own or next((d for part in parts if part is not None and (d := device(part))), None)
 
 
 def boil_down(

@@ -216,9 +216,12 @@ def cost(found: Comparison) -> pd.DataFrame:
 
     Returns
     -------
-    Table (index model) with fits (folds x seeds), seconds, seconds a fit.
+    Table (index model) with device (of networks), fits (folds x seeds), seconds, seconds a fit.
     """
     table = pd.DataFrame(index=found.about.index)
+    table["device"] = found.about.get("device", pd.Series(index=table.index, dtype=object)).fillna(
+        ""
+    )
     table["fits"] = [
         len(s) * int(k) for s, k in zip(found.about.seeds, found.about.folds, strict=True)
     ]
@@ -228,12 +231,12 @@ def cost(found: Comparison) -> pd.DataFrame:
 
 
 def cost_in_words(table: pd.DataFrame, ours: str = OURS) -> str:
-    """Say what a fit of ours costs beside one of each other model; see `cost`."""
-    seconds = table["seconds a fit"]
+    """Say what a fit of ours costs beside others, those on a GPU left out; see `cost`."""
+    seconds = table["seconds a fit"][table.device != "cuda"]
     if ours not in seconds:
         return f"{ours} is {ABSENT}"
     others = seconds.drop(ours)
-    said = f"A fit of {ours} with its predictions takes {seconds[ours]:.0f} s"
+    said = f"A fit of {ours} with its predictions takes {seconds[ours]:.0f} s of a processor's core"
     if others.empty:
         return said
     least, most = str(others.idxmin()), str(others.idxmax())

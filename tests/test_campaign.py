@@ -14,7 +14,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tamrl import comparison, sums
+from tamrl import campaign, comparison, standing, sums
+from tamrl.annual import WithAnnualMeans
+from tamrl.baselines import Boosting
+from tamrl.blend import Blend
 from tamrl.campaign import run, slug
 from tamrl.comparison import Comparison, read, read_csv, violations
 from tamrl.crossval import cross_validate
@@ -22,6 +25,7 @@ from tamrl.errors import DataError, StudyError
 from tamrl.evaluate import balance_violation, compare, score_towers, summarise, timescales
 from tamrl.samples import Samples, make_samples
 from tamrl.splits import Fold, folds
+from tamrl.train import TamRLModel
 from tamrl.virtual import virtual_predictors, virtual_towers
 
 SEEDS = (0, 3)
@@ -325,3 +329,25 @@ def test_a_folder_without_tables_holds_no_model(tmp_path: Path) -> None:
         assert "RMSE" in table or "violation" in table
     assert slug("TAM-RL, 3 seeds") == "TAM-RL-3-seeds"
     assert comparison.read(tmp_path).sums.models == ()
+
+
+def test_a_table_tells_where_its_networks_learnt() -> None:
+    net = TamRLModel(device="cuda")
+    assert campaign.device(net) == "cuda"
+    assert campaign.device(WithAnnualMeans(net)) == "cuda"
+    assert campaign.device(Blend((Boosting(), net), (1, 1))) == "cuda"
+    assert campaign.device(Blend((WithAnnualMeans(Boosting()), Boosting()), (1, 1))) is None
+
+
+def test_seconds_on_a_gpu_are_not_held_against_those_of_a_core() -> None:
+    about = pd.DataFrame(
+        {"seeds": [[0, 1, 2]] * 3, "folds": 10, "seconds": [300.0, 30.0, 600.0]},
+        index=pd.Index(["ours", "on a GPU", "slow"], name="model"),
+    )
+    about["device"] = ["cpu", "cuda", None]
+    found = replace(comparison.read("nowhere"), about=about)
+    table = standing.cost(found)
+    assert table["seconds a fit"].tolist() == [10, 1, 20]
+    said = standing.cost_in_words(table, "ours")
+    assert "on a GPU" not in said
+    assert "the quickest, slow, takes 20.0 s" in said
