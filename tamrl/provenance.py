@@ -5,6 +5,7 @@ import hashlib
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from tamrl.errors import DataError
 
@@ -14,10 +15,10 @@ PACKAGE = Path(__file__).parents[1]  # the folder that holds tamrl/
 def code_version(model: type) -> str:
     """Digest of the module of a class and of the modules of this package that it imports.
 
-    Comments, docstrings and layout do not count; nor does `tamrl.data`, whose effect is in the
-    data and so in their fingerprint.
+    Comments, docstrings and layout do not count, nor which Python reads the code; nor does
+    `tamrl.data`, whose effect is in the data and so in their fingerprint.
     """
-    trees: dict[str, str] = {}
+    trees: dict[str, Any] = {}
     todo = [model.__module__]
     while todo:
         name = todo.pop()
@@ -40,5 +41,17 @@ def code_version(model: type) -> str:
             elif isinstance(node, ast.ImportFrom) and node.module:
                 todo += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         todo = [module for module in todo if module.split(".")[0] == "tamrl"]
-        trees[name] = ast.dump(tree)
+        trees[name] = _spelt(tree)
     return hashlib.sha256(json.dumps(sorted(trees.items())).encode()).hexdigest()[:16]
+
+
+def _spelt(node: Any) -> Any:
+    """Spell a tree of code out in lists; what is empty is left out, for newer Pythons have more."""
+    if isinstance(node, list):
+        return [_spelt(each) for each in node]
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    parts = [
+        [name, _spelt(value)] for name, value in ast.iter_fields(node) if value not in (None, [])
+    ]
+    return [type(node).__name__, *parts]

@@ -1,5 +1,6 @@
 """Cross-validation: no leak, nothing computed twice, nothing lost, nothing stale."""
 
+import ast
 import os
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -14,7 +15,7 @@ from tamrl.blend import Blend
 from tamrl.crossval import cross_validate
 from tamrl.devices import VISIBLE, own_gpu, settle
 from tamrl.errors import DataError
-from tamrl.provenance import code_version
+from tamrl.provenance import _spelt, code_version
 
 
 @dataclass(frozen=True)
@@ -246,6 +247,15 @@ def test_code_counts_comments_do_not(tmp_path: Path, monkeypatch: pytest.MonkeyP
     interactive = type("Model", (), {"__module__": "builtins"})
     with pytest.raises(DataError, match="define the model in a file"):
         code_version(interactive)
+
+
+def test_which_python_reads_the_code_does_not_count() -> None:
+    """Newer Pythons give a function one more field, empty where no type has parameters."""
+    older, newer = (ast.parse("def f(x):\n    return x\n").body[0] for _ in range(2))
+    newer._fields = tuple(dict.fromkeys((*newer._fields, "type_params")))
+    newer.type_params = []  # type: ignore[attr-defined]
+    assert _spelt(older) == _spelt(newer)
+    assert _spelt(ast.parse("x = 1")) != _spelt(ast.parse("x = 2"))
 
 
 def test_code_of_imported_modules_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
