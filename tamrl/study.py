@@ -136,7 +136,10 @@ STUDY = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run left behind: notebooks executed, notebooks still valid, the book's first page."""
+    """What a run left behind: notebooks executed, notebooks still valid, the book's first page.
+
+    No page was made where a notebook of the book has never been executed.
+    """
 
     executed: tuple[str, ...]
     kept: tuple[str, ...]
@@ -226,7 +229,14 @@ def run(
             for finished in done:
                 finished.result()  # raises; what still runs is finished first, and kept
     page = None
-    if build:
+    absent = [nb.name for nb in notebooks if not _stored_key(root, nb.name)]
+    if build and absent:
+        console.print(
+            f"The book needs all notebooks; not yet executed: {', '.join(absent)}. Run them with: "
+            f"make book. What ran is in {root / 'book' / 'notebooks'}",
+            markup=False,
+        )
+    elif build:
         notes = [book.VIRTUAL] * virtual + [book.SMOKE] * (profile == "smoke")
         page = book.build(root, virtual, bool(executed), console, " ".join(notes))
     if profile == "reference" and not virtual and not parameters and chosen == notebooks:

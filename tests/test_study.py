@@ -59,7 +59,8 @@ LIST = (Notebook("01_a", smoke={"seed": 3}), Notebook("02_b", after=("01_a",)))
 def go(root: Path, **options: object) -> study.Outcome:
     """Run the small study without the book."""
     settings = {"profile": "smoke", "towers": "fluxnet2015", "notebooks": LIST, "build": False}
-    return study.run(root=root, console=Console(file=io.StringIO()), **{**settings, **options})
+    settings["console"] = Console(file=io.StringIO())
+    return study.run(root=root, **{**settings, **options})
 
 
 def outputs(root: Path, name: str) -> str:
@@ -110,6 +111,14 @@ def test_a_full_run_on_real_towers_is_held_against_the_committed_tables(root: Pa
     assert "1 numbers differ" in said()
     assert "differ" not in said(only=["02"])
     assert "differ" not in said(towers="virtual")
+
+
+def test_one_notebook_alone_makes_no_book(root: Path) -> None:
+    """In a fresh clone the notebook runs, and what the book lacks is told."""
+    console = Console(file=io.StringIO(), width=300)
+    assert go(root, build=True, only=["01"], console=console).page is None
+    assert outputs(root, "01_a").strip() == "fluxnet2015 3"
+    assert "not yet executed: 02_b. Run them with: make book" in console.file.getvalue()
 
 
 def test_the_kernel_is_this_environment(root: Path) -> None:
