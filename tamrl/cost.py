@@ -41,10 +41,11 @@ def stages(content: Mapping[str, Any]) -> pd.DataFrame:
 
     Returns
     -------
-    Table with columns stage, size, precision, towers, days, seconds, rate (tower-days/s),
-    gemm (GFLOP/s of products of matrices at this precision), per_gflop (tower-days for 1e9
-    operations of sgemm), fraction (of gemm), peak_gb, times (as many tower-days per operation as
-    the authors' code, at `SIZE` alone), aim (tower-days/s), least (fraction that was aimed at).
+    Table with columns stage, size, precision, batch (windows a step), towers, days, seconds, rate
+    (tower-days/s), gemm (GFLOP/s of products of matrices at this precision), per_gflop (tower-days
+    for 1e9 operations of sgemm), fraction (of gemm), peak_gb, times (as many tower-days per
+    operation as the authors' code, at `SIZE` alone), aim (tower-days/s), least (fraction that was
+    aimed at).
     """
     table = pd.DataFrame(content["stages"])
     key = list(zip(table.stage, table.precision, strict=True))
@@ -53,8 +54,8 @@ def stages(content: Mapping[str, Any]) -> pd.DataFrame:
     table["aim"] = pd.Series([RATES.get(k) for k in key], dtype=float).where(same)
     table["least"] = pd.Series([SHARES.get(k) for k in key], dtype=float).where(same)
     return table[[
-        "stage", "size", "precision", "towers", "days", "seconds", "rate", "gemm", "per_gflop",
-        "fraction", "peak_gb", "times", "aim", "least",
+        "stage", "size", "precision", "batch", "towers", "days", "seconds", "rate", "gemm",
+        "per_gflop", "fraction", "peak_gb", "times", "aim", "least",
     ]]  # fmt: skip
 
 
@@ -83,13 +84,13 @@ def machines(folder: Path | str | None = None) -> pd.DataFrame:
 def gpus(folder: Path | str | None = None) -> pd.DataFrame:
     """Rates on every GPU whose measurements are kept; empty where there are none.
 
-    Columns gpu, stage, size, precision, members (trained side by side, to the end), seconds, rate
-    (tower-days/s), gemm (GFLOP/s of products of matrices at this precision), fraction (of gemm),
-    peak_gb (of the GPU's memory).
+    Columns gpu, stage, size, precision, batch, members (trained side by side, to the end), seconds,
+    rate (tower-days/s), gemm (GFLOP/s of products of matrices at this precision), fraction (of
+    gemm), peak_gb (of the GPU's memory).
     """
     columns = [
-        "gpu", "stage", "size", "precision", "members", "seconds", "rate", "gemm", "fraction",
-        "peak_gb",
+        "gpu", "stage", "size", "precision", "batch", "members", "seconds", "rate", "gemm",
+        "fraction", "peak_gb",
     ]  # fmt: skip
     found = (speed.read(path) for path in sorted(Path(folder or kept("speed")).glob("*.json")))
     rows = [
