@@ -86,7 +86,7 @@ format: $(DEVELOPED) ## repair style, strip outputs from the notebooks
 	@$(PY) -m ruff format .
 	@find notebooks -name '*.ipynb' -print0 | xargs -0 -r $(PY) -m nbstripout
 
-bench: $(DEVELOPED) ## measure speed, ten minutes on a free machine: _build/benchmark.json, _build/speed.json
+bench: $(DEVELOPED) ## measure speed, a quarter of an hour on a free machine: _build/benchmark.json, _build/speed.json
 	@mkdir -p _build
 	@$(PY) -m pytest --quiet --benchmark-only --benchmark-json=_build/benchmark.json tests/test_speed.py
 	@$(PY) -m tamrl.bench --towers $(TOWERS) --out _build/speed.json

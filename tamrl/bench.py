@@ -65,7 +65,7 @@ def main(source: str, parts: list[str], out: Path) -> None:
 
 
 def obtain(towers: str = "auto", measure: bool = False, out: Path = OUT) -> dict[str, Any]:
-    """Read the repository's measurements, or time this machine (``measure``), some ten minutes.
+    """Read the repository's measurements, or time this machine (``measure``), a quarter of an hour.
 
     Raises
     ------
