@@ -201,8 +201,8 @@ def shares_in_words(table: pd.DataFrame) -> str:
     """Say which share of the core's own speed the stages reach, and which was aimed at."""
     rows = table[table.least.notna()]
     said = [
-        f"{row.stage} {row.fraction:.2f}, {'as' if row.fraction >= row.least else 'short of the'} "
-        f"{'at least ' if row.fraction >= row.least else ''}{row.least:g} aimed at"
+        f"{row.stage} {row.fraction:.2f} (aim of {row.least:g} "
+        f"{'met' if row.fraction >= row.least else 'missed'})"
         for _, row in rows.iterrows()
     ]
     return "; ".join(said) or "not measured"

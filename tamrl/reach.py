@@ -130,7 +130,7 @@ def members_in_words(gain: pd.DataFrame) -> str:
     """Say what averaging over seeds gains, as a range over models and fluxes."""
     if gain.empty:
         return f"The gain of a mean over seeds is {ABSENT}: no table holds more than one a fold"
-    low, high = gain.gain.min(), gain.gain.max()
+    low, high = (value + 0.0 for value in gain.gain.agg(["min", "max"]).round(1))  # never -0.0
     models = len(gain[["campaign", "model"]].drop_duplicates())
     return (
         f"The mean over {gain.members.max()} seeds has {low:.1f} to {high:.1f} % less RMSE than a "

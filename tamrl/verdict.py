@@ -125,11 +125,15 @@ def mechanisms_in_words(judged: pd.DataFrame) -> str:
 
 def count_in_words(judged: pd.DataFrame) -> str:
     """Count the verdicts of `judge`."""
-    words = {HELPS: "help", HARMS: "do harm", MIXED: "help some fluxes and harm others"}
-    words |= {OPEN: "cannot be told to do either", ABSENT: f"are {ABSENT}"}
+    words = {HELPS: ("helps", "help"), HARMS: ("does harm", "do harm")}
+    words[MIXED] = ("helps some fluxes and harms others", "help some fluxes and harm others")
+    words[OPEN] = ("cannot be told to do either",) * 2
+    words[ABSENT] = (f"is {ABSENT}", f"are {ABSENT}")
     counts = judged.verdict.value_counts()
     each = ", ".join(
-        f"{counts[verdict]} {words[verdict]}" for verdict in VERDICTS if verdict in counts
+        f"{counts[verdict]} {words[verdict][int(counts[verdict] > 1)]}"
+        for verdict in VERDICTS
+        if verdict in counts
     )
     return f"Of {len(judged)} mechanisms and choices tried at towers never seen, {each}"
 

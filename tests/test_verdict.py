@@ -115,3 +115,9 @@ def test_the_ablations_default_is_spelt_as_its_tables_were_made() -> None:
     settings = read_csv(kept("ablation") / "TAM-RL.csv")[0]["settings"]
     assert f"length={Recipe().length}," in settings
     assert verdict.default_made_of().endswith(f"windows of {Recipe().length} days")
+
+
+def test_one_verdict_is_counted_in_the_singular() -> None:
+    judged = pd.DataFrame({"verdict": [HELPS, HELPS, HARMS, ABSENT]})
+    said = verdict.count_in_words(judged)
+    assert said.endswith("never seen, 2 help, 1 does harm, 1 is not computed")
