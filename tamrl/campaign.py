@@ -40,6 +40,7 @@ from tamrl.errors import DataError, StudyError
 from tamrl.evaluate import sum_up
 from tamrl.provenance import code_version
 from tamrl.splits import Fold, distance_km
+from tamrl.train import pick_device
 
 if TYPE_CHECKING:
     from tamrl.samples import Samples
@@ -160,8 +161,10 @@ def provenance(
 
 
 def device(model: Any) -> str | None:
-    """Tell where a model's network is asked to learn, or that of a part; None without networks."""
+    """Tell where a model's network learns, or that of a part; None without networks."""
     own: str | None = getattr(model, "device", None)
+    if own == "auto":
+        own = pick_device(own).type
     parts = [getattr(model, "model", None), *getattr(model, "parts", ())]
     return own or next((d for part in parts if part is not None and (d := device(part))), None)
 

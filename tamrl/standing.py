@@ -219,9 +219,7 @@ def cost(found: Comparison) -> pd.DataFrame:
     Table (index model) with device (of networks), fits (folds x seeds), seconds, seconds a fit.
     """
     table = pd.DataFrame(index=found.about.index)
-    table["device"] = found.about.get("device", pd.Series(index=table.index, dtype=object)).fillna(
-        ""
-    )
+    table["device"] = found.about.reindex(columns=["device"]).device.fillna("")
     table["fits"] = [
         len(s) * int(k) for s, k in zip(found.about.seeds, found.about.folds, strict=True)
     ]
@@ -232,7 +230,7 @@ def cost(found: Comparison) -> pd.DataFrame:
 
 def cost_in_words(table: pd.DataFrame, ours: str = OURS) -> str:
     """Say what a fit of ours costs beside others, those on a GPU left out; see `cost`."""
-    seconds = table["seconds a fit"][table.device != "cuda"]
+    seconds = table["seconds a fit"][table.device.isin(("", "cpu"))]
     if ours not in seconds:
         return f"{ours} is {ABSENT}"
     others = seconds.drop(ours)

@@ -77,7 +77,7 @@ class TamRLModel:
 
     overrides: dict[str, Any] = field(default_factory=dict)  # of model.Config
     recipe: Recipe = field(default_factory=Recipe)
-    device: str = field(default="cpu", repr=False)  # where, as how a model learns, is no setting
+    device: str = field(default="cpu", repr=False)  # none of these three changes what is learnt
     checkpoint: Path | None = field(default=None, repr=False)
     progress: bool = field(default=False, repr=False)
     net: TamRL | None = None

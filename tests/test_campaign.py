@@ -335,6 +335,7 @@ def test_a_table_tells_where_its_networks_learnt() -> None:
     net = TamRLModel(device="cuda")
     assert campaign.device(net) == "cuda"
     assert campaign.device(WithAnnualMeans(net)) == "cuda"
+    assert campaign.device(TamRLModel(device="auto")) in ("cuda", "mps", "cpu")
     assert campaign.device(Blend((Boosting(), net), (1, 1))) == "cuda"
     assert campaign.device(Blend((WithAnnualMeans(Boosting()), Boosting()), (1, 1))) is None
 
