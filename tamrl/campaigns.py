@@ -15,6 +15,7 @@ from tamrl import ablation, ensemble
 from tamrl.annual import CLASSES, WithAnnualMeans
 from tamrl.baselines import Boosting, Climatology
 from tamrl.blend import Blend
+from tamrl.blind import WithoutSatellites
 from tamrl.campaign import run
 from tamrl.comparison import Comparison, read
 from tamrl.crossval import Factory
@@ -124,6 +125,19 @@ def _few(epochs: int | None, device: str) -> Mapping[str, Factory]:
     return {name: every[name] for name in (OURS, MANY_WORLDS, STRONG, "climatology")}
 
 
+def _blind(epochs: int | None, device: str) -> Mapping[str, Factory]:
+    """Ours and what it is held against, at towers without satellites."""
+    every = _benchmark(epochs, device)
+    blend = every[OURS]()
+    parts = [WithoutSatellites(part) for part in blend.parts]  # kept for themselves, as all parts
+    names = (MANY_WORLDS, NETWORK, PUBLISHED, STRONG)
+    return {
+        OURS: partial(Blend, parts, blend.weights),
+        **{name: partial(WithoutSatellites, every[name]()) for name in names},
+        "climatology": Climatology,
+    }
+
+
 def _directions(epochs: int | None, device: str) -> Mapping[str, Factory]:
     net: dict[str, Any] = {"recipe": _recipe(epochs), "device": device}
     quick = epochs is not None
@@ -153,6 +167,7 @@ CAMPAIGNS = {
     "benchmark": Campaign("benchmark", _benchmark, folds=10, seeds=3),
     "climates": Campaign("climates", _few, folds=5, seeds=1, scheme="koppen"),
     "biomes": Campaign("biomes", _few, folds=10, seeds=1, scheme="biome"),
+    "blind": Campaign("blind", _blind, folds=10, seeds=1),
     "directions": Campaign("directions", _directions, folds=10, seeds=1),
 }
 

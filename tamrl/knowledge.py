@@ -4,6 +4,7 @@ The world of `tamrl.virtual` obeys light-use efficiency, temperature response an
 its towers stand in all climates by their share of land. What a network has learnt there is where
 training on real towers begins (Liu et al. 2024, Knowledge-guided machine learning can improve
 carbon cycle quantification, doi 10.1038/s41467-023-43860-5). No label of a real tower goes into it.
+In both worlds some places are shown without satellites (`tamrl.veil`).
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ from tamrl.errors import DataError
 from tamrl.model import Config, TamRL
 from tamrl.samples import Samples, make_samples
 from tamrl.tensors import Resident
-from tamrl.train import Recipe, TamRLModel
+from tamrl.train import Recipe
+from tamrl.veil import VeiledModel
 from tamrl.virtual import virtual_predictors, virtual_towers
+from tamrl.virtual_cells import with_own_cells
 from tamrl.virtual_grid import virtual_grid
 
 YEARS = (2001, 2003)
@@ -33,11 +36,16 @@ SCALES = ("x_mean", "x_sd", "s_mean", "s_sd", "y_mean", "y_sd")  # real towers h
 
 
 @dataclass
-class FromVirtual(TamRLModel):
-    """TAM-RL that begins with what it learnt at ``n_virtual`` virtual towers."""
+class FromVirtual(VeiledModel):
+    """TAM-RL that begins with what it learnt at ``n_virtual`` virtual towers.
+
+    Real towers are learnt with the share ``caution`` of the recipe's learning rate: at the full one
+    they overwrite what the world has taught, and the first passes are the best.
+    """
 
     n_virtual: int = 1000
     virtual_epochs: int = 4
+    caution: float = 1 / 3
     start: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
     def fit(self, samples: Samples, train: NDArray, valid: NDArray, seed: int = 0) -> FromVirtual:
@@ -59,7 +67,12 @@ class FromVirtual(TamRLModel):
         recipe = replace(self.recipe, epochs=self.virtual_epochs)
         learnt = self.learn(draw, key, recipe)
         self.start = {name: value for name, value in learnt.items() if name not in SCALES}
-        super().fit(replace(samples, maps=None), train, valid, seed)
+        given = self.recipe
+        self.recipe = replace(given, lr=given.lr * self.caution)
+        try:
+            super().fit(replace(samples, maps=None), train, valid, seed)
+        finally:
+            self.recipe = given
         return self
 
     def learn(
@@ -95,7 +108,7 @@ class FromManyWorlds(FromVirtual):
 
 
 @dataclass
-class _FreshWorlds(TamRLModel):
+class _FreshWorlds(VeiledModel):
     """Training in which every epoch but the first has a world of its own."""
 
     draw: int = 0
@@ -129,7 +142,8 @@ class _Until:
 def virtual_samples(n: int, seed: int) -> Samples:
     """Make samples of ``n`` virtual towers, with satellite data and a grid as real ones have."""
     towers = virtual_towers(n, YEARS, seed=seed)
-    return make_samples(towers, virtual_predictors(towers), globe())
+    samples = make_samples(towers, virtual_predictors(towers), globe())
+    return with_own_cells(samples, towers, globe())
 
 
 @cache
@@ -146,7 +160,7 @@ def _learnt(
     """Weights after training at the virtual towers, every tenth of which stops it early."""
     samples = virtual_samples(n, seed)
     held = np.arange(n) % 10 == 0
-    model = TamRLModel(dict(overrides), recipe, device)
+    model = VeiledModel(dict(overrides), recipe, device)
     if fresh:
         model = _FreshWorlds(dict(overrides), recipe, device, draw=seed)
     model.fit(samples, np.flatnonzero(~held), np.flatnonzero(held), seed)

@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 from tamrl.data.schema import DRIVERS, FLUXES, VARIABLES, Variable, tower_facts, validate
 from tamrl.errors import DataError
-from tamrl.world import World, draw, persistent, satellite, simulate
+from tamrl.series import draw, persistent
+from tamrl.world import World, satellite, simulate
 
 # Share of land in each main climate, % (Peel et al. 2007, doi:10.5194/hess-11-1633-2007).
 LAND_SHARE = {"A": 19.0, "B": 30.2, "C": 13.4, "D": 24.6, "E": 12.8}

@@ -98,7 +98,12 @@ def _seasons(cells: pd.DataFrame, seed: int) -> dict[str, Array]:
             )
         }  # fmt: skip
         mean["SUN"] *= 100
-        mean["EVI"] = 0.05 + 0.6 * mean["FPAR"]  # a plausible range; no more is asked of it
+        mean["EVI"] = greenness(mean["FPAR"])
         mean["EVI_filled"] = np.zeros_like(mean["EVI"])
         parts.append(mean)
     return {name: np.concatenate([p[name] for p in parts], axis=1) for name in parts[0]}
+
+
+def greenness(fpar: Array) -> Array:
+    """Vegetation index of a canopy: a plausible range, no more is asked of it."""
+    return 0.05 + 0.6 * fpar

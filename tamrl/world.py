@@ -3,23 +3,21 @@
 Gross production follows a light-use-efficiency model (Monteith 1972, doi:10.2307/2401901),
 respiration Lloyd & Taylor (1994, doi:10.2307/2389824) plus a share of production, and
 NEE = RECO - GPP. A tower's traits follow from its climate and vegetation class, so that an encoder
-of its drivers can find them; `scatter` adds what it cannot. Rain falls from the clouds that dim the
-light, and soil water shows in the humidity of the air, so that weather tells of soil water.
+of its drivers can find them; `scatter` adds what it cannot, and so does what a farmer sows
+(`tamrl.crops`). Rain falls from the clouds that dim the light, and soil water shows in the humidity
+of the air, so that weather tells of soil water.
 Numbers without a source are our own choice: a plausible world, not a calibrated one.
 """
-
-from collections.abc import Iterable
-from zlib import crc32
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.signal import lfilter
 from scipy.special import expit
 
+from tamrl import crops
 from tamrl.data.solar import potential_radiation
+from tamrl.series import Array, draw, memory, persistent
 
-Array = NDArray[np.float64]
 World = dict[str, Array]  # arrays (site, time), or (site, 1) for what does not change
 
 # Warmest and coldest month, degC, inside what each Koppen class allows (rules in Beck et al.
@@ -60,30 +58,6 @@ MIDWINTER = (21, 203)  # coldest day of the year, north and south
 YEAR = 365.25  # days
 
 
-def draw(
-    codes: Iterable[str], seed: int, stream: str, size: tuple[int, ...], kind: str = "normal"
-) -> Array:
-    """Random numbers (site, *size) that depend on seed, stream and each tower's own code."""
-    name = crc32(stream.encode())
-    rngs = (np.random.default_rng([seed, crc32(str(code).encode()), name]) for code in codes)
-    return np.stack([getattr(rng, kind)(size=size) for rng in rngs])
-
-
-def persistent(z: Array, days: float) -> Array:
-    """Stationary AR(1) of unit variance (site, time) from white noise, e-folding in `days`."""
-    rho = np.exp(-1 / days)
-    scale = np.full(z.shape[-1], np.sqrt(1 - rho**2))
-    scale[0] = 1
-    return np.asarray(lfilter([1.0], [1.0, -rho], z * scale, axis=-1))
-
-
-def memory(x: Array, days: float) -> Array:
-    """Exponential running mean (site, time) over the past `days`, from the mean of the first."""
-    a = 1 - np.exp(-1 / days)
-    start = (1 - a) * x[:, : int(days) + 1].mean(1, keepdims=True)
-    return np.asarray(lfilter([a], [1.0, a - 1], x, axis=-1, zi=start)[0])
-
-
 def saturation(t: Array) -> Array:
     """Saturation vapour pressure, hPa, over water at t degC (Tetens; FAO-56 eq. 11)."""
     return 6.108 * np.exp(17.27 * t / (t + 237.3))
@@ -103,7 +77,8 @@ def simulate(
     lue, fpar_min, fpar_max, capacity, ratio = biome
     wet = (facts.igbp.to_numpy(str) == "WET")[:, None]
     crop = (facts.igbp.to_numpy(str) == "CRO")[:, None]
-    _water(world, capacity, wet)
+    farms = crops.sow(world, facts, len(time), seed)
+    _water(world, capacity, wet | farms.watered)
     _humidity(world)
 
     ta, vpd, soil = world["TA"], world["VPD"], world["soil"]
@@ -118,10 +93,12 @@ def simulate(
     # doi:10.1111/j.1365-2486.2005.001002.x
 
     leafy = expit((memory(ta, 20) - 0.3 * world["T_warm"] - 1) / 1.5)
-    leafy *= np.clip((memory(soil, 20) - 0.05) / 0.35, 0, 1)
+    green, gain = crops.grow(world, farms)
+    leafy = np.where(farms.sown, green, leafy) * np.clip((memory(soil, 20) - 0.05) / 0.35, 0, 1)
     rich = np.where(wet | crop, 1, 1 - np.exp(-3.5 * world["aridity"]))
     fpar = fpar_min * rich + (fpar_max - fpar_min) * rich * leafy
-    fpar *= np.where(crop, 1 - 0.85 * expit((world["season_day"] - 240) / 5), 1)  # harvest
+    late = crop & ~farms.sown  # in the tropics nothing is sown by warmth; it is harvested
+    fpar *= np.where(late, 1 - 0.85 * expit((world["season_day"] - 240) / 5), 1)
     apar = fpar * PAR_SHARE * MJ_PER_WATT_DAY * world["SW_IN"]
 
     warm = memory(ta + 0.25 * (world["TA_max"] - world["TA_min"]), 7)  # photosynthesis acclimates
@@ -129,7 +106,7 @@ def simulate(
     limit = np.exp(-(((warm - best) / 14) ** 2)) * expit((warm - 1) / 1.5)
     limit *= np.exp(-decay * np.maximum(vpd - 4, 0)) * np.clip(soil / 0.3, 0, 1)
     diffuse = 1 + 0.5 * (1 - world["sun"])  # scattered light reaches more leaves
-    gpp = lue * diffuse * apar * limit
+    gpp = lue * gain * diffuse * apar * limit
 
     soil_t = memory(ta, 5) * (1 - 0.8 * world["snow"])  # snow insulates
     kelvin = np.maximum(soil_t, -40) + ZERO_C
@@ -181,9 +158,12 @@ def _weather(facts: pd.DataFrame, time: pd.DatetimeIndex, seed: int) -> World:
 
 
 def _water(world: World, capacity: Array, wet: NDArray[np.bool_]) -> None:
-    """Fill a snow store and a bucket day by day: share of soil water, share of snow cover."""
+    """Fill a snow store and a bucket day by day: share of soil water, share of snow cover.
+
+    ``wet`` (site, 1): wetlands and watered fields, where water comes from elsewhere, too.
+    """
     p, pet, ta = (np.ascontiguousarray(world[k].T) for k in ("P", "PET", "TA"))
-    size, inflow = capacity[:, 0], np.where(wet[:, 0], 6.0, 0.0)  # mm d-1 into drying wetlands
+    size, inflow = capacity[:, 0], np.where(wet[:, 0], 6.0, 0.0)  # mm d-1 where it dries
     water, store = 0.6 * size, np.zeros(len(size))
     soil, snow = np.empty_like(p), np.empty_like(p)
     for day in range(len(p)):
