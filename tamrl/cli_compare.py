@@ -11,7 +11,7 @@ from rich.console import Console
 
 def compare(
     campaign: Annotated[
-        str, typer.Argument(help="ablation, benchmark, climates, biomes or directions.")
+        str, typer.Argument(help="ablation, benchmark, climates, biomes, blind or directions.")
     ],
     towers: Annotated[str, typer.Option(help="fluxnet2015, virtual, or auto.")] = "auto",
     folds: Annotated[
@@ -37,8 +37,9 @@ def compare(
     """Compare many models at towers that none has seen; this takes hours and can be broken off.
 
     `ablation`: TAM-RL with one mechanism taken away or exchanged at a time. `benchmark`: all
-    rivals. `climates`, `biomes`: a few of them, with towers dealt by climate, and with a vegetation
-    class left out at a time. `directions`: what was tried for more skill.
+    rivals. `climates`, `biomes`, `blind`: a few of them, with towers dealt by climate, with a
+    vegetation class left out at a time, and with satellites taken away at the tested towers.
+    `directions`: what was tried for more skill.
 
     Run the same command again to go on; what is finished is kept, what has changed is computed
     anew. Each model leaves one small csv, from which the book's chapters are made. With other

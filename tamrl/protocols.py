@@ -2,7 +2,8 @@
 
 The main table deals towers to folds at random, 50 km apart. Dealing by climate asks the same with
 every climate in every fold; leaving a whole vegetation class out asks for a kind of place that no
-training tower resembles. Dissimilarity to the nearest training tower lies between the two.
+training tower resembles. Dissimilarity to the nearest training tower lies between the two. Taking
+the satellites away at the tested towers asks for what a tower of one's own mostly has.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ PROTOCOLS: Mapping[str, str] = {
     "benchmark": "towers at random, 50 km apart",
     "climates": "towers dealt by climate, 50 km apart",
     "biomes": "a vegetation class that no training tower has",
+    "blind": "satellites taken away at the tested towers",
 }
 SHOWN = ["model", "flux", "towers", "RMSE", "R2", "bias"]
 UNLIKE = ("nearest quarter", "second", "third", "farthest quarter")

@@ -106,7 +106,7 @@ STUDY = (
             ],
         },
         paper=_FULL_CAMPAIGN,
-        reads=("results/benchmark", "results/climates", "results/biomes"),
+        reads=("results/benchmark", "results/climates", "results/biomes", "results/blind"),
     ),
     Notebook(
         "11_trust",
