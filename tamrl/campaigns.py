@@ -37,6 +37,7 @@ PUBLISHED = "TAM-RL as published"
 VIRTUAL_FIRST = f"{NETWORK}, virtual towers first"
 ANNUAL = f"{NETWORK}, annual means"
 MANY_WORLDS = f"{NETWORK}, ten virtual worlds first"
+DRAWN = f"{MANY_WORLDS}, drawn to annual means"
 GLOBAL_ENCODER = f"{NETWORK}, encoder of global drivers"
 EMBEDDINGS = f"{NETWORK}, tower embeddings"
 PROCESS = f"{NETWORK}, process parameters"
@@ -112,6 +113,7 @@ def _benchmark(epochs: int | None, device: str) -> Mapping[str, Factory]:
         "transformer": partial(Transformer, **attention),
         "climatology": Climatology,
         MANY_WORLDS: ensemble.factory("network", **net, n_virtual=n_virtual),
+        DRAWN: ensemble.factory("anchored", **net, n_virtual=n_virtual),
         "blend, no virtual towers": ensemble.factory("blend", **net, n_virtual=0),
         "blend, no annual means": partial(
             Blend, (ensemble.network(**net, n_virtual=n_virtual), Boosting()), ensemble.SHARES
@@ -129,7 +131,9 @@ def _blind(epochs: int | None, device: str) -> Mapping[str, Factory]:
     """Ours and what it is held against, at towers without satellites."""
     every = _benchmark(epochs, device)
     blend = every[OURS]()
-    parts = [WithoutSatellites(part) for part in blend.parts]  # kept for themselves, as all parts
+    drawn, told = blend.parts
+    net = WithoutSatellites(drawn.model)  # what is kept of it serves the blend as well
+    parts = (replace(drawn, model=net), WithoutSatellites(told))
     names = (MANY_WORLDS, NETWORK, PUBLISHED, STRONG)
     return {
         OURS: partial(Blend, parts, blend.weights),
@@ -149,6 +153,7 @@ def _directions(epochs: int | None, device: str) -> Mapping[str, Factory]:
         ANNUAL: partial(WithAnnualMeans, TamRLModel(**net)),
         VIRTUAL_FIRST: partial(FromVirtual, **net, n_virtual=n_virtual),
         MANY_WORLDS: ensemble.factory("network", **net, n_virtual=n_virtual),
+        DRAWN: ensemble.factory("anchored", **net, n_virtual=n_virtual),
         GLOBAL_ENCODER: partial(SelfSupervised, **net, **globe),
         EMBEDDINGS: partial(TowerEmbeddings, **net),
         PROCESS: partial(ProcessModel, **net),

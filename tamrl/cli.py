@@ -103,7 +103,10 @@ def train(
     output: Annotated[Path, typer.Option("--output", "-o", help="Where the weights go.")],
     towers: Towers = "auto",
     model: Annotated[
-        str, typer.Option(help="blend: what won the benchmark. network: TAM-RL alone.")
+        str,
+        typer.Option(
+            help="blend: what won the benchmark. network: TAM-RL. anchored: drawn to annual means."
+        ),
     ] = "blend",
     seed: Seed = 0,
     members: Annotated[int, typer.Option(min=1, help="Models in the ensemble.")] = 1,

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from copy import deepcopy
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -31,6 +32,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from tamrl.anchor import Anchored
 from tamrl.atomic import whole
 from tamrl.blend import Blend
 from tamrl.data.schema import VARIABLES
@@ -183,6 +185,11 @@ def _compute(job: Job, samples: Samples) -> None:
     if isinstance(model, Blend) and model.weights is not None:  # of what is kept of its parts
         kept = [_part(part, job, samples) for part in model.parts]
         flux, spent = model.mean([flux for flux, _ in kept]), sum(each for _, each in kept)
+    elif isinstance(model, Anchored):  # likewise: the model that is drawn stays as it was
+        flux, spent = _part(model.model, job, samples)
+        drawn = replace(model, model=_Kept(flux))
+        drawn.fit(samples, job.fold.train, job.fold.valid, job.seed)
+        flux = drawn.predict(samples, job.fold.test)
     else:
         model.fit(samples, job.fold.train, job.fold.valid, job.seed)
         flux, spent = model.predict(samples, job.fold.test), 0.0
@@ -192,6 +199,19 @@ def _compute(job: Job, samples: Samples) -> None:
         raise DataError(f"{job}: predict gave shape {flux.shape}, expected {expected}")
     with whole(job.path) as part, part.open("wb") as file:
         np.savez_compressed(file, flux=flux, seconds=time.perf_counter() - start + spent)
+
+
+@dataclass
+class _Kept:
+    """A model of which no more is left than what it predicted at the tested towers."""
+
+    flux: NDArray
+
+    def fit(self, *_: Any) -> _Kept:
+        return self
+
+    def predict(self, *_: Any) -> NDArray:
+        return self.flux
 
 
 def _part(model: Any, job: Job, samples: Samples) -> tuple[NDArray, float]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import lzma
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tamrl.anchor import Anchored
 from tamrl.annual import KERNEL, AnnualMeans, WithAnnualMeans
 from tamrl.baselines import Boosting
 from tamrl.blend import Blend
@@ -71,7 +72,7 @@ def pack(model: Any, name: str, tensors: Tensors) -> dict[str, Any]:
         about = _pack_annual(model.annual, f"{name}.annual", tensors)
         inside = pack(model.fitted, f"{name}.model", tensors)
         told = {"statics": list(model.statics), "annual": about, "model": inside}
-        return {"kind": "annual means", **told}
+        return {"kind": "anchored" if isinstance(model, Anchored) else "annual means", **told}
     raise DataError(f"a model of the kind {type(model).__name__} cannot be stored")
 
 
@@ -99,6 +100,9 @@ def networks(model: Any) -> list[TamRLModel]:
 def networks_alone(members: Sequence[Any]) -> list[Any]:
     """Leave out of members what is no network; what is told to the networks stays.
 
+    What networks are drawn to does not: labels of their own tower, to which they are adapted, know
+    its annual means better.
+
     Raises
     ------
     DataError
@@ -106,7 +110,7 @@ def networks_alone(members: Sequence[Any]) -> list[Any]:
     """
     out = []
     for member in members:
-        told = isinstance(member, WithAnnualMeans)
+        told = isinstance(member, WithAnnualMeans) and not isinstance(member, Anchored)
         out += [replace(member, model=n, fitted=n) if told else n for n in networks(member)]
     if not out:
         raise DataError("these weights hold no network, and only networks can be adapted")
@@ -159,17 +163,24 @@ def _blend(
 
 
 def _told(
-    about: Mapping[str, Any], name: str, tensors: Mapping[str, Tensor], device: str
-) -> WithAnnualMeans:
+    about: Mapping[str, Any], name: str, tensors: Mapping[str, Tensor], device: str,
+    made: type[WithAnnualMeans] = WithAnnualMeans,
+) -> WithAnnualMeans:  # fmt: skip
     inside = unpack(about["model"], f"{name}.model", tensors, device)
     kept = about["annual"]
     arrays = {key: tensors[f"{kept['at']}.{key}"].numpy() for key in PROCESS}
     kernel = KERNEL.clone_with_theta(np.array(kept["theta"]))
     annual = AnnualMeans(tuple(kept["names"]), kernel=kernel, **arrays)
-    return WithAnnualMeans(inside, tuple(about["statics"]), annual=annual, fitted=inside)
+    return made(inside, tuple(about["statics"]), annual=annual, fitted=inside)
 
 
-KINDS = {"TAM-RL": _network, "LightGBM": _trees, "blend": _blend, "annual means": _told}
+KINDS: Mapping[str, Callable[..., Any]] = {
+    "TAM-RL": _network,
+    "LightGBM": _trees,
+    "blend": _blend,
+    "annual means": _told,
+    "anchored": partial(_told, made=Anchored),
+}
 
 
 def _pack_annual(annual: AnnualMeans, name: str, tensors: Tensors) -> dict[str, Any]:
