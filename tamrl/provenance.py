@@ -16,7 +16,8 @@ def code_version(model: type) -> str:
     """Digest of the module of a class and of the modules of this package that it imports.
 
     Comments, docstrings and layout do not count, nor which Python reads the code; nor does
-    `tamrl.data`, whose effect is in the data and so in their fingerprint.
+    `tamrl.data`, whose effect is in the data and so in their fingerprint, nor what the package
+    itself offers to its users (``tamrl/__init__.py``), which reads weights and trains nothing.
     """
     trees: dict[str, Any] = {}
     todo = [model.__module__]
@@ -40,7 +41,7 @@ def code_version(model: type) -> str:
                 todo += [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom) and node.module:
                 todo += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        todo = [module for module in todo if module.split(".")[0] == "tamrl"]
+        todo = [module for module in todo if module.startswith("tamrl.")]
         trees[name] = _spelt(tree)
     return hashlib.sha256(json.dumps(sorted(trees.items())).encode()).hexdigest()[:16]
 

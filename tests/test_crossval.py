@@ -269,6 +269,9 @@ def test_code_of_imported_modules_counts(tmp_path: Path, monkeypatch: pytest.Mon
     before = code_version(model)
     (package / "data" / "reader.py").write_text("x = 2\n")  # seen through the data
     assert code_version(model) == before
+    (package / "__init__.py").write_text("def offer():\n    from tamrl import weights\n")
+    (package / "weights.py").write_text("x = 1\n")  # what is offered to users trains nothing
+    assert code_version(model) == before
     (package / "helper.py").write_text("x = 2\n")
     assert code_version(model) != before
 
