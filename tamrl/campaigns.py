@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tamrl import ablation, ensemble
+from tamrl.anchor import Anchored
 from tamrl.annual import CLASSES, WithAnnualMeans
 from tamrl.baselines import Boosting, Climatology
 from tamrl.blend import Blend
@@ -37,6 +38,7 @@ PUBLISHED = "TAM-RL as published"
 VIRTUAL_FIRST = f"{NETWORK}, virtual towers first"
 ANNUAL = f"{NETWORK}, annual means"
 MANY_WORLDS = f"{NETWORK}, ten virtual worlds first"
+UNDRAWN = "blend, not drawn to annual means"
 DRAWN = f"{MANY_WORLDS}, drawn to annual means"
 GLOBAL_ENCODER = f"{NETWORK}, encoder of global drivers"
 EMBEDDINGS = f"{NETWORK}, tower embeddings"
@@ -105,6 +107,7 @@ def _benchmark(epochs: int | None, device: str) -> Mapping[str, Factory]:
         OURS: ensemble.factory("blend", **net, n_virtual=n_virtual),
         ANNUAL: partial(WithAnnualMeans, TamRLModel(**net)),
         "LightGBM, annual means": partial(WithAnnualMeans, Boosting()),
+        "LightGBM, drawn to annual means": partial(Anchored, Boosting()),
         NETWORK: partial(TamRLModel, **net),
         PUBLISHED: _ablation(epochs, device)["as published"],
         **dict(zip(BOOSTERS, boosters, strict=True)),
@@ -114,6 +117,7 @@ def _benchmark(epochs: int | None, device: str) -> Mapping[str, Factory]:
         "climatology": Climatology,
         MANY_WORLDS: ensemble.factory("network", **net, n_virtual=n_virtual),
         DRAWN: ensemble.factory("anchored", **net, n_virtual=n_virtual),
+        UNDRAWN: ensemble.factory("undrawn", **net, n_virtual=n_virtual),
         "blend, no virtual towers": ensemble.factory("blend", **net, n_virtual=0),
         "blend, no annual means": partial(
             Blend, (ensemble.network(**net, n_virtual=n_virtual), Boosting()), ensemble.SHARES
@@ -130,13 +134,11 @@ def _few(epochs: int | None, device: str) -> Mapping[str, Factory]:
 def _blind(epochs: int | None, device: str) -> Mapping[str, Factory]:
     """Ours and what it is held against, at towers without satellites."""
     every = _benchmark(epochs, device)
-    blend = every[OURS]()
-    drawn, told = blend.parts
-    net = WithoutSatellites(drawn.model)  # what is kept of it serves the blend as well
-    parts = (replace(drawn, model=net), WithoutSatellites(told))
+    blend = every[UNDRAWN]()
+    parts = [WithoutSatellites(part) for part in blend.parts]  # each is kept, and serves for itself
     names = (MANY_WORLDS, NETWORK, PUBLISHED, STRONG)
     return {
-        OURS: partial(Blend, parts, blend.weights),
+        OURS: partial(Anchored, Blend(parts, blend.weights)),
         **{name: partial(WithoutSatellites, every[name]()) for name in names},
         "climatology": Climatology,
     }
@@ -147,7 +149,7 @@ def _directions(epochs: int | None, device: str) -> Mapping[str, Factory]:
     quick = epochs is not None
     n_virtual = _n_virtual(epochs)
     globe: dict[str, Any] = {"cells": 400, "steps": 20} if quick else {}
-    parts = ensemble.blend(**net, n_virtual=n_virtual).parts
+    parts = ensemble.undrawn(**net, n_virtual=n_virtual).parts
     return {
         NETWORK: partial(TamRLModel, **net),
         ANNUAL: partial(WithAnnualMeans, TamRLModel(**net)),

@@ -105,7 +105,7 @@ def train(
     model: Annotated[
         str,
         typer.Option(
-            help="blend: what won the benchmark. network: TAM-RL. anchored: drawn to annual means."
+            help="blend: what won the benchmark. network: TAM-RL alone; or undrawn, anchored."
         ),
     ] = "blend",
     seed: Seed = 0,

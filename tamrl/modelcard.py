@@ -48,7 +48,7 @@ def text(results: Path = RESULTS) -> str:
                 f"| {rival} | {row.flux} | {row.change:+.1f} % | {row.lower:+.1f} to "
                 f"{row.upper:+.1f} % |"
             )
-    share = f"{100 * model.members[0].shares[0, 0]:.0f} %"
+    share = f"{100 * model.members[0].fitted.shares[0, 0]:.0f} %"
     number = found.sums.towers.igbp.value_counts()
     rare = ", ".join(f"{igbp} ({n})" for igbp, n in number[number < RARE].sort_index().items())
     return f"""# Model card: TAM-RL with boosted trees, for daily carbon fluxes
@@ -57,8 +57,9 @@ Written by `python -m tamrl.modelcard`; every number comes from the weights or `
 
 **What it is.** An ensemble of {header["members"]} members. Each is a mean: for {share} a TAM-RL
 network (task-aware modulation with representation learning, arXiv:2603.09974), which learnt
-simulated worlds before it saw a real tower; for the rest LightGBM trees that are told the mean
-annual GPP and RECO which a Gaussian process expects of the place. The mean is moved to where
+simulated worlds before it saw a real tower; for the rest LightGBM trees. A Gaussian process, from
+towers and several hundred further places, expects a mean annual GPP and RECO of the place: the
+trees are told them, and the annual means of the whole are drawn half-way to them.
 NEE = RECO - GPP, GPP >= 0 and RECO >= 0 hold.
 File: `tamrl/{SHIPPED}` (safetensors), opened by `tamrl.load_pretrained()`.
 
@@ -97,6 +98,7 @@ Change of RMSE against rivals on the same days, with 90 % intervals from drawing
 - Bounds are of days as a tower would report them, calibrated on towers like those of FLUXNET2015.
   Errors of sums over months or years do not average out; their intervals are wider than those of
   days would make believe.
+- A record of less than ten months has no annual mean to be drawn by: there it errs more.
 - It has no memory of disturbance and knows no trend of CO2. Do not use it for trends, for lawns or
   lakes, or for carbon credits.
 

@@ -17,6 +17,7 @@ from tamrl import oracles
 from tamrl.campaigns import (
     ANNUAL,
     COMBINED,
+    DRAWN,
     EMBEDDINGS,
     GLOBAL_ENCODER,
     MANY_WORLDS,
@@ -42,6 +43,7 @@ DIRECTIONS = (
     Mechanism(f"{N_VIRTUAL:,} virtual towers first", VIRTUAL_FIRST, NETWORK),
     Mechanism(f"{MANY:,} virtual towers first", MANY_WORLDS, NETWORK),
     Mechanism(f"{MANY:,} in place of {N_VIRTUAL:,} virtual towers", MANY_WORLDS, VIRTUAL_FIRST),
+    Mechanism("drawn half-way to annual means", DRAWN, MANY_WORLDS),
     Mechanism("encoder trained on global drivers", GLOBAL_ENCODER, NETWORK),
     Mechanism("tower embeddings that the encoder foresees", EMBEDDINGS, NETWORK),
     Mechanism("parameters of processes instead of fluxes", PROCESS, NETWORK),
@@ -55,7 +57,7 @@ DIRECTIONS = (
     Mechanism("time scales, given virtual towers first", COMBINED, VIRTUAL_FIRST),
 )
 GROUPS: Mapping[str, tuple[str, ...]] = {
-    "knowledge from elsewhere": (ANNUAL, VIRTUAL_FIRST, MANY_WORLDS, GLOBAL_ENCODER),
+    "knowledge from elsewhere": (ANNUAL, VIRTUAL_FIRST, MANY_WORLDS, DRAWN, GLOBAL_ENCODER),
     "another network or loss": (EMBEDDINGS, PROCESS, TIME_SCALES, COMBINED),
     "several models": (RESIDUAL, STACK, MEMBERS, TREES),
     "not zero-shot": (SEEN,),
