@@ -107,7 +107,7 @@ def _benchmark(epochs: int | None, device: str) -> Mapping[str, Factory]:
         OURS: ensemble.factory("blend", **net, n_virtual=n_virtual),
         ANNUAL: partial(WithAnnualMeans, TamRLModel(**net)),
         "LightGBM, annual means": partial(WithAnnualMeans, Boosting()),
-        "LightGBM, drawn to annual means": partial(Anchored, Boosting()),
+        "LightGBM, told and drawn to annual means": partial(Anchored, WithAnnualMeans(Boosting())),
         NETWORK: partial(TamRLModel, **net),
         PUBLISHED: _ablation(epochs, device)["as published"],
         **dict(zip(BOOSTERS, boosters, strict=True)),
@@ -119,9 +119,6 @@ def _benchmark(epochs: int | None, device: str) -> Mapping[str, Factory]:
         DRAWN: ensemble.factory("anchored", **net, n_virtual=n_virtual),
         UNDRAWN: ensemble.factory("undrawn", **net, n_virtual=n_virtual),
         "blend, no virtual towers": ensemble.factory("blend", **net, n_virtual=0),
-        "blend, no annual means": partial(
-            Blend, (ensemble.network(**net, n_virtual=n_virtual), Boosting()), ensemble.SHARES
-        ),
     }
 
 
