@@ -45,7 +45,6 @@ EMBEDDINGS = f"{NETWORK}, tower embeddings"
 PROCESS = f"{NETWORK}, process parameters"
 TIME_SCALES = f"{NETWORK}, several time scales"
 RESIDUAL = f"LightGBM and {NETWORK} on its residual"
-STACK = f"stack of {NETWORK} and LightGBM"
 MEMBERS = f"{NETWORK}, mean of four"
 COMBINED = f"{NETWORK}, virtual towers first, several time scales"
 SEEN = f"{NETWORK}, seen in training, other years (not zero-shot)"
@@ -146,7 +145,6 @@ def _directions(epochs: int | None, device: str) -> Mapping[str, Factory]:
     quick = epochs is not None
     n_virtual = _n_virtual(epochs)
     globe: dict[str, Any] = {"cells": 400, "steps": 20} if quick else {}
-    parts = ensemble.undrawn(**net, n_virtual=n_virtual).parts
     return {
         NETWORK: partial(TamRLModel, **net),
         ANNUAL: partial(WithAnnualMeans, TamRLModel(**net)),
@@ -158,7 +156,7 @@ def _directions(epochs: int | None, device: str) -> Mapping[str, Factory]:
         PROCESS: partial(ProcessModel, **net),
         TIME_SCALES: partial(TimeScales, **net),
         RESIDUAL: partial(ResidualOnBoosting, TamRLModel(**net)),
-        STACK: partial(Blend, parts),
+        UNDRAWN: ensemble.factory("undrawn", **net, n_virtual=n_virtual),
         MEMBERS: partial(Members, TamRLModel(**net)),
         COMBINED: partial(VirtualTimeScales, **net, n_virtual=n_virtual),
         "LightGBM": Boosting,

@@ -26,8 +26,8 @@ from tamrl.campaigns import (
     PROCESS,
     RESIDUAL,
     SEEN,
-    STACK,
     TIME_SCALES,
+    UNDRAWN,
     VIRTUAL_FIRST,
     kept,
 )
@@ -50,8 +50,8 @@ DIRECTIONS = (
     Mechanism("losses on several time scales", TIME_SCALES, NETWORK),
     Mechanism("residual learning on boosting", RESIDUAL, NETWORK),
     Mechanism("the same, against its boosting alone", RESIDUAL, TREES),
-    Mechanism("stack with learnt weights", STACK, NETWORK),
-    Mechanism("the same, against boosting alone", STACK, TREES),
+    Mechanism("three parts of it, one of boosting told annual means", UNDRAWN, MANY_WORLDS),
+    Mechanism("the same, against boosting alone", UNDRAWN, TREES),
     Mechanism("mean of four seeds and splits", MEMBERS, NETWORK),
     Mechanism("virtual towers first, several time scales", COMBINED, NETWORK),
     Mechanism("time scales, given virtual towers first", COMBINED, VIRTUAL_FIRST),
@@ -59,7 +59,7 @@ DIRECTIONS = (
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "knowledge from elsewhere": (ANNUAL, VIRTUAL_FIRST, MANY_WORLDS, DRAWN, GLOBAL_ENCODER),
     "another network or loss": (EMBEDDINGS, PROCESS, TIME_SCALES, COMBINED),
-    "several models": (RESIDUAL, STACK, MEMBERS, TREES),
+    "several models": (RESIDUAL, UNDRAWN, MEMBERS, TREES),
     "not zero-shot": (SEEN,),
 }
 AIMS: Mapping[str, Mapping[str, float]] = {  # pooled RMSE, gC m-2 d-1, set before the campaign
