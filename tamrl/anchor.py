@@ -2,9 +2,9 @@
 
 A network and the Gaussian process of `tamrl.annual` both tell the mean annual GPP and RECO of a
 tower that neither has seen: one from 150 towers' days, the other from annual sums of several
-hundred further places. They err by about as much, and not alike, so that the mean of both errs less
-than either. To tell the network the annual means as inputs does not do this: at towers it knows
-well it learns to overhear them.
+hundred further places. They err by about as much and not quite alike, so that the mean of both errs
+less than either. To tell the network the annual means as inputs does not do this: of towers that it
+knows well it learns to overhear them.
 """
 
 from __future__ import annotations
