@@ -50,7 +50,7 @@ DIRECTIONS = (
     Mechanism("losses on several time scales", TIME_SCALES, NETWORK),
     Mechanism("residual learning on boosting", RESIDUAL, NETWORK),
     Mechanism("the same, against its boosting alone", RESIDUAL, TREES),
-    Mechanism("three parts of it, one of boosting told annual means", UNDRAWN, MANY_WORLDS),
+    Mechanism("averaged with boosting told annual means", UNDRAWN, MANY_WORLDS),
     Mechanism("the same, against boosting alone", UNDRAWN, TREES),
     Mechanism("mean of four seeds and splits", MEMBERS, NETWORK),
     Mechanism("virtual towers first, several time scales", COMBINED, NETWORK),

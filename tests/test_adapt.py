@@ -62,7 +62,7 @@ def test_a_known_bias_is_removed(model: TamRLModel, samples: Samples, frozen: bo
     own = finetune(model, biased, np.array([site]), 365, frozen)
     pred = own.predict(biased, np.array([site]))[0][rest]
     gpp, reco, nee = (pred - biased.y[site][rest]).mean(0)
-    assert abs(reco) < 0.35  # of 0.6: few steps, drawn back
+    assert abs(reco) < (0.3 if frozen else 0.31)  # of 0.6: few steps, drawn back
     assert abs(nee) < 0.3
     assert abs(gpp) < 0.25  # which was right
     before, after = (error(m, biased, site, rest) for m in (model, own))

@@ -79,14 +79,16 @@ def test_attributions_add_up_to_the_change(samples: Samples, model: TamRLModel) 
 def test_attributions_see_today_and_name_temperature_for_respiration(
     samples: Samples, model: TamRLModel
 ) -> None:
-    # Not of cropland, whose respiration follows what was sown (tamrl.crops).
-    wild = TEST[samples.table.igbp.to_numpy(str)[TEST] != "CRO"]
-    found = attributions(model, samples, wild, days=3, length=60)
-    shares = {
-        group: float(abs(found.attribution.sel(flux="RECO")[..., at].sum(("lag", "driver"))).mean())
-        for group, at in members(samples.features).items()
-    }
-    assert max(shares, key=lambda group: shares[group]) == "temperature"
+    farmed = samples.table.igbp.to_numpy(str)[TEST] == "CRO"  # there it follows what was sown
+    for towers, leads in ((TEST[~farmed], "temperature"), (TEST[farmed], "greenness")):
+        found = attributions(model, samples, towers, days=3, length=60)
+        reco = found.attribution.sel(flux="RECO")
+        shares = {
+            group: float(abs(reco[..., at].sum(("lag", "driver"))).mean())
+            for group, at in members(samples.features).items()
+        }
+        assert max(shares, key=lambda group: shares[group]) == leads
+    found = attributions(model, samples, TEST, days=3, length=60)
     light = abs(found.attribution.sel(flux="GPP", driver="SW_IN")).mean("sample")
     assert int(light.lag[int(light.values.argmax())]) == 0
 

@@ -70,7 +70,8 @@ def test_unlike_towers_are_told_apart_in_quarters(samples: Samples, tmp_path: Pa
     run({"c": partial(Climatology)}, samples, dealt, [0], tmp_path / "t", tmp_path / "cv", jobs=1)
     sums = protocols.with_dissimilarity(read(tmp_path / "t").sums, samples)
     assert np.isfinite(sums.towers.unlike).all()
-    assert sums.towers.quarter.value_counts().max() <= 4  # two may be nearest to each other: a tie
+    # Two towers that are nearest to each other are equally unlike, and stay together.
+    assert sums.towers.groupby("quarter", observed=True).unlike.nunique().max() <= 3
     order = sums.towers.sort_values("unlike").quarter
     assert order.is_monotonic_increasing or list(order) == sorted(order)
 
