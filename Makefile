@@ -67,7 +67,7 @@ notebook: $(INSTALLED) ## execute one notebook, NB=03, with parameters P="name=v
 
 verify: $(INSTALLED) ## run the study on real towers and compare its tables with the committed ones
 	@$(PY) -m tamrl study --profile reference --towers fluxnet2015 --no-book
-	@$(PY) -m tamrl.verify
+	@$(PY) -m tamrl.study.runner.verify
 
 test: $(DEVELOPED) ## run the tests, doctests included; they need no network
 	@$(PY) -m pytest -n 2 --dist loadfile --benchmark-disable --doctest-modules \
@@ -89,7 +89,7 @@ format: $(DEVELOPED) ## repair style, strip outputs from the notebooks
 bench: $(DEVELOPED) ## measure speed, a quarter of an hour on a free machine: _build/benchmark.json, _build/speed.json
 	@mkdir -p _build
 	@$(PY) -m pytest --quiet --benchmark-only --benchmark-json=_build/benchmark.json tests/test_speed.py
-	@$(PY) -m tamrl.bench --towers $(TOWERS) --out _build/speed.json
+	@$(PY) -m tamrl.study.cost.bench --towers $(TOWERS) --out _build/speed.json
 	@echo "Measured: _build/speed.json, each stage beside what the core multiplies in the same minutes,"
 	@echo "and _build/benchmark.json, quick ones. The notebook 13_cost shows the measurements in results/speed."
 

@@ -1,5 +1,5 @@
 """`python -m tamrl` is the command line `tamrl`."""
 
-from tamrl.cli import main
+from tamrl.cli.app import main
 
 main()

@@ -1,21 +1,264 @@
-"""What is monitored: a tower of the study, or the newest data of a tower of one's own.
+"""What is unusual: fluxes of the last weeks against their climatology, with uncertainty.
 
-`tamrl.anomaly` then says how unusual its last weeks are.
+A flux is averaged over the last 30 days; its climatology is the mean of the same 30 days over the
+reference years, which end where the judged days begin; the anomaly is the difference. Each member
+of an ensemble has a climatology of its own, so that what it gets wrong every year falls out.
+
+How far a predicted anomaly is from the true one is learnt at towers that the models had not seen:
+there both are known, year against the other years, and `tamrl.evaluate.conformal` makes intervals of the
+residuals with towers as the units, the wider the larger the flux usually is. An interval that
+leaves out zero says that the anomaly is told from none; how unusual it would be among the years is
+said by the standardised anomaly.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
 import xarray as xr
+from numpy.typing import NDArray
 
-from tamrl.anomaly import Record
 from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError
-from tamrl.pretrained import load_pretrained, own_samples, placed
-from tamrl.samples import Samples
+from tamrl.evaluate.conformal import Conformal
+from tamrl.files import atomic_write
+from tamrl.samples.arrays import Samples
+from tamrl.shipped.pretrained import load_pretrained, own_samples, placed
+
+if TYPE_CHECKING:
+    from tamrl.samples.arrays import Samples
+
+WINDOW = 30  # days averaged
+KNOWN = 0.8  # share of the window's days that must be known
+MIN_YEARS = 3  # reference years of a climatology
+EVERY = 15  # days between the cases that calibrate: neighbours say nearly the same
+LEVEL = 0.9
+
+Array = NDArray[np.float64]
+
+
+class Record(NamedTuple):
+    """One tower to be monitored: ``members`` GPP, RECO, NEE (seed, time), ``observed`` (time)."""
+
+    members: xr.Dataset
+    observed: xr.Dataset
+    site: str
+    virtual: bool
+
+
+def running_mean(values: Array, window: int = WINDOW) -> Array:
+    """Mean over the last ``window`` days (…, time); NaN where fewer than 80 % of them are known.
+
+    Examples
+    --------
+    >>> running_mean(np.array([1.0, 3.0, np.nan, 5.0]), 2)
+    array([nan,  2., nan, nan])
+    """
+    known = np.isfinite(values)
+    padded = [np.cumsum(a, -1) for a in (np.where(known, values, 0), known)]
+    total, count = (
+        np.concatenate([a[..., :window], a[..., window:] - a[..., :-window]], -1) for a in padded
+    )
+    enough = count >= KNOWN * window
+    return np.divide(total, count, out=np.full(values.shape, np.nan), where=enough)
+
+
+def climatology(
+    means: Array, time: NDArray[np.datetime64], reference: NDArray[np.bool_]
+) -> tuple[Array, Array, NDArray[np.intp]]:
+    """Mean and standard deviation over the reference years of the same day of the year.
+
+    ``means`` (…, time) from `running_mean`; ``reference`` (time) the days that may be used. On
+    29 February that of the 28th holds. Returns both as (…, time), and how many reference years
+    each day has (…, time).
+    """
+    doy = _day(time)
+    stamp = pd.DatetimeIndex(time)
+    twice = (stamp.month == 2) & (stamp.day == 29)  # a year counts once for each day
+    used = np.isfinite(means) & reference & ~np.asarray(twice)
+    shape = (*means.shape[:-1], 365)
+    count, total, squares = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+    filled = np.where(used, means, 0)
+    for sums, part in ((count, used), (total, filled), (squares, filled**2)):
+        np.add.at(np.moveaxis(sums, -1, 0), doy, np.moveaxis(part, -1, 0).astype(float))
+    years = np.maximum(count, 1)
+    mean = np.where(count > 0, total / years, np.nan)
+    spread = np.sqrt(np.maximum(squares / years - mean**2, 0) * years / np.maximum(years - 1, 1))
+    spread = np.where(count > 1, spread, np.nan)
+    return mean[..., doy], spread[..., doy], count[..., doy].astype(int)
+
+
+def _day(time: NDArray[np.datetime64]) -> NDArray[np.intp]:
+    """Day of a year without 29 February, from 0."""
+    stamp = pd.DatetimeIndex(time)
+    day = stamp.day_of_year.to_numpy() - 1
+    return np.asarray(day - (stamp.is_leap_year & (day >= 59)), np.intp)
+
+
+def anomalies(
+    record: Record, fitted: Mapping[str, Conformal], recent: int = 365, window: int = WINDOW
+) -> xr.Dataset:
+    """Anomalies of the last ``recent`` days of a record, with intervals.
+
+    Parameters
+    ----------
+    record
+        From `own_record` or `study_record`.
+    fitted
+        From `calibrate`: how far predicted anomalies are from true ones.
+    recent
+        Days at the end of the record that are judged; the years before are the reference.
+    window
+        Days averaged; as in `calibrate`.
+
+    Returns
+    -------
+    Dataset (flux, time) of the judged days, gC m-2 d-1: ``mean`` of the window, ``usual`` (its
+    climatology), ``usual_sd`` (over years), ``anomaly``, ``lower``, ``upper`` (bounds of the true
+    anomaly), ``standardised`` (anomaly / usual_sd), ``observed`` (anomaly of the labels, where
+    there are any), ``years`` of reference.
+
+    Raises
+    ------
+    DataError
+        When fewer than 3 reference years are left for the newest day.
+    """
+    time = record.members.time.values
+    judged = time > time[-1] - np.timedelta64(recent, "D")
+    out = []
+    for flux in FLUXES:
+        mean = running_mean(
+            record.members[flux].transpose("seed", "time").values.astype(float), window
+        )
+        usual, sd, years = climatology(mean, time, ~judged)
+        each = (mean - usual)[:, judged]
+        label = running_mean(record.observed[flux].values.astype(float), window)
+        seen, _, seen_years = climatology(label, time, ~judged)
+        observed = np.where(seen_years >= MIN_YEARS, label - seen, np.nan)[judged]
+        enough = (years.min(0) >= MIN_YEARS)[judged]
+        anomaly = np.where(enough, each.mean(0), np.nan)
+        size = np.abs(usual[:, judged]).mean(0)
+        lower, upper = fitted[flux].interval(anomaly, size, "")
+        spread = sd.mean(0)[judged]
+        columns = {
+            "mean": mean.mean(0)[judged], "usual": usual.mean(0)[judged], "usual_sd": spread,
+            "anomaly": anomaly, "lower": lower, "upper": upper, "observed": observed,
+            "standardised": anomaly / np.where(spread > 0, spread, np.nan),
+            "years": years.min(0)[judged].astype(float),
+        }  # fmt: skip
+        out.append(xr.Dataset({k: ("time", v) for k, v in columns.items()}, {"time": time[judged]}))
+    found = xr.concat(out, pd.Index(FLUXES, name="flux"))
+    if not np.isfinite(found.anomaly).any():
+        first = str(time[0])[:10]
+        raise DataError(
+            f"{record.site}: the record from {first} has {int(found.years.max())} reference years "
+            f"for its last {recent} days; a climatology needs {MIN_YEARS}. Give a longer record or "
+            "judge fewer days"
+        )
+    return found.assign_attrs(
+        site=record.site, virtual=int(record.virtual), window=window, units="gC m-2 d-1"
+    )
+
+
+def calibrate(
+    predictions: xr.Dataset, samples: Samples, window: int = WINDOW, level: float = LEVEL
+) -> dict[str, Conformal]:
+    """Learn at towers never seen how far predicted anomalies are from observed ones.
+
+    At every tower each year is set against its other years, in labels and predictions alike.
+
+    Parameters
+    ----------
+    predictions
+        Out-of-fold predictions of one model, GPP, RECO, NEE (seed, site, time).
+    samples
+        Their labels; days that are trained on count.
+    level
+        Probability of the intervals; 0.9 needs 19 towers with at least 4 labelled years.
+
+    Raises
+    ------
+    DataError
+        When too few towers have years enough.
+    """
+    time = samples.time
+    years = time.astype("datetime64[Y]").astype(int)
+    some = _day(time) % EVERY == 0  # the same days of every year
+    at = pd.Index(samples.site).get_indexer(predictions.site.values)
+    cases: dict[str, list[Array]] = {flux: [] for flux in FLUXES}
+    for row, site in enumerate(at):
+        on = samples.weight[site] > 0
+        for k, flux in enumerate(FLUXES):
+            label = np.where(on, samples.y[site, :, k], np.nan)[None]
+            member = predictions[flux].isel(site=row).transpose("seed", "time").values
+            both = np.concatenate([label, member])  # gaps of the labels count as error, too
+            means = running_mean(both.astype(float), window)[:, some]
+            case = _against_other_years(means, time[some], years[some])
+            if case.shape[1]:
+                cases[flux].append(np.vstack([case, np.full(case.shape[1], row)]))
+    fitted = {}
+    for flux, found in cases.items():
+        if not found:
+            raise DataError(f"no tower has {MIN_YEARS + 1} labelled years to calibrate {flux} with")
+        observed, mean, size, tower = np.concatenate(found, 1)
+        fitted[flux] = Conformal.fit(observed, mean, size, tower, None, (level,), "tower")
+    return fitted
+
+
+def _against_other_years(
+    means: Array, time: NDArray[np.datetime64], years: NDArray[np.intp]
+) -> Array:
+    """Anomalies of each year against the others (3, case): observed, predicted, usual size.
+
+    ``means`` (1 + member, time), the labels first.
+    """
+    parts = []
+    for year in np.unique(years[np.isfinite(means[0])]):
+        usual, _, count = climatology(means, time, years != year)
+        on = (years == year) & (count.min(0) >= MIN_YEARS)
+        each = (means - usual)[:, on]
+        ok = np.isfinite(each).all(0)
+        size = np.abs(usual[1:, on]).mean(0)
+        parts.append(np.stack([each[0], each[1:].mean(0), size])[:, ok])
+    return np.concatenate(parts, 1) if parts else np.empty((3, 0))
+
+
+def status(found: xr.Dataset) -> pd.DataFrame:
+    """Newest judged day of each flux: columns flux, day and those of `anomalies`, and ``says``."""
+    rows = []
+    for flux in FLUXES:
+        one = found.sel(flux=flux)
+        known = np.flatnonzero(np.isfinite(one.anomaly.values))
+        last = one.isel(time=known[-1])
+        low, high = float(last.lower), float(last.upper)
+        says = "above usual" if low > 0 else "below usual" if high < 0 else "not told from usual"
+        row: dict[str, object] = {"flux": flux, "day": str(last.time.values)[:10]}
+        row |= {str(name): float(value) for name, value in last.data_vars.items()}
+        rows.append(row | {"says": says})
+    return pd.DataFrame(rows)
+
+
+def sentence(table: pd.DataFrame, site: str, window: int = WINDOW) -> str:
+    """Say in words what `status` holds, with intervals."""
+    said = [
+        f"{row.flux} is {row.says} ({row.anomaly:+.2f}, {row.lower:+.2f} to {row.upper:+.2f})"
+        for row in table.itertuples()
+    ]
+    text = f"At {site} in the {window} days to {table.day.max()}: {'; '.join(said)} gC m⁻² d⁻¹"
+    return text.replace("(-", "(\N{MINUS SIGN}").replace(" -", " \N{MINUS SIGN}")
+
+
+def keep(found: xr.Dataset, table: pd.DataFrame, folder: Path) -> None:
+    """Write ``anomalies.nc`` and ``status.csv`` (from `anomalies`, `status`), each as a whole."""
+    with atomic_write(folder / "anomalies.nc") as part:
+        found.to_netcdf(part, engine="netcdf4")
+    with atomic_write(folder / "status.csv") as part:
+        table.to_csv(part, index=False)
 
 
 def study_record(predictions: xr.Dataset, samples: Samples, site: str = "") -> Record:
@@ -31,13 +274,13 @@ def study_record(predictions: xr.Dataset, samples: Samples, site: str = "") -> R
     """
     names = [str(s) for s in predictions.site.values]
     if not site:
-        active = samples.active[pd.Index(samples.site).get_indexer(pd.Index(names))]
-        last = active.shape[1] - 1 - active[:, ::-1].argmax(1)
-        site = names[np.lexsort((active.sum(1), np.where(active.any(1), last, -1)))[-1]]
+        has_drivers = samples.has_drivers[pd.Index(samples.site).get_indexer(pd.Index(names))]
+        last = has_drivers.shape[1] - 1 - has_drivers[:, ::-1].argmax(1)
+        site = names[np.lexsort((has_drivers.sum(1), np.where(has_drivers.any(1), last, -1)))[-1]]
     if site not in names:
         raise DataError(f"tower {site!r} is not among the predictions: {', '.join(names)}")
     row = list(samples.site).index(site)
-    on = np.flatnonzero(samples.active[row])
+    on = np.flatnonzero(samples.has_drivers[row])
     span = slice(on[0], on[-1] + 1)
     label = np.where(samples.weight[row, :, None] > 0, samples.y[row], np.nan)
     observed = {f: ("time", label[span, k]) for k, f in enumerate(FLUXES)}

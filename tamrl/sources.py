@@ -6,9 +6,9 @@ import xarray as xr
 
 from tamrl.data import fetch_annual_towers, fetch_grid, fetch_tower_predictors, fetch_towers, towers
 from tamrl.errors import DataError
-from tamrl.samples import Samples, make_samples
-from tamrl.virtual import virtual_predictors, virtual_towers
-from tamrl.virtual_grid import virtual_grid
+from tamrl.samples.arrays import Samples, make_samples
+from tamrl.virtual.grid import virtual_grid
+from tamrl.virtual.towers import virtual_predictors, virtual_towers
 
 SOURCES = ("auto", "fluxnet2015", "virtual")
 
@@ -77,7 +77,7 @@ def load_grid(towers: xr.Dataset, resolution: float = 0.5) -> xr.Dataset:
 
 
 def load_others(towers: xr.Dataset) -> xr.Dataset | None:
-    """Places of which annual fluxes alone are known, beside real towers; virtual ones have none.
+    """SiteAttributes of which annual fluxes alone are known, beside real towers; virtual ones have none.
 
     Raises
     ------

@@ -63,6 +63,6 @@ def real_towers() -> xr.Dataset:
 @pytest.fixture(scope="session")
 def virtual() -> xr.Dataset:
     """Return twelve virtual towers over three years, dims (site, time)."""
-    from tamrl.virtual import virtual_towers
+    from tamrl.virtual.towers import virtual_towers
 
     return virtual_towers(n=12, seed=0, years=(2001, 2003))

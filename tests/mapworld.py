@@ -93,7 +93,7 @@ def same(a: xr.Dataset, b: xr.Dataset) -> None:
 
 def main(store: str, cube: str, pause: float) -> None:
     """Map slowly, to be killed."""
-    from tamrl.upscale import upscale
+    from tamrl.maps.upscale import upscale
 
     upscale(ensemble(pause=pause), cube, store, workers=1)
 

@@ -12,15 +12,16 @@ import torch
 import xarray as xr
 from typer.testing import CliRunner
 
-from tamrl import adapt, pretrained
-from tamrl.adapt import FROZEN, finetune, stop_at
-from tamrl.cli import app
+from tamrl.cli.app import app
 from tamrl.errors import DataError
-from tamrl.fewshot import GAP, adapt_towers, adaptation_curve
-from tamrl.samples import Samples, make_samples
-from tamrl.splits import Fold
-from tamrl.train import Recipe, TamRLModel
-from tamrl.virtual import virtual_predictors
+from tamrl.model import adapt
+from tamrl.model.adapt import FROZEN, finetune, stop_at
+from tamrl.model.train import Recipe, TamRLModel
+from tamrl.samples.arrays import Samples, make_samples
+from tamrl.samples.splits import Fold
+from tamrl.shipped import pretrained
+from tamrl.study.adaptation import GAP, adapt_towers, adaptation_curve
+from tamrl.virtual.towers import virtual_predictors
 
 TRAIN, VALID, TEST = np.arange(7), np.arange(7, 9), np.arange(9, 12)
 
@@ -159,7 +160,7 @@ def test_curve_scores_the_same_days_away_from_labels(model: TamRLModel, samples:
     assert (same.min() == same.max()).all()
     for site, n in same.first().items():
         tower = list(samples.site).index(site)
-        assert n <= samples.score[tower].sum() - 60 - GAP
+        assert n <= samples.scored[tower].sum() - 60 - GAP
     curve = adaptation_curve(errors)
     zero = curve[curve.days == 0]
     assert (zero.change == 0).all()

@@ -11,18 +11,24 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tamrl import pretrained, weights
-from tamrl.anchor import FLOOR, MOST, Anchored, factors
-from tamrl.annual import WithAnnualMeans, own_means
-from tamrl.baselines import Climatology
-from tamrl.blend import Blend
-from tamrl.crossval import cross_validate
 from tamrl.errors import DataError
-from tamrl.samples import Samples, make_samples
-from tamrl.splits import folds
-from tamrl.train import Recipe, TamRLModel
-from tamrl.virtual import virtual_predictors, virtual_towers
-from tamrl.virtual_grid import virtual_grid
+from tamrl.evaluate.crossval import cross_validate
+from tamrl.model.train import Recipe, TamRLModel
+from tamrl.rivals.boosting import Climatology
+from tamrl.samples.arrays import Samples, make_samples
+from tamrl.samples.splits import folds
+from tamrl.shipped import pretrained, weights
+from tamrl.shipped.annual import (
+    FLOOR,
+    MOST,
+    AnnualPrior,
+    AnnualRescaling,
+    own_means,
+    rescaling_factors,
+)
+from tamrl.shipped.blend import Blend
+from tamrl.virtual.grid import virtual_grid
+from tamrl.virtual.towers import virtual_predictors, virtual_towers
 
 TRAIN, VALID, TEST = np.arange(20), np.arange(20, 24), np.arange(24, 40)
 SMALL, QUICK = {"hidden": 8, "latent": 4, "embed": 4}, Recipe(epochs=1, length=120)
@@ -39,7 +45,7 @@ def samples() -> Samples:
 def test_half_way_whichever_comes_first(one: float, other: float) -> None:
     """Drawn from either side two means meet in the middle, unless a factor would pass its bound."""
     a, b = np.array([[one, one]]), np.array([[other, other]])
-    there, back = factors(a, b), factors(b, a)
+    there, back = rescaling_factors(a, b), rescaling_factors(b, a)
     np.testing.assert_allclose(there * back, 1, rtol=1e-9)
     assert ((there >= 1 / MOST) & (there <= MOST)).all()
     if 1 / MOST**2 < one / other < MOST**2:
@@ -48,12 +54,12 @@ def test_half_way_whichever_comes_first(one: float, other: float) -> None:
 
 def test_a_record_that_makes_no_year_is_left_as_it_is() -> None:
     """Without a mean of its own a tower has nothing to be drawn by."""
-    assert (factors(np.array([[np.nan, np.nan]]), np.array([[3.0, 2.0]])) == 1).all()
+    assert (rescaling_factors(np.array([[np.nan, np.nan]]), np.array([[3.0, 2.0]])) == 1).all()
 
 
 def test_fluxes_are_scaled_by_tower_and_close(samples: Samples) -> None:
     """One factor a tower and flux; NEE = RECO - GPP to the last bit; missing days stay missing."""
-    model = Anchored(TamRLModel(SMALL, QUICK)).fit(samples, TRAIN, VALID, 0)
+    model = AnnualRescaling(TamRLModel(SMALL, QUICK)).fit(samples, TRAIN, VALID, 0)
     plain, drawn = model.fitted.predict(samples, TEST), model.predict(samples, TEST)
     np.testing.assert_array_equal(drawn[..., 2], drawn[..., 1] - drawn[..., 0])
     np.testing.assert_array_equal(np.isnan(drawn), np.isnan(plain))
@@ -80,7 +86,7 @@ def test_labels_of_tested_towers_do_not_matter(samples: Samples) -> None:
     y = samples.y.copy()
     y[TEST] += 5
     one, two = (
-        Anchored(Climatology()).fit(each, TRAIN, VALID, 0).predict(each, TEST)
+        AnnualRescaling(Climatology()).fit(each, TRAIN, VALID, 0).predict(each, TEST)
         for each in (samples, replace(samples, y=y))
     )
     np.testing.assert_array_equal(one, two)
@@ -88,15 +94,15 @@ def test_labels_of_tested_towers_do_not_matter(samples: Samples) -> None:
 
 def test_it_is_stored_and_read(samples: Samples, tmp_path: Path) -> None:
     """Weights of a drawn network predict the same; its networks alone are not drawn."""
-    model = Anchored(TamRLModel(SMALL, QUICK)).fit(samples, TRAIN, VALID, 0)
-    both = Blend((Anchored(TamRLModel(SMALL, QUICK)),), (1.0,)).fit(samples, TRAIN, VALID, 0)
+    model = AnnualRescaling(TamRLModel(SMALL, QUICK)).fit(samples, TRAIN, VALID, 0)
+    both = Blend((AnnualRescaling(TamRLModel(SMALL, QUICK)),), (1.0,)).fit(samples, TRAIN, VALID, 0)
     pretrained.save([model], tmp_path / "m.safetensors", samples, towers=24)
     (again,), header = pretrained.load(tmp_path / "m.safetensors", "cpu")
     assert header["models"][0]["kind"] == "anchored"
-    assert isinstance(again, Anchored)
+    assert isinstance(again, AnnualRescaling)
     np.testing.assert_array_equal(again.predict(samples, TEST), model.predict(samples, TEST))
     assert [type(m) for m in weights.networks_alone([again, both])] == [TamRLModel, TamRLModel]
-    assert repr(Anchored(Climatology())) != repr(WithAnnualMeans(Climatology()))
+    assert repr(AnnualRescaling(Climatology())) != repr(AnnualPrior(Climatology()))
     other = replace(samples, targets=("GPP", "RECO", "CH4"))
     with pytest.raises(DataError, match="not of"):
         model.predict(other, TEST)
@@ -115,5 +121,5 @@ def test_a_comparison_draws_what_it_has_kept(samples: Samples, tmp_path: Path) -
         np.testing.assert_array_equal(found[flux].values, anew[..., k])
 
 
-def _drawn() -> Anchored:
-    return Anchored(Climatology())
+def _drawn() -> AnnualRescaling:
+    return AnnualRescaling(Climatology())

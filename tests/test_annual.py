@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from tamrl.annual import ANNUAL, AnnualMeans, WithAnnualMeans, own_means
 from tamrl.errors import DataError
-from tamrl.places import Places, gather
-from tamrl.samples import Samples, make_samples
-from tamrl.splits import folds
-from tamrl.virtual import virtual_predictors, virtual_towers
-from tamrl.virtual_grid import virtual_grid
+from tamrl.samples.arrays import Samples, make_samples
+from tamrl.samples.site_attributes import SiteAttributes, gather
+from tamrl.samples.splits import folds
+from tamrl.shipped.annual import ANNUAL, AnnualMeans, AnnualPrior, own_means
+from tamrl.virtual.grid import virtual_grid
+from tamrl.virtual.towers import virtual_predictors, virtual_towers
 
 
 @dataclass
@@ -74,17 +74,17 @@ def test_smooth_truth_is_recovered_where_features_are_missing() -> None:
 def test_no_tower_is_told_what_was_learnt_from_itself(samples: Samples) -> None:
     """A tower's labels change nothing of its own annual means, in training or in testing."""
     fold = folds(samples, 5)[0]
-    first = WithAnnualMeans(Listener(), inner=3).fit(samples, fold.train, fold.valid)
+    first = AnnualPrior(Listener(), inner=3).fit(samples, fold.train, fold.valid)
     for tower in (fold.test[0], fold.train[0]):
         y = samples.y.copy()
         y[tower] = np.where(np.isfinite(y[tower]), 30.0, np.nan)
         # The kernel is learnt from all training towers; it is held fixed to see the rest.
         kernel = first.annual.kernel
-        again = WithAnnualMeans(Listener(), inner=3)
+        again = AnnualPrior(Listener(), inner=3)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("tamrl.annual.KERNEL", kernel)
+            patch.setattr("tamrl.shipped.annual.KERNEL", kernel)
             patch.setattr(AnnualMeans, "fit", _fixed(AnnualMeans.fit, kernel))
-            same = WithAnnualMeans(Listener(), inner=3).fit(samples, fold.train, fold.valid)
+            same = AnnualPrior(Listener(), inner=3).fit(samples, fold.train, fold.valid)
             again.fit(replace(samples, y=y), fold.train, fold.valid)
         before, after = (w.fitted.told["static"][:, -2:] for w in (same, again))
         np.testing.assert_array_equal(before[tower], after[tower])
@@ -112,7 +112,7 @@ def test_others_near_a_tower_that_is_left_out_are_left_out(samples: Samples) -> 
             other_lat=np.full(many, lat),
             other_lon=np.full(many, float(tower.lon)),
         )
-        model = WithAnnualMeans(Listener(), inner=3)
+        model = AnnualPrior(Listener(), inner=3)
         told = replace(samples, places=places)
         return model.fit(told, fold.train, fold.valid).predict(told, fold.test[:1])[0, 0]
 
@@ -124,7 +124,7 @@ def test_others_near_a_tower_that_is_left_out_are_left_out(samples: Samples) -> 
 def test_statics_are_classes_and_annual_means(samples: Samples) -> None:
     """The daily model sees vegetation class, climate and the two means, and nothing else."""
     fold = folds(samples, 5)[0]
-    names = WithAnnualMeans(Listener(), inner=3).fit(samples, fold.train, fold.valid)
+    names = AnnualPrior(Listener(), inner=3).fit(samples, fold.train, fold.valid)
     names = names.fitted.told["names"]
     assert names[-2:] == ANNUAL
     assert all(name.startswith(("igbp_", "koppen_")) for name in names[:-2])
@@ -133,9 +133,7 @@ def test_statics_are_classes_and_annual_means(samples: Samples) -> None:
 def test_without_places_it_says_what_is_missing(samples: Samples) -> None:
     """Samples without a grid cannot be used, and the error says how to make better ones."""
     with pytest.raises(DataError, match="with a cube"):
-        WithAnnualMeans(Listener()).fit(
-            replace(samples, places=None), np.arange(40), np.arange(40, 50)
-        )
+        AnnualPrior(Listener()).fit(replace(samples, places=None), np.arange(40), np.arange(40, 50))
 
 
 def test_others_are_never_towers_of_the_table(samples: Samples) -> None:
@@ -153,4 +151,4 @@ def test_others_are_never_towers_of_the_table(samples: Samples) -> None:
     table = pd.DataFrame(samples.table)
     places = gather(table, virtual_grid(seed=0), others)
     np.testing.assert_allclose(places.other_y, [[1, 1], [2, 0]])
-    assert isinstance(places, Places)
+    assert isinstance(places, SiteAttributes)

@@ -67,7 +67,7 @@ def test_the_examples_of_the_page_hold() -> None:
 def test_sentences_are_returned_without_a_type_and_types_come_from_the_code() -> None:
     """A plain "Returns" gets no type, one with a type keeps it, and parameters get theirs."""
     from tamrl.data import grid_at, open_towers
-    from tamrl.splits import folds
+    from tamrl.samples.splits import folds
 
     ext = extension()
     plain = ["Do it.", "", "Returns", "-------", "A table", "of numbers.", ""]

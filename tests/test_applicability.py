@@ -9,11 +9,11 @@ import xarray as xr
 from matplotlib.cbook import boxplot_stats
 from trainingtable import training_table
 
-from tamrl import applicability as aoa
-from tamrl import trust
 from tamrl.errors import DataError
-from tamrl.mapmodel import INPUTS, MAP_FEATURES
-from tamrl.virtual_grid import virtual_grid
+from tamrl.maps import applicability as aoa
+from tamrl.maps.boosted import INPUTS, MAP_FEATURES
+from tamrl.study import trust
+from tamrl.virtual.grid import virtual_grid
 
 EVI = MAP_FEATURES.index("EVI")
 

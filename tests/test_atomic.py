@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from tamrl.atomic import whole
+from tamrl.files import atomic_write
 
 
 def test_a_file_appears_when_it_is_complete(tmp_path: Path) -> None:
     """Under its name only after the last byte, with folders made on the way."""
     path = tmp_path / "new" / "file.txt"
-    with whole(path) as part:
+    with atomic_write(path) as part:
         part.write_text("all of it")
         assert not path.exists()
     assert path.read_text() == "all of it"
@@ -23,7 +23,7 @@ def test_an_error_leaves_what_was_there(tmp_path: Path) -> None:
     path.write_text("old")
 
     def write() -> None:
-        with whole(path) as part:
+        with atomic_write(path) as part:
             part.write_text("ne")
             raise OSError("disk full")
 

@@ -15,13 +15,13 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from tamrl.baselines import Boosting, Climatology
-from tamrl.blend import Blend, project, simplex
-from tamrl.crossval import cross_validate
 from tamrl.errors import DataError
-from tamrl.samples import Samples, make_samples
-from tamrl.splits import Fold
-from tamrl.virtual import virtual_predictors
+from tamrl.evaluate.crossval import cross_validate
+from tamrl.rivals.boosting import Boosting, Climatology
+from tamrl.samples.arrays import Samples, make_samples
+from tamrl.samples.splits import Fold
+from tamrl.shipped.blend import Blend, close_balance, simplex
+from tamrl.virtual.towers import virtual_predictors
 
 TRAIN, VALID, TEST = np.arange(7), np.arange(7, 9), np.arange(9, 12)
 fluxes = arrays(np.float32, (5, 3), elements=st.floats(-50, 50, width=32))
@@ -47,13 +47,13 @@ class Truth:
         draw = np.random.default_rng([self.seed, int(10 * self.noise)])
         error = draw.normal(self.bias, self.noise, samples.y.shape)[sites]
         y = np.where(np.isfinite(samples.y), samples.y, 0)[sites] + error
-        return np.where(samples.active[sites][..., None], y, np.nan).astype(np.float32)
+        return np.where(samples.has_drivers[sites][..., None], y, np.nan).astype(np.float32)
 
 
 @given(fluxes)
 @settings(max_examples=300, deadline=None)
 def test_what_is_projected_closes_and_can_be(flux: NDArray) -> None:
-    gpp, reco, nee = project(flux).T
+    gpp, reco, nee = close_balance(flux).T
     assert (nee == reco - gpp).all()  # to the last bit
     assert gpp.min() >= 0
     assert reco.min() >= 0
@@ -62,8 +62,8 @@ def test_what_is_projected_closes_and_can_be(flux: NDArray) -> None:
 @given(fluxes)
 @settings(max_examples=100, deadline=None)
 def test_what_closes_stays(flux: NDArray) -> None:
-    once = project(flux)
-    np.testing.assert_allclose(project(once), once, rtol=1e-6, atol=1e-5)
+    once = close_balance(flux)
+    np.testing.assert_allclose(close_balance(once), once, rtol=1e-6, atol=1e-5)
 
 
 @given(fluxes)
@@ -74,15 +74,15 @@ def test_no_other_fluxes_that_close_are_nearer(flux: NDArray) -> None:
     def far(at: NDArray, f: NDArray) -> float:
         return float(((np.array([at[0], at[1], at[1] - at[0]]) - f) ** 2).sum())
 
-    for f, found in zip(flux.astype(float), project(flux).astype(float), strict=True):
+    for f, found in zip(flux.astype(float), close_balance(flux).astype(float), strict=True):
         best = minimize(far, np.maximum(f[:2], 0), (f,), bounds=[(0, None)] * 2)
         assert far(found, f) <= best.fun + 1e-4 * max(1, best.fun)
 
 
 def test_a_missing_flux_leaves_the_day_missing() -> None:
     flux = np.array([[1, 2, np.nan], [np.nan, 2, 1], [3, 2, -1]], np.float32)
-    assert np.isfinite(project(flux)).all(1).tolist() == [False, False, True]
-    np.testing.assert_allclose(project(flux)[2], [3, 2, -1])
+    assert np.isfinite(close_balance(flux)).all(1).tolist() == [False, False, True]
+    np.testing.assert_allclose(close_balance(flux)[2], [3, 2, -1])
 
 
 def test_weights_by_hand() -> None:
@@ -106,8 +106,8 @@ def test_fixed_weights_and_a_part_that_is_used_again(samples: Samples) -> None:
     assert part == Boosting(trees=20)  # so that the next fold starts afresh
     pred = blend.predict(samples, TEST)
     boost, clim = (m.predict(samples, TEST) for m in blend.fitted)
-    on = samples.active[TEST]
-    np.testing.assert_allclose(pred[on], project(0.75 * boost + 0.25 * clim)[on], atol=1e-5)
+    on = samples.has_drivers[TEST]
+    np.testing.assert_allclose(pred[on], close_balance(0.75 * boost + 0.25 * clim)[on], atol=1e-5)
     assert np.array_equal(np.isfinite(pred).all(-1), on)
     gpp, reco, nee = pred[on].T
     assert (nee == reco - gpp).all()
@@ -119,7 +119,7 @@ def test_learnt_weights_lean_on_the_better_model(samples: Samples) -> None:
     np.testing.assert_allclose(blend.shares.sum(0), 1)
     np.testing.assert_allclose(blend.shares[0], 0.8, atol=0.05)
     np.testing.assert_allclose(blend.shares[1], 0.2, atol=0.05)
-    on = samples.score[TEST]
+    on = samples.scored[TEST]
     error = blend.predict(samples, TEST)[on] - samples.y[TEST][on]
     each = [m.predict(samples, TEST)[on] - samples.y[TEST][on] for m in blend.fitted]
     assert (error**2).mean() < min((e**2).mean() for e in each)

@@ -6,13 +6,13 @@ import pytest
 import xarray as xr
 from mapworld import ensemble, world
 
-from tamrl import budgets
 from tamrl.data.cube import cell_area
 from tamrl.data.gridfiles import EARTH_RADIUS, MONTH_DAYS, block_mean, centres
 from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError
-from tamrl.regions import UNASSIGNED, partition
-from tamrl.upscale import upscale
+from tamrl.maps import budgets
+from tamrl.maps.regions import UNASSIGNED, partition
+from tamrl.maps.upscale import upscale
 
 PARTITIONS = ("band", "biome", "koppen", "koppen_main", "country", "reccap")
 

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from tamrl import calibration, plots_intervals
-from tamrl.calibration import interval_table
+from tamrl import plots
 from tamrl.data.schema import FLUXES
-from tamrl.samples import Samples, make_samples
-from tamrl.splits import Fold, folds
-from tamrl.verify import REFERENCE
-from tamrl.virtual import virtual_towers
+from tamrl.evaluate import interval_coverage
+from tamrl.evaluate.interval_coverage import interval_table
+from tamrl.samples.arrays import Samples, make_samples
+from tamrl.samples.splits import Fold, folds
+from tamrl.study.runner.verify import REFERENCE
+from tamrl.virtual.towers import virtual_towers
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +51,11 @@ def test_kept_tables_come_back(
     case: tuple[Samples, list[Fold], xr.Dataset], tmp_path: Path
 ) -> None:
     """One file a model; none is an empty table, not an error."""
-    assert calibration.read(tmp_path).empty
+    assert interval_coverage.read(tmp_path).empty
     table = interval_table(case[2], case[0], case[1])
-    path = calibration.write(tmp_path, "m", {"model": "m m", "key": "k"}, table)
+    path = interval_coverage.write(tmp_path, "m", {"model": "m m", "key": "k"}, table)
     assert path.stat().st_size < 40_000
-    again = calibration.read(tmp_path)
+    again = interval_coverage.read(tmp_path)
     assert set(again.model) == {"m m"}
     np.testing.assert_allclose(again.coverage, table.coverage, rtol=1e-5)
     assert (again.stratum == table.stratum).all()
@@ -64,12 +65,12 @@ def test_figures_show_what_the_table_says(case: tuple[Samples, list[Fold], xr.Da
     """One line a flux that ends near the promise; one row a class, whichever periods it has."""
     table = interval_table(case[2], case[0], case[1])
     days = table[(table.stratum == "") & (table.period == "day")]
-    (ax,) = plots_intervals.reliability(days).axes
+    (ax,) = plots.reliability(days).axes
     lines = {line.get_label(): line for line in ax.lines}
     assert set(lines) == {"as promised", *FLUXES}
     np.testing.assert_allclose(lines["GPP"].get_ydata()[-1], 0.9, atol=0.08)
     classes = table[(table.stratum != "") & (table.level == 0.9) & (table.towers >= 5)]
-    figure = plots_intervals.coverage_by_class(classes)
+    figure = plots.coverage_by_class(classes)
     assert len(figure.axes) == classes.period.nunique()
     shown = [text.get_text().split(" ")[0] for text in figure.axes[0].get_yticklabels()]
     assert set(shown) == set(classes.stratum)
@@ -77,18 +78,18 @@ def test_figures_show_what_the_table_says(case: tuple[Samples, list[Fold], xr.Da
 
 def test_where_too_few_towers_have_intervals_all_that_is_shown_stays_empty(tmp_path: Path) -> None:
     """A quick look has scores without intervals: tables, words and figures bear it."""
-    none = calibration.read(tmp_path)
-    assert calibration.sharpness(none).empty
-    assert calibration.overall(none, "ours").empty
-    assert "not computed" in calibration.in_words(none, "ours")
-    assert "not computed" in calibration.crps_in_words(none, "ours")
-    assert plots_intervals.coverage_by_class(calibration.by_class(none, "ours")).axes
+    none = interval_coverage.read(tmp_path)
+    assert interval_coverage.sharpness(none).empty
+    assert interval_coverage.overall(none, "ours").empty
+    assert "not computed" in interval_coverage.in_words(none, "ours")
+    assert "not computed" in interval_coverage.crps_in_words(none, "ours")
+    assert plots.coverage_by_class(interval_coverage.by_class(none, "ours")).axes
 
 
 def test_sharpness_has_a_row_a_model() -> None:
     """Fluxes stand side by side, models in their order."""
-    kept = calibration.read(REFERENCE.parent / "benchmark")
-    table = calibration.sharpness(kept)
+    kept = interval_coverage.read(REFERENCE.parent / "benchmark")
+    table = interval_coverage.sharpness(kept)
     assert list(table.index) == list(kept.model.unique())
     assert table["coverage"].to_numpy(float).min() > 0.8
     assert table["crps"].notna().all(axis=None)

@@ -14,19 +14,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tamrl import campaign, comparison, standing, sums
-from tamrl.annual import WithAnnualMeans
-from tamrl.baselines import Boosting
-from tamrl.blend import Blend
-from tamrl.campaign import run, slug
-from tamrl.comparison import Comparison, read, read_csv, violations
-from tamrl.crossval import cross_validate
 from tamrl.errors import DataError, StudyError
-from tamrl.evaluate import balance_violation, compare, score_towers, summarise, timescales
-from tamrl.samples import Samples, make_samples
-from tamrl.splits import Fold, folds
-from tamrl.train import TamRLModel
-from tamrl.virtual import virtual_predictors, virtual_towers
+from tamrl.evaluate import sums, tables
+from tamrl.evaluate.crossval import cross_validate
+from tamrl.evaluate.scores import balance_violation, compare, score_towers, summarise, timescales
+from tamrl.evaluate.tables import Results, read, read_csv, violations
+from tamrl.model.train import TamRLModel
+from tamrl.rivals.boosting import Boosting
+from tamrl.samples.arrays import Samples, make_samples
+from tamrl.samples.splits import Fold, folds
+from tamrl.shipped.annual import AnnualPrior
+from tamrl.shipped.blend import Blend
+from tamrl.study import benchmark
+from tamrl.study.comparisons import compute
+from tamrl.study.comparisons.compute import run, slug
+from tamrl.virtual.towers import virtual_predictors, virtual_towers
 
 SEEDS = (0, 3)
 
@@ -55,7 +57,7 @@ class Guess:
         shape = (len(sites), len(samples.time), 3)
         out = np.nan_to_num(samples.y[sites]) + rng.normal(self.bias, self.noise, shape)
         out[..., 2] += self.open * rng.normal(size=shape[:2])
-        out[~samples.active[sites]] = np.nan
+        out[~samples.has_drivers[sites]] = np.nan
         if self.trouble == "lazy":
             out[:, ::300] = np.nan
         return out.astype(np.float32)
@@ -65,8 +67,8 @@ class Guess:
 def samples() -> Samples:
     towers = virtual_towers(n=24, seed=0, years=(2001, 2004))
     made = make_samples(towers, virtual_predictors(towers))
-    made.score[3] &= np.cumsum(made.score[3]) <= 10  # a short tower
-    made.score[5] = False  # and one that is predicted, but never scored
+    made.scored[3] &= np.cumsum(made.scored[3]) <= 10  # a short tower
+    made.scored[5] = False  # and one that is predicted, but never scored
     return made
 
 
@@ -170,7 +172,7 @@ def test_the_table_is_small_and_says_what_made_it(
     assert len(table) == rows + 3 * len(SEEDS)
     assert about["model"] == "as usual"
     assert about["seeds"] == list(SEEDS)
-    assert about["samples"] == samples.fingerprint()
+    assert about["samples"] == samples.fingerprint
     assert len(about["code"]) == len(about["registry"]) == 16
     assert "bias=0.1" in about["settings"]
     assert about["seconds"] >= 0
@@ -178,7 +180,7 @@ def test_the_table_is_small_and_says_what_made_it(
     for part in parts:
         assert (facts.fold[samples.site[part.test]] == part.name).all()
     assert (facts.km > 50).all()
-    assert facts.n.sum() == samples.score.sum()
+    assert facts.n.sum() == samples.scored.sum()
     attrs = read(finished).attrs
     assert attrs["virtual"] == 1
 
@@ -288,7 +290,7 @@ def test_models_on_other_days_are_refused(notes: Path, samples: Samples, parts: 
     go(notes, samples, parts, {"good": models["good"]})
     with pytest.raises(DataError, match=r"towers.csv holds other towers, folds.*--out"):
         go(notes, samples, folds(samples, 4), models)
-    fewer = replace(samples, score=samples.score & (np.arange(len(samples.time)) > 60))
+    fewer = replace(samples, scored=samples.scored & (np.arange(len(samples.time)) > 60))
     with pytest.raises(DataError, match=r"towers.csv holds other"):
         go(notes, fewer, parts, models)
     with pytest.raises(DataError, match=r"towers.csv holds other"):
@@ -315,7 +317,7 @@ def test_models_on_other_days_are_refused(notes: Path, samples: Samples, parts: 
 def test_a_folder_without_tables_holds_no_model(tmp_path: Path) -> None:
     """Every later step bears it: empty tables with their columns."""
     found = read(tmp_path / "none", ["a", "b"])
-    assert isinstance(found, Comparison)
+    assert isinstance(found, Results)
     assert found.missing == ("a", "b")
     for table in (
         sums.summarise(found.sums),
@@ -328,16 +330,16 @@ def test_a_folder_without_tables_holds_no_model(tmp_path: Path) -> None:
         assert len(table) == 0
         assert "RMSE" in table or "violation" in table
     assert slug("TAM-RL, 3 seeds") == "TAM-RL-3-seeds"
-    assert comparison.read(tmp_path).sums.models == ()
+    assert tables.read(tmp_path).sums.models == ()
 
 
 def test_a_table_tells_where_its_networks_learnt() -> None:
     net = TamRLModel(device="cuda")
-    assert campaign.device(net) == "cuda"
-    assert campaign.device(WithAnnualMeans(net)) == "cuda"
-    assert campaign.device(TamRLModel(device="auto")) in ("cuda", "mps", "cpu")
-    assert campaign.device(Blend((Boosting(), net), (1, 1))) == "cuda"
-    assert campaign.device(Blend((WithAnnualMeans(Boosting()), Boosting()), (1, 1))) is None
+    assert compute.device(net) == "cuda"
+    assert compute.device(AnnualPrior(net)) == "cuda"
+    assert compute.device(TamRLModel(device="auto")) in ("cuda", "mps", "cpu")
+    assert compute.device(Blend((Boosting(), net), (1, 1))) == "cuda"
+    assert compute.device(Blend((AnnualPrior(Boosting()), Boosting()), (1, 1))) is None
 
 
 def test_seconds_on_a_gpu_are_not_held_against_those_of_a_core() -> None:
@@ -346,9 +348,9 @@ def test_seconds_on_a_gpu_are_not_held_against_those_of_a_core() -> None:
         index=pd.Index(["ours", "on a GPU", "slow"], name="model"),
     )
     about["device"] = ["cpu", "cuda", None]
-    found = replace(comparison.read("nowhere"), about=about)
-    table = standing.cost(found)
+    found = replace(tables.read("nowhere"), about=about)
+    table = benchmark.cost(found)
     assert table["seconds a fit"].tolist() == [10, 1, 20]
-    said = standing.cost_in_words(table, "ours")
+    said = benchmark.cost_in_words(table, "ours")
     assert "on a GPU" not in said
     assert "the quickest, slow, takes 20.0 s" in said

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from tamrl import campaigns
-from tamrl.ablation import DEFAULT
-from tamrl.cli import app
-from tamrl.comparison import read
+from tamrl.cli.app import app
 from tamrl.errors import DataError
+from tamrl.evaluate.tables import read
+from tamrl.study.ablation import DEFAULT
+from tamrl.study.comparisons import models
 
 QUICK = ("--towers", "virtual", "--folds", "2", "--seeds", "1", "--epochs", "1", "--every", "20")
 
@@ -23,12 +23,12 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("name", campaigns.CAMPAIGNS)
+@pytest.mark.parametrize("name", models.EXPERIMENTS)
 def test_ours_comes_first(name: str) -> None:
     """Others are held against the first; what the book rests on has several networks a fold."""
-    campaign = campaigns.CAMPAIGNS[name]
-    first = {"ablation": DEFAULT, "directions": campaigns.NETWORK}
-    assert campaign.names[0] == first.get(name, campaigns.OURS)
+    campaign = models.EXPERIMENTS[name]
+    first = {"ablation": DEFAULT, "directions": models.NETWORK}
+    assert campaign.names[0] == first.get(name, models.OURS)
     assert campaign.seeds > 1 or name in ("climates", "biomes", "blind", "directions")
     assert len(set(campaign.names)) == len(campaign.names)
 
@@ -36,7 +36,7 @@ def test_ours_comes_first(name: str) -> None:
 def test_epochs_reach_every_network() -> None:
     """A quick look is quick for all networks; boosters have no epochs."""
     told = 0
-    for campaign in campaigns.CAMPAIGNS.values():
+    for campaign in models.EXPERIMENTS.values():
         for factory in campaign.models(1, "cpu").values():
             todo = [factory()]
             while todo:  # what annual means are told to, means of several, and the like
@@ -45,7 +45,7 @@ def test_epochs_reach_every_network() -> None:
                 if hasattr(model, "recipe"):
                     assert model.recipe.epochs == 1
                     told += 1
-    assert told > len(campaigns.CAMPAIGNS["ablation"].names)
+    assert told > len(models.EXPERIMENTS["ablation"].names)
 
 
 def test_a_quick_look_goes_beside_kept_results_and_is_not_repeated(here: Path) -> None:
@@ -56,7 +56,7 @@ def test_a_quick_look_goes_beside_kept_results_and_is_not_repeated(here: Path) -
     assert "virtual towers" in first.output
     assert not (here / "results").exists()
     (folder,) = (here / "runs" / "virtual" / "compare").iterdir()
-    found = read(folder, campaigns.CAMPAIGNS["benchmark"].names)
+    found = read(folder, models.EXPERIMENTS["benchmark"].names)
     assert set(found.sums.models) == {"climatology", "LSTM"}
     assert "XGBoost" in found.missing
     written = {p: p.stat().st_mtime_ns for p in folder.iterdir()}
@@ -66,11 +66,11 @@ def test_a_quick_look_goes_beside_kept_results_and_is_not_repeated(here: Path) -
 
 def test_virtual_tables_are_never_read_as_real_ones(here: Path) -> None:
     """Kept tables of virtual towers are refused where real towers are asked for."""
-    folder = campaigns.compute(
+    folder = models.compute(
         "benchmark", "virtual", 2, 1, 1, 20, ["climatology"], here / "kept", jobs=1
     )
     with pytest.raises(DataError, match="virtual towers"):
-        campaigns.obtain("benchmark", "fluxnet2015", folder)
+        models.load_results("benchmark", "fluxnet2015", folder)
 
 
 def test_unknown_names_are_told(here: Path) -> None:
@@ -78,4 +78,4 @@ def test_unknown_names_are_told(here: Path) -> None:
     result = CliRunner().invoke(app, ["compare", "contest"])
     assert result.exit_code == 2
     with pytest.raises(ValueError, match="it has blend"):
-        campaigns.compute("benchmark", "virtual", only=["forest"])
+        models.compute("benchmark", "virtual", only=["forest"])

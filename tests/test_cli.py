@@ -13,11 +13,11 @@ import xarray as xr
 from typer.testing import CliRunner, Result
 
 from tamrl import sources
-from tamrl.cli import app
+from tamrl.cli.app import app
 from tamrl.errors import DataError, StudyError
-from tamrl.samples import Samples, make_samples
-from tamrl.virtual import virtual_predictors, virtual_towers
-from tamrl.virtual_grid import virtual_grid
+from tamrl.samples.arrays import Samples, make_samples
+from tamrl.virtual.grid import virtual_grid
+from tamrl.virtual.towers import virtual_predictors, virtual_towers
 
 COMMANDS = ("fetch", "train", "evaluate", "compare", "predict", "finetune", "score", "study")
 
@@ -130,8 +130,6 @@ def test_what_a_user_can_mend_is_one_line_without_traceback(
     assert (done.exit_code, done.stderr.count("\n")) == (1, 1)
     assert "broken.safetensors: not weights of tamrl" in done.stderr
 
-    from tamrl import study
-
     for error in (
         DataError("grid.nc is torn"),
         StudyError("03_scores.ipynb, cell 4"),
@@ -141,7 +139,7 @@ def test_what_a_user_can_mend_is_one_line_without_traceback(
         def fail(*_: object, error: Exception = error, **__: object) -> None:
             raise error
 
-        monkeypatch.setattr(study, "run", fail)
+        monkeypatch.setattr("tamrl.study.runner.run.run", fail)
         done = call("study")
         assert (done.exit_code, done.stderr) == (1, f"tamrl: {error}\n")
 
@@ -167,7 +165,7 @@ def test_a_command_that_is_not_understood_ends_with_status_2(arguments: tuple[st
 
 def test_parameters_reach_the_study_with_their_types(monkeypatch: pytest.MonkeyPatch) -> None:
     """A number is a number, a word a word."""
-    from tamrl import study
+    from tamrl.study.runner import run as study
 
     seen: dict[str, object] = {}
 

@@ -11,17 +11,19 @@ import xarray as xr
 from mapworld import same
 from typer.testing import CliRunner, Result
 
-from tamrl import maptam, mapweights, pretrained, sources, upscale
-from tamrl.cli import app
+from tamrl import sources
+from tamrl.cli.app import app
 from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError
-from tamrl.fluxmap import open_map
-from tamrl.mapmodel import BoostedMap, monthly_training_table
-from tamrl.samples import Samples, make_samples
-from tamrl.towermap import tower_maps
-from tamrl.train import Recipe, TamRLModel
-from tamrl.virtual import virtual_predictors, virtual_towers
-from tamrl.virtual_grid import virtual_grid
+from tamrl.maps import seasonal, upscale, weights
+from tamrl.maps.boosted import BoostedMap, monthly_training_table
+from tamrl.maps.daily import tower_maps
+from tamrl.maps.layout import open_map
+from tamrl.model.train import Recipe, TamRLModel
+from tamrl.samples.arrays import Samples, make_samples
+from tamrl.shipped import pretrained
+from tamrl.virtual.grid import virtual_grid
+from tamrl.virtual.towers import virtual_predictors, virtual_towers
 
 
 def call(*arguments: object) -> Result:
@@ -58,13 +60,13 @@ def study(towers, grid, monkeypatch) -> xr.Dataset:
 @pytest.mark.parametrize("kind", ["boosted", "network"])
 def test_weights_come_back_to_the_last_bit(table, tmp_path, monkeypatch, kind) -> None:
     """Same digest, same fluxes, and the header says what goes with them."""
-    monkeypatch.setattr(maptam, "RECIPE", dataclasses.replace(maptam.RECIPE, epochs=1))
-    make = BoostedMap if kind == "boosted" else maptam.TamRLMap
+    monkeypatch.setattr(seasonal, "RECIPE", dataclasses.replace(seasonal.RECIPE, epochs=1))
+    make = BoostedMap if kind == "boosted" else seasonal.TamRLMap
     models = [make(seed=k).fit(table) for k in range(2)]
     factors = {"GPP": 2.0, "RECO": 3.0, "NEE": 4.0}
     path = tmp_path / "map.safetensors"
-    mapweights.save(models, path, table, factors, 0.9, seed=7)
-    again, header = mapweights.load(path)
+    weights.save(models, path, table, factors, 0.9, seed=7)
+    again, header = weights.load(path)
     x = table["x"].to_numpy()
     for a, b in zip(models, again, strict=True):
         assert a.digest == b.digest
@@ -117,7 +119,7 @@ def test_train_map_then_map_by_threads_processes_and_scheduler(study, tmp_path) 
 def test_an_interrupted_map_is_gone_on_with(study, table, tmp_path, monkeypatch) -> None:
     """After an error in the middle the next call takes up the strips that are there."""
     weights, cube = tmp_path / "w.safetensors", tmp_path / "cube.nc"
-    mapweights.save([BoostedMap(rounds=5).fit(table)], weights, table)
+    weights.save([BoostedMap(rounds=5).fit(table)], weights, table)
     study.to_netcdf(cube)
     calls = []
     whole = BoostedMap.__call__
@@ -145,7 +147,7 @@ def test_errors_teach(study, table, towers, tmp_path, monkeypatch) -> None:
     """Exit status 1, one line, and what to do."""
     monkeypatch.setattr(upscale, "CONNECT_SECONDS", 1)
     weights, cube = tmp_path / "w.safetensors", tmp_path / "cube.nc"
-    mapweights.save([BoostedMap(rounds=5).fit(table)], weights, table)
+    weights.save([BoostedMap(rounds=5).fit(table)], weights, table)
     study.to_netcdf(cube)
     study.drop_vars("VPD").to_netcdf(tmp_path / "dry.nc")
     net = TamRLModel(recipe=Recipe(epochs=1), device="cpu")
@@ -174,7 +176,7 @@ def test_errors_teach(study, table, towers, tmp_path, monkeypatch) -> None:
     assert call("map", weights, cube, *out, "--packed").exit_code == 2
     assert call("train-map", "-o", weights, "--model", "forest").exit_code == 2
     with pytest.raises(DataError, match="one year of twelve months"):
-        maptam.TamRLMap()(np.zeros((1, 24, 31), np.float32))
+        seasonal.TamRLMap()(np.zeros((1, 24, 31), np.float32))
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from tamrl.study import ROOT, STUDY
+from tamrl.study.runner.run import ROOT, STUDY
 
 # Versions that a hosted notebook came with late in 2025; none is the one of constraints.txt.
 USUAL = {

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tamrl.conformal import Conformal
 from tamrl.errors import DataError
+from tamrl.evaluate.conformal import Conformal
 
 NOISE = {
     "normal": lambda rng, n: rng.normal(size=n),

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tamrl import course
-from tamrl.samples import Samples
-from tamrl.splits import Fold, folds
-from tamrl.train import TamRLModel
+from tamrl.model.train import TamRLModel
+from tamrl.samples.arrays import Samples
+from tamrl.samples.splits import Fold, folds
+from tamrl.study import course
 
 Lesson = tuple[Samples, Fold, TamRLModel, TamRLModel]
 

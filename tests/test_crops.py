@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tamrl import crops
-from tamrl.world import World, simulate
+from tamrl.virtual import crops
+from tamrl.virtual.world import World, simulate
 
 TIME = pd.date_range("2001-01-01", "2003-12-31", freq="D")
 MONTH = TIME.month.to_numpy()

@@ -1,21 +1,20 @@
 """Cross-validation: no leak, nothing computed twice, nothing lost, nothing stale."""
 
-import ast
 import os
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
 
-from tamrl.blend import Blend
-from tamrl.crossval import cross_validate
-from tamrl.devices import VISIBLE, own_gpu, settle
 from tamrl.errors import DataError
-from tamrl.provenance import _spelt, code_version
+from tamrl.evaluate.crossval import cross_validate
+from tamrl.parallel import VISIBLE, own_gpu, pin_gpu
+from tamrl.shipped.blend import Blend
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,7 @@ class Samples:
     )
     targets: tuple[str, ...] = ("GPP", "RECO", "NEE")
 
+    @property
     def fingerprint(self) -> str:
         return str(self.y.sum())
 
@@ -58,6 +58,7 @@ FOLDS = [
 class Mean:
     """Predict the mean of all towers that it is given, plus the seed; note each fit in a folder."""
 
+    version: ClassVar[int] = 1
     notes: Path
     shift: float = 0.0
     breaks: str = ""
@@ -226,56 +227,6 @@ def test_wrong_shape_is_refused(notes: Path, monkeypatch: pytest.MonkeyPatch) ->
         run(notes)
 
 
-def test_code_counts_comments_do_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(tmp_path)
-    versions = []
-    for k, body in enumerate(
-        [
-            "x = 1\n",
-            '"""Doc."""\n# why\nx = (\n    1\n)\n',
-            "x = 2\n",
-            "import tamrl.errors\nx = 1\n",
-        ]
-    ):
-        (tmp_path / f"own_model_{k}.py").write_text(body + "class M:\n    pass\n")
-        module = __import__(f"own_model_{k}")
-        monkeypatch.setattr(module.M, "__module__", "own_model_0")
-        monkeypatch.setitem(__import__("sys").modules, "own_model_0", module)
-        versions.append(code_version(module.M))
-    assert versions[0] == versions[1]
-    assert len(set(versions)) == 3
-    interactive = type("Model", (), {"__module__": "builtins"})
-    with pytest.raises(DataError, match="define the model in a file"):
-        code_version(interactive)
-
-
-def test_which_python_reads_the_code_does_not_count() -> None:
-    """Newer Pythons give a function one more field, empty where no type has parameters."""
-    older, newer = (ast.parse("def f(x):\n    return x\n").body[0] for _ in range(2))
-    newer._fields = tuple(dict.fromkeys((*newer._fields, "type_params")))
-    newer.type_params = []  # type: ignore[attr-defined]
-    assert _spelt(older) == _spelt(newer)
-    assert _spelt(ast.parse("x = 1")) != _spelt(ast.parse("x = 2"))
-
-
-def test_code_of_imported_modules_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    package = tmp_path / "tamrl"
-    (package / "data").mkdir(parents=True)
-    (package / "own.py").write_text("from tamrl import helper\nfrom tamrl.data import reader\n")
-    (package / "helper.py").write_text("x = 1\n")
-    (package / "data" / "reader.py").write_text("x = 1\n")
-    monkeypatch.setattr("tamrl.provenance.PACKAGE", tmp_path)
-    model = type("Model", (), {"__module__": "tamrl.own"})
-    before = code_version(model)
-    (package / "data" / "reader.py").write_text("x = 2\n")  # seen through the data
-    assert code_version(model) == before
-    (package / "__init__.py").write_text("def offer():\n    from tamrl import weights\n")
-    (package / "weights.py").write_text("x = 1\n")  # what is offered to users trains nothing
-    assert code_version(model) == before
-    (package / "helper.py").write_text("x = 2\n")
-    assert code_version(model) != before
-
-
 def test_gpus_are_dealt_out_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [own_gpu(w, 3) for w in range(5)] == ["0", "1", "2", "0", "1"]
     assert [own_gpu(w, 2, "4,GPU-7") for w in range(3)] == ["4", "GPU-7", "4"]
@@ -283,5 +234,5 @@ def test_gpus_are_dealt_out_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     assert own_gpu(1, 0) is None
     monkeypatch.setenv(VISIBLE, "2,5")
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    settle(3)
+    pin_gpu(3)
     assert os.environ[VISIBLE] == "5"

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 
 from tamrl.errors import DataError
-from tamrl.evaluate import balance_violation, compare, score_towers, summarise, timescales
-from tamrl.timescales import split
+from tamrl.evaluate.scores import balance_violation, compare, score_towers, summarise, timescales
+from tamrl.evaluate.timescales import split
 
 TOWERS, YEARS = 8, 4
 FLUXES = ("GPP", "RECO", "NEE")
@@ -34,7 +34,7 @@ def make_samples(seed: int = 0, short: int = 10) -> SimpleNamespace:
     site = np.array([f"T{i}" for i in range(TOWERS)])
     return SimpleNamespace(
         targets=FLUXES,
-        site=site, time=days.to_numpy("datetime64[D]"), y=y.astype(np.float32), score=score,
+        site=site, time=days.to_numpy("datetime64[D]"), y=y.astype(np.float32), scored=score,
         table=table.assign(site=site),
     )  # fmt: skip
 
@@ -69,12 +69,12 @@ def test_scores_agree_with_sklearn(samples: SimpleNamespace, noisy: np.ndarray) 
                 (slice(2, 3), towers.loc[(model, flux, "T2")]),
                 (slice(None), pooled.loc[(model, flux)]),
             ):
-                on = samples.score[rows]
+                on = samples.scored[rows]
                 o, p = samples.y[rows][on][:, k], hat[rows][on]
                 rmse, mae = root_mean_squared_error(o, p), mean_absolute_error(o, p)
                 expected = {"R2": r2_score(o, p), "RMSE": rmse, "MAE": mae, "bias": (p - o).mean()}
                 assert got[list(expected)].to_dict() == pytest.approx(expected, abs=1e-5)
-    assert pooled.days.unique() == samples.score.sum()
+    assert pooled.days.unique() == samples.scored.sum()
 
 
 def test_r2_is_not_clipped(samples: SimpleNamespace) -> None:
@@ -110,7 +110,7 @@ def test_classes_are_scored_apart(samples: SimpleNamespace, noisy: np.ndarray) -
     table = summarise(pred, samples, by="igbp")
     assert list(table.igbp.unique()) == ["CRO", "ENF", "GRA"]
     gpp = table[table.flux == "GPP"].set_index("igbp")
-    assert gpp.days.sum() == samples.score.sum()
+    assert gpp.days.sum() == samples.scored.sum()
     alone = summarise(pred.isel(site=[3, 4]), samples)
     for name in ("R2", "RMSE", "bias", "RMSE_50"):
         assert gpp.loc["GRA", name] == pytest.approx(alone[name][0])
@@ -122,7 +122,7 @@ def test_all_models_on_the_same_days(samples: SimpleNamespace, noisy: np.ndarray
     few[0, :5] = np.nan
     many[1, :400, 1] = np.nan
     table = summarise(predictions(samples, a=few, b=noisy), samples)
-    assert (table.days == samples.score.sum() - samples.score[0, :5].sum()).all()
+    assert (table.days == samples.scored.sum() - samples.scored[0, :5].sum()).all()
     assert table.RMSE[:3].to_numpy() == pytest.approx(table.RMSE[3:].to_numpy())
     with pytest.raises(DataError, match=r"model b misses \d+ of \d+ scored days.*first: T1"):
         summarise(predictions(samples, a=noisy, b=many), samples)
@@ -175,7 +175,7 @@ def test_compare_draws_towers_not_days(samples: SimpleNamespace) -> None:
     for draw in counts:
         rmse = []
         for values in (a, b):
-            errors = [(values - samples.y)[i][samples.score[i]][:, 0] for i in range(8)]
+            errors = [(values - samples.y)[i][samples.scored[i]][:, 0] for i in range(8)]
             copied = np.concatenate([errors[i] for i in np.repeat(range(8), draw)])
             rmse.append(np.sqrt((copied**2).mean()))
         change.append(100 * (rmse[0] / rmse[1] - 1))

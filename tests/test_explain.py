@@ -9,14 +9,15 @@ import pandas as pd
 import pytest
 import torch
 
-from tamrl import plots_explain, report
-from tamrl.attribution import _windows, attributions, by_group, latents
-from tamrl.explain import FACTS, GROUPS, HISTORY, _exchanged, members, permutation
-from tamrl.heldout import Fitted, drawn_rmse, only, trained
-from tamrl.samples import Samples, make_samples, process_factors
-from tamrl.tensors import Resident
-from tamrl.train import Recipe, TamRLModel
-from tamrl.virtual import virtual_predictors, virtual_towers
+from tamrl import plots
+from tamrl.model.tensors import DeviceData
+from tamrl.model.train import Recipe, TamRLModel
+from tamrl.samples.arrays import Samples, make_samples, process_scalars
+from tamrl.study.comparisons import wording
+from tamrl.study.drivers.attribution import _windows, attributions, by_group, latents
+from tamrl.study.drivers.permutation import FACTS, GROUPS, HISTORY, _exchanged, members, permutation
+from tamrl.study.out_of_fold import Fitted, drawn_rmse, only, trained
+from tamrl.virtual.towers import virtual_predictors, virtual_towers
 
 BOTH = "light x greenness"  # absorbed light
 ORDER = np.random.default_rng(0).permutation(60)
@@ -43,7 +44,7 @@ def rise(samples: Samples, model: TamRLModel) -> pd.DataFrame:
 
 
 def test_known_drivers_come_out_on_top(rise: pd.DataFrame) -> None:
-    """Production is made from absorbed light, respiration from warmth (tamrl.world)."""
+    """Production is made from absorbed light, respiration from warmth (tamrl.virtual.world)."""
     table = rise[rise.igbp == "all"].pivot_table("rise", "predictors", "flux")
     assert table.GPP.idxmax() == BOTH
     assert table.GPP.drop([BOTH, "temperature"]).nlargest(2).index.sort_values().tolist() == [
@@ -58,7 +59,7 @@ def test_known_drivers_come_out_on_top(rise: pd.DataFrame) -> None:
 def test_every_biome_has_its_own_row_and_interval(rise: pd.DataFrame, samples: Samples) -> None:
     assert set(rise.igbp) == {"all", *samples.table.igbp.iloc[TEST]}
     counts = rise.groupby("igbp").towers.first()
-    assert report.leading(rise[rise.igbp == "all"]).count("temperature for RECO") == 1
+    assert wording.leading(rise[rise.igbp == "all"]).count("temperature for RECO") == 1
     assert counts["all"] == counts.drop("all").sum() == len(TEST)
     whole = rise[rise.igbp == "all"]
     assert whole.rise.between(whole.lower, whole.upper).mean() > 0.9
@@ -108,20 +109,24 @@ def test_an_exchange_moves_one_group_and_what_follows_from_it(
     """The same values on other days; process factors of the exchanged drivers, not the old ones."""
     part = only(samples, TEST)
     net = trained(model)
-    data = Resident(part, net, torch.device("cpu"))
+    data = DeviceData(part, net, torch.device("cpu"))
     where = members(part.features)
     out = _exchanged(data, part, "temperature", where, np.random.default_rng(0))
     changed = (out.x != data.x).flatten(0, 1).any(0).nonzero()[:, 0].tolist()
     assert changed == where["temperature"]
     i = part.features.index("TA")
-    assert torch.equal(out.x[..., i][part.active].sort()[0], data.x[..., i][part.active].sort()[0])
+    assert torch.equal(
+        out.x[..., i][part.has_drivers].sort()[0], data.x[..., i][part.has_drivers].sort()[0]
+    )
     ta, vpd, sw_in = (
         (out.x * net.x_sd + net.x_mean)[..., part.features.index(n)] for n in ("TA", "VPD", "SW_IN")
     )
     torch.testing.assert_close(
-        out.process, process_factors(ta, vpd, sw_in, xp=torch), rtol=1e-3, atol=1e-3
+        out.process, process_scalars(ta, vpd, sw_in, xp=torch), rtol=1e-3, atol=1e-3
     )
-    assert torch.equal(data.x, Resident(part, net, torch.device("cpu")).x)  # the original is whole
+    assert torch.equal(
+        data.x, DeviceData(part, net, torch.device("cpu")).x
+    )  # the original is whole
 
 
 def test_contributions_of_latent_features_make_the_flux(
@@ -151,11 +156,11 @@ def test_figures_name_units_fluxes_and_predictors(
     field = whole[whole.flux == "GPP"].pivot_table("rise", "igbp", "predictors")
     unit = "gC m$^{-2}$ d$^{-1}$"
     for fig, said in (
-        (plots_explain.importance(whole), {"GPP", "RECO", "NEE", "temperature", FACTS, unit}),
-        (plots_explain.memory(strength), {"GPP", "RECO", "light", "water", unit}),
-        (plots_explain.by_biome({"GPP": field}, f"rise ({unit})"), {"GPP", "greenness", unit}),
-        (plots_explain.gates({"GPP": 1 + field}), {"GPP", "all"}),
-        (plots_explain.gap_curves(curve), {"GPP", "RECO", "practised", "change of RMSE (%)"}),
+        (plots.importance(whole), {"GPP", "RECO", "NEE", "temperature", FACTS, unit}),
+        (plots.memory(strength), {"GPP", "RECO", "light", "water", unit}),
+        (plots.by_biome({"GPP": field}, f"rise ({unit})"), {"GPP", "greenness", unit}),
+        (plots.gates({"GPP": 1 + field}), {"GPP", "all"}),
+        (plots.gap_curves(curve), {"GPP", "RECO", "practised", "change of RMSE (%)"}),
     ):
         fig.canvas.draw()
         texts = [a.get_text() for a in fig.findobj(lambda a: hasattr(a, "get_text"))]

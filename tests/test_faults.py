@@ -14,11 +14,11 @@ import torch
 import xarray as xr
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tamrl.model import Config, TamRL
-from tamrl.samples import Samples, make_samples
-from tamrl.tensors import Resident
-from tamrl.train import PUBLISHED, Recipe, TamRLModel, set_scale
-from tamrl.virtual import virtual_predictors, virtual_towers
+from tamrl.model.network import Config, TamRL
+from tamrl.model.tensors import DeviceData
+from tamrl.model.train import PUBLISHED, Recipe, TamRLModel, set_scale
+from tamrl.samples.arrays import Samples, make_samples
+from tamrl.virtual.towers import virtual_predictors, virtual_towers
 
 TESTS = {
     "1 the physics term never ran": "test_faults.test_the_balance_term_moves_the_weights",
@@ -94,7 +94,7 @@ def test_work_in_a_step_is_not_a_loop_over_windows(samples: Samples) -> None:
     config = Config(len(samples.features), len(samples.static_names), **NET)
     model.net = TamRL(config)
     set_scale(model.net, samples, TRAIN)
-    data = Resident(samples, model.net, torch.device("cpu"))
+    data = DeviceData(samples, model.net, torch.device("cpu"))
     counts = []
     for n in (8, 32):
         site, start = np.resize(TRAIN, n), np.arange(n) * 10

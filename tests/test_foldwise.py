@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tamrl import foldwise
-from tamrl.sums import Sums
-from tamrl.verdict import Mechanism
+from tamrl.evaluate.sums import Sums
+from tamrl.study.comparisons import fold_influence
+from tamrl.study.comparisons.effects import Mechanism
 
 PARTS = (Mechanism("even", "better", "plain"), Mechanism("lucky-one", "split", "plain"))
 
@@ -31,7 +31,7 @@ def sums() -> Sums:
 
 def test_folds_add_up_to_the_whole(sums: Sums) -> None:
     """Each row sums to the change of squared error over all towers."""
-    folded = foldwise.by_fold(sums, PARTS)
+    folded = fold_influence.by_fold(sums, PARTS)
     np.testing.assert_allclose(folded.loc["even"].sum(axis=1), 100 * (0.9**2 - 1))
     whole = 100 * ((4 * 1.05**2 + 0.2**2) / 5 - 1)
     np.testing.assert_allclose(folded.loc["lucky-one"].sum(axis=1), whole)
@@ -40,10 +40,10 @@ def test_folds_add_up_to_the_whole(sums: Sums) -> None:
 
 def test_a_verdict_that_hangs_on_one_fold_is_told(sums: Sums) -> None:
     """The lucky one is worse in four folds of five; a model that is not there is left out."""
-    said = foldwise.one_fold_in_words(foldwise.by_fold(sums, PARTS))
+    said = fold_influence.one_fold_in_words(fold_influence.by_fold(sums, PARTS))
     assert "lucky-one (" in said  # a hyphen is no minus
     assert "\N{MINUS SIGN}" in said
     assert "even" not in said
-    even = foldwise.by_fold(sums, [*PARTS[:1], Mechanism("absent", "nowhere", "plain")])
-    assert "hangs on a single fold" in foldwise.one_fold_in_words(even)
-    assert foldwise.by_fold(sums, []).empty
+    even = fold_influence.by_fold(sums, [*PARTS[:1], Mechanism("absent", "nowhere", "plain")])
+    assert "hangs on a single fold" in fold_influence.one_fold_in_words(even)
+    assert fold_influence.by_fold(sums, []).empty

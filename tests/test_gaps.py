@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from tamrl.gaps import cloud, gap_curve
-from tamrl.heldout import fit_folds
-from tamrl.samples import SATELLITE, make_samples
-from tamrl.splits import folds
-from tamrl.train import Recipe, TamRLModel
-from tamrl.virtual import virtual_predictors, virtual_towers
+from tamrl.model.train import Recipe, TamRLModel
+from tamrl.samples.arrays import SATELLITE, make_samples
+from tamrl.samples.splits import folds
+from tamrl.study.drivers.clouds import cloud, gap_curve
+from tamrl.study.out_of_fold import fit_folds
+from tamrl.virtual.towers import virtual_predictors, virtual_towers
 
 NET = {"hidden": 24, "latent": 8, "embed": 8}
 
@@ -68,7 +68,9 @@ def test_practice_helps_where_satellites_are_missing(
     assert 0 < sees.sum() == curve.towers.max() < len(samples.site)
     plain = np.concatenate(
         [
-            (model.predict(samples, test) - samples.y[test])[samples.score[test] & sees[test, None]]
+            (model.predict(samples, test) - samples.y[test])[
+                samples.scored[test] & sees[test, None]
+            ]
             for model, test in models["not"]
         ]
     )

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from tamrl import gases
-from tamrl.adapt import finetune
-from tamrl.crossval import cross_validate
 from tamrl.data.schema import FLUXES
-from tamrl.evaluate import summarise
-from tamrl.loss import balance
-from tamrl.samples import Samples, make_samples
-from tamrl.splits import Fold
-from tamrl.train import Recipe, TamRLModel
-from tamrl.virtual import virtual_predictors, virtual_towers
+from tamrl.evaluate.crossval import cross_validate
+from tamrl.evaluate.scores import summarise
+from tamrl.model.adapt import finetune
+from tamrl.model.loss import balance
+from tamrl.model.train import Recipe, TamRLModel
+from tamrl.samples.arrays import Samples, make_samples
+from tamrl.samples.splits import Fold
+from tamrl.study import gases
+from tamrl.virtual.towers import virtual_predictors, virtual_towers
 
 TRAIN, VALID, TEST = np.arange(7), np.arange(7, 9), np.arange(9, 12)
 SMALL = Recipe(epochs=2, batch=8, length=120)
@@ -60,7 +60,7 @@ def test_labels_close_and_missing_parts_leave_the_sum_missing(towers: xr.Dataset
 
 
 def test_predictions_close_by_construction(model: TamRLModel, samples: Samples) -> None:
-    pred = model.predict(samples, TEST)[samples.active[TEST]].astype(float)
+    pred = model.predict(samples, TEST)[samples.has_drivers[TEST]].astype(float)
     flux = dict(zip(samples.targets, pred.T, strict=True))
     assert np.abs(flux["NEE"] - flux["RECO"] + flux["GPP"]).max() < 1e-5
     budget = gases.equivalent()
@@ -77,7 +77,7 @@ def test_the_soft_closure_knows_both_budgets(samples: Samples) -> None:
     soft = TamRLModel({**NET, **gases.settings(), "closure": "soft"}, SMALL)
     soft.fit(samples, TRAIN, VALID, 0)
     assert soft.log[-1]["balance"] > 0
-    y = torch.from_numpy(samples.y[samples.score][None].astype(np.float64))
+    y = torch.from_numpy(samples.y[samples.scored][None].astype(np.float64))
     on = torch.ones(y.shape[:2])
     settings = gases.settings()
     assert balance(y, settings["targets"], settings["budgets"], on) < 1e-9
@@ -96,7 +96,7 @@ def test_days_with_one_gas_missing_are_trained_on_but_not_scored(towers: xr.Data
     s = make_samples(holed, None, targets=(*FLUXES, "CH4"))
     whole = make_samples(towers, None, targets=(*FLUXES, "CH4"))
     assert (s.weight == whole.weight).all()
-    assert not s.score[:, ::2].any()
+    assert not s.scored[:, ::2].any()
 
 
 def test_one_protocol_for_all_targets(samples: Samples, tmp_path) -> None:  # type: ignore[no-untyped-def]
@@ -116,12 +116,12 @@ def test_marshes(need: Callable[[str], None]) -> None:
     marshes = fetch_methane_towers()
     s = gases.marsh_samples(marshes)
     assert s.targets == (*FLUXES, "CH4")
-    days = dict(zip(s.site, s.score.sum(1), strict=True))
+    days = dict(zip(s.site, s.scored.sum(1), strict=True))
     assert days == {"US-EDN": 1209, "US-LA1": 426, "US-PLM": 200, "US-SRR": 1654, "US-STJ": 1096}
-    y = s.y[s.score]
+    y = s.y[s.scored]
     assert np.abs(y[:, 2] - y[:, 1] + y[:, 0]).max() < 1e-5
     # a day's mean shortwave in the mid latitudes lies between 0 and 400 W m-2
-    sun = s.x[..., s.features.index("SW_IN")][s.active]
+    sun = s.x[..., s.features.index("SW_IN")][s.has_drivers]
     assert 100 < sun.mean() < 250
     assert 0 <= sun.min() < sun.max() < 420
 
@@ -129,7 +129,7 @@ def test_marshes(need: Callable[[str], None]) -> None:
     model = TamRLModel(NET | settings, SMALL).fit(s, np.array([0, 1, 3]), np.array([2]), 0)
     own = finetune(model, s, np.array([4]), 90)
     pred = own.predict(s, np.array([4]))
-    assert np.isfinite(pred[0][s.active[4]]).all()
+    assert np.isfinite(pred[0][s.has_drivers[4]]).all()
 
 
 def test_a_model_without_the_gas_learns_it(towers: xr.Dataset) -> None:

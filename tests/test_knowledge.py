@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from tamrl.errors import DataError
-from tamrl.knowledge import SCALES, FromVirtual, virtual_samples
-from tamrl.samples import Samples, make_samples
-from tamrl.train import Recipe, TamRLModel
-from tamrl.virtual import virtual_predictors, virtual_towers
-from tamrl.virtual_grid import virtual_grid
+from tamrl.model.train import Recipe, TamRLModel
+from tamrl.samples.arrays import Samples, make_samples
+from tamrl.shipped.pretraining import SCALES, FromVirtual, virtual_samples
+from tamrl.virtual.grid import virtual_grid
+from tamrl.virtual.towers import virtual_predictors, virtual_towers
 
 SMALL = {"hidden": 16, "latent": 6, "embed": 4}
 QUICK = Recipe(epochs=1, batch=16, length=120)
@@ -36,7 +36,7 @@ def test_what_was_learnt_is_where_training_begins_and_helps(samples: Samples) ->
     for name, value in seen.start.items():
         np.testing.assert_array_equal(fresh.state_dict()[name], value)
     new = TamRLModel(SMALL, QUICK).fit(samples, TRAIN, VALID, 0)
-    score = samples.score[TEST]
+    score = samples.scored[TEST]
     rmse = [
         np.sqrt(np.mean((m.predict(samples, TEST)[score] - samples.y[TEST][score]) ** 2))
         for m in (seen, new)

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tamrl import loss
-from tamrl.model import CARBON
+from tamrl.model import loss
+from tamrl.model.network import CARBON
 
 TARGETS = ("GPP", "RECO", "NEE")
 

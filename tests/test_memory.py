@@ -9,7 +9,7 @@ import pytest
 FAULTS = """
 import resource
 import torch
-from tamrl.memory import keep_pages
+from tamrl.model.memory import keep_pages
 net = torch.nn.LSTM(40, 128, batch_first=True)
 x = torch.randn(64, 150, 40)
 def faults():

@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tamrl import loss
-from tamrl.model import CARBON, Budget, Config, ConvLSTM, Dropout, TamRL
+from tamrl.model import loss
+from tamrl.model.network import CARBON, Budget, Config, ConvLSTM, Dropout, TamRL
 
 F, S, T = 5, 4, 40
 BASE = Config(features=F, statics=S, hidden=12, latent=6, embed=4, dropout=0.0)
@@ -44,7 +44,7 @@ def shake(net: TamRL) -> TamRL:
 def test_modulation_is_identity_at_initialisation() -> None:
     net = build()
     x, process, statics, support = inputs()
-    facts = net.describe(statics)
+    facts = net.embed_site(statics)
     z, _, _ = net.encode(*net.scale(support), facts)
     with_z = net.decode(*net.scale(x), process, facts, z).flux
     without = net.decode(*net.scale(x), process, facts, None).flux
@@ -61,7 +61,7 @@ def test_film_factors_are_independent() -> None:
 def test_support_changes_z_and_the_prediction() -> None:
     net = shake(build())
     x, process, statics, support = inputs()
-    facts = net.describe(statics)
+    facts = net.embed_site(statics)
     z1 = net.encode(*net.scale(support), facts)[0]
     z2 = net.encode(*net.scale(support + 1), facts)[0]
     assert (z1 - z2).abs().max() > 1e-3
@@ -93,7 +93,7 @@ def test_batch_size_and_padding_do_not_matter() -> None:
 def test_series_in_pieces_equals_series_at_once() -> None:
     net = shake(build())
     x, process, statics, support = inputs()
-    facts = net.describe(statics)
+    facts = net.embed_site(statics)
     z, _, _ = net.encode(*net.scale(support), facts)
     xs, seen = net.scale(x)
     whole = net.decode(xs, seen, process, facts, z).flux
@@ -107,7 +107,7 @@ def test_series_in_pieces_equals_series_at_once() -> None:
 def test_every_parameter_gets_a_finite_nonzero_gradient(encoder: str, closure: str) -> None:
     net = shake(build(encoder=encoder, closure=closure, map_variables=3)).train()
     x, process, statics, support = inputs(b=4)
-    facts = net.describe(statics)
+    facts = net.embed_site(statics)
     maps = torch.randn(4, 12, 3, 9, 9)
     s, seen = net.scale(support)
     hidden = torch.rand(seen.shape[:3]) < 0.4
@@ -203,7 +203,7 @@ def test_parameters_stay_few() -> None:
 def test_days_that_only_set_the_state_change_no_flux() -> None:
     net = shake(build())
     x, process, statics, support = inputs()
-    facts = net.describe(statics)
+    facts = net.embed_site(statics)
     z, _, _ = net.encode(*net.scale(support), facts)
     whole = net.decode(*net.scale(x), process, facts, z)
     late = net.decode(*net.scale(x), process, facts, z, skip=17)

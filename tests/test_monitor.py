@@ -9,14 +9,14 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from tamrl import anomaly, monitor
-from tamrl.anomaly import Record, anomalies, calibrate, climatology, running_mean
-from tamrl.conformal import Conformal
+from tamrl import monitor
 from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError
-from tamrl.samples import Samples, make_samples
-from tamrl.virtual import virtual_towers
-from tamrl.virtual_grid import virtual_grid
+from tamrl.evaluate.conformal import Conformal
+from tamrl.monitor import Record, anomalies, calibrate, climatology, running_mean
+from tamrl.samples.arrays import Samples, make_samples
+from tamrl.virtual.grid import virtual_grid
+from tamrl.virtual.towers import virtual_towers
 
 TIME = pd.date_range("2001-01-01", "2006-12-31")
 SEASON = 5 - 4 * np.cos(2 * np.pi * TIME.day_of_year.to_numpy() / 365.25)
@@ -45,9 +45,9 @@ def test_a_repeated_year_has_no_anomaly_and_a_change_has_its_sign() -> None:
     np.testing.assert_allclose(last.anomaly, [2, 0, -2], atol=0.02)
     np.testing.assert_allclose(last.observed, [2, 0, -2], atol=0.02)
     assert float(last.lower[0]) > 0
-    table = anomaly.status(anomalies(record(more, 0.8 * same), WIDE)).set_index("flux")
+    table = monitor.status(anomalies(record(more, 0.8 * same), WIDE)).set_index("flux")
     assert list(table.says) == ["above usual", "not told from usual", "below usual"]
-    said = anomaly.sentence(table.reset_index(), "XX-Abc")
+    said = monitor.sentence(table.reset_index(), "XX-Abc")
     assert "GPP is above usual (+2.0" in said
     assert "gC m⁻² d⁻¹" in said
 
@@ -134,7 +134,7 @@ def _years(samples: Samples, days: int) -> Samples:
     """Keep the first days."""
     from dataclasses import replace
 
-    cut = {n: getattr(samples, n)[:, :days] for n in ("x", "y", "weight", "score", "active")}
+    cut = {n: getattr(samples, n)[:, :days] for n in ("x", "y", "weight", "scored", "has_drivers")}
     return replace(samples, **cut, process=samples.process[:, :days], time=samples.time[:days])
 
 
@@ -144,7 +144,7 @@ def test_the_newest_tower_is_taken_and_an_unknown_one_is_named(
     """Without a name the record that ends last is monitored."""
     samples, unseen = study
     one = monitor.study_record(unseen, samples)
-    ends = [samples.time[on][-1] for on in samples.active]
+    ends = [samples.time[on][-1] for on in samples.has_drivers]
     assert one.members.time.values[-1] == max(ends)
     assert one.virtual
     with pytest.raises(DataError, match="'QQ-Qqq' is not among"):
@@ -165,6 +165,6 @@ def test_a_tower_of_ones_own(
     assert own.members.sizes["seed"] > 1
     fitted = calibrate(unseen, samples)
     found = anomalies(own, fitted, recent=200)
-    anomaly.keep(found, anomaly.status(found), tmp_path)
+    monitor.keep(found, monitor.status(found), tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["anomalies.nc", "status.csv"]
     assert xr.load_dataset(tmp_path / "anomalies.nc").flux.values.tolist() == list(FLUXES)

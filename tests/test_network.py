@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 from trainingtable import training_table
 
-from tamrl import withheld
-from tamrl.applicability import feature_space
 from tamrl.errors import DataError
-from tamrl.mapmodel import INPUTS
-from tamrl.network import MOST, cover, greedy, next_towers
-from tamrl.virtual_grid import virtual_grid
+from tamrl.maps.applicability import feature_space
+from tamrl.maps.boosted import INPUTS
+from tamrl.maps.network_design import MOST, cover, greedy, next_towers
+from tamrl.study import network_growth
+from tamrl.virtual.grid import virtual_grid
 
 
 def scene(seed: int = 0, places: int = 40) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -88,18 +88,18 @@ def test_the_rule_wins_where_it_must_and_only_there() -> None:
     rng = np.random.default_rng(5)
     evi = np.where(rng.random(90) < 0.75, rng.uniform(0.2, 0.24, 90), rng.uniform(0.3, 1.0, 90))
     options = {"repeats": 6, "start": 15, "steps": (4, 8), "jobs": 1}
-    curve, verdict = withheld.withheld_towers(training_table(evi), **options)
+    curve, verdict = network_growth.withheld_towers(training_table(evi), **options)
     gpp = verdict.set_index("flux").loc["GPP"]
     assert gpp["upper"] < 0, verdict
     assert gpp["change"] < -10
     first = curve[curve["added"] == 0]
     assert (first["rule"] == first["chance"]).all()
-    said = withheld.withheld_in_words(verdict)
+    said = network_growth.withheld_in_words(verdict)
     assert "GPP" in said.split("is lower")[0]
     assert said.count("RECO") == 1
     blank = training_table(evi)
     blank["y"][:] = rng.normal(size=blank["y"].shape)
-    _, verdict = withheld.withheld_towers(blank, **options)
+    _, verdict = network_growth.withheld_towers(blank, **options)
     assert (verdict["change"].abs() < 3).all()
     with pytest.raises(DataError, match="lower start or steps"):
-        withheld.withheld_towers(blank, start=80)
+        network_growth.withheld_towers(blank, start=80)

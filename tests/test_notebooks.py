@@ -15,7 +15,7 @@ import nbformat
 import pytest
 import yaml
 
-from tamrl.study import ROOT, STUDY
+from tamrl.study.runner.run import ROOT, STUDY
 
 PATHS = [ROOT / "notebooks" / f"{notebook.name}.ipynb" for notebook in STUDY]
 PAGES = sorted((ROOT / "book").glob("*.md"))

@@ -8,8 +8,8 @@ import pytest
 import torch
 import xarray as xr
 
-from tamrl import patches
-from tamrl.model import Config, ConvLSTM
+from tamrl.model.network import Config, ConvLSTM
+from tamrl.samples import neighbourhood
 
 
 @pytest.fixture
@@ -18,11 +18,18 @@ def cube() -> xr.Dataset:
     rng = np.random.default_rng(0)
     shape = (12, len(lat), len(lon))
     field = rng.normal(size=shape).astype(np.float32)
-    data = {n: (("month", "lat", "lon"), field * (i + 1)) for i, n in enumerate(patches.MONTHLY)}
-    data |= {n: (("lat", "lon"), field[i]) for i, n in enumerate(patches.STATIC)}
-    share = np.abs(field[: len(patches.CLASSES)])
+    data = {
+        n: (("month", "lat", "lon"), field * (i + 1)) for i, n in enumerate(neighbourhood.MONTHLY)
+    }
+    data |= {n: (("lat", "lon"), field[i]) for i, n in enumerate(neighbourhood.STATIC)}
+    share = np.abs(field[: len(neighbourhood.CLASSES)])
     data["igbp_fraction"] = (("igbp", "lat", "lon"), share)
-    coords = {"month": np.arange(1, 13), "lat": lat, "lon": lon, "igbp": list(patches.CLASSES)}
+    coords = {
+        "month": np.arange(1, 13),
+        "lat": lat,
+        "lon": lon,
+        "igbp": list(neighbourhood.CLASSES),
+    }
     return xr.Dataset(data, coords)
 
 
@@ -30,15 +37,15 @@ def at(lat: list[float], lon: list[float], cube: xr.Dataset) -> np.ndarray:
     from dataclasses import make_dataclass
 
     fake = make_dataclass("Fake", ["table", "maps"])(pd.DataFrame({"lat": lat, "lon": lon}), None)
-    maps = patches.with_neighbourhoods(fake, cube).maps  # type: ignore[arg-type]
+    maps = neighbourhood.with_neighbourhoods(fake, cube).maps  # type: ignore[arg-type]
     assert maps is not None
     return maps
 
 
 def test_centre_is_the_towers_cell(cube: xr.Dataset) -> None:
     maps = at([51.1, -30.2], [10.5, 140.4], cube)
-    assert maps.shape == (2, 12, len(patches.CHANNELS), 9, 9)
-    whole = patches.globe(cube)
+    assert maps.shape == (2, 12, len(neighbourhood.CHANNELS), 9, 9)
+    whole = neighbourhood.globe(cube)
     near = cube.sel(lat=51.1, lon=10.5, method="nearest")
     i, j = list(cube.lat.values).index(near.lat), list(cube.lon.values).index(near.lon)
     np.testing.assert_array_equal(maps[0, :, :, 4, 4], whole[:, :, i, j])
@@ -47,7 +54,7 @@ def test_centre_is_the_towers_cell(cube: xr.Dataset) -> None:
 
 def test_dateline_is_crossed_and_poles_are_the_end(cube: xr.Dataset) -> None:
     maps = at([0.0, 88.9], [179.9, 0.0], cube)
-    whole = patches.globe(cube)
+    whole = neighbourhood.globe(cube)
     i = int(np.abs(cube.lat.values - 0.0).argmin())
     np.testing.assert_array_equal(maps[0, :, :, 4, 5], whole[:, :, i, 0])
     assert np.isnan(maps[1, :, :, 5:]).all()
@@ -56,8 +63,8 @@ def test_dateline_is_crossed_and_poles_are_the_end(cube: xr.Dataset) -> None:
 
 def test_globe_at_once_equals_place_by_place(cube: xr.Dataset) -> None:
     torch.manual_seed(0)
-    net = ConvLSTM(Config(3, 3, latent=5, map_variables=len(patches.CHANNELS))).eval()
-    whole = net(torch.from_numpy(patches.padded(patches.globe(cube)))[None])
+    net = ConvLSTM(Config(3, 3, latent=5, map_variables=len(neighbourhood.CHANNELS))).eval()
+    whole = net(torch.from_numpy(neighbourhood.padded(neighbourhood.globe(cube)))[None])
     assert whole.shape[-2:] == (cube.sizes["lat"], cube.sizes["lon"])
     place = net(torch.from_numpy(at([11.0], [-179.0], cube)))[0, :, 0, 0]
     i = int(np.abs(cube.lat.values - 11.0).argmin())

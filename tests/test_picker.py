@@ -13,10 +13,10 @@ import pytest
 import xarray as xr
 from shapely import Point, Polygon
 
-from tamrl import picker
 from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError
-from tamrl.samples import Samples, make_samples
+from tamrl.samples.arrays import Samples, make_samples
+from tamrl.study import tower_explorer
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def samples(virtual: xr.Dataset) -> Samples:
 @pytest.fixture(scope="module")
 def predictions(samples: Samples) -> xr.Dataset:
     """Return a model that is 0.5 gC m-2 d-1 too high in all fluxes, and one that is right."""
-    days = np.where(samples.active[..., None], np.nan_to_num(samples.y), np.nan)
+    days = np.where(samples.has_drivers[..., None], np.nan_to_num(samples.y), np.nan)
     both = np.stack([days + 0.5, days])
     return xr.Dataset(
         {f: (("model", "site", "time"), both[..., k]) for k, f in enumerate(FLUXES)},
@@ -39,7 +39,7 @@ def predictions(samples: Samples) -> xr.Dataset:
 @pytest.fixture(scope="module")
 def page(samples: Samples, predictions: xr.Dataset) -> str:
     """Return the picker of the model that is too high."""
-    return picker.tower_picker(predictions, samples, "high").html
+    return tower_explorer.tower_picker(predictions, samples, "high").html
 
 
 def data_of(page: str) -> dict:
@@ -70,7 +70,7 @@ def test_the_page_holds_the_means_of_what_was_observed_and_predicted(
         start = np.datetime64(f"{tower['first'] + k // 46}-01-01") + 8 * (k % 46)
         year_end = np.datetime64(f"{tower['first'] + k // 46 + 1}-01-01")
         on = (samples.time >= start) & (samples.time < min(start + 8, year_end))
-        scored = on & samples.score[row]
+        scored = on & samples.scored[row]
         for f in range(3):
             if scored.sum() >= 4:
                 expected = samples.y[row, scored, f].mean()
@@ -85,7 +85,7 @@ def test_the_page_holds_the_means_of_what_was_observed_and_predicted(
 
 def test_every_scored_tower_is_on_the_map_and_in_the_table(page: str, samples: Samples) -> None:
     """Without JavaScript nothing of the scores is lost; each mark has a name for its listener."""
-    scored = {str(s) for s in samples.site[samples.score.any(1)]}
+    scored = {str(s) for s in samples.site[samples.scored.any(1)]}
     assert set(re.findall(r'data-tower-mark="([^"]+)"', page)) == scored
     assert set(re.findall(r'<th scope="row">([^<$]+)</th>', page)) == scored
     assert len(re.findall(r"<circle role=\"option\"[^>]*><title>[^<]{8,}</title>", page)) == len(
@@ -116,7 +116,7 @@ def test_names_cannot_break_out_of_the_page(samples: Samples, predictions: xr.Da
     mine = samples.site.astype("<U20")
     mine[0] = evil
     named = replace(samples, site=mine, table=samples.table.assign(site=mine))
-    page = picker.tower_picker(predictions.assign_coords(site=mine), named, "high").html
+    page = tower_explorer.tower_picker(predictions.assign_coords(site=mine), named, "high").html
     assert evil not in page
 
     class Closed(HTMLParser):
@@ -133,7 +133,7 @@ def test_names_cannot_break_out_of_the_page(samples: Samples, predictions: xr.Da
 def test_an_unknown_model_is_named(samples: Samples, predictions: xr.Dataset) -> None:
     """With those that there are."""
     with pytest.raises(DataError, match="'TAM-RL' is not among the predictions: high, right"):
-        picker.tower_picker(predictions, samples)
+        tower_explorer.tower_picker(predictions, samples)
 
 
 def test_periods_begin_anew_each_year_and_need_half_their_days() -> None:
@@ -141,7 +141,7 @@ def test_periods_begin_anew_each_year_and_need_half_their_days() -> None:
     time = np.arange("2003-01-01", "2005-01-01", dtype="datetime64[D]")
     values = np.arange(len(time), dtype=float)[:, None]
     values[8:13] = np.nan  # three of eight days of the second period are left
-    first, means = picker.period_means(values, time)
+    first, means = tower_explorer.period_means(values, time)
     assert (first, means.shape) == (2003, (92, 1))
     assert means[0, 0] == 3.5
     assert np.isnan(means[1, 0])
@@ -152,12 +152,12 @@ def test_periods_begin_anew_each_year_and_need_half_their_days() -> None:
 def test_land_is_where_land_is() -> None:
     """Hyytiala stands on land, the middle of the Atlantic does not; the south is cut off."""
     shapes = []
-    for part in re.findall(r"M(-?\d+) (-?\d+)l([^z]+)z", picker.land_path()):
+    for part in re.findall(r"M(-?\d+) (-?\d+)l([^z]+)z", tower_explorer.land_path()):
         steps = np.array(part[2].split(), int).reshape(-1, 2)
         shapes.append(Polygon(np.vstack([[int(part[0]), int(part[1])], steps]).cumsum(0)))
     places = ((24.3, 61.8), (-60, -3), (134, -25), (-35, 30), (0, -80))
     on_land = [
-        any(s.buffer(0).contains(Point(*picker.project(*place))) for s in shapes)
+        any(s.buffer(0).contains(Point(*tower_explorer.project(*place))) for s in shapes)
         for place in places
     ]
     assert on_land == [True, True, True, False, False]

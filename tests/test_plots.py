@@ -15,15 +15,15 @@ from matplotlib.figure import Figure
 
 from tamrl import plots
 from tamrl.data.schema import IGBP_CODES, tower_facts
-from tamrl.diagram import model_diagram
+from tamrl.plots.diagram import model_diagram
 
 
 @pytest.fixture(autouse=True)
 def real() -> Iterator[None]:
     """Draw as for real towers unless a test says otherwise."""
-    plots.style({"virtual": 0})
+    plots.use_style({"virtual": 0})
     yield
-    plots.style({"virtual": 0})
+    plots.use_style({"virtual": 0})
 
 
 def words(fig: Figure) -> str:
@@ -56,7 +56,7 @@ def test_towers_map_counts_every_tower_once() -> None:
 
 def test_nee_maps_diverge_around_zero_and_share_their_limits() -> None:
     """A sink and a source of one size must be equally strong in colour, on every panel."""
-    fig = plots.maps({"July": world(), "January": world(1.0)}, "NEE")
+    fig = plots.flux_maps({"July": world(), "January": world(1.0)}, "NEE")
     assert "gC m$^{-2}$ d$^{-1}$" in words(fig)
     drawn = [c for ax in fig.axes for c in ax.collections]
     meshes = [c.get_clim() for c in drawn if type(c).__name__ == "GeoQuadMesh"]
@@ -70,7 +70,7 @@ def test_figures_of_virtual_towers_say_so() -> None:
     index = pd.date_range("2001-01-01", periods=30)
     frame = pd.DataFrame({"observed": np.arange(30.0), "TAM-RL": np.arange(30.0)}, index)
     assert "virtual" not in words(plots.series({"XX-Abc": frame}))
-    plots.style({"virtual": 1})
+    plots.use_style({"virtual": 1})
     assert "virtual towers" in words(plots.series({"XX-Abc": frame}))
 
 
@@ -105,7 +105,7 @@ def test_axes_carry_units_and_models() -> None:
 
 def test_only_plots_imports_cartopy() -> None:
     """Training and prediction must run where no map can be drawn."""
-    code = "import sys, tamrl.samples, tamrl.train, tamrl.study; print('cartopy' in sys.modules)"
+    code = "import sys, tamrl.samples.arrays, tamrl.model.train, tamrl.study.runner.run; print('cartopy' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=os.environ
     )

@@ -14,20 +14,21 @@ import xarray as xr
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from tamrl import ensemble, load_pretrained, pretrained, weights
-from tamrl.annual import WithAnnualMeans
-from tamrl.baselines import Boosting
-from tamrl.blend import Blend
-from tamrl.cli import app
+from tamrl import load_pretrained
+from tamrl.cli.app import app
 from tamrl.data.cache import registry_sha256
 from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError
-from tamrl.rivals import XGBoost
-from tamrl.samples import Samples, make_samples
-from tamrl.scoring import open_fluxes, score_file
-from tamrl.train import Recipe, TamRLModel
-from tamrl.virtual import virtual_predictors, virtual_towers
-from tamrl.virtual_grid import virtual_grid
+from tamrl.evaluate.score_file import open_fluxes, score_file
+from tamrl.model.train import Recipe, TamRLModel
+from tamrl.rivals.boosting import Boosting
+from tamrl.rivals.networks import XGBoost
+from tamrl.samples.arrays import Samples, make_samples
+from tamrl.shipped import ensemble, pretrained, weights
+from tamrl.shipped.annual import AnnualPrior
+from tamrl.shipped.blend import Blend
+from tamrl.virtual.grid import virtual_grid
+from tamrl.virtual.towers import virtual_predictors, virtual_towers
 
 NET = {"recipe": Recipe(epochs=1), "device": "cpu"}
 TREES = partial(Boosting, trees=10, tune=False)
@@ -35,8 +36,8 @@ MAKE = {
     "network": lambda: TamRLModel(**NET),
     "trees": lambda: TREES(lags=False, statics=("igbp_",)),
     "blend": lambda: Blend((TamRLModel(**NET), TREES()), (1, 3)),
-    "ours": lambda: Blend((TamRLModel(**NET), WithAnnualMeans(TREES(), inner=3)), (1, 1)),
-    "told": lambda: WithAnnualMeans(Blend((TamRLModel(**NET), TREES()), (1, 1)), inner=3),
+    "ours": lambda: Blend((TamRLModel(**NET), AnnualPrior(TREES(), inner=3)), (1, 1)),
+    "told": lambda: AnnualPrior(Blend((TamRLModel(**NET), TREES()), (1, 1)), inner=3),
 }
 ALL = np.arange(24)
 
@@ -117,7 +118,7 @@ def test_what_ships_works_for_any_tower(samples: Samples, daily: xr.Dataset) -> 
     assert model.header["registry"] == registry_sha256()
     bare = make_samples(daily)
     out = model.predict(bare)
-    np.testing.assert_array_equal(np.isfinite(out.NEE), bare.active)
+    np.testing.assert_array_equal(np.isfinite(out.NEE), bare.has_drivers)
     np.testing.assert_array_equal(out.NEE, out.RECO - out.GPP)
     assert float(out.GPP.min()) >= 0
     assert float(out.RECO.min()) >= 0
@@ -152,7 +153,7 @@ def test_a_place_without_grid_is_told_the_mean_of_its_class(
     model = load_pretrained(path)
     bare = make_samples(daily, virtual_predictors(daily))
     out = model.predict(bare)
-    np.testing.assert_array_equal(np.isfinite(out.NEE), bare.active)
+    np.testing.assert_array_equal(np.isfinite(out.NEE), bare.has_drivers)
     assert not np.allclose(out.NEE, model.predict(samples).NEE, equal_nan=True)
     placed = pretrained.placed(bare, model.header).places
     assert placed is not None
@@ -219,6 +220,6 @@ def test_adapting_the_networks_of_a_blend(
     done = CliRunner().invoke(app, call)
     assert done.exit_code == 0, done.output
     (adapted,), _ = pretrained.load(own, "cpu")
-    assert isinstance(adapted, WithAnnualMeans)
+    assert isinstance(adapted, AnnualPrior)
     assert isinstance(adapted.fitted, TamRLModel)
     assert load_pretrained(own).predict(samples).NEE.notnull().any()

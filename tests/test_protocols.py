@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from tamrl import campaigns, protocols
-from tamrl.comparison import read
-from tamrl.samples import Samples, make_samples
-from tamrl.splits import folds
-from tamrl.virtual import virtual_predictors
+from tamrl.evaluate.tables import read
+from tamrl.samples.arrays import Samples, make_samples
+from tamrl.samples.splits import folds
+from tamrl.study import protocols
+from tamrl.study.comparisons import models
+from tamrl.virtual.towers import virtual_predictors
 
 
 @pytest.fixture(scope="module")
@@ -27,17 +28,15 @@ def test_a_class_that_is_left_out_is_predicted_by_others_alone(
     monkeypatch.chdir(tmp_path)
     found = {
         name: read(
-            campaigns.compute(
-                name, "virtual", 2, 1, 1, 15, ["climatology"], tmp_path / name, jobs=1
-            ),
-            campaigns.CAMPAIGNS[name].names,
+            models.compute(name, "virtual", 2, 1, 1, 15, ["climatology"], tmp_path / name, jobs=1),
+            models.EXPERIMENTS[name].names,
         )
         for name in ("climates", "biomes")
     }
     towers = found["biomes"].sums.towers
     assert (towers.fold == towers.igbp).all()
     assert set(found["climates"].sums.towers.fold) == {"0", "1"}
-    table = protocols.by_protocol(found, campaigns.OURS, ["climatology"])
+    table = protocols.by_protocol(found, models.OURS, ["climatology"])
     assert list(table.protocol.unique()) == [protocols.PROTOCOLS[n] for n in ("climates", "biomes")]
     rmse = table.pivot_table("RMSE", "protocol", "flux")
     # A climatology that has never seen the class errs more than one that has.
@@ -63,8 +62,8 @@ def test_unlike_towers_are_told_apart_in_quarters(samples: Samples, tmp_path: Pa
     """Each quarter has as many towers; the index is finite though facts are missing."""
     from functools import partial
 
-    from tamrl.baselines import Climatology
-    from tamrl.campaign import run
+    from tamrl.rivals.boosting import Climatology
+    from tamrl.study.comparisons.compute import run
 
     dealt = folds(samples, 3)
     run({"c": partial(Climatology)}, samples, dealt, [0], tmp_path / "t", tmp_path / "cv", jobs=1)
@@ -80,11 +79,11 @@ def test_a_protocol_that_was_never_computed_is_said_to_be_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Real towers without kept tables: the main comparison stands alone, and words tell."""
-    monkeypatch.setattr(campaigns, "kept", lambda name: tmp_path / name)
+    monkeypatch.setattr(models, "kept", lambda name: tmp_path / name)
     found = read(Path(__file__).parents[1] / "results" / "benchmark")
     held = protocols.obtain(found, "fluxnet2015", recompute=False)
     assert list(held) == ["benchmark"]
-    table = protocols.by_protocol(held, campaigns.OURS, [campaigns.OURS, campaigns.STRONG])
-    assert "not computed" in protocols.in_words(table, "biomes", campaigns.STRONG)
-    said = protocols.in_words(table, "benchmark", campaigns.STRONG)
+    table = protocols.by_protocol(held, models.OURS, [models.OURS, models.STRONG])
+    assert "not computed" in protocols.in_words(table, "biomes", models.STRONG)
+    said = protocols.in_words(table, "benchmark", models.STRONG)
     assert said.count("%") == 3

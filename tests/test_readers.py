@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tamrl.study import ROOT, STUDY
+from tamrl.study.runner.run import ROOT, STUDY
 
 
 @pytest.fixture(scope="module")

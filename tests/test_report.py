@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from tamrl.report import verdict, with_interval
+from tamrl.study.comparisons.wording import verdict, with_interval
 
 
 def table(**rows: tuple[float, float, float]) -> pd.DataFrame:

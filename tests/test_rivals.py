@@ -15,15 +15,15 @@ import torch
 import xgboost
 from numpy.typing import NDArray
 
-from tamrl.baselines import Boosting, Climatology
-from tamrl.crossval import cross_validate
 from tamrl.errors import DataError
-from tamrl.model import Config
-from tamrl.rivals import CTLSTM, LSTM, TRANSFORMER, AttentionNet, Transformer, XGBoost
-from tamrl.samples import Samples, make_samples
-from tamrl.splits import Fold
-from tamrl.train import Recipe, TamRLModel
-from tamrl.virtual import virtual_predictors, virtual_towers
+from tamrl.evaluate.crossval import cross_validate
+from tamrl.model.network import Config
+from tamrl.model.train import Recipe, TamRLModel
+from tamrl.rivals.boosting import Boosting, Climatology
+from tamrl.rivals.networks import CTLSTM, LSTM, TRANSFORMER, AttentionNet, Transformer, XGBoost
+from tamrl.samples.arrays import Samples, make_samples
+from tamrl.samples.splits import Fold
+from tamrl.virtual.towers import virtual_predictors, virtual_towers
 
 TRAIN, VALID, TEST = np.arange(14), np.arange(14, 17), np.arange(17, 24)
 SMALL = {"hidden": 32, "embed": 8}
@@ -50,9 +50,9 @@ def samples() -> Samples:
     towers = virtual_towers(n=24, years=(2001, 2003), seed=0)
     s = make_samples(towers, virtual_predictors(towers))
     order = np.random.default_rng(0).permutation(24)
-    rows = {k: getattr(s, k)[order] for k in ("site", "x", "static", "y", "weight", "score")}
+    rows = {k: getattr(s, k)[order] for k in ("site", "x", "static", "y", "weight", "scored")}
     return replace(
-        s, **rows, active=s.active[order], process=s.process[order],
+        s, **rows, has_drivers=s.has_drivers[order], process=s.process[order],
         table=s.table.iloc[order].reset_index(drop=True),
     )  # fmt: skip
 
@@ -68,7 +68,7 @@ def trained(samples: Samples) -> dict[str, Any]:
 
 
 def rmse(model: Any, samples: Samples) -> NDArray:
-    on = samples.score[TEST]
+    on = samples.scored[TEST]
     error = model.predict(samples, TEST)[on] - samples.y[TEST][on]
     return np.sqrt((error.astype(float) ** 2).mean(0))
 
@@ -106,7 +106,7 @@ def test_it_predicts_every_day_with_drivers_and_no_other(
     blind = replace(samples, y=np.full_like(samples.y, np.nan), weight=samples.weight * 0)
     pred = fitted[name].predict(blind, TEST)
     assert pred.shape == (len(TEST), len(samples.time), 3)
-    on = samples.active[TEST]
+    on = samples.has_drivers[TEST]
     assert 0 < on.mean() < 1
     assert np.array_equal(np.isfinite(pred), np.repeat(on[..., None], 3, -1))
     if name != "XGBoost":
@@ -161,7 +161,7 @@ def test_attention_looks_back_and_never_ahead() -> None:
     torch.manual_seed(0)
     net = AttentionNet(Config(5, 4, encoder="none", closure="none", process=False, hidden=16))
     net.eval()
-    x, facts = torch.randn(2, 30, 5), net.describe(torch.randn(2, 4))
+    x, facts = torch.randn(2, 30, 5), net.embed_site(torch.randn(2, 4))
     seen, process = torch.ones_like(x), torch.ones(2, 30, 2)
     later, earlier = x.clone(), x.clone()
     later[:, 20:] += 1
@@ -186,13 +186,13 @@ def test_a_transformer_that_would_stream_is_refused() -> None:
     net = AttentionNet(Config(5, 4, encoder="none"))
     x, state = torch.zeros(1, 3, 5), (torch.zeros(1), torch.zeros(1))
     with pytest.raises(ValueError, match="stands alone"):
-        net.decode(x, x, torch.ones(1, 3, 2), net.describe(torch.zeros(1, 4)), None, state)
+        net.decode(x, x, torch.ones(1, 3, 2), net.embed_site(torch.zeros(1, 4)), None, state)
 
 
 def test_every_weight_of_the_transformer_is_trained(samples: Samples) -> None:
     net = RIVALS["transformer"]().build(Config(5, 4, encoder="none", hidden=16)).train()
     x = torch.randn(2, 20, 5)
-    facts = net.describe(torch.randn(2, 4))
+    facts = net.embed_site(torch.randn(2, 4))
     net.decode(x, torch.ones_like(x), torch.ones(2, 20, 2), facts, None).flux.sum().backward()
     for name, p in net.named_parameters():
         assert p.grad is not None, name
@@ -202,6 +202,6 @@ def test_every_weight_of_the_transformer_is_trained(samples: Samples) -> None:
 def test_in_cross_validation_by_two_processes(samples: Samples, tmp_path: Path) -> None:
     fold = [Fold("0", TRAIN[:4], VALID, TEST)]
     pred = cross_validate(samples, RIVALS, fold, [0], tmp_path, jobs=2)
-    on = samples.active[TEST]
+    on = samples.has_drivers[TEST]
     for name in RIVALS:
         assert np.array_equal(np.isfinite(pred.NEE.sel(model=name).values[TEST]), on)

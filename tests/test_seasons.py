@@ -16,17 +16,19 @@ from mapworld import ensemble, world
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from tamrl import budgets, plots, plots_map, seasons
+from tamrl import plots
 from tamrl.errors import DataError
-from tamrl.upscale import upscale
+from tamrl.maps import budgets
+from tamrl.maps.upscale import upscale
+from tamrl.study import world_map
 
 
 @pytest.fixture(autouse=True)
 def real() -> Iterator[None]:
     """Draw as for real towers unless a test says otherwise."""
-    plots.style({"virtual": 0})
+    plots.use_style({"virtual": 0})
     yield
-    plots.style({"virtual": 0})
+    plots.use_style({"virtual": 0})
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +47,7 @@ def test_means_by_latitude_weigh_by_land(fluxes) -> None:
     """One row by hand: land fractions are the weights; a row without land has no mean."""
     made = fluxes.copy(deep=True)
     made["land_fraction"][4] = 0
-    table = seasons.by_latitude(made, "GPP")
+    table = world_map.by_latitude(made, "GPP")
     row = fluxes.isel(lat=20)
     known = (row["land_fraction"] > 0).to_numpy()
     want = np.average(row["GPP"][6].to_numpy()[known], weights=row["land_fraction"][known])
@@ -56,12 +58,12 @@ def test_means_by_latitude_weigh_by_land(fluxes) -> None:
 
 def test_two_maps_of_ours_compared(fluxes) -> None:
     """A known difference is found, and a map is like itself."""
-    statistics, maps, zonal = seasons.compare_gpp(fluxes, fluxes, "other")
+    statistics, maps, zonal = world_map.compare_gpp(fluxes, fluxes, "other")
     assert statistics["r"] == pytest.approx(1)
     assert statistics["RMSE"] == 0
     assert float(abs(maps["difference"]).max()) == 0
     moved = fluxes.assign(GPP=fluxes["GPP"] * 2 - 1)
-    statistics, _, zonal = seasons.compare_gpp(moved, fluxes, "other")
+    statistics, _, zonal = world_map.compare_gpp(moved, fluxes, "other")
     assert statistics["r"] == pytest.approx(1, abs=1e-6)
     gap = (zonal["this study"] - 2 * zonal["other"] + 1).dropna()
     np.testing.assert_allclose(gap, 0, atol=1e-5)
@@ -73,10 +75,10 @@ def test_pictures_are_drawn_at_a_degree() -> None:
     lat, lon = np.arange(-89.75, 90, 0.5), np.arange(-179.75, 180, 0.5)
     cells = np.arange(360 * 720.0).reshape(360, 720)
     field = xr.DataArray(cells, {"lat": lat, "lon": lon}, ("lat", "lon"))
-    small = seasons.drawable(field)
+    small = world_map.drawable(field)
     assert small.shape == (180, 360)
     assert float(small[0, 0]) == field.to_numpy()[:2, :2].mean()
-    assert seasons.drawable(small) is small
+    assert world_map.drawable(small) is small
 
 
 class Page(HTMLParser):
@@ -92,7 +94,7 @@ class Page(HTMLParser):
 
 def test_the_stepped_seasons_need_nothing_but_a_browser(fluxes) -> None:
     """Twelve labelled buttons, twelve pictures with words of their own, no script, no address."""
-    page = seasons.stepped(fluxes, "NEE", name="nee", start=7).html
+    page = world_map.stepped(fluxes, "NEE", name="nee", start=7).html
     found = Page()
     found.feed(page)
     radios = [a for t, a in found.tags if t == "input"]
@@ -112,8 +114,8 @@ def test_the_stepped_seasons_need_nothing_but_a_browser(fluxes) -> None:
         assert plt.imread(io.BytesIO(base64.b64decode(data)), format="webp").shape[1] > 600
         assert f".tamrl-seasons:has(#{a['class']}:checked) .{a['class']}" in page
     with pytest.raises(DataError, match="twelve months are needed"):
-        seasons.stepped(fluxes.isel(time=slice(5)))
-    virtual = seasons.stepped(fluxes.assign_attrs(virtual=1))
+        world_map.stepped(fluxes.isel(time=slice(5)))
+    virtual = world_map.stepped(fluxes.assign_attrs(virtual=1))
     assert virtual.html.count("Virtual towers. ") == 13
 
 
@@ -122,7 +124,7 @@ def test_words_of_a_map_follow_its_values() -> None:
     lat, lon = np.arange(-85.0, 90, 10), np.arange(-175.0, 180, 10)
     values = np.where(lat > 30, -2.0, np.where(lat < -30, np.nan, 0.5))
     field = xr.DataArray(values[:, None] * np.ones(36), {"lat": lat, "lon": lon}, ("lat", "lon"))
-    said = seasons.words(field, "NEE", "July")
+    said = world_map.words(field, "NEE", "July")
     assert "\N{MINUS SIGN}2.0 north of 30 degrees north" in said
     assert "0.5 in the tropics" in said
     assert "south of" not in said
@@ -132,33 +134,33 @@ def test_axes_carry_units_and_names(fluxes) -> None:
     """Every figure says what it shows and in which unit; NEE diverges around zero."""
     unit = "gC m$^{-2}$ d$^{-1}$"
     mean, sd = fluxes.NEE.mean("time"), fluxes.NEE_sd.mean("time")
-    fig = plots_map.mean_and_spread({"NEE": (mean, sd)}, "spread")
+    fig = plots.mean_and_spread({"NEE": (mean, sd)}, "spread")
     assert words(fig).count(unit) >= 2
     assert "NEE, spread" in words(fig)
     drawn = [c for ax in fig.axes for c in ax.collections if type(c).__name__ == "GeoQuadMesh"]
     low, high = drawn[0].get_clim()
     assert low == -high
     assert drawn[1].get_clim()[0] == 0
-    said = words(plots_map.hovmoller({"GPP": seasons.by_latitude(fluxes, "GPP")}))
+    said = words(plots.hovmoller({"GPP": world_map.by_latitude(fluxes, "GPP")}))
     assert {"Jan", "Jul", "latitude (degrees north)"} <= set(said.splitlines())
     table = budgets.totals(fluxes, "country")
-    said = words(plots_map.country_bars({"TAM-RL": table, "Boosting": table}, "GPP", 5))
+    said = words(plots.country_bars({"TAM-RL": table, "Boosting": table}, "GPP", 5))
     largest = table.query("flux == 'GPP' and region != 'unassigned'").nlargest(5, "total").region
     assert set(largest) <= set(said.splitlines())
     assert "PgC yr$^{-1}$" in said
     growth = pd.DataFrame(
         {"flux": ["GPP"], "error": ["RMSE"], "rho": [-0.3], "lower": [-0.4], "upper": [-0.1]}
     )
-    assert "GPP, RMSE" in words(plots_map.rank_correlations(growth, "rho"))
+    assert "GPP, RMSE" in words(plots.rank_correlations(growth, "rho"))
 
 
 def test_hatching_lies_where_the_year_is_mostly_outside(fluxes) -> None:
     """Half of the year or more; nothing is hatched where all is inside."""
     field = fluxes.GPP.mean("time")
     outside = xr.zeros_like(field)
-    inside = plots_map.hatched({"GPP": (field, "viridis", "GPP")}, outside)
+    inside = plots.hatched({"GPP": (field, "viridis", "GPP")}, outside)
     outside[20:28, 10:40] = 0.6
-    some = plots_map.hatched({"GPP": (field, "viridis", "GPP")}, outside)
+    some = plots.hatched({"GPP": (field, "viridis", "GPP")}, outside)
 
     def paths(fig: Figure) -> int:
         sets = [c for ax in fig.axes for c in ax.collections if "ContourSet" in type(c).__name__]
@@ -176,14 +178,14 @@ def test_next_towers_are_numbered() -> None:
         {"lat": [10.0, -20], "lon": [5.0, 30]}, index=pd.RangeIndex(1, 3, name="rank")
     )
     towers = pd.DataFrame({"lat": [50.0], "lon": [8.0]})
-    said = set(words(plots_map.next_towers(cells, towers, index)).splitlines())
+    said = set(words(plots.next_towers(cells, towers, index)).splitlines())
     assert {"1", "2", "next towers, by rank"} <= said
     curve = pd.DataFrame({"rule": [0.2, 0.1], "random": [0.2, 0.15], "lowest": [0.2, 0.14],
                           "highest": [0.2, 0.16]})  # fmt: skip
     (line,) = (
-        ln for ln in plots_map.gain_curve(curve, "left (%)").axes[0].lines if len(ln.get_ydata())
+        ln for ln in plots.gain_curve(curve, "left (%)").axes[0].lines if len(ln.get_ydata())
         and ln.get_label() == "by the rule"
     )  # fmt: skip
     np.testing.assert_allclose(line.get_ydata(), [100, 50])
     table = pd.DataFrame({"flux": "GPP", "added": [0, 5], "rule": [2, 1.8], "chance": [2, 1.9]})
-    assert "towers added" in words(plots_map.withheld(table))
+    assert "towers added" in words(plots.withheld(table))

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from tamrl.data.schema import SEALED, tower_facts
-from tamrl.samples import Samples
-from tamrl.splits import blocks, distance_km, folds, redeal
+from tamrl.samples.arrays import Samples
+from tamrl.samples.splits import blocks, distance_km, folds, resplit_validation
 
 
 def towers(order: np.ndarray | None = None) -> Samples:
@@ -78,13 +78,13 @@ def test_each_member_of_a_fold_is_stopped_by_towers_of_its_own() -> None:
     order = np.random.default_rng(2).permutation(180)
     turned = towers(order)
     for fold, same in zip(folds(s, 10), folds(turned, 10), strict=True):
-        members = [redeal(fold, s, seed) for seed in range(3)]
+        members = [resplit_validation(fold, s, seed) for seed in range(3)]
         assert members[0] is fold
         for seed, member in enumerate(members):
             assert sorted([*member.train, *member.valid]) == sorted([*fold.train, *fold.valid])
             assert far[np.ix_(member.valid, member.train)].min() > 50
             assert member.test is fold.test
-            again = redeal(same, turned, seed)
+            again = resplit_validation(same, turned, seed)
             assert set(turned.site[again.valid]) == set(s.site[member.valid])
         learnt = set.union(*(set(member.train) for member in members))
         assert len(learnt) > 0.98 * (len(fold.train) + len(fold.valid))

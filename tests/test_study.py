@@ -14,9 +14,9 @@ import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from rich.console import Console
 
-from tamrl import book, execution, study
 from tamrl.errors import StudyError
-from tamrl.study import Notebook
+from tamrl.study.runner import book, execute, run
+from tamrl.study.runner.run import Notebook
 
 FIGURE = {"mystnb": {"figure": {"name": "fig-dot", "caption": "A dot."}}}
 PIXEL = (
@@ -49,18 +49,18 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "data_registry.txt").write_text("file sha256:00 https://example.org/file\n")
     write_notebook(tmp_path, "01_a")
     write_notebook(tmp_path, "02_b")
-    monkeypatch.setattr(study, "announce", lambda towers, console: towers == "virtual")
+    monkeypatch.setattr(run, "announce", lambda towers, console: towers == "virtual")
     return tmp_path
 
 
 LIST = (Notebook("01_a", smoke={"seed": 3}), Notebook("02_b", after=("01_a",)))
 
 
-def go(root: Path, **options: object) -> study.Outcome:
+def go(root: Path, **options: object) -> run.Outcome:
     """Run the small study without the book."""
     settings = {"profile": "smoke", "towers": "fluxnet2015", "notebooks": LIST, "build": False}
     settings["console"] = Console(file=io.StringIO())
-    return study.run(root=root, **{**settings, **options})
+    return run.run(root=root, **{**settings, **options})
 
 
 def outputs(root: Path, name: str) -> str:
@@ -99,7 +99,7 @@ def test_a_full_run_on_real_towers_is_held_against_the_committed_tables(root: Pa
     def said(**options: object) -> str:
         console = Console(file=io.StringIO(), width=200)
         settings = {"towers": "fluxnet2015", "notebooks": LIST, "build": False, "console": console}
-        study.run("reference", root=root, **{**settings, **options})
+        run.run("reference", root=root, **{**settings, **options})
         return console.file.getvalue()
 
     assert "not checked" in said()
@@ -217,13 +217,13 @@ def test_virtual_towers_are_named_in_title_caption_and_file(root: Path) -> None:
 
 def test_every_notebook_of_the_list_takes_its_parameters() -> None:
     """The list, the files in notebooks/ and the cells tagged parameters agree, in every profile."""
-    names = [p.stem for p in sorted((study.ROOT / "notebooks").glob("*.ipynb"))]
-    assert [nb.name for nb in study.STUDY] == names
-    for position, notebook in enumerate(study.STUDY):
-        for profile in study.PROFILES:
+    names = [p.stem for p in sorted((run.ROOT / "notebooks").glob("*.ipynb"))]
+    assert [nb.name for nb in run.STUDY] == names
+    for position, notebook in enumerate(run.STUDY):
+        for profile in run.PROFILES:
             values = {**getattr(notebook, profile), "towers": "auto"}
-            execution.check_parameters(study.ROOT / "notebooks" / f"{notebook.name}.ipynb", values)
-        assert set(notebook.after) <= {nb.name for nb in study.STUDY[:position]}
+            execute.check_parameters(run.ROOT / "notebooks" / f"{notebook.name}.ipynb", values)
+        assert set(notebook.after) <= {nb.name for nb in run.STUDY[:position]}
 
 
 def small_book(root: Path, text: str) -> None:
@@ -231,7 +231,7 @@ def small_book(root: Path, text: str) -> None:
     (root / "book").mkdir()
     (root / "book" / "_toc.yml").write_text("format: jb-book\nroot: index\n")
     (root / "book" / "index.md").write_text(text)
-    config = yaml.safe_load((study.ROOT / "_config.yml").read_text())
+    config = yaml.safe_load((run.ROOT / "_config.yml").read_text())
     del config["bibtex_bibfiles"], config["sphinx"]["config"]["bibtex_reference_style"]
     del config["html"]["favicon"]
     (root / "_config.yml").write_text(json.dumps(config))

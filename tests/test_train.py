@@ -11,10 +11,10 @@ import torch
 import xarray as xr
 
 from tamrl.errors import DataError
-from tamrl.precision import cpu_has_bf16
-from tamrl.samples import Samples, make_samples
-from tamrl.train import PUBLISHED, Recipe, TamRLModel
-from tamrl.virtual import virtual_predictors, virtual_towers
+from tamrl.model.precision import cpu_has_bf16
+from tamrl.model.train import PUBLISHED, Recipe, TamRLModel
+from tamrl.samples.arrays import Samples, make_samples
+from tamrl.virtual.towers import virtual_predictors, virtual_towers
 
 SMALL = Recipe(epochs=3, batch=8, length=120)
 NET = {"hidden": 16, "latent": 6, "embed": 4}
@@ -40,12 +40,12 @@ def test_same_seed_same_weights(samples: Samples) -> None:
 
 
 def test_kept_weights_reproduce_the_best_score(samples: Samples) -> None:
-    from tamrl.tensors import Resident
+    from tamrl.model.tensors import DeviceData
 
     model = TamRLModel(NET, replace(SMALL, epochs=5, lr=0.05)).fit(samples, TRAIN, VALID, 0)
     scores = [e["valid"] for e in model.log]
     assert model.net is not None
-    data = Resident(samples, model.net, torch.device("cpu"))
+    data = DeviceData(samples, model.net, torch.device("cpu"))
     again = data.score(model.net, model.predict(samples, VALID), VALID)
     assert again == pytest.approx(min(scores), rel=1e-6)
 
@@ -94,9 +94,9 @@ def test_prediction_needs_no_labels_and_covers_every_active_day(samples: Samples
     blind = replace(samples, y=np.full_like(samples.y, np.nan), weight=samples.weight * 0)
     pred = model.predict(blind, TEST)
     assert np.array_equal(pred, model.predict(samples, TEST), equal_nan=True)
-    assert np.isfinite(pred[samples.active[TEST]]).all()
-    assert np.isnan(pred[~samples.active[TEST]]).all()
-    gpp, reco, nee = np.moveaxis(pred[samples.active[TEST]], -1, 0)
+    assert np.isfinite(pred[samples.has_drivers[TEST]]).all()
+    assert np.isnan(pred[~samples.has_drivers[TEST]]).all()
+    gpp, reco, nee = np.moveaxis(pred[samples.has_drivers[TEST]], -1, 0)
     assert min(gpp.min(), reco.min()) >= 0
     assert np.abs(nee - (reco - gpp)).max() <= 1e-5 * max(gpp.max(), reco.max())
 
@@ -112,7 +112,7 @@ def test_towers_without_satellite_rows_are_predicted(samples: Samples) -> None:
     model = TamRLModel(NET, SMALL).fit(samples, TRAIN, VALID, 0)
     satellite = tuple(f for f in samples.features if f.startswith(("FPAR", "LAI", "SIF", "NDWI")))
     pred = model.predict(samples.without(satellite), TEST)
-    assert np.isfinite(pred[samples.active[TEST]]).all()
+    assert np.isfinite(pred[samples.has_drivers[TEST]]).all()
 
 
 def test_published_recipe_logs_every_term(samples: Samples) -> None:
@@ -123,11 +123,11 @@ def test_published_recipe_logs_every_term(samples: Samples) -> None:
 
 
 def test_class_weights_have_mean_one_over_days(samples: Samples) -> None:
-    from tamrl.model import Config, TamRL
-    from tamrl.tensors import Resident
+    from tamrl.model.network import Config, TamRL
+    from tamrl.model.tensors import DeviceData
 
     net = TamRL(Config(len(samples.features), len(samples.static_names), **NET))
-    data = Resident(samples, net, torch.device("cpu"))
+    data = DeviceData(samples, net, torch.device("cpu"))
     data.balance_classes(samples, TRAIN, 1.0)
     days = samples.weight[TRAIN].sum(1)
     mean = (data.class_weight.numpy()[TRAIN] * days).sum() / days.sum()
@@ -141,7 +141,7 @@ def test_known_truth_of_virtual_towers_is_recovered() -> None:
     recipe = Recipe(epochs=40, drop_satellite=0, drop_driver=0, hide=0.2)
     model = TamRLModel({"dropout": 0.0}, recipe).fit(s, site[:75], site[75:85], 0)
     test = site[85:]
-    pred, y = model.predict(s, test)[s.score[test]], s.y[test][s.score[test]]
+    pred, y = model.predict(s, test)[s.scored[test]], s.y[test][s.scored[test]]
     r2 = 1 - ((pred - y) ** 2).sum(0) / ((y - y.mean(0)) ** 2).sum(0)
     assert (r2 > 0.95).all(), r2
 
@@ -152,7 +152,7 @@ def test_streamed_and_windowed_prediction_agree(samples: Samples) -> None:
     streamed = model.predict(samples, TEST)
     model.recipe = replace(model.recipe, length=150, keep=30)
     exact = model.predict(samples, TEST)
-    on = samples.active[TEST]
+    on = samples.has_drivers[TEST]
     assert np.array_equal(np.isfinite(streamed), np.isfinite(exact))
     off = np.sqrt(((streamed[on] - exact[on]) ** 2).mean(0)) / streamed[on].std(0)
     assert (off < 0.05).all(), off
@@ -170,7 +170,7 @@ def test_a_record_shorter_than_a_window_is_learnt_whole(samples: Samples) -> Non
 
 def test_a_record_within_the_warm_up_is_refused(samples: Samples) -> None:
     some = slice(0, Recipe().warmup)
-    days = ("x", "y", "weight", "score", "active", "process")
+    days = ("x", "y", "weight", "scored", "has_drivers", "process")
     short = replace(
         samples, time=samples.time[some], **{n: getattr(samples, n)[:, some] for n in days}
     )
@@ -191,7 +191,7 @@ def test_a_device_may_take_any_number_of_towers_at_once(
     model = TamRLModel(recipe=Recipe(epochs=1), device="cpu").fit(samples, TRAIN, VALID)
     towers = np.tile(np.arange(len(samples.site)), 3)
     many = model.predict(samples, towers)
-    monkeypatch.setattr("tamrl.predict.TOWERS", 5)
+    monkeypatch.setattr("tamrl.model.predict.TOWERS", 5)
     np.testing.assert_allclose(many, model.predict(samples, towers), atol=1e-5)
 
 
@@ -221,7 +221,7 @@ def test_half_precision_is_near_and_closes_the_budget(samples: Samples) -> None:
         with pytest.raises(ValueError, match="choose fp32"):
             model.predict(samples, TEST)
         return
-    on = samples.active[TEST]
+    on = samples.has_drivers[TEST]
     coarse = model.predict(samples, TEST)[on]
     assert 0 < np.abs(coarse - fine[on]).max() < 0.1 * fine[on].std()
     gpp, reco, nee = np.moveaxis(coarse, -1, 0)
@@ -234,11 +234,11 @@ def test_half_precision_is_near_and_closes_the_budget(samples: Samples) -> None:
 def test_streams_are_the_same_in_short_and_long_pieces(
     samples: Samples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tamrl import predict
+    from tamrl.model import predict
 
-    uneven = samples.active.copy()
+    uneven = samples.has_drivers.copy()
     uneven[9, :400], uneven[10, 300:] = False, False  # one record begins late, one ends early
-    some = replace(samples, active=uneven)
+    some = replace(samples, has_drivers=uneven)
     model = TamRLModel(NET, SMALL).fit(samples, TRAIN, VALID, 0)
     monkeypatch.setattr(predict, "STREAM_DAYS", 10_000)
     whole = model.predict(some, TEST)
@@ -250,23 +250,25 @@ def test_streams_are_the_same_in_short_and_long_pieces(
 
 def test_a_tower_is_predicted_alone_as_among_others(samples: Samples) -> None:
     """Records of other lengths beside it do not move its start."""
-    shorter = replace(samples, active=samples.active.copy())
-    shorter.active[TEST[0], : samples.active.shape[1] // 2] = False
+    shorter = replace(samples, has_drivers=samples.has_drivers.copy())
+    shorter.has_drivers[TEST[0], : samples.has_drivers.shape[1] // 2] = False
     model = TamRLModel(NET, replace(SMALL, epochs=1)).fit(samples, TRAIN, VALID, 0)
     alone, among = (model.predict(shorter, sites)[0] for sites in (TEST[:1], TEST))
-    assert np.isfinite(alone[shorter.active[TEST[0]]]).all()
+    assert np.isfinite(alone[shorter.has_drivers[TEST[0]]]).all()
     np.testing.assert_allclose(alone, among, rtol=1e-4, atol=1e-4)
 
 
 def test_data_that_a_device_has_no_room_for_stay_with_the_host(
     samples: Samples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tamrl import tensors
+    from tamrl.model import tensors
 
     net = TamRLModel(NET, replace(SMALL, epochs=1)).fit(samples, TRAIN, VALID, 0).net
     assert net is not None
     monkeypatch.setattr(tensors, "room", lambda device: 1.0)
-    far = tensors.Resident(samples, net, torch.device("meta"))  # keeps no values: what is there is
+    far = tensors.DeviceData(
+        samples, net, torch.device("meta")
+    )  # keeps no values: what is there is
     assert far.x.device.type == far.y.device.type == far.weight.device.type == "cpu"
     assert far.static.device.type == "meta"
     at = far.at(TEST, np.arange(30)[None].repeat(len(TEST), 0))

@@ -13,7 +13,7 @@ from scipy.stats import norm
 
 from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError
-from tamrl.uncertainty import (
+from tamrl.evaluate.intervals import (
     calibrate,
     cases,
     coverage,
@@ -43,7 +43,7 @@ def make_world(seed: int = 0) -> tuple[SimpleNamespace, xr.Dataset, list[SimpleN
     score = rng.random(shape[:2]) < 0.9
     site = np.array([f"T{i:03d}" for i in range(TOWERS)])
     samples = SimpleNamespace(
-        site=site, time=days.to_numpy("datetime64[D]"), y=y, score=score,
+        site=site, time=days.to_numpy("datetime64[D]"), y=y, scored=score,
         weight=score.astype(float), table=pd.DataFrame({"site": site, "igbp": igbp}),
     )  # fmt: skip
     dims = ("seed", "site", "time")
@@ -66,8 +66,8 @@ def test_cases_by_day(world: tuple) -> None:
     samples, members, _ = world
     table = cases(members, samples)
     gpp = table.sel(flux="GPP")
-    assert (np.isfinite(gpp.observed.values) == samples.score).all()
-    i, t = np.argwhere(samples.score)[1234]
+    assert (np.isfinite(gpp.observed.values) == samples.scored).all()
+    i, t = np.argwhere(samples.scored)[1234]
     assert gpp.observed.values[i, t] == pytest.approx(samples.y[i, t, 0])
     assert gpp.spread.values[i, t] == pytest.approx(members.GPP.values[:, i, t].std())
     assert table["mean"].units == "gC m-2 d-1"
@@ -82,7 +82,7 @@ def test_cases_by_period_scale_to_the_whole_period(world: tuple) -> None:
         samples.time < np.datetime64("2004-03-01")
     )
     at = {"site": 7, "time": 13}
-    on = feb & samples.score[7]
+    on = feb & samples.scored[7]
     assert str(table.time.values[13])[:10] == "2004-02-01"
     assert float(table.observed[at]) == pytest.approx(samples.y[7, on, 1].mean() * 29)
     sums = members.RECO.values[:, 7][:, on].mean(1) * 29

@@ -14,12 +14,12 @@ import pytest
 import xarray as xr
 from mapworld import FEATURES, Recurrent, ensemble, same, world
 
-from tamrl import mapmodel
-from tamrl.cubes import open_cube, stack_features, time_edges
 from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError
-from tamrl.fluxmap import NO_LAND, QUALITY, export_netcdf
-from tamrl.upscale import DONE, upscale
+from tamrl.maps import boosted
+from tamrl.maps.cubes import open_cube, stack_features, time_edges
+from tamrl.maps.layout import NO_LAND, QUALITY, export_netcdf
+from tamrl.maps.upscale import DONE, upscale
 
 FACTORS = {"GPP": 2.0, "RECO": 2.5, "NEE": 3.0}
 
@@ -518,7 +518,7 @@ def test_training_table_is_the_cube_at_the_towers(cube, towers):
     towers = towers.copy(deep=True)
     towers["NEE"][0, :31] = np.nan  # one January of two
     towers["NEE_QC"][1, towers["time"].dt.month.to_numpy() == 7] = 0.4
-    table = mapmodel.monthly_training_table(towers, cube, FEATURES)
+    table = boosted.monthly_training_table(towers, cube, FEATURES)
     x = stack_features(cube, FEATURES, ("lat", "lon")).reshape(36, 72, 12, -1)
     for k in (0, 17, 39):
         row = int(np.argmin(np.abs(cube["lat"].to_numpy() - float(towers["lat"][k]))))
@@ -535,17 +535,17 @@ def test_training_table_is_the_cube_at_the_towers(cube, towers):
 
 def test_boosted_map_learns_and_closes(cube, towers, tmp_path, monkeypatch):
     """It beats the mean on towers it has not seen, closes the balance, repeats itself, maps."""
-    monkeypatch.setattr(mapmodel.BoostedMap, "ROUNDS", (40, 80))
-    table = mapmodel.monthly_training_table(towers, cube, FEATURES)
+    monkeypatch.setattr(boosted.BoostedMap, "ROUNDS", (40, 80))
+    table = boosted.monthly_training_table(towers, cube, FEATURES)
 
-    def make(table: xr.Dataset, train: np.ndarray) -> list[mapmodel.BoostedMap]:
-        return [mapmodel.BoostedMap(FEATURES, seed=k).fit(table, train) for k in range(2)]
+    def make(table: xr.Dataset, train: np.ndarray) -> list[boosted.BoostedMap]:
+        return [boosted.BoostedMap(FEATURES, seed=k).fit(table, train) for k in range(2)]
 
-    held_out = mapmodel.out_of_fold(table, make, folds=3)
+    held_out = boosted.out_of_fold(table, make, folds=3)
     gpp = held_out.sel(flux="GPP")
     error = ((gpp["mean"] - gpp["observed"]) ** 2).mean()
     assert float(error) < 0.3 * float(gpp["observed"].var())
-    factors = mapmodel.spread_factors(held_out, level=0.8)
+    factors = boosted.spread_factors(held_out, level=0.8)
     one = held_out.sel(flux="NEE")
     inside = abs(one["observed"] - one["mean"]) <= factors["NEE"] * one["sd"]
     seen = np.isfinite(one["observed"] + one["sd"]).to_numpy()
@@ -558,7 +558,7 @@ def test_boosted_map_learns_and_closes(cube, towers, tmp_path, monkeypatch):
     assert float(abs(got["NEE"] - got["RECO"] + got["GPP"]).max()) < 1e-5
     assert float(got["GPP"].min()) >= 0
     with pytest.raises(DataError, match="features"):
-        mapmodel.BoostedMap(("LAI",)).fit(table)
+        boosted.BoostedMap(("LAI",)).fit(table)
 
 
 def test_open_cube_reads_nothing_but_a_sample(cube, tmp_path):

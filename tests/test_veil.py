@@ -9,15 +9,15 @@ import pytest
 import torch
 import xarray as xr
 
-from tamrl.blind import WithoutSatellites, hide
-from tamrl.model import Config, TamRL
-from tamrl.samples import Samples, make_samples
-from tamrl.tensors import Resident, set_scale
-from tamrl.train import Recipe, TamRLModel
-from tamrl.veil import Veil, VeiledModel, of_satellites
-from tamrl.virtual import virtual_predictors, virtual_towers
-from tamrl.virtual_cells import with_own_cells
-from tamrl.virtual_grid import virtual_grid
+from tamrl.evaluate.learner import WithoutSatellites, hide
+from tamrl.model.network import Config, TamRL
+from tamrl.model.satellite_dropout import Veil, VeiledModel, of_satellites
+from tamrl.model.tensors import DeviceData, set_scale
+from tamrl.model.train import Recipe, TamRLModel
+from tamrl.samples.arrays import Samples, make_samples
+from tamrl.shipped.virtual_cells import with_own_cells
+from tamrl.virtual.grid import virtual_grid
+from tamrl.virtual.towers import virtual_predictors, virtual_towers
 
 CPU = torch.device("cpu")
 SMALL = {"hidden": 12, "latent": 6, "embed": 4}
@@ -40,11 +40,11 @@ def samples(towers: xr.Dataset, globe: xr.Dataset) -> Samples:
 
 
 @pytest.fixture(scope="module")
-def data(samples: Samples) -> tuple[Resident, Resident]:
+def data(samples: Samples) -> tuple[DeviceData, DeviceData]:
     """Put the samples and the same without satellites on the device, scaled alike."""
     net = TamRL(Config(len(samples.features), len(samples.static_names), **SMALL))
     set_scale(net, samples, np.arange(24))
-    return Resident(samples, net, CPU), Resident(hide(samples), net, CPU)
+    return DeviceData(samples, net, CPU), DeviceData(hide(samples), net, CPU)
 
 
 def test_hidden_is_what_towers_without_satellites_lack(
@@ -60,7 +60,7 @@ def test_hidden_is_what_towers_without_satellites_lack(
 
 
 def test_a_veil_shows_what_is_left_and_nothing_of_others_changes(
-    samples: Samples, data: tuple[Resident, Resident]
+    samples: Samples, data: tuple[DeviceData, DeviceData]
 ) -> None:
     """Statics, days and support windows of hidden places are those of the data without."""
     full, blind = data
@@ -77,7 +77,7 @@ def test_a_veil_shows_what_is_left_and_nothing_of_others_changes(
     years = np.array([0, 1, 0, 1])
     x, on = veil.choose(site, years, 2, rng(1))
     for part, source in (([0, 1, 3], blind), ([2], full)):
-        want, want_on = source.support.choose(site, years, 2, rng(1))
+        want, want_on = source.support.sample_windows(site, years, 2, rng(1))
         assert torch.equal(on[part], want_on[part])
         assert torch.equal((x * on)[part], (want * want_on)[part])
     assert torch.equal(veil.static[[4, 17]].isnan(), blind.static[[4, 17]].isnan())
@@ -125,7 +125,7 @@ def test_predictions_without_satellites_do_not_know_them(samples: Samples) -> No
     plain = TamRLModel(SMALL, QUICK).fit(samples, train, valid, 0)
     np.testing.assert_array_equal(flux, plain.predict(hide(samples), test))
     assert np.nanmax(np.abs(flux - plain.predict(samples, test))) > 1e-3
-    assert np.isfinite(flux[samples.active[test]]).all()
+    assert np.isfinite(flux[samples.has_drivers[test]]).all()
     assert repr(TamRLModel(SMALL, QUICK)) in repr(model)
 
 

@@ -6,12 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tamrl import comparison, standing, verdict
-from tamrl.campaigns import CAMPAIGNS, OURS, PUBLISHED, kept
-from tamrl.comparison import read_csv
-from tamrl.sums import Sums
-from tamrl.train import Recipe
-from tamrl.verdict import ABSENT, HARMS, HELPS, MIXED, OPEN, Mechanism
+from tamrl.evaluate import tables
+from tamrl.evaluate.sums import Sums
+from tamrl.evaluate.tables import read_csv
+from tamrl.model.train import Recipe
+from tamrl.study import benchmark
+from tamrl.study.comparisons import effects
+from tamrl.study.comparisons.effects import ABSENT, HARMS, HELPS, MIXED, OPEN, Mechanism
+from tamrl.study.comparisons.models import EXPERIMENTS, OURS, PUBLISHED, kept
 
 RNG = np.random.default_rng(0)
 N, DAYS = 40, 60
@@ -43,42 +45,42 @@ def changes(*triples: tuple[float, float, float]) -> pd.DataFrame:
 )
 def test_an_interval_must_leave_out_zero(rows: list[tuple], says: str) -> None:
     """Nothing helps whose interval holds zero for every flux."""
-    assert verdict.effect(changes(*rows)) == says
+    assert effects.effect(changes(*rows)) == says
 
 
 def test_mechanisms_are_judged_by_what_lacks_them() -> None:
     """Half the error with a mechanism: it helps; a model that is not there is said to be absent."""
     parts = (Mechanism("gate", "good", "bad"), Mechanism("film", "good", "nowhere"))
-    judged = verdict.judge(sums(good=0.5, bad=1.0), parts)
+    judged = effects.judge(sums(good=0.5, bad=1.0), parts)
     assert list(judged.verdict) == [HELPS, ABSENT]
     assert judged.resolved["gate"] == "GPP, RECO, NEE"
     assert judged.GPP["gate"].startswith("\N{MINUS SIGN}")
-    assert "gate" in verdict.mechanisms_in_words(judged)
+    assert "gate" in effects.mechanisms_in_words(judged)
 
 
 def test_the_least_error_is_named_with_those_as_good() -> None:
     """One that is clearly worse is not among them; a single one stands alone."""
     made = sums(**{"TAM-RL": 1.0, "two stages": 1.0, "no modulation": 3.0})
-    said = verdict.least_in_words(made)
+    said = effects.least_in_words(made)
     assert "no modulation" not in said
     assert "TAM-RL" in said
-    assert verdict.least_in_words(made.select(["no modulation"])).endswith("and alone")
+    assert effects.least_in_words(made.select(["no modulation"])).endswith("and alone")
 
 
 def test_the_strongest_booster_is_taken_flux_by_flux() -> None:
     """The rival is the one with the lower error, and a target missed is called short."""
     made = sums(**{OURS: 0.99, "LightGBM": 1.2, "XGBoost": 1.0, PUBLISHED: 2.0})
-    assert set(standing.strongest(made).values()) == {"XGBoost"}
-    table = standing.against_targets(made)
-    said = standing.targets_in_words(table, standing.BOOSTING)
+    assert set(benchmark.strongest(made).values()) == {"XGBoost"}
+    table = benchmark.against_targets(made)
+    said = benchmark.targets_in_words(table, benchmark.BOOSTING)
     assert "XGBoost" in said
     assert "short of the 4 %" in said
-    assert "beyond the 9.6 %" in standing.targets_in_words(table, PUBLISHED)
+    assert "beyond the 9.6 %" in benchmark.targets_in_words(table, PUBLISHED)
 
 
 def test_the_front_table_says_what_is_not_computed() -> None:
     """Ours beside the strongest booster; the climatology, which is not there, is said to be so."""
-    cells = standing.front_cells(sums(**{OURS: 0.5, "LightGBM": 1.2, "XGBoost": 1.0}))
+    cells = benchmark.front_cells(sums(**{OURS: 0.5, "LightGBM": 1.2, "XGBoost": 1.0}))
     error, skill = cells["boosting_GPP"].rstrip(")").split("\N{NO-BREAK SPACE}(")
     assert float(error) == pytest.approx(1.0, abs=0.1)  # of XGBoost
     assert "-" not in skill
@@ -94,7 +96,7 @@ def test_the_bias_of_a_class_is_that_of_its_days() -> None:
     crop = (made.towers.igbp == "CRO").to_numpy()
     error[:, crop] += made.n[crop, None]
     moved = Sums(**{**made.__dict__, "error": error})
-    table = standing.class_bias(moved, "m", "igbp", 200)
+    table = benchmark.class_bias(moved, "m", "igbp", 200)
     row = table[(table["class"] == "CRO") & (table.flux == "GPP")].iloc[0]
     assert row.bias == pytest.approx(1, abs=0.02)
     assert row.off
@@ -103,21 +105,21 @@ def test_the_bias_of_a_class_is_that_of_its_days() -> None:
 
 def test_every_model_of_the_benchmark_is_in_one_group() -> None:
     """No rival is lost between the headings of the figure; missing ones are told."""
-    names = CAMPAIGNS["benchmark"].names
-    grouped = [name for group in standing.groups(names).values() for name in group]
+    names = EXPERIMENTS["benchmark"].names
+    grouped = [name for group in benchmark.groups(names).values() for name in group]
     assert sorted([*grouped, OURS]) == sorted(names)
-    found = comparison.read("nowhere", names)
-    assert "LightGBM" in verdict.missing_in_words(found)
+    found = tables.read("nowhere", names)
+    assert "LightGBM" in effects.missing_in_words(found)
 
 
 def test_the_ablations_default_is_spelt_as_its_tables_were_made() -> None:
     """Its recipe is the study's own; the kept table names its windows."""
     settings = read_csv(kept("ablation") / "TAM-RL.csv")[0]["settings"]
     assert f"length={Recipe().length}," in settings
-    assert verdict.default_made_of().endswith(f"windows of {Recipe().length} days")
+    assert effects.default_made_of().endswith(f"windows of {Recipe().length} days")
 
 
 def test_one_verdict_is_counted_in_the_singular() -> None:
     judged = pd.DataFrame({"verdict": [HELPS, HELPS, HARMS, ABSENT]})
-    said = verdict.count_in_words(judged)
+    said = effects.count_in_words(judged)
     assert said.endswith("never seen, 2 help, 1 does harm, 1 is not computed")

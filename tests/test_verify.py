@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from tamrl.errors import DataError
-from tamrl.verify import REFERENCE, accept, allowed, compare, compare_tables
+from tamrl.study.runner.verify import REFERENCE, accept, allowed, compare, compare_tables
 
 
 @pytest.fixture

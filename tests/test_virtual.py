@@ -10,7 +10,7 @@ import xarray as xr
 from tamrl.data.schema import SEALED, validate
 from tamrl.data.solar import potential_radiation
 from tamrl.errors import DataError
-from tamrl.virtual import virtual_predictors, virtual_towers
+from tamrl.virtual.towers import virtual_predictors, virtual_towers
 
 # Half and twice the median daily GPP, gC m-2 d-1, that flux towers of the class show.
 GPP_OF_BIOME = {

@@ -6,8 +6,8 @@ import xarray as xr
 
 from tamrl.data.cube import VARIABLES
 from tamrl.data.grid import grid_at
-from tamrl.virtual import virtual_towers
-from tamrl.virtual_grid import virtual_grid
+from tamrl.virtual.grid import virtual_grid
+from tamrl.virtual.towers import virtual_towers
 
 
 @pytest.fixture(scope="module")

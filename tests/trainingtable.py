@@ -4,7 +4,7 @@ import numpy as np
 import xarray as xr
 
 from tamrl.data.schema import FLUXES
-from tamrl.mapmodel import MAP_FEATURES
+from tamrl.maps.boosted import MAP_FEATURES
 
 
 def training_table(

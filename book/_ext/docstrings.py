@@ -1,7 +1,7 @@
 """The API reference, made from docstrings when the book is built.
 
 Napoleon reads numpy's style. What is written here is where the house differs from it: a "Returns"
-may be a sentence, types stand in the code and not in the docstring, and `tamrl.anomaly` in single
+may be a sentence, types stand in the code and not in the docstring, and `tamrl.monitor` in single
 backticks is a link where the page has such an entry, else code.
 """
 

@@ -21,9 +21,9 @@ from pathlib import Path
 import pooch
 from tqdm import tqdm
 
-from tamrl.atomic import whole
 from tamrl.data.download import THREADS, Downloader, NotFetchedError
 from tamrl.errors import DataError
+from tamrl.files import atomic_write
 
 _HERE = Path(__file__).resolve().parent
 # A wheel carries the registry beside this module (see setup.py), a checkout at its top.
@@ -213,7 +213,7 @@ def _differs(data: bytes, name: str) -> str:
 
 def _store(path: Path, data: bytes) -> None:
     """Write a file that is complete or absent, whatever happens in between."""
-    with whole(path) as part:
+    with atomic_write(path) as part:
         part.write_bytes(data)
 
 

@@ -13,7 +13,6 @@ import numpy.typing as npt
 import xarray as xr
 from scipy.spatial import cKDTree
 
-from tamrl.atomic import whole
 from tamrl.data import cube as layout
 from tamrl.data import gridfiles, koppen, solar
 from tamrl.data.cache import cache_dir, fetch, registry_names, registry_sha256
@@ -21,6 +20,7 @@ from tamrl.data.cube import VARIABLES, make_cube, without_fill
 from tamrl.data.gridfiles import Array, block_mean, centres
 from tamrl.data.koppen import KOPPEN_CODES, koppen_class
 from tamrl.errors import DataError
+from tamrl.files import atomic_write
 
 RESOLUTIONS = (0.5, 1.0)  # deg
 REACH = 1.5  # cells: how far from a tower its nearest land cell may lie (coasts, islands)
@@ -84,7 +84,7 @@ def fetch_grid(resolution: float = 0.5) -> xr.Dataset:
 def _write(cube: xr.Dataset, path: Path) -> None:
     """Write a NetCDF file that is complete or absent."""
     encoding = {name: {"zlib": True, "complevel": 2} for name in cube.data_vars}
-    with whole(path) as part:
+    with atomic_write(path) as part:
         cube.to_netcdf(part, engine="netcdf4", encoding=encoding)
 
 

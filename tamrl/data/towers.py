@@ -8,10 +8,10 @@ from pathlib import Path
 import pandas as pd
 import xarray as xr
 
-from tamrl.atomic import whole
 from tamrl.data import cache, daily, schema, store
 from tamrl.data.daily import SiteYears
 from tamrl.errors import DataError
+from tamrl.files import atomic_write
 
 STORE = "fluxnet2015.zarr"
 _PARTS = (".zgroup", ".zattrs", "site/", "time/", *(f"{name}/" for name in store.STORE_NAMES))
@@ -120,7 +120,7 @@ def _read(path: Path) -> xr.Dataset:
 def _write(ds: xr.Dataset, path: Path) -> None:
     """Write beside the target, then rename: nobody ever sees half a file."""
     try:
-        with whole(path) as part:
+        with atomic_write(path) as part:
             encoding = {name: {"zlib": True, "complevel": 1} for name in ds.data_vars}
             ds.to_netcdf(part, engine="netcdf4", encoding=encoding)
     except OSError as error:

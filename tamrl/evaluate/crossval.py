@@ -1,0 +1,238 @@
+"""Cross-validation as a heap of small jobs: every (model, fold, seed) is computed once and kept.
+
+A result is named by a digest of all that decides it: the model's settings and declared versions,
+the data, the towers of the fold and the seed. So a stopped run goes on where it was, a changed model
+is computed anew, and nothing else is; nor is a model that stands in a comparison twice, alone and
+as a part of an ensemble. Versions of libraries are not in the key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+import zipfile
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from tamrl.data.schema import VARIABLES
+from tamrl.errors import DataError
+from tamrl.evaluate.learner import Factory, Fluxes, Wrapper, versions
+from tamrl.files import atomic_write
+from tamrl.parallel import in_parallel
+from tamrl.samples.splits import resplit_validation
+
+if TYPE_CHECKING:
+    from tamrl.samples.arrays import Samples
+    from tamrl.samples.splits import Fold
+
+
+class Job(NamedTuple):
+    """One model fitted without one fold, with one seed, and the file of its predictions."""
+
+    model: str
+    factory: Factory
+    fold: Fold
+    seed: int
+    path: Path
+
+    def __str__(self) -> str:
+        return f"{self.model}, fold {self.fold.name}, seed {self.seed}"
+
+
+def cross_validate(
+    samples: Samples,
+    models: Mapping[str, Factory],
+    folds: Sequence[Fold],
+    seeds: Sequence[int],
+    out: Path | str,
+    jobs: int = 2,
+    members: bool = False,
+) -> xr.Dataset:
+    """Predict every tower by models that never saw it.
+
+    Parameters
+    ----------
+    samples
+        All towers.
+    models
+        Factories by name: a class, or ``functools.partial`` of one, whose instances are learners
+        (`tamrl.evaluate.learner.Learner`).
+    folds
+        No tower may be tested in two folds, or tested and trained on in one.
+    seeds
+        Members of the ensemble; each but 0 draws its own early-stopping towers among those of the
+        fold (`tamrl.samples.splits.resplit_validation`), as the members that are shipped do.
+    out
+        Folder of the results, one file a job, used again by the next call.
+    jobs
+        Processes side by side, one thread each, GPUs in turn where models ask for cuda; 1
+        stays in this process with its own threads.
+    members
+        Keep the members (dim ``seed``) instead of their mean.
+
+    Returns
+    -------
+    Dataset with the samples' targets (model, [seed,] site, time), gC m-2 d-1, NaN where a tower is
+    in no fold or a driver is missing; coordinate ``seconds`` (model): time of computing.
+
+    Raises
+    ------
+    DataError
+        If folds overlap, a model hides its settings or declares no version, or a kept file cannot be read.
+    RuntimeError
+        If jobs failed; what the others computed is kept.
+    """
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    _check(folds, samples)
+    todo = plan(samples, models, folds, seeds, out)
+    waiting = [job for job in todo if not job.path.exists()]
+    tasks = [(job, samples) for job in waiting]
+    outcomes = in_parallel(_compute, tasks, jobs, "cross-validation" if tasks else "", True)
+    failed = [(j, e) for j, e in zip(waiting, outcomes, strict=True) if isinstance(e, Exception)]
+    if failed:
+        job, error = failed[0]
+        raise RuntimeError(
+            f"{len(failed)} of {len(waiting)} jobs failed, the first: {job}: "
+            f"{type(error).__name__}: {error}; run again to compute only these"
+        ) from error
+    return _gather(samples, list(models), seeds, todo, members)
+
+
+def _check(folds: Sequence[Fold], samples: Samples) -> None:
+    tested = np.concatenate([fold.test for fold in folds])
+    twice = np.flatnonzero(np.bincount(tested, minlength=len(samples.site)) > 1)
+    if twice.size:
+        raise DataError(
+            f"tower {samples.site[twice[0]]} is tested in two folds; make them disjoint"
+        )
+    for fold in folds:
+        leak = np.intersect1d(np.concatenate([fold.train, fold.valid]), fold.test)
+        if leak.size:
+            raise DataError(
+                f"fold {fold.name}: tower {samples.site[leak[0]]} is trained on and tested"
+            )
+
+
+def plan(
+    samples: Samples,
+    models: Mapping[str, Factory],
+    folds: Sequence[Fold],
+    seeds: Sequence[int],
+    out: Path,
+) -> list[Job]:
+    """List all jobs with the files that hold, or will hold, their results."""
+    todo = []
+    for name, factory in models.items():
+        for fold in folds:
+            for seed in seeds:
+                slug = re.sub(r"[^\w.+-]+", "_", f"{name}-{fold.name}-{seed}")
+                split = resplit_validation(fold, samples, int(seed))
+                key = _key(name, factory(), samples, split, int(seed))
+                todo.append(Job(name, factory, split, int(seed), out / f"{slug}-{key}.npz"))
+    return todo
+
+
+def _key(name: str, model: Any, samples: Samples, fold: Fold, seed: int) -> str:
+    """Digest of all that decides the predictions of one model, fold and seed."""
+    settings, declared = repr(model), versions(model)
+    if re.search(r" at 0x[0-9a-f]+", settings):
+        raise DataError(
+            f"model {name}: {settings} does not tell its settings, so that results cannot be "
+            "told apart; make it a dataclass or give it a __repr__"
+        )
+    if not declared:
+        raise DataError(
+            f"model {name}: {type(model).__name__} declares no version, so that results of older "
+            "code cannot be told from those of newer; give it a class attribute: version = 1"
+        )
+    data = [samples.fingerprint, str(samples.time[[0, -1]]), samples.table.to_csv()]
+    towers = [samples.site[np.asarray(t)].tolist() for t in (fold.train, fold.valid, fold.test)]
+    text = json.dumps([settings, declared, data, towers, seed])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _compute(job: Job, samples: Samples) -> None:
+    """Fit, predict, and keep the predictions (test tower, time, flux); the file appears whole."""
+    start, spent = time.perf_counter(), 0.0
+    model, fold = job.factory(), job.fold
+    if isinstance(model, Wrapper) and not model.alters_samples:  # what is kept of its parts serves
+        model.learn(samples, fold.train, fold.valid, job.seed)
+        kept = [_part(part, job, samples) for part in model.parts]
+        flux = model.combine(samples, fold.test, [flux for flux, _ in kept])
+        spent = sum(seconds for _, seconds in kept)
+    else:
+        model.fit(samples, fold.train, fold.valid, job.seed)
+        flux = model.predict(samples, fold.test)
+    flux = np.asarray(flux, np.float32)
+    expected = (len(fold.test), len(samples.time), len(samples.targets))
+    if flux.shape != expected:
+        raise DataError(f"{job}: predict gave shape {flux.shape}, expected {expected}")
+    with atomic_write(job.path) as part, part.open("wb") as file:
+        np.savez_compressed(file, flux=flux, seconds=time.perf_counter() - start + spent)
+
+
+def _part(model: Any, job: Job, samples: Samples) -> tuple[Fluxes, float]:
+    """Predictions of a part and what they took before; computed where none are kept."""
+    key = _key(f"{job.model}, a part of it", model, samples, job.fold, job.seed)
+    found = next(job.path.parent.glob(f"*-{key}.npz"), None)
+    if found is not None:
+        return _read(found)
+    path = job.path.with_name(f"part_of_{job.path.name.rsplit('-', 1)[0]}-{key}.npz")
+    _compute(job._replace(factory=partial(deepcopy, model), path=path), samples)
+    return _read(path)[0], 0.0  # what it took lies within the time of the whole
+
+
+def _read(path: Path) -> tuple[Fluxes, float]:
+    """Read kept predictions and the seconds that they took."""
+    try:
+        with np.load(path) as kept:
+            return kept["flux"], float(kept["seconds"])
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: cannot be read ({error}); delete it, run again") from error
+
+
+def _attrs(name: str) -> dict[str, str]:
+    """CF attributes of a flux; a further gas has the unit of its labels and no name here."""
+    return VARIABLES[name].attrs if name in VARIABLES else {}
+
+
+def _gather(
+    samples: Samples, models: list[str], seeds: Sequence[int], done: list[Job], members: bool
+) -> xr.Dataset:
+    """Read all results into one Dataset, the mean over seeds or every member."""
+    depth = len(seeds) if members else 1
+    shape = (len(samples.targets), len(models), depth, len(samples.site), len(samples.time))
+    flux = np.full(shape, np.nan, np.float32)
+    seconds = dict.fromkeys(models, 0.0)
+    for job in done:
+        values, spent = _read(job.path)
+        seconds[job.model] += spent
+        at = flux[:, models.index(job.model), seeds.index(job.seed) if members else 0]
+        part = np.moveaxis(values, -1, 0)
+        if members or job.seed == seeds[0]:
+            at[:, job.fold.test] = 0
+        at[:, job.fold.test] += part / np.float32(1 if members else len(seeds))
+    dims = ("model", "seed", "site", "time") if members else ("model", "site", "time")
+    ds = xr.Dataset(
+        {
+            name: (dims, flux[k] if members else flux[k][:, 0], _attrs(name))
+            for k, name in enumerate(samples.targets)
+        },
+        {
+            "model": models,
+            "site": samples.site,
+            "time": samples.time.astype("datetime64[ns]"),
+            "seconds": ("model", list(seconds.values()), {"units": "s"}),
+        },
+        {"title": "Predictions for towers that the model was not trained on"},
+    )
+    return ds.assign_coords(seed=list(seeds)) if members else ds

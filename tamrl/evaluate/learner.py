@@ -1,0 +1,134 @@
+"""What a model must offer to be compared: `Learner`; and `Wrapper`, a model made of other models.
+
+The protocol knows no model by name. Whatever has ``fit``, ``predict``, a ``version`` and a ``repr``
+that tells its settings is cross-validated, kept and stored in the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tamrl.samples.arrays import Samples
+from tamrl.samples.satellites import without_satellites
+
+Fluxes = NDArray[np.float32]
+
+
+class Learner(Protocol):
+    """A model of daily fluxes; its ``repr`` tells its settings, as that of a dataclass does.
+
+    ``version`` is raised whenever the same settings, data and seed would give other predictions. It
+    names kept results, so that those of older code are never taken for those of newer code;
+    ``tests/test_learners.py`` fails where it was forgotten.
+    """
+
+    version: ClassVar[int]
+
+    def fit(self, samples: Samples, train: NDArray, valid: NDArray, seed: int = 0) -> Self:
+        """Learn from the towers ``train``; ``valid`` stop it early (both (site,) indices)."""
+
+    def predict(self, samples: Samples, sites: NDArray) -> Fluxes:
+        """Fluxes (site, time, flux) in gC m-2 d-1 of the towers ``sites`` (site,)."""
+
+
+Factory = Callable[[], Any]  # makes an unfitted Learner
+
+
+@dataclass
+class Wrapper:
+    """A model made of others, its ``parts``, which stay as they are: copies of them are fitted.
+
+    A subclass says what its parts are and what it adds in up to three places: `learn` before they
+    are fitted, `inputs` before they predict, `combine` after it. ``alters_samples`` tells whether
+    its parts see other samples than it is given; if not, predictions that are kept of a part serve
+    in its place (`tamrl.evaluate.crossval`).
+    """
+
+    version: ClassVar[int] = 1
+    alters_samples: ClassVar[bool] = False
+    fitted: list[Any] = field(default_factory=list, kw_only=True, repr=False)
+
+    @property
+    def parts(self) -> Sequence[Any]:
+        """Unfitted learners that this one is made of: its ``model``, unless it has several."""
+        return (self.model,)  # type: ignore[attr-defined]
+
+    def learn(self, samples: Samples, train: NDArray, valid: NDArray, seed: int) -> Samples:
+        """Learn what is its own; return the samples that the parts are fitted to."""
+        return samples
+
+    def inputs(self, samples: Samples) -> Samples:
+        """Return the samples that the parts predict from."""
+        return samples
+
+    def combine(self, samples: Samples, sites: NDArray, fluxes: Sequence[Fluxes]) -> Fluxes:
+        """Make fluxes (site, time, flux) of those of the parts."""
+        return fluxes[0]
+
+    def fit(self, samples: Samples, train: NDArray, valid: NDArray, seed: int = 0) -> Self:
+        """Learn what is its own, then fit a copy of each part."""
+        given = self.learn(samples, train, valid, seed)
+        self.fitted = [deepcopy(part).fit(given, train, valid, seed) for part in self.parts]
+        return self
+
+    def predict(self, samples: Samples, sites: NDArray) -> Fluxes:
+        """Fluxes (site, time, flux) in gC m-2 d-1.
+
+        Raises
+        ------
+        ValueError
+            Before a fit.
+        """
+        if not self.fitted:
+            raise ValueError("fit before predicting")
+        given = self.inputs(samples)
+        fluxes = [np.asarray(part.predict(given, sites), np.float32) for part in self.fitted]
+        return self.combine(samples, sites, fluxes)
+
+
+@dataclass
+class WithoutSatellites(Wrapper):
+    """A model that is trained on all drivers and predicts without those from satellites.
+
+    At the towers it is tested on all that satellites tell is missing, as if they had no row in the
+    table of monthly predictors.
+    """
+
+    model: Any
+    version: ClassVar[int] = 1
+    alters_samples: ClassVar[bool] = True
+
+    def inputs(self, samples: Samples) -> Samples:
+        """Take away what a tower without satellites lacks."""
+        return without_satellites(samples)
+
+
+def walk(model: Any, fitted: bool = False) -> Iterator[Any]:
+    """Yield a learner and all that it is made of, unfitted or as they were fitted."""
+    yield model
+    for part in getattr(model, "fitted" if fitted else "parts", ()):
+        yield from walk(part, fitted)
+
+
+def versions(model: Any) -> str:
+    """Name the classes that make a learner and its parts, each with its declared version.
+
+    Examples
+    --------
+    >>> class Mean(Wrapper):
+    ...     parts = ()
+    >>> versions(Mean())
+    'Wrapper 1'
+    """
+    found: dict[str, int] = {}
+    for each in walk(model):
+        for cls in type(each).__mro__:
+            if "version" in vars(cls):
+                found[cls.__qualname__] = int(vars(cls)["version"])
+    return ", ".join(f"{name} {version}" for name, version in found.items())

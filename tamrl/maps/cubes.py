@@ -1,0 +1,238 @@
+"""Other people's cubes made ours: names, axes, units; and the features a map model asks for.
+
+A cube may be an xarray Dataset, a Zarr store, a NetCDF file or a folder of NetCDF files, monthly
+or daily, on any regular grid. What is unambiguous is put right; what is not ends in one error.
+Nothing is read here but coordinates and a sample: values are read strip by strip, later.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import dask
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from tamrl.data import schema
+from tamrl.data.gridfiles import MONTH_DAYS
+from tamrl.data.koppen import KOPPEN_CODES
+from tamrl.data.units import KNOWN, conversion, to_our_units
+from tamrl.errors import DataError
+
+Floats = npt.NDArray[np.float32]
+
+AXES = {
+    "lat": ("latitude", "degrees_north", ("lat", "latitude", "y")),
+    "lon": ("longitude", "degrees_east", ("lon", "longitude", "x")),
+}
+SAMPLE_ROWS = 9  # rows of latitude that are looked at before a long computation starts
+
+
+@dataclass(frozen=True)
+class Cube:
+    """A cube on ascending axes with what it takes to read features from it in our units."""
+
+    ds: xr.Dataset  # (time, lat, lon), nothing loaded
+    features: tuple[str, ...]
+    convert: dict[str, tuple[float, float]]  # variable -> factor, offset
+    climatology: bool  # twelve months of a mean year, or dates
+    name: str
+
+    @property
+    def drivers(self) -> Sequence[int]:
+        """Positions of the features that change in time."""
+        return [i for i, f in enumerate(self.features) if "time" in self.ds.get(f, _NONE).dims]
+
+    def step_days(self) -> npt.NDArray[np.float64]:
+        """Length of each time step (time,), d."""
+        if self.climatology:
+            return MONTH_DAYS
+        edges = time_edges(self.ds["time"].to_numpy())
+        return np.diff(edges) / np.timedelta64(1, "D")
+
+    def rows(self, rows: slice) -> xr.Dataset:
+        """Load rows of latitude (time, lat, lon), in our units, checked for possible values."""
+        with dask.config.set(scheduler="synchronous"):  # the caller is the parallel part
+            ds = self.ds.isel(lat=rows).load()
+        double = {n: v.astype(np.float32) for n, v in ds.data_vars.items() if v.dtype == float}
+        return to_our_units(ds.assign(double), self.convert, self.name)
+
+
+_NONE = xr.DataArray(0)
+
+
+def open_cube(source: xr.Dataset | str | Path, features: Sequence[str]) -> Cube:
+    """Make any regular cube readable as `features`.
+
+    Parameters
+    ----------
+    source
+        Dataset, Zarr store, NetCDF file or folder of NetCDF files; (time or month, lat, lon),
+        statics (lat, lon). Latitude in any order, longitude from -180 or 0.
+    features
+        Names of variables, igbp_XXX for a class of igbp_fraction, koppen_Main for a main class of
+        koppen, abs_lat for the latitude without its sign, latitude and longitude for the place.
+
+    Raises
+    ------
+    DataError
+        For a source that cannot be opened, a missing variable, an irregular axis, a unit that is
+        unknown or contradicts the values.
+    """
+    name = "cube" if isinstance(source, xr.Dataset) else str(source)
+    ds = open_source(source)
+    ds = _axes(ds, name)
+    ds, climatology = _time(ds, name)
+    wanted = {"land_fraction", "igbp_fraction", "EVI_filled", *(_variable(f) for f in features)} - {
+        "lat",
+        "lon",
+    }
+    for feature in features:
+        variable = _variable(feature)
+        if variable not in ds:
+            raise DataError(
+                f"{name}: variable {variable} is missing, which the model needs; "
+                f"the cube has {', '.join(map(str, ds.data_vars))}"
+            )
+    ds = ds[[v for v in ds.data_vars if v in wanted]]
+    if extra := set(ds.dims) - {"time", "igbp", "lat", "lon"}:
+        raise DataError(f"{name}: dimensions {sorted(map(str, extra))} are too many; select one")
+    ds = ds.transpose("time", "igbp", "lat", "lon", missing_dims="ignore")
+    sample = ds.isel(lat=np.unique(np.linspace(0, ds.sizes["lat"] - 1, SAMPLE_ROWS, dtype=int)))
+    with dask.config.set(scheduler="synchronous"):
+        sample = sample.load()
+    convert = {str(v): conversion(sample[v], name) for v in ds.data_vars if v in KNOWN}
+    to_our_units(sample, convert, name)
+    return Cube(ds, tuple(features), convert, climatology, name)
+
+
+def open_source(source: xr.Dataset | str | Path) -> xr.Dataset:
+    """Open a Zarr store, a NetCDF file or a folder of them lazily; a Dataset is handed back."""
+    if isinstance(source, xr.Dataset):
+        return source
+    path = Path(source)
+    try:
+        if path.suffix == ".zarr" or (path / ".zgroup").exists() or (path / "zarr.json").exists():
+            return xr.open_zarr(path, consolidated=False, chunks=None)
+        if path.is_dir():
+            return xr.open_mfdataset(sorted(path.glob("*.nc")), combine="by_coords")
+        return xr.open_dataset(path)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be opened as a cube ({error})") from error
+
+
+def _axes(ds: xr.Dataset, name: str) -> xr.Dataset:
+    for axis, (standard, unit, names) in AXES.items():
+        found = [
+            c
+            for c in ds.dims
+            if c in ds.coords
+            and (
+                ds[c].attrs.get("standard_name") == standard
+                or ds[c].attrs.get("units") == unit
+                or str(c).lower() in names
+            )
+        ]
+        if len(found) != 1:
+            raise DataError(
+                f"{name}: {len(found)} dimensions look like {standard}; name exactly one {axis}"
+            )
+        ds = ds.rename({found[0]: axis}) if found[0] != axis else ds
+        values = ds[axis].to_numpy().astype(np.float64)
+        if axis == "lon":
+            values = (values + 180) % 360 - 180
+        elif (np.abs(values) > 90).any():
+            raise DataError(f"{name}: latitude {values[np.abs(values) > 90][0]:g} is off the Earth")
+        order = np.argsort(values, kind="stable")
+        values = values[order]
+        if axis == "lon" and len(values) > 1:  # a region across the dateline stays in one piece
+            gaps = np.append(np.diff(values), values[0] + 360 - values[-1])
+            first = (int(gaps.argmax()) + 1) % len(values) if gaps.max() > 1.5 * gaps.min() else 0
+            order, values = np.roll(order, -first), np.roll(values, -first)
+            values = np.where(np.arange(len(values)) < len(values) - first, values, values + 360)
+        steps = np.diff(values)
+        if not len(steps) or not np.allclose(steps, steps.mean(), rtol=1e-3) or steps.mean() <= 0:
+            raise DataError(
+                f"{name}: {axis} is not equally spaced or has a value twice; regrid the cube"
+            )
+        if not np.array_equal(order, np.arange(len(order))):
+            ds = ds.isel({axis: order})
+        ds = ds.assign_coords({axis: (axis, values)})
+    return ds
+
+
+def _time(ds: xr.Dataset, name: str) -> tuple[xr.Dataset, bool]:
+    if "month" in ds.dims:
+        if sorted(ds["month"].to_numpy().tolist()) != list(range(1, 13)):
+            raise DataError(f"{name}: month is {ds['month'].to_numpy()}; expected 1 to 12")
+        return ds.sortby("month").rename(month="time"), True
+    if "time" not in ds.dims:
+        raise DataError(f"{name}: neither month nor time is a dimension; add one of them")
+    time = ds["time"].to_numpy()
+    if not np.issubdtype(time.dtype, np.datetime64) or len(time) < 2:
+        raise DataError(f"{name}: time must hold at least two dates of the standard calendar")
+    if len(np.unique(time)) < len(time):
+        raise DataError(f"{name}: a time occurs twice; keep one")
+    return ds.sortby("time") if (np.diff(time) < np.timedelta64(0)).any() else ds, False
+
+
+def _variable(feature: str) -> str:
+    """Name the cube's variable behind a feature."""
+    if feature.startswith("igbp_") and feature != "igbp_fraction":
+        return "igbp_fraction"
+    if feature.startswith("koppen_"):
+        return "koppen"
+    return {"abs_lat": "lat", "latitude": "lat", "longitude": "lon"}.get(feature, feature)
+
+
+def stack_features(ds: xr.Dataset, features: Sequence[str], place: Sequence[str]) -> Floats:
+    """Features as an array (place, time, feature): the same from a map and from towers.
+
+    Parameters
+    ----------
+    ds
+        Rows of a cube, dims (time, lat, lon), or its sample at towers, dims (site, month).
+    features
+        As for `open_cube`.
+    place
+        The dims that make a place: ("lat", "lon") or ("site",).
+    """
+    ds = ds.rename(month="time") if "month" in ds.dims else ds
+    shape = {**{d: ds.sizes[d] for d in place}, "time": ds.sizes["time"]}
+    columns = [_feature(ds, f).expand_dims(
+        {d: n for d, n in shape.items() if d not in _feature(ds, f).dims}
+    ).transpose(*shape).to_numpy() for f in features]  # fmt: skip
+    x = np.stack(columns, axis=-1).astype(np.float32)
+    return x.reshape(-1, shape["time"], len(features))
+
+
+def _feature(ds: xr.Dataset, feature: str) -> xr.DataArray:
+    variable = _variable(feature)
+    if variable == "igbp_fraction":
+        return ds[variable].sel(igbp=feature.removeprefix("igbp_"), drop=True)
+    if variable == "koppen":
+        letter = {main: k for k, main in schema.KOPPEN_MAIN.items()}[
+            feature.removeprefix("koppen_")
+        ]
+        codes = ("", *KOPPEN_CODES)
+        members = [i for i, code in enumerate(codes) if code.startswith(letter)]
+        return ds[variable].isin(members).where(ds[variable] > 0)
+    if variable in ("lat", "lon"):
+        axis = ds[f"cell_{variable}"] if f"cell_{variable}" in ds.coords else ds[variable]
+        return abs(axis) if feature == "abs_lat" else axis
+    return ds[variable]
+
+
+def time_edges(time: npt.NDArray[np.datetime64]) -> npt.NDArray[np.datetime64]:
+    """Edges (n + 1) of n time steps: whole months for month starts, else half-way dates."""
+    months = time.astype("datetime64[M]")
+    if len(time) > 1 and (np.diff(months) == np.timedelta64(1, "M")).all():
+        return np.append(months, months[-1:] + 1).astype("datetime64[ns]")
+    step = np.diff(time)
+    # Stamps at midnight begin their day; others stand in the middle of their step.
+    if (time == time.astype("datetime64[D]")).all() and (step == np.timedelta64(1, "D")).all():
+        return np.append(time, time[-1:] + step[-1:]).astype("datetime64[ns]")
+    middle = time[:-1] + step / 2
+    first, last = time[:1] - step[:1] / 2, time[-1:] + step[-1:] / 2
+    return np.concatenate([first, middle, last]).astype("datetime64[ns]")

@@ -1,0 +1,164 @@
+"""Shares of grid cells in regions: latitude bands, biomes, climates, countries.
+
+Every partition gives each cell shares that sum to one; what belongs nowhere is "unassigned". Sums
+over regions then equal the sum over cells, whatever the regions.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from tamrl.data.cube import cell_edges
+from tamrl.data.koppen import KOPPEN_CODES
+from tamrl.data.schema import IGBP_NAMES, KOPPEN_MAIN
+from tamrl.errors import DataError
+
+Floats = npt.NDArray[np.float64]
+
+NATURAL_EARTH = Path(__file__).parents[1] / "natural_earth" / "shapefiles" / "natural_earth"
+COUNTRIES = NATURAL_EARTH / "cultural" / "ne_110m_admin_0_countries.shp"
+BANDS = (-90, -60, -30, 0, 30, 60, 90)  # edges, deg north
+FINE = 5  # sub-cells to a side by which a cell is shared out among countries
+UNASSIGNED = "unassigned"
+
+# RECCAP's regions by countries (ISO codes of Natural Earth's ADM0_A3) or by its columns; our
+# approximation of Ciais et al. 2021, doi:10.1093/nsr/nwaa145, whose borders differ in places.
+RECCAP_CODES = {
+    "North America": "USA CAN MEX",
+    "South Asia": "IND PAK BGD NPL BTN LKA",
+    "East Asia": "CHN JPN MNG KOR PRK TWN",
+    "SouthEast Asia": "MMR THA LAO KHM VNM MYS IDN PHL BRN TLS PNG",
+    "Russia": "RUS",
+    "Australia": "AUS",
+}
+RECCAP_CONTINENTS = ("Europe", "South America", "Africa")
+
+
+@dataclass(frozen=True)
+class Partition:
+    """Which share of which cell lies in which region; cells are counted row by row."""
+
+    names: tuple[str, ...]
+    cell: npt.NDArray[np.intp]
+    region: npt.NDArray[np.intp]
+    share: Floats
+
+    def sums(self, values: Floats) -> Floats:
+        """Sum cells' amounts (..., cell) to regions (..., region)."""
+        flat = values.reshape(-1, values.shape[-1])
+        n = len(self.names)
+        out = [np.bincount(self.region, self.share * v[self.cell], n).astype(float) for v in flat]
+        return np.stack(out).reshape(*values.shape[:-1], len(self.names))
+
+
+def partition(
+    by: str, lat: npt.ArrayLike, lon: npt.ArrayLike, cube: xr.Dataset | None = None
+) -> Partition:
+    """Share out the cells of a grid.
+
+    Parameters
+    ----------
+    by
+        "globe", "band" (30 degrees of latitude), "biome" (IGBP, by the classes' shares of the
+        cell's land), "koppen", "koppen_main", "country" (Natural Earth 1:110 million; a cell is
+        shared out by its sub-cells in countries, sea left aside), "reccap" (nine regions).
+    lat, lon
+        Cell centres, deg.
+    cube
+        On the same grid; for biome (igbp_fraction) and koppen.
+
+    Raises
+    ------
+    DataError
+        For an unknown partition, or a cube that is absent or on another grid.
+    """
+    lat, lon = np.asarray(lat, dtype=np.float64), np.asarray(lon, dtype=np.float64)
+    count = len(lat) * len(lon)
+    if by == "globe":
+        return _from_labels(np.zeros(count, dtype=int), ("globe",))
+    if by == "band":
+        names = tuple(f"{_degrees(a)} to {_degrees(b)}" for a, b in pairwise(BANDS))
+        return _from_labels(np.repeat(np.digitize(lat, BANDS[1:-1]), len(lon)), names)
+    if by in ("country", "reccap"):
+        return _countries(lat, lon, by)
+    if by not in ("biome", "koppen", "koppen_main"):
+        raise DataError(f"no partition is called {by!r}")
+    variable = "igbp_fraction" if by == "biome" else "koppen"
+    if cube is None or variable not in cube:
+        raise DataError(f"partition by {by}: a cube with {variable} is needed")
+    same = cube.sizes["lat"] == len(lat) and cube.sizes["lon"] == len(lon)
+    if not (same and np.allclose(cube["lat"], lat) and np.allclose(cube["lon"], lon)):
+        raise DataError(f"partition by {by}: cube and map are on different grids; regrid one")
+    if by == "biome":
+        share = np.nan_to_num(cube[variable].transpose("igbp", "lat", "lon").to_numpy())
+        share = share.reshape(len(share), count).astype(np.float64)
+        share = np.vstack([share, np.clip(1 - share.sum(axis=0), 0, 1)])
+        share /= share.sum(axis=0)
+        names = (*(IGBP_NAMES[code] for code in cube["igbp"].to_numpy()), UNASSIGNED)
+        region, cell = np.nonzero(share)
+        return Partition(names, cell, region, share[region, cell])
+    number = cube["koppen"].transpose("lat", "lon").to_numpy().ravel().astype(int)
+    if by == "koppen":
+        names = (*KOPPEN_CODES, UNASSIGNED)
+        return _from_labels(np.where(number > 0, number - 1, len(KOPPEN_CODES)), names)
+    letters = np.array([list(KOPPEN_MAIN).index(code[0]) for code in KOPPEN_CODES])
+    label = np.where(number > 0, letters[number - 1], len(KOPPEN_MAIN))
+    return _from_labels(label, (*KOPPEN_MAIN.values(), UNASSIGNED))
+
+
+def _from_labels(label: npt.NDArray[np.intp], names: tuple[str, ...]) -> Partition:
+    cell = np.arange(len(label))
+    return Partition(names, cell, label, np.ones(len(label)))
+
+
+def _degrees(edge: int) -> str:
+    return f"{abs(edge)}{'N' if edge > 0 else 'S' if edge < 0 else ''}"
+
+
+def _countries(lat: Floats, lon: Floats, by: str) -> Partition:
+    import geopandas
+    import regionmask
+
+    table = geopandas.read_file(COUNTRIES)
+    if by == "reccap":
+        table = table.explode(ignore_index=True)
+        codes = {code: name for name, text in RECCAP_CODES.items() for code in text.split()}
+        continent = table["CONTINENT"].where(table["CONTINENT"].isin(RECCAP_CONTINENTS))
+        # French Guiana is drawn as France.
+        overseas = (table["ADM0_A3"] == "FRA") & (table.geometry.bounds["maxy"] < 20)
+        continent = continent.mask(overseas, "South America")
+        table["NAME"] = table["ADM0_A3"].map(codes).fillna(continent).fillna(UNASSIGNED)
+        table = table.dissolve("NAME", as_index=False)  # parts of one name become one region
+    table = table[table["NAME"] != UNASSIGNED].reset_index(drop=True)
+    fine = [_fine(axis) for axis in (lat, lon)]
+    # Without `overlap=False` regionmask would build one mask a country: gigabytes.
+    shapes = regionmask.from_geopandas(table[["NAME", "geometry"]], names="NAME", overlap=False)
+    mask = shapes.mask((fine[1] + 180) % 360 - 180, fine[0], wrap_lon=False).to_numpy()
+    names = (*(str(n) for n in table["NAME"]), UNASSIGNED)
+    # Sub-cells to cells: count those of each region among the sub-cells that lie in any.
+    row = np.repeat(np.arange(len(lat)), FINE)[:, None]
+    col = np.repeat(np.arange(len(lon)), FINE)[None]
+    inside = np.isfinite(mask)
+    pair = (row * len(lon) + col)[inside] * len(names) + mask[inside].astype(int)
+    found, counts = np.unique(pair, return_counts=True)
+    cell, region = np.divmod(found, len(names))
+    whole = np.bincount(cell, counts, len(lat) * len(lon))
+    nowhere = np.flatnonzero(whole == 0)
+    return Partition(
+        names,
+        np.append(cell, nowhere),
+        np.append(region, np.full(len(nowhere), len(names) - 1)),
+        np.append(counts / whole[cell], np.ones(len(nowhere))),
+    )
+
+
+def _fine(centre: Floats) -> Floats:
+    edges = (
+        np.clip(cell_edges(centre), -90, 90) if np.abs(centre).max() <= 90 else cell_edges(centre)
+    )
+    inner = np.linspace(edges[:-1], edges[1:], 2 * FINE + 1, axis=1)[:, 1::2]
+    return inner.ravel()

@@ -1,0 +1,281 @@
+"""From an ensemble of map models and a cube to a map, strip by strip, on Dask.
+
+A strip of latitude rows is the unit of work, of storage and of resumption. Its height follows from
+the cube alone and each strip is predicted in the same batches, so that the map is the same to the
+last bit however the strips are handed out: one thread or many, this machine or a cluster, in one
+go or resumed. Memory holds one strip a worker, whatever the area.
+"""
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dask
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+import zarr
+from tqdm import tqdm
+from tqdm.dask import TqdmCallback
+
+from tamrl.data import units
+from tamrl.data.schema import FLUXES
+from tamrl.errors import DataError
+from tamrl.maps import cubes, layout
+from tamrl.maps.boosted import MapModel
+from tamrl.maps.cubes import Cube, open_cube, stack_features
+from tamrl.maps.layout import NO_LAND, QUALITY, map_facts, map_layout, open_map
+
+Floats = npt.NDArray[np.float32]
+
+STRIP_BYTES = 32e6  # inputs of one strip
+STRIP_ROWS = 10  # at most
+BATCH = 1024  # places a model sees at once
+BARE = (
+    "SNO",
+    "BSV",
+)  # classes without flux: no tower stands there to learn from (FLUXCOM likewise)
+_CODE = [Path(str(m.__file__)) for m in (cubes, layout, units)] + [Path(__file__)]
+CONNECT_SECONDS = 20  # to wait for a scheduler, and for its first worker
+DONE = ".done"  # folder of markers, one for each strip that is written
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What every worker needs."""
+
+    models: Sequence[MapModel]
+    cube: Cube
+    store: Path
+    strip: int
+    factors: Mapping[str, float] | None
+
+    def __call__(self, numbers: Sequence[int]) -> int:
+        for number in numbers:
+            self._strip(number)
+        return len(numbers)
+
+    def _strip(self, number: int) -> None:
+        """Predict one strip and write it; the marker comes last, so that a kill costs one strip."""
+        rows = slice(number * self.strip, (number + 1) * self.strip)
+        ds = self.cube.rows(rows)
+        x = stack_features(ds, self.cube.features, ("lat", "lon"))  # (place, time, feature)
+        spare = getattr(self.models[0], "optional", ())
+        drivers = [i for i in self.cube.drivers if self.cube.features[i] not in spare]
+        statics = [i for i in range(x.shape[-1]) if i not in self.cube.drivers]
+        # Cells and times that lack a driver (place, time).
+        absent = np.asarray(np.isnan(x[..., drivers]).any(axis=-1))
+        if "land_fraction" in ds:
+            land_fraction = np.nan_to_num(ds["land_fraction"].to_numpy().ravel())
+        else:
+            land_fraction = (~absent).any(axis=1).astype(np.float32)
+        land = land_fraction > 0
+
+        quality = np.where(absent, QUALITY["driver_missing"], 0).astype(np.uint8)
+        quality[np.isnan(x[:, 0][:, statics]).any(axis=-1)] |= QUALITY["static_missing"]
+        if "EVI_filled" in ds:
+            filled = ds["EVI_filled"].transpose("lat", "lon", "time").to_numpy() > 0
+            quality[filled.reshape(absent.shape)] |= QUALITY["vegetation_index_filled"]
+        places = np.flatnonzero(land & ~absent.all(axis=1))
+        each = np.full((len(self.models), *absent.shape, len(FLUXES)), np.nan, dtype=np.float32)
+        for start in range(0, len(places), BATCH):
+            batch = places[start : start + BATCH]
+            for m, model in enumerate(self.models):
+                each[m, batch] = model(x[batch])
+        each *= vegetated(ds)[:, None, None]
+        each[:, absent] = np.nan
+        none = np.isnan(each).any(axis=(0, -1))
+        each[:, none] = np.nan
+        quality[none & ~absent] |= QUALITY["model_gave_none"]
+        quality[~land] = NO_LAND
+
+        shape = (ds.sizes["lat"], ds.sizes["lon"])
+        out = zarr.open_group(self.store, mode="r+")
+
+        def write(name: str, values: npt.NDArray[Any]) -> None:
+            grid = values.reshape(*shape, -1)  # (lat, lon, time or member)
+            target = out[name]
+            assert isinstance(target, zarr.Array)
+            target[:, rows] = np.moveaxis(grid, -1, 0).astype(target.dtype)
+
+        days = self.cube.step_days()
+        for k, flux in enumerate(FLUXES):
+            one = each[..., k].astype(np.float64)  # (member, place, time)
+            mean = one.mean(axis=0)
+            sd = one.std(axis=0, ddof=1) if len(one) > 1 else np.full(mean.shape, np.nan)
+            write(flux, mean)
+            write(f"{flux}_sd", sd)
+            if self.factors is not None:
+                least = np.minimum(mean, 0.0) if flux != "NEE" else -np.inf
+                write(f"{flux}_lower", np.maximum(mean - self.factors[flux] * sd, least))
+                write(f"{flux}_upper", mean + self.factors[flux] * sd)
+            total = (np.nan_to_num(one) * days).sum(axis=-1) / days.sum()
+            write(f"{flux}_member", np.where(np.isnan(one).all(axis=-1), np.nan, total).T)
+        write("quality", quality)
+        fraction = out["land_fraction"]
+        assert isinstance(fraction, zarr.Array)
+        fraction[rows] = land_fraction.reshape(shape)
+        (self.store / DONE / str(number)).touch()
+
+
+def vegetated(ds: xr.Dataset) -> Floats:
+    """Share of the land of each cell (lat * lon,) that can have fluxes; all of it if not known."""
+    if "igbp_fraction" not in ds:
+        return np.ones(ds.sizes["lat"] * ds.sizes["lon"], dtype=np.float32)
+    bare = ds["igbp_fraction"].sel(igbp=[c for c in BARE if c in ds["igbp"]]).sum("igbp")
+    return (1 - bare).transpose("lat", "lon").to_numpy().ravel().astype(np.float32)
+
+
+def upscale(
+    models: Sequence[MapModel],
+    cube: xr.Dataset | str | Path,
+    out: str | Path,
+    *,
+    factors: Mapping[str, float] | None = None,
+    level: float | None = None,
+    chunk: int = 1,
+    scheduler: str | None = None,
+    workers: int | None = None,
+    attrs: Mapping[str, Any] | None = None,
+) -> xr.Dataset:
+    """Map GPP, RECO and NEE wherever the cube has land and drivers.
+
+    A model speaks for vegetated land, as towers do. Snow, ice and barren ground (by the cube's
+    igbp_fraction) count as without flux, so that fluxes are per area of all land.
+
+    The map grows in `out` + ".part" and takes its name when complete. Called again after an
+    interruption, it goes on where it was; called again after completion, it only opens the map.
+
+    Parameters
+    ----------
+    models
+        Ensemble of map models with the same features.
+    cube
+        Dataset, Zarr store, NetCDF file or folder of them; see `tamrl.maps.cubes.open_cube`.
+    out
+        Zarr store to write. All workers must see this path.
+    factors
+        By flux, how many standard deviations of the ensemble the interval spans to each side,
+        calibrated on held-out towers; without it the map has no bounds.
+    level
+        What share of held-out observations these factors were calibrated to hold.
+    chunk
+        Strips that a task handles one after the other.
+    scheduler
+        None for threads, "local:N" for a cluster of N processes on this machine, or the address
+        of a running Dask scheduler ("tcp://host:8786").
+    workers
+        Number of threads; by default one for each core.
+    attrs
+        More global attributes; virtual=1 (taken over from the cube) marks
+        the title.
+
+    Returns
+    -------
+    xarray.Dataset
+        Lazy: GPP, RECO, NEE, each with _sd, _lower, _upper (time, lat, lon) in g C m-2 d-1 and
+        _member (member, lat, lon), mean over time; quality, land_fraction, area.
+
+    Raises
+    ------
+    DataError
+        For a cube that cannot be read as the models' features, models that do not agree on them,
+        or an `out` that holds another map.
+    """
+    features = models[0].features if models else ()
+    if not models or any(model.features != features for model in models):
+        raise DataError("the models must be at least one and have the same features")
+    if factors is not None and set(factors) != set(FLUXES):
+        raise DataError(f"factors are given for {sorted(factors)}; give one for each of {FLUXES}")
+    out, opened = Path(out), open_cube(cube, features)
+    sizes = opened.ds.sizes
+    row_bytes = 4 * sizes["time"] * sizes["lon"] * len(features)
+    strip = int(np.clip(STRIP_BYTES // row_bytes, 1, STRIP_ROWS))
+    facts = map_facts([m.digest for m in models], opened, factors, level, _CODE) | dict(attrs or {})
+    if facts.setdefault("virtual", int(opened.ds.attrs.get("virtual", 0))):
+        facts["title"] = f"Virtual towers: {facts['title']}"
+    if out.exists():
+        if zarr.open_group(out, mode="r").attrs.get("identity") == facts["identity"]:
+            return open_map(out)
+        raise DataError(f"{out}: holds another map; remove it or name another output")
+    part = out.with_name(out.name + ".part")
+    _prepare(part, map_layout(opened, len(models), strip, factors is not None, facts), facts)
+    count = -(-sizes["lat"] // strip)
+    todo = [k for k in range(count) if not (part / DONE / str(k)).exists()]
+    tasks = [todo[i : i + chunk] for i in range(0, len(todo), chunk)]
+    _run(_Job(models, opened, part.absolute(), strip, factors), tasks, scheduler, workers)
+    shutil.rmtree(part / DONE)
+    os.replace(part, out)
+    return open_map(out)
+
+
+def _run(
+    job: _Job, tasks: Sequence[Sequence[int]], scheduler: str | None, workers: int | None
+) -> None:
+    if scheduler is None:
+        with TqdmCallback(desc="Mapping", leave=False):
+            lazy = [dask.delayed(job, pure=False, traverse=False)(task) for task in tasks]
+            dask.compute(*lazy, scheduler="threads", num_workers=workers or os.cpu_count())
+        return
+    from distributed import LocalCluster, as_completed
+
+    cluster: Any = nullcontext(scheduler)
+    if scheduler.startswith("local"):
+        count = scheduler.removeprefix("local:")
+        if not count.isdigit() or int(count) < 1:
+            raise DataError(f"scheduler {scheduler!r}: write local:2 for two processes")
+        options = {"n_workers": int(count), "threads_per_worker": 1, "dashboard_address": None}
+        cluster = LocalCluster(**options)
+    with cluster as address, _client(address, scheduler) as client:
+        shared = client.scatter(job, broadcast=True)
+        futures = client.map(_call, tasks, job=shared, pure=False)
+        for future in tqdm(as_completed(futures), desc="Mapping", total=len(futures), leave=False):
+            future.result()  # raises what the worker raised
+
+
+def _client(address: Any, scheduler: str) -> Any:
+    """Connect to a Dask scheduler that has a worker, or say how to start them."""
+    from distributed import Client
+
+    start = "start one: dask scheduler, and on each machine: dask worker ADDRESS"
+    try:
+        client = Client(address, timeout=CONNECT_SECONDS)
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"scheduler {scheduler!r}: no Dask scheduler answers there; {start}"
+        ) from error
+    try:
+        client.wait_for_workers(1, timeout=CONNECT_SECONDS)
+    except TimeoutError as error:
+        client.close()
+        raise DataError(f"scheduler {scheduler!r}: it has no worker; {start}") from error
+    return client
+
+
+def _call(task: Sequence[int], job: _Job) -> int:
+    return job(task)
+
+
+def _prepare(part: Path, layout: layout.Template, facts: Mapping[str, Any]) -> None:
+    """Make the empty store, unless one of the same identity waits to be completed."""
+    note = part / DONE / "identity"
+    if note.is_file() and note.read_text() == facts["identity"]:
+        return
+    shutil.rmtree(part, ignore_errors=True)
+    small, large = layout
+    no_fill = {name: {"_FillValue": None} for name in small.variables}
+    small.to_zarr(part, mode="w", zarr_format=2, consolidated=False, encoding=no_fill)
+    fill = {
+        str(name): {
+            "_FillValue": NO_LAND if name == "quality" else np.float32(np.nan),
+            "chunks": array.encoding["chunks"],
+        }
+        for name, array in large.data_vars.items()
+    }
+    large.to_zarr(part, mode="a", zarr_format=2, consolidated=False, encoding=fill, compute=False)
+    (part / DONE).mkdir()
+    note.write_text(facts["identity"])

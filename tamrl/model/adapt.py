@@ -1,0 +1,276 @@
+"""Adaptation: a trained model meets a new tower, or a new gas, with few labels.
+
+Two ways, one descent. *Frozen* moves only what belongs to a place: the offset of z, of FiLM, of the
+gates and of the heads. *Full* moves all weights. Both are pulled back to the zero-shot weights, the
+harder the fewer the days (L2-SP, Li et al. 2018, arXiv 1802.01483), and both stop where blocks of
+the given labels that were left out say so: at step 0, zero-shot, unless going on is clearly better.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tamrl.errors import DataError
+from tamrl.model import loss
+from tamrl.model.network import TamRL
+from tamrl.model.tensors import DeviceData, to_device
+from tamrl.model.train import TamRLModel
+from tamrl.samples.arrays import Samples, windows
+
+FROZEN = ("encoder.mix.0.bias", "film_x.bias", "film_h.bias", "gate.bias", "bias")
+STEPS = 20  # most steps of the descent
+LR = {True: 0.03, False: 2e-3}  # by frozen
+PULL = {True: 100.0, False: 2000.0}  # weight of the squared way from zero-shot, / labelled days
+NEW_PULL = 3.0  # the same for a target of which nothing is known: its head starts at zero
+BLOCKS = 3  # runs of labelled days, each left out once
+MIN_DAYS = 10  # fewer labelled days say nothing
+
+Mask = NDArray[np.bool_]
+
+
+def finetune(
+    model: TamRLModel,
+    samples: Samples,
+    sites: NDArray[np.intp],
+    days: Mask | int | None = None,
+    frozen: bool = True,
+    steps: int = STEPS,
+    only: str | None = None,
+) -> TamRLModel:
+    """Adapt a trained model to towers of which few days are labelled; deterministic.
+
+    Parameters
+    ----------
+    model
+        Trained; stays as it is.
+    sites
+        Towers (site,) that the result is for, as indices into ``samples``.
+    days
+        Which labels may be used: a mask (site, time), the first n labelled days of each tower, or
+        None for all. No other label is looked at.
+    frozen
+        Move the offsets in `FROZEN` only (a few hundred numbers), or all weights.
+    steps
+        Bound on the steps; how many are made, the labels decide.
+    only
+        Learn this target alone, such as one from `add_target`: its head and its gate move, all else
+        stays, so that the other fluxes are the same to the last bit.
+
+    Returns
+    -------
+    A further model. Its ``log`` holds, per step, the mean error of the blocks left out
+    (``held_out``, squared, in units of the fluxes' variance) and whether the step was ``taken``.
+
+    Raises
+    ------
+    DataError
+        When fewer than 10 days are labelled, or the drivers are not those of the training.
+    """
+    if model.net is None:
+        raise ValueError("fit or load the model before adapting it")
+    if model.features and model.features != samples.features:
+        unknown = sorted(set(model.features) ^ set(samples.features))
+        raise DataError(f"the model was trained on other drivers; they differ in {unknown}")
+    few = few_labels(samples, sites, _labelled(samples, sites, days))
+    if only is not None:
+        if only not in model.net.config.targets:
+            raise DataError(f"the model does not predict {only}; give it the target first")
+        own = np.array([name == only for name in model.net.config.targets])
+        y = np.where(own, few.y, np.float32(np.nan))
+        few = replace(few, y=y, weight=np.where(np.isfinite(y).any(-1), few.weight, 0))
+    n = int((few.weight > 0).sum())
+    if n < MIN_DAYS:
+        raise DataError(
+            f"{', '.join(few.site)}: {n} labelled days to adapt to; at least {MIN_DAYS} are needed"
+        )
+    data = DeviceData(few, model.net, next(model.net.parameters()).device)
+    block = _blocks(few.weight > 0)
+    way = _way(model.net, frozen, only)
+    held = [_descend(model, data, block, k, way, steps)[1] for k in range(BLOCKS)]
+    mean = np.mean(held, 0)
+    best = stop_at(np.stack(held)) if only is None else int(mean.argmin())
+    net, _ = _descend(model, data, block, None, way, best)
+    log = [{"step": s, "held_out": v, "taken": float(s <= best)} for s, v in enumerate(mean)]
+    return replace(model, net=net, log=log)
+
+
+def add_target(
+    model: TamRLModel, name: str, mean: float, sd: float, positive: bool = False
+) -> TamRLModel:
+    """Give a trained model one more flux to predict, such as another gas; `finetune` learns it.
+
+    All other fluxes stay as they are. The new one starts the same everywhere, whatever the
+    drivers, at its mean (a positive one of hard closure: near its spread): its head has weights of
+    zero, its gate is open.
+
+    Parameters
+    ----------
+    name
+        Of the new flux, as in ``samples.targets`` of the towers to learn it from, where it is last.
+    mean, sd
+        What is known of it beforehand, in its own unit: of other places, or of the few labels.
+    positive
+        Whether it cannot be negative.
+
+    Raises
+    ------
+    DataError
+        When the model has this target already, or the spread is not positive.
+
+    Examples
+    --------
+    ::
+
+        model = add_target(network, "CH4", mean=0.05, sd=0.1)
+        model = finetune(model, samples, sites, days=90, only="CH4")
+    """
+    if model.net is None:
+        raise ValueError("fit or load the model before giving it a target")
+    old, c = model.net, model.net.config
+    if name in c.targets:
+        raise DataError(f"the model predicts {name} already, among {', '.join(c.targets)}")
+    if not sd > 0:
+        raise DataError(f"{name}: a spread of {sd} says nothing of the size of the flux")
+    wider = (*c.positive, name) if positive else c.positive
+    net = TamRL(replace(c, targets=(*c.targets, name), positive=wider))
+    state = old.state_dict()
+    for key, own in net.state_dict().items():
+        if own.shape != state[key].shape:
+            more = torch.zeros_like(own)
+            more[: len(state[key])] = state[key]
+            state[key] = more
+    state["y_mean"][-1], state["y_sd"][-1] = mean, sd
+    net.load_state_dict(state)
+    return replace(model, net=net.to(old.y_sd.device).eval(), log=[])
+
+
+def stop_at(held: NDArray) -> int:
+    """Choose the first step whose error (block, step) is within one standard error of the least.
+
+    The error is that of the paired difference, so that step 0 stands where blocks disagree
+    (Breiman et al. 1984, Classification and Regression Trees, section 3.4.3).
+    """
+    more = held - held[:, [held.mean(0).argmin()]]
+    return int(np.argmax(more.mean(0) <= more.std(0, ddof=1) / np.sqrt(len(held))))
+
+
+class Way(NamedTuple):
+    """What moves in a descent (by parameter, 1 where it moves), how fast, how far it may go."""
+
+    moves: dict[str, Tensor]
+    lr: float
+    pull: float
+
+
+def _way(net: TamRL, frozen: bool, only: str | None) -> Way:
+    """Choose what moves: all, the offsets that belong to a place, or what one target has alone."""
+    parameters = dict(net.named_parameters())
+    if only is None:
+        names = [name for name in parameters if not frozen or name in FROZEN]
+        moves = {name: torch.ones_like(parameters[name]) for name in names}
+        return Way(moves, LR[frozen], PULL[frozen])
+    i, hidden = net.config.targets.index(only), net.config.hidden
+    if i not in net.free:
+        raise DataError(f"{only} is the sum of other fluxes; it has nothing of its own to learn")
+    rows = {"head": [net.free.index(i)], "bias": [net.free.index(i)]}
+    rows["gate.bias"] = list(range(i * hidden, (i + 1) * hidden))
+    moves = {}
+    for name in rows.keys() & parameters.keys():
+        moves[name] = torch.zeros_like(parameters[name])
+        moves[name][rows[name]] = 1
+    return Way(moves, LR[True], NEW_PULL)
+
+
+def _labelled(samples: Samples, sites: NDArray[np.intp], days: Mask | int | None) -> Mask:
+    on = samples.weight[sites] > 0
+    if isinstance(days, (int, np.integer)):
+        return on & (on.cumsum(1) <= days)
+    return on if days is None else on & days
+
+
+def few_labels(samples: Samples, sites: NDArray[np.intp], on: Mask) -> Samples:
+    """Keep these towers only, and of their labels those that are ``on``."""
+    row = {k: getattr(samples, k)[sites] for k in ("site", "x", "static", "scored", "has_drivers")}
+    return replace(
+        samples, **row, process=samples.process[sites],
+        y=np.where(on[..., None], samples.y[sites], np.float32(np.nan)),
+        weight=np.where(on, samples.weight[sites], np.float32(0)),
+        table=samples.table.iloc[sites].reset_index(drop=True),
+        maps=None if samples.maps is None else samples.maps[sites],
+    )  # fmt: skip
+
+
+def _blocks(on: Mask) -> NDArray[np.intp]:
+    """Label runs (site, time) of a tower's labelled days 0, 1, …, and other days -1."""
+    rank, n = on.cumsum(1) - 1, np.maximum(on.sum(1, keepdims=True), 1)
+    return np.where(on, rank * BLOCKS // n, -1)
+
+
+def _descend(
+    model: TamRLModel, data: DeviceData, block: NDArray[np.intp], held: int | None,
+    way: Way, steps: int,
+) -> tuple[TamRL, list[float]]:  # fmt: skip
+    """Go ``steps`` down from the zero-shot weights without block ``held``; its error at each."""
+    net = deepcopy(model.net)
+    assert net is not None
+    for module in net.modules():  # without dropout, yet in training mode: cuDNN asks for it
+        module.train(not isinstance(module, nn.Dropout))
+    net.requires_grad_(False)
+    moved = {name: p for name, p in net.named_parameters() if name in way.moves}
+    origin = {name: p.clone() for name, p in moved.items()}
+    for p in moved.values():
+        p.requires_grad_(True)
+    opt = torch.optim.Adam(moved.values(), lr=way.lr)
+    index, time, own = (each.numpy() for each in _windows(model, block))
+    rows = index[:, 0]
+    at = data.at(rows, time)
+    y, w = data.series("y", at), data.series("weight", at) * to_device(own, data.device)
+    out = to_device(block[index, time], data.device) == (-1 if held is None else held)
+    inside, outside = w * ~out, w * out
+    pull = way.pull / (inside > 0).sum()
+    c, r, errors = net.config, model.recipe, []
+    for step in range(steps + 1):
+        flux = _flux(net, data, rows, at, r.windows_of_support)
+        errors.append(float(loss.data(flux.detach(), y, outside, net.y_sd)))
+        if step == steps:
+            break
+        value = loss.data(flux, y, inside, net.y_sd)
+        if c.closure == "soft":
+            value = value + r.balance * loss.balance(flux, c.targets, c.budgets, inside)
+        away = [(p - origin[name]).square().sum() for name, p in moved.items()]
+        opt.zero_grad(set_to_none=True)
+        (value + pull * torch.stack(away).sum()).backward()
+        for name, p in moved.items():
+            if p.grad is not None:
+                p.grad *= way.moves[name]
+        opt.step()
+    net.requires_grad_(True)
+    return net.eval(), errors
+
+
+def _windows(model: TamRLModel, block: NDArray[np.intp]) -> tuple[Tensor, Tensor, Tensor]:
+    """Windows as indices (B, 1), (B, T) and the days (B, T) that count: each labelled day once."""
+    r, last = model.recipe, block.shape[1]
+    index = windows(block >= 0, r.length - r.warmup, r.length - r.warmup)
+    start = np.clip(index[:, 1] - r.warmup, 0, max(last - r.length, 0))
+    time = start[:, None] + np.arange(min(r.length, last))
+    first = index[:, 1:]
+    own = (time >= first) & (time < first + r.length - r.warmup)
+    return torch.from_numpy(index[:, :1]), torch.from_numpy(time), torch.from_numpy(own)
+
+
+def _flux(net: TamRL, data: DeviceData, rows: NDArray, at: Tensor, n: int) -> Tensor:
+    """Fluxes (B, T, K) of windows, with z from all years of the place as in prediction."""
+    site = np.arange(len(data.static))
+    facts = net.embed_site(data.static)
+    support = data.support.sample_windows(site, np.full(len(site), -1), n, None)
+    z, _, _ = net.encode(*support, facts, data.maps)
+    row = to_device(rows, data.device)
+    return net.decode(*data.drivers(at), facts[row], None if z is None else z[row]).flux

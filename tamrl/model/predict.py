@@ -1,0 +1,110 @@
+"""Predicting whole records: streamed along time, or exactly as in training, window by window.
+
+Streaming carries the LSTM's state from day to day and computes every day once. The windowed way
+starts each window from an empty state, as in training, and keeps its last days only; it is slower
+by the overlap. How far the two differ is measured on real towers in the book.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tamrl.model.network import TamRL
+from tamrl.model.tensors import DeviceData, to_device
+
+STREAM_DAYS = 256  # days decoded in one piece, which fits the cache; the state is carried on
+TOWERS = 32  # decoded at once by a processor, whose cache they fit
+FILLING = 4096  # towers decoded at once by a GPU: fewer leave it idle between days
+WINDOWS = 512  # windows decoded at once
+
+Fluxes = NDArray[np.float32]
+
+
+@torch.inference_mode()
+def stream(
+    net: TamRL, data: DeviceData, has_drivers: NDArray, sites: NDArray, support: int
+) -> Fluxes:
+    """Fluxes (site, time, flux) of the active span of each site, by one pass along time.
+
+    ``support`` is the number of support windows that z is made of; ``active`` (site, time) are
+    all towers' days with drivers. Days outside the span are NaN. Each tower starts at its own first
+    day, so that what is predicted for it does not depend on the others.
+    """
+    out, first, last = _blank(net, has_drivers, sites)
+    length = last - first + 1
+    order = np.argsort(-length, kind="stable")
+    most = TOWERS if data.device.type == "cpu" else FILLING
+    for group in np.array_split(order, -(-len(sites) // most)):
+        group = group[length[group] > 0]
+        if not len(group):
+            continue
+        site, longest = np.asarray(sites)[group], int(length[group].max())
+        begin = first[group]
+        facts, z = embed_sites(net, data, site, support)
+        state = None
+        for at in range(0, longest, STREAM_DAYS):
+            on = np.flatnonzero(begin + at <= last[group])  # towers whose record goes on
+            if len(on) < len(group):
+                group, site, begin = group[on], site[on], begin[on]
+                left = to_device(on, facts.device)
+                facts, z = facts[left], None if z is None else z[left]
+                state = None if state is None else (state[0][:, left], state[1][:, left])
+            days = begin[:, None] + np.arange(at, min(at + STREAM_DAYS, longest))
+            here = data.at(site, np.minimum(days, has_drivers.shape[1] - 1))
+            flux, state, _ = net.decode(*data.drivers(here), facts, z, state)
+            for row, day, end, found in zip(
+                group, begin + at, last[group] + 1, flux.float().cpu().numpy(), strict=True
+            ):
+                out[row, day:end][: len(found)] = found[: end - day]
+    return out
+
+
+@torch.inference_mode()
+def windowed(
+    net: TamRL, data: DeviceData, has_drivers: NDArray, sites: NDArray, support: int,
+    length: int, keep: int,
+) -> Fluxes:  # fmt: skip
+    """Fluxes (site, time, flux) from windows of ``length`` days, of which the last ``keep`` count.
+
+    At the start of a record there is nothing before a window: its first days are from a shorter
+    past, as they would be in reality.
+    """
+    out, first, last = _blank(net, has_drivers, sites)
+    sites = np.ascontiguousarray(sites)  # torch takes no reversed view
+    facts, z = embed_sites(net, data, sites, support)
+    found = [(i, k) for i in range(len(sites)) for k in range(first[i], last[i] + 1, keep)]
+    for at in range(0, len(found), WINDOWS):
+        i, kept = np.array(found[at : at + WINDOWS]).T
+        begin = np.clip(kept + keep - length, 0, has_drivers.shape[1] - length)
+        here = data.at(sites[i], begin[:, None] + np.arange(length))
+        row = to_device(i, facts.device)
+        found_z = None if z is None else z[row]
+        flux = net.decode(*data.drivers(here), facts[row], found_z).flux.float().cpu().numpy()
+        column = (kept - begin)[:, None] + np.arange(keep)
+        inside = (column < length) & (kept[:, None] + np.arange(keep) <= last[i][:, None])
+        w, c = np.nonzero(inside)
+        out[i[w], kept[w] + c] = flux[w, column[w, c]]
+    return out
+
+
+def embed_sites(
+    net: TamRL, data: DeviceData, site: NDArray, support: int
+) -> tuple[Tensor, Tensor | None]:
+    """Embed the facts and the task of sites: (site, embed), (site, latent) or None."""
+    place = to_device(site, data.device)
+    facts = net.embed_site(data.static[place])
+    s_x, s_seen = data.support.sample_windows(site, np.full(len(site), -1), support, None)
+    maps = None if data.maps is None else data.maps[place]
+    return facts, net.encode(s_x, s_seen, facts, maps)[0]
+
+
+def _blank(net: TamRL, has_drivers: NDArray, sites: NDArray) -> tuple[Fluxes, NDArray, NDArray]:
+    """Return missing fluxes, and the first and last active day of each site (1, 0 if none)."""
+    shape = (len(sites), has_drivers.shape[1], len(net.config.targets))
+    some = has_drivers[sites].any(1)
+    first = np.where(some, has_drivers[sites].argmax(1), 1)
+    last = np.where(some, has_drivers.shape[1] - 1 - has_drivers[sites][:, ::-1].argmax(1), 0)
+    return np.full(shape, np.nan, np.float32), first, last

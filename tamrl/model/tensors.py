@@ -1,0 +1,188 @@
+"""Samples as tensors that stay on the device: gathered by index, never copied per sample."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tamrl.model.memory import keep_pages
+from tamrl.model.network import TamRL
+from tamrl.samples.arrays import Samples, Scaler
+
+SATELLITE_PREFIX = ("FPAR", "LAI", "NDWI", "LST", "SNOW", "PRCP", "PET", "SIF", "SM", "EVI")
+STEP_DAYS = 10  # a support window is a year in means of ten days
+STEPS = 36
+SHARE = 0.6  # of a device's free memory that the data may fill
+
+
+def to_device(values: NDArray, device: torch.device) -> Tensor:
+    """Copy an array to the device; nobody waits for a GPU to have it."""
+    return move(torch.from_numpy(values), device)
+
+
+def move(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor to the device, from page-locked memory where it is a GPU's: it goes along."""
+    if tensor.device.type == "cpu" and device.type == "cuda":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=device.type == "cuda")
+
+
+def room(device: torch.device) -> float:
+    """Bytes of tensors that the device can keep beside the network's own work."""
+    if device.type == "cuda":
+        return SHARE * torch.cuda.mem_get_info(device)[0]
+    if device.type == "mps":
+        used = torch.mps.current_allocated_memory()
+        return SHARE * (torch.mps.recommended_max_memory() - used)
+    return float("inf")  # of the host: what does not fit there was never read
+
+
+def take(series: Tensor, at: Tensor) -> Tensor:
+    """Gather entries ``at`` (B, n) of ``series`` (site, time, ...) laid end to end: (B, n, ...)."""
+    return series.flatten(0, 1).index_select(0, at.flatten()).unflatten(0, at.shape)
+
+
+@dataclass
+class Support:
+    """Yearly support windows of all towers: ``x`` (site, year, step, driver) scaled, ``seen``."""
+
+    x: Tensor
+    seen: Tensor
+    usable: NDArray[np.bool_]  # (site, year): at least half a year of drivers
+
+    @classmethod
+    def build(cls, samples: Samples, model: TamRL) -> Support:
+        """Average drivers to ten-day steps for every tower and calendar year."""
+        year = samples.time.astype("datetime64[Y]").astype(int)
+        doy = (samples.time - samples.time.astype("datetime64[Y]")).astype(int)
+        years = np.unique(year)
+        shape = (len(samples.site), len(years), STEPS, len(samples.features))
+        mean = np.full(shape, np.nan, np.float32)
+        step = np.minimum(doy // STEP_DAYS, STEPS - 1)
+        usable = np.zeros(shape[:2], bool)
+        for j, y in enumerate(years):
+            on = np.flatnonzero(year == y)
+            starts = np.flatnonzero(np.diff(step[on], prepend=-1))
+            have = samples.has_drivers[:, on].mean(1) >= 0.5
+            usable[:, j] = have
+            x = samples.x[have][:, on]
+            ok = np.isfinite(x)
+            n = np.add.reduceat(ok, starts, 1, dtype=np.int32)
+            total = np.add.reduceat(np.where(ok, x, 0), starts, 1)
+            part = np.where(n > 0, total / np.maximum(n, 1), np.nan)
+            mean[np.ix_(have, [j], step[on][starts])] = part[:, None]
+        x, seen = model.scale(torch.from_numpy(mean))
+        return cls(x, seen, usable)
+
+    def sample_windows(
+        self, site: NDArray, year: NDArray, n: int, rng: np.random.Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        """Gather ``n`` windows of each (site, query year), from other years where any exist.
+
+        With ``rng`` a random draw (training), else the evenly spaced years (prediction). A place
+        with fewer years gives fewer windows; the rest is unseen padding. (B, n, L, F) twice.
+        """
+        pick = np.zeros((len(site), n), np.intp)
+        used = np.zeros((len(site), n), bool)
+        for row, (s, y) in enumerate(zip(site, year, strict=True)):
+            have = np.flatnonzero(self.usable[s])
+            if y >= 0 and len(have) > 1:
+                have = have[have != y]
+            if rng is not None:
+                have = rng.permutation(have)[:n]
+            elif len(have) > n:
+                have = have[np.linspace(0, len(have) - 1, n).round().astype(int)]
+            pick[row, : len(have)], used[row, : len(have)] = have, True
+        at = to_device(site[:, None] * self.x.shape[1] + pick, self.x.device)
+        x, seen = take(self.x, at), take(self.seen, at)
+        if not used.all():
+            on = to_device(used[..., None, None], x.device)
+            x, seen = x * on, seen * on
+        return x, seen
+
+
+class DeviceData:
+    """Tensors of all towers, scaled once, on the device.
+
+    Where it lacks the `room`, what has a time axis stays in the memory of the host (``home``), and
+    each step's windows alone are moved.
+    """
+
+    def __init__(self, samples: Samples, net: TamRL, device: torch.device):
+        if device.type == "cpu":
+            keep_pages()
+        cpu_net = type(net)(net.config)
+        cpu_net.load_state_dict(net.state_dict())
+        x, seen = cpu_net.scale(torch.from_numpy(samples.x))
+        need = (
+            x.nbytes
+            + seen.nbytes
+            + sum(a.nbytes for a in (samples.process, samples.y, samples.weight))
+        )
+        home = device if need <= room(device) else torch.device("cpu")
+        self.device, self.home = device, home
+        self.x, self.seen = x.to(home), seen.to(home)
+        self.support = Support.build(samples, cpu_net)
+        self.support.x, self.support.seen = self.support.x.to(device), self.support.seen.to(device)
+        self.static = torch.from_numpy(samples.static).to(device)
+        self.process = torch.nan_to_num(torch.from_numpy(samples.process), nan=1.0).to(home)
+        self.y = torch.from_numpy(samples.y).to(home)
+        self.weight_np = samples.weight
+        self.weight = torch.from_numpy(samples.weight).to(home)
+        maps = samples.maps
+        self.maps = None if maps is None else torch.from_numpy(maps).to(device)
+        year = samples.time.astype("datetime64[Y]").astype(int)
+        self.year = year - year.min()
+        self.class_weight = torch.ones(len(samples.site), device=device)
+        self.satellite = torch.tensor([f.startswith(SATELLITE_PREFIX) for f in samples.features])
+
+    def balance_classes(self, samples: Samples, train: NDArray, exponent: float) -> None:
+        """Weigh towers by inverse frequency of IGBP x Koppen among training days, mean 1 a day."""
+        days = samples.weight[train].sum(1)
+        weight = np.ones(len(train))
+        for name in ("igbp", "koppen_main"):
+            of = samples.table[name].to_numpy(str)[train]
+            share = {k: days[of == k].sum() / days.sum() for k in set(of)}
+            weight *= np.array([max(share[k], 1e-3) for k in of]) ** -exponent
+        weight *= days.sum() / (weight * days).sum()
+        self.class_weight[to_device(train, self.device)] = to_device(
+            weight.astype(np.float32), self.device
+        )
+
+    def at(self, site: NDArray, days: NDArray) -> Tensor:
+        """Where ``days`` (B, T) of sites (B,) lie in tensors (site, time, ...) laid end to end."""
+        return to_device(site[:, None] * self.x.shape[1] + days, self.home)
+
+    def series(self, name: str, at: Tensor) -> Tensor:
+        """Days ``at`` (B, T), from `DeviceData.at`, of a tensor (site, time, ...): (B, T, ...).
+
+        In memory days come first, which is the order in which the LSTM reads.
+        """
+        return move(take(getattr(self, name), at.T), self.device).transpose(0, 1)
+
+    def drivers(self, at: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Scaled drivers, which of them are seen, and process factors of days ``at`` (B, T)."""
+        return self.series("x", at), self.series("seen", at), self.series("process", at)
+
+    def keep(self, n: int, satellite: float, driver: float, rng: np.random.Generator) -> Tensor:
+        """Mask (n, 1, driver) of drivers shown in training; satellites or single ones drop out."""
+        hide = rng.random((n, self.x.shape[-1])) < driver
+        hide |= (rng.random((n, 1)) < satellite) & self.satellite.numpy()
+        return to_device(~hide, self.device).to(self.x.dtype)[:, None]
+
+    def score(self, net: TamRL, pred: NDArray, sites: NDArray) -> float:
+        """Mean over fluxes of RMSE / sd on labelled days: what early stopping watches."""
+        y, w = self.y[torch.from_numpy(sites)].cpu().numpy(), self.weight_np[sites] > 0
+        error = (pred[w] - y[w]) / net.y_sd.cpu().numpy()
+        return float(np.sqrt(np.nanmean(error**2, 0)).mean())
+
+
+def set_scale(net: TamRL, samples: Samples, train: NDArray) -> None:
+    """Store means and sds of drivers, statics and fluxes over the training towers in the model."""
+    s = Scaler.fit(samples, train)
+    for name in ("x_mean", "x_sd", "s_mean", "s_sd", "y_mean", "y_sd"):
+        getattr(net, name).copy_(torch.from_numpy(getattr(s, name)))

@@ -1,0 +1,105 @@
+"""One pool of workers for folds, seeds, members and folds of maps: one thread and one GPU each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import joblib
+from tqdm import tqdm
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+
+def in_parallel(
+    function: Callable[..., Any],
+    tasks: Sequence[tuple[Any, ...]],
+    jobs: int = 1,
+    progress: str = "",
+    keep_going: bool = False,
+) -> list[Any]:
+    """Call ``function(*task)`` for every task and return the results in the order of the tasks.
+
+    Parameters
+    ----------
+    function, tasks
+        Large arrays among the arguments are mapped from one file, in memory once for all workers,
+        and nobody's changes reach another.
+    jobs
+        Processes side by side, one thread each, GPUs in turn; 1 stays in this process with its own
+        threads.
+    progress
+        Label of a progress bar; none if empty.
+    keep_going
+        Let an exception stand in the place of the result and go on, instead of raising it at once.
+    """
+    out: list[Any] = [None] * len(tasks)
+    if not tasks:
+        return out
+    alone = jobs == 1
+    if not alone:
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # idle threads must not spin
+    threads = {} if alone else {"inner_max_num_threads": 1}
+    with (
+        joblib.parallel_config("sequential" if alone else "loky", **threads),
+        tqdm(total=len(tasks), desc=progress, disable=not progress) as bar,
+    ):
+        pool = joblib.Parallel(
+            min(jobs, len(tasks)), return_as="generator_unordered", mmap_mode="c"
+        )
+        calls = (
+            joblib.delayed(_call)(i, None if alone else i, function, task)
+            for i, task in enumerate(tasks)
+        )
+        for i, result in pool(calls):
+            if isinstance(result, Exception) and not keep_going:
+                raise result
+            out[i] = result
+            bar.update()
+    return out
+
+
+def _call(
+    index: int, worker: int | None, function: Callable[..., Any], task: tuple[Any, ...]
+) -> tuple[int, Any]:
+    if worker is not None:
+        pin_gpu(worker)
+    try:
+        return index, function(*task)
+    except Exception as error:  # whatever a task raises: the caller decides
+        return index, error
+
+
+def own_gpu(worker: int, count: int, visible: str | None = None) -> str | None:
+    """Name the GPU of the worker with this number: workers take the GPUs in turn.
+
+    Parameters
+    ----------
+    worker
+        Number of the worker, from 0.
+    count
+        GPUs that there are.
+    visible
+        Names of those that may be used, separated by commas; None: all, by number.
+
+    Returns
+    -------
+    Name of one, or None where there is no choice: without GPUs, or with a single one.
+
+    >>> [own_gpu(worker, 2) for worker in range(4)]
+    ['0', '1', '0', '1']
+    """
+    if count < 2:
+        return None
+    names = visible.split(",") if visible else [str(i) for i in range(count)]
+    return names[worker % len(names)]
+
+
+def pin_gpu(worker: int) -> None:
+    """Let this process see one GPU, as ``cuda``; without effect once a GPU is in use."""
+    import torch  # workers without networks need not load it
+
+    own = own_gpu(worker, torch.cuda.device_count(), os.environ.get(VISIBLE))
+    if own is not None:
+        os.environ[VISIBLE] = own

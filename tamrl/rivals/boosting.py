@@ -1,0 +1,192 @@
+"""The rivals, behind the same ``fit(samples, train, valid, seed)`` and ``predict(samples, sites)``.
+
+`Climatology` knows only vegetation class and season. `Boosting` is a FLUXCOM-style upscaler:
+gradient-boosted trees from the day's drivers (and what they were on the days before) to each flux
+on its own (Nelson et al. 2024, doi 10.5194/bg-21-5079-2024).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, ClassVar
+
+import lightgbm
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter1d
+from sklearn.model_selection import GroupKFold
+
+from tamrl.data.schema import FLUXES
+from tamrl.samples.arrays import DAILY, Samples
+from tamrl.samples.splits import blocks
+
+Array = NDArray[np.float32]
+Trees = Callable[[Array], Any]  # inputs (day, input) -> what was learnt (day,)
+LAGS = (7, 30, 90)  # days over which past drivers are averaged
+LAGGED = tuple(d for d in DAILY if d in ("TA", "VPD", "SW_IN"))
+
+
+@dataclass
+class Climatology:
+    """Mean flux of the vegetation class on the day of the year, smoothed over 31 days.
+
+    A class absent from training gets the mean of all training towers.
+    """
+
+    version: ClassVar[int] = 1
+    smooth: int = 31
+    table: dict[str, NDArray] = field(default_factory=dict, repr=False)
+
+    def fit(self, samples: Samples, train: NDArray, valid: NDArray, seed: int = 0) -> Climatology:
+        """Average over all labelled days of training and validation towers; nothing is random."""
+        towers = np.concatenate([train, valid])
+        igbp = samples.table.igbp.to_numpy(str)
+        self.table = {"": self._mean(samples, towers)}
+        for code in sorted(set(igbp[towers])):
+            mean = self._mean(samples, towers[igbp[towers] == code])
+            self.table[code] = np.where(np.isfinite(mean), mean, self.table[""])
+        return self
+
+    def _mean(self, samples: Samples, towers: NDArray) -> NDArray:
+        """Weighted mean season (366, flux) of southern towers shifted by half a year."""
+        doy = _season_day(samples, towers)
+        w, y = samples.weight[towers], np.nan_to_num(samples.y[towers])
+        n = np.bincount(doy.ravel(), w.ravel(), 366)
+        total = np.stack(
+            [np.bincount(doy.ravel(), (w * y[..., k]).ravel(), 366) for k in range(3)], 1
+        )
+        total = uniform_filter1d(total, self.smooth, axis=0, mode="wrap")
+        n = uniform_filter1d(n, self.smooth, mode="wrap")[:, None]
+        return np.divide(total, n, out=np.full_like(total, np.nan), where=n > 1e-6)
+
+    def predict(self, samples: Samples, sites: NDArray) -> Array:
+        """Fluxes (site, time, flux) in gC m-2 d-1, NaN where the minimal drivers are missing."""
+        igbp = samples.table.igbp.to_numpy(str)[sites]
+        doy = _season_day(samples, sites)
+        out = np.stack(
+            [self.table.get(c, self.table[""])[d] for c, d in zip(igbp, doy, strict=True)]
+        )
+        return np.where(samples.has_drivers[sites][..., None], out, np.nan).astype(np.float32)
+
+
+def _season_day(samples: Samples, towers: NDArray) -> NDArray[np.intp]:
+    """Day of the season (site, time), 0..365, counted from midwinter in both hemispheres."""
+    doy = (samples.time - samples.time.astype("datetime64[Y]")).astype(int)
+    south = samples.table.lat.to_numpy(float)[towers] < 0
+    return np.where(south[:, None], (doy + 183) % 366, doy)
+
+
+@dataclass
+class Boosting:
+    """LightGBM, one model a flux, settings chosen by cross-validation grouped by towers.
+
+    With ``lags`` the drivers' means over the past 7, 30 and 90 days join. With ``process`` the
+    trees learn the flux relative to the light-use or respiration factor of the day (errors are
+    weighted back, so that the same squared error is minimised); NEE is then RECO - GPP, mixed
+    half and half with its own model. ``statics`` are beginnings of the names of those facts of a
+    place that the trees see; none means all.
+    """
+
+    version: ClassVar[int] = 1
+    lags: bool = True
+    process: bool = False
+    statics: tuple[str, ...] = ()
+    trees: int = 400
+    every: int = 2  # use every n-th labelled day: neighbouring days repeat each other
+    tune: bool = True
+    threads: int = 1
+    params: dict[str, Any] = field(default_factory=dict)
+    models: dict[str, Trees] = field(default_factory=dict, repr=False)
+    GRID = (
+        {"num_leaves": 31, "min_child_samples": 200, "learning_rate": 0.06},
+        {"num_leaves": 63, "min_child_samples": 500, "learning_rate": 0.05},
+        {"num_leaves": 15, "min_child_samples": 500, "learning_rate": 0.08},
+    )
+
+    def fit(self, samples: Samples, train: NDArray, valid: NDArray, seed: int = 0) -> Boosting:
+        """Fit on training and validation towers; the trees' settings are chosen inside them."""
+        towers = np.sort(np.concatenate([train, valid]))
+        inputs = self._inputs(samples, towers)
+        on = samples.weight[towers] > 0
+        on &= (np.cumsum(on, 1) + seed) % self.every == 0
+        x, w = inputs[on], samples.weight[towers][on]
+        site = np.broadcast_to(towers[:, None], on.shape)[on]
+        y = {f: samples.y[towers][..., k][on] for k, f in enumerate(FLUXES)}
+        p = samples.process[towers][on]
+        targets = {f: (y[f], w) for f in FLUXES}
+        if self.process:
+            for k, f in enumerate(("GPP", "RECO")):
+                scale = np.maximum(p[:, k], 0.1)
+                targets[f] = (y[f] / scale, w * scale**2)
+        if self.tune:
+            self.params = self._choose(x, targets["GPP"], samples, site, seed)
+        params = self.params or self.GRID[0]
+        for i, (f, (target, weight)) in enumerate(targets.items()):
+            self.models[f] = self._grow(x, target, weight, seed * 10 + i, self.trees, params)
+        return self
+
+    def _grow(
+        self, x: Array, y: NDArray, w: NDArray, seed: int, trees: int, params: dict[str, Any]
+    ) -> Trees:
+        """Fit ``y`` (day,) weighted by ``w`` (day,): all that is particular to the library."""
+        settings = {
+            "objective": "l2", "verbosity": -1, "seed": seed, "num_threads": self.threads,
+            "deterministic": True, "force_row_wise": True, "feature_fraction": 0.4,
+            "bagging_fraction": 0.6, "bagging_freq": 1, "lambda_l2": 5.0, "max_bin": 127, **params,
+        }  # fmt: skip
+        grown = lightgbm.train(settings, lightgbm.Dataset(x, y, weight=w), trees)
+        return partial(grown.predict, num_threads=self.threads)
+
+    def _choose(
+        self, x: Array, target: tuple[NDArray, NDArray], samples: Samples, site: NDArray, seed: int
+    ) -> dict[str, Any]:
+        """Pick the settings of least squared error on left-out blocks of towers (thinned data)."""
+        thin = np.arange(seed % 4, len(x), 4)
+        block = blocks(samples.table)[site[thin]]
+        (y, w), scores = target, []
+        for params in self.GRID:
+            error = 0.0
+            for a, b in GroupKFold(3).split(thin, groups=block):
+                i, o = thin[a], thin[b]
+                model = self._grow(x[i], y[i], w[i], seed, self.trees // 2, params)
+                error += float((w[o] * (model(x[o]) - y[o]) ** 2).sum())
+            scores.append(error)
+        return dict(self.GRID[int(np.argmin(scores))])
+
+    def predict(self, samples: Samples, sites: NDArray) -> Array:
+        """Fluxes (site, time, flux) in gC m-2 d-1, each from its own trees."""
+        sites = np.asarray(sites)
+        out = np.full((len(sites), len(samples.time), 3), np.nan, np.float32)
+        on = samples.has_drivers[sites]
+        x = self._inputs(samples, sites)[on]
+        flux = {f: np.asarray(model(x)) for f, model in self.models.items()}
+        if self.process:
+            for k, f in enumerate(("GPP", "RECO")):
+                flux[f] = flux[f] * np.maximum(samples.process[sites][on][:, k], 0.1)
+            flux["NEE"] = 0.5 * flux["NEE"] + 0.5 * (flux["RECO"] - flux["GPP"])
+        out[on] = np.stack([flux[f] for f in FLUXES], -1)
+        return out
+
+    def _inputs(self, samples: Samples, sites: NDArray) -> Array:
+        """Drivers, past means and statics (site, time, input); trees bear missing ones."""
+        x = samples.x[sites]
+        parts = [x, samples.process[sites]]
+        if self.lags:
+            past = [x[..., samples.features.index(f)] for f in LAGGED]
+            parts += [_past_mean(p, n)[..., None] for p in past for n in LAGS]
+        seen = [n.startswith(self.statics or "") for n in samples.static_names]
+        s = samples.static[sites][:, None, seen]
+        parts.append(np.broadcast_to(s, (*x.shape[:2], s.shape[-1])))
+        return np.concatenate(parts, -1)
+
+
+def _past_mean(x: Array, days: int) -> Array:
+    """Mean of the known values of the past ``days`` days, today included (site, time)."""
+    ok = np.isfinite(x)
+    total = np.cumsum(np.where(ok, x, 0), 1, dtype=np.float64)
+    count = np.cumsum(ok, 1, dtype=np.float64)
+    total[:, days:] -= total[:, :-days].copy()
+    count[:, days:] -= count[:, :-days].copy()
+    return np.divide(total, count, out=np.full(x.shape, np.nan), where=count > 0).astype(np.float32)

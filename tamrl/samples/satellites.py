@@ -1,0 +1,24 @@
+"""What is left of samples at a place without satellite data, as most towers of one's own are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tamrl.samples.arrays import SATELLITE, SEASONAL, Samples
+
+
+def of_satellites(samples: Samples) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which drivers (driver,) and which statics (static,) a tower without satellites lacks."""
+    seasons = tuple(f"{name}_season" for name in SEASONAL)
+    drivers = [name in (*SATELLITE, *seasons) for name in samples.features]
+    return np.array(drivers), np.array([name.startswith(seasons) for name in samples.static_names])
+
+
+def without_satellites(samples: Samples) -> Samples:
+    """Take from all places what a tower without satellites lacks (`of_satellites`)."""
+    drivers, statics = of_satellites(samples)
+    x = np.where(drivers, np.float32(np.nan), samples.x)
+    return replace(samples, x=x, static=np.where(statics, np.float32(np.nan), samples.static))

@@ -1,0 +1,168 @@
+"""Who is trained on and who is tested: splits by tower that leak neither places nor classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.sparse.csgraph import connected_components
+from sklearn.metrics.pairwise import haversine_distances
+
+from tamrl.samples.arrays import Samples
+
+EARTH_RADIUS_KM = 6371.0088  # mean radius (Moritz 2000, doi 10.1007/s001900050278)
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Towers to train on, to stop early on, and to test on (indices into ``Samples.site``)."""
+
+    name: str
+    train: NDArray[np.intp]
+    valid: NDArray[np.intp]
+    test: NDArray[np.intp]
+
+
+def distance_km(lat: NDArray, lon: NDArray) -> NDArray:
+    """Great-circle distances (site, site) in km.
+
+    Examples
+    --------
+    A degree of latitude, and one of longitude at 60 degrees north:
+
+    >>> distance_km(np.array([60.0, 61.0, 60.0]), np.array([10.0, 10.0, 11.0]))[0].round(1).tolist()
+    [0.0, 111.2, 55.6]
+    """
+    points = np.radians(np.stack([lat, lon], 1).astype(float))
+    return haversine_distances(points) * EARTH_RADIUS_KM
+
+
+def blocks(table: pd.DataFrame, buffer_km: float = 50.0) -> NDArray[np.intp]:
+    """Label towers (site,) so that two towers within ``buffer_km`` always share a block.
+
+    Examples
+    --------
+    A row of towers, each 33 km from the next, is one block, however long; the last stands apart.
+
+    >>> blocks(pd.DataFrame({"lat": [50.0, 50.3, 50.6, 50.9, 52.0], "lon": 10.0})).tolist()
+    [0, 0, 0, 0, 1]
+    """
+    near = distance_km(table.lat.to_numpy(), table.lon.to_numpy()) <= buffer_km
+    return np.asarray(connected_components(near, directed=False)[1], np.intp)
+
+
+def assign_folds(block: NDArray, stratum: NDArray, k: int, seed: int) -> NDArray[np.intp]:
+    """Deal blocks, largest first, each to the fold poorest in its strata, then in towers."""
+    rng = np.random.default_rng(seed)
+    labels, size = np.unique(block, return_counts=True)
+    order = rng.permutation(len(labels))
+    order = order[np.argsort(-size[order], kind="stable")]
+    strata = {s: i for i, s in enumerate(sorted(set(stratum)))}
+    count = np.zeros((len(strata), k))
+    fold = np.empty(len(block), np.intp)
+    for b in labels[order]:
+        members = np.flatnonzero(block == b)
+        rows = [strata[stratum[m]] for m in members]
+        cost = count[rows].sum(0) + 0.01 * count.sum(0)
+        best = int(np.argmin(cost))
+        fold[members] = best
+        np.add.at(count, (rows, best), 1)
+    return fold
+
+
+def folds(
+    samples: Samples, k: int = 10, scheme: str = "blocked", seed: int = 0, buffer_km: float = 50.0
+) -> list[Fold]:
+    """Split towers so that no test tower lies within ``buffer_km`` of a training tower.
+
+    ``blocked``: k folds, strata by IGBP. ``koppen``: the same, strata by climate.
+    ``biome``: one fold per IGBP class, which is absent from training and validation.
+    The result depends on the towers' codes and places and the seed, not on their order.
+    The early-stopping towers are whole blocks, about one in eight of the rest.
+
+    Raises
+    ------
+    ValueError
+        For an unknown scheme, or fewer blocks than folds.
+
+    Examples
+    --------
+    >>> from tamrl.study.course import classroom
+    >>> towers = classroom(20, n_years=1)
+    >>> parts = folds(towers, 4)
+    >>> sum(len(part.test) for part in parts)
+    20
+    >>> any(set(part.test) & set(part.train) for part in parts)
+    False
+    """
+    order = np.argsort(samples.site)
+    table = samples.table.iloc[order].reset_index(drop=True)
+    block = blocks(table, buffer_km)
+    igbp, climate = table.igbp.to_numpy(str), table.koppen_main.to_numpy(str)
+    if scheme == "biome":
+        names = sorted(set(igbp))
+        test_of = [igbp == name for name in names]
+    elif scheme in ("blocked", "koppen"):
+        if k < 2 or k > block.max() + 1:
+            raise ValueError(
+                f"{k} folds asked for, {block.max() + 1} separate blocks of towers exist"
+            )
+        dealt = assign_folds(block, climate if scheme == "koppen" else igbp, k, seed)
+        names = [f"{i}" for i in range(k)]
+        test_of = [dealt == i for i in range(k)]
+    else:
+        raise ValueError(f"unknown scheme {scheme!r}; choose blocked, koppen or biome")
+    out = []
+    for i, (name, test) in enumerate(zip(names, test_of, strict=True)):
+        rest = np.flatnonzero(~test & ~np.isin(block, block[test]))
+        valid = validation_blocks(block[rest], igbp[rest], seed + i)
+        out.append(Fold(name, order[rest[~valid]], order[rest[valid]], order[np.flatnonzero(test)]))
+    return out
+
+
+def resplit_validation(fold: Fold, samples: Samples, seed: int) -> Fold:
+    """Choose other early-stopping towers of a fold for another member of an ensemble.
+
+    Members that are all stopped by the same towers share their luck, and none is trained on them.
+    Seed 0 keeps the fold as it is, and so does a fold without early-stopping towers.
+    """
+    if seed == 0 or not len(fold.valid):
+        return fold
+    towers = np.concatenate([fold.train, fold.valid])
+    towers = towers[np.argsort(samples.site[towers])]  # not by their order in the file
+    table = samples.table.iloc[towers]
+    held = validation_blocks(blocks(table), table.igbp.to_numpy(str), seed)
+    return replace(fold, train=towers[~held], valid=towers[held])
+
+
+def validation_blocks(
+    block: NDArray[np.intp], stratum: NDArray, seed: int, share: int = 8
+) -> NDArray[np.bool_]:
+    """Choose whole blocks, about one tower in ``share``, as a mask (site,) for early stopping.
+
+    Of the parts that the blocks are dealt into, one is drawn: the first would always hold the
+    largest block, ten towers of one landscape, which then would never be trained on.
+    """
+    k = min(share, len(np.unique(block)))
+    if k < 2:
+        raise ValueError("early stopping needs at least two separate blocks of towers")
+    part = np.random.default_rng([seed, k]).integers(k)
+    return np.asarray(assign_folds(block, stratum, k, seed) == part)
+
+
+def other_years(samples: Samples) -> NDArray[np.int8]:
+    """Deal the labelled years of every tower into two halves, in turn (site, time): 0 or 1.
+
+    For an experiment that is *not* zero-shot: a tower is predicted in one half by a model that saw
+    it in the other. A tower with a single labelled year has no other; it is in half 0 only, and
+    days of years without labels are in half 0 too.
+    """
+    year = samples.time.astype("datetime64[Y]").astype(int)
+    year = year - year.min()
+    out = np.zeros(samples.weight.shape, np.int8)
+    for half, weight, score in zip(out, samples.weight, samples.scored, strict=True):
+        labelled = np.unique(year[(weight > 0) | score])
+        half[np.isin(year, labelled[1::2])] = 1
+    return out

@@ -1,0 +1,291 @@
+"""A prior of a site's mean annual GPP and RECO, and two ways for daily models to use it.
+
+A daily model trained at 150 sites knows much of days and little of sites: most of its error at a
+new one is a constant bias. Several hundred more sites, of which only annual fluxes are known, inform
+just that. A Gaussian process (`AnnualMeans`) learns from all of them, from features of the grid.
+
+`AnnualPrior` adds its prediction to the static attributes of a daily model. At a training tower it
+is always predicted without that tower, so that the daily model learns how far to trust it.
+`AnnualRescaling` shrinks the annual means of a daily model's predictions half-way towards the
+prior: both estimates err by about as much, and their errors are only partly correlated. The first
+does not replace the second: a network learns to ignore the prior at sites that it knows well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import ConstantKernel, Kernel, Matern, WhiteKernel
+from sklearn.model_selection import GroupKFold
+
+from tamrl.data.schema import FLUXES
+from tamrl.errors import DataError
+from tamrl.evaluate.learner import Fluxes, Wrapper
+from tamrl.samples.arrays import Samples
+from tamrl.samples.site_attributes import SiteAttributes
+from tamrl.samples.splits import blocks, distance_km
+
+Array = NDArray[np.float64]
+CLASSES = ("igbp_", "koppen_")  # statics that stay beside the annual means
+ANNUAL = ("annual_GPP", "annual_RECO")
+MIN_DAYS = 8  # labelled days of a calendar month, over all years, for its mean
+MIN_MONTHS = 10  # such months for an annual mean
+APART_KM = 50.0  # as between the folds
+LIMIT = 4.0  # sd beyond which a feature says no more
+# A vegetation class that differs counts like this many sd of a feature; half for shares of a cell.
+CLASS_SCALE = 3.0
+WEIGHT = 0.5  # of the prior, in logarithms: two estimates of one quantity that err by as much
+MOST = 2.0  # a flux is at most doubled or halved
+FLOOR = 0.3  # gC m-2 d-1; below, a ratio of means is noise
+KERNEL = (
+    ConstantKernel(1.0) * Matern(20.0, nu=1.5)
+    + ConstantKernel(1.0) * Matern(3.0, nu=1.5)
+    + WhiteKernel(0.5)
+)
+
+
+def own_means(samples: Samples) -> Array:
+    """Mean annual GPP and RECO (site, 2) in gC m-2 d-1 of the labels, by calendar months.
+
+    NaN for a tower with fewer than 10 months that have at least 8 labelled days.
+    """
+    month = samples.time.astype("datetime64[M]").astype(int) % 12
+    out = np.full((len(samples.site), 2), np.nan)
+    for i, (y, weight) in enumerate(zip(samples.y, samples.weight, strict=True)):
+        on = [(weight > 0) & (month == m) for m in range(12)]
+        means = [y[days, :2].mean(0, dtype=float) for days in on if days.sum() >= MIN_DAYS]
+        if len(means) >= MIN_MONTHS:
+            out[i] = np.mean(means, 0)
+    return out
+
+
+@dataclass
+class AnnualMeans:
+    """Gaussian process from features of places to mean GPP and RECO, gC m-2 d-1.
+
+    What a fit leaves: ``mean``, ``sd`` (feature,) of the features; ``points`` (place, feature),
+    scaled, and their coefficients ``alpha`` (place, 2); ``centre``, ``spread`` (2,) of the fluxes.
+    """
+
+    names: tuple[str, ...]
+    mean: Array = field(default_factory=lambda: np.empty(0))
+    sd: Array = field(default_factory=lambda: np.empty(0))
+    points: Array = field(default_factory=lambda: np.empty((0, 0)))
+    alpha: Array = field(default_factory=lambda: np.empty((0, 2)))
+    centre: Array = field(default_factory=lambda: np.zeros(2))
+    spread: Array = field(default_factory=lambda: np.ones(2))
+    kernel: Kernel | None = None
+
+    def fit(self, x: Array, y: Array, kernel: Kernel | None = None) -> AnnualMeans:
+        """Fit to ``x`` (place, feature) and ``y`` (place, 2); learn ``kernel`` if None."""
+        some = np.where(np.isfinite(x).any(0), x, 0.0)  # what is known of no place is 0 everywhere
+        mean, sd = np.nanmean(some, 0), np.nanstd(some, 0)
+        self.mean, self.sd = mean, np.where(sd > 1e-9, sd, 1.0)
+        self.centre, self.spread = y.mean(0), np.maximum(y.std(0), 1e-9)
+        process = GaussianProcessRegressor(
+            kernel or KERNEL, optimizer=None if kernel else "fmin_l_bfgs_b"
+        ).fit(self._scaled(x), (y - self.centre) / self.spread)
+        self.kernel, self.points, self.alpha = process.kernel_, process.X_train_, process.alpha_
+        return self
+
+    def predict(self, x: Array) -> Array:
+        """Predict mean GPP and RECO (place, 2), not negative, of places (place, feature)."""
+        if self.kernel is None:
+            raise ValueError("fit before predicting")
+        alike = self.kernel(self._scaled(x), self.points)
+        # Not by matrix product: its rounding depends on how many places are asked for at once.
+        found = np.einsum("ij,jk->ik", alike, self.alpha)
+        return np.asarray(np.maximum(found * self.spread + self.centre, 0))
+
+    def _scaled(self, x: Array) -> Array:
+        """Scale by the training places; unknown is 0, their mean; classes as they are."""
+        out = np.nan_to_num(np.clip((x - self.mean) / self.sd, -LIMIT, LIMIT))
+        for prefix, scale in (("igbp_", CLASS_SCALE), ("share_", CLASS_SCALE / 2)):
+            at = [k for k, name in enumerate(self.names) if name.startswith(prefix)]
+            out[:, at] = np.nan_to_num(x[:, at]) * scale
+        return out
+
+
+@dataclass
+class AnnualPrior(Wrapper):
+    """A model that has the prior of mean annual GPP and RECO among its static attributes.
+
+    Parameters
+    ----------
+    model
+        Unfitted learner.
+    statics
+        Beginnings of the names of static attributes that the model keeps beside the prior.
+    inner
+        Parts of the training towers, each predicted by a process that has not seen it; as many as
+        there are towers far enough apart, if that is less.
+    """
+
+    model: Any
+    statics: tuple[str, ...] = CLASSES
+    inner: int = 10
+    annual: AnnualMeans | None = field(default=None, repr=False)
+    version: ClassVar[int] = 1
+    alters_samples: ClassVar[bool] = True
+
+    def learn(self, samples: Samples, train: NDArray, valid: NDArray, seed: int) -> Samples:
+        """Fit the prior without the towers left out, and out of fold for the others.
+
+        Raises
+        ------
+        DataError
+            When ``samples`` have no places, or fewer than two blocks of towers 50 km apart.
+        """
+        known = _Known.of(samples, train, valid)
+        self.annual = known.fit()
+        block = blocks(samples.table)[known.towers]
+        inner = min(self.inner, len(np.unique(block)))
+        if inner < 2:
+            raise DataError("all towers to train on lie within 50 km; annual means need two places")
+        prior = self.annual.predict(known.places.x)
+        for _, away in GroupKFold(inner).split(known.towers, groups=block):
+            out = known.towers[away]
+            prior[out] = known.without(out).fit(self.annual.kernel).predict(known.places.x[out])
+        return self._with(samples, prior)
+
+    def inputs(self, samples: Samples) -> Samples:
+        """Add the prior to the static attributes; DataError as `prior_of`."""
+        return self._with(samples, prior_of(self.annual, samples))
+
+    def _with(self, samples: Samples, prior: Array) -> Samples:
+        """Put the prior (site, 2) in the place of all static attributes but those that stay."""
+        stay = [k for k, name in enumerate(samples.static_names) if name.startswith(self.statics)]
+        static = np.concatenate([samples.static[:, stay], prior.astype(np.float32)], 1)
+        names = (*(samples.static_names[k] for k in stay), *ANNUAL)
+        return replace(samples, static=static, static_names=names)
+
+
+@dataclass
+class AnnualRescaling(Wrapper):
+    """A model whose mean annual GPP and RECO are shrunk towards the prior; it closes.
+
+    Parameters
+    ----------
+    model
+        Unfitted learner of GPP, RECO and NEE; it sees its samples as they are.
+    """
+
+    model: Any
+    annual: AnnualMeans | None = field(default=None, repr=False)
+    version: ClassVar[int] = 1
+
+    def learn(self, samples: Samples, train: NDArray, valid: NDArray, seed: int) -> Samples:
+        """Fit the prior without the towers left out.
+
+        Raises
+        ------
+        DataError
+            When the targets are not GPP, RECO and NEE, or ``samples`` have no places.
+        """
+        if samples.targets != FLUXES:
+            raise DataError(f"annual means are known of GPP and RECO, not of {samples.targets}")
+        self.annual = _Known.of(samples, train, valid).fit()
+        return samples
+
+    def combine(self, samples: Samples, sites: NDArray, fluxes: Sequence[Fluxes]) -> Fluxes:
+        """Rescale GPP and RECO (site, time, flux) by a factor a site; NEE = RECO - GPP.
+
+        A record that does not make a year stays as it is (`own_means`).
+        """
+        flux = np.array(fluxes[0], np.float32)
+        known = np.asarray(np.isfinite(flux).all(-1), np.float32)
+        own = own_means(replace(samples, site=samples.site[sites], y=flux, weight=known))
+        factors = rescaling_factors(own, prior_of(self.annual, samples, sites))
+        flux[..., :2] *= factors[:, None].astype(np.float32)
+        flux[..., 2] = flux[..., 1] - flux[..., 0]
+        return flux
+
+
+def rescaling_factors(own: Array, prior: Array) -> Array:
+    """Factors (site, 2) of GPP and RECO that move their means half-way to the prior.
+
+    Parameters
+    ----------
+    own, prior
+        Mean annual GPP and RECO (site, 2) in gC m-2 d-1; where ``own`` is NaN, because the days of
+        a tower do not make a year, the factor is 1.
+
+    Examples
+    --------
+    >>> rescaling_factors(np.array([[2.0, 4.0]]), np.array([[4.0, 1.0]])).round(2).tolist()
+    [[1.41, 0.5]]
+    """
+    ratio = np.maximum(prior, FLOOR) / np.maximum(own, FLOOR)
+    return np.where(np.isfinite(own), np.clip(ratio**WEIGHT, 1 / MOST, MOST), 1.0)
+
+
+def prior_of(annual: AnnualMeans | None, samples: Samples, sites: Any = slice(None)) -> Array:
+    """Predict the mean annual GPP and RECO (site, 2) of towers in gC m-2 d-1.
+
+    Raises
+    ------
+    ValueError
+        Before a fit.
+    DataError
+        When the samples have no places, or places described by other features.
+    """
+    if annual is None:
+        raise ValueError("fit before predicting")
+    places = _places(samples)
+    if places.names != annual.names:
+        unknown = sorted(set(places.names) ^ set(annual.names))
+        raise DataError(f"places: described by other features than in training: {unknown}")
+    return annual.predict(places.x[sites])
+
+
+@dataclass(frozen=True)
+class _Known:
+    """Sites whose mean annual fluxes ``y`` (site, 2) are known: towers, and ``others`` (place,)."""
+
+    places: SiteAttributes
+    y: Array
+    towers: NDArray[np.intp]
+    others: NDArray[np.bool_]
+    near: NDArray[np.bool_]  # (place, site): within 50 km
+
+    @classmethod
+    def of(cls, samples: Samples, train: NDArray, valid: NDArray) -> _Known:
+        """All towers to learn from, and all other places not near a tower that is left out."""
+        places, towers = _places(samples), np.sort(np.concatenate([train, valid]))
+        near = _near(samples, places)
+        left_out = np.setdiff1d(np.arange(len(samples.site)), towers)
+        return cls(places, own_means(samples), towers, ~np.any(near[:, left_out], axis=1), near)
+
+    def without(self, out: NDArray) -> _Known:
+        """Leave out towers and the other places near them."""
+        others = self.others & ~np.any(self.near[:, out], axis=1)
+        return replace(self, towers=np.setdiff1d(self.towers, out), others=others)
+
+    def fit(self, kernel: Kernel | None = None) -> AnnualMeans:
+        """Fit the process; learn its ``kernel`` if None."""
+        towers = self.towers[np.isfinite(self.y[self.towers]).all(1)]
+        x = np.concatenate([self.places.x[towers], self.places.other_x[self.others]])
+        y = np.concatenate([self.y[towers], self.places.other_y[self.others]])
+        return AnnualMeans(self.places.names).fit(x, y, kernel)
+
+
+def _places(samples: Samples) -> SiteAttributes:
+    if samples.places is None:
+        raise DataError(
+            "annual means need the places of the towers on the grid; make the samples with a cube "
+            "and `tamrl.samples.site_attributes.gather`, as `tamrl.sources.load_samples` does"
+        )
+    return samples.places
+
+
+def _near(samples: Samples, places: SiteAttributes) -> NDArray[np.bool_]:
+    """Which other places lie within 50 km of which tower (place, site)."""
+    table, n = samples.table, len(places.other_lat)
+    lat = np.concatenate([places.other_lat, table.lat.to_numpy(float)])
+    lon = np.concatenate([places.other_lon, table.lon.to_numpy(float)])
+    return np.asarray(distance_km(lat, lon)[:n, n:] <= APART_KM)

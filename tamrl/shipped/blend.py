@@ -1,0 +1,97 @@
+"""A weighted mean of several models, projected on fluxes that close.
+
+Models whose errors differ err less together (Wolpert 1992, doi 10.1016/S0893-6080(05)80023-1). A
+mean of models need not close, nor be positive; `close_balance` makes it do both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tamrl.data.schema import FLUXES
+from tamrl.errors import DataError
+from tamrl.evaluate.learner import Fluxes, Wrapper
+from tamrl.samples.arrays import Samples
+
+
+def close_balance(flux: ArrayLike) -> Fluxes:
+    """Project fluxes on the nearest ones that close and are not negative.
+
+    Parameters
+    ----------
+    flux
+        GPP, RECO, NEE (…, 3) in gC m-2 d-1; NaN stays NaN.
+
+    Returns
+    -------
+    The (…, 3) float32 with GPP >= 0, RECO >= 0 and NEE = RECO - GPP to the last bit, that are next
+    to ``flux`` in the sum of the three squared differences.
+    """
+    gpp, reco, nee = np.moveaxis(np.asarray(flux, np.float64), -1, 0)
+    third = (nee - reco + gpp) / 3  # a third of what is out of balance falls to each flux
+    zero = np.zeros_like(gpp)
+    inside = np.stack([gpp - third, reco + third])
+    edges = np.stack(  # the nearest points with GPP = 0, and with RECO = 0
+        [
+            np.stack([zero, np.maximum((reco + nee) / 2, 0)]),
+            np.stack([np.maximum((gpp - nee) / 2, 0), zero]),
+        ]
+    )
+    far = (edges - np.stack([gpp, reco])) ** 2
+    far = far.sum(1) + (edges[:, 1] - edges[:, 0] - nee) ** 2
+    edge = np.where(far[0] <= far[1], edges[0], edges[1])
+    at = np.where((inside >= 0).all(0), inside, edge)
+    at = np.where(np.isfinite(third), at, np.nan).astype(np.float32)
+    return np.stack([at[0], at[1], at[1] - at[0]], -1)
+
+
+@dataclass
+class Blend(Wrapper):
+    """Weighted mean of several models, moved to the nearest fluxes that close.
+
+    Parameters
+    ----------
+    models
+        Unfitted learners.
+    weights
+        One for each part, of all fluxes; they need not sum to 1.
+
+    Raises
+    ------
+    DataError
+        If weights do not fit the parts.
+    """
+
+    models: Sequence[Any]
+    weights: tuple[float, ...]
+    version: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        """Check the weights."""
+        w = np.array(self.weights, float)
+        if len(w) != len(self.models) or (w < 0).any() or not 0 < w.sum() < np.inf:
+            raise DataError(
+                f"weights {self.weights} for {len(self.models)} models: give each one that is "
+                "not negative, and not 0 to all"
+            )
+
+    @property
+    def parts(self) -> Sequence[Any]:
+        """The models, unfitted."""
+        return self.models
+
+    def learn(self, samples: Samples, train: NDArray, valid: NDArray, seed: int) -> Samples:
+        """Refuse other targets than GPP, RECO and NEE (DataError)."""
+        if samples.targets != FLUXES:
+            raise DataError(f"a blend closes the carbon balance of {FLUXES}, not {samples.targets}")
+        return samples
+
+    def combine(self, samples: Samples, sites: NDArray, fluxes: Sequence[Fluxes]) -> Fluxes:
+        """Mean of the parts' fluxes (site, time, flux) that closes; NaN where a part has none."""
+        shares = np.array(self.weights, float) / sum(self.weights)
+        return close_balance((np.stack(fluxes) * shares[:, None, None, None]).sum(0))

@@ -1,0 +1,245 @@
+"""A trained ensemble as one safetensors file, and predictions from it, with intervals.
+
+The file holds the arrays of every member, and as text in its header all that is needed to use them:
+settings, names of drivers, what they were trained on, how wide the intervals are. The ensemble that
+won this study's benchmark comes with the package::
+
+    import tamrl
+    model = tamrl.load_pretrained()
+    fluxes = model.predict("my-towers.csv", table="facts.csv")
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.resources import as_file, files
+from lzma import LZMAError
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import xarray as xr
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from tamrl.data.schema import FLUXES, VARIABLES
+from tamrl.errors import DataError
+from tamrl.evaluate.conformal import Conformal
+from tamrl.files import atomic_write
+from tamrl.model.train import pick_device
+from tamrl.samples.arrays import Samples, make_samples
+from tamrl.samples.site_attributes import SiteAttributes, classes_only
+from tamrl.shipped.weights import Tensors, pack, unpack
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SHIPPED = "shipped/tamrl.safetensors"  # inside the package
+LEVEL = 0.9  # of the bounds that predictions carry
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A trained ensemble: its members, what it says of itself, its calibrated intervals."""
+
+    members: list[Any]
+    header: dict[str, Any]
+    intervals: dict[str, Conformal]
+
+    def predict(
+        self,
+        towers: str | PathLike[str] | xr.Dataset | Samples,
+        table: str | PathLike[str] | pd.DataFrame | None = None,
+    ) -> xr.Dataset:
+        """Predict daily fluxes at towers that need have no flux measurements.
+
+        Parameters
+        ----------
+        towers
+            What `tamrl.data.open_towers` reads, or what it returns, or samples made of it.
+        table
+            Facts about the towers (site, lat, lon, igbp), as for `tamrl.data.open_towers`.
+
+        Returns
+        -------
+        GPP, RECO, NEE (site, time) in gC m-2 d-1 on every day with TA, VPD and SW_IN, else NaN;
+        NEE = RECO - GPP. With ``*_lower`` and ``*_upper``, 90 % intervals, where they were
+        calibrated: of daily values as a tower would report them, so that a lower bound of GPP may
+        be below 0 as its measurements are.
+
+        Raises
+        ------
+        DataError
+            For towers that cannot be read, or without the drivers that training had.
+        """
+        if not isinstance(towers, Samples):
+            towers = own_samples(towers, table)
+        return predict(self.members, towers, self.header, self.intervals)
+
+
+def load_pretrained(path: str | PathLike[str] | None = None, device: str = "cpu") -> Pretrained:
+    """Load a trained ensemble: the one of this package, or one of your own.
+
+    Parameters
+    ----------
+    path
+        File from `save` (`tamrl train`, `tamrl finetune`); None: the ensemble of this package.
+    device
+        Of its networks: cpu, cuda, mps or auto.
+
+    Raises
+    ------
+    DataError
+        When there is no such file, or it is not one of ours.
+
+    Examples
+    --------
+    >>> model = load_pretrained()
+    >>> model.header["towers"], sorted(model.intervals)
+    (180, ['GPP', 'NEE', 'RECO'])
+    """
+    if path is not None:
+        members, header = load(Path(path), device)
+    else:
+        with as_file(files("tamrl") / SHIPPED) as shipped:
+            members, header = load(shipped, device)
+    return Pretrained(members, header, intervals_of(header))
+
+
+def own_samples(
+    towers: str | PathLike[str] | xr.Dataset,
+    table: str | PathLike[str] | pd.DataFrame | None = None,
+    grid: xr.Dataset | None = None,
+) -> Samples:
+    """Read a user's towers, with what the grid knows of their places.
+
+    ``grid`` is as `tamrl.data.fetch_grid` returns it; None: fetched. DataError when it is not to
+    be had: `tamrl.samples.arrays.make_samples` makes samples without.
+    """
+    from tamrl.data import fetch_grid, open_towers
+
+    daily = towers if isinstance(towers, xr.Dataset) else open_towers(towers, table)
+    return make_samples(daily, None, fetch_grid() if grid is None else grid)
+
+
+def save(
+    models: Sequence[Any],
+    path: Path,
+    samples: Samples,
+    intervals: Mapping[str, Conformal] | None = None,
+    **facts: object,
+) -> None:
+    """Write trained ensemble members to one file, atomically.
+
+    ``intervals`` by flux, of days, calibrated for this ensemble; ``facts`` (seed, towers, …) go
+    into the header beside settings and names of inputs.
+    """
+    tensors: Tensors = {}
+    about = [pack(model, str(i), tensors) for i, model in enumerate(models)]
+    header = {
+        "models": about,
+        "features": samples.features,
+        "statics": samples.static_names,
+        "members": len(models),
+        "intervals": {flux: fitted.to_dict() for flux, fitted in (intervals or {}).items()},
+        **{k: int(v) if isinstance(v, np.integer) else v for k, v in samples.attrs.items()},
+        **facts,
+    }
+    with atomic_write(path) as part:
+        save_file(tensors, part, {"tamrl": json.dumps(header)})
+
+
+def load(path: Path, device: str = "auto") -> tuple[list[Any], dict[str, Any]]:
+    """Read ensemble members and the header that `save` wrote.
+
+    Raises
+    ------
+    DataError
+        When there is no such file, or it is not one of ours.
+    """
+    if not path.exists():
+        raise DataError(f"{path}: no such file of weights; train them: tamrl train -o {path}")
+    try:
+        with safe_open(path, "pt") as stored:
+            header = json.loads((stored.metadata() or {})["tamrl"])
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+        on = str(pick_device(device))
+        members = [unpack(m, str(i), tensors, on) for i, m in enumerate(header["models"])]
+    except (SafetensorError, LZMAError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        if isinstance(error, DataError):
+            raise DataError(f"{path}: {error}") from error
+        raise DataError(f"{path}: not weights of tamrl ({error}); train them anew") from error
+    return members, header
+
+
+def intervals_of(header: Mapping[str, Any]) -> dict[str, Conformal]:
+    """Calibrated intervals by flux that a header holds; none when it holds none."""
+    return {flux: Conformal.from_dict(v) for flux, v in header.get("intervals", {}).items()}
+
+
+@torch.inference_mode()
+def predict(
+    models: Sequence[Any],
+    samples: Samples,
+    header: Mapping[str, Any],
+    intervals: Mapping[str, Conformal] | None = None,
+) -> xr.Dataset:
+    """Daily GPP, RECO and NEE (site, time) in gC m-2 d-1: the mean over the members.
+
+    Days without the minimal drivers are NaN; ``header`` is what `load` read beside the weights;
+    with ``intervals`` every flux has bounds of 90 %.
+    """
+    if tuple(header["features"]) != samples.features:
+        unknown = set(header["features"]) ^ set(samples.features)
+        raise DataError(
+            f"the weights were trained on other drivers; they differ in {sorted(unknown)}"
+        )
+    samples = placed(samples, header)
+    sites = np.arange(len(samples.site))
+    each = np.stack([model.predict(samples, sites) for model in models])
+    mean, spread = each.mean(0), each.std(0)
+    exact = mean[..., 1] - mean[..., 0]
+    if np.nanmax(np.abs(mean[..., 2] - exact), initial=0) < 1e-4:  # members close: so does the mean
+        mean[..., 2] = exact
+    virtual = "virtual " if header["virtual"] else ""
+    about = {
+        "Conventions": "CF-1.11",
+        "title": f"Daily carbon fluxes by TAM-RL, trained on {virtual}flux towers",
+        "source": f"{header['members']} model(s) trained on {header['towers']} {virtual}towers",
+        "virtual": header["virtual"],
+    }
+    flux = {f: (("site", "time"), mean[..., k], VARIABLES[f].attrs) for k, f in enumerate(FLUXES)}
+    igbp = samples.table.igbp.to_numpy(str)[:, None]
+    for k, f in enumerate(FLUXES if intervals else ()):
+        assert intervals is not None
+        bounds = intervals[f].interval(mean[..., k], spread[..., k], igbp, LEVEL)
+        for side, values in zip(("lower", "upper"), bounds, strict=True):
+            name = f"{side} bound of {LEVEL:.0%} of {VARIABLES[f].attrs['long_name']}"
+            attrs = {"units": VARIABLES[f].attrs["units"], "long_name": name}
+            flux[f"{f}_{side}"] = (("site", "time"), values.astype(np.float32), attrs)
+    facts = {n: ("site", samples.table[n].to_numpy()) for n in ("lat", "lon", "igbp", "koppen")}
+    coords = {"site": samples.site, "time": samples.time.astype("datetime64[ns]"), **facts}
+    return xr.Dataset(flux, coords, about)
+
+
+def placed(samples: Samples, header: Mapping[str, Any]) -> Samples:
+    """Describe places by what is known without a grid, where weights need it and samples lack it.
+
+    The annual means that models are told are then those of the vegetation class and latitude.
+    """
+    names = _place_names(header["models"][0])
+    if samples.places is not None or not names:
+        return samples
+    return replace(samples, places=SiteAttributes(names, classes_only(samples.table, names)))
+
+
+def _place_names(about: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of the features of places in what a header says of a member, or of a part of it."""
+    if "annual" in about:
+        return tuple(about["annual"]["names"])
+    parts = [*about.get("parts", ()), *([about["model"]] if "model" in about else [])]
+    return next((names for part in parts if (names := _place_names(part))), ())

@@ -1,0 +1,68 @@
+"""Which part of TAM-RL earns its keep: one variant a mechanism, all else equal.
+
+Each variant is a factory as `tamrl.evaluate.crossval.cross_validate` takes it; every one differs from the
+first in what its name says. What modulation by the place is worth once a network has met many
+places is asked of two that learn a virtual world first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from tamrl.model.train import PUBLISHED, Recipe, TamRLModel
+from tamrl.shipped.pretraining import FromVirtual
+
+DEFAULT = "TAM-RL"
+VIRTUAL_FIRST = "virtual towers first"
+VIRTUAL_PLAIN = f"{VIRTUAL_FIRST}, no modulation"
+WITH_MAPS = ("ConvLSTM encoder", "both encoders")  # these need `patches.with_neighbourhoods`
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "modulation": ("no modulation", "FiLM only", "gates only"),
+    "representation": ("no representation losses", *WITH_MAPS),
+    "closure": ("soft closure", "soft closure, weight 1", "no closure", "no process factors"),
+    "training": ("two stages", "window of 30 days", "window of 90 days", "window of 150 days"),
+    "knowledge": (VIRTUAL_FIRST, VIRTUAL_PLAIN),
+    "published": ("as published",),
+}
+_CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    DEFAULT: ({}, {}),
+    "no modulation": ({"encoder": "none"}, {}),
+    "FiLM only": ({"gates": False}, {}),
+    "gates only": ({"film": False}, {}),
+    "no representation losses": ({}, {"reconstruction": 0.0, "contrast": 0.0}),
+    "ConvLSTM encoder": ({"encoder": "convlstm"}, {}),
+    "both encoders": ({"encoder": "both"}, {}),
+    "soft closure": ({"closure": "soft", "process": False}, {}),
+    "soft closure, weight 1": ({"closure": "soft", "process": False}, {"balance": 1.0}),
+    "no closure": ({"closure": "none", "process": False}, {}),
+    "no process factors": ({"process": False}, {}),
+    "two stages": ({}, {"pretrain_epochs": 2}),
+    # As many days of labels a step as the default has, so that only the context differs.
+    "window of 30 days": ({}, {"length": 30, "warmup": 0, "batch": 179, "keep": 15}),
+    "window of 90 days": ({}, {"length": 90, "warmup": 30, "batch": 89}),
+    "window of 150 days": ({}, {"length": 150, "warmup": 30, "batch": 45}),
+}
+
+
+def variants(
+    recipe: Recipe | None = None, device: str = "cpu", n_virtual: int = 1000
+) -> dict[str, Callable[[], TamRLModel]]:
+    """Factories of all variants by name.
+
+    ``recipe`` is what they share besides their difference (None: the study's own); ``n_virtual``
+    the virtual towers that two of them learn first.
+    """
+    base = recipe or Recipe()
+    out: dict[str, Callable[[], TamRLModel]] = {
+        name: partial(TamRLModel, overrides=net, recipe=replace(base, **training), device=device)
+        for name, (net, training) in _CHANGES.items()
+    }
+    first = partial(FromVirtual, recipe=base, device=device, n_virtual=n_virtual)
+    out |= {VIRTUAL_FIRST: first, VIRTUAL_PLAIN: partial(first, {"encoder": "none"})}
+    published = replace(PUBLISHED, epochs=base.epochs, pretrain_epochs=base.epochs // 4)
+    apart = {"closure": "soft", "gates": False, "process": False}
+    out["as published"] = partial(TamRLModel, overrides=apart, recipe=published, device=device)
+    return out

@@ -1,0 +1,1 @@
+"""Notebook 13: what a tower-day costs."""

@@ -1,0 +1,167 @@
+"""What the course shows, step by step, on virtual towers small enough for a minute on two cores.
+
+In the course a place's satellites reach the model through its history only: on the day that is
+predicted they are hidden, and no facts of the place are told. So whatever is known of the kind of
+place has passed through the support set and z, and can be looked at. The model, the training and
+the adaptation are those of the study.
+"""
+
+from __future__ import annotations
+
+from dataclasses import astuple, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from tamrl.data.schema import FLUXES
+from tamrl.model.predict import embed_sites
+from tamrl.model.tensors import STEP_DAYS, STEPS, DeviceData, Support
+from tamrl.model.train import Recipe, TamRLModel
+from tamrl.samples.arrays import Samples, make_samples
+from tamrl.samples.splits import Fold
+from tamrl.study.out_of_fold import trained
+from tamrl.virtual.towers import virtual_predictors, virtual_towers
+
+HIDDEN = {"hidden": 32, "process": False}  # a small decoder that knows no physics of its own
+LEARNING_RATE = 1e-2  # such a small network bears it, and a course cannot wait
+
+
+def classroom(n_towers: int = 48, n_years: int = 2, seed: int = 0, scatter: float = 0.0) -> Samples:
+    """Make virtual towers of many kinds whose facts (class, climate, place) are not told.
+
+    ``scatter`` lets places differ by what no driver tells, as for `tamrl.virtual.towers.virtual_towers`;
+    days are without noise or gaps.
+
+    Raises
+    ------
+    DataError
+        For fewer than one tower.
+
+    Examples
+    --------
+    >>> len(classroom(4, n_years=1).site)
+    4
+    """
+    world = virtual_towers(n_towers, (2001, 2000 + n_years), seed, noise=False, scatter=scatter)
+    samples = make_samples(world, virtual_predictors(world))
+    return replace(samples, static=np.full_like(samples.static, np.nan))
+
+
+def teach(
+    samples: Samples,
+    fold: Fold,
+    epochs: int = 8,
+    seed: int = 0,
+    device: str = "cpu",
+    daily_satellites: bool = False,
+    **overrides: Any,
+) -> TamRLModel:
+    """Train a small TAM-RL on the towers of a fold.
+
+    ``daily_satellites``: whether a day's satellite drivers are shown besides those of the support
+    set. ``overrides`` are fields of `tamrl.model.network.Config`: ``encoder="none"`` makes one global
+    model, which is the same for all places.
+    """
+    recipe = Recipe(
+        epochs=epochs, batch=16, length=120, warmup=20, lr=LEARNING_RATE, drop_driver=0,
+        drop_satellite=0 if daily_satellites else 1,
+    )  # fmt: skip
+    return TamRLModel(HIDDEN | overrides, recipe, device).fit(samples, fold.train, fold.valid, seed)
+
+
+def without_daily_satellites(model: TamRLModel, samples: Samples) -> DeviceData:
+    """Tensors in which satellites are seen in the support set, but on no day to be predicted."""
+    net = trained(model)
+    data = DeviceData(samples, net, next(net.parameters()).device)
+    data.seen = data.seen * ~data.satellite.to(data.seen.device)
+    return data
+
+
+def predict(model: TamRLModel, samples: Samples, sites: NDArray[np.intp]) -> NDArray[np.float32]:
+    """Predict fluxes (site, time, flux), gC m-2 d-1, without the satellites of the day."""
+    return model.predict(samples, sites, data=without_daily_satellites(model, samples))
+
+
+def errors(
+    predictions: dict[str, NDArray[np.float32]], samples: Samples, sites: NDArray[np.intp]
+) -> pd.DataFrame:
+    """RMSE of each tower and flux (gC m-2 d-1): columns site, igbp, flux and one a model."""
+    truth, on = samples.y[sites], samples.scored[sites]
+    rows = []
+    for i, site in enumerate(sites):
+        for k, flux in enumerate(FLUXES):
+            row = {"site": samples.site[site], "igbp": samples.table.igbp[site], "flux": flux}
+            for name, values in predictions.items():
+                gap = values[i, on[i], k] - truth[i, on[i], k]
+                row[name] = float(np.sqrt(np.mean(gap.astype(float) ** 2)))
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def support_window(samples: Samples, site: int, drivers: tuple[str, ...]) -> pd.DataFrame:
+    """Return a place's first year as the encoder reads it: means of ten days, in own units."""
+    days = np.arange(STEPS * STEP_DAYS)
+    columns = [samples.features.index(name) for name in drivers]
+    steps = samples.x[site, days][:, columns].reshape(STEPS, STEP_DAYS, len(drivers))
+    return pd.DataFrame(np.nanmean(steps, 1), (np.arange(STEPS) + 0.5) * STEP_DAYS, drivers)
+
+
+def task_embeddings(model: TamRLModel, samples: Samples) -> pd.DataFrame:
+    """Where z puts each tower: its two leading principal components, with igbp and site.
+
+    Raises
+    ------
+    ValueError
+        For a model without an encoder, which has no z.
+    """
+    z = _z(model, samples)
+    centred = z - z.mean(0)
+    _, _, axes = np.linalg.svd(centred, full_matrices=False)
+    flat = centred @ axes[:2].T
+    return pd.DataFrame(
+        {
+            "first": flat[:, 0],
+            "second": flat[:, 1],
+            "igbp": samples.table.igbp,
+            "site": samples.site,
+        }
+    )
+
+
+@torch.inference_mode()
+def _z(model: TamRLModel, samples: Samples) -> NDArray[np.float32]:
+    net = trained(model)
+    data = DeviceData(samples, net, next(net.parameters()).device)
+    _, z = embed_sites(net, data, np.arange(len(samples.site)), model.recipe.windows_of_support)
+    if z is None:
+        raise ValueError("this model has no encoder, and so no task embedding z")
+    values: NDArray[np.float32] = z.cpu().numpy()
+    return values
+
+
+def same_weather(
+    model: TamRLModel, samples: Samples, weather_of: int, kinds: list[int]
+) -> pd.DataFrame:
+    """Let one place's weather pass through the network tuned as other places: GPP a day.
+
+    Every column is predicted from the daily drivers of ``weather_of``; only the support set, and
+    through it z, is that of the tower named by the column.
+    """
+    out = {}
+    for kind in kinds:
+        data = without_daily_satellites(model, samples)
+        rows = np.arange(len(samples.site))
+        rows[weather_of] = kind
+        data.support = Support(*(part[rows] for part in astuple(data.support)))
+        flux = model.predict(samples, np.array([weather_of]), data=data)[0]
+        out[f"{samples.site[kind]} ({samples.table.igbp[kind]})"] = flux[:, FLUXES.index("GPP")]
+    return pd.DataFrame(out, pd.DatetimeIndex(samples.time))
+
+
+def imbalance(flux: NDArray[np.float32]) -> float:
+    """Largest |NEE - (RECO - GPP)| of predictions (…, flux), gC m-2 d-1."""
+    gpp, reco, nee = (flux[..., FLUXES.index(f)].astype(float) for f in ("GPP", "RECO", "NEE"))
+    return float(np.nanmax(np.abs(nee - (reco - gpp))))

@@ -1,0 +1,1 @@
+"""Notebook 06: which drivers the model needs, by permutation, attribution and missing data."""

@@ -1,0 +1,137 @@
+"""Which predictors drive each flux: exchange them, and see how the error grows.
+
+Permutation importance (Breiman 2001, doi 10.1023/A:1010933404324) at towers that the models never
+saw. Predictors that stand in for each other form a group and are exchanged together. It tells what
+a model uses, not what causes the flux. `tamrl.study.drivers.attribution` looks at single days.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+
+import joblib
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from tamrl.model.tensors import DeviceData
+from tamrl.model.train import TamRLModel
+from tamrl.samples.arrays import Samples, process_scalars
+from tamrl.study.out_of_fold import Fitted, drawn_rmse, interval, only, tower_squares, trained
+
+GROUPS = {  # beginnings of names
+    "light": ("SW_IN", "SW_POT", "DAYLENGTH"),
+    "temperature": ("TA", "LST"),
+    "humidity": ("VPD",),
+    "greenness": ("FPAR", "LAI", "NDWI", "SIF", "EVI"),
+    "water": ("PRCP", "SM", "PET", "SNOW"),
+}
+FACTS, HISTORY = "place facts", "own history"  # statics; the support set that z is made of
+PROCESS = ("TA", "VPD", "SW_IN")  # drivers of the light-use and respiration factors
+
+Groups = Mapping[str, tuple[str, ...]]
+
+
+def members(features: Sequence[str], groups: Groups = GROUPS) -> dict[str, list[int]]:
+    """Positions of each group's drivers among ``features``.
+
+    Raises
+    ------
+    ValueError for a driver in no group, which would be left out without a word.
+    """
+    out = {g: [i for i, f in enumerate(features) if f.startswith(p)] for g, p in groups.items()}
+    for i, name in enumerate(features):
+        if not any(i in of for of in out.values()):
+            raise ValueError(f"driver {name} is in none of the groups {', '.join(groups)}")
+    return {g: of for g, of in out.items() if of}
+
+
+def permutation(
+    fits: Sequence[Fitted],
+    samples: Samples,
+    by: str = "igbp",
+    groups: Groups = GROUPS,
+    repeats: int = 1,
+    n_boot: int = 500,
+    seed: int = 0,
+    jobs: int = 1,
+) -> pd.DataFrame:
+    """Rise of the error at unseen towers when a group of predictors is exchanged.
+
+    Drivers are exchanged between all days of all held-out towers of a fold, those of one group
+    together, and the model's process factors with them; the task embedding stays. ``place facts``
+    and ``own history`` are exchanged between towers.
+
+    Returns
+    -------
+    Table with columns predictors, flux, ``by`` ("all" or a class), towers, RMSE (undisturbed),
+    rise, lower, upper (gC m-2 d-1; 90 % interval from drawing towers).
+    """
+    parts = joblib.Parallel(jobs, mmap_mode="c")(
+        joblib.delayed(_squares)(model, only(samples, test), groups, repeats, seed + i)
+        for i, (model, test) in enumerate(fits)
+    )
+    error = {kind: np.concatenate([part[kind] for part in parts]) for kind in parts[0]}
+    towers = np.concatenate([test for _, test in fits])
+    n, label = samples.scored[towers].sum(1), samples.table[by].to_numpy(str)[towers]
+    rows = []
+    for name in ("all", *sorted(set(label[n > 0]))):
+        inside = (n > 0) & ((label == name) | (name == "all"))
+        base = drawn_rmse(error[""][inside], n[inside], n_boot, seed)
+        for kind in (k for k in error if k):
+            rise = drawn_rmse(error[kind][inside], n[inside], n_boot, seed) - base
+            low, high = interval(rise)
+            for k, flux in enumerate(trained(fits[0].model).config.targets):
+                row = {"predictors": kind, "flux": flux, by: name, "towers": int(inside.sum())}
+                row |= {"RMSE": base[0, k], "rise": rise[0, k], "lower": low[k], "upper": high[k]}
+                rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _squares(
+    model: TamRLModel, samples: Samples, groups: Groups, repeats: int, seed: int
+) -> dict[str, NDArray]:
+    """Squared errors (tower, flux), undisturbed ("") and with each kind exchanged."""
+    net, rng = trained(model), np.random.default_rng(seed)
+    data = DeviceData(samples, net, next(net.parameters()).device)
+    where = members(samples.features, groups)
+    out = {"": tower_squares(model, samples, data)}
+    for kind in (*where, FACTS, *([HISTORY] if net.encoder is not None else [])):
+        runs = (_exchanged(data, samples, kind, where, rng) for _ in range(repeats))
+        out[kind] = np.mean([tower_squares(model, samples, run) for run in runs], 0)
+    return out
+
+
+def _exchanged(
+    data: DeviceData,
+    samples: Samples,
+    kind: str,
+    where: dict[str, list[int]],
+    rng: np.random.Generator,
+) -> DeviceData:
+    """Copy the tensors with one kind of predictor exchanged between tower-days, or towers."""
+    out = copy.copy(data)
+    other = torch.from_numpy(rng.permutation(len(samples.site)))
+    if kind == FACTS:
+        out.static = data.static[other]
+    elif kind == HISTORY:
+        out.support = copy.copy(data.support)
+        out.support.x, out.support.seen = data.support.x[other], data.support.seen[other]
+        out.support.usable = data.support.usable[other.numpy()]
+    else:
+        to, columns = np.nonzero(samples.has_drivers), where[kind]
+        order = rng.permutation(len(to[0]))
+        source = to[0][order], to[1][order]
+        out.x, out.seen, out.process = data.x.clone(), data.seen.clone(), data.process.clone()
+        (t, d), (old_t, old_d) = to, source
+        for i in columns:
+            out.x[t, d, i], out.seen[t, d, i] = data.x[old_t, old_d, i], data.seen[old_t, old_d, i]
+        ta, vpd, sw_in = (
+            samples.x[..., i][source if i in columns else to]
+            for i in (samples.features.index(name) for name in PROCESS)
+        )
+        factors = torch.nan_to_num(torch.from_numpy(process_scalars(ta, vpd, sw_in)), nan=1.0)
+        out.process[to] = factors.to(out.process)
+    return out

@@ -1,0 +1,203 @@
+"""Further gases by configuration: named targets, linear budgets, marshes with CO2 and CH4.
+
+The model, the loss and the training are those of the carbon balance; here are only the names, the
+coefficients of the CO2-equivalent budget, and two kinds of towers that know a further gas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+from tamrl.data import fetch_grid, fetch_methane_towers
+from tamrl.data.grid import grid_at
+from tamrl.data.schema import FLUXES
+from tamrl.data.solar import potential_radiation
+from tamrl.model.adapt import add_target, finetune
+from tamrl.model.network import CARBON, Budget
+from tamrl.model.train import TamRLModel
+from tamrl.samples.arrays import Array, Samples, make_samples
+from tamrl.samples.splits import Fold
+from tamrl.sources import load_towers
+from tamrl.study.adaptation import GAP
+from tamrl.virtual.towers import virtual_predictors, virtual_towers
+
+# Warming over 100 years, kg CO2 per kg: IPCC AR6 WG1 table 7.15, CH4 of other than fossil origin
+# (Forster et al. 2021, doi:10.1017/9781009157896.009).
+GWP100 = {"CH4": 27.0, "N2O": 273.0}
+# g of the gas per g of C or N that fluxes are given in: molar masses of IUPAC 2021,
+# doi:10.1515/pac-2019-0603.
+MASS = {"NEE": 44.009 / 12.011, "CH4": 16.043 / 12.011, "N2O": 44.013 / 28.014}
+# PAR umol m-2 s-1 per W m-2 of shortwave: 0.45 of the energy (Monteith 1972, doi:10.2307/2401901),
+# 4.57 umol J-1 (McCree 1972, doi:10.1016/0002-1571(72)90045-3).
+PAR_PER_SW = 0.45 * 4.57
+CLEAREST = 0.9  # share of the radiation above the air; a clear sky passes 0.75 (FAO-56 eq. 37)
+NEW_STEPS = 60  # most steps to learn a gas, whose head starts at nothing
+EQUIVALENT = "CO2EQ"  # gCO2-eq m-2 d-1, the warming of all gases together, positive upwards
+
+
+def equivalent(gases: Sequence[str] = ("CH4", "N2O")) -> Budget:
+    """CO2-equivalent budget (gCO2-eq m-2 d-1) of NEE (gC), CH4 (gC) and N2O (gN), all m-2 d-1."""
+    warming = {"NEE": MASS["NEE"]} | {gas: MASS[gas] * GWP100[gas] for gas in gases}
+    return Budget(EQUIVALENT, tuple(warming), tuple(warming.values()))
+
+
+def settings(gases: Sequence[str] = ("CH4", "N2O")) -> dict[str, Any]:
+    """Override `model.Config` for carbon, further gases and their CO2-equivalent."""
+    targets = (*FLUXES, *gases, EQUIVALENT)
+    return {"targets": targets, "budgets": (CARBON, equivalent(gases))}
+
+
+def with_equivalent(towers: xr.Dataset, gases: Sequence[str] = ("CH4", "N2O")) -> xr.Dataset:
+    """Add the label CO2EQ (site, time), gCO2-eq m-2 d-1, where all its parts are known."""
+    budget = equivalent(gases)
+    parts = zip(budget.coefficients, budget.parts, strict=True)
+    total = np.sum([c * towers[p].values.astype(float) for c, p in parts], axis=0)
+    text = "NEE and further gases as CO2, warming over 100 years (positive: warms)"
+    attrs = {"units": "gCO2-eq m-2 d-1", "long_name": text}
+    return towers.assign({EQUIVALENT: (("site", "time"), total.astype(np.float32), attrs)})
+
+
+def marsh_samples(marshes: xr.Dataset, cube: xr.Dataset | None = None) -> Samples:
+    """Turn `fetch_methane_towers` into samples with targets GPP, RECO, NEE, CH4.
+
+    What the marshes did not measure is made: shortwave from PAR, and vapour pressure deficit from
+    the mean season of the grid cell (without ``cube``: 8 hPa, no effect on the process factors).
+    A day with more light than the clearest sky lets through is missing. PAR of US-LA1 stays as
+    published, although it is less than half of what its latitude lets expect.
+    NEE is RECO - GPP, also where the file has none. EVI and salinity join as daily drivers; the
+    water table does not, because its unit differs between the marshes. Every published day counts
+    as of full quality: the file has no flag.
+    """
+    marshes = marshes.transpose("site", "time")
+    month = marshes.time.dt.month.values - 1
+    if cube is None:
+        vpd = np.full((marshes.sizes["site"], 12), 8.0)
+    else:
+        at = grid_at(cube, marshes.lat.values, marshes.lon.values)
+        vpd = at["VPD"].transpose("site", "month").values
+    doy = marshes.time.dt.dayofyear.values
+    top = np.stack([potential_radiation(lat, doy) for lat in marshes.lat.values])
+    light = marshes.PAR.values / PAR_PER_SW
+    daily = {
+        "SW_IN": (("site", "time"), np.where(light <= CLEAREST * top, light, np.nan)),
+        "VPD": (("site", "time"), vpd[:, month].astype(np.float32)),
+        "NEE": marshes.RECO - marshes.GPP,
+        "NEE_QC": (("site", "time"), np.where(np.isfinite(marshes.TA), 1, np.nan)),
+    }
+    towers = marshes.assign(daily)
+    towers = towers.assign_coords(koppen_main=("site", np.full(marshes.sizes["site"], "Temperate")))
+    samples = make_samples(towers, None, cube, (*FLUXES, "CH4"))
+    more = [marshes[name].values[..., None] for name in ("EVI", "salinity")]
+    return replace(
+        samples,
+        x=np.concatenate([samples.x, *more], -1).astype(np.float32),
+        features=(*samples.features, "EVI", "salinity"),
+        attrs={"virtual": 0, "tower_source": "marshes"},
+    )
+
+
+def load_marshes(source: str = "auto") -> Samples:
+    """Load the five real marshes, or five virtual wetlands where `load_towers` gives virtual ones.
+
+    Raises
+    ------
+    DataError
+        For an unknown source, or real towers without the marshes' file.
+    """
+    if not load_towers(source).attrs["virtual"]:
+        return marsh_samples(fetch_methane_towers(), fetch_grid())
+    world = virtual_towers(gases=("CH4",))
+    wet = world.isel(site=np.flatnonzero(world.igbp == "WET")[:5])
+    return make_samples(wet, virtual_predictors(wet), targets=(*FLUXES, "CH4"))
+
+
+def leave_one_out(samples: Samples) -> list[Fold]:
+    """Test each place once; the next one decides when to stop, the others are trained on."""
+    n = len(samples.site)
+    return [
+        Fold(str(site), np.setdiff1d(range(n), [i, (i + 1) % n]), np.array([(i + 1) % n]),
+             np.array([i]))
+        for i, site in enumerate(samples.site)
+    ]  # fmt: skip
+
+
+@dataclass
+class TowerMean:
+    """What a new place emits if it is like the places known: the mean of their means."""
+
+    mean: NDArray = field(default_factory=lambda: np.empty(0))
+
+    def fit(self, samples: Samples, train: NDArray, valid: NDArray, seed: int = 0) -> TowerMean:
+        """Average each target over a tower's labelled days, then over towers."""
+        y = samples.y[np.concatenate([train, valid])]
+        n = np.isfinite(y).sum(1)  # (site, target)
+        each = np.divide(np.nansum(y, 1), n, out=np.full(n.shape, np.nan), where=n > 0)
+        self.mean = np.nanmean(each, axis=0)
+        return self
+
+    def predict(self, samples: Samples, sites: NDArray) -> Array:
+        """Fluxes (site, time, target), the same on all days with drivers."""
+        on = samples.has_drivers[sites][..., None]
+        return np.where(on, self.mean, np.nan).astype(np.float32)
+
+
+def learn_gas(
+    model: TamRLModel, samples: Samples, gas: str, days: Sequence[int] = (90, 365)
+) -> pd.DataFrame:
+    """Let a model that has never seen a gas learn it at each place, from the first labelled days.
+
+    Parameters
+    ----------
+    model
+        Trained on other fluxes (`tamrl.load_pretrained`); its drivers are the samples' first.
+    samples
+        SiteAttributes with labels of ``gas``, which is their last target.
+    days
+        Numbers of labelled days to learn from.
+
+    Returns
+    -------
+    Table with columns site, days, n (later days scored, more than 10 after the labels), RMSE, and
+    mean_RMSE, that of the mean of the same labels; in the unit of the gas. A place with fewer later
+    days than labels is left out.
+    """
+    seen = replace(
+        samples, x=samples.x[..., : len(model.features)],
+        features=samples.features[: len(model.features)],
+    )  # fmt: skip
+    y, rows = samples.y[..., -1], []
+    for site in range(len(samples.site)):
+        on = np.isfinite(y[site]) & (samples.weight[site] > 0)
+        for n in days:
+            told = on & (on.cumsum() <= n)
+            last = np.flatnonzero(told).max(initial=0)
+            later = on & (np.arange(len(on)) > last + GAP)
+            if told.sum() < n or later.sum() < n:
+                continue
+            labels = y[site][told]
+            wider = add_target(model, gas, float(labels.mean()), float(labels.std()))
+            own = finetune(wider, seen, np.array([site]), told[None], only=gas, steps=NEW_STEPS)
+            error = own.predict(seen, np.array([site]))[0, later, -1] - y[site][later]
+            rows.append({
+                "site": samples.site[site], "days": n, "n": int(later.sum()),
+                "RMSE": float(np.sqrt(np.mean(error**2))),
+                "mean_RMSE": float(np.sqrt(np.mean((labels.mean() - y[site][later]) ** 2))),
+            })  # fmt: skip
+    return pd.DataFrame(rows, columns=["site", "days", "n", "RMSE", "mean_RMSE"])
+
+
+def shares(prediction: xr.Dataset, gases: Sequence[str] = ("CH4", "N2O")) -> pd.DataFrame:
+    """Split the mean CO2-equivalent flux into its parts, gCO2-eq m-2 d-1, by model."""
+    budget = equivalent(gases)
+    parts = {
+        p: c * prediction[p].astype(float).mean(("site", "time")).values
+        for c, p in zip(budget.coefficients, budget.parts, strict=True)
+    }
+    return pd.DataFrame(parts, index=pd.Index(prediction.model.values, name="model"))

@@ -1,0 +1,1 @@
+"""Executes the notebooks with Papermill, builds the book, verifies its tables."""

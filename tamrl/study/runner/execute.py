@@ -1,0 +1,149 @@
+"""One notebook: what its result depends on, its execution, and what the book gets of it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import inspect
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill
+from nbclient.exceptions import DeadKernelError
+
+from tamrl.errors import StudyError
+from tamrl.study.runner.book import ROOT
+
+Parameters = Mapping[str, Any]
+# No result depends on these.
+NOT_IN_NOTEBOOKS = {
+    "study.py",
+    "execution.py",
+    "book.py",
+    "cli.py",
+    "cli_compare.py",
+    "cli_map.py",
+    "verify.py",
+    "__main__.py",
+}
+
+
+def check_parameters(source: Path, values: Parameters) -> None:
+    """Raise ValueError for a name that the notebook's parameters cell does not define.
+
+    Papermill itself would inject an unknown name without a word.
+    """
+    known = papermill.inspect_notebook(source)
+    for name in values:
+        if name not in known:
+            raise ValueError(
+                f"{source.name} has no parameter {name!r}; it has {', '.join(sorted(known))}"
+            )
+
+
+def cache_key(source: Path, values: Parameters, upstream: list[str], root: Path = ROOT) -> str:
+    """Digest of all that an executed notebook depends on.
+
+    These are its own cells, its parameters, the package's code and facts, the data registry, the
+    keys of the notebooks whose results it reads, and what is done to it after execution.
+    """
+    digest = hashlib.sha256()
+    cells = nbformat.read(source, as_version=4).cells
+    digest.update(json.dumps([(c.cell_type, c.source, c.metadata) for c in cells]).encode())
+    digest.update(json.dumps([values, upstream], sort_keys=True).encode())
+    digest.update(inspect.getsource(finish).encode())
+    files = [p for p in (root / "tamrl").rglob("*") if p.is_file() and p.suffix != ".pyc"]
+    for path in sorted([*files, root / "data_registry.txt"]):
+        if path.exists() and path.name not in NOT_IN_NOTEBOOKS:
+            digest.update(f"{path.relative_to(root)}\n".encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def digest(folder: Path) -> str:
+    """Digest of the files of a folder, names and bytes; of one that is not there, of none."""
+    found = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        found.update(f"{path.relative_to(folder).as_posix()}\n".encode())
+        found.update(path.read_bytes())
+    return found.hexdigest()
+
+
+def execute(source: Path, values: Parameters, key: str, root: Path, virtual: bool) -> Path:
+    """Run one notebook to its end, then move it into the book; a failed one stays in runs/.
+
+    The kernel is this very interpreter, and what it writes to stderr appears on the screen. It
+    starts in the working folder of the caller, who may run several at once.
+    """
+    os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")  # this environment's kernel goes first
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # idle threads must not spin
+    os.environ.pop("MPLBACKEND", None)  # a notebook keeps its figures only if it draws inline
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:IProgress not found")  # of tqdm, in pooch
+    attempt = root / "runs" / "executing" / f"{source.stem}.{os.getpid()}.ipynb"
+    attempt.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        papermill.execute_notebook(
+            source,
+            attempt,
+            dict(values),
+            kernel_name="python3",
+            progress_bar=False,
+            stderr_file=sys.stderr,
+            extra_arguments=["--log-level=CRITICAL"],
+        )
+    except papermill.PapermillExecutionError as error:
+        raise StudyError(
+            f"{source.name}, cell {error.cell_index}:\n\n{error.source}\n\n"
+            f"{error.ename}: {error.evalue}\n"
+            f"The notebook up to there: {attempt.relative_to(root)}"
+        ) from error
+    except DeadKernelError as error:
+        raise StudyError(
+            f"{source.name}: its kernel was ended from outside, often for want of memory (below "
+            "6 GB is needed); run the same command again, what is finished is kept"
+        ) from error
+    shelf = root / "book" / "notebooks"
+    shelf.mkdir(parents=True, exist_ok=True)
+    (shelf / f"{source.stem}.key").unlink(missing_ok=True)
+    finish(attempt, shelf / "figures", virtual)
+    os.replace(attempt, shelf / source.name)
+    (shelf / f"{source.stem}.key").write_text(key)
+    return shelf / source.name
+
+
+def finish(path: Path, figures: Path, virtual: bool) -> None:
+    """Prepare an executed notebook for the book, in place.
+
+    Progress bars and log lines (stderr) go; on virtual towers the title and every caption say so;
+    each figure with a name is saved as ``figures/<name>.png``, or ``<name>.virtual.png``.
+    """
+    notebook = nbformat.read(path, as_version=4)
+    figures.mkdir(parents=True, exist_ok=True)
+    keep = ("parameters", "duration", "version")  # and not the paths of this machine
+    notebook.metadata.papermill = {name: notebook.metadata.papermill[name] for name in keep}
+    titled = False
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown" and not titled:
+            head, _, rest = cell.source.partition("\n")
+            cell.source = f"{head} (virtual towers)\n{rest}" if virtual else cell.source
+            titled = True
+        if cell.cell_type != "code":
+            continue
+        cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
+        figure = cell.metadata.get("mystnb", {}).get("figure", {})
+        if virtual and "caption" in figure:
+            figure["caption"] = f"Virtual towers. {figure['caption']}"
+        if "name" in figure:
+            for old in figures.glob(f"{figure['name']}.*"):
+                old.unlink()
+            name = figure["name"] + (".virtual.png" if virtual else ".png")
+            drawn = [o.data for o in cell.outputs if "image/png" in o.get("data", {})]
+            if not drawn:
+                raise StudyError(f"{path.name}: the cell of {figure['name']} drew no picture")
+            (figures / name).write_bytes(base64.b64decode(drawn[0]["image/png"]))
+    nbformat.write(notebook, path)

@@ -1,0 +1,231 @@
+"""A map on which a tower is picked and its series appear: one piece of HTML that needs no server.
+
+Everything that the page needs is inside it: coastlines, series and scores as data, a style sheet
+and a script (``tamrl/web``). Without JavaScript the map and a table of all towers remain. It shows
+in a notebook, on Colab and in the book alike.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+from tamrl.data.schema import FLUXES, IGBP_NAMES
+from tamrl.errors import DataError
+from tamrl.evaluate.scores import score_towers
+from tamrl.maps.regions import NATURAL_EARTH
+
+if TYPE_CHECKING:
+    from tamrl.samples.arrays import Samples
+
+PERIOD = 8  # days that are averaged, counted from 1 January as MODIS does
+PERIODS = 46  # a year; the last one has five or six days
+FEWEST = 4  # days of a period that must be known
+STEP = 0.01  # gC m-2 d-1: what a stored whole number stands for
+MISSING = -32768  # a stored number that stands for none
+UNIT = 10  # map units a degree
+SHRINK = np.cos(np.radians(40))  # of degrees of longitude: true to shape at 40 degrees north
+SOUTH, NORTH = -58, 84  # of the map, degrees; no tower stands further south
+REGIONS = {  # west, south, east, north, degrees
+    "World": (-180, SOUTH, 180, NORTH),
+    "North America": (-168, 5, -50, 75),
+    "Europe": (-12, 34, 36, 71),
+}
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Picker:
+    """A piece of HTML; a notebook that ends a cell with it shows it."""
+
+    html: str
+    towers: int
+
+    def __repr__(self) -> str:
+        return f"A map of {self.towers} towers, to be seen in a browser"
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+
+def tower_picker(predictions: xr.Dataset, samples: Samples, model: str = "TAM-RL") -> Picker:
+    """Make the map of towers with their observed and predicted series.
+
+    Parameters
+    ----------
+    predictions
+        From `tamrl.evaluate.scores.cross_validate`: GPP, RECO and NEE (model, site, time) in gC m-2 d-1,
+        each tower by models that were not trained on it.
+    samples
+        The towers that they were made for.
+    model
+        Whose predictions are shown.
+
+    Returns
+    -------
+    Picker, about 5 kB a tower and 80 kB besides.
+
+    Raises
+    ------
+    DataError
+        If the model is not among the predictions, or they hold no scored tower.
+    """
+    names = [str(name) for name in predictions.model.values]
+    if model not in names:
+        raise DataError(f"model {model!r} is not among the predictions: {', '.join(names)}")
+    scores = score_towers(predictions, samples)
+    scores = scores[scores.model == model]
+    table = samples.table.set_index("site")
+    order = sorted(scores.site.unique(), key=lambda s: (IGBP_NAMES[table.igbp[s]], s))
+    own = predictions.sel(model=model)
+    towers = []
+    for site in order:
+        fact = table.loc[site]
+        rows = scores[scores.site == site].set_index("flux")
+        x, y = project(fact.lon, fact.lat)
+        towers.append(
+            {
+                "site": site, "biome": IGBP_NAMES[fact.igbp], "climate": fact.koppen_main,
+                "lat": round(float(fact.lat), 2), "lon": round(float(fact.lon), 2),
+                "x": x, "y": y, "days": int(rows.n.iloc[0]),
+                "rmse": [_number(rows.RMSE[f]) for f in FLUXES],
+                "r2": [_number(rows.R2[f]) for f in FLUXES],
+            }
+            | _series(own.sel(site=site), samples)
+        )  # fmt: skip
+    virtual = bool(samples.attrs.get("virtual", 0))
+    return Picker(_page(towers, model, virtual), len(towers))
+
+
+def period_means(values: Floats, time: NDArray[np.datetime64]) -> tuple[int, Floats]:
+    """Average daily values (time, …) to periods of eight days counted from 1 January.
+
+    Returns
+    -------
+    The first year, and means (46 x years, …); NaN where fewer than four days are known.
+    """
+    year = time.astype("datetime64[Y]").astype(int) + 1970
+    day = (time.astype("datetime64[D]") - time.astype("datetime64[Y]")).astype(int)
+    slot = (year - year[0]) * PERIODS + np.minimum(day // PERIOD, PERIODS - 1)
+    shape = ((year[-1] - year[0] + 1) * PERIODS, *values.shape[1:])
+    total, count = np.zeros(shape), np.zeros(shape)
+    np.add.at(total, slot, np.nan_to_num(values))
+    np.add.at(count, slot, np.isfinite(values))
+    known = count >= FEWEST
+    return int(year[0]), np.divide(total, count, out=np.full(shape, np.nan), where=known)
+
+
+def project(lon: float, lat: float) -> tuple[int, int]:
+    """Place degrees on the map: tenths of a degree to the right and downwards."""
+    return round(UNIT * SHRINK * lon), round(-UNIT * lat)
+
+
+def pack(values: Floats) -> str:
+    """Fluxes as whole numbers of 0.01 gC m-2 d-1, 16 bits each, little-endian, base64."""
+    whole = np.where(np.isfinite(values), np.clip(np.round(values / STEP), -32767, 32767), MISSING)
+    return base64.b64encode(whole.astype("<i2").tobytes()).decode()
+
+
+def _number(value: float) -> float | None:
+    """Two decimals; None, which JSON knows, for what is not a number."""
+    return round(float(value), 2) if np.isfinite(value) else None
+
+
+def _series(predicted: xr.Dataset, samples: Samples) -> dict[str, int | str]:
+    """First year, number of periods, and packed series: observed and predicted of each flux."""
+    row = list(samples.site).index(str(predicted.site.item()))
+    columns = [samples.targets.index(flux) for flux in FLUXES]
+    observed = np.where(samples.scored[row][:, None], samples.y[row][:, columns], np.nan)
+    days = pd.Index(samples.time.astype("datetime64[D]"))
+    at = days.get_indexer(pd.Index(predicted.time.values.astype("datetime64[D]")))
+    model = np.full(observed.shape, np.nan)
+    model[at] = np.stack([predicted[flux].values for flux in FLUXES], -1)
+    both = np.concatenate([observed, model], 1)
+    first, means = period_means(both, samples.time)
+    known = np.flatnonzero(np.isfinite(means).any(1)) // PERIODS
+    years = slice(known[0] * PERIODS, (known[-1] + 1) * PERIODS)
+    kept = means[years]
+    return {"first": first + int(known[0]), "periods": len(kept), "data": pack(kept.T)}
+
+
+def land_path() -> str:
+    """Outline of the land, as the path of an SVG in map units, at 1:110 million."""
+    import geopandas
+
+    land = geopandas.read_file(NATURAL_EARTH / "physical" / "ne_110m_land.shp")
+    path = []
+    for shape in land.geometry.clip_by_rect(-180, SOUTH, 180, NORTH).explode():
+        if shape.is_empty:
+            continue
+        lon, lat = np.asarray(shape.exterior.coords).T
+        points = np.stack([np.round(UNIT * SHRINK * lon), np.round(-UNIT * lat)], -1).astype(int)
+        steps = np.diff(points, axis=0)
+        steps = steps[steps.any(1)]
+        if len(steps) > 2:
+            x, y = points[0]
+            path.append(f"M{x} {y}l" + " ".join(f"{dx} {dy}" for dx, dy in steps) + "z")
+    return "".join(path)
+
+
+def _box(west: float, south: float, east: float, north: float) -> list[int]:
+    """Left, top, width and height of a part of the map, in map units."""
+    (left, bottom), (right, top) = project(west, south), project(east, north)
+    return [left, top, right - left, bottom - top]
+
+
+def _page(towers: list[dict], model: str, virtual: bool) -> str:
+    """Put the pieces together; what stands here works without JavaScript."""
+    web = files("tamrl") / "web"
+    regions = {name: _box(*edges) for name, edges in REGIONS.items()}
+    data = {
+        "model": model, "virtual": virtual, "step": STEP, "missing": MISSING, "periods": PERIODS,
+        "period_days": PERIOD, "fluxes": list(FLUXES), "regions": regions, "towers": towers,
+    }  # fmt: skip
+    marks = "".join(
+        f'<circle role="option" aria-selected="false" data-tower-mark="{_safe(t["site"])}" '
+        f'id="tamrl-tower-{_safe(t["site"])}" cx="{t["x"]}" cy="{t["y"]}" r="14">'
+        f"<title>{_safe(t['site'])}, {_safe(t['biome'])}</title></circle>"
+        for t in towers
+    )
+    text = (web / "picker.html").read_text(encoding="utf-8")
+    for name, value in {
+        "style": (web / "picker.css").read_text(encoding="utf-8"),
+        "script": (web / "picker.js").read_text(encoding="utf-8"),
+        "virtual": "Virtual towers. " if virtual else "",
+        "model": _safe(model),
+        "view": " ".join(map(str, regions["World"])),
+        "land": land_path(),
+        "marks": marks,
+        "rows": "".join(_row(t) for t in towers),
+        "count": str(len(towers)),
+        "data": json.dumps(data, separators=(",", ":")).replace("</", "<\\/"),
+    }.items():
+        text = text.replace(f"[[{name}]]", value)
+    return text
+
+
+def _row(tower: dict) -> str:
+    """One line of the table that every reader gets, with a minus sign and a dash for nothing."""
+    shown = [
+        "\N{EN DASH}" if v is None else f"{v:.2f}".replace("-", "\N{MINUS SIGN}")
+        for pair in zip(tower["rmse"], tower["r2"], strict=True)
+        for v in pair
+    ]
+    last = tower["first"] + tower["periods"] // PERIODS - 1
+    cells = [tower["biome"], f"{tower['first']}\N{EN DASH}{last}", f"{tower['days']:,}", *shown]
+    head = f'<th scope="row">{_safe(tower["site"])}</th>'
+    return f"<tr>{head}{''.join(f'<td>{_safe(cell)}</td>' for cell in cells)}</tr>"
+
+
+def _safe(text: str) -> str:
+    return html.escape(str(text), quote=True)

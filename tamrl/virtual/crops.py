@@ -1,0 +1,107 @@
+"""Cropland of the virtual world: what is sown, when it is green, and whether it is watered.
+
+Crops are not vegetation that follows the climate alone. Autumn-sown cereals are green in spring and
+ripe in midsummer; summer crops leave the field bare until the soil is warm, and are green when
+cereals are cut. Maize, a C4 plant, makes more of the same light. What is sown changes from year to
+year; where summers are dry, summer crops are watered. A network that has seen this expects several
+kinds of cropland, and lets the drivers tell which.
+
+Development follows thermal time (Bonhomme 2000, doi:10.1016/S1161-0301(00)00058-7). Shares, dates
+and heights are our own choice: a plausible farmland, calibrated on no tower.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.special import expit, ndtr
+
+from tamrl.virtual.noise import Array, draw, memory
+
+KINDS = ("cereal", "summer crop", "maize")
+# Shares of the three kinds of crop, and shares of farms with that main crop that water it.
+COOL = ((0.60, 0.20, 0.20), (0.00, 0.10, 0.10))
+HOT_SUMMER = ((0.20, 0.35, 0.45), (0.00, 0.30, 0.30))  # and a cold winter
+DRY = ((0.45, 0.30, 0.25), (0.20, 0.95, 0.95))  # dry summers, or too little rain all year
+HOT, COLD = 21.0, 3.0  # degC of the warmest and coldest month of the second row
+ARID = 0.55  # precipitation / potential evaporation of the third
+DRY_CLIMATES = ("BS", "BW", "Cs", "Ds")
+FAITHFUL = 0.5  # share of years in which a farm grows its main crop whatever the rotation
+C4_GAIN = 1.5  # light-use efficiency of maize beside that of a C3 crop
+SOWN_AT = 12.0  # degC, mean of two weeks, at which summer crops are sown
+EARLIEST = 75  # days after midwinter
+# Thermal time, degC d, above a base, degC: at half canopy and at half senescence, and over how much
+# of it either goes.
+CEREAL = (0.0, 450.0, 1500.0, 100.0)  # from midwinter
+SUMMER = (8.0, 330.0, 1100.0, 70.0)  # from sowing
+MAIZE = (8.0, 380.0, 1350.0, 70.0)
+WINTER_GREEN = 0.15  # share of the full canopy that a cereal has in winter, and stubble after it
+STUBBLE_AT = 1900.0  # degC d
+
+
+class Farms(NamedTuple):
+    """What is grown: ``sown``, ``watered`` (site, 1); ``kind``, ``early`` (site, season year)."""
+
+    sown: NDArray[np.bool_]  # cropland outside the tropics
+    watered: NDArray[np.bool_]
+    kind: NDArray[np.intp]  # number in `KINDS`
+    early: Array  # factor of thermal times
+
+
+def sow(world: dict[str, Array], facts: pd.DataFrame, days: int, seed: int) -> Farms:
+    """Choose crops for each season year of the towers ``facts`` (site, igbp, koppen).
+
+    ``world`` has ``T_warm``, ``TA`` and ``aridity`` (`tamrl.virtual.world`).
+    """
+    climate = facts.koppen.str[:2]
+    sown = (facts.igbp.to_numpy(str) == "CRO") & ~climate.str.startswith("A").to_numpy(bool)
+    warm = world["T_warm"][:, 0]
+    cold = 2 * world["TA"].mean(1) - warm
+    dry = (world["aridity"][:, 0] < ARID) | climate.isin(DRY_CLIMATES).to_numpy(bool)
+    case = np.where(dry, 2, np.where((warm > HOT) & (cold < COLD), 1, 0))
+    share, water = np.array([COOL, HOT_SUMMER, DRY])[case].transpose(1, 0, 2)  # (site, kind)
+
+    years = days // 365 + 2
+    own = ndtr(draw(facts.site, seed, "farm", (2,)))
+    year = draw(facts.site, seed, "crops", (3, years))
+    chance = ndtr(year)
+    bound = share.cumsum(1)[:, None, :-1]
+    main = (own[:, :1, None] > bound).sum(-1)
+    rotated = (chance[:, 1, :, None] > bound).sum(-1)
+    kind = np.where(chance[:, 0] < FAITHFUL, main, rotated).astype(np.intp)
+    watered = own[:, 1:] < np.take_along_axis(water, main.astype(np.intp), 1)
+    return Farms(sown[:, None], sown[:, None] & watered, kind, np.exp(0.12 * year[:, 2]))
+
+
+def grow(world: dict[str, Array], farms: Farms) -> tuple[Array, Array]:
+    """Grow the crops: canopy (site, time) as a share of the full one, and gain of light use."""
+    ta, day = world["TA"], world["season_day"]
+    new = np.diff(day, axis=1, prepend=day[:, :1]) < 0  # midwinter
+    year = np.cumsum(new, 1, dtype=np.intp)
+    kind = np.take_along_axis(farms.kind, year, 1)
+    early = np.take_along_axis(farms.early, year, 1)
+    mild = (memory(ta, 15) > SOWN_AT) & (day > EARLIEST)
+    season = _since(mild.astype(float), new) > 0  # once sown, until the next midwinter
+    frost = expit((memory(ta, 10) - 5) / 1.5)
+
+    base, rise, fall, over = CEREAL
+    heat = _since(np.maximum(ta - base, 0), new) / early
+    cereal = WINTER_GREEN + (1 - WINTER_GREEN) * expit((heat - rise) / over)
+    cereal *= expit((fall - heat) / over)
+    cereal = np.maximum(cereal, WINTER_GREEN * expit((heat - STUBBLE_AT) / over))
+    canopy = [cereal]
+    for base, rise, fall, over in (SUMMER, MAIZE):
+        heat = _since(np.where(season, np.maximum(ta - base, 0), 0), new) / early
+        canopy.append(expit((heat - rise) / over) * expit((fall - heat) / over) * frost)
+    gain = np.where(farms.sown & (kind == KINDS.index("maize")), C4_GAIN, 1.0)
+    return np.choose(kind, canopy), gain
+
+
+def _since(x: Array, new: NDArray[np.bool_]) -> Array:
+    """Sum of ``x`` (site, time) since the last day on which ``new`` is true."""
+    total = np.cumsum(x, 1)
+    start = np.maximum.accumulate(np.where(new, np.arange(x.shape[1]), 0), 1)
+    return total - np.take_along_axis(total, start, 1)

@@ -1,0 +1,241 @@
+"""Virtual towers: the process world of `tamrl.virtual.world` behind the same interface as real towers.
+
+Towers stand at the real positions in the real classes, their weather and fluxes are computed, their
+noise and gaps are like a tower's, and the truth is known. A tower depends on the seed, its code,
+place and classes only, never on which other towers there are. Nothing here is an observation: every
+title says "virtual".
+"""
+
+from collections.abc import Iterable, Sequence
+from zlib import crc32
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from scipy.special import ndtr, ndtri
+from tqdm import tqdm
+
+from tamrl.data.schema import DRIVERS, FLUXES, VARIABLES, Variable, tower_facts, validate
+from tamrl.errors import DataError
+from tamrl.virtual.noise import draw, persistent
+from tamrl.virtual.world import World, satellite, simulate
+
+# Share of land in each main climate, % (Peel et al. 2007, doi:10.5194/hess-11-1633-2007).
+LAND_SHARE = {"A": 19.0, "B": 30.2, "C": 13.4, "D": 24.6, "E": 12.8}
+SATELLITE_SHARE = 0.8  # of towers have satellite rows; as in the real tables
+BLOCK = 256  # towers simulated at once: bounds the memory
+TRUTH = {
+    "truth_lue": ("gC MJ-1", "light-use efficiency"),
+    "truth_vpd_decay": ("hPa-1", "decay of production with vapour pressure deficit"),
+    "truth_rb": ("gC m-2 d-1", "respiration at 15 degC besides the share of production"),
+    "truth_e0": ("K", "temperature sensitivity of respiration"),
+}
+GASES = {
+    "CH4": Variable("gC m-2 d-1", "methane flux (positive: emission)", -1, 10),
+    "N2O": Variable("gN m-2 d-1", "nitrous oxide flux (positive: emission)", -1, 1),
+}
+MONTHLY = {
+    "FPAR": ("1", "fraction of absorbed PAR"), "LAI": ("m2 m-2", "leaf area index"),
+    "NDWI": ("1", "normalised difference water index"),
+    "LST_day": ("degC", "land surface temperature, day"),
+    "LST_night": ("degC", "land surface temperature, night"), "SNOW": ("%", "snow cover"),
+    "PRCP": ("mm d-1", "precipitation"), "PET": ("mm d-1", "potential evaporation"),
+    "SIF": ("mW m-2 nm-1 sr-1", "sun-induced fluorescence"), "SM": ("m3 m-3", "soil moisture"),
+}  # fmt: skip
+CLOUDED = ("FPAR", "LAI", "NDWI", "LST_day", "LST_night")  # seen under clear sky only
+
+
+def virtual_towers(
+    n: int | None = None,
+    years: tuple[int, int] = (2001, 2006),
+    seed: int = 0,
+    noise: bool = True,
+    gases: Sequence[str] = (),
+    scatter: float = 0.0,
+) -> xr.Dataset:
+    """Daily virtual towers: the contract of `tamrl.data.schema`, with the truth known.
+
+    Parameters
+    ----------
+    n
+        Number of towers; None: the 180 real positions and classes. Fewer: a sample of them,
+        balanced over IGBP classes, in which a larger n contains a smaller one. More: the rest are
+        drawn around real towers so that main climates get their share of the land.
+    years
+        First and last year, both included.
+    noise
+        False: the truth. True: random errors that grow with the flux (Richardson et al. 2006,
+        doi:10.1016/j.agrformet.2006.01.007), short records, outages, days of low quality.
+    gases
+        Any of "CH4" (gC m-2 d-1) and "N2O" (gN m-2 d-1) besides, positive upwards.
+    scatter
+        Standard deviation of the logarithm of traits that drivers do not tell.
+
+    Returns
+    -------
+    Dataset (site, time), attrs virtual = 1; RECO = NEE + GPP to the last bit; traits as
+    coordinates ``truth_*`` (site).
+
+    Raises
+    ------
+    DataError
+        For n < 1, years in the wrong order, or an unknown gas.
+    """
+    for gas in set(gases) - set(GASES):
+        raise DataError(f"virtual_towers: unknown gas {gas!r}; choose from {', '.join(GASES)}")
+    if years[0] > years[1]:
+        raise DataError(f"virtual_towers: years {years} run backwards; give (first, last)")
+    facts = _places(n, seed)
+    time = pd.date_range(f"{years[0]}-01-01", f"{years[1]}-12-31", freq="D")
+    names = [name for name in VARIABLES if name != "P"] + list(gases)
+    blocks = []
+    for start in tqdm(range(0, len(facts), BLOCK), "virtual towers", disable=len(facts) <= BLOCK):
+        world = simulate(facts.iloc[start : start + BLOCK], time, seed, scatter)
+        world["NEE_QC"] = np.ones_like(world["NEE"])
+        if noise:
+            _observe(world, facts.site.iloc[start : start + BLOCK], time, seed, gases)
+        blocks.append({k: world[k].astype(np.float32) for k in [*names, *TRUTH]})
+    data = {k: np.concatenate([block[k] for block in blocks]) for k in blocks[0]}
+    data["RECO"] = data["NEE"] + data["GPP"]  # after rounding, so that labels close exactly
+    ds = xr.Dataset(
+        {k: (("site", "time"), data[k], (VARIABLES | GASES)[k].attrs) for k in names},
+        {"site": facts.site.to_numpy(str), "time": time}
+        | {k: ("site", facts[k].to_numpy(str)) for k in ("igbp", "koppen", "koppen_main")}
+        | {k: ("site", facts[k].to_numpy(float)) for k in ("lat", "lon", "elevation", "utc_offset")}
+        | {k: ("site", data[k][:, 0], {"units": u, "long_name": t}) for k, (u, t) in TRUTH.items()},
+        {
+            "title": f"Virtual towers: a process world with known truth, seed {seed}",
+            "source": "tamrl.virtual.towers, a model; no value is an observation",
+            "licence": "CC-BY-4.0", "citation": "see CITATION.cff",
+            "history": f"virtual_towers(n={n}, years={years}, seed={seed}, noise={noise})",
+            "Conventions": "CF-1.11", "tower_source": "virtual", "registry_sha256": "",
+            "excluded": "none", "virtual": 1, "virtual_seed": seed, "virtual_years": list(years),
+            "virtual_noise": int(noise), "virtual_scatter": scatter,
+        },
+    )  # fmt: skip
+    return validate(ds, "virtual_towers")
+
+
+def virtual_predictors(towers: xr.Dataset) -> xr.Dataset:
+    """Monthly satellite and reanalysis predictors of the same virtual world.
+
+    Parameters
+    ----------
+    towers
+        From `virtual_towers`, or a part of it.
+
+    Returns
+    -------
+    Dataset (site, month) with the variables of ``tamrl.data.fetch_tower_predictors``. In a noisy
+    world one tower in five has no row and clouds hide months; missing values are NaN.
+
+    Raises
+    ------
+    DataError
+        If the towers are not virtual.
+    """
+    if towers.attrs.get("virtual") != 1:
+        raise DataError("virtual_predictors: these towers are not virtual; use the real predictors")
+    attrs = towers.attrs
+    facts = pd.DataFrame({k: towers[k].values for k in ("site", "lat", "igbp", "koppen")})
+    first, last = attrs["virtual_years"]
+    time = pd.date_range(f"{first}-01-01", f"{last}-12-31", freq="D")
+    month = time.to_period("M").to_timestamp()
+    starts = np.flatnonzero(time.day == 1)
+    blocks = []
+    for start in range(0, len(facts), BLOCK):
+        part = facts.iloc[start : start + BLOCK]
+        world = simulate(part, time, attrs["virtual_seed"], attrs["virtual_scatter"])
+        daily = satellite(world) | {"sun": world["sun"]}
+        mean = {
+            k: np.add.reduceat(v, starts, axis=1) / np.diff([*starts, len(time)])
+            for k, v in daily.items()
+        }
+        if attrs["virtual_noise"]:
+            z = draw(part.site, attrs["virtual_seed"], "clouds", (len(starts) + 1,))
+            cloudy = ndtr(z[:, 1:]) < 1 - 2.2 * mean["sun"]  # the duller the month, the likelier
+            for k in MONTHLY:
+                lost = ndtr(z[:, :1]) > SATELLITE_SHARE
+                mean[k] = np.where(lost | (cloudy & (k in CLOUDED)), np.nan, mean[k])
+        blocks.append(mean)
+    ds = xr.Dataset(
+        {
+            k: (
+                ("site", "month"),
+                np.concatenate([b[k] for b in blocks]).astype(np.float32),
+                {"units": units, "long_name": text},
+            )
+            for k, (units, text) in MONTHLY.items()
+        },
+        {"site": towers.site.values, "month": month[starts]},
+        {
+            "title": f"Virtual towers: monthly predictors, seed {attrs['virtual_seed']}",
+            **{k: attrs[k] for k in ("source", "licence", "citation", "Conventions", "virtual")},
+        },
+    )
+    return ds.sel(month=slice(pd.Timestamp(towers.time.values[0]).replace(day=1), towers.time[-1]))
+
+
+def _observe(
+    world: World, codes: Iterable[str], time: pd.DatetimeIndex, seed: int, gases: Sequence[str]
+) -> None:
+    """Turn the truth into what a tower records: errors, quality, outages, a few years only."""
+    size = (len(time),)
+    error = draw(codes, seed, "errors", (2 + len(GASES), *size), "laplace") / np.sqrt(2)  # sd 1
+    # Errors of daily sums, gC m-2 d-1: double exponential, growing with the flux as in Richardson
+    # et al. 2006 (half-hours); levels are ours. Partitioning hands most of NEE's error to GPP.
+    nee_error = error[:, 0] * (0.15 + 0.08 * np.abs(world["NEE"]))
+    own_error = error[:, 1] * (0.05 + 0.05 * world["GPP"])
+    world["NEE"] = world["NEE"] + nee_error
+    world["GPP"] = world["GPP"] - 0.8 * nee_error + own_error
+    for k, gas in enumerate(GASES):
+        world[gas] = world[gas] * (1 + 0.2 * error[:, 2 + k])
+
+    z = draw(codes, seed, "gaps", (6, *size))
+    level = 1.0 + 0.4 * z[:, 5, :1]  # a tower's own quality
+    quality = np.round(48 * ndtr(3.8 * (level + 0.9 * persistent(z[:, 0], 3)))) / 48  # half-hours
+    outage = persistent(z[:, 1], 12) < ndtri(0.06)
+    years = time.year.to_numpy() - time.year[0]
+    count = years[-1] + 1
+    length = np.minimum(2 + np.floor(ndtr(z[:, 5, 1:2]) * (count - 1)), count)
+    first = np.floor(ndtr(z[:, 5, 2:3]) * (count - length + 1))
+    off = (years < first) | (years >= first + length)
+    for name in (*FLUXES, *gases):
+        world[name] = np.where(off | outage, np.nan, world[name])
+    world["NEE_QC"] = np.where(off, np.nan, np.where(outage, 0, quality))
+    for k, driver in enumerate(DRIVERS):
+        lost = off | (persistent(z[:, 2 + k], 8) < ndtri(0.01))
+        for name in (v for v in VARIABLES if v.startswith(driver)):
+            world[name] = np.where(lost, np.nan, world[name])
+
+
+def _places(n: int | None, seed: int) -> pd.DataFrame:
+    """Codes, positions and classes of the n towers, sorted by code."""
+    facts = tower_facts().rename(columns={"elevation_m": "elevation", "utc_offset_h": "utc_offset"})
+    facts = facts.reset_index()[
+        ["site", "lat", "lon", "igbp", "koppen", "koppen_main", "elevation", "utc_offset"]
+    ]
+    if n is None or n == len(facts):
+        return facts
+    if n < 1:
+        raise DataError(f"virtual_towers: n is {n}; ask for at least one tower")
+    if n < len(facts):
+        # Every class is run through evenly in an order of its own: nested in n, balanced at any n.
+        key = pd.Series([crc32(site.encode()) for site in facts.site])
+        by = facts.igbp
+        place = (key.groupby(by).rank() - 0.5) / key.groupby(by).transform("size")
+        return facts.loc[place.sort_values(kind="stable").index[:n]].sort_values("site")
+    main = facts.koppen.str[0]
+    share = main.map(LAND_SHARE) / main.map(main.value_counts())
+    rows = []
+    for i in range(n - len(facts)):
+        code = f"ZZ-{i:05d}"
+        rng = np.random.default_rng([seed, crc32(code.encode())])
+        near = facts.iloc[rng.choice(len(facts), p=share / share.sum())]
+        igbp = rng.choice(sorted(set(facts.igbp[facts.koppen_main == near.koppen_main])))
+        lat = np.clip(near.lat + 3 * rng.standard_normal(), -60, 82)
+        lon = (near.lon + 5 * rng.standard_normal() + 180) % 360 - 180
+        rows.append(near.to_dict() | {"site": code, "igbp": igbp, "lat": lat, "lon": lon})
+    more = pd.DataFrame(rows)
+    more["utc_offset"] = (more.lon / 15).round()
+    return pd.concat([facts, more], ignore_index=True).sort_values("site")
