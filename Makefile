@@ -24,16 +24,20 @@ STUDY := $(PY) -m tamrl study --profile $(PROFILE) --towers $(TOWERS)
 # threads that spin can slow a busy machine down a hundredfold.
 export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= passive
+# Tensors that come and go keep their pages: glibc would have them zeroed anew at each step, which at
+# hidden size 128 is a quarter of a training step. Bytes; ignored by other C libraries.
+export MALLOC_MMAP_THRESHOLD_ ?= 1073741824
+export MALLOC_TRIM_THRESHOLD_ ?= 1073741824
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONUNBUFFERED := 1
 # Modules are compiled when they are first imported, and must then be kept, whatever is set outside.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help install book notebook test lint format bench browser colab verify serve clean
+.PHONY: help install book notebook test test-slow lint format bench browser colab verify serve clean
 
 help: ## list the commands
 	@echo "make COMMAND [PROFILE=reference|smoke|paper] [TOWERS=auto|fluxnet2015|virtual]"; echo
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  \1|\2/' | awk -F'|' '{printf "  %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | awk -F'|' '{printf "  %-10s %s\n", $$1, $$2}'
 	@echo; echo 'make notebook NB=03 P="seed=7 folds=5" executes one notebook with other parameters.'
 	@echo "PROFILE=smoke takes minutes, reference a quarter of an hour, paper wants a GPU (REPRODUCING.md)."
 
@@ -69,15 +73,20 @@ verify: $(INSTALLED) ## run the study on real towers and compare its tables with
 	@$(PY) -m tamrl study --profile reference --towers fluxnet2015 --no-book
 	@$(PY) -m tamrl.study.runner.verify
 
-test: $(DEVELOPED) ## run the tests, doctests included; they need no network
-	@$(PY) -m pytest -n 2 --dist loadfile --benchmark-disable --doctest-modules \
-	  --ignore tests/test_browser.py tamrl tests
-	@echo "Tests passed. The walk through the built book in a browser is apart: make browser"
+PYTEST := -m pytest -n 2 --dist loadfile --benchmark-disable --doctest-modules --ignore tests/test_browser.py
+
+test: $(DEVELOPED) ## run the quick tests, doctests included; they need no network
+	@$(PY) $(PYTEST) -m "not slow" tamrl tests
+	@echo "Tests passed. The longer ones: make test-slow. The built book in a browser: make browser"
+
+test-slow: $(DEVELOPED) ## run the tests that take longer
+	@$(PY) $(PYTEST) -m slow tests
 
 lint: $(DEVELOPED) ## check style, types and that notebooks hold no outputs
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy tamrl
+	@$(VENV)/bin/lint-imports
 	@find notebooks -name '*.ipynb' -print0 | xargs -0 -r $(PY) -m nbstripout --verify
 	@echo "Style and types are in order. make format repairs what a machine can."
 

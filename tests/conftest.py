@@ -1,9 +1,12 @@
 """What all tests share: no network, one thread, and the two sets of towers they may ask for."""
 
+from __future__ import annotations
+
 import errno
 import os
 import socket
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 # Before anything imports numpy or torch: threads that wait must not spin (tests run in parallel).
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -12,6 +15,9 @@ os.environ.setdefault("MPLBACKEND", "agg")
 
 import pytest
 import xarray as xr
+
+if TYPE_CHECKING:
+    from tamrl.samples.arrays import Samples
 
 LOOPBACK = ("127.", "::1", "localhost")
 
@@ -66,3 +72,29 @@ def virtual() -> xr.Dataset:
     from tamrl.virtual.towers import virtual_towers
 
     return virtual_towers(n=12, seed=0, years=(2001, 2003))
+
+
+@pytest.fixture(scope="session")
+def samples(virtual: xr.Dataset) -> Samples:
+    """Return samples of the twelve virtual towers, with satellites, without a grid."""
+    from tamrl.samples.arrays import make_samples
+    from tamrl.virtual.towers import virtual_predictors
+
+    return make_samples(virtual, virtual_predictors(virtual))
+
+
+@pytest.fixture(scope="session")
+def globe() -> xr.Dataset:
+    """Return the virtual globe, 2 degrees, dims (month, lat, lon)."""
+    from tamrl.virtual.grid import virtual_grid
+
+    return virtual_grid()
+
+
+@pytest.fixture(scope="session")
+def gridded(virtual: xr.Dataset, globe: xr.Dataset) -> Samples:
+    """Return samples of the twelve virtual towers with satellites, grid and places."""
+    from tamrl.samples.arrays import make_samples
+    from tamrl.virtual.towers import virtual_predictors
+
+    return make_samples(virtual, virtual_predictors(virtual), globe)
