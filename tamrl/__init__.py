@@ -1,22 +1,40 @@
 """TAM-RL: carbon fluxes from flux towers to everywhere, by task-aware modulation.
 
-Begin with ``tamrl.data`` (towers and grids), ``tamrl.samples.arrays`` and ``tamrl.model.train``; the whole model
-is ``tamrl.model.network``. The command line is ``tamrl --help``.
+Four ways in, each with the names to begin with.
+
+*Use the trained model*: `load_pretrained`, whose ``predict`` gives fluxes with bounds at towers of
+your own; `score` holds them against measurements, `finetune` adapts the model to a tower.
+
+>>> import tamrl
+>>> model = tamrl.load_pretrained()
+>>> model.header["towers"]
+180
+
+>>> fluxes = model.predict("my-tower.csv", table="facts.csv")  # doctest: +SKIP
+
+*Data and samples*: `open_towers` reads your files, `fetch_towers` the 180 towers of FLUXNET2015,
+`fetch_grid` the predictors of the globe; `load_samples` and `make_samples` give `Samples`, the
+arrays that all models are trained on.
+
+*Train and compare*: `folds` splits towers, `TamRLModel` is trained by a `Recipe` (its network is
+`TamRL` with a `Config`), `cross_validate` predicts each tower without its labels, `summarise` and
+`compare` score it::
+
+    samples = tamrl.load_samples()
+    predictions = tamrl.cross_validate(samples, {"TAM-RL": tamrl.TamRLModel}, tamrl.folds(samples))
+    tamrl.summarise(predictions, samples)
+
+*Maps and monitoring*: `upscale` runs models over a cube of drivers, `anomalies` judges a tower's
+newest weeks.
+
+Data that cannot be used raise `DataError`, whose message says what to do. All else is in the rooms
+``tamrl.data``, ``tamrl.model``, ``tamrl.maps``, …; the command line is ``tamrl --help``.
 """
 
-from __future__ import annotations
-
 from importlib.metadata import version
-from typing import Any
 
+import lazy_loader as lazy
+
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)  # the names: __init__.pyi
 __version__ = version("tamrl")
-__all__ = ["__version__", "load_pretrained"]
-
-
-def __getattr__(name: str) -> Any:
-    """Load PyTorch only for those who ask for a model."""
-    if name == "load_pretrained":
-        from tamrl.shipped.pretrained import load_pretrained
-
-        return load_pretrained
-    raise AttributeError(f"module 'tamrl' has no attribute {name!r}")
+__all__ += ["__version__"]

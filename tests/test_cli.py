@@ -1,10 +1,10 @@
 """The command line: help that teaches, one clear line for what a user can mend, exit statuses."""
 
-from __future__ import annotations
-
+import re
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -12,12 +12,11 @@ import pytest
 import xarray as xr
 from typer.testing import CliRunner, Result
 
-from tamrl import sources
+import tamrl
 from tamrl.cli.app import app
 from tamrl.errors import DataError, StudyError
-from tamrl.samples.arrays import Samples, make_samples
-from tamrl.virtual.grid import virtual_grid
-from tamrl.virtual.towers import virtual_predictors, virtual_towers
+from tamrl.samples.arrays import Samples
+from tamrl.study.runner.run import Outcome
 
 COMMANDS = ("fetch", "train", "evaluate", "compare", "predict", "finetune", "score", "study")
 
@@ -28,18 +27,13 @@ def call(*arguments: object) -> Result:
 
 
 @pytest.fixture
-def few(monkeypatch: pytest.MonkeyPatch) -> xr.Dataset:
-    """Let the command line find twelve virtual towers over two years, and a coarse grid."""
-    daily = virtual_towers(n=12, years=(2001, 2002))
-
-    grid = virtual_grid(2.5)
-
-    def load(source: str = "auto") -> Samples:
-        return make_samples(daily, virtual_predictors(daily), grid)
-
-    monkeypatch.setattr("tamrl.data.fetch_grid", lambda: grid)
-    monkeypatch.setattr(sources, "load_samples", load)
-    return daily
+def few(
+    virtual: xr.Dataset, globe: xr.Dataset, gridded: Samples, monkeypatch: pytest.MonkeyPatch
+) -> xr.Dataset:
+    """Let the command line find twelve virtual towers and the virtual globe."""
+    monkeypatch.setattr("tamrl.data.fetch_grid", lambda: globe)
+    monkeypatch.setattr("tamrl.sources.load_samples", lambda source="auto": gridded)
+    return virtual
 
 
 def oneflux(daily: xr.Dataset, site: str, path: Path) -> None:
@@ -53,28 +47,22 @@ def oneflux(daily: xr.Dataset, site: str, path: Path) -> None:
     ).to_csv(path, index=False)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_help_shows_an_example(command: str) -> None:
-    """Nobody should have to guess how a command is written."""
-    done = call(command, "--help")
-    assert done.exit_code == 0
-    assert f"tamrl {command}" in done.stdout
-
-
-def test_it_runs_as_a_module() -> None:
-    """`python -m tamrl` and `tamrl` are the same."""
-    done = subprocess.run(
+def test_help_shows_an_example() -> None:
+    """Nobody should have to guess how a command is written; `python -m tamrl` lists all."""
+    listed = subprocess.run(
         [sys.executable, "-m", "tamrl", "--help"], capture_output=True, text=True, check=True
     )
-    assert all(command in done.stdout for command in COMMANDS)
+    for command in COMMANDS:
+        assert command in listed.stdout
+        assert f"tamrl {command} " in call(command, "--help").stdout.split("Example")[1]
 
 
+@pytest.mark.slow
 def test_train_then_predict_towers_without_fluxes(few: xr.Dataset, tmp_path: Path) -> None:
     """Weights go to one file; every day with the minimal drivers gets finite, closed fluxes."""
     weights, out = tmp_path / "model.safetensors", tmp_path / "new" / "fluxes.nc"
-    done = call(
-        "train", "-o", weights, "--epochs", 1, "--members", 2, "--virtual", 20, "--device", "cpu"
-    )
+    recipe = "--model network --epochs 1 --members 2 --jobs 1 --virtual 0 --device cpu".split()
+    done = call("train", "-o", weights, *recipe)
     assert done.exit_code == 0, done.output
     site = str(few.site.values[3])
     csv = tmp_path / f"FLX_{site}_FLUXNET2015_SUBSET_DD_2001-2002_1-4.csv"
@@ -101,6 +89,7 @@ def test_train_then_predict_towers_without_fluxes(few: xr.Dataset, tmp_path: Pat
     assert [p.name for p in out.parent.iterdir()] == ["fluxes.nc"]  # nothing half-written beside it
 
 
+@pytest.mark.slow
 def test_evaluate_writes_all_scores(
     few: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,16 +119,8 @@ def test_what_a_user_can_mend_is_one_line_without_traceback(
     assert (done.exit_code, done.stderr.count("\n")) == (1, 1)
     assert "broken.safetensors: not weights of tamrl" in done.stderr
 
-    for error in (
-        DataError("grid.nc is torn"),
-        StudyError("03_scores.ipynb, cell 4"),
-        OSError("full"),
-    ):
-
-        def fail(*_: object, error: Exception = error, **__: object) -> None:
-            raise error
-
-        monkeypatch.setattr("tamrl.study.runner.run.run", fail)
+    for error in (DataError("grid.nc is torn"), StudyError("03, cell 4"), OSError("full")):
+        monkeypatch.setattr("tamrl.study.runner.run.run", Mock(side_effect=error))
         done = call("study")
         assert (done.exit_code, done.stderr) == (1, f"tamrl: {error}\n")
 
@@ -155,6 +136,7 @@ def test_what_a_user_can_mend_is_one_line_without_traceback(
         ("study", "--param", "seed=3"),
         ("study", "--only", "03", "--param", "seed"),
         ("study", "--only", "03", "--param", "sed=3"),
+        ("predict", "towers.csv", "-o", "x.nc", "--device", "foo"),
     ],
     ids=" ".join,
 )
@@ -163,22 +145,31 @@ def test_a_command_that_is_not_understood_ends_with_status_2(arguments: tuple[st
     assert call(*arguments).exit_code == 2
 
 
+@pytest.mark.parametrize(
+    "command", [("train",), ("predict", "towers.csv"), ("compare", "ablation")], ids=" ".join
+)
+def test_a_device_that_is_not_there_is_refused_before_any_work(
+    command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No data are read first, and the message names the device and the remedy."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("tamrl.sources.load_samples", lambda *_: pytest.fail("data were read"))
+    done = call(*command, "-o", "out", "--device", "cuda")
+    assert done.exit_code == 2
+    assert re.search(r"no\s+cuda\s+device.*cpu", done.stderr, re.S)
+
+
+def test_it_says_its_version() -> None:
+    assert call("--version").stdout == f"tamrl {tamrl.__version__}\n"
+
+
 def test_parameters_reach_the_study_with_their_types(monkeypatch: pytest.MonkeyPatch) -> None:
     """A number is a number, a word a word."""
-    from tamrl.study.runner import run as study
-
-    seen: dict[str, object] = {}
-
-    def run(profile: str, towers: str, only: object, values: object, **_: object) -> study.Outcome:
-        seen.update(profile=profile, towers=towers, only=only, values=values)
-        return study.Outcome(("03_scores",), (), None)
-
-    monkeypatch.setattr(study, "run", run)
-    done = call(
-        "study", "--profile", "smoke", "--towers", "virtual", "--only", "03",
-        "--param", "seed=7", "--param", "scheme=biome", "--param", "tune=false",
-    )  # fmt: skip
+    run = Mock(return_value=Outcome(("03_scores",), (), None))
+    monkeypatch.setattr("tamrl.study.runner.run.run", run)
+    values = {"seed": 7, "scheme": "biome", "tune": False}
+    given = [f"--param={name}={str(value).lower()}" for name, value in values.items()]
+    done = call("study", "--profile", "smoke", "--towers", "virtual", "--only", "03", *given)
     assert done.exit_code == 0, done.output
-    assert seen["values"] == {"seed": 7, "scheme": "biome", "tune": False}
-    assert seen["towers"] == "virtual"
+    run.assert_called_once_with("smoke", "virtual", ["03"], values, build=True, force=False)
     assert "03_scores" in done.stdout

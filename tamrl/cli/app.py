@@ -1,28 +1,22 @@
-"""The command line: `tamrl fetch | train | evaluate | compare | predict | finetune | map | study`.
+"""The command line: `tamrl predict | finetune | score | fetch | train | map | study | …`.
 
 Exit status 0: done. 1: the data, a file or a notebook is at fault; one line on stderr says what to
 do. 2: the command was not understood.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 import typer.core
-from rich.console import Console
+from typer import Argument, Option
 
-from tamrl.cli import maps
-from tamrl.cli.compare import compare
-from tamrl.cli.towers import finetune, predict, score
+from tamrl import __version__
+from tamrl.cli import maps, towers
+from tamrl.cli.common import Device, Epochs, Jobs, Seed, Towers, draw, say, write_scores
 from tamrl.errors import DataError, StudyError
-from tamrl.files import atomic_write
-
-if TYPE_CHECKING:
-    pass
 
 # The modules that do the work are imported inside the commands: `tamrl --help` answers at once.
 
@@ -39,27 +33,12 @@ class _OneLine(typer.core.TyperGroup):
 
 
 app = typer.Typer(
-    cls=_OneLine,
-    name="tamrl",
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-    pretty_exceptions_enable=False,
-    help="""Carbon fluxes from towers to the globe with task-aware modulation (TAM-RL).
-
-    A first walk: `tamrl fetch`, `tamrl train -o model.safetensors`,
-    `tamrl predict my-towers.csv --model model.safetensors -o fluxes.nc`.
-
-    Data come from the cache (TAMRL_DATA_DIR), a mirror (TAMRL_DATA_MIRROR) or the network.
-    """,
+    cls=_OneLine, no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False
 )
-
+for command in (towers.predict, towers.finetune, towers.score):
+    app.command()(command)
 app.command("train-map")(maps.train_map)
 app.command("map")(maps.map_cube)
-
-Towers = Annotated[str, typer.Option(help="fluxnet2015, virtual, or auto: real where available.")]
-Seed = Annotated[int, typer.Option(help="The same seed gives the same result on a CPU.")]
-Device = Annotated[str, typer.Option(help="cpu, cuda, mps, or auto: the fastest at hand.")]
-Epochs = Annotated[int | None, typer.Option(help="Passes over the training towers.")]
 
 PARTS = {
     "towers": "fluxnet2015.zarr/",
@@ -71,14 +50,31 @@ PARTS = {
 }
 
 
-def _out() -> Console:
-    return Console(highlight=False, soft_wrap=True)
+def _version(asked: bool) -> None:
+    if asked:
+        say(f"tamrl {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def tamrl(
+    version: Annotated[bool, Option("--version", callback=_version, is_eager=True)] = False,
+) -> None:
+    """Carbon fluxes from towers to the globe with task-aware modulation (TAM-RL).
+
+    A first walk, with the model that comes with the package:
+    `tamrl predict my-tower.csv --table facts.csv -o fluxes.nc`,
+    `tamrl score fluxes.nc my-tower.csv --table facts.csv`; to train one of your own, `tamrl fetch`
+    and `tamrl train -o model.safetensors`.
+
+    Data come from the cache (TAMRL_DATA_DIR), a mirror (TAMRL_DATA_MIRROR) or the network.
+    """
 
 
 @app.command()
 def fetch(
     parts: Annotated[
-        list[str] | None, typer.Argument(help=f"Any of: {', '.join(PARTS)}. None means all.")
+        list[str] | None, Argument(help=f"Any of: {', '.join(PARTS)}. None means all.")
     ] = None,
 ) -> None:
     """Fetch data into the cache, every file checked against its sha256.
@@ -94,37 +90,35 @@ def fetch(
             raise typer.BadParameter(f"{part!r} is not one of {', '.join(PARTS)}")
     for part in parts or PARTS:
         files = cache.fetch(cache.registry_names(PARTS[part]), part)
-        _out().print(f"{part}: {len(files)} files")
-    _out().print(f"In {cache.cache_dir()}")
+        say(f"{part}: {len(files)} files")
+    say(f"In {cache.cache_dir()}")
 
 
 @app.command()
 def train(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where the weights go.")],
+    output: Annotated[Path, Option("--output", "-o", help="Where the weights go.")],
     towers: Towers = "auto",
     model: Annotated[
         str,
-        typer.Option(
-            help="blend: what won the benchmark. network: TAM-RL alone; or undrawn, anchored."
-        ),
+        Option(help="blend: what won the benchmark. network: TAM-RL alone; or undrawn, anchored."),
     ] = "blend",
     seed: Seed = 0,
-    members: Annotated[int, typer.Option(min=1, help="Models in the ensemble.")] = 1,
+    members: Annotated[int, Option(min=1, help="Models in the ensemble.")] = 1,
     epochs: Epochs = None,
     virtual: Annotated[
-        int, typer.Option(min=0, help="Towers of each virtual world, learnt first; 0: none.")
+        int, Option(min=0, help="Towers of each simulated data set, learnt first; 0: none.")
     ] = 1000,
     calibrate: Annotated[
-        int, typer.Option(help="Folds of towers that intervals are calibrated on; 0: no intervals.")
+        int, Option(help="Folds of towers that intervals are calibrated on; 0: no intervals.")
     ] = 0,
-    jobs: Annotated[int, typer.Option(min=1, help="Models trained at a time.")] = 2,
+    jobs: Jobs = 2,
     device: Device = "auto",
 ) -> None:
     """Train a model on all towers and save the weights (safetensors).
 
     One tower in eight is held out to stop early. The ensemble's members differ by seed. With
     --calibrate, ensembles like it are first trained without the towers of each fold, and their
-    errors there say how wide the bounds of 90 % must be; what was computed so is kept in `runs/`.
+    errors there say how wide the bounds of 90 % must be; what was computed so stays in `runs/`.
 
     Examples: `tamrl train -o model.safetensors --model network` ·
     `tamrl train -o m.safetensors --members 5 --calibrate 10`
@@ -141,24 +135,24 @@ def train(
         raise typer.BadParameter(str(error)) from error
     samples, intervals = load_samples(towers), None
     if calibrate:
-        kept = Path("runs") / str(samples.attrs["tower_source"]) / "cv"
-        intervals = ensemble.calibrated(samples, make, members, calibrate, kept, seed, jobs)
+        folder = _predictions(samples)
+        intervals = ensemble.calibrated(samples, make, members, calibrate, folder, seed, jobs)
     models = ensemble.train(samples, make, members, seed, jobs)
     facts = {"seed": seed, "towers": len(samples.site), "model": model, "folds": calibrate}
     licence = {"licence": "CC-BY-4.0", "registry": registry_sha256()}
     pretrained.save(models, output, samples, intervals, **facts, **licence)
-    _out().print(f"Trained {members} {model}(s) on {len(samples.site)} towers: {output}")
+    say(f"Trained {members} {model}(s) on {len(samples.site)} towers: {output}")
 
 
 @app.command()
 def evaluate(
     towers: Towers = "auto",
-    folds: Annotated[int, typer.Option(min=2, help="Folds by tower, 50 km apart.")] = 5,
-    seeds: Annotated[int, typer.Option(min=1, help="Networks that are averaged per fold.")] = 1,
+    folds: Annotated[int, Option(min=2, help="Folds by tower, 50 km apart.")] = 5,
+    seeds: Annotated[int, Option(min=1, help="Networks that are averaged per fold.")] = 1,
     epochs: Epochs = None,
     seed: Seed = 0,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes at a time.")] = 2,
-    output: Annotated[Path, typer.Option("--output", "-o", help="csv of all scores.")] = Path(
+    jobs: Jobs = 2,
+    output: Annotated[Path, Option("--output", "-o", help="csv of all scores.")] = Path(
         "scores.csv"
     ),
 ) -> None:
@@ -169,8 +163,6 @@ def evaluate(
     Examples: `tamrl evaluate --folds 10 --seeds 3` · `tamrl evaluate --towers virtual --epochs 2`
     """
     from functools import partial
-
-    from rich.table import Table
 
     from tamrl.evaluate.scores import cross_validate, summarise
     from tamrl.model.train import Recipe, TamRLModel
@@ -185,35 +177,80 @@ def evaluate(
         "Boosting": Boosting,
         "Climatology": Climatology,
     }
-    parts = split(samples, folds, seed=seed)
-    kept = Path("runs") / str(samples.attrs["tower_source"]) / "cv"
-    predictions = cross_validate(samples, models, parts, range(seed, seed + seeds), kept, jobs)
+    parts, members = split(samples, folds, seed=seed), range(seed, seed + seeds)
+    predictions = cross_validate(samples, models, parts, members, _predictions(samples), jobs)
     table = summarise(predictions, samples)
-    with atomic_write(output) as part:
-        table.to_csv(part, index=False)
     virtual = ", virtual towers" if samples.attrs["virtual"] else ""
-    shown = Table(title=f"Pooled over unseen towers{virtual}; gC m-2 d-1")
-    columns = ["model", "flux", "RMSE", "bias", "MAE", "R2"]
-    for name in columns:
-        shown.add_column(name, justify="left" if name in columns[:2] else "right")
-    for row in table[columns].itertuples(index=False):
-        shown.add_row(*(v if isinstance(v, str) else f"{v:.3f}" for v in row))
-    _out().print(shown)
-    _out().print(f"All scores: {output}")
+    title = f"Pooled over unseen towers{virtual}; gC m-2 d-1"
+    draw(title, table[["model", "flux", "RMSE", "bias", "MAE", "R2"]])
+    write_scores(table, output)
+
+
+def _predictions(samples: Any) -> Path:
+    """Folder of out-of-fold predictions, those of virtual towers apart."""
+    return Path("runs") / str(samples.attrs["tower_source"]) / "cv"
+
+
+_EXPERIMENTS = "ablation, benchmark, climates, biomes, no-satellites or directions."
+_FOLDER = "Folder of the tables.  [default: results/EXPERIMENT]"
+
+
+@app.command()
+def compare(
+    experiment: Annotated[str, Argument(help=_EXPERIMENTS)],
+    towers: Towers = "auto",
+    folds: Annotated[int | None, Option(min=2, help="Folds by tower.  [default: its own]")] = None,
+    seeds: Annotated[int | None, Option(min=1, help="Members a fold.  [default: its own]")] = None,
+    epochs: Epochs = None,
+    every: Annotated[int, Option(min=1, help="Every n-th tower, for a quick look.")] = 1,
+    jobs: Jobs = 2,
+    device: Device = "cpu",
+    only: Annotated[list[str] | None, Option(help="Name of a model; repeatable.")] = None,
+    out: Annotated[Path | None, Option("--out", "-o", help=_FOLDER)] = None,
+) -> None:
+    """Compare many models at towers that none has seen; this takes hours and can be broken off.
+
+    `ablation`: TAM-RL with one mechanism taken away or exchanged at a time. `benchmark`: all
+    rivals. `climates`, `biomes`, `no-satellites`: a few of them, with towers assigned to folds by
+    climate, with a vegetation class left out at a time, without satellites at the tested towers.
+    `directions`: what was tried for more skill.
+
+    Run the same command again to go on: only what is missing or has changed is computed. Each model
+    leaves one small csv, from which the book's chapters are made. With other settings than the
+    experiment's own the tables go below `runs/`, unless --out says where.
+
+    Examples: `tamrl compare ablation` · `tamrl compare benchmark --only XGBoost --only LightGBM` ·
+    `tamrl compare ablation --folds 2 --seeds 1 --epochs 1 --every 6`
+    """
+    from tamrl.evaluate.sums import summarise
+    from tamrl.evaluate.tables import read
+    from tamrl.study.comparisons.models import EXPERIMENTS, compute
+
+    try:
+        folder = compute(
+            experiment, towers, folds, seeds, epochs, every, only or (), out, jobs, device, say=say
+        )
+    except ValueError as error:
+        if isinstance(error, DataError):
+            raise
+        raise typer.BadParameter(str(error)) from error
+    results = read(folder, EXPERIMENTS[experiment].names)
+    pooled = summarise(results.sums).pivot_table("RMSE", "model", "flux", sort=False)
+    virtual = ", virtual towers" if results.attrs["virtual"] else ""
+    draw(f"Pooled RMSE at unseen towers{virtual}; gC m-2 d-1", pooled.reset_index())
+    if results.missing:
+        say(f"Not yet computed: {', '.join(results.missing)}")
+    say(f"Tables: {folder}")
 
 
 @app.command()
 def study(
-    profile: Annotated[str, typer.Option(help="smoke, reference or paper.")] = "reference",
+    profile: Annotated[str, Option(help="smoke, reference or paper.")] = "reference",
     towers: Towers = "auto",
-    only: Annotated[
-        list[str] | None, typer.Option(help="Beginning of a notebook's name, such as 03.")
-    ] = None,
-    param: Annotated[
-        list[str] | None, typer.Option(help="name=value; needs --only. May be given repeatedly.")
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Run even what is up to date.")] = False,
-    book: Annotated[bool, typer.Option(help="Build the book afterwards.")] = True,
+    only: Annotated[list[str] | None, Option(help="A notebook's name or number, as 03.")] = None,
+    param: Annotated[list[str] | None, Option(help="name=value, with --only; repeatable.")] = None,
+    force: Annotated[bool, Option("--force", help="Run even what is up to date.")] = False,
+    book: Annotated[bool, Option(help="Build the book afterwards.")] = True,
 ) -> None:
     """Execute the notebooks that changed, then build the book.
 
@@ -224,29 +261,23 @@ def study(
 
     from tamrl.study.runner import run as notebooks
 
-    values: dict[str, Any] = {}
-    for text in param or []:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise typer.BadParameter(f"{text!r} is not of the form name=value")
-        values[name] = yaml.safe_load(value)
-    if values and not only:
+    pairs = [text.partition("=") for text in param or []]
+    if not all(equals for _, equals, _ in pairs):
+        raise typer.BadParameter("a parameter is of the form name=value")
+    if pairs and not only:
         raise typer.BadParameter("--param needs --only: which notebook is meant?")
+    values = {name: yaml.safe_load(value) for name, _, value in pairs}
     try:
         done = notebooks.run(profile, towers, only or (), values, build=book, force=force)
     except DataError:
         raise
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    ran, kept = ", ".join(done.executed) or "none", ", ".join(done.kept) or "none"
-    _out().print(f"Executed: {ran}. Unchanged: {kept}.")
-    _out().print("Computed results: runs/. Executed notebooks: book/notebooks/.")
+    ran, unchanged = ", ".join(done.executed) or "none", ", ".join(done.kept) or "none"
+    say(f"Executed: {ran}. Unchanged: {unchanged}.")
+    say("Computed results: runs/. Executed notebooks: book/notebooks/.")
     if done.page:
-        _out().print(f"The book: {done.page} (open it in a browser, or: make serve)")
-
-
-for command in (compare, predict, finetune, score):
-    app.command()(command)
+        say(f"The book: {done.page} (open it in a browser, or: make serve)")
 
 
 def main() -> None:

@@ -1,38 +1,24 @@
 """The commands that use a trained model at one's own towers; see `tamrl.cli.app`."""
 
-from __future__ import annotations
-
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from typer import Argument, Option
 
+from tamrl.cli.common import Device, Facts, OwnTowers, draw, say, write_scores
 from tamrl.errors import DataError
 from tamrl.files import atomic_write
 
-if TYPE_CHECKING:
-    from tamrl.samples.arrays import Samples
-
-Own = Annotated[Path, typer.Argument(help="ONEFlux csv file or folder, or a Zarr store.")]
-Table = Annotated[Path | None, typer.Option(help="csv of the towers: site, lat, lon, igbp, …")]
-Weights = Annotated[
-    Path | None,
-    typer.Option("--model", "-m", help="Weights from `tamrl train`.  [default: the package's]"),
-]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
-
-
-def _say(text: str) -> None:
-    Console(highlight=False, soft_wrap=True).print(text, markup=False)
+_MODEL = "Weights from `tamrl train`.  [default: the package's]"
+Weights = Annotated[Path | None, Option("--model", "-m", help=_MODEL)]
 
 
 def predict(
-    towers: Own,
-    output: Annotated[Path, typer.Option("--output", "-o", help="NetCDF file to write.")],
+    towers: OwnTowers,
+    output: Annotated[Path, Option("--output", "-o", help="NetCDF file to write.")],
     model: Weights = None,
-    table: Table = None,
+    table: Facts = None,
     device: Device = "auto",
 ) -> None:
     """Predict daily GPP, RECO and NEE at your own towers, with or without measured fluxes.
@@ -52,65 +38,42 @@ def predict(
         fluxes.to_netcdf(part, engine="netcdf4")
     days = int(fluxes.NEE.notnull().sum())
     bounds = "with bounds of 90 %" if loaded.intervals else "without bounds (not calibrated)"
-    _say(f"{days} days at {fluxes.sizes['site']} tower(s), {bounds}: {output}")
+    say(f"{days} days at {fluxes.sizes['site']} tower(s), {bounds}: {output}")
 
 
 def finetune(
-    towers: Own,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where the adapted weights go.")],
+    towers: OwnTowers,
+    output: Annotated[Path, Option("--output", "-o", help="Where the adapted weights go.")],
     model: Weights = None,
-    table: Table = None,
+    table: Facts = None,
     frozen: Annotated[
-        bool, typer.Option("--frozen/--full", help="Adapt a few hundred offsets, or all weights.")
+        bool, Option("--frozen/--full", help="Adapt a few hundred offsets, or all weights.")
     ] = True,
     device: Device = "auto",
 ) -> None:
     """Adapt trained weights to your own tower with the few days of fluxes that it has.
 
     Parts of those days are left out in turn to see whether adapting helps; if it does not, the
-    weights stay as they are. Several towers get one common adaptation. Only networks can be
-    adapted: of an ensemble that has trees beside them the networks alone are taken, and bounds,
-    which were calibrated for other weights, are left out.
+    weights stay as they are. Several towers get one common adaptation. Of an ensemble with trees
+    the networks alone are adapted; bounds, calibrated for other weights, are left out.
 
     Example: `tamrl finetune my-tower.csv --table facts.csv -o mine.safetensors`
     """
-    import numpy as np
+    from tamrl.shipped.finetune import finetune as adapt
+    from tamrl.shipped.pretrained import load_pretrained
 
-    from tamrl.model.adapt import finetune as adapt
-    from tamrl.shipped import pretrained
-    from tamrl.shipped.weights import networks_alone
-
-    loaded = pretrained.load_pretrained(model, device)
-    samples = _own_samples(towers, table)
-    if loaded.header["features"] != list(samples.features):
-        raise DataError(f"{towers}: the weights were trained on other drivers")
-    samples = pretrained.placed(samples, loaded.header)
-    sites = np.arange(len(samples.site))
-    logs, adapted = [], []
-    for member in networks_alone(loaded.members):
-        told = member.tell(samples) if hasattr(member, "tell") else samples
-        network = adapt(getattr(member, "fitted", member), told, sites, frozen=frozen)
-        logs.append(network.log)
-        adapted.append(replace(member, fitted=network) if hasattr(member, "tell") else network)
-    facts = {name: loaded.header[name] for name in ("seed", "towers") if name in loaded.header}
-    names = ", ".join(samples.site)
-    pretrained.save(adapted, output, samples, **facts, adapted_to=names)
-    days = int((samples.weight > 0).sum())
-    before = np.mean([log[0]["held_out"] for log in logs]) ** 0.5
-    after = np.mean([[e["held_out"] for e in log if e["taken"]][-1] for log in logs]) ** 0.5
-    _say(f"Adapted to {names} with {days} labelled days: {output}")
-    _say(f"Error on days left out, in sd of the fluxes: {before:.3f} -> {after:.3f}")
+    loaded = load_pretrained(model, device)
+    about = adapt(_own_samples(towers, table), output, model=loaded, frozen=frozen).header
+    say(f"Adapted to {about['adapted_to']} with {about['labelled_days']} labelled days: {output}")
+    before, after = about["held_out"]
+    say(f"Error on days left out, in sd of the fluxes: {before:.3f} -> {after:.3f}")
 
 
 def score(
-    predicted: Annotated[Path, typer.Argument(help="NetCDF file from `tamrl predict`.")],
-    observed: Annotated[
-        Path, typer.Argument(help="NetCDF with daily fluxes, or towers as for `tamrl predict`.")
-    ],
-    table: Table = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="csv of all scores, by tower too.")
-    ] = None,
+    predicted: Annotated[Path, Argument(help="NetCDF file from `tamrl predict`.")],
+    observed: Annotated[Path, Argument(help="NetCDF with daily fluxes, or towers as for predict.")],
+    table: Facts = None,
+    output: Annotated[Path | None, Option("--output", "-o", help="csv, by tower too.")] = None,
 ) -> None:
     """Score predictions against measured fluxes, on the days that both have.
 
@@ -120,29 +83,18 @@ def score(
 
     Example: `tamrl score fluxes.nc my-towers.csv --table facts.csv -o scores.csv`
     """
-    from rich.table import Table as Shown
+    from tamrl.evaluate import score_file
 
-    from tamrl.evaluate.score_file import open_fluxes, score_file
-
-    scores = score_file(predicted, open_fluxes(observed, table))
-    if output is not None:
-        with atomic_write(output) as part:
-            scores.to_csv(part, index=False)
+    scores = score_file.score(predicted, observed, table)
     pooled = scores[scores.site == "all"]
-    shown = Shown(title=f"{int(pooled.towers.max())} tower(s); gC m-2 d-1")
     columns = [c for c in scores if c not in ("site", "towers") and pooled[c].notna().any()]
-    for name in columns:
-        shown.add_column(str(name), justify="left" if name == "flux" else "right")
-    for row in pooled[columns].itertuples(index=False):
-        shown.add_row(*(f"{v:.3f}" if isinstance(v, float) else str(v) for v in row))
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(shown)
+    draw(f"{int(pooled.towers.max())} tower(s); gC m-2 d-1", pooled[columns])
     if output is not None:
-        _say(f"All scores: {output}")
+        write_scores(scores, output)
 
 
-def _own_samples(towers: Path, table: Path | None) -> Samples:
-    """Read a user's towers, with the drivers that the grid has for their places if it is there."""
+def _own_samples(towers: Path, table: Path | None) -> Any:
+    """Read a user's towers, with the drivers of the grid at their places if it is there."""
     from tamrl.data import open_towers
     from tamrl.samples.arrays import make_samples
     from tamrl.shipped.pretrained import own_samples

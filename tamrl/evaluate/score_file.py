@@ -112,3 +112,16 @@ def score_file(predicted: PathArg | xr.Dataset, observed: xr.Dataset) -> pd.Data
         )
     columns = ["site", "flux", "towers", "days", *SCORES, "inside"]
     return pd.concat(tables, ignore_index=True)[columns]
+
+
+def score(
+    predicted: PathArg | xr.Dataset,
+    observed: PathArg | xr.Dataset,
+    table: PathArg | None = None,
+) -> pd.DataFrame:
+    """Score predicted daily fluxes against measured ones, either of them a file: `score_file`.
+
+    ``observed`` may be all that `open_fluxes` reads, ``table`` the facts about its towers.
+    """
+    seen = observed if isinstance(observed, xr.Dataset) else open_fluxes(observed, table)
+    return score_file(predicted, seen)

@@ -1,0 +1,58 @@
+"""What commands share: options, how they speak and draw a table, a check of the device."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from typer import Argument, Option
+
+from tamrl.files import atomic_write
+
+
+def say(text: str) -> None:
+    """Write a line to standard output, whatever the width of the terminal."""
+    Console(highlight=False, soft_wrap=True).print(text, markup=False)
+
+
+def draw(title: str, rows: Any) -> None:
+    """Draw a DataFrame: words to the left, numbers to the right with three digits."""
+    table = Table(title=title)
+    for name in rows:
+        words = isinstance(rows[name].iloc[0], str)
+        table.add_column(str(name), justify="left" if words else "right")
+    for row in rows.itertuples(index=False):
+        table.add_row(*(f"{v:.3f}" if isinstance(v, float) else str(v) for v in row))
+    Console(highlight=False, soft_wrap=True).print(table)
+
+
+def write_scores(scores: Any, path: Path) -> None:
+    """Write a DataFrame as csv, whole or not at all, and say where."""
+    with atomic_write(path) as part:
+        scores.to_csv(part, index=False)
+    say(f"All scores: {path}")
+
+
+def known_device(name: str) -> str:
+    """Refuse a device that does not exist, or that this machine lacks."""
+    kind = name.partition(":")[0]
+    if kind not in ("auto", "cpu", "cuda", "mps"):
+        raise typer.BadParameter(f"{name!r} is not one of auto, cpu, cuda, mps")
+    if kind in ("cuda", "mps"):
+        import torch
+
+        there = torch.cuda if kind == "cuda" else torch.backends.mps
+        if not there.is_available():
+            raise typer.BadParameter(f"PyTorch finds no {kind} device here; use cpu or auto")
+    return name
+
+
+_DEVICE = "auto (the fastest at hand), cpu, cuda or mps."
+Device = Annotated[str, Option(callback=known_device, help=_DEVICE)]
+Towers = Annotated[str, Option(help="fluxnet2015, virtual, or auto: real where available.")]
+OwnTowers = Annotated[Path, Argument(help="ONEFlux csv file or folder, or a Zarr store.")]
+Facts = Annotated[Path | None, Option("--table", help="csv of towers: site, lat, lon, igbp, …")]
+Seed = Annotated[int, Option(help="The same seed gives the same result on a CPU.")]
+Epochs = Annotated[int | None, Option(help="Passes over the towers.  [default: each model's]")]
+Jobs = Annotated[int, Option(min=1, help="Processes at a time.")]

@@ -1,0 +1,83 @@
+"""Fine-tuning of a trained ensemble to towers of one's own: what `tamrl finetune` does."""
+
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from tamrl.errors import DataError
+from tamrl.evaluate.learner import Wrapper
+from tamrl.model import adapt
+from tamrl.samples.arrays import Samples
+from tamrl.shipped.pretrained import Pretrained, load_pretrained, own_samples, placed, save
+from tamrl.shipped.weights import networks_alone
+
+
+def finetune(
+    towers: str | PathLike[str] | xr.Dataset | Samples,
+    output: str | PathLike[str],
+    table: str | PathLike[str] | pd.DataFrame | None = None,
+    model: Pretrained | None = None,
+    frozen: bool = True,
+) -> Pretrained:
+    """Adapt a trained ensemble to towers with few labelled days, and save its weights.
+
+    Parts of those days are left out in turn to see whether adapting helps; if it does not, the
+    weights stay as they are. Of an ensemble with trees the networks alone are adapted. Bounds,
+    which were calibrated for other weights, are left out.
+
+    Parameters
+    ----------
+    towers
+        As for ``predict`` of `load_pretrained`, with measured fluxes (site, time), gC m-2 d-1;
+        several towers get one common adaptation.
+    output
+        File of the adapted weights (safetensors).
+    table
+        Facts about the towers (site, lat, lon, igbp).
+    model
+        From `load_pretrained`; None: the ensemble of the package.
+    frozen
+        Adapt a few hundred offsets, or all weights.
+
+    Returns
+    -------
+    The adapted ensemble. Its ``header`` says to which towers (``adapted_to``), from how many
+    ``labelled_days``, and the error on days left out before and after it (``held_out``, standard
+    deviations of the fluxes).
+
+    Raises
+    ------
+    DataError
+        For towers that cannot be read, fewer than 10 labelled days, other drivers than in the
+        training, or weights without a network.
+    """
+    model = model or load_pretrained()
+    samples = towers if isinstance(towers, Samples) else own_samples(towers, table)
+    if model.header["features"] != list(samples.features):
+        raise DataError(f"{', '.join(samples.site)}: the weights were trained on other drivers")
+    samples = placed(samples, model.header)
+    sites = np.arange(len(samples.site))
+    logs, adapted = [], []
+    for member in networks_alone(model.members):
+        wrapped = isinstance(member, Wrapper)
+        network, given = (
+            (member.fitted[0], member.inputs(samples)) if wrapped else (member, samples)
+        )
+        network = adapt.finetune(network, given, sites, frozen=frozen)
+        logs.append(network.log)
+        adapted.append(replace(member, fitted=[network]) if wrapped else network)
+    before = np.mean([log[0]["held_out"] for log in logs])
+    after = np.mean([[step["held_out"] for step in log if step["taken"]][-1] for log in logs])
+    facts: dict[str, Any] = {
+        "adapted_to": ", ".join(samples.site),
+        "labelled_days": int((samples.weight > 0).sum()),
+        "held_out": [float(before**0.5), float(after**0.5)],
+    }
+    facts |= {name: model.header[name] for name in ("seed", "towers") if name in model.header}
+    save(adapted, Path(output), samples, **facts)
+    return load_pretrained(output)
