@@ -1,60 +1,52 @@
-"""The API reference: every entry exists, its examples hold, and its docstrings are read rightly."""
-
-from __future__ import annotations
+"""The names of `import tamrl`, and the API reference: every entry exists, its examples hold."""
 
 import doctest
 import importlib
 import importlib.util
 import inspect
 import re
+import subprocess
+import sys
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import pytest
 
+import tamrl
+
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "book" / "api.md"
-ENTRIES = re.findall(r"^\.\. auto\w+:: (tamrl[\w.]+)$", PAGE.read_text(), re.M)
+MODULES = re.findall(r"^\.\. automodule:: ([\w.]+)$", PAGE.read_text(), re.M)
+FIRST = re.findall(r"^   tamrl\.(\w+)$", PAGE.read_text(), re.M)
 
 
-def extension() -> ModuleType:
-    """Load the book's own Sphinx extension."""
-    path = ROOT / "book" / "_ext" / "docstrings.py"
-    spec = importlib.util.spec_from_file_location("docstrings", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def test_import_is_quick_and_loads_nothing_heavy() -> None:
+    """Below 0.2 s by Python's own count; PyTorch and pandas wait until they are needed."""
+    code = "import sys, tamrl; print(*sys.modules)"
+    command = [sys.executable, "-X", "importtime", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert not {"torch", "pandas", "numpy", "xarray"} & set(done.stdout.split())
+    (microseconds,) = re.findall(r"\| +(\d+) \| tamrl$", done.stderr, re.M)
+    assert int(microseconds) < 200_000
 
 
-def entry(name: str) -> Any:
-    """Import what an entry of the page names."""
-    module, _, own = name.rpartition(".")
-    return getattr(importlib.import_module(module), own)
+def test_every_name_of_the_package_leads_somewhere_and_says_what_it_is() -> None:
+    """About twenty names beside the rooms; each resolves, has a docstring and is on the page."""
+    offered = {name: getattr(tamrl, name) for name in tamrl.__all__}
+    assert all(inspect.getdoc(one) for one in offered.values())
+    names = {n for n, one in offered.items() if not inspect.ismodule(one)} - {"__version__"}
+    assert names == set(FIRST)
+    assert len(names) == len(FIRST) == 20
+    with pytest.raises(AttributeError, match="no_such_name"):
+        tamrl.no_such_name  # noqa: B018
 
 
-@pytest.mark.parametrize("name", ENTRIES)
-def test_an_entry_is_public_and_documented(name: str) -> None:
-    """Each name imports, is not private, and says in a sentence what it is for."""
-    found = entry(name)
-    assert not any(part.startswith("_") for part in name.split("."))
-    words = inspect.getdoc(found)
-    assert words
-    assert words.split("\n\n")[0].endswith((".", ":"))
-
-
-def test_every_fetch_function_is_on_the_page() -> None:
-    """Whoever adds a data set adds it to the reference."""
-    import tamrl.data
-
-    assert {f"tamrl.data.{name}" for name in tamrl.data.__all__} <= set(ENTRIES)
-
-
-def test_no_entry_stands_twice() -> None:
-    """Sphinx would warn of it; this says so without a build."""
-    assert len(ENTRIES) == len(set(ENTRIES))
+def test_every_module_of_the_page_is_documented() -> None:
+    """Each imports and says what it is for; none stands twice; of data every `fetch_` is there."""
+    assert len(MODULES) == len(set(MODULES)) > 20
+    for name in MODULES:
+        assert inspect.getdoc(importlib.import_module(name)), name
+    assert "tamrl.data" in MODULES
+    assert {n for n in FIRST if n.startswith("fetch_")} < set(tamrl.data.__all__)
 
 
 def test_the_examples_of_the_page_hold() -> None:
@@ -66,34 +58,24 @@ def test_the_examples_of_the_page_hold() -> None:
 
 def test_sentences_are_returned_without_a_type_and_types_come_from_the_code() -> None:
     """A plain "Returns" gets no type, one with a type keeps it, and parameters get theirs."""
-    from tamrl.data import grid_at, open_towers
-    from tamrl.samples.splits import folds
-
-    ext = extension()
+    path = ROOT / "book" / "_ext" / "docstrings.py"
+    spec = importlib.util.spec_from_file_location("docstrings", path)
+    assert spec is not None
+    assert spec.loader is not None
+    ext = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(ext)
     plain = ["Do it.", "", "Returns", "-------", "A table", "of numbers.", ""]
     ext.sentences(None, "function", "x", None, None, plain)
     assert plain[4:7] == [":", "    A table", "    of numbers."]
-    typed = [
-        "Returns",
-        "-------",
-        "xr.Dataset",
-        "    With units.",
-        "",
-        "Raises",
-        "------",
-        "E",
-        "    x",
-    ]
+    typed = ["Returns", "-------", "xr.Dataset", "    With units.", "", "Raises", "------", "E"]
     before = list(typed)
     ext.sentences(None, "function", "x", None, None, typed)
     assert typed == before
-    fields = [":param samples: Towers.", ":param k: Parts.", ":type k: nonsense"]
-    ext.types(None, "function", "x", folds, None, fields)
-    assert ":type k: ``int``" in fields
-    assert ":type k: nonsense" not in fields
-    paths = [":param path: File."]
-    ext.types(None, "function", "x", open_towers, None, paths)
-    assert paths[0] == ":type path: ``str | PathLike | Iterable[str | PathLike]``"
-    arrays = [":param lat: Degrees."]
-    ext.types(None, "function", "x", grid_at, None, arrays)
-    assert arrays[0] == ":type lat: ``ArrayLike``"  # as written, not as evaluated
+    for called, name, stated in (
+        (tamrl.folds, "k", "``int``"),
+        (tamrl.open_towers, "path", "``str | PathLike | Iterable[str | PathLike]``"),
+        (tamrl.data.grid_at, "lat", "``ArrayLike``"),  # as written, not as evaluated
+    ):
+        fields = [f":param {name}: Words.", f":type {name}: nonsense"]
+        ext.types(None, "function", "x", called, None, fields)
+        assert fields == [f":type {name}: {stated}", f":param {name}: Words."]

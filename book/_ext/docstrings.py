@@ -14,8 +14,12 @@ from typing import Any
 from docutils import nodes
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
+from sphinx.util.nodes import make_refnode
+
+import tamrl
 
 NAME = re.compile(r"[A-Za-z_][\w.]*")
+BARS = re.compile(r"\|(\S|\S[^|]*\S)\|")
 SHORT = {"PathArg": "str | PathLike", "npt.": "", "PathLike[str]": "PathLike"}
 
 
@@ -28,8 +32,17 @@ def _begins(lines: list[str], i: int) -> bool:
 def sentences(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     """Make a "Returns" of plain sentences one that names no type, before napoleon reads it.
 
-    Napoleon takes the first line for a type. Where no line is indented, there is none.
+    Napoleon takes the first line for a type. Where no line is indented, there is none. Nor does the
+    first sentence of a property begin with one. Bars of absolute values are no substitutions. A
+    module is named above what it says of itself.
     """
+    if what in ("attribute", "property") and lines:
+        lines[0] = f": {lines[0]}"
+    if what == "module":
+        lines[:0] = [f".. rubric:: ``{name}``", ""]
+    lines[:] = [
+        line if ">>>" in line or "``" in line else BARS.sub(r"\|\1\|", line) for line in lines
+    ]
     done: list[str] = []
     i = 0
     while i < len(lines):
@@ -90,16 +103,31 @@ def _spell(text: str, known: dict[str, Any]) -> str:
     return " ".join(spelt)
 
 
-def unlinked(
+def names(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
+    """Leave out the fields of a named tuple, of which Python itself says their number."""
+    return True if str(inspect.getdoc(obj)).startswith("Alias for field number") else None
+
+
+def elsewhere(
     app: Sphinx, env: Any, node: pending_xref, contnode: nodes.TextElement
-) -> nodes.TextElement | None:
-    """Leave a name in backticks that has no entry of its own as code, without a warning."""
-    return contnode if node.get("reftype") == "obj" else None
+) -> nodes.Element | None:
+    """Lead a name that `import tamrl` offers to its entry; leave others as code."""
+    if node.get("reftype") != "obj":
+        return None
+    room, _, name = str(node["reftarget"]).rpartition(".")
+    one = getattr(tamrl, name, None) if room == "tamrl" else None
+    for place in (getattr(one, "__module__", ""), "tamrl.data"):
+        found = env.get_domain("py").objects.get(f"{place}.{name}")
+        if one is not None and found:
+            page = node["refdoc"]
+            return make_refnode(app.builder, page, found.docname, found.node_id, contnode)
+    return contnode
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Stand on both sides of napoleon, whose priority is 500."""
     app.connect("autodoc-process-docstring", sentences, priority=400)
     app.connect("autodoc-process-docstring", types, priority=600)
-    app.connect("missing-reference", unlinked)
+    app.connect("autodoc-skip-member", names)
+    app.connect("missing-reference", elsewhere)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
