@@ -73,22 +73,25 @@ verify: $(INSTALLED) ## run the study on real towers and compare its tables with
 	@$(PY) -m tamrl study --profile reference --towers fluxnet2015 --no-book
 	@$(PY) -m tamrl.study.runner.verify
 
-PYTEST := -m pytest -n 2 --dist loadfile --benchmark-disable --doctest-modules --ignore tests/test_browser.py
+# Not among the tests: the walk through the built book (make browser), the rules of the house (make lint).
+PYTEST := -m pytest -n 2 --dist loadfile --benchmark-disable --doctest-modules \
+  --ignore tests/test_browser.py --ignore tests/house
 
 test: $(DEVELOPED) ## run the quick tests, doctests included; they need no network
 	@$(PY) $(PYTEST) -m "not slow" tamrl tests
 	@echo "Tests passed. The longer ones: make test-slow. The built book in a browser: make browser"
 
-test-slow: $(DEVELOPED) ## run the tests that take longer
+test-slow: $(DEVELOPED) ## run the tests that take longer than a few seconds each
 	@$(PY) $(PYTEST) -m slow tests
 
-lint: $(DEVELOPED) ## check style, types and that notebooks hold no outputs
+lint: $(DEVELOPED) ## check style, types, the rooms and their imports, and the rules of the house (tests/house)
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy tamrl
 	@$(VENV)/bin/lint-imports
+	@$(PY) -m pytest --quiet -p no:cacheprovider tests/house
 	@find notebooks -name '*.ipynb' -print0 | xargs -0 -r $(PY) -m nbstripout --verify
-	@echo "Style and types are in order. make format repairs what a machine can."
+	@echo "Style, types and rooms are in order. make format repairs what a machine can."
 
 format: $(DEVELOPED) ## repair style, strip outputs from the notebooks
 	@$(PY) -m ruff check --fix --exit-zero .

@@ -23,10 +23,12 @@ def test_import_is_quick_and_loads_nothing_heavy() -> None:
     """Below 0.2 s by Python's own count; PyTorch and pandas wait until they are needed."""
     code = "import sys, tamrl; print(*sys.modules)"
     command = [sys.executable, "-X", "importtime", "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert not {"torch", "pandas", "numpy", "xarray"} & set(done.stdout.split())
-    (microseconds,) = re.findall(r"\| +(\d+) \| tamrl$", done.stderr, re.M)
-    assert int(microseconds) < 200_000
+    times = []
+    for _ in range(5):  # the quickest: other processes may have the cores
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert not {"torch", "pandas", "numpy", "xarray"} & set(done.stdout.split())
+        times += re.findall(r"\| +(\d+) \| tamrl$", done.stderr, re.M)
+    assert min(map(int, times)) < 200_000
 
 
 def test_every_name_of_the_package_leads_somewhere_and_says_what_it_is() -> None:

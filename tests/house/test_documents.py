@@ -1,0 +1,164 @@
+"""Rules of the house for documents, pages and notebooks; `make lint` runs them."""
+
+import ast
+import pkgutil
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+
+from tamrl.shipped.pretrained import SHIPPED
+from tamrl.study.runner.run import STUDY
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = ("README.md", "REPRODUCING.md", "CONTRIBUTING.md", "CHANGELOG.md")
+PAGES = {path.stem: path.read_text() for path in sorted((ROOT / "book").glob("*.md"))}
+CELLS = {
+    notebook.name: nbformat.read(ROOT / "notebooks" / f"{notebook.name}.ipynb", 4).cells
+    for notebook in STUDY
+}
+CODE = {name: [c for c in cells if c.cell_type == "code"] for name, cells in CELLS.items()}
+PROSE = [c.source for cells in CELLS.values() for c in cells if c.cell_type == "markdown"]
+each_notebook = pytest.mark.parametrize("name", CELLS)
+each_page = pytest.mark.parametrize("page", PAGES)
+
+
+def tracked() -> list[Path]:
+    """List the files that git tracks and that exist."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    command = ["git", "ls-files", "-z"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return [ROOT / name for name in listed.split("\0") if name and (ROOT / name).is_file()]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_documents_are_finished_and_what_they_name_exists(document: str) -> None:
+    """No gap, no dead link or path; each `make X` is a target, with a known profile and towers."""
+    text = (ROOT / document).read_text()
+    assert not re.search(r"@@|\b(TODO|TBD|FIXME|XXX|to be filled|to be measured)\b", text)
+    links = [link for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text) if ":" not in link]
+    paths = re.findall(r"`((?:tamrl|tests|notebooks)/[\w./]+)`", text)
+    assert [name for name in (*links, *paths) if not (ROOT / name).exists()] == []
+    code = "\n".join(re.findall(r"```.*?```|`[^`\n]+`", text, re.DOTALL))
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert set(re.findall(r"^`?make ([a-z-]+)", code, re.MULTILINE)) <= set(targets)
+    assert set(re.findall(r"PROFILE=(\w+)", code)) <= {"smoke", "reference", "paper"}
+    assert set(re.findall(r"TOWERS=(\w+)", code)) <= {"auto", "fluxnet2015", "virtual"}
+
+
+def test_names_of_the_package_in_prose_exist() -> None:
+    """A dotted name in documents, pages and notebooks is that of a module or of what is in it."""
+    texts = [(ROOT / document).read_text() for document in DOCUMENTS]
+    names = set(re.findall(r"`(tamrl(?:\.\w+)+)`", "\n".join([*texts, *PAGES.values(), *PROSE])))
+    for name in sorted(names - {"tamrl.safetensors"}):
+        pkgutil.resolve_name(name)
+
+
+def test_version_and_citation_agree() -> None:
+    """Changelog and citation name the version of pyproject; what is cited has a DOI."""
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    released = re.findall(r"^## \[(\d[^\]]*)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert version == released[0] == citation["version"]
+    assert {"cff-version", "message", "title", "authors", "license"} <= set(citation)
+    config = yaml.safe_load((ROOT / "_config.yml").read_text())
+    assert citation["repository-code"] == config["repository"]["url"]
+    assert all(re.match(r"10\.\d{4,}/", one["doi"]) for one in citation["references"])
+
+
+def test_issue_templates_are_forms_that_can_be_filled() -> None:
+    """Each has a name, a description and fields of known types with labels and distinct ids."""
+    for path in (ROOT / ".github" / "ISSUE_TEMPLATE").glob("[!c]*.yml"):
+        form = yaml.safe_load(path.read_text())
+        assert form["name"]
+        assert form["description"]
+        fields = [field for field in form["body"] if field["type"] != "markdown"]
+        assert {f["type"] for f in fields} <= {"textarea", "input", "dropdown", "checkboxes"}
+        assert all(field["attributes"]["label"] for field in fields)
+        assert len({field["id"] for field in fields}) == len(fields) > 0
+
+
+def test_tracked_files_are_small_and_name_no_other_machine() -> None:
+    """Below 2 MB but for the weights; no path of one machine; the mirror beside a clone in .ci."""
+    hosts = "|".join(["pypi" + r"\.org", r"pythonhosted" + r"\.org", r"npmjs" + r"\.(?:org|com)"])
+    machine = re.compile(rf"/(?:home|Users|root|work)/\w|{hosts}")
+    for path in tracked():
+        name, content = path.relative_to(ROOT).as_posix(), path.read_bytes()
+        assert len(content) < (10_000_000 if name == f"tamrl/{SHIPPED}" else 2_000_000), name
+        text = "" if b"\0" in content else content.decode(errors="replace")
+        assert not machine.search(text), f"{name} holds {machine.findall(text)}"
+        assert name.startswith(".ci/") or ".." + "/shared" not in text, f"{name}: the mirror"
+
+
+@each_notebook
+def test_a_notebook_states_a_claim_and_holds_no_logic(name: str) -> None:
+    """Title and paragraph first, three things to try last; stored without outputs or branches."""
+    title, _, rest = CELLS[name][0].source.partition("\n")
+    assert re.match(r"# \S.{20,}", title)
+    assert len(rest.split()) > 20
+    head, _, last = CELLS[name][-1].source.partition("\n")
+    assert head == "## Three things to try"
+    assert re.findall(r"^(\d)\. ", last, re.M) == ["1", "2", "3"]
+    logic = ast.FunctionDef | ast.ClassDef | ast.If | ast.While | ast.Try
+    for cell in CODE[name]:
+        assert not cell.outputs
+        assert cell.execution_count is None
+        tree = ast.parse("" if "%pip" in cell.source else cell.source)
+        assert not any(isinstance(node, logic) for node in ast.walk(tree)), cell.source
+
+
+@each_notebook
+def test_every_figure_has_a_name_a_caption_and_words_for_those_who_cannot_see(name: str) -> None:
+    """A cell that draws carries all three as metadata, in whole sentences; documents list them."""
+    figures = set()
+    for cell in CODE[name]:
+        if re.search(r"^(\w+ = )?(plots\.(?!use_style)|model_diagram\()", cell.source, re.M):
+            shown = cell.metadata.mystnb
+            assert re.fullmatch(r"fig-[a-z-]+", shown.figure.name)
+            assert shown.figure.caption.endswith(".")
+            assert shown.image.alt.endswith(".")
+            assert len(shown.image.alt.split()) >= 8
+            figures.add(shown.figure.name)
+    rows = (ROOT / "REPRODUCING.md").read_text().splitlines()
+    (row,) = (line for line in rows if line.startswith(f"| `{name}` |"))
+    assert set(re.findall(r"`(fig-[^`]+)`", row)) == figures
+    assert f"`notebooks/{name}.ipynb`" in (ROOT / "README.md").read_text()
+
+
+@each_page
+def test_a_page_says_what_is_virtual_and_describes_its_figures(page: str) -> None:
+    """The substitution is empty for real towers; without it a virtual page would pass for real."""
+    text = PAGES[page]
+    assert text.splitlines()[0].endswith("{{ virtual }}")
+    for figure in re.findall(r"```\{figure\} notebooks/(.*?)```", text, re.S):
+        assert "{{ virtual }}" in figure or "fig-model" in figure  # the model: drawn without data
+    alts = re.findall(r"^:alt: (.*)$", text, re.M)
+    assert len(alts) == text.count("```{figure}")
+    assert all(alt.endswith(".") and len(alt.split()) >= 8 for alt in alts)
+
+
+@each_page
+def test_a_chapter_opens_with_its_claim_and_says_what_would_change_our_mind(page: str) -> None:
+    """The claim is in bold, the last heading invites a refutation; the front page asks, answers."""
+    opening, last = PAGES[page].split("\n\n")[1], PAGES[page].split("\n## ")[-1]
+    if page == "index":
+        assert opening.endswith("?")
+        assert "**{glue:text}`notebooks/10_benchmark.ipynb::headline:s`.**" in PAGES[page]
+        assert PAGES[page].count("```{figure}") == 1
+    else:
+        assert re.fullmatch(r"\*\*[^\n]+\.\*\*", opening)
+        assert last.startswith("What would change our mind\n\n")
+
+
+def test_every_reference_has_a_doi_and_every_citation_a_reference() -> None:
+    """A reader must be able to follow each of them; none is listed that nobody cites."""
+    entries = (ROOT / "book" / "references.bib").read_text().split("\n@")
+    assert all(re.search(r"doi = \{10\.\d{4,}/\S+\}", entry) for entry in entries)
+    keys = {re.split(r"[{,]", entry)[1] for entry in entries}
+    cited = re.findall(r"\{cite(?::t)?\}`([^`]+)`", "\n".join([*PAGES.values(), *PROSE]))
+    assert {key for group in cited for key in group.split(",")} == keys
