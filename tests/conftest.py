@@ -38,29 +38,27 @@ def no_network() -> Iterator[None]:
         yield
 
 
-def need_data(prefix: str) -> None:
-    """Skip the calling test, with the reason, unless cache or mirror can serve `prefix`."""
-    from tamrl.data.cache import available, registry_names
-
-    names = registry_names(prefix)
-    assert names, f"data_registry.txt lists nothing under {prefix!r}"
-    if not available(names):
-        pytest.skip(
-            f"needs {prefix}*, which neither the cache (TAMRL_DATA_DIR) nor a mirror "
-            "(TAMRL_DATA_MIRROR) holds; with network, run `tamrl fetch` once"
-        )
-
-
 @pytest.fixture(scope="session")
 def need() -> Callable[[str], None]:
-    """Give tests `need("grid/")`, which skips where these data cannot be had offline."""
-    return need_data
+    """Give tests `need("grid/")`: skip, with the reason, unless cache or mirror has these data."""
+    from tamrl.data.cache import available, registry_names
+
+    def need(prefix: str) -> None:
+        names = registry_names(prefix)
+        assert names, f"data_registry.txt lists nothing under {prefix!r}"
+        if not available(names):
+            pytest.skip(
+                f"needs {prefix}*, which neither the cache (TAMRL_DATA_DIR) nor a mirror "
+                "(TAMRL_DATA_MIRROR) holds; with network, run `tamrl fetch` once"
+            )
+
+    return need
 
 
 @pytest.fixture(scope="session")
-def real_towers() -> xr.Dataset:
+def real_towers(need: Callable[[str], None]) -> xr.Dataset:
     """Return the 180 FLUXNET2015 towers, daily, dims (site, time)."""
-    need_data("fluxnet2015.zarr/")
+    need("fluxnet2015.zarr/")
     from tamrl.data import fetch_towers
 
     return fetch_towers()

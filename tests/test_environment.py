@@ -1,6 +1,7 @@
 """The environment is stated in four places, and they agree."""
 
 import ast
+import subprocess
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
@@ -85,3 +86,14 @@ def test_what_is_imported_is_declared() -> None:
                 if not owners & declared:
                     undeclared.add(f"{path.relative_to(ROOT)}: {module}")
     assert undeclared == set()
+
+
+def test_the_wheel_carries_what_the_package_reads(tmp_path: Path) -> None:
+    """Names of `import tamrl`, weights with their card, facts, shapes, scripts and the registry."""
+    command = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", tmp_path]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    built = {path.relative_to(tmp_path / "tamrl") for path in tmp_path.rglob("*.*")}
+    read = {p.relative_to(ROOT / "tamrl") for p in (ROOT / "tamrl").rglob("*.*")}
+    read = {path for path in read if "__pycache__" not in path.parts}
+    assert {Path("__init__.pyi"), Path("py.typed")} < built
+    assert built - {Path("data/data_registry.txt")} == read
