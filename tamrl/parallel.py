@@ -1,7 +1,5 @@
 """One pool of workers for folds, seeds, members and folds of maps: one thread and one GPU each."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -24,8 +22,8 @@ def in_parallel(
     Parameters
     ----------
     function, tasks
-        Large arrays among the arguments are mapped from one file, in memory once for all workers,
-        and nobody's changes reach another.
+        Large arrays among the arguments are mapped from one file, in memory once for all workers;
+        what one of them changes does not reach another.
     jobs
         Processes side by side, one thread each, GPUs in turn; 1 stays in this process with its own
         threads.
@@ -34,9 +32,9 @@ def in_parallel(
     keep_going
         Let an exception stand in the place of the result and go on, instead of raising it at once.
     """
-    out: list[Any] = [None] * len(tasks)
     if not tasks:
-        return out
+        return []
+    results: list[Any] = [None] * len(tasks)
     alone = jobs == 1
     if not alone:
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # idle threads must not spin
@@ -55,9 +53,9 @@ def in_parallel(
         for i, result in pool(calls):
             if isinstance(result, Exception) and not keep_going:
                 raise result
-            out[i] = result
+            results[i] = result
             bar.update()
-    return out
+    return results
 
 
 def _call(
@@ -72,34 +70,22 @@ def _call(
 
 
 def own_gpu(worker: int, count: int, visible: str | None = None) -> str | None:
-    """Name the GPU of the worker with this number: workers take the GPUs in turn.
+    """Name the GPU of the worker with this number, from 0: workers take the ``count`` GPUs in turn.
 
-    Parameters
-    ----------
-    worker
-        Number of the worker, from 0.
-    count
-        GPUs that there are.
-    visible
-        Names of those that may be used, separated by commas; None: all, by number.
-
-    Returns
-    -------
-    Name of one, or None where there is no choice: without GPUs, or with a single one.
+    ``visible`` names those that may be used, separated by commas; None: all, by number. Without a
+    choice, that is without GPUs or with a single one, the result is None.
 
     >>> [own_gpu(worker, 2) for worker in range(4)]
     ['0', '1', '0', '1']
     """
-    if count < 2:
-        return None
     names = visible.split(",") if visible else [str(i) for i in range(count)]
-    return names[worker % len(names)]
+    return names[worker % len(names)] if count > 1 else None
 
 
 def pin_gpu(worker: int) -> None:
     """Let this process see one GPU, as ``cuda``; without effect once a GPU is in use."""
     import torch  # workers without networks need not load it
 
-    own = own_gpu(worker, torch.cuda.device_count(), os.environ.get(VISIBLE))
-    if own is not None:
-        os.environ[VISIBLE] = own
+    gpu = own_gpu(worker, torch.cuda.device_count(), os.environ.get(VISIBLE))
+    if gpu is not None:
+        os.environ[VISIBLE] = gpu

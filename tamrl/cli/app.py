@@ -85,9 +85,8 @@ def fetch(
     """
     from tamrl.data import cache
 
-    for part in parts or PARTS:
-        if part not in PARTS:
-            raise typer.BadParameter(f"{part!r} is not one of {', '.join(PARTS)}")
+    if unknown := set(parts or ()) - set(PARTS):
+        raise typer.BadParameter(f"{', '.join(unknown)}: not one of {', '.join(PARTS)}")
     for part in parts or PARTS:
         files = cache.fetch(cache.registry_names(PARTS[part]), part)
         say(f"{part}: {len(files)} files")
