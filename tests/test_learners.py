@@ -13,15 +13,14 @@ import pytest
 
 from tamrl.evaluate.learner import WithoutSatellites, versions
 from tamrl.model.adapt import finetune
-from tamrl.model.satellite_dropout import VeiledModel
 from tamrl.model.train import PUBLISHED, Recipe, TamRLModel
-from tamrl.rivals.boosting import Boosting, Climatology
-from tamrl.rivals.networks import CTLSTM, LSTM, TRANSFORMER, Transformer, XGBoost
+from tamrl.rivals.boosting import Boosting, Climatology, XGBoost
+from tamrl.rivals.networks import CTLSTM, LSTM, TRANSFORMER, Transformer
 from tamrl.samples.arrays import Samples, make_samples
 from tamrl.samples.neighbourhood import with_neighbourhoods
 from tamrl.shipped.annual import CLASSES, AnnualPrior, AnnualRescaling
 from tamrl.shipped.blend import Blend
-from tamrl.shipped.pretraining import FromManyWorlds, FromVirtual
+from tamrl.shipped.pretraining import SyntheticPretraining
 from tamrl.virtual.grid import virtual_grid
 from tamrl.virtual.towers import virtual_predictors, virtual_towers
 
@@ -46,7 +45,7 @@ def trees() -> AnnualPrior:
 ONCE = replace(PUBLISHED, epochs=1, pretrain_epochs=1)
 SHORT = replace(TRANSFORMER, epochs=1, batch=8)
 SOFT: dict[str, Any] = {"closure": "soft", "process": False}
-pretrained = partial(FromManyWorlds, SMALL, QUICK, n_virtual=20, worlds=2)
+pretrained = partial(SyntheticPretraining, SMALL, QUICK, n_sites=20, datasets=2)
 LEARNERS: Mapping[str, Callable[[], Any]] = {
     "TAM-RL": net,
     "TAM-RL, no encoder": partial(net, encoder="none"),
@@ -57,7 +56,7 @@ LEARNERS: Mapping[str, Callable[[], Any]] = {
     "TAM-RL, ConvLSTM": partial(net, encoder="convlstm"),
     "TAM-RL, both encoders": partial(net, encoder="both"),
     "TAM-RL, as published": partial(net, ONCE, **SOFT, gates=False),
-    "TAM-RL, satellite dropout by site": partial(VeiledModel, SMALL, QUICK),
+    "TAM-RL, satellite dropout by site": partial(net, replace(QUICK, satellite_dropout="site")),
     "CT-LSTM": partial(CTLSTM, SMALL, QUICK),
     "LSTM": partial(LSTM, SMALL, QUICK),
     "transformer": partial(Transformer, {"hidden": 16, "embed": 4}, SHORT),
@@ -76,7 +75,7 @@ LEARNERS: Mapping[str, Callable[[], Any]] = {
     "blend": lambda: Blend((net(), trees()), (3.0, 1.0)),
     "without satellites, TAM-RL": lambda: WithoutSatellites(net()),
     "pre-training, one data set": partial(
-        FromVirtual, SMALL, QUICK, n_virtual=20, virtual_epochs=2
+        SyntheticPretraining, SMALL, QUICK, n_sites=20, datasets=1, epochs_each=2
     ),
     "pre-training, two data sets": pretrained,
     "ensemble": lambda: AnnualRescaling(Blend((pretrained(), trees()), (3.0, 1.0))),

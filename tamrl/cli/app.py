@@ -105,9 +105,10 @@ def train(
     model: Annotated[
         str,
         typer.Option(
-            help="blend: what won the benchmark. network: TAM-RL alone; or undrawn, anchored."
+            help="ensemble: what won the benchmark; without rescaling; network with rescaling; "
+            "network: TAM-RL alone."
         ),
-    ] = "blend",
+    ] = "ensemble",
     seed: Seed = 0,
     members: Annotated[int, typer.Option(min=1, help="Models in the ensemble.")] = 1,
     epochs: Epochs = None,

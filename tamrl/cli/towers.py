@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -76,22 +75,16 @@ def finetune(
     """
     import numpy as np
 
-    from tamrl.model.adapt import finetune as adapt
     from tamrl.shipped import pretrained
-    from tamrl.shipped.weights import networks_alone
+    from tamrl.shipped.weights import networks
 
     loaded = pretrained.load_pretrained(model, device)
     samples = _own_samples(towers, table)
     if loaded.header["features"] != list(samples.features):
         raise DataError(f"{towers}: the weights were trained on other drivers")
     samples = pretrained.placed(samples, loaded.header)
-    sites = np.arange(len(samples.site))
-    logs, adapted = [], []
-    for member in networks_alone(loaded.members):
-        told = member.tell(samples) if hasattr(member, "tell") else samples
-        network = adapt(getattr(member, "fitted", member), told, sites, frozen=frozen)
-        logs.append(network.log)
-        adapted.append(replace(member, fitted=network) if hasattr(member, "tell") else network)
+    adapted = pretrained.finetune(loaded.members, samples, frozen)
+    logs = [network.log for member in adapted for network in networks(member)]
     facts = {name: loaded.header[name] for name in ("seed", "towers") if name in loaded.header}
     names = ", ".join(samples.site)
     pretrained.save(adapted, output, samples, **facts, adapted_to=names)

@@ -6,9 +6,7 @@ The balance is evaluated in gC m-2 d-1, never on scaled fluxes: scaled fluxes do
 With labels that close, the balance of the truth is exactly zero.
 """
 
-from __future__ import annotations
-
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -19,22 +17,16 @@ from tamrl.model.network import Budget
 TEMPERATURE = 0.2  # of the contrast (Chen et al. 2020, arXiv 2002.05709)
 
 
-def data(pred: Tensor, y: Tensor, weight: Tensor, sd: Tensor, robust: float = 0.0) -> Tensor:
+def data(pred: Tensor, y: Tensor, weight: Tensor, sd: Tensor) -> Tensor:
     """Weighted squared error in units of each flux's variance.
 
     ``pred``, ``y`` (B, T, K) in gC m-2 d-1, y NaN = no label; ``weight`` (B, T) >= 0 (QC share x
-    class balance); ``sd`` (K,). With ``robust`` > 0 errors beyond that many sd count linearly
-    (Huber). Returns 0 where nothing is labelled.
+    class balance); ``sd`` (K,). Returns 0 where nothing is labelled.
     """
     known = torch.isfinite(y)
     error = torch.where(known, pred - torch.nan_to_num(y), 0) / sd
-    each = (
-        error.square()
-        if robust <= 0
-        else 2 * fn.huber_loss(error, torch.zeros_like(error), reduction="none", delta=robust)
-    )
     w = weight.unsqueeze(-1) * known
-    return (each * w).sum() / w.sum().clamp(min=1e-6)
+    return (error.square() * w).sum() / w.sum().clamp(min=1e-6)
 
 
 def imbalance(flux: Tensor, targets: Sequence[str], budget: Budget) -> Tensor:
@@ -91,6 +83,6 @@ def contrast(each: Tensor, used: Tensor, place: Tensor) -> Tensor:
     return 0.5 * (lost * two).sum() / two.sum().clamp(min=1)
 
 
-def total(terms: dict[str, Tensor], weights: dict[str, float]) -> Tensor:
+def total(terms: dict[str, Tensor], weights: Mapping[str, float]) -> Tensor:
     """Weighted sum of the named terms; a term without a weight counts once."""
     return torch.stack([weights.get(k, 1.0) * v for k, v in terms.items()]).sum()

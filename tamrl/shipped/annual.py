@@ -1,8 +1,8 @@
 """A prior of a site's mean annual GPP and RECO, and two ways for daily models to use it.
 
 A daily model trained at 150 sites knows much of days and little of sites: most of its error at a
-new one is a constant bias. Several hundred more sites, of which only annual fluxes are known, inform
-just that. A Gaussian process (`AnnualMeans`) learns from all of them, from features of the grid.
+new one is a constant bias. Several hundred more, of which only annual fluxes are known, inform just
+that. A Gaussian process (`AnnualMeans`) learns from all of them, from features of the grid.
 
 `AnnualPrior` adds its prediction to the static attributes of a daily model. At a training tower it
 is always predicted without that tower, so that the daily model learns how far to trust it.
@@ -11,11 +11,9 @@ prior: both estimates err by about as much, and their errors are only partly cor
 does not replace the second: a network learns to ignore the prior at sites that it knows well.
 """
 
-from __future__ import annotations
-
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +40,7 @@ CLASS_SCALE = 3.0
 WEIGHT = 0.5  # of the prior, in logarithms: two estimates of one quantity that err by as much
 MOST = 2.0  # a flux is at most doubled or halved
 FLOOR = 0.3  # gC m-2 d-1; below, a ratio of means is noise
+ARRAYS = ("mean", "sd", "points", "alpha", "centre", "spread")  # that a fitted process consists of
 KERNEL = (
     ConstantKernel(1.0) * Matern(20.0, nu=1.5)
     + ConstantKernel(1.0) * Matern(3.0, nu=1.5)
@@ -72,16 +71,18 @@ class AnnualMeans:
     scaled, and their coefficients ``alpha`` (place, 2); ``centre``, ``spread`` (2,) of the fluxes.
     """
 
+    kind: ClassVar[str] = "annual means"  # in files of weights
     names: tuple[str, ...]
-    mean: Array = field(default_factory=lambda: np.empty(0))
-    sd: Array = field(default_factory=lambda: np.empty(0))
-    points: Array = field(default_factory=lambda: np.empty((0, 0)))
-    alpha: Array = field(default_factory=lambda: np.empty((0, 2)))
-    centre: Array = field(default_factory=lambda: np.zeros(2))
-    spread: Array = field(default_factory=lambda: np.ones(2))
+    mean: Array = field(init=False, repr=False)
+    sd: Array = field(init=False, repr=False)
+    points: Array = field(init=False, repr=False)
+    alpha: Array = field(init=False, repr=False)
+    centre: Array = field(init=False, repr=False)
+    spread: Array = field(init=False, repr=False)
     kernel: Kernel | None = None
+    latest: tuple[bytes, Array] | None = field(default=None, repr=False)  # places, prediction
 
-    def fit(self, x: Array, y: Array, kernel: Kernel | None = None) -> AnnualMeans:
+    def fit(self, x: Array, y: Array, kernel: Kernel | None = None) -> Self:
         """Fit to ``x`` (place, feature) and ``y`` (place, 2); learn ``kernel`` if None."""
         some = np.where(np.isfinite(x).any(0), x, 0.0)  # what is known of no place is 0 everywhere
         mean, sd = np.nanmean(some, 0), np.nanstd(some, 0)
@@ -91,16 +92,38 @@ class AnnualMeans:
             kernel or KERNEL, optimizer=None if kernel else "fmin_l_bfgs_b"
         ).fit(self._scaled(x), (y - self.centre) / self.spread)
         self.kernel, self.points, self.alpha = process.kernel_, process.X_train_, process.alpha_
+        self.latest = None
         return self
 
     def predict(self, x: Array) -> Array:
-        """Predict mean GPP and RECO (place, 2), not negative, of places (place, feature)."""
+        """Predict mean GPP and RECO (place, 2), not negative, of places (place, feature).
+
+        The latest prediction is remembered: members of an ensemble ask for the same places.
+        """
         if self.kernel is None:
             raise ValueError("fit before predicting")
-        alike = self.kernel(self._scaled(x), self.points)
-        # Not by matrix product: its rounding depends on how many places are asked for at once.
-        found = np.einsum("ij,jk->ik", alike, self.alpha)
-        return np.asarray(np.maximum(found * self.spread + self.centre, 0))
+        asked = x.tobytes()
+        if self.latest is None or self.latest[0] != asked:
+            alike = self.kernel(self._scaled(x), self.points)
+            # Not by matrix product: its rounding depends on how many places are asked for at once.
+            means = np.einsum("ij,jk->ik", alike, self.alpha) * self.spread + self.centre
+            self.latest = asked, np.maximum(means, 0)
+        return self.latest[1].copy()
+
+    def store(self) -> tuple[dict[str, Any], dict[str, Array]]:
+        """Give names, kernel and arrays for a file; fitted only."""
+        assert self.kernel is not None
+        about = {"names": list(self.names), "theta": [float(v) for v in self.kernel.theta]}
+        return about, {name: np.asarray(getattr(self, name)) for name in ARRAYS}
+
+    @classmethod
+    def restore(cls, about: Mapping[str, Any], arrays: Mapping[str, Array], device: str) -> Self:
+        """Make the process again of what `store` gave."""
+        kernel = KERNEL.clone_with_theta(np.array(about["theta"]))
+        process = cls(tuple(about["names"]), kernel)
+        for name in ARRAYS:
+            setattr(process, name, arrays[name])
+        return process
 
     def _scaled(self, x: Array) -> Array:
         """Scale by the training places; unknown is 0, their mean; classes as they are."""
@@ -112,34 +135,62 @@ class AnnualMeans:
 
 
 @dataclass
-class AnnualPrior(Wrapper):
-    """A model that has the prior of mean annual GPP and RECO among its static attributes.
-
-    Parameters
-    ----------
-    model
-        Unfitted learner.
-    statics
-        Beginnings of the names of static attributes that the model keeps beside the prior.
-    inner
-        Parts of the training towers, each predicted by a process that has not seen it; as many as
-        there are towers far enough apart, if that is less.
-    """
+class _WithAnnual(Wrapper):
+    """A model of daily fluxes, ``model``, beside a prior of annual ones, ``annual``."""
 
     model: Any
+    annual: AnnualMeans | None = field(default=None, repr=False, kw_only=True)
+
+    def prior_of(self, samples: Samples) -> Array:
+        """Predict the mean annual GPP and RECO (site, 2) of all towers in gC m-2 d-1.
+
+        Raises
+        ------
+        ValueError
+            Before a fit.
+        DataError
+            When the samples have no places, or places described by other features.
+        """
+        if self.annual is None:
+            raise ValueError("fit before predicting")
+        places = _places(samples)
+        if places.names != self.annual.names:
+            unknown = sorted(set(places.names) ^ set(self.annual.names))
+            raise DataError(f"places: described by other features than in training: {unknown}")
+        return self.annual.predict(places.x)
+
+    def store(self) -> tuple[dict[str, Any], dict[str, Array]]:
+        """Give the prior, the model and what else there is to say for a file; fitted only."""
+        if self.annual is None:
+            raise ValueError("fit the model before saving it")
+        return {"annual": self.annual, "model": self.fitted[0]}, {}
+
+    @classmethod
+    def restore(cls, about: Mapping[str, Any], arrays: Mapping[str, Array], device: str) -> Self:
+        """Make the model again of what `store` gave."""
+        model, statics = about["model"], {k: tuple(v) for k, v in about.items() if k == "statics"}
+        return cls(model, annual=about["annual"], fitted=[model], **statics)
+
+
+@dataclass
+class AnnualPrior(_WithAnnual):
+    """A ``model`` that has the prior of mean annual GPP and RECO among its static attributes.
+
+    Static attributes whose names begin with one of ``statics`` stay beside it, no others. The
+    training towers are split in ``inner`` parts (fewer if there are not as many blocks of towers
+    50 km apart), each predicted by a process that has not seen it.
+    """
+
     statics: tuple[str, ...] = CLASSES
     inner: int = 10
-    annual: AnnualMeans | None = field(default=None, repr=False)
     version: ClassVar[int] = 1
+    kind: ClassVar[str] = "annual prior"
     alters_samples: ClassVar[bool] = True
 
     def learn(self, samples: Samples, train: NDArray, valid: NDArray, seed: int) -> Samples:
         """Fit the prior without the towers left out, and out of fold for the others.
 
-        Raises
-        ------
-        DataError
-            When ``samples`` have no places, or fewer than two blocks of towers 50 km apart.
+        DataError when ``samples`` have no places, or all towers lie in one block.
         """
         known = _Known.of(samples, train, valid)
         self.annual = known.fit()
@@ -154,11 +205,16 @@ class AnnualPrior(Wrapper):
         return self._with(samples, prior)
 
     def inputs(self, samples: Samples) -> Samples:
-        """Add the prior to the static attributes; DataError as `prior_of`."""
-        return self._with(samples, prior_of(self.annual, samples))
+        """Add the prior to the static attributes; errors as `prior_of`."""
+        return self._with(samples, self.prior_of(samples))
+
+    def store(self) -> tuple[dict[str, Any], dict[str, Array]]:
+        """Give the prior, the model and which static attributes stay for a file; fitted only."""
+        about, arrays = super().store()
+        return {"statics": list(self.statics)} | about, arrays
 
     def _with(self, samples: Samples, prior: Array) -> Samples:
-        """Put the prior (site, 2) in the place of all static attributes but those that stay."""
+        """Put the prior (site, 2) in place of all static attributes but those that stay."""
         stay = [k for k, name in enumerate(samples.static_names) if name.startswith(self.statics)]
         static = np.concatenate([samples.static[:, stay], prior.astype(np.float32)], 1)
         names = (*(samples.static_names[k] for k in stay), *ANNUAL)
@@ -166,26 +222,16 @@ class AnnualPrior(Wrapper):
 
 
 @dataclass
-class AnnualRescaling(Wrapper):
-    """A model whose mean annual GPP and RECO are shrunk towards the prior; it closes.
+class AnnualRescaling(_WithAnnual):
+    """A ``model`` whose mean annual GPP and RECO are shrunk towards the prior; it closes."""
 
-    Parameters
-    ----------
-    model
-        Unfitted learner of GPP, RECO and NEE; it sees its samples as they are.
-    """
-
-    model: Any
-    annual: AnnualMeans | None = field(default=None, repr=False)
     version: ClassVar[int] = 1
+    kind: ClassVar[str] = "annual rescaling"
 
     def learn(self, samples: Samples, train: NDArray, valid: NDArray, seed: int) -> Samples:
         """Fit the prior without the towers left out.
 
-        Raises
-        ------
-        DataError
-            When the targets are not GPP, RECO and NEE, or ``samples`` have no places.
+        DataError when the targets are not GPP, RECO and NEE, or ``samples`` have no places.
         """
         if samples.targets != FLUXES:
             raise DataError(f"annual means are known of GPP and RECO, not of {samples.targets}")
@@ -200,7 +246,7 @@ class AnnualRescaling(Wrapper):
         flux = np.array(fluxes[0], np.float32)
         known = np.asarray(np.isfinite(flux).all(-1), np.float32)
         own = own_means(replace(samples, site=samples.site[sites], y=flux, weight=known))
-        factors = rescaling_factors(own, prior_of(self.annual, samples, sites))
+        factors = rescaling_factors(own, self.prior_of(samples)[sites])
         flux[..., :2] *= factors[:, None].astype(np.float32)
         flux[..., 2] = flux[..., 1] - flux[..., 0]
         return flux
@@ -209,11 +255,8 @@ class AnnualRescaling(Wrapper):
 def rescaling_factors(own: Array, prior: Array) -> Array:
     """Factors (site, 2) of GPP and RECO that move their means half-way to the prior.
 
-    Parameters
-    ----------
-    own, prior
-        Mean annual GPP and RECO (site, 2) in gC m-2 d-1; where ``own`` is NaN, because the days of
-        a tower do not make a year, the factor is 1.
+    ``own``, ``prior``: means (site, 2) in gC m-2 d-1. Where ``own`` is NaN, because the days of a
+    tower do not make a year, the factor is 1.
 
     Examples
     --------
@@ -222,25 +265,6 @@ def rescaling_factors(own: Array, prior: Array) -> Array:
     """
     ratio = np.maximum(prior, FLOOR) / np.maximum(own, FLOOR)
     return np.where(np.isfinite(own), np.clip(ratio**WEIGHT, 1 / MOST, MOST), 1.0)
-
-
-def prior_of(annual: AnnualMeans | None, samples: Samples, sites: Any = slice(None)) -> Array:
-    """Predict the mean annual GPP and RECO (site, 2) of towers in gC m-2 d-1.
-
-    Raises
-    ------
-    ValueError
-        Before a fit.
-    DataError
-        When the samples have no places, or places described by other features.
-    """
-    if annual is None:
-        raise ValueError("fit before predicting")
-    places = _places(samples)
-    if places.names != annual.names:
-        unknown = sorted(set(places.names) ^ set(annual.names))
-        raise DataError(f"places: described by other features than in training: {unknown}")
-    return annual.predict(places.x[sites])
 
 
 @dataclass(frozen=True)
@@ -254,14 +278,17 @@ class _Known:
     near: NDArray[np.bool_]  # (place, site): within 50 km
 
     @classmethod
-    def of(cls, samples: Samples, train: NDArray, valid: NDArray) -> _Known:
+    def of(cls, samples: Samples, train: NDArray, valid: NDArray) -> Self:
         """All towers to learn from, and all other places not near a tower that is left out."""
         places, towers = _places(samples), np.sort(np.concatenate([train, valid]))
-        near = _near(samples, places)
+        table, n = samples.table, len(places.other_lat)
+        lat = np.concatenate([places.other_lat, table.lat.to_numpy(float)])
+        lon = np.concatenate([places.other_lon, table.lon.to_numpy(float)])
+        near = distance_km(lat, lon)[:n, n:] <= APART_KM
         left_out = np.setdiff1d(np.arange(len(samples.site)), towers)
         return cls(places, own_means(samples), towers, ~np.any(near[:, left_out], axis=1), near)
 
-    def without(self, out: NDArray) -> _Known:
+    def without(self, out: NDArray) -> Self:
         """Leave out towers and the other places near them."""
         others = self.others & ~np.any(self.near[:, out], axis=1)
         return replace(self, towers=np.setdiff1d(self.towers, out), others=others)
@@ -281,11 +308,3 @@ def _places(samples: Samples) -> SiteAttributes:
             "and `tamrl.samples.site_attributes.gather`, as `tamrl.sources.load_samples` does"
         )
     return samples.places
-
-
-def _near(samples: Samples, places: SiteAttributes) -> NDArray[np.bool_]:
-    """Which other places lie within 50 km of which tower (place, site)."""
-    table, n = samples.table, len(places.other_lat)
-    lat = np.concatenate([places.other_lat, table.lat.to_numpy(float)])
-    lon = np.concatenate([places.other_lon, table.lon.to_numpy(float)])
-    return np.asarray(distance_km(lat, lon)[:n, n:] <= APART_KM)

@@ -9,8 +9,6 @@ won this study's benchmark comes with the package::
     fluxes = model.predict("my-towers.csv", table="facts.csv")
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,25 +16,25 @@ from importlib.resources import as_file, files
 from lzma import LZMAError
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 import xarray as xr
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.numpy import save_file
 
 from tamrl.data.schema import FLUXES, VARIABLES
 from tamrl.errors import DataError
 from tamrl.evaluate.conformal import Conformal
+from tamrl.evaluate.learner import Wrapper
 from tamrl.files import atomic_write
+from tamrl.model import adapt
 from tamrl.model.train import pick_device
 from tamrl.samples.arrays import Samples, make_samples
 from tamrl.samples.site_attributes import SiteAttributes, classes_only
-from tamrl.shipped.weights import Tensors, pack, unpack
-
-if TYPE_CHECKING:
-    import pandas as pd
+from tamrl.shipped.weights import Arrays, networks_alone, pack, unpack
 
 SHIPPED = "shipped/tamrl.safetensors"  # inside the package
 LEVEL = 0.9  # of the bounds that predictions carry
@@ -44,7 +42,7 @@ LEVEL = 0.9  # of the bounds that predictions carry
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A trained ensemble: its members, what it says of itself, its calibrated intervals."""
+    """A trained ensemble: its members, the header of its file, its calibrated intervals."""
 
     members: list[Any]
     header: dict[str, Any]
@@ -59,10 +57,8 @@ class Pretrained:
 
         Parameters
         ----------
-        towers
+        towers, table
             What `tamrl.data.open_towers` reads, or what it returns, or samples made of it.
-        table
-            Facts about the towers (site, lat, lon, igbp), as for `tamrl.data.open_towers`.
 
         Returns
         -------
@@ -94,7 +90,7 @@ def load_pretrained(path: str | PathLike[str] | None = None, device: str = "cpu"
     Raises
     ------
     DataError
-        When there is no such file, or it is not one of ours.
+        When there is no such file, or it holds no weights of tamrl.
 
     Examples
     --------
@@ -117,8 +113,8 @@ def own_samples(
 ) -> Samples:
     """Read a user's towers, with what the grid knows of their places.
 
-    ``grid`` is as `tamrl.data.fetch_grid` returns it; None: fetched. DataError when it is not to
-    be had: `tamrl.samples.arrays.make_samples` makes samples without.
+    ``grid`` is as `tamrl.data.fetch_grid` returns it; None: fetched (DataError without it;
+    `tamrl.samples.arrays.make_samples` makes samples without a grid).
     """
     from tamrl.data import fetch_grid, open_towers
 
@@ -138,8 +134,8 @@ def save(
     ``intervals`` by flux, of days, calibrated for this ensemble; ``facts`` (seed, towers, …) go
     into the header beside settings and names of inputs.
     """
-    tensors: Tensors = {}
-    about = [pack(model, str(i), tensors) for i, model in enumerate(models)]
+    arrays: Arrays = {}
+    about = [pack(model, str(i), arrays) for i, model in enumerate(models)]
     header = {
         "models": about,
         "features": samples.features,
@@ -150,25 +146,18 @@ def save(
         **facts,
     }
     with atomic_write(path) as part:
-        save_file(tensors, part, {"tamrl": json.dumps(header)})
+        save_file(arrays, part, {"tamrl": json.dumps(header)})
 
 
 def load(path: Path, device: str = "auto") -> tuple[list[Any], dict[str, Any]]:
-    """Read ensemble members and the header that `save` wrote.
-
-    Raises
-    ------
-    DataError
-        When there is no such file, or it is not one of ours.
-    """
+    """Read ensemble members and the header that `save` wrote; DataError if there are none."""
     if not path.exists():
         raise DataError(f"{path}: no such file of weights; train them: tamrl train -o {path}")
     try:
-        with safe_open(path, "pt") as stored:
+        with safe_open(path, "np") as stored:
             header = json.loads((stored.metadata() or {})["tamrl"])
-            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-        on = str(pick_device(device))
-        members = [unpack(m, str(i), tensors, on) for i, m in enumerate(header["models"])]
+            arrays = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+        members = unpack(header["models"], arrays, str(pick_device(device)))
     except (SafetensorError, LZMAError, KeyError, TypeError, ValueError, RuntimeError) as error:
         if isinstance(error, DataError):
             raise DataError(f"{path}: {error}") from error
@@ -179,6 +168,21 @@ def load(path: Path, device: str = "auto") -> tuple[list[Any], dict[str, Any]]:
 def intervals_of(header: Mapping[str, Any]) -> dict[str, Conformal]:
     """Calibrated intervals by flux that a header holds; none when it holds none."""
     return {flux: Conformal.from_dict(v) for flux, v in header.get("intervals", {}).items()}
+
+
+def finetune(members: Sequence[Any], samples: Samples, frozen: bool = True) -> list[Any]:
+    """Adapt the networks of an ensemble to all labels of ``samples``; see `tamrl.model.adapt`.
+
+    Only networks can be adapted: what combines them with trees or rescales them is left out
+    (`tamrl.shipped.weights.networks_alone`). Several towers get one common adaptation.
+    """
+
+    def adapted(model: Any, given: Samples) -> Any:
+        if isinstance(model, Wrapper):
+            return replace(model, fitted=[adapted(model.fitted[0], model.inputs(given))])
+        return adapt.finetune(model, given, np.arange(len(given.site)), frozen=frozen)
+
+    return [adapted(member, samples) for member in networks_alone(members)]
 
 
 @torch.inference_mode()
@@ -214,13 +218,13 @@ def predict(
     }
     flux = {f: (("site", "time"), mean[..., k], VARIABLES[f].attrs) for k, f in enumerate(FLUXES)}
     igbp = samples.table.igbp.to_numpy(str)[:, None]
-    for k, f in enumerate(FLUXES if intervals else ()):
-        assert intervals is not None
-        bounds = intervals[f].interval(mean[..., k], spread[..., k], igbp, LEVEL)
+    for f, interval in (intervals or {}).items():
+        k, attrs = FLUXES.index(f), VARIABLES[f].attrs
+        bounds = interval.interval(mean[..., k], spread[..., k], igbp, LEVEL)
         for side, values in zip(("lower", "upper"), bounds, strict=True):
-            name = f"{side} bound of {LEVEL:.0%} of {VARIABLES[f].attrs['long_name']}"
-            attrs = {"units": VARIABLES[f].attrs["units"], "long_name": name}
-            flux[f"{f}_{side}"] = (("site", "time"), values.astype(np.float32), attrs)
+            name = f"{side} bound of {LEVEL:.0%} of {attrs['long_name']}"
+            about_bound = {"units": attrs["units"], "long_name": name}
+            flux[f"{f}_{side}"] = (("site", "time"), values.astype(np.float32), about_bound)
     facts = {n: ("site", samples.table[n].to_numpy()) for n in ("lat", "lon", "igbp", "koppen")}
     coords = {"site": samples.site, "time": samples.time.astype("datetime64[ns]"), **facts}
     return xr.Dataset(flux, coords, about)
@@ -229,7 +233,7 @@ def predict(
 def placed(samples: Samples, header: Mapping[str, Any]) -> Samples:
     """Describe places by what is known without a grid, where weights need it and samples lack it.
 
-    The annual means that models are told are then those of the vegetation class and latitude.
+    The prior of annual means is then that of vegetation class and latitude.
     """
     names = _place_names(header["models"][0])
     if samples.places is not None or not names:
@@ -238,8 +242,7 @@ def placed(samples: Samples, header: Mapping[str, Any]) -> Samples:
 
 
 def _place_names(about: Mapping[str, Any]) -> tuple[str, ...]:
-    """Names of the features of places in what a header says of a member, or of a part of it."""
+    """Names of the features of places that a member, or a part of it, has in the header."""
     if "annual" in about:
         return tuple(about["annual"]["names"])
-    parts = [*about.get("parts", ()), *([about["model"]] if "model" in about else [])]
-    return next((names for part in parts if (names := _place_names(part))), ())
+    return next((names for part in about.get("parts", ()) if (names := _place_names(part))), ())
