@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,15 @@ SATELLITE_PREFIX = ("FPAR", "LAI", "NDWI", "LST", "SNOW", "PRCP", "PET", "SIF", 
 STEP_DAYS = 10  # a support window is a year in means of ten days
 STEPS = 36
 SHARE = 0.6  # of a device's free memory that the data may fill
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """Resolve ``auto`` to CUDA, Apple MPS or CPU, in this order, and say which on stderr."""
+    if name == "auto":
+        mps = torch.backends.mps.is_available()
+        name = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
+        print(f"tamrl: device {name}, {torch.get_num_threads()} thread(s)", file=sys.stderr)
+    return torch.device(name)
 
 
 def to_device(values: NDArray, device: torch.device) -> Tensor:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self, cast
@@ -25,7 +25,7 @@ from tamrl.files import atomic_write
 from tamrl.model import loss
 from tamrl.model.network import Budget, Config, Output, TamRL
 from tamrl.model.predict import Fluxes, products, stream, windowed
-from tamrl.model.tensors import DeviceData, set_scale, to_device
+from tamrl.model.tensors import DeviceData, pick_device, set_scale, to_device
 from tamrl.samples.arrays import Samples, windows
 
 
@@ -67,15 +67,6 @@ PUBLISHED = Recipe(
 )  # fmt: skip
 
 
-def pick_device(name: str = "auto") -> torch.device:
-    """Resolve ``auto`` to CUDA, Apple MPS or CPU, in this order, and say which on stderr."""
-    if name == "auto":
-        mps = torch.backends.mps.is_available()
-        name = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
-        print(f"tamrl: device {name}, {torch.get_num_threads()} thread(s)", file=sys.stderr)
-    return torch.device(name)
-
-
 @dataclass
 class TamRLModel:
     """TAM-RL behind the interface that all models share: ``fit`` and ``predict``."""
@@ -94,8 +85,8 @@ class TamRLModel:
     def fit(self, samples: Samples, train: NDArray, valid: NDArray, seed: int = 0) -> Self:
         """Train on ``train`` towers; keep the mean weights that are best on ``valid`` ones.
 
-        Some windows are shown without satellite drivers; or, with ``satellite_dropout="site"``, some
-        sites of a batch without anything that satellites know, as towers that never had any.
+        Some windows are shown without satellite drivers; or, with ``satellite_dropout="site"``,
+        some sites of a batch without anything that satellites know, as towers that never had any.
         DataError where no day would be left, as records end within the warm-up.
         """
         torch.manual_seed(seed)
@@ -105,11 +96,12 @@ class TamRLModel:
                 f"records of {len(samples.time)} days end within the warm-up of {r.warmup}; give "
                 "longer ones, or a recipe with a shorter warm-up"
             )
-        maps = samples.maps
-        c = Config(
-            features=len(samples.features), statics=len(samples.static_names),
-            map_variables=0 if maps is None else maps.shape[2], **self.overrides,
-        )  # fmt: skip
+        maps = 0 if samples.maps is None else samples.maps.shape[2]
+        sizes: dict[str, Any] = {
+            "features": len(samples.features),
+            "statics": len(samples.static_names),
+        }
+        c = Config(**sizes, map_variables=maps, **self.overrides)
         self.features, self.log = samples.features, []
         self.net = net = self.build(c)
         set_scale(net, samples, train)
@@ -144,8 +136,7 @@ class TamRLModel:
             self.log.append({"epoch": epoch, "valid": score, **terms})
             bar.set_postfix(valid=f"{score:.3f}", data=f"{terms['data']:.3f}")
             if score < best["score"]:
-                state = {k: v.detach().clone() for k, v in mean_net.state_dict().items()}
-                best = {"score": score, "state": state}
+                best = {"score": score, "state": deepcopy(mean_net.state_dict())}
             if self.checkpoint is not None:
                 states = {name: part.state_dict() for name, part in parts.items()}
                 states |= {"key": key, "epoch": epoch, "best": best, "log": self.log}
@@ -168,8 +159,8 @@ class TamRLModel:
         opt: torch.optim.Optimizer, plan: Any, rng: np.random.Generator, alone: bool,
     ) -> dict[str, float]:  # fmt: skip
         """Run one epoch; return the mean of each loss term."""
-        r, span = self.recipe, self.recipe.length - self.recipe.warmup
         net.train()
+        r, span = self.recipe, self.recipe.length - self.recipe.warmup
         index = windows(data.weight_np[train] > 0, span, span)
         index = index[rng.permutation(len(index))]
         site = train[index[:, 0]]
@@ -216,10 +207,9 @@ class TamRLModel:
         if net.encoder is not None and not (alone and r.reconstruction == r.contrast == 0):
             middle = data.year[start + length // 2]
             key, back = np.unique(np.stack([site, middle], 1), axis=0, return_inverse=True)
-            s_x, s_seen = data.support.sample_windows(
-                key[:, 0], key[:, 1], r.windows_of_support, rng
-            )
-            places = to_device(key[:, 0], data.device)
+            query, year = key.T.copy()
+            s_x, s_seen = data.support.sample_windows(query, year, r.windows_of_support, rng)
+            places = to_device(query, data.device)
             s_x, s_seen = (v * mask[places, None, None] for v in (s_x, s_seen))
             shown = s_seen
             if r.reconstruction > 0:
@@ -251,8 +241,8 @@ class TamRLModel:
     ) -> Fluxes:  # fmt: skip
         """Predict fluxes (site, time, flux) in gC m-2 d-1; NaN on days without minimal drivers.
 
-        z is computed once a place from its years. Streamed along time, or by windows (``keep``).
-        GPP and RECO are clipped at 0 where the closure does not ensure it.
+        Streamed along time, or by windows (``keep``), with z of all years of a place. GPP and RECO
+        are clipped at 0 where the closure does not ensure it.
         """
         net = net or self.net
         if net is None:
@@ -278,24 +268,19 @@ class TamRLModel:
         weights = {k: v.cpu().numpy() for k, v in self.net.state_dict().items()}
         return about | {"features": list(self.features)}, weights
 
-    @classmethod
-    def restore(
-        cls, about: Mapping[str, Any], arrays: Mapping[str, NDArray], device: str
-    ) -> TamRLModel:
+    @staticmethod
+    def restore(about: Mapping[str, Any], arrays: Mapping[str, NDArray], device: str) -> TamRLModel:
         """Make the model again of what `store` gave; its network goes to ``device``."""
-        settings: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in about["config"].items()
-        }
-        settings["budgets"] = tuple(
-            Budget(b["total"], tuple(b["parts"]), tuple(b["coefficients"]))
-            for b in settings["budgets"]
-        )
-        net = TamRL(Config(**settings))
+        settings = _tuples(about["config"])
+        budgets = tuple(Budget(**_tuples(budget)) for budget in settings["budgets"])
+        net = TamRL(Config(**settings | {"budgets": budgets})).to(device)
         net.load_state_dict({k: torch.from_numpy(v) for k, v in arrays.items()})
         features = tuple(about["features"])
-        return TamRLModel(
-            {}, Recipe(**about["recipe"]), device, net=net.to(device), features=features
-        )
+        return TamRLModel({}, Recipe(**about["recipe"]), device, net=net, features=features)
+
+
+def _tuples(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
 
 
 def _decayed(net: TamRL, decay: float) -> list[dict[str, Any]]:
@@ -306,6 +291,6 @@ def _decayed(net: TamRL, decay: float) -> list[dict[str, Any]]:
 
 
 def _key(c: Config, r: Recipe, samples: Samples, train: NDArray, valid: NDArray, seed: int) -> str:
-    """Identity of a training run: a checkpoint of another run is never resumed."""
+    """Identify a training run: a checkpoint of another one is never resumed."""
     text = json.dumps([asdict(c), asdict(r), train.tolist(), valid.tolist(), seed])
     return hashlib.sha256((text + samples.fingerprint).encode()).hexdigest()[:16]

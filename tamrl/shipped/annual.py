@@ -40,7 +40,6 @@ CLASS_SCALE = 3.0
 WEIGHT = 0.5  # of the prior, in logarithms: two estimates of one quantity that err by as much
 MOST = 2.0  # a flux is at most doubled or halved
 FLOOR = 0.3  # gC m-2 d-1; below, a ratio of means is noise
-ARRAYS = ("mean", "sd", "points", "alpha", "centre", "spread")  # that a fitted process consists of
 KERNEL = (
     ConstantKernel(1.0) * Matern(20.0, nu=1.5)
     + ConstantKernel(1.0) * Matern(3.0, nu=1.5)
@@ -67,32 +66,28 @@ def own_means(samples: Samples) -> Array:
 class AnnualMeans:
     """Gaussian process from features of places to mean GPP and RECO, gC m-2 d-1.
 
-    What a fit leaves: ``mean``, ``sd`` (feature,) of the features; ``points`` (place, feature),
-    scaled, and their coefficients ``alpha`` (place, 2); ``centre``, ``spread`` (2,) of the fluxes.
+    A fit leaves ``kernel`` and ``arrays``: mean, sd (feature,) of the features; points (place,
+    feature), scaled, and their coefficients alpha (place, 2); centre, spread (2,) of the fluxes.
     """
 
     kind: ClassVar[str] = "annual means"  # in files of weights
     names: tuple[str, ...]
-    mean: Array = field(init=False, repr=False)
-    sd: Array = field(init=False, repr=False)
-    points: Array = field(init=False, repr=False)
-    alpha: Array = field(init=False, repr=False)
-    centre: Array = field(init=False, repr=False)
-    spread: Array = field(init=False, repr=False)
     kernel: Kernel | None = None
+    arrays: Mapping[str, Array] = field(default_factory=dict, repr=False)
     latest: tuple[bytes, Array] | None = field(default=None, repr=False)  # places, prediction
 
     def fit(self, x: Array, y: Array, kernel: Kernel | None = None) -> Self:
         """Fit to ``x`` (place, feature) and ``y`` (place, 2); learn ``kernel`` if None."""
         some = np.where(np.isfinite(x).any(0), x, 0.0)  # what is known of no place is 0 everywhere
-        mean, sd = np.nanmean(some, 0), np.nanstd(some, 0)
-        self.mean, self.sd = mean, np.where(sd > 1e-9, sd, 1.0)
-        self.centre, self.spread = y.mean(0), np.maximum(y.std(0), 1e-9)
+        sd, centre, spread = np.nanstd(some, 0), y.mean(0), np.maximum(y.std(0), 1e-9)
+        scale = {"mean": np.nanmean(some, 0), "sd": np.where(sd > 1e-9, sd, 1.0)}
+        self.arrays, self.latest = scale, None
         process = GaussianProcessRegressor(
             kernel or KERNEL, optimizer=None if kernel else "fmin_l_bfgs_b"
-        ).fit(self._scaled(x), (y - self.centre) / self.spread)
-        self.kernel, self.points, self.alpha = process.kernel_, process.X_train_, process.alpha_
-        self.latest = None
+        ).fit(self._scaled(x), (y - centre) / spread)
+        fitted = {"points": process.X_train_, "alpha": process.alpha_}
+        self.kernel = process.kernel_
+        self.arrays = scale | fitted | {"centre": centre, "spread": spread}
         return self
 
     def predict(self, x: Array) -> Array:
@@ -102,41 +97,38 @@ class AnnualMeans:
         """
         if self.kernel is None:
             raise ValueError("fit before predicting")
-        asked = x.tobytes()
+        asked, a = x.tobytes(), self.arrays
         if self.latest is None or self.latest[0] != asked:
-            alike = self.kernel(self._scaled(x), self.points)
+            alike = self.kernel(self._scaled(x), a["points"])
             # Not by matrix product: its rounding depends on how many places are asked for at once.
-            means = np.einsum("ij,jk->ik", alike, self.alpha) * self.spread + self.centre
+            means = np.einsum("ij,jk->ik", alike, a["alpha"]) * a["spread"] + a["centre"]
             self.latest = asked, np.maximum(means, 0)
         return self.latest[1].copy()
 
-    def store(self) -> tuple[dict[str, Any], dict[str, Array]]:
-        """Give names, kernel and arrays for a file; fitted only."""
-        assert self.kernel is not None
-        about = {"names": list(self.names), "theta": [float(v) for v in self.kernel.theta]}
-        return about, {name: np.asarray(getattr(self, name)) for name in ARRAYS}
-
-    @classmethod
-    def restore(cls, about: Mapping[str, Any], arrays: Mapping[str, Array], device: str) -> Self:
-        """Make the process again of what `store` gave."""
-        kernel = KERNEL.clone_with_theta(np.array(about["theta"]))
-        process = cls(tuple(about["names"]), kernel)
-        for name in ARRAYS:
-            setattr(process, name, arrays[name])
-        return process
-
     def _scaled(self, x: Array) -> Array:
         """Scale by the training places; unknown is 0, their mean; classes as they are."""
-        out = np.nan_to_num(np.clip((x - self.mean) / self.sd, -LIMIT, LIMIT))
+        out = np.nan_to_num(np.clip((x - self.arrays["mean"]) / self.arrays["sd"], -LIMIT, LIMIT))
         for prefix, scale in (("igbp_", CLASS_SCALE), ("share_", CLASS_SCALE / 2)):
             at = [k for k, name in enumerate(self.names) if name.startswith(prefix)]
             out[:, at] = np.nan_to_num(x[:, at]) * scale
         return out
 
+    def store(self) -> tuple[dict[str, Any], Mapping[str, Array]]:
+        """Give names, kernel and arrays for a file; fitted only."""
+        assert self.kernel is not None
+        theta = [float(v) for v in self.kernel.theta]
+        return {"names": list(self.names), "theta": theta}, self.arrays
+
+    @classmethod
+    def restore(cls, about: Mapping[str, Any], arrays: Mapping[str, Array], device: str) -> Self:
+        """Make the process again of what `store` gave."""
+        kernel = KERNEL.clone_with_theta(np.array(about["theta"]))
+        return cls(tuple(about["names"]), kernel, arrays)
+
 
 @dataclass
 class _WithAnnual(Wrapper):
-    """A model of daily fluxes, ``model``, beside a prior of annual ones, ``annual``."""
+    """A ``model`` of daily fluxes beside a prior of annual ones."""
 
     model: Any
     annual: AnnualMeans | None = field(default=None, repr=False, kw_only=True)
@@ -144,12 +136,7 @@ class _WithAnnual(Wrapper):
     def prior_of(self, samples: Samples) -> Array:
         """Predict the mean annual GPP and RECO (site, 2) of all towers in gC m-2 d-1.
 
-        Raises
-        ------
-        ValueError
-            Before a fit.
-        DataError
-            When the samples have no places, or places described by other features.
+        ValueError before a fit; DataError for samples without places, or with other features.
         """
         if self.annual is None:
             raise ValueError("fit before predicting")
@@ -160,7 +147,7 @@ class _WithAnnual(Wrapper):
         return self.annual.predict(places.x)
 
     def store(self) -> tuple[dict[str, Any], dict[str, Array]]:
-        """Give the prior, the model and what else there is to say for a file; fitted only."""
+        """Give the prior and the model for a file; ValueError before a fit."""
         if self.annual is None:
             raise ValueError("fit the model before saving it")
         return {"annual": self.annual, "model": self.fitted[0]}, {}
@@ -168,8 +155,10 @@ class _WithAnnual(Wrapper):
     @classmethod
     def restore(cls, about: Mapping[str, Any], arrays: Mapping[str, Array], device: str) -> Self:
         """Make the model again of what `store` gave."""
-        model, statics = about["model"], {k: tuple(v) for k, v in about.items() if k == "statics"}
-        return cls(model, annual=about["annual"], fitted=[model], **statics)
+        inside: dict[str, Any] = {"annual": about["annual"], "fitted": [about["model"]]}
+        if "statics" in about:
+            inside["statics"] = tuple(about["statics"])
+        return cls(about["model"], **inside)
 
 
 @dataclass
@@ -209,12 +198,11 @@ class AnnualPrior(_WithAnnual):
         return self._with(samples, self.prior_of(samples))
 
     def store(self) -> tuple[dict[str, Any], dict[str, Array]]:
-        """Give the prior, the model and which static attributes stay for a file; fitted only."""
+        """Give the prior, the model and which static attributes stay, for a file."""
         about, arrays = super().store()
         return {"statics": list(self.statics)} | about, arrays
 
     def _with(self, samples: Samples, prior: Array) -> Samples:
-        """Put the prior (site, 2) in place of all static attributes but those that stay."""
         stay = [k for k, name in enumerate(samples.static_names) if name.startswith(self.statics)]
         static = np.concatenate([samples.static[:, stay], prior.astype(np.float32)], 1)
         names = (*(samples.static_names[k] for k in stay), *ANNUAL)
@@ -239,10 +227,7 @@ class AnnualRescaling(_WithAnnual):
         return samples
 
     def combine(self, samples: Samples, sites: NDArray, fluxes: Sequence[Fluxes]) -> Fluxes:
-        """Rescale GPP and RECO (site, time, flux) by a factor a site; NEE = RECO - GPP.
-
-        A record that does not make a year stays as it is (`own_means`).
-        """
+        """Rescale GPP and RECO (site, time, flux) by a factor a site; NEE = RECO - GPP."""
         flux = np.array(fluxes[0], np.float32)
         known = np.asarray(np.isfinite(flux).all(-1), np.float32)
         own = own_means(replace(samples, site=samples.site[sites], y=flux, weight=known))
@@ -269,7 +254,7 @@ def rescaling_factors(own: Array, prior: Array) -> Array:
 
 @dataclass(frozen=True)
 class _Known:
-    """Sites whose mean annual fluxes ``y`` (site, 2) are known: towers, and ``others`` (place,)."""
+    """Sites whose mean annual fluxes ``y`` (site, 2) are known: towers, and other places."""
 
     places: SiteAttributes
     y: Array

@@ -1,8 +1,8 @@
 """A trained ensemble as one safetensors file, and predictions from it, with intervals.
 
-The file holds the arrays of every member, and as text in its header all that is needed to use them:
-settings, names of drivers, what they were trained on, how wide the intervals are. The ensemble that
-won this study's benchmark comes with the package::
+The file holds the arrays of every member, and in its header as text settings, names of drivers,
+what they were trained on, how wide the intervals are. The ensemble that won this study's benchmark
+comes with the package::
 
     import tamrl
     model = tamrl.load_pretrained()
@@ -36,6 +36,7 @@ from tamrl.samples.arrays import Samples, make_samples
 from tamrl.samples.site_attributes import SiteAttributes, classes_only
 from tamrl.shipped.weights import Arrays, networks_alone, pack, unpack
 
+File = str | PathLike[str]
 SHIPPED = "shipped/tamrl.safetensors"  # inside the package
 LEVEL = 0.9  # of the bounds that predictions carry
 
@@ -49,48 +50,30 @@ class Pretrained:
     intervals: dict[str, Conformal]
 
     def predict(
-        self,
-        towers: str | PathLike[str] | xr.Dataset | Samples,
-        table: str | PathLike[str] | pd.DataFrame | None = None,
+        self, towers: File | xr.Dataset | Samples, table: File | pd.DataFrame | None = None
     ) -> xr.Dataset:
         """Predict daily fluxes at towers that need have no flux measurements.
 
-        Parameters
-        ----------
-        towers, table
-            What `tamrl.data.open_towers` reads, or what it returns, or samples made of it.
+        ``towers`` and ``table`` are what `tamrl.data.open_towers` reads, or ``towers`` what it
+        returns, or samples made of it; DataError where these cannot be read, or lack drivers that
+        training had.
 
-        Returns
-        -------
-        GPP, RECO, NEE (site, time) in gC m-2 d-1 on every day with TA, VPD and SW_IN, else NaN;
-        NEE = RECO - GPP. With ``*_lower`` and ``*_upper``, 90 % intervals, where they were
+        Returns GPP, RECO, NEE (site, time) in gC m-2 d-1 on every day with TA, VPD and SW_IN, else
+        NaN; NEE = RECO - GPP. With ``*_lower`` and ``*_upper``, 90 % intervals, where they were
         calibrated: of daily values as a tower would report them, so that a lower bound of GPP may
         be below 0 as its measurements are.
-
-        Raises
-        ------
-        DataError
-            For towers that cannot be read, or without the drivers that training had.
         """
         if not isinstance(towers, Samples):
             towers = own_samples(towers, table)
         return predict(self.members, towers, self.header, self.intervals)
 
 
-def load_pretrained(path: str | PathLike[str] | None = None, device: str = "cpu") -> Pretrained:
+def load_pretrained(path: File | None = None, device: str = "cpu") -> Pretrained:
     """Load a trained ensemble: the one of this package, or one of your own.
 
-    Parameters
-    ----------
-    path
-        File from `save` (`tamrl train`, `tamrl finetune`); None: the ensemble of this package.
-    device
-        Of its networks: cpu, cuda, mps or auto.
-
-    Raises
-    ------
-    DataError
-        When there is no such file, or it holds no weights of tamrl.
+    ``path`` is a file from `save` (`tamrl train`, `tamrl finetune`); None: the ensemble of this
+    package. ``device`` of its networks: cpu, cuda, mps or auto. DataError when there is no such
+    file, or it holds no weights of tamrl.
 
     Examples
     --------
@@ -98,19 +81,15 @@ def load_pretrained(path: str | PathLike[str] | None = None, device: str = "cpu"
     >>> model.header["towers"], sorted(model.intervals)
     (180, ['GPP', 'NEE', 'RECO'])
     """
-    if path is not None:
-        members, header = load(Path(path), device)
-    else:
-        with as_file(files("tamrl") / SHIPPED) as shipped:
-            members, header = load(shipped, device)
+    with as_file(files("tamrl") / SHIPPED) as shipped:
+        members, header = load(shipped if path is None else Path(path), device)
     return Pretrained(members, header, intervals_of(header))
 
 
 def own_samples(
-    towers: str | PathLike[str] | xr.Dataset,
-    table: str | PathLike[str] | pd.DataFrame | None = None,
+    towers: File | xr.Dataset, table: File | pd.DataFrame | None = None,
     grid: xr.Dataset | None = None,
-) -> Samples:
+) -> Samples:  # fmt: skip
     """Read a user's towers, with what the grid knows of their places.
 
     ``grid`` is as `tamrl.data.fetch_grid` returns it; None: fetched (DataError without it;
@@ -123,12 +102,9 @@ def own_samples(
 
 
 def save(
-    models: Sequence[Any],
-    path: Path,
-    samples: Samples,
-    intervals: Mapping[str, Conformal] | None = None,
-    **facts: object,
-) -> None:
+    models: Sequence[Any], path: Path, samples: Samples,
+    intervals: Mapping[str, Conformal] | None = None, **facts: object,
+) -> None:  # fmt: skip
     """Write trained ensemble members to one file, atomically.
 
     ``intervals`` by flux, of days, calibrated for this ensemble; ``facts`` (seed, towers, …) go
@@ -166,7 +142,7 @@ def load(path: Path, device: str = "auto") -> tuple[list[Any], dict[str, Any]]:
 
 
 def intervals_of(header: Mapping[str, Any]) -> dict[str, Conformal]:
-    """Calibrated intervals by flux that a header holds; none when it holds none."""
+    """Calibrated intervals by flux that a header holds, if any."""
     return {flux: Conformal.from_dict(v) for flux, v in header.get("intervals", {}).items()}
 
 
@@ -187,21 +163,17 @@ def finetune(members: Sequence[Any], samples: Samples, frozen: bool = True) -> l
 
 @torch.inference_mode()
 def predict(
-    models: Sequence[Any],
-    samples: Samples,
-    header: Mapping[str, Any],
+    models: Sequence[Any], samples: Samples, header: Mapping[str, Any],
     intervals: Mapping[str, Conformal] | None = None,
-) -> xr.Dataset:
+) -> xr.Dataset:  # fmt: skip
     """Daily GPP, RECO and NEE (site, time) in gC m-2 d-1: the mean over the members.
 
     Days without the minimal drivers are NaN; ``header`` is what `load` read beside the weights;
     with ``intervals`` every flux has bounds of 90 %.
     """
     if tuple(header["features"]) != samples.features:
-        unknown = set(header["features"]) ^ set(samples.features)
-        raise DataError(
-            f"the weights were trained on other drivers; they differ in {sorted(unknown)}"
-        )
+        unknown = sorted(set(header["features"]) ^ set(samples.features))
+        raise DataError(f"the weights were trained on other drivers; they differ in {unknown}")
     samples = placed(samples, header)
     sites = np.arange(len(samples.site))
     each = np.stack([model.predict(samples, sites) for model in models])

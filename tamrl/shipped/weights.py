@@ -1,8 +1,8 @@
 """Every model of the study that can be shipped, as arrays and plain text for safetensors files.
 
-A model says itself how it is stored: ``store`` gives text, in which models that it is made of stand
-as they are, and arrays; ``restore`` makes it again. A file names models by their ``kind``, of which
-`KINDS` has all that are known; nothing that is read is ever executed.
+A model says itself how it is stored: ``store`` gives settings and fitted parts, and arrays;
+``restore`` makes it again. A file names models by their ``kind``, one of `KINDS`; nothing that is
+read is ever executed.
 """
 
 import hashlib
