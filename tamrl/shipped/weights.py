@@ -40,7 +40,7 @@ def pack(model: Any, name: str, arrays: Arrays) -> dict[str, Any]:
     out: dict[str, Any] = {"kind": model.kind}
     at = _same(own, arrays) if own else None
     if at is None:
-        arrays |= {f"{name}.{key}": np.array(value) for key, value in own.items()}
+        arrays |= {f"{name}.{key}": np.array(value, order="C") for key, value in own.items()}
     else:
         out["at"] = at
     for key, value in about.items():
