@@ -1,7 +1,5 @@
 """Few labels of a new tower: a known bias goes, little else moves, and nothing gets much worse."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,25 +8,19 @@ import pandas as pd
 import pytest
 import torch
 import xarray as xr
+from settings import QUICK, SMALL, TEST, TRAIN, VALID
 from typer.testing import CliRunner
 
 from tamrl.cli.app import app
 from tamrl.errors import DataError
 from tamrl.model import adapt
-from tamrl.model.adapt import FROZEN, finetune, stop_at
+from tamrl.model.adapt import FROZEN, few_labels, finetune, stop_at
 from tamrl.model.train import Recipe, TamRLModel
-from tamrl.samples.arrays import Samples, make_samples
+from tamrl.samples.arrays import Samples
 from tamrl.samples.splits import Fold
 from tamrl.shipped import pretrained
+from tamrl.shipped.annual import AnnualPrior
 from tamrl.study.adaptation import GAP, adapt_towers, adaptation_curve
-from tamrl.virtual.towers import virtual_predictors
-
-TRAIN, VALID, TEST = np.arange(7), np.arange(7, 9), np.arange(9, 12)
-
-
-@pytest.fixture(scope="module")
-def samples(virtual: xr.Dataset) -> Samples:
-    return make_samples(virtual, virtual_predictors(virtual))
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +34,7 @@ def weights(model: TamRLModel) -> dict[str, torch.Tensor]:
     return model.net.state_dict()
 
 
-def told_itself(model: TamRLModel, samples: Samples, reco: float) -> Samples:
+def labelled_by_itself(model: TamRLModel, samples: Samples, reco: float) -> Samples:
     """Label the towers with the model's own predictions and ``reco`` gC m-2 d-1 more of RECO."""
     y = model.predict(samples, np.arange(len(samples.site))) + np.float32([0, reco, reco])
     return replace(samples, y=np.where(samples.weight[..., None] > 0, y, np.float32(np.nan)))
@@ -55,7 +47,7 @@ def error(model: TamRLModel, samples: Samples, site: int, on: np.ndarray) -> np.
 
 @pytest.mark.parametrize("frozen", [True, False])
 def test_a_known_bias_is_removed(model: TamRLModel, samples: Samples, frozen: bool) -> None:
-    biased = told_itself(model, samples, 0.6)
+    biased = labelled_by_itself(model, samples, 0.6)
     site = int(TEST[np.argmax((samples.weight[TEST] > 0).sum(1))])
     on = biased.weight[site] > 0
     rest = on & (on.cumsum() > 365)
@@ -75,7 +67,7 @@ def test_a_known_bias_is_removed(model: TamRLModel, samples: Samples, frozen: bo
 def test_where_nothing_is_wrong_nothing_changes(
     model: TamRLModel, samples: Samples, frozen: bool
 ) -> None:
-    right = told_itself(model, samples, 0.0)
+    right = labelled_by_itself(model, samples, 0.0)
     own = finetune(model, right, TEST[:1], 90, frozen)
     on = right.weight[TEST[0]] > 0
     assert error(own, right, int(TEST[0]), on).max() < 0.05
@@ -86,7 +78,7 @@ def test_labels_of_noise_alone_do_no_harm(
     model: TamRLModel, samples: Samples, frozen: bool
 ) -> None:
     """30 days of white noise (sd 1) about the prediction move it by less than half of that."""
-    y = told_itself(model, samples, 0.0).y
+    y = labelled_by_itself(model, samples, 0.0).y
     noise = np.random.default_rng(0).normal(0, 1, y.shape).astype(np.float32)
     noisy = replace(samples, y=y + noise)
     for site in TEST[:2]:
@@ -96,7 +88,7 @@ def test_labels_of_noise_alone_do_no_harm(
 
 
 def test_frozen_moves_only_the_offsets_that_it_lists(model: TamRLModel, samples: Samples) -> None:
-    biased = told_itself(model, samples, 1.0)
+    biased = labelled_by_itself(model, samples, 1.0)
     own = weights(finetune(model, biased, TEST[:1], 90))
     moved = {name for name, v in weights(model).items() if not torch.equal(v, own[name])}
     assert moved == set(FROZEN)
@@ -104,7 +96,7 @@ def test_frozen_moves_only_the_offsets_that_it_lists(model: TamRLModel, samples:
 
 
 def test_full_moves_every_weight_and_no_scale(model: TamRLModel, samples: Samples) -> None:
-    biased = told_itself(model, samples, 1.0)
+    biased = labelled_by_itself(model, samples, 1.0)
     own = finetune(model, biased, TEST[:1], 90, frozen=False)
     assert own.net is not None
     trained = {name for name, _ in own.net.named_parameters()}
@@ -132,11 +124,23 @@ def test_no_label_besides_the_given_ones_is_looked_at(model: TamRLModel, samples
 
 
 def test_every_labelled_day_counts_once(model: TamRLModel, samples: Samples) -> None:
-    few = adapt.few_labels(samples, TEST, samples.weight[TEST] > 0)
-    rows, time, own = adapt._windows(model, adapt._blocks(few.weight > 0))
-    count = np.zeros(few.weight.shape, int)
-    np.add.at(count, (rows.expand_as(time).numpy(), time.numpy()), own.numpy())
-    assert (count[few.weight > 0] == 1).all()
+    labelled = samples.weight[TEST] > 0
+    rows, time, counted = adapt._windows(model, adapt._blocks(labelled))
+    count = np.zeros(labelled.shape, int)
+    np.add.at(count, (np.broadcast_to(rows[:, None], time.shape), time), counted)
+    assert (count[labelled] == 1).all()
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_towers_that_are_selected_keep_their_places(gridded: Samples, frozen: bool) -> None:
+    """A network that has the annual prior of a place has that of the same place after it."""
+    wrapped = AnnualPrior(TamRLModel(SMALL, QUICK), inner=3).fit(gridded, TRAIN, VALID, 0)
+    few = few_labels(gridded, TEST[1:2], gridded.weight[TEST[1:2]] > 0)
+    there, here = wrapped.predict(gridded, TEST[1:2]), wrapped.predict(few, np.array([0]))
+    np.testing.assert_allclose(here, there, rtol=1e-4, atol=1e-4)
+    (adapted,) = pretrained.finetune([wrapped], few, frozen)
+    assert adapted.predict(few, np.array([0])).shape == here.shape
+    assert adapted.fitted[0].log[0]["held_out"] > 0
 
 
 def test_the_descent_stops_where_blocks_disagree() -> None:

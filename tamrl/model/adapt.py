@@ -35,14 +35,9 @@ Mask = NDArray[np.bool_]
 
 
 def finetune(
-    model: TamRLModel,
-    samples: Samples,
-    sites: NDArray[np.intp],
-    days: Mask | int | None = None,
-    frozen: bool = True,
-    steps: int = STEPS,
-    only: str | None = None,
-) -> TamRLModel:
+    model: TamRLModel, samples: Samples, sites: NDArray[np.intp], days: Mask | int | None = None,
+    frozen: bool = True, steps: int = STEPS, only: str | None = None,
+) -> TamRLModel:  # fmt: skip
     """Adapt a trained model to towers of which few days are labelled; deterministic.
 
     Parameters
@@ -59,8 +54,8 @@ def finetune(
     steps
         Bound on the steps; the labels decide how many are made.
     only
-        Learn this target alone, such as one from `add_target`: its head and its gate move, all else
-        stays, so that the other fluxes are the same to the last bit.
+        Learn this target alone, such as one from `add_target`: its head and its gate move, and
+        other fluxes stay the same to the last bit.
 
     Returns
     -------
@@ -110,18 +105,11 @@ def add_target(
 ) -> TamRLModel:
     """Give a trained model one more flux to predict, such as another gas; `finetune` learns it.
 
-    All other fluxes stay as they are. The new one, last of ``samples.targets``, starts at its mean
-    (a ``positive`` one of hard closure near its spread) whatever the drivers: its head has weights
-    of zero, its gate is open. ``mean`` and ``sd``, in its own unit, are known beforehand, of other
-    places or of the few labels. DataError when the model has this target already, or ``sd`` is not
-    positive.
-
-    Examples
-    --------
-    ::
-
-        model = add_target(network, "CH4", mean=0.05, sd=0.1)
-        model = finetune(model, samples, sites, days=90, only="CH4")
+    All other fluxes stay as they are. The new one, last of ``samples.targets``, starts at its
+    ``mean`` (a ``positive`` one of hard closure near its spread ``sd``) whatever the drivers. Both
+    are in its own unit, of other places or of the few labels. DataError when the model has this
+    target already, or ``sd`` is not positive. Then, for example,
+    ``finetune(add_target(network, "CH4", 0.05, 0.1), samples, sites, days=90, only="CH4")``.
     """
     if model.net is None:
         raise ValueError("fit or load the model before giving it a target")
@@ -153,7 +141,7 @@ def stop_at(held: NDArray) -> int:
 
 
 class Way(NamedTuple):
-    """What moves in a descent (by parameter, 1 where it moves), how fast, how far it may go."""
+    """What moves in a descent (by parameter, 1 where it moves), how fast, how hard it is pulled."""
 
     moves: dict[str, Tensor]
     lr: float

@@ -21,7 +21,7 @@ def data(pred: Tensor, y: Tensor, weight: Tensor, sd: Tensor) -> Tensor:
     """Weighted squared error in units of each flux's variance.
 
     ``pred``, ``y`` (B, T, K) in gC m-2 d-1, y NaN = no label; ``weight`` (B, T) >= 0 (QC share x
-    class balance); ``sd`` (K,). Returns 0 where nothing is labelled.
+    class balance); ``sd`` (K,). 0 where nothing is labelled.
     """
     known = torch.isfinite(y)
     error = torch.where(known, pred - torch.nan_to_num(y), 0) / sd

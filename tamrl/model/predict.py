@@ -2,7 +2,7 @@
 
 Streaming carries the LSTM's state from day to day and computes every day once. The windowed way
 starts each window from an empty state, as in training, and keeps its last days only; it is slower
-by the overlap. How far the two differ is measured on real towers in the book.
+by the overlap. The book measures how far the two differ on real towers.
 """
 
 import platform
@@ -47,11 +47,10 @@ def cpu_has_bf16() -> bool:
 def stream(
     net: TamRL, data: DeviceData, has_drivers: NDArray, sites: NDArray, support: int
 ) -> Fluxes:
-    """Fluxes (site, time, flux) of the active span of each site, by one pass along time.
+    """Fluxes (site, time, flux) of the span with drivers of each site, by one pass along time.
 
-    ``support`` is the number of support windows that z is made of; ``has_drivers`` (site, time) is
-    of all towers. Days outside the span are NaN. Each tower starts at its own first day, so that
-    its predictions do not depend on the others.
+    z is made of ``support`` windows; ``has_drivers`` (site, time) is of all towers. Days outside
+    the span are NaN. Each tower starts at its own first day, so that others do not matter.
     """
     out, first, last = _blank(net, has_drivers, sites)
     length = last - first + 1
@@ -90,8 +89,7 @@ def windowed(
 ) -> Fluxes:  # fmt: skip
     """Fluxes (site, time, flux) from windows of ``length`` days, of which the last ``keep`` count.
 
-    At the start of a record there is nothing before a window: its first days are from a shorter
-    past, as they would be in reality.
+    The first days of a record are predicted from a shorter past, as they would be in reality.
     """
     out, first, last = _blank(net, has_drivers, sites)
     sites = np.ascontiguousarray(sites)  # torch takes no reversed view

@@ -92,8 +92,8 @@ class Support:
     ) -> tuple[Tensor, Tensor]:
         """Gather ``n`` windows of each (site, query year), from other years where any exist.
 
-        With ``rng`` a random draw (training), else the evenly spaced years (prediction). A place
-        with fewer years gives fewer windows; the rest is unseen padding. (B, n, L, F) twice.
+        With ``rng`` random years (training), else evenly spaced ones (prediction). Where there are
+        fewer, the rest is unseen padding. Values and ``seen`` (B, n, L, F).
         """
         pick = np.zeros((len(site), n), np.intp)
         used = np.zeros((len(site), n), bool)
@@ -117,8 +117,8 @@ class Support:
 class DeviceData:
     """Tensors of all towers, scaled once, on the device.
 
-    Where it lacks the `room`, what has a time axis stays in the memory of the host (``home``), and
-    each step's windows alone are moved.
+    Where it lacks the `room`, what has a time axis stays with the host (``home``), and only each
+    step's windows are moved.
     """
 
     def __init__(self, samples: Samples, net: TamRL, device: torch.device):
@@ -160,10 +160,8 @@ class DeviceData:
         return to_device(site[:, None] * self.x.shape[1] + days, self.home)
 
     def series(self, name: str, at: Tensor) -> Tensor:
-        """Days ``at`` (B, T), from `DeviceData.at`, of a tensor (site, time, ...): (B, T, ...).
-
-        In memory days come first, which is the order in which the LSTM reads.
-        """
+        """Days ``at`` (B, T), from `DeviceData.at`, of a tensor (site, time, ...): (B, T, ...)."""
+        # In memory days come first, which is the order in which the LSTM reads.
         return move(take(getattr(self, name), at.T), self.device).transpose(0, 1)
 
     def drivers(self, at: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -182,8 +180,7 @@ class DeviceData:
     def without_satellites(self, hidden: NDArray[np.bool_]) -> tuple[Tensor, Tensor]:
         """Mask of drivers (site, driver) and statics (site, static) if sites ``hidden`` lack them.
 
-        A tower without satellites lacks their days, their mean seasons and the statics made of
-        these. What the grid knows of its cell stays.
+        See `tamrl.samples.satellites`; what the grid knows of their cells stays.
         """
         drivers, statics = (to_device(hidden[:, None] & n, self.device) for n in self.lacking)
         return (~drivers).to(self.x.dtype), self.static.masked_fill(statics, torch.nan)

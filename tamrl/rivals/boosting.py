@@ -112,18 +112,14 @@ class Boosting:
     def fit(self, samples: Samples, train: NDArray, valid: NDArray, seed: int = 0) -> Self:
         """Fit on training and validation towers; the trees' settings are chosen inside them."""
         towers = np.sort(np.concatenate([train, valid]))
-        inputs = self._inputs(samples, towers)
         on = samples.weight[towers] > 0
         on &= (np.cumsum(on, 1) + seed) % self.every == 0
-        x, w = inputs[on], samples.weight[towers][on]
-        site = np.broadcast_to(towers[:, None], on.shape)[on]
-        y = {f: samples.y[towers][..., k][on] for k, f in enumerate(FLUXES)}
-        p = samples.process[towers][on]
-        targets = {f: (y[f], w) for f in FLUXES}
-        if self.process:
-            for k, f in enumerate(("GPP", "RECO")):
-                scale = np.maximum(p[:, k], 0.1)
-                targets[f] = (y[f] / scale, w * scale**2)
+        x, w = self._inputs(samples, towers)[on], samples.weight[towers][on]
+        y, site = samples.y[towers][on], np.broadcast_to(towers[:, None], on.shape)[on]
+        targets = {f: (y[:, k], w) for k, f in enumerate(FLUXES)}
+        for k, f in enumerate(("GPP", "RECO") if self.process else ()):
+            scale = np.maximum(samples.process[towers][on][:, k], 0.1)
+            targets[f] = (y[:, k] / scale, w * scale**2)
         if self.tune:
             self.params = self._choose(x, targets["GPP"], samples, site, seed)
         params = self.params or self.GRID[0]
@@ -167,8 +163,8 @@ class Boosting:
         x = self._inputs(samples, sites)[on]
         flux = {f: np.asarray(model(x)) for f, model in self.models.items()}
         if self.process:
-            for k, f in enumerate(("GPP", "RECO")):
-                flux[f] = flux[f] * np.maximum(samples.process[sites][on][:, k], 0.1)
+            scale = np.maximum(samples.process[sites][on], 0.1)
+            flux |= {f: flux[f] * scale[:, k] for k, f in enumerate(("GPP", "RECO"))}
             flux["NEE"] = 0.5 * flux["NEE"] + 0.5 * (flux["RECO"] - flux["GPP"])
         out[on] = np.stack([flux[f] for f in FLUXES], -1)
         return out
@@ -212,10 +208,7 @@ class Boosting:
 
 @dataclass
 class XGBoost(Boosting):
-    """XGBoost, one model a flux: inputs, targets and search for settings are those of `Boosting`.
-
-    Raises `DataError` in ``fit`` where the library is not installed.
-    """
+    """`Boosting` by XGBoost; ``fit`` raises `DataError` where the library is not installed."""
 
     version: ClassVar[int] = 1
     kind: ClassVar[str] = ""  # cannot be stored

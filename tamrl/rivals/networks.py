@@ -1,8 +1,7 @@
 """Rival networks from the literature.
 
-They share the loop, the loss and the drivers of
-`tamrl.model.train.TamRLModel` and differ in what they are: `LSTM` knows the daily drivers alone
-(Hochreiter & Schmidhuber 1997, doi 10.1162/neco.1997.9.8.1735), `CTLSTM` the static attributes
+They share loop, loss and drivers of `tamrl.model.train.TamRLModel`. `LSTM` knows the daily drivers
+alone (Hochreiter & Schmidhuber 1997, doi 10.1162/neco.1997.9.8.1735), `CTLSTM` static attributes
 besides, at every step (Kratzert et al. 2019, doi 10.5194/hess-23-5089-2019, there for rivers), and
 `Transformer` attends to the days before (Vaswani et al. 2017, arXiv 1706.03762). All three have
 three free heads, without closure, as published models have; GPP and RECO are cut off at 0.
@@ -70,7 +69,7 @@ class AttentionNet(TamRL):
     """Decoder of causal self-attention in place of the LSTM: a day sees the days before it.
 
     Pre-norm blocks of width H with sinusoidal positions; heads and closure are those of `TamRL`.
-    It has no state to go on from, so that predictions are made of windows.
+    It has no state to go on from: predictions are made of windows.
     """
 
     def __init__(self, config: Config):

@@ -74,10 +74,7 @@ class SyntheticPretraining(TamRLModel):
         self.recipe = replace(self.recipe, satellite_dropout="site")
 
     def fit(self, samples: Samples, train: NDArray, valid: NDArray, seed: int = 0) -> Self:
-        """Begin with the weights of the simulated towers, then train at the real ones.
-
-        DataError when ``samples`` have other drivers or statics than simulated towers.
-        """
+        """Train on from simulated towers; DataError for other drivers or statics than theirs."""
         # Towers that are simulated themselves must not be met before: theirs are other data sets.
         seed_of_data = seed + ELSEWHERE if samples.attrs.get("virtual") else seed
         simulated = make_samples(virtual_towers(1, YEARS))
@@ -142,7 +139,7 @@ class _OnSimulated(TamRLModel):
 
 
 def pretraining_dir() -> Path:
-    """Folder of the weights that simulated towers leave."""
+    """Folder of the stored weights."""
     return Path(os.environ.get("TAMRL_PRETRAINING_DIR") or cache_dir() / "pretraining")
 
 
@@ -167,7 +164,7 @@ def _read(path: Path, key: str) -> Weights | None:
 
 
 def simulated_samples(n: int, seed: int) -> Samples:
-    """Make samples of ``n`` simulated towers, with satellite data and a grid as real ones have."""
+    """Make samples of ``n`` simulated towers, with satellites and a grid as real ones have."""
     towers = virtual_towers(n, YEARS, seed=seed)
     samples = make_samples(towers, virtual_predictors(towers), _globe())
     return with_own_cells(samples, towers, _globe())
@@ -182,9 +179,8 @@ def with_own_cells(samples: Samples, towers: xr.Dataset, cube: xr.Dataset) -> Sa
     """Let the greenness of each simulated tower's grid cell be partly that of the tower.
 
     The simulated globe has the class of the nearest real tower in each cell, which is seldom that
-    of a simulated tower beside it, whereas real towers are mostly built in what covers their cell.
-    Where satellites see nothing of a tower, the greenness of its cell alone shows when it is green;
-    a network can only learn so from data in which that is true.
+    of a simulated tower beside it, whereas real towers are mostly built in what covers their cell:
+    without satellites, the greenness of its cell alone shows when a tower is green.
 
     ``samples`` are of all ``towers`` and were made with ``cube``. Of their drivers ``EVI_grid``
     changes, of their statics its mean and range and ``fapar_mean_grid``.
