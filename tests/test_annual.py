@@ -57,7 +57,7 @@ class FixedKernel(AnnualMeans):
 
 @pytest.fixture(scope="module")
 def samples(globe: xr.Dataset) -> Samples:
-    """Make sixty virtual towers over two years, with the grid of their world."""
+    """Make sixty virtual towers over two years, with their grid."""
     daily = virtual_towers(n=60, years=(2001, 2002))
     return make_samples(daily, virtual_predictors(daily), globe)
 

@@ -107,7 +107,7 @@ def test_known_truth_of_virtual_towers_is_recovered() -> None:
 
 
 def test_streamed_and_windowed_prediction_agree(samples: Samples) -> None:
-    """After enough days the past beyond a window is forgotten: both ways tell the same story."""
+    """After enough days the past beyond a window is forgotten: both ways agree."""
     model = fitted(samples, replace(THREE, epochs=4))
     streamed = model.predict(samples, TEST)
     model.recipe = replace(model.recipe, length=150, keep=30)

@@ -107,9 +107,8 @@ class SupportEncoder(nn.Module):
 class ConvLSTM(nn.Module):
     """Spatio-temporal encoder of a 12-month climatology (Shi et al. 2015, arXiv 1506.04214).
 
-    Four unpadded 3 x 3 convolutions look at 9 x 9 cells; the recurrence along the months is
-    convolutional with a 1 x 1 kernel, so that one place cut out (9 x 9) and the same place inside
-    the globe give the same numbers.
+    Four unpadded 3 x 3 convolutions look at 9 x 9 cells; the recurrence along months has a 1 x 1
+    kernel, so that a place cut out (9 x 9) and the same place inside the globe give equal numbers.
     """
 
     def __init__(self, c: Config, width: int = 16):
@@ -220,9 +219,9 @@ class TamRL(nn.Module):
     ) -> Output:  # fmt: skip
         """Turn scaled drivers (B, T, F) of places described by ``facts`` and ``z`` into fluxes.
 
-        ``process`` (B, T, 2): light-use and respiration factors, 1 where unknown. ``state`` is the
-        LSTM state to go on from: a long series in pieces equals the series at once. The first
-        ``skip`` days only set the state: fluxes (B, T - skip, K) are of the days after them.
+        ``process`` (B, T, 2): light-use and respiration scalars, 1 where unknown. ``state`` of the
+        LSTM to go on from: a long series in pieces equals the series at once. The first ``skip``
+        days only set the state: fluxes (B, T - skip, K) are of the days after them.
         """
         c = self.config
         if z is not None and c.film:

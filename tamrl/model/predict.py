@@ -38,7 +38,7 @@ def products(device: torch.device, precision: str) -> torch.autocast:
 
 
 def cpu_has_bf16() -> bool:
-    """Tell whether torch computes an LSTM in bf16 on this processor."""
+    """Whether torch computes an LSTM in bf16 on this processor."""
     x86 = platform.machine().lower() in ("x86_64", "amd64")
     return not x86 or torch.backends.cpu.get_cpu_capability().startswith("AVX512")
 

@@ -60,17 +60,16 @@ class Climatology:
         w, y = samples.weight[towers], np.nan_to_num(samples.y[towers])
         n = np.bincount(doy.ravel(), w.ravel(), 366)
         sums = [np.bincount(doy.ravel(), (w * y[..., k]).ravel(), 366) for k in range(3)]
-        total = np.stack(sums, 1)
-        total = uniform_filter1d(total, self.smooth, axis=0, mode="wrap")
+        total = uniform_filter1d(np.stack(sums, 1), self.smooth, axis=0, mode="wrap")
         n = uniform_filter1d(n, self.smooth, mode="wrap")[:, None]
         return np.divide(total, n, out=np.full_like(total, np.nan), where=n > 1e-6)
 
     def predict(self, samples: Samples, sites: NDArray) -> Array:
         """Fluxes (site, time, flux) in gC m-2 d-1, NaN where the minimal drivers are missing."""
-        each = zip(
-            samples.table.igbp.to_numpy(str)[sites], _season_day(samples, sites), strict=True
+        igbp, doy = samples.table.igbp.to_numpy(str)[sites], _season_day(samples, sites)
+        out = np.stack(
+            [self.table.get(c, self.table[""])[d] for c, d in zip(igbp, doy, strict=True)]
         )
-        out = np.stack([self.table.get(code, self.table[""])[doy] for code, doy in each])
         return np.where(samples.has_drivers[sites][..., None], out, np.nan).astype(np.float32)
 
 

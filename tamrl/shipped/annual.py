@@ -147,18 +147,18 @@ class _WithAnnual(Wrapper):
         return self.annual.predict(places.x)
 
     def store(self) -> tuple[dict[str, Any], dict[str, Array]]:
-        """Give the prior and the model for a file; ValueError before a fit."""
+        """Give settings, prior and model for a file; ValueError before a fit."""
         if self.annual is None:
             raise ValueError("fit the model before saving it")
-        return {"annual": self.annual, "model": self.fitted[0]}, {}
+        settings = {k: list(v) for k, v in vars(self).items() if k == "statics"}
+        return settings | {"annual": self.annual, "model": self.fitted[0]}, {}
 
     @classmethod
     def restore(cls, about: Mapping[str, Any], arrays: Mapping[str, Array], device: str) -> Self:
         """Make the model again of what `store` gave."""
-        inside: dict[str, Any] = {"annual": about["annual"], "fitted": [about["model"]]}
-        if "statics" in about:
-            inside["statics"] = tuple(about["statics"])
-        return cls(about["model"], **inside)
+        settings: dict[str, Any] = {k: tuple(v) for k, v in about.items() if k == "statics"}
+        fitted = [about["model"]]
+        return cls(about["model"], **settings, annual=about["annual"], fitted=fitted)
 
 
 @dataclass
@@ -177,10 +177,7 @@ class AnnualPrior(_WithAnnual):
     alters_samples: ClassVar[bool] = True
 
     def learn(self, samples: Samples, train: NDArray, valid: NDArray, seed: int) -> Samples:
-        """Fit the prior without the towers left out, and out of fold for the others.
-
-        DataError when ``samples`` have no places, or all towers lie in one block.
-        """
+        """Fit the prior without the towers left out, and out of fold for the others."""
         known = _Known.of(samples, train, valid)
         self.annual = known.fit()
         block = blocks(samples.table)[known.towers]
@@ -197,11 +194,6 @@ class AnnualPrior(_WithAnnual):
         """Add the prior to the static attributes; errors as `prior_of`."""
         return self._with(samples, self.prior_of(samples))
 
-    def store(self) -> tuple[dict[str, Any], dict[str, Array]]:
-        """Give the prior, the model and which static attributes stay, for a file."""
-        about, arrays = super().store()
-        return {"statics": list(self.statics)} | about, arrays
-
     def _with(self, samples: Samples, prior: Array) -> Samples:
         stay = [k for k, name in enumerate(samples.static_names) if name.startswith(self.statics)]
         static = np.concatenate([samples.static[:, stay], prior.astype(np.float32)], 1)
@@ -217,10 +209,7 @@ class AnnualRescaling(_WithAnnual):
     kind: ClassVar[str] = "annual rescaling"
 
     def learn(self, samples: Samples, train: NDArray, valid: NDArray, seed: int) -> Samples:
-        """Fit the prior without the towers left out.
-
-        DataError when the targets are not GPP, RECO and NEE, or ``samples`` have no places.
-        """
+        """Fit the prior without the towers left out; of GPP, RECO and NEE alone (DataError)."""
         if samples.targets != FLUXES:
             raise DataError(f"annual means are known of GPP and RECO, not of {samples.targets}")
         self.annual = _Known.of(samples, train, valid).fit()
@@ -238,13 +227,10 @@ class AnnualRescaling(_WithAnnual):
 
 
 def rescaling_factors(own: Array, prior: Array) -> Array:
-    """Factors (site, 2) of GPP and RECO that move their means half-way to the prior.
+    """Factors (site, 2) of GPP and RECO that move their ``own`` means half-way to the ``prior``.
 
-    ``own``, ``prior``: means (site, 2) in gC m-2 d-1. Where ``own`` is NaN, because the days of a
-    tower do not make a year, the factor is 1.
+    Means (site, 2) are in gC m-2 d-1. Where days do not make a year, ``own`` is NaN, the factor 1.
 
-    Examples
-    --------
     >>> rescaling_factors(np.array([[2.0, 4.0]]), np.array([[4.0, 1.0]])).round(2).tolist()
     [[1.41, 0.5]]
     """

@@ -63,8 +63,7 @@ def train(
     """Train an ensemble on all towers; one tower in eight stops the networks early.
 
     Members differ by seed: in their towers held out, their weights at the start, their rows.
-    ``jobs`` of them are trained side by side, in processes of one thread each; on a GPU as many as
-    fill it, since a single network leaves most of it idle.
+    ``jobs`` of them are trained side by side; a single network leaves most of a GPU idle.
     """
     table, tasks = samples.table, []
     for member in range(seed, seed + members):

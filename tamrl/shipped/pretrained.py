@@ -90,10 +90,9 @@ def own_samples(
     towers: File | xr.Dataset, table: File | pd.DataFrame | None = None,
     grid: xr.Dataset | None = None,
 ) -> Samples:  # fmt: skip
-    """Read a user's towers, with what the grid knows of their places.
+    """Read a user's towers, with ``grid`` as `tamrl.data.fetch_grid` returns it; None: fetched.
 
-    ``grid`` is as `tamrl.data.fetch_grid` returns it; None: fetched (DataError without it;
-    `tamrl.samples.arrays.make_samples` makes samples without a grid).
+    DataError where it cannot be had; `tamrl.samples.arrays.make_samples` makes samples without.
     """
     from tamrl.data import fetch_grid, open_towers
 
@@ -107,8 +106,8 @@ def save(
 ) -> None:  # fmt: skip
     """Write trained ensemble members to one file, atomically.
 
-    ``intervals`` by flux, of days, calibrated for this ensemble; ``facts`` (seed, towers, …) go
-    into the header beside settings and names of inputs.
+    ``intervals`` by flux, of days, were calibrated for this ensemble; ``facts`` (seed, towers, …)
+    go into the header.
     """
     arrays: Arrays = {}
     about = [pack(model, str(i), arrays) for i, model in enumerate(models)]
@@ -147,10 +146,9 @@ def intervals_of(header: Mapping[str, Any]) -> dict[str, Conformal]:
 
 
 def finetune(members: Sequence[Any], samples: Samples, frozen: bool = True) -> list[Any]:
-    """Adapt the networks of an ensemble to all labels of ``samples``; see `tamrl.model.adapt`.
+    """Adapt the networks of an ensemble to all labels of ``samples`` (`tamrl.model.adapt`).
 
-    Only networks can be adapted: what combines them with trees or rescales them is left out
-    (`tamrl.shipped.weights.networks_alone`). Several towers get one common adaptation.
+    What combines networks with trees or rescales them is left out (`networks_alone`).
     """
 
     def adapted(model: Any, given: Samples) -> Any:
@@ -168,8 +166,7 @@ def predict(
 ) -> xr.Dataset:  # fmt: skip
     """Daily GPP, RECO and NEE (site, time) in gC m-2 d-1: the mean over the members.
 
-    Days without the minimal drivers are NaN; ``header`` is what `load` read beside the weights;
-    with ``intervals`` every flux has bounds of 90 %.
+    NaN without the minimal drivers; ``header`` is as of `load`; ``intervals`` give 90 % bounds.
     """
     if tuple(header["features"]) != samples.features:
         unknown = sorted(set(header["features"]) ^ set(samples.features))
