@@ -45,82 +45,64 @@ def error(model: TamRLModel, samples: Samples, site: int, on: np.ndarray) -> np.
     return np.sqrt(((pred - samples.y[site][on]) ** 2).mean(0))
 
 
-@pytest.mark.parametrize("frozen", [True, False])
+both_ways = pytest.mark.parametrize("frozen", [True, False])
+
+
+@both_ways
 def test_a_known_bias_is_removed(model: TamRLModel, samples: Samples, frozen: bool) -> None:
     biased = labelled_by_itself(model, samples, 0.6)
     site = int(TEST[np.argmax((samples.weight[TEST] > 0).sum(1))])
     on = biased.weight[site] > 0
     rest = on & (on.cumsum() > 365)
     assert rest.sum() > 100
-    own = finetune(model, biased, np.array([site]), 365, frozen)
-    pred = own.predict(biased, np.array([site]))[0][rest]
+    adapted = finetune(model, biased, np.array([site]), 365, frozen)
+    pred = adapted.predict(biased, np.array([site]))[0][rest]
     gpp, reco, nee = (pred - biased.y[site][rest]).mean(0)
-    assert abs(reco) < (0.3 if frozen else 0.31)  # of 0.6: few steps, drawn back
+    assert abs(reco) < (0.3 if frozen else 0.31)  # of 0.6: few steps, pulled back
     assert abs(nee) < 0.3
     assert abs(gpp) < 0.25  # which was right
-    before, after = (error(m, biased, site, rest) for m in (model, own))
+    before, after = (error(m, biased, site, rest) for m in (model, adapted))
     assert before[1] == pytest.approx(0.6, abs=0.01)
-    assert after[1] < 0.8 * before[1]  # a constant is not among what the process factors can say
+    assert after[1] < 0.8 * before[1]  # a constant is not among what process scalars can express
 
 
-@pytest.mark.parametrize("frozen", [True, False])
-def test_where_nothing_is_wrong_nothing_changes(
-    model: TamRLModel, samples: Samples, frozen: bool
-) -> None:
-    right = labelled_by_itself(model, samples, 0.0)
-    own = finetune(model, right, TEST[:1], 90, frozen)
-    on = right.weight[TEST[0]] > 0
-    assert error(own, right, int(TEST[0]), on).max() < 0.05
-
-
-@pytest.mark.parametrize("frozen", [True, False])
-def test_labels_of_noise_alone_do_no_harm(
+@both_ways
+def test_right_labels_change_nothing_and_noise_does_no_harm(
     model: TamRLModel, samples: Samples, frozen: bool
 ) -> None:
     """30 days of white noise (sd 1) about the prediction move it by less than half of that."""
-    y = labelled_by_itself(model, samples, 0.0).y
-    noise = np.random.default_rng(0).normal(0, 1, y.shape).astype(np.float32)
-    noisy = replace(samples, y=y + noise)
-    for site in TEST[:2]:
-        on = samples.weight[site] > 0
-        own = finetune(model, noisy, np.array([site]), 30, frozen)
-        assert error(own, replace(samples, y=y), int(site), on).max() < 0.5
+    right = labelled_by_itself(model, samples, 0.0)
+    noise = np.random.default_rng(0).normal(0, 1, right.y.shape).astype(np.float32)
+    for given, days, most in ((right, 90, 0.05), (replace(right, y=right.y + noise), 30, 0.5)):
+        adapted = finetune(model, given, TEST[:1], days, frozen)
+        assert error(adapted, right, int(TEST[0]), right.weight[TEST[0]] > 0).max() < most
 
 
-def test_frozen_moves_only_the_offsets_that_it_lists(model: TamRLModel, samples: Samples) -> None:
-    biased = labelled_by_itself(model, samples, 1.0)
-    own = weights(finetune(model, biased, TEST[:1], 90))
-    moved = {name for name, v in weights(model).items() if not torch.equal(v, own[name])}
-    assert moved == set(FROZEN)
-    assert sum(own[name].numel() for name in FROZEN) < 600
-
-
-def test_full_moves_every_weight_and_no_scale(model: TamRLModel, samples: Samples) -> None:
-    biased = labelled_by_itself(model, samples, 1.0)
-    own = finetune(model, biased, TEST[:1], 90, frozen=False)
-    assert own.net is not None
-    trained = {name for name, _ in own.net.named_parameters()}
-    moved = {name for name, v in weights(model).items() if not torch.equal(v, weights(own)[name])}
-    rebuild = {name for name in trained if "rebuild" in name}  # no label reaches it
-    assert moved == trained - rebuild
-
-
-def test_the_same_labels_give_the_same_weights_and_the_first_model_stays(
-    model: TamRLModel, samples: Samples
-) -> None:
+@both_ways
+def test_what_moves(model: TamRLModel, samples: Samples, frozen: bool) -> None:
+    """Frozen: the few offsets that are listed; full: every weight that labels reach, no scale."""
     before = {name: v.clone() for name, v in weights(model).items()}
-    a, b = (finetune(model, samples, TEST[:1], 60) for _ in range(2))
-    assert all(torch.equal(v, weights(b)[name]) for name, v in weights(a).items())
+    biased = labelled_by_itself(model, samples, 1.0)
+    after = weights(finetune(model, biased, TEST[:1], 90, frozen))
+    moved = {name for name, v in weights(model).items() if not torch.equal(v, after[name])}
+    trained = {name for name, _ in model.net.named_parameters() if "rebuild" not in name}
+    assert moved == (set(FROZEN) if frozen else trained)
+    assert sum(after[name].numel() for name in FROZEN) < 600
     assert all(torch.equal(v, weights(model)[name]) for name, v in before.items())
 
 
-def test_no_label_besides_the_given_ones_is_looked_at(model: TamRLModel, samples: Samples) -> None:
+def test_the_given_labels_and_no_others_decide(model: TamRLModel, samples: Samples) -> None:
     on = samples.weight[TEST[:1]] > 0
     given = on & (on.cumsum(1) <= 60)
     changed = replace(samples, y=samples.y.copy())
     changed.y[TEST[:1]] = np.where(given[..., None], samples.y[TEST[:1]], 99)
-    a, b = (finetune(model, s, TEST[:1], given) for s in (samples, changed))
-    assert all(torch.equal(v, weights(b)[name]) for name, v in weights(a).items())
+    first, again, other = (
+        weights(finetune(model, s, TEST[:1], days))
+        for s, days in ((samples, 60), (samples, given), (changed, given))
+    )
+    for name, value in first.items():
+        assert torch.equal(value, again[name])
+        assert torch.equal(value, other[name])
 
 
 def test_every_labelled_day_counts_once(model: TamRLModel, samples: Samples) -> None:
@@ -131,7 +113,7 @@ def test_every_labelled_day_counts_once(model: TamRLModel, samples: Samples) -> 
     assert (count[labelled] == 1).all()
 
 
-@pytest.mark.parametrize("frozen", [True, False])
+@both_ways
 def test_towers_that_are_selected_keep_their_places(gridded: Samples, frozen: bool) -> None:
     """A network that has the annual prior of a place has that of the same place after it."""
     wrapped = AnnualPrior(TamRLModel(SMALL, QUICK), inner=3).fit(gridded, TRAIN, VALID, 0)

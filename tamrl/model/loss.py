@@ -14,6 +14,7 @@ from torch.nn import functional as fn
 
 from tamrl.model.network import Budget
 
+Names = Sequence[str]
 TEMPERATURE = 0.2  # of the contrast (Chen et al. 2020, arXiv 2002.05709)
 
 
@@ -29,11 +30,9 @@ def data(pred: Tensor, y: Tensor, weight: Tensor, sd: Tensor) -> Tensor:
     return (error.square() * w).sum() / w.sum().clamp(min=1e-6)
 
 
-def imbalance(flux: Tensor, targets: Sequence[str], budget: Budget) -> Tensor:
+def imbalance(flux: Tensor, targets: Names, budget: Budget) -> Tensor:
     """Residual (B, T) of a budget, total - sum(coefficient * part), in the fluxes' unit.
 
-    Examples
-    --------
     >>> from tamrl.model.network import CARBON
     >>> flux = torch.tensor([[[5.0, 3.0, -2.0], [5.0, 3.0, -1.5]]])  # two days
     >>> imbalance(flux, ("GPP", "RECO", "NEE"), CARBON)
@@ -44,18 +43,14 @@ def imbalance(flux: Tensor, targets: Sequence[str], budget: Budget) -> Tensor:
     return at[budget.total] - torch.stack([c * at[p] for c, p in parts]).sum(0)
 
 
-def balance(
-    flux: Tensor, targets: Sequence[str], budgets: Sequence[Budget], weight: Tensor
-) -> Tensor:
+def balance(flux: Tensor, targets: Names, budgets: Sequence[Budget], weight: Tensor) -> Tensor:
     """Mean squared imbalance over days of ``weight`` (B, T) > 0, (gC m-2 d-1)^2."""
     on = (weight > 0).to(flux.dtype)
     each = [imbalance(flux, targets, b).square() * on for b in budgets]
     return torch.stack(each).sum() / on.sum().clamp(min=1)
 
 
-def non_negativity(
-    flux: Tensor, targets: Sequence[str], positive: Sequence[str], weight: Tensor
-) -> Tensor:
+def non_negativity(flux: Tensor, targets: Names, positive: Names, weight: Tensor) -> Tensor:
     """Mean square of what lies below zero in fluxes that can't, (gC m-2 d-1)^2."""
     on = (weight > 0).to(flux.dtype).unsqueeze(-1)
     below = fn.relu(-flux[..., [list(targets).index(p) for p in positive]])

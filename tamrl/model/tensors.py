@@ -1,9 +1,8 @@
 """Samples as tensors that stay on the device: gathered by index, never copied per sample."""
 
-from __future__ import annotations
-
 import sys
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
@@ -21,7 +20,7 @@ SHARE = 0.6  # of a device's free memory that the data may fill
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """Resolve ``auto`` to CUDA, Apple MPS or CPU, in this order, and say which on stderr."""
+    """Resolve ``auto`` to CUDA, Apple MPS or CPU, in this order, and print which on stderr."""
     if name == "auto":
         mps = torch.backends.mps.is_available()
         name = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
@@ -65,7 +64,7 @@ class Support:
     usable: NDArray[np.bool_]  # (site, year): at least half a year of drivers
 
     @classmethod
-    def build(cls, samples: Samples, model: TamRL) -> Support:
+    def build(cls, samples: Samples, net: TamRL, device: torch.device) -> Self:
         """Average drivers to ten-day steps for every tower and calendar year."""
         year = samples.time.astype("datetime64[Y]").astype(int)
         doy = (samples.time - samples.time.astype("datetime64[Y]")).astype(int)
@@ -85,7 +84,8 @@ class Support:
             total = np.add.reduceat(np.where(ok, x, 0), starts, 1)
             part = np.where(n > 0, total / np.maximum(n, 1), np.nan)
             mean[np.ix_(have, [j], step[days][starts])] = part[:, None]
-        return cls(*model.scale(torch.from_numpy(mean)), usable)
+        x, seen = net.scale(torch.from_numpy(mean))
+        return cls(x.to(device), seen.to(device), usable)
 
     def sample_windows(
         self, site: NDArray, year: NDArray, n: int, rng: np.random.Generator | None
@@ -129,15 +129,13 @@ class DeviceData:
         home = device if sum(a.nbytes for a in each) <= room(device) else torch.device("cpu")
         self.device, self.home = device, home
         self.x, self.seen = x.to(home), seen.to(home)
-        self.support = Support.build(samples, cpu_net)
-        self.support.x, self.support.seen = self.support.x.to(device), self.support.seen.to(device)
+        self.support = Support.build(samples, cpu_net, device)
         self.static = torch.from_numpy(samples.static).to(device)
         self.process = torch.nan_to_num(torch.from_numpy(samples.process), nan=1.0).to(home)
         self.y = torch.from_numpy(samples.y).to(home)
         self.weight_np = samples.weight
         self.weight = torch.from_numpy(samples.weight).to(home)
-        maps = samples.maps
-        self.maps = None if maps is None else torch.from_numpy(maps).to(device)
+        self.maps = None if samples.maps is None else torch.from_numpy(samples.maps).to(device)
         year = samples.time.astype("datetime64[Y]").astype(int)
         self.year = year - year.min()
         self.class_weight = torch.ones(len(samples.site), device=device)

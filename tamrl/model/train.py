@@ -4,8 +4,6 @@
 time, feature); a step gathers windows by index, each labelled day once an epoch.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping
@@ -269,7 +267,9 @@ class TamRLModel:
         return about | {"features": list(self.features)}, weights
 
     @staticmethod
-    def restore(about: Mapping[str, Any], arrays: Mapping[str, NDArray], device: str) -> TamRLModel:
+    def restore(
+        about: Mapping[str, Any], arrays: Mapping[str, NDArray], device: str
+    ) -> "TamRLModel":
         """Make the model again of what `store` gave; its network goes to ``device``."""
         settings = _tuples(about["config"])
         budgets = tuple(Budget(**_tuples(budget)) for budget in settings["budgets"])

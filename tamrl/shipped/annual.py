@@ -251,13 +251,13 @@ class _Known:
     @classmethod
     def of(cls, samples: Samples, train: NDArray, valid: NDArray) -> Self:
         """All towers to learn from, and all other places not near a tower that is left out."""
-        places, towers = _places(samples), np.sort(np.concatenate([train, valid]))
+        places, everyone = _places(samples), np.arange(len(samples.site))
         table, n = samples.table, len(places.other_lat)
         lat = np.concatenate([places.other_lat, table.lat.to_numpy(float)])
         lon = np.concatenate([places.other_lon, table.lon.to_numpy(float)])
         near = distance_km(lat, lon)[:n, n:] <= APART_KM
-        left_out = np.setdiff1d(np.arange(len(samples.site)), towers)
-        return cls(places, own_means(samples), towers, ~np.any(near[:, left_out], axis=1), near)
+        known = cls(places, own_means(samples), everyone, np.ones(n, bool), near)
+        return known.without(np.setdiff1d(everyone, np.concatenate([train, valid])))
 
     def without(self, out: NDArray) -> Self:
         """Leave out towers and the other places near them."""
