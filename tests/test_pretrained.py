@@ -122,7 +122,7 @@ def test_what_ships_predicts_real_towers_as_when_it_was_trained(need, real_tower
 
 
 def test_bounds_come_with_calibrated_weights(samples: Samples, daily, tmp_path: Path) -> None:
-    """Calibrated at towers held out; kept in the file; about 90 % of days inside, NEE closed."""
+    """Calibrated at towers held out; stored in the file; about 90 % of days inside, NEE closed."""
     make = MAKE["prior of all"]
     intervals = ensemble.calibrated(samples, make, 2, 3, tmp_path / "runs", jobs=1)
     path = tmp_path / "w.safetensors"
@@ -225,7 +225,7 @@ def test_models_by_name(name: str) -> None:
     made = repr(ensemble.factory(name, n_virtual=0)())
     assert ("AnnualRescaling" in made) == (name in ("ensemble", "network with rescaling"))
     assert ("Blend" in made) == (not name.startswith("network"))
-    assert ("SyntheticPretraining" in made) is False
+    assert "SyntheticPretraining" not in made
     assert "SyntheticPretraining" in repr(ensemble.factory(name)())
     with pytest.raises(ValueError, match="unknown model 'best'"):
         ensemble.factory("best")

@@ -97,13 +97,13 @@ class AnnualMeans:
         """
         if self.kernel is None:
             raise ValueError("fit before predicting")
-        asked, a = x.tobytes(), self.arrays
-        if self.latest is None or self.latest[0] != asked:
+        asked, a, latest = x.tobytes(), self.arrays, self.latest  # read once: threads share it
+        if latest is None or latest[0] != asked:
             alike = self.kernel(self._scaled(x), a["points"])
             # Not by matrix product: its rounding depends on how many places are asked for at once.
             means = np.einsum("ij,jk->ik", alike, a["alpha"]) * a["spread"] + a["centre"]
-            self.latest = asked, np.maximum(means, 0)
-        return self.latest[1].copy()
+            latest = self.latest = asked, np.maximum(means, 0)
+        return latest[1].copy()
 
     def _scaled(self, x: Array) -> Array:
         """Scale by the training places; unknown is 0, their mean; classes as they are."""

@@ -78,7 +78,7 @@ def _fit(model: Any, *data: Any) -> Any:
 
 def calibrated(
     samples: Samples, make: Factory, members: int, n_folds: int, folder: Path | str,
-    seed: int = 0, jobs: int = 1, name: str = "ensemble",
+    seed: int = 0, jobs: int = 1,
 ) -> dict[str, Conformal]:  # fmt: skip
     """Intervals of daily fluxes from towers that models of the same making had not seen.
 
@@ -88,7 +88,9 @@ def calibrated(
     """
     parts = folds(samples, n_folds, seed=seed)
     seeds = range(seed, seed + members)
-    predicted = cross_validate(samples, {name: make}, parts, seeds, folder, jobs, members=True)
+    predicted = cross_validate(
+        samples, {"ensemble": make}, parts, seeds, folder, jobs, members=True
+    )
     single = predicted.isel(model=0, drop=True)
     igbp = samples.table.set_index(samples.site).igbp.loc[single.site.values].to_numpy(str)
     return calibrate(cases(single, samples), igbp)
