@@ -114,11 +114,11 @@ class Boosting:
         on = samples.weight[towers] > 0
         on &= (np.cumsum(on, 1) + seed) % self.every == 0
         x, w = self._inputs(samples, towers)[on], samples.weight[towers][on]
-        y, site = samples.y[towers][on], np.broadcast_to(towers[:, None], on.shape)[on]
-        targets = {f: (y[:, k], w) for k, f in enumerate(FLUXES)}
+        y, site = samples.y[towers][on].T.copy(), np.broadcast_to(towers[:, None], on.shape)[on]
+        targets = {f: (y[k], w) for k, f in enumerate(FLUXES)}
         for k, f in enumerate(("GPP", "RECO") if self.process else ()):
             scale = np.maximum(samples.process[towers][on][:, k], 0.1)
-            targets[f] = (y[:, k] / scale, w * scale**2)
+            targets[f] = (y[k] / scale, w * scale**2)
         if self.tune:
             self.params = self._choose(x, targets["GPP"], samples, site, seed)
         params = self.params or self.GRID[0]
