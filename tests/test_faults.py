@@ -9,14 +9,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from settings import SMALL, TEST, TRAIN, VALID
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tamrl.model.network import Config, TamRL
 from tamrl.model.tensors import DeviceData
 from tamrl.model.train import PUBLISHED, Recipe, TamRLModel, set_scale
 from tamrl.samples.arrays import Samples
-
-from settings import SMALL, TEST, TRAIN, VALID
 
 TESTS = {
     "1 the physics term never ran": "test_faults.test_the_balance_term_moves_the_weights",
