@@ -38,6 +38,14 @@ def no_network() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def pretraining(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Pre-train anew: weights stored by code of the same version would hide a change."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TAMRL_PRETRAINING_DIR", str(tmp_path_factory.mktemp("pretraining")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def need() -> Callable[[str], None]:
     """Give tests `need("grid/")`: skip, with the reason, unless cache or mirror has these data."""

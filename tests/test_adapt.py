@@ -1,7 +1,5 @@
 """Few labels of a new tower: a known bias goes, little else moves, and nothing gets much worse."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,25 +8,19 @@ import pandas as pd
 import pytest
 import torch
 import xarray as xr
+from settings import QUICK, SMALL, TEST, TRAIN, VALID
 from typer.testing import CliRunner
 
 from tamrl.cli.app import app
 from tamrl.errors import DataError
 from tamrl.model import adapt
-from tamrl.model.adapt import FROZEN, finetune, stop_at
+from tamrl.model.adapt import FROZEN, few_labels, finetune, stop_at
 from tamrl.model.train import Recipe, TamRLModel
-from tamrl.samples.arrays import Samples, make_samples
+from tamrl.samples.arrays import Samples
 from tamrl.samples.splits import Fold
 from tamrl.shipped import pretrained
+from tamrl.shipped.annual import AnnualPrior
 from tamrl.study.adaptation import GAP, adapt_towers, adaptation_curve
-from tamrl.virtual.towers import virtual_predictors
-
-TRAIN, VALID, TEST = np.arange(7), np.arange(7, 9), np.arange(9, 12)
-
-
-@pytest.fixture(scope="module")
-def samples(virtual: xr.Dataset) -> Samples:
-    return make_samples(virtual, virtual_predictors(virtual))
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +34,7 @@ def weights(model: TamRLModel) -> dict[str, torch.Tensor]:
     return model.net.state_dict()
 
 
-def told_itself(model: TamRLModel, samples: Samples, reco: float) -> Samples:
+def labelled_by_itself(model: TamRLModel, samples: Samples, reco: float) -> Samples:
     """Label the towers with the model's own predictions and ``reco`` gC m-2 d-1 more of RECO."""
     y = model.predict(samples, np.arange(len(samples.site))) + np.float32([0, reco, reco])
     return replace(samples, y=np.where(samples.weight[..., None] > 0, y, np.float32(np.nan)))
@@ -53,90 +45,84 @@ def error(model: TamRLModel, samples: Samples, site: int, on: np.ndarray) -> np.
     return np.sqrt(((pred - samples.y[site][on]) ** 2).mean(0))
 
 
-@pytest.mark.parametrize("frozen", [True, False])
+both_ways = pytest.mark.parametrize("frozen", [True, False])
+
+
+@both_ways
 def test_a_known_bias_is_removed(model: TamRLModel, samples: Samples, frozen: bool) -> None:
-    biased = told_itself(model, samples, 0.6)
+    biased = labelled_by_itself(model, samples, 0.6)
     site = int(TEST[np.argmax((samples.weight[TEST] > 0).sum(1))])
     on = biased.weight[site] > 0
     rest = on & (on.cumsum() > 365)
     assert rest.sum() > 100
-    own = finetune(model, biased, np.array([site]), 365, frozen)
-    pred = own.predict(biased, np.array([site]))[0][rest]
+    adapted = finetune(model, biased, np.array([site]), 365, frozen)
+    pred = adapted.predict(biased, np.array([site]))[0][rest]
     gpp, reco, nee = (pred - biased.y[site][rest]).mean(0)
-    assert abs(reco) < (0.3 if frozen else 0.31)  # of 0.6: few steps, drawn back
+    assert abs(reco) < (0.3 if frozen else 0.31)  # of 0.6: few steps, pulled back
     assert abs(nee) < 0.3
     assert abs(gpp) < 0.25  # which was right
-    before, after = (error(m, biased, site, rest) for m in (model, own))
+    before, after = (error(m, biased, site, rest) for m in (model, adapted))
     assert before[1] == pytest.approx(0.6, abs=0.01)
-    assert after[1] < 0.8 * before[1]  # a constant is not among what the process factors can say
+    assert after[1] < 0.8 * before[1]  # a constant is not among what process scalars can express
 
 
-@pytest.mark.parametrize("frozen", [True, False])
-def test_where_nothing_is_wrong_nothing_changes(
-    model: TamRLModel, samples: Samples, frozen: bool
-) -> None:
-    right = told_itself(model, samples, 0.0)
-    own = finetune(model, right, TEST[:1], 90, frozen)
-    on = right.weight[TEST[0]] > 0
-    assert error(own, right, int(TEST[0]), on).max() < 0.05
-
-
-@pytest.mark.parametrize("frozen", [True, False])
-def test_labels_of_noise_alone_do_no_harm(
+@both_ways
+def test_right_labels_change_nothing_and_noise_does_no_harm(
     model: TamRLModel, samples: Samples, frozen: bool
 ) -> None:
     """30 days of white noise (sd 1) about the prediction move it by less than half of that."""
-    y = told_itself(model, samples, 0.0).y
-    noise = np.random.default_rng(0).normal(0, 1, y.shape).astype(np.float32)
-    noisy = replace(samples, y=y + noise)
-    for site in TEST[:2]:
-        on = samples.weight[site] > 0
-        own = finetune(model, noisy, np.array([site]), 30, frozen)
-        assert error(own, replace(samples, y=y), int(site), on).max() < 0.5
+    right = labelled_by_itself(model, samples, 0.0)
+    noise = np.random.default_rng(0).normal(0, 1, right.y.shape).astype(np.float32)
+    for given, days, most in ((right, 90, 0.05), (replace(right, y=right.y + noise), 30, 0.5)):
+        adapted = finetune(model, given, TEST[:1], days, frozen)
+        assert error(adapted, right, int(TEST[0]), right.weight[TEST[0]] > 0).max() < most
 
 
-def test_frozen_moves_only_the_offsets_that_it_lists(model: TamRLModel, samples: Samples) -> None:
-    biased = told_itself(model, samples, 1.0)
-    own = weights(finetune(model, biased, TEST[:1], 90))
-    moved = {name for name, v in weights(model).items() if not torch.equal(v, own[name])}
-    assert moved == set(FROZEN)
-    assert sum(own[name].numel() for name in FROZEN) < 600
-
-
-def test_full_moves_every_weight_and_no_scale(model: TamRLModel, samples: Samples) -> None:
-    biased = told_itself(model, samples, 1.0)
-    own = finetune(model, biased, TEST[:1], 90, frozen=False)
-    assert own.net is not None
-    trained = {name for name, _ in own.net.named_parameters()}
-    moved = {name for name, v in weights(model).items() if not torch.equal(v, weights(own)[name])}
-    rebuild = {name for name in trained if "rebuild" in name}  # no label reaches it
-    assert moved == trained - rebuild
-
-
-def test_the_same_labels_give_the_same_weights_and_the_first_model_stays(
-    model: TamRLModel, samples: Samples
-) -> None:
+@both_ways
+def test_what_moves(model: TamRLModel, samples: Samples, frozen: bool) -> None:
+    """Frozen: the few offsets that are listed; full: every weight that labels reach, no scale."""
     before = {name: v.clone() for name, v in weights(model).items()}
-    a, b = (finetune(model, samples, TEST[:1], 60) for _ in range(2))
-    assert all(torch.equal(v, weights(b)[name]) for name, v in weights(a).items())
+    biased = labelled_by_itself(model, samples, 1.0)
+    after = weights(finetune(model, biased, TEST[:1], 90, frozen))
+    moved = {name for name, v in weights(model).items() if not torch.equal(v, after[name])}
+    trained = {name for name, _ in model.net.named_parameters() if "rebuild" not in name}
+    assert moved == (set(FROZEN) if frozen else trained)
+    assert sum(after[name].numel() for name in FROZEN) < 600
     assert all(torch.equal(v, weights(model)[name]) for name, v in before.items())
 
 
-def test_no_label_besides_the_given_ones_is_looked_at(model: TamRLModel, samples: Samples) -> None:
+def test_the_given_labels_and_no_others_decide(model: TamRLModel, samples: Samples) -> None:
     on = samples.weight[TEST[:1]] > 0
     given = on & (on.cumsum(1) <= 60)
     changed = replace(samples, y=samples.y.copy())
     changed.y[TEST[:1]] = np.where(given[..., None], samples.y[TEST[:1]], 99)
-    a, b = (finetune(model, s, TEST[:1], given) for s in (samples, changed))
-    assert all(torch.equal(v, weights(b)[name]) for name, v in weights(a).items())
+    first, again, other = (
+        weights(finetune(model, s, TEST[:1], days))
+        for s, days in ((samples, 60), (samples, given), (changed, given))
+    )
+    for name, value in first.items():
+        assert torch.equal(value, again[name])
+        assert torch.equal(value, other[name])
 
 
 def test_every_labelled_day_counts_once(model: TamRLModel, samples: Samples) -> None:
-    few = adapt.few_labels(samples, TEST, samples.weight[TEST] > 0)
-    rows, time, own = adapt._windows(model, adapt._blocks(few.weight > 0))
-    count = np.zeros(few.weight.shape, int)
-    np.add.at(count, (rows.expand_as(time).numpy(), time.numpy()), own.numpy())
-    assert (count[few.weight > 0] == 1).all()
+    labelled = samples.weight[TEST] > 0
+    rows, time, counted = adapt._windows(model, adapt._blocks(labelled))
+    count = np.zeros(labelled.shape, int)
+    np.add.at(count, (np.broadcast_to(rows[:, None], time.shape), time), counted)
+    assert (count[labelled] == 1).all()
+
+
+@both_ways
+def test_towers_that_are_selected_keep_their_places(gridded: Samples, frozen: bool) -> None:
+    """A network that has the annual prior of a place has that of the same place after it."""
+    wrapped = AnnualPrior(TamRLModel(SMALL, QUICK), inner=3).fit(gridded, TRAIN, VALID, 0)
+    few = few_labels(gridded, TEST[1:2], gridded.weight[TEST[1:2]] > 0)
+    there, here = wrapped.predict(gridded, TEST[1:2]), wrapped.predict(few, np.array([0]))
+    np.testing.assert_allclose(here, there, rtol=1e-4, atol=1e-4)
+    (adapted,) = pretrained.finetune([wrapped], few, frozen)
+    assert adapted.predict(few, np.array([0])).shape == here.shape
+    assert adapted.fitted[0].log[0]["held_out"] > 0
 
 
 def test_the_descent_stops_where_blocks_disagree() -> None:

@@ -1,32 +1,44 @@
-"""Annual means of places: nothing of a tower left out leaks, and what is there is learnt."""
+"""Annual means of places: nothing of a tower left out leaks, and daily fluxes gain from them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st
+from settings import QUICK, SMALL
 
 from tamrl.errors import DataError
+from tamrl.evaluate.crossval import cross_validate
+from tamrl.model.train import TamRLModel
+from tamrl.rivals.boosting import Climatology
 from tamrl.samples.arrays import Samples, make_samples
-from tamrl.samples.site_attributes import SiteAttributes, gather
-from tamrl.samples.splits import folds
-from tamrl.shipped.annual import ANNUAL, AnnualMeans, AnnualPrior, own_means
-from tamrl.virtual.grid import virtual_grid
+from tamrl.samples.site_attributes import gather
+from tamrl.samples.splits import Fold, folds
+from tamrl.shipped import annual
+from tamrl.shipped.annual import AnnualMeans, AnnualPrior, AnnualRescaling, own_means
+from tamrl.shipped.blend import Blend
+from tamrl.shipped.weights import pack, unpack
 from tamrl.virtual.towers import virtual_predictors, virtual_towers
+
+means = st.floats(annual.FLOOR, 15)
 
 
 @dataclass
 class Listener:
-    """Keep the statics it was told when it was trained, and predict the annual means."""
+    """Remember the static attributes it was trained on, and predict the annual means in them."""
 
-    told: dict[str, Any] = field(default_factory=dict)
+    static: Any = None
+    names: tuple[str, ...] = ()
 
-    def fit(self, samples: Samples, train: Any, valid: Any, seed: int) -> Listener:
-        self.told = {"static": samples.static, "names": samples.static_names}
+    def fit(self, samples: Samples, train: Any, valid: Any, seed: int = 0) -> Listener:
+        self.static, self.names = samples.static, samples.static_names
         return self
 
     def predict(self, samples: Samples, sites: Any) -> np.ndarray:
@@ -35,12 +47,28 @@ class Listener:
         return np.broadcast_to(flux, (len(sites), len(samples.time), 3)).astype(np.float32)
 
 
+@dataclass
+class FixedKernel(AnnualMeans):
+    """A process whose kernel, which all training towers decide, does not change."""
+
+    def fit(self, x: Any, y: Any, kernel: Any = None) -> FixedKernel:
+        return super().fit(x, y, annual.KERNEL)
+
+
 @pytest.fixture(scope="module")
-def samples() -> Samples:
-    """Sixty virtual towers over two years, with the grid of their world."""
+def samples(globe: xr.Dataset) -> Samples:
+    """Make sixty virtual towers over two years, with their grid."""
     daily = virtual_towers(n=60, years=(2001, 2002))
-    cube = virtual_grid(seed=daily.attrs["virtual_seed"])
-    return make_samples(daily, virtual_predictors(daily), cube)
+    return make_samples(daily, virtual_predictors(daily), globe)
+
+
+@pytest.fixture(scope="module")
+def fold(samples: Samples) -> Fold:
+    return folds(samples, 5)[0]
+
+
+def prior() -> AnnualPrior:
+    return AnnualPrior(Listener(), inner=3)
 
 
 def test_own_means_weigh_months_alike(samples: Samples) -> None:
@@ -49,12 +77,11 @@ def test_own_means_weigh_months_alike(samples: Samples) -> None:
     month = samples.time.astype("datetime64[M]").astype(int) % 12
     y[..., 0], y[..., 1] = month, 1.0
     weight = np.ones_like(samples.weight)
-    day = np.arange(len(samples.time))
-    weight[0, (month == 11) & (day % 3 > 0)] = 0
+    weight[0, (month == 11) & (np.arange(len(samples.time)) % 3 > 0)] = 0
     weight[1, month > 8] = 0
-    means = own_means(replace(samples, y=y, weight=weight))
-    assert means[0] == pytest.approx([5.5, 1.0])
-    assert np.isnan(means[1]).all()
+    mean = own_means(replace(samples, y=y, weight=weight))
+    assert mean[0] == pytest.approx([5.5, 1.0])
+    assert np.isnan(mean[1]).all()
 
 
 def test_smooth_truth_is_recovered_where_features_are_missing() -> None:
@@ -63,92 +90,145 @@ def test_smooth_truth_is_recovered_where_features_are_missing() -> None:
     x = rng.normal(size=(300, 4))
     truth = np.stack([4 + x[:, 0], 3 + x[:, 1]], 1)
     x[::17, 3] = np.nan
-    fitted = AnnualMeans(("a", "b", "c", "igbp_ENF")).fit(
-        x[:200], truth[:200] + rng.normal(0, 0.3, (200, 2))
-    )
-    error = fitted.predict(x[200:]) - truth[200:]
-    assert np.sqrt((error**2).mean()) < 0.3
+    fitted = AnnualMeans(("a", "b", "c", "igbp_ENF"))
+    fitted.fit(x[:200], truth[:200] + rng.normal(0, 0.3, (200, 2)))
+    assert np.sqrt(((fitted.predict(x[200:]) - truth[200:]) ** 2).mean()) < 0.3
     assert (fitted.predict(x * 50) >= 0).all()
 
 
-def test_no_tower_is_told_what_was_learnt_from_itself(samples: Samples) -> None:
-    """A tower's labels change nothing of its own annual means, in training or in testing."""
-    fold = folds(samples, 5)[0]
-    first = AnnualPrior(Listener(), inner=3).fit(samples, fold.train, fold.valid)
-    for tower in (fold.test[0], fold.train[0]):
-        y = samples.y.copy()
-        y[tower] = np.where(np.isfinite(y[tower]), 30.0, np.nan)
-        # The kernel is learnt from all training towers; it is held fixed to see the rest.
-        kernel = first.annual.kernel
-        again = AnnualPrior(Listener(), inner=3)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("tamrl.shipped.annual.KERNEL", kernel)
-            patch.setattr(AnnualMeans, "fit", _fixed(AnnualMeans.fit, kernel))
-            same = AnnualPrior(Listener(), inner=3).fit(samples, fold.train, fold.valid)
-            again.fit(replace(samples, y=y), fold.train, fold.valid)
-        before, after = (w.fitted.told["static"][:, -2:] for w in (same, again))
-        np.testing.assert_array_equal(before[tower], after[tower])
-        if tower in fold.train:
-            assert not np.array_equal(before, after)
+@pytest.mark.parametrize("part", ["test", "train"])
+def test_the_prior_of_a_tower_knows_none_of_its_labels(
+    samples: Samples, fold: Fold, part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tower's labels change nothing of its own prior, in training or in testing."""
+    monkeypatch.setattr(annual, "AnnualMeans", FixedKernel)
+    tower, y = getattr(fold, part)[0], samples.y.copy()
+    y[tower] = np.where(np.isfinite(y[tower]), 30.0, np.nan)
+    before, after = (
+        prior().fit(s, fold.train, fold.valid).fitted[0].static[:, -2:]
+        for s in (samples, replace(samples, y=y))
+    )
+    np.testing.assert_array_equal(before[tower], after[tower])
+    assert np.array_equal(before, after) == (part == "test")
 
 
-def _fixed(fit: Any, kernel: Any) -> Any:
-    return lambda self, x, y, _=None: fit(self, x, y, kernel)
-
-
-def test_others_near_a_tower_that_is_left_out_are_left_out(samples: Samples) -> None:
-    """A place beside a test tower must not tell its flux; elsewhere it may."""
-    fold = folds(samples, 5)[0]
+def test_others_near_a_tower_that_is_left_out_are_left_out(samples: Samples, fold: Fold) -> None:
+    """The flux of a place beside a test tower must not reach its prior; from afar it may."""
     tower = samples.table.iloc[fold.test[0]]
-    kept = gather(samples.table, virtual_grid(seed=0))
-    assert kept.names == samples.places.names
 
     def predicted(lat: float, gpp: float) -> np.ndarray:
         many = 30
         places = replace(
-            samples.places,
-            other_x=np.repeat(samples.places.x[fold.test[:1]], many, 0),
-            other_y=np.full((many, 2), gpp),
-            other_lat=np.full(many, lat),
+            samples.places, other_x=np.repeat(samples.places.x[fold.test[:1]], many, 0),
+            other_y=np.full((many, 2), gpp), other_lat=np.full(many, lat),
             other_lon=np.full(many, float(tower.lon)),
-        )
-        model = AnnualPrior(Listener(), inner=3)
-        told = replace(samples, places=places)
-        return model.fit(told, fold.train, fold.valid).predict(told, fold.test[:1])[0, 0]
+        )  # fmt: skip
+        given = replace(samples, places=places)
+        return prior().fit(given, fold.train, fold.valid).predict(given, fold.test[:1])[0, 0]
 
     near, far = float(tower.lat) + 0.1, -89.0
     np.testing.assert_array_equal(predicted(near, 0.0), predicted(near, 12.0))
     assert predicted(far, 12.0)[0] > predicted(far, 0.0)[0] + 1
 
 
-def test_statics_are_classes_and_annual_means(samples: Samples) -> None:
+def test_statics_are_classes_and_annual_means(samples: Samples, fold: Fold) -> None:
     """The daily model sees vegetation class, climate and the two means, and nothing else."""
-    fold = folds(samples, 5)[0]
-    names = AnnualPrior(Listener(), inner=3).fit(samples, fold.train, fold.valid)
-    names = names.fitted.told["names"]
-    assert names[-2:] == ANNUAL
+    names = prior().fit(samples, fold.train, fold.valid).fitted[0].names
+    assert names[-2:] == annual.ANNUAL
     assert all(name.startswith(("igbp_", "koppen_")) for name in names[:-2])
 
 
-def test_without_places_it_says_what_is_missing(samples: Samples) -> None:
-    """Samples without a grid cannot be used, and the error says how to make better ones."""
+def test_samples_that_do_not_fit_are_refused(samples: Samples, fold: Fold) -> None:
     with pytest.raises(DataError, match="with a cube"):
-        AnnualPrior(Listener()).fit(replace(samples, places=None), np.arange(40), np.arange(40, 50))
+        prior().fit(replace(samples, places=None), fold.train, fold.valid)
+    with pytest.raises(ValueError, match="fit before"):
+        prior().predict(samples, fold.test)
+    gas = replace(samples, targets=("GPP", "RECO", "CH4"))
+    with pytest.raises(DataError, match="not of"):
+        AnnualRescaling(Climatology()).fit(gas, fold.train, fold.valid)
 
 
-def test_others_are_never_towers_of_the_table(samples: Samples) -> None:
+def test_others_are_never_towers_of_the_table(samples: Samples, globe: xr.Dataset) -> None:
     """Names are compared, medians that are missing drop a place, units become days."""
-    n = 4
     others = xr.Dataset(
         {"GPP": ("site", [365.25, 1.0, np.nan, 730.5]), "TER": ("site", [365.25, 1.0, 1.0, 0.0])},
         {
             "site": ["XX-New", str(samples.site[0]), "XX-Gap", "XX-Two"],
-            "lat": ("site", np.full(n, 50.0)),
-            "lon": ("site", np.full(n, 10.0)),
-            "igbp": ("site", ["ENF"] * n),
+            "lat": ("site", np.full(4, 50.0)), "lon": ("site", np.full(4, 10.0)),
+            "igbp": ("site", ["ENF"] * 4),
         },
-    )
-    table = pd.DataFrame(samples.table)
-    places = gather(table, virtual_grid(seed=0), others)
+    )  # fmt: skip
+    places = gather(pd.DataFrame(samples.table), globe, others)
     np.testing.assert_allclose(places.other_y, [[1, 1], [2, 0]])
-    assert isinstance(places, SiteAttributes)
+
+
+@given(means, means)
+def test_rescaling_meets_half_way_whichever_comes_first(one: float, other: float) -> None:
+    """From either side two means meet in the middle, unless a factor would pass its bound."""
+    a, b = np.array([[one, one]]), np.array([[other, other]])
+    there, back = annual.rescaling_factors(a, b), annual.rescaling_factors(b, a)
+    np.testing.assert_allclose(there * back, 1, rtol=1e-9)
+    assert ((there >= 1 / annual.MOST) & (there <= annual.MOST)).all()
+    if 1 / annual.MOST**2 < one / other < annual.MOST**2:
+        np.testing.assert_allclose(a * there, b * back, rtol=1e-9)
+    assert (annual.rescaling_factors(a * np.nan, b) == 1).all()  # a record that makes no year
+
+
+def test_one_factor_a_tower_and_flux(samples: Samples, fold: Fold) -> None:
+    """Rescaled fluxes are nearer to the prior of their place, and missing days stay missing."""
+    model = AnnualRescaling(TamRLModel(SMALL, QUICK)).fit(samples, fold.train, fold.valid, 0)
+    plain, rescaled = (m.predict(samples, fold.test) for m in (model.fitted[0], model))
+    np.testing.assert_array_equal(np.isnan(rescaled), np.isnan(plain))
+    ratio = rescaled[..., :2] / np.where(plain[..., :2] > 1e-2, plain[..., :2], np.nan)
+    assert np.nanmax(np.nanstd(ratio, 1)) < 1e-4
+    assert np.nanstd(ratio) > 0.01
+    known = np.isfinite(rescaled).all(-1).astype(np.float32)
+    given = replace(samples, site=samples.site[fold.test], weight=known)
+    expected = model.prior_of(samples)[fold.test]
+    away = [
+        np.nanmean(np.abs(np.log(own_means(replace(given, y=flux)) / expected)))
+        for flux in (plain, rescaled)
+    ]
+    assert away[1] < 0.75 * away[0]
+
+
+def test_a_comparison_rescales_what_it_has_computed(samples: Samples, tmp_path: Path) -> None:
+    """In cross-validation a model is fitted once, for itself and for its rescaling."""
+    parts = folds(samples, 2)
+    models = {"plain": Climatology, "rescaled": lambda: AnnualRescaling(Climatology())}
+    stored = cross_validate(samples, models, parts, [0], tmp_path, 1)
+    assert not list(tmp_path.glob("part_of_*"))
+    fold = parts[0]
+    anew = AnnualRescaling(Climatology()).fit(samples, fold.train, fold.valid, 0)
+    flux = stored.sel(model="rescaled").isel(site=fold.test)[["GPP", "RECO", "NEE"]].to_array()
+    anew = np.moveaxis(anew.predict(samples, fold.test), -1, 0)
+    np.testing.assert_array_equal(flux.transpose("variable", "site", "time"), anew)
+
+
+@dataclass
+class Counting:
+    """A kernel that counts how often the process is evaluated."""
+
+    kernel: Any
+    calls: list[int] = field(default_factory=list)
+
+    def __call__(self, x: Any, points: Any) -> Any:
+        self.calls.append(len(x))
+        return self.kernel(x, points)
+
+
+def test_members_that_were_loaded_evaluate_one_prior_once(samples: Samples, fold: Fold) -> None:
+    """Equal processes are one object, which remembers what it predicted for the same places."""
+    arrays: dict[str, Any] = {}
+    about = []
+    for member in range(2):
+        model = AnnualRescaling(Blend((AnnualPrior(TamRLModel(SMALL, QUICK), inner=3),), (1.0,)))
+        model.fit(samples, fold.train, fold.valid, member)
+        about.append(pack(model, str(member), arrays))
+    assert sum(name.endswith("annual.points") for name in arrays) == 1
+    first, second = unpack(about, arrays, "cpu")
+    assert first.annual is second.annual is second.fitted[0].fitted[0].annual
+    first.annual.kernel = kernel = Counting(first.annual.kernel)
+    for model in (first, second, second):
+        model.predict(samples, fold.test)
+    assert kernel.calls == [len(samples.site)]

@@ -3,22 +3,19 @@
 `TESTS` names a test for every fault; those that stand nowhere else are in this file.
 """
 
-from __future__ import annotations
-
 import importlib
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-import xarray as xr
+from settings import SMALL, TEST, TRAIN, VALID
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tamrl.model.network import Config, TamRL
 from tamrl.model.tensors import DeviceData
 from tamrl.model.train import PUBLISHED, Recipe, TamRLModel, set_scale
-from tamrl.samples.arrays import Samples, make_samples
-from tamrl.virtual.towers import virtual_predictors, virtual_towers
+from tamrl.samples.arrays import Samples
 
 TESTS = {
     "1 the physics term never ran": "test_faults.test_the_balance_term_moves_the_weights",
@@ -35,15 +32,6 @@ TESTS = {
     "11 clipped scores": "test_evaluate.test_r2_is_not_clipped",
     "12 a loop over samples": "test_faults.test_work_in_a_step_is_not_a_loop_over_windows",
 }
-NET = {"hidden": 16, "latent": 6, "embed": 4}
-TRAIN, VALID, TEST = np.arange(8), np.arange(8, 10), np.arange(10, 12)
-
-
-@pytest.fixture(scope="module")
-def samples() -> Samples:
-    """Make twelve virtual towers over two years."""
-    daily: xr.Dataset = virtual_towers(n=12, years=(2001, 2002))
-    return make_samples(daily, virtual_predictors(daily))
 
 
 @pytest.mark.parametrize("fault", TESTS)
@@ -59,7 +47,7 @@ def test_the_balance_term_moves_the_weights(samples: Samples) -> None:
     gap = []
     for weight in (0.0, 10.0):
         recipe = replace(PUBLISHED, epochs=3, batch=8, pretrain_epochs=1, balance=weight)
-        net = {**NET, "closure": "soft", "gates": False, "process": False}
+        net = {**SMALL, "closure": "soft", "gates": False, "process": False}
         model = TamRLModel(net, recipe).fit(samples, TRAIN, VALID, 0)
         assert model.log[-1]["balance"] > 0
         gpp, reco, nee = np.moveaxis(model.predict(samples, TEST), -1, 0)
@@ -72,7 +60,7 @@ def test_what_stops_the_training_is_towers_held_out(samples: Samples) -> None:
     y = samples.y.copy()
     y[VALID] += 1
     logs = [
-        TamRLModel(NET, Recipe(epochs=2, batch=8, length=120)).fit(s, TRAIN, VALID, 0).log
+        TamRLModel(SMALL, Recipe(epochs=2, batch=8, length=120)).fit(s, TRAIN, VALID, 0).log
         for s in (samples, replace(samples, y=y))
     ]
     for first, second in zip(*logs, strict=True):
@@ -90,8 +78,8 @@ def test_work_in_a_step_is_not_a_loop_over_windows(samples: Samples) -> None:
             self.n += 1
             return func(*args, **(kwargs or {}))
 
-    model = TamRLModel(NET, Recipe(length=60, warmup=10))
-    config = Config(len(samples.features), len(samples.static_names), **NET)
+    model = TamRLModel(SMALL, Recipe(length=60, warmup=10))
+    config = Config(len(samples.features), len(samples.static_names), **SMALL)
     model.net = TamRL(config)
     set_scale(model.net, samples, TRAIN)
     data = DeviceData(samples, model.net, torch.device("cpu"))

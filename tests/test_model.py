@@ -1,10 +1,7 @@
 """What the model promises: modulation that acts, closure that holds, no hidden dependence."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -195,9 +192,8 @@ def test_missing_drivers_are_masked_not_zero_valued() -> None:
 
 
 def test_parameters_stay_few() -> None:
-    count = sum(p.numel() for p in TamRL(Config(features=27, statics=60)).parameters())
-    assert count < 150_000
-    assert np.isfinite(count)
+    net = TamRL(Config(features=27, statics=60))
+    assert sum(p.numel() for p in net.parameters()) < 150_000
 
 
 def test_days_that_only_set_the_state_change_no_flux() -> None:
@@ -216,11 +212,10 @@ def test_dropout_draws_as_pytorch_does(dtype: torch.dtype) -> None:
     """Same mask, same state of the generator after it, also where first days are left out."""
     h = torch.randn(3, 40, 8).to(dtype).requires_grad_()
     torch.manual_seed(5)
-    theirs, after = torch.nn.Dropout(0.2)(h), torch.rand(3)
+    expected, after = torch.nn.Dropout(0.2)(h), torch.rand(3)
     torch.manual_seed(5)
-    ours = Dropout(0.2)(h)
-    assert torch.equal(ours, theirs)
+    assert torch.equal(Dropout(0.2)(h), expected)
     assert torch.equal(torch.rand(3), after)
     torch.manual_seed(5)
-    assert torch.equal(Dropout(0.2)(h[:, 7:], 7), theirs[:, 7:])
+    assert torch.equal(Dropout(0.2)(h[:, 7:], 7), expected[:, 7:])
     assert Dropout(0.2).eval()(h) is h

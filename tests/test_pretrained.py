@@ -1,7 +1,5 @@
 """Weights as files: what comes back is what was trained; intervals, scores, own towers."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from functools import partial
@@ -11,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
-from safetensors.torch import save_file
+from safetensors.numpy import save_file
+from settings import QUICK, SMALL
 from typer.testing import CliRunner
 
 from tamrl import load_pretrained
@@ -20,24 +19,22 @@ from tamrl.data.cache import registry_sha256
 from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError
 from tamrl.evaluate.score_file import open_fluxes, score_file
-from tamrl.model.train import Recipe, TamRLModel
+from tamrl.model.train import TamRLModel
 from tamrl.rivals.boosting import Boosting
-from tamrl.rivals.networks import XGBoost
 from tamrl.samples.arrays import Samples, make_samples
 from tamrl.shipped import ensemble, pretrained, weights
 from tamrl.shipped.annual import AnnualPrior
 from tamrl.shipped.blend import Blend
+from tamrl.sources import load_grid, load_predictors
 from tamrl.virtual.grid import virtual_grid
 from tamrl.virtual.towers import virtual_predictors, virtual_towers
 
-NET = {"recipe": Recipe(epochs=1), "device": "cpu"}
-TREES = partial(Boosting, trees=10, tune=False)
+GOLDEN = Path(__file__).parent / "golden" / "shipped.npz"
+NET, TREES = partial(TamRLModel, SMALL, QUICK), partial(Boosting, trees=10, tune=False)
 MAKE = {
-    "network": lambda: TamRLModel(**NET),
     "trees": lambda: TREES(lags=False, statics=("igbp_",)),
-    "blend": lambda: Blend((TamRLModel(**NET), TREES()), (1, 3)),
-    "ours": lambda: Blend((TamRLModel(**NET), AnnualPrior(TREES(), inner=3)), (1, 1)),
-    "told": lambda: AnnualPrior(Blend((TamRLModel(**NET), TREES()), (1, 1)), inner=3),
+    "prior of a part": lambda: Blend((NET(), AnnualPrior(TREES(), inner=3)), (1, 1)),
+    "prior of all": lambda: AnnualPrior(Blend((NET(), TREES()), (1, 1)), inner=3),
 }
 ALL = np.arange(24)
 
@@ -56,33 +53,8 @@ def samples(daily: xr.Dataset) -> Samples:
 
 @pytest.fixture(scope="module")
 def fitted(samples: Samples) -> dict[str, Any]:
-    """Fit one model of every kind that can be stored."""
+    """Fit one model of each."""
     return {name: make().fit(samples, ALL[:20], ALL[20:], 1) for name, make in MAKE.items()}
-
-
-@pytest.mark.parametrize("kind", MAKE)
-def test_what_comes_back_is_what_was_trained(
-    kind: str, fitted: dict[str, Any], samples: Samples, tmp_path: Path
-) -> None:
-    """Bit for bit, whatever a model is put together from; the digest says so too."""
-    path = tmp_path / "w.safetensors"
-    pretrained.save([fitted[kind]], path, samples, towers=24)
-    (again,), header = pretrained.load(path, "cpu")
-    assert header["towers"] == 24
-    before, after = (m.predict(samples, ALL[::5]) for m in (fitted[kind], again))
-    np.testing.assert_array_equal(before, after)
-    assert weights.digest(again) == weights.digest(fitted[kind])
-    other = MAKE[kind]().fit(samples, ALL[4:], ALL[:4], 2)
-    assert weights.digest(other) != weights.digest(fitted[kind])
-
-
-def test_members_share_what_is_equal(fitted: dict[str, Any], samples: Samples) -> None:
-    """The annual means do not depend on seed or towers held out, and are kept once."""
-    second = MAKE["told"]().fit(samples, ALL[4:], ALL[:4], 5)
-    tensors: weights.Tensors = {}
-    about = [weights.pack(m, str(i), tensors) for i, m in enumerate((fitted["told"], second))]
-    assert [a["annual"]["at"] for a in about] == ["0.annual"] * 2
-    assert sum(name.endswith("annual.points") for name in tensors) == 1
 
 
 def test_files_of_others_are_refused(fitted: dict[str, Any], samples: Samples, tmp_path: Path):
@@ -96,23 +68,22 @@ def test_files_of_others_are_refused(fitted: dict[str, Any], samples: Samples, t
     pretrained.save([fitted["trees"]], path, samples, towers=24)
     with pytest.raises(DataError, match="hold no network"):
         weights.networks_alone(pretrained.load(path, "cpu")[0])
-    tensors: weights.Tensors = {}
-    about = weights.pack(fitted["trees"], "0", tensors)
-    for wrong, said in (({"kind": "os.system"}, "unknown to this version"), ({}, "not weights")):
-        kept = {k: v for k, v in (about | wrong).items() if wrong or k != "fluxes"}
-        save_file(tensors, path, {"tamrl": json.dumps({"models": [kept]})})
-        with pytest.raises(DataError, match=said):
+    arrays: weights.Arrays = {}
+    about = weights.pack(fitted["trees"], "0", arrays)
+    for wrong, message in (({"kind": "os.system"}, "unknown to this version"), ({}, "not weights")):
+        model = {k: v for k, v in (about | wrong).items() if wrong or k != "fluxes"}
+        save_file(arrays, path, {"tamrl": json.dumps({"models": [model]})})
+        with pytest.raises(DataError, match=message):
             pretrained.load(path, "cpu")
-    with pytest.raises(DataError, match="only LightGBM's"):
-        weights.pack(XGBoost(trees=2, tune=False).fit(samples, ALL[:20], ALL[20:]), "0", {})
-    with pytest.raises(ValueError, match="fit the model before saving"):
-        weights.pack(TamRLModel(), "0", {})
+    for unfitted in (NET(), TREES(), AnnualPrior(NET())):
+        with pytest.raises(ValueError, match="fit the model before saving"):
+            weights.pack(unfitted, "0", {})
 
 
 def test_what_ships_works_for_any_tower(samples: Samples, daily: xr.Dataset) -> None:
     """Small, calibrated, exact in its balance; at virtual towers too, with a grid or without."""
     model = load_pretrained()
-    path = Path(pretrained.__file__).parent / pretrained.SHIPPED
+    path = Path(pretrained.__file__).parents[1] / pretrained.SHIPPED
     assert path.stat().st_size < 10e6
     assert model.header["virtual"] == 0
     assert model.header["registry"] == registry_sha256()
@@ -126,12 +97,36 @@ def test_what_ships_works_for_any_tower(samples: Samples, daily: xr.Dataset) -> 
     assert score_file(out, daily).set_index("site").loc["all"].R2.max() > 0.3
 
 
+def expect_golden(label: str, predicted: xr.Dataset, every: int) -> None:
+    with np.load(GOLDEN) as golden:
+        names = [name for name in golden.files if name.startswith(f"{label}, ")]
+        assert len(names) >= 3
+        for name in names:
+            values = predicted[name.removeprefix(f"{label}, ")].values[:, ::every]
+            np.testing.assert_allclose(values, golden[name], rtol=0, atol=1e-4, err_msg=name)
+
+
+def test_what_ships_predicts_as_when_it_was_trained() -> None:
+    """Fluxes and bounds of simulated towers, without a grid."""
+    towers = virtual_towers(n=6, seed=0, years=(2001, 2002))
+    samples = make_samples(towers, virtual_predictors(towers), None)
+    expect_golden("virtual", load_pretrained().predict(samples), 10)
+
+
+def test_what_ships_predicts_real_towers_as_when_it_was_trained(need, real_towers) -> None:
+    need("grid/")
+    need("tower_predictors/")
+    towers = real_towers.sel(site=["US-Ha1", "FI-Hyy", "AU-Tum", "DE-Tha"])
+    samples = make_samples(towers, load_predictors(towers), load_grid(towers))
+    expect_golden("real", load_pretrained().predict(samples), 30)
+
+
 def test_bounds_come_with_calibrated_weights(samples: Samples, daily, tmp_path: Path) -> None:
-    """Calibrated at towers held out; kept in the file; about 90 % of days inside, NEE closed."""
-    make = MAKE["told"]
-    found = ensemble.calibrated(samples, make, 2, 3, tmp_path / "kept", jobs=1)
+    """Calibrated at towers held out; stored in the file; about 90 % of days inside, NEE closed."""
+    make = MAKE["prior of all"]
+    intervals = ensemble.calibrated(samples, make, 2, 3, tmp_path / "runs", jobs=1)
     path = tmp_path / "w.safetensors"
-    pretrained.save(ensemble.train(samples, make, 2), path, samples, found, towers=24)
+    pretrained.save(ensemble.train(samples, make, 2), path, samples, intervals, towers=24)
     out = load_pretrained(path).predict(samples)
     np.testing.assert_allclose(out.NEE, out.RECO - out.GPP, atol=1e-5)
     for flux in FLUXES:
@@ -143,8 +138,8 @@ def test_bounds_come_with_calibrated_weights(samples: Samples, daily, tmp_path: 
     assert scores[scores.site == "all"].inside.between(0.8, 1).all()
 
 
-@pytest.mark.parametrize("kind", ["told", "ours"])
-def test_a_place_without_grid_is_told_the_mean_of_its_class(
+@pytest.mark.parametrize("kind", ["prior of all", "prior of a part"])
+def test_without_a_grid_the_prior_is_the_mean_of_the_class(
     kind: str, fitted: dict[str, Any], daily: xr.Dataset, samples: Samples, tmp_path: Path
 ) -> None:
     """Finite on every day with the minimal drivers; the features that are known still count."""
@@ -166,8 +161,7 @@ def test_a_place_without_grid_is_told_the_mean_of_its_class(
 
 
 def test_members_side_by_side_are_those_in_turn(samples: Samples) -> None:
-    make = partial(TamRLModel, **NET)
-    each = [ensemble.train(samples, make, 2, 3, jobs) for jobs in (1, 2)]
+    each = [ensemble.train(samples, NET, 2, 3, jobs) for jobs in (1, 2)]
     in_turn, at_once = ([m.predict(samples, ALL[:3]) for m in models] for models in each)
     np.testing.assert_array_equal(in_turn, at_once)
     assert not np.array_equal(in_turn[0], in_turn[1], equal_nan=True)
@@ -211,9 +205,9 @@ def test_scores_of_a_file(daily: xr.Dataset, tmp_path: Path) -> None:
 def test_adapting_the_networks_of_a_blend(
     fitted: dict[str, Any], daily: xr.Dataset, samples: Samples, tmp_path: Path, monkeypatch
 ) -> None:
-    """Trees stay behind; the network keeps what it is told of its place."""
+    """Trees stay behind; the network keeps the prior of its place."""
     path, own = tmp_path / "w.safetensors", tmp_path / "own.safetensors"
-    pretrained.save([fitted["told"]], path, samples, towers=24)
+    pretrained.save([fitted["prior of all"]], path, samples, towers=24)
     monkeypatch.setattr("tamrl.data.fetch_grid", lambda: virtual_grid(2.5))
     monkeypatch.setattr("tamrl.data.open_towers", lambda path, table: daily.isel(site=[3]))
     call = ["finetune", "x.csv", "-m", str(path), "-o", str(own), "--device", "cpu"]
@@ -221,5 +215,17 @@ def test_adapting_the_networks_of_a_blend(
     assert done.exit_code == 0, done.output
     (adapted,), _ = pretrained.load(own, "cpu")
     assert isinstance(adapted, AnnualPrior)
-    assert isinstance(adapted.fitted, TamRLModel)
+    assert isinstance(adapted.fitted[0], TamRLModel)
     assert load_pretrained(own).predict(samples).NEE.notnull().any()
+
+
+@pytest.mark.parametrize("name", ensemble.MODELS)
+def test_models_by_name(name: str) -> None:
+    """The ensemble rescales a blend; each other name leaves out what it says."""
+    made = repr(ensemble.factory(name, n_virtual=0)())
+    assert ("AnnualRescaling" in made) == (name in ("ensemble", "network with rescaling"))
+    assert ("Blend" in made) == (not name.startswith("network"))
+    assert "SyntheticPretraining" not in made
+    assert "SyntheticPretraining" in repr(ensemble.factory(name)())
+    with pytest.raises(ValueError, match="unknown model 'best'"):
+        ensemble.factory("best")

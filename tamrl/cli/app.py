@@ -99,8 +99,11 @@ def train(
     towers: Towers = "auto",
     model: Annotated[
         str,
-        Option(help="blend: what won the benchmark. network: TAM-RL alone; or undrawn, anchored."),
-    ] = "blend",
+        Option(
+            help="ensemble: what won the benchmark; without rescaling; network with rescaling; "
+            "network: TAM-RL alone."
+        ),
+    ] = "ensemble",
     seed: Seed = 0,
     members: Annotated[int, Option(min=1, help="Models in the ensemble.")] = 1,
     epochs: Epochs = None,

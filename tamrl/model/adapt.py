@@ -6,8 +6,6 @@ harder the fewer the days (L2-SP, Li et al. 2018, arXiv 1802.01483), and both st
 the given labels that were left out say so: at step 0, zero-shot, unless going on is clearly better.
 """
 
-from __future__ import annotations
-
 from copy import deepcopy
 from dataclasses import replace
 from typing import NamedTuple
@@ -20,6 +18,7 @@ from torch import Tensor, nn
 from tamrl.errors import DataError
 from tamrl.model import loss
 from tamrl.model.network import TamRL
+from tamrl.model.predict import embed_sites
 from tamrl.model.tensors import DeviceData, to_device
 from tamrl.model.train import TamRLModel
 from tamrl.samples.arrays import Samples, windows
@@ -36,14 +35,9 @@ Mask = NDArray[np.bool_]
 
 
 def finetune(
-    model: TamRLModel,
-    samples: Samples,
-    sites: NDArray[np.intp],
-    days: Mask | int | None = None,
-    frozen: bool = True,
-    steps: int = STEPS,
-    only: str | None = None,
-) -> TamRLModel:
+    model: TamRLModel, samples: Samples, sites: NDArray[np.intp], days: Mask | int | None = None,
+    frozen: bool = True, steps: int = STEPS, only: str | None = None,
+) -> TamRLModel:  # fmt: skip
     """Adapt a trained model to towers of which few days are labelled; deterministic.
 
     Parameters
@@ -58,10 +52,10 @@ def finetune(
     frozen
         Move the offsets in `FROZEN` only (a few hundred numbers), or all weights.
     steps
-        Bound on the steps; how many are made, the labels decide.
+        Bound on the steps; the labels decide how many are made.
     only
-        Learn this target alone, such as one from `add_target`: its head and its gate move, all else
-        stays, so that the other fluxes are the same to the last bit.
+        Learn this target alone, such as one from `add_target`: its head and its gate move, and
+        other fluxes stay the same to the last bit.
 
     Returns
     -------
@@ -78,12 +72,17 @@ def finetune(
     if model.features and model.features != samples.features:
         unknown = sorted(set(model.features) ^ set(samples.features))
         raise DataError(f"the model was trained on other drivers; they differ in {unknown}")
-    few = few_labels(samples, sites, _labelled(samples, sites, days))
+    labelled = samples.weight[sites] > 0
+    if isinstance(days, int | np.integer):
+        labelled &= labelled.cumsum(1) <= days
+    elif days is not None:
+        labelled &= days
+    few = few_labels(samples, sites, labelled)
     if only is not None:
         if only not in model.net.config.targets:
             raise DataError(f"the model does not predict {only}; give it the target first")
-        own = np.array([name == only for name in model.net.config.targets])
-        y = np.where(own, few.y, np.float32(np.nan))
+        one = np.array([name == only for name in model.net.config.targets])
+        y = np.where(one, few.y, np.float32(np.nan))
         few = replace(few, y=y, weight=np.where(np.isfinite(y).any(-1), few.weight, 0))
     n = int((few.weight > 0).sum())
     if n < MIN_DAYS:
@@ -106,30 +105,11 @@ def add_target(
 ) -> TamRLModel:
     """Give a trained model one more flux to predict, such as another gas; `finetune` learns it.
 
-    All other fluxes stay as they are. The new one starts the same everywhere, whatever the
-    drivers, at its mean (a positive one of hard closure: near its spread): its head has weights of
-    zero, its gate is open.
-
-    Parameters
-    ----------
-    name
-        Of the new flux, as in ``samples.targets`` of the towers to learn it from, where it is last.
-    mean, sd
-        What is known of it beforehand, in its own unit: of other places, or of the few labels.
-    positive
-        Whether it cannot be negative.
-
-    Raises
-    ------
-    DataError
-        When the model has this target already, or the spread is not positive.
-
-    Examples
-    --------
-    ::
-
-        model = add_target(network, "CH4", mean=0.05, sd=0.1)
-        model = finetune(model, samples, sites, days=90, only="CH4")
+    All other fluxes stay as they are. The new one, last of ``samples.targets``, starts at its
+    ``mean`` (a ``positive`` one of hard closure near its spread ``sd``) whatever the drivers. Both
+    are in its own unit, of other places or of the few labels. DataError when the model has this
+    target already, or ``sd`` is not positive. Then, for example,
+    ``finetune(add_target(network, "CH4", 0.05, 0.1), samples, sites, days=90, only="CH4")``.
     """
     if model.net is None:
         raise ValueError("fit or load the model before giving it a target")
@@ -141,11 +121,10 @@ def add_target(
     wider = (*c.positive, name) if positive else c.positive
     net = TamRL(replace(c, targets=(*c.targets, name), positive=wider))
     state = old.state_dict()
-    for key, own in net.state_dict().items():
-        if own.shape != state[key].shape:
-            more = torch.zeros_like(own)
-            more[: len(state[key])] = state[key]
-            state[key] = more
+    for key, value in net.state_dict().items():
+        more = torch.zeros_like(value)
+        more[: len(state[key])] = state[key]
+        state[key] = more
     state["y_mean"][-1], state["y_sd"][-1] = mean, sd
     net.load_state_dict(state)
     return replace(model, net=net.to(old.y_sd.device).eval(), log=[])
@@ -162,7 +141,7 @@ def stop_at(held: NDArray) -> int:
 
 
 class Way(NamedTuple):
-    """What moves in a descent (by parameter, 1 where it moves), how fast, how far it may go."""
+    """What moves in a descent (by parameter, 1 where it moves), how fast, how hard it is pulled."""
 
     moves: dict[str, Tensor]
     lr: float
@@ -188,29 +167,25 @@ def _way(net: TamRL, frozen: bool, only: str | None) -> Way:
     return Way(moves, LR[True], NEW_PULL)
 
 
-def _labelled(samples: Samples, sites: NDArray[np.intp], days: Mask | int | None) -> Mask:
-    on = samples.weight[sites] > 0
-    if isinstance(days, (int, np.integer)):
-        return on & (on.cumsum(1) <= days)
-    return on if days is None else on & days
-
-
-def few_labels(samples: Samples, sites: NDArray[np.intp], on: Mask) -> Samples:
-    """Keep these towers only, and of their labels those that are ``on``."""
-    row = {k: getattr(samples, k)[sites] for k in ("site", "x", "static", "scored", "has_drivers")}
+def few_labels(samples: Samples, sites: NDArray[np.intp], labelled: Mask) -> Samples:
+    """Select towers, and of their labels those where ``labelled`` (site, time)."""
+    names = ("site", "x", "static", "scored", "has_drivers", "process")
+    rows = {name: getattr(samples, name)[sites] for name in names}
+    places, maps = samples.places, samples.maps
     return replace(
-        samples, **row, process=samples.process[sites],
-        y=np.where(on[..., None], samples.y[sites], np.float32(np.nan)),
-        weight=np.where(on, samples.weight[sites], np.float32(0)),
+        samples, **rows,
+        y=np.where(labelled[..., None], samples.y[sites], np.float32(np.nan)),
+        weight=np.where(labelled, samples.weight[sites], np.float32(0)),
         table=samples.table.iloc[sites].reset_index(drop=True),
-        maps=None if samples.maps is None else samples.maps[sites],
+        maps=None if maps is None else maps[sites],
+        places=None if places is None else replace(places, x=places.x[sites]),
     )  # fmt: skip
 
 
-def _blocks(on: Mask) -> NDArray[np.intp]:
+def _blocks(labelled: Mask) -> NDArray[np.intp]:
     """Label runs (site, time) of a tower's labelled days 0, 1, …, and other days -1."""
-    rank, n = on.cumsum(1) - 1, np.maximum(on.sum(1, keepdims=True), 1)
-    return np.where(on, rank * BLOCKS // n, -1)
+    rank, n = labelled.cumsum(1) - 1, np.maximum(labelled.sum(1, keepdims=True), 1)
+    return np.where(labelled, rank * BLOCKS // n, -1)
 
 
 def _descend(
@@ -228,16 +203,17 @@ def _descend(
     for p in moved.values():
         p.requires_grad_(True)
     opt = torch.optim.Adam(moved.values(), lr=way.lr)
-    index, time, own = (each.numpy() for each in _windows(model, block))
-    rows = index[:, 0]
-    at = data.at(rows, time)
-    y, w = data.series("y", at), data.series("weight", at) * to_device(own, data.device)
-    out = to_device(block[index, time], data.device) == (-1 if held is None else held)
+    rows, time, counted = _windows(model, block)
+    at, row = data.at(rows, time), to_device(rows, data.device)
+    y, w = data.series("y", at), data.series("weight", at) * to_device(counted, data.device)
+    out = to_device(block[rows[:, None], time] == (-1 if held is None else held), data.device)
     inside, outside = w * ~out, w * out
     pull = way.pull / (inside > 0).sum()
     c, r, errors = net.config, model.recipe, []
     for step in range(steps + 1):
-        flux = _flux(net, data, rows, at, r.windows_of_support)
+        facts, z = embed_sites(net, data, np.arange(len(data.static)), r.windows_of_support)
+        task = None if z is None else z[row]
+        flux = net.decode(*data.drivers(at), facts[row], task).flux
         errors.append(float(loss.data(flux.detach(), y, outside, net.y_sd)))
         if step == steps:
             break
@@ -255,22 +231,11 @@ def _descend(
     return net.eval(), errors
 
 
-def _windows(model: TamRLModel, block: NDArray[np.intp]) -> tuple[Tensor, Tensor, Tensor]:
-    """Windows as indices (B, 1), (B, T) and the days (B, T) that count: each labelled day once."""
+def _windows(model: TamRLModel, block: NDArray[np.intp]) -> tuple[NDArray, NDArray, Mask]:
+    """Windows as towers (B,), days (B, T), and which days count: each labelled day once."""
     r, last = model.recipe, block.shape[1]
-    index = windows(block >= 0, r.length - r.warmup, r.length - r.warmup)
-    start = np.clip(index[:, 1] - r.warmup, 0, max(last - r.length, 0))
+    span = r.length - r.warmup
+    rows, first = windows(block >= 0, span, span).T
+    start = np.clip(first - r.warmup, 0, max(last - r.length, 0))
     time = start[:, None] + np.arange(min(r.length, last))
-    first = index[:, 1:]
-    own = (time >= first) & (time < first + r.length - r.warmup)
-    return torch.from_numpy(index[:, :1]), torch.from_numpy(time), torch.from_numpy(own)
-
-
-def _flux(net: TamRL, data: DeviceData, rows: NDArray, at: Tensor, n: int) -> Tensor:
-    """Fluxes (B, T, K) of windows, with z from all years of the place as in prediction."""
-    site = np.arange(len(data.static))
-    facts = net.embed_site(data.static)
-    support = data.support.sample_windows(site, np.full(len(site), -1), n, None)
-    z, _, _ = net.encode(*support, facts, data.maps)
-    row = to_device(rows, data.device)
-    return net.decode(*data.drivers(at), facts[row], None if z is None else z[row]).flux
+    return rows, time, (time >= first[:, None]) & (time < first[:, None] + span)

@@ -6,9 +6,7 @@ The balance is evaluated in gC m-2 d-1, never on scaled fluxes: scaled fluxes do
 With labels that close, the balance of the truth is exactly zero.
 """
 
-from __future__ import annotations
-
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -16,32 +14,25 @@ from torch.nn import functional as fn
 
 from tamrl.model.network import Budget
 
+Names = Sequence[str]
 TEMPERATURE = 0.2  # of the contrast (Chen et al. 2020, arXiv 2002.05709)
 
 
-def data(pred: Tensor, y: Tensor, weight: Tensor, sd: Tensor, robust: float = 0.0) -> Tensor:
+def data(pred: Tensor, y: Tensor, weight: Tensor, sd: Tensor) -> Tensor:
     """Weighted squared error in units of each flux's variance.
 
     ``pred``, ``y`` (B, T, K) in gC m-2 d-1, y NaN = no label; ``weight`` (B, T) >= 0 (QC share x
-    class balance); ``sd`` (K,). With ``robust`` > 0 errors beyond that many sd count linearly
-    (Huber). Returns 0 where nothing is labelled.
+    class balance); ``sd`` (K,). 0 where nothing is labelled.
     """
     known = torch.isfinite(y)
     error = torch.where(known, pred - torch.nan_to_num(y), 0) / sd
-    each = (
-        error.square()
-        if robust <= 0
-        else 2 * fn.huber_loss(error, torch.zeros_like(error), reduction="none", delta=robust)
-    )
     w = weight.unsqueeze(-1) * known
-    return (each * w).sum() / w.sum().clamp(min=1e-6)
+    return (error.square() * w).sum() / w.sum().clamp(min=1e-6)
 
 
-def imbalance(flux: Tensor, targets: Sequence[str], budget: Budget) -> Tensor:
+def imbalance(flux: Tensor, targets: Names, budget: Budget) -> Tensor:
     """Residual (B, T) of a budget, total - sum(coefficient * part), in the fluxes' unit.
 
-    Examples
-    --------
     >>> from tamrl.model.network import CARBON
     >>> flux = torch.tensor([[[5.0, 3.0, -2.0], [5.0, 3.0, -1.5]]])  # two days
     >>> imbalance(flux, ("GPP", "RECO", "NEE"), CARBON)
@@ -52,18 +43,14 @@ def imbalance(flux: Tensor, targets: Sequence[str], budget: Budget) -> Tensor:
     return at[budget.total] - torch.stack([c * at[p] for c, p in parts]).sum(0)
 
 
-def balance(
-    flux: Tensor, targets: Sequence[str], budgets: Sequence[Budget], weight: Tensor
-) -> Tensor:
+def balance(flux: Tensor, targets: Names, budgets: Sequence[Budget], weight: Tensor) -> Tensor:
     """Mean squared imbalance over days of ``weight`` (B, T) > 0, (gC m-2 d-1)^2."""
     on = (weight > 0).to(flux.dtype)
     each = [imbalance(flux, targets, b).square() * on for b in budgets]
     return torch.stack(each).sum() / on.sum().clamp(min=1)
 
 
-def non_negativity(
-    flux: Tensor, targets: Sequence[str], positive: Sequence[str], weight: Tensor
-) -> Tensor:
+def non_negativity(flux: Tensor, targets: Names, positive: Names, weight: Tensor) -> Tensor:
     """Mean square of what lies below zero in fluxes that can't, (gC m-2 d-1)^2."""
     on = (weight > 0).to(flux.dtype).unsqueeze(-1)
     below = fn.relu(-flux[..., [list(targets).index(p) for p in positive]])
@@ -91,6 +78,6 @@ def contrast(each: Tensor, used: Tensor, place: Tensor) -> Tensor:
     return 0.5 * (lost * two).sum() / two.sum().clamp(min=1)
 
 
-def total(terms: dict[str, Tensor], weights: dict[str, float]) -> Tensor:
+def total(terms: dict[str, Tensor], weights: Mapping[str, float]) -> Tensor:
     """Weighted sum of the named terms; a term without a weight counts once."""
     return torch.stack([weights.get(k, 1.0) * v for k, v in terms.items()]).sum()

@@ -17,8 +17,6 @@ arXiv 1709.07871: FiLM). Dimensions: B places or windows, T days, F drivers, K f
 W support windows of L steps, C map variables, H hidden, D latent.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -32,10 +30,9 @@ LOW_BITS = (1 << 53) - 1  # of a random integer: those that make a number in [0,
 
 @dataclass(frozen=True)
 class Budget:
-    """A linear balance, ``total = sum(coefficient * part)``, all in one unit.
+    """A linear balance, ``total = sum(coefficient * part)``, all in one unit, such as `CARBON`.
 
-    The carbon balance is ``Budget("NEE", ("RECO", "GPP"), (1.0, -1.0))``; a further gas is a
-    further target, and a CO2-equivalent sum one more budget.
+    A further gas is a further target, and a CO2-equivalent sum one more budget.
     """
 
     total: str
@@ -43,6 +40,7 @@ class Budget:
     coefficients: tuple[float, ...]
 
 
+State = tuple[Tensor, Tensor]  # hidden and cell state of an LSTM
 CARBON = Budget("NEE", ("RECO", "GPP"), (1.0, -1.0))
 
 
@@ -69,10 +67,10 @@ class Config:
 
 
 class Output(NamedTuple):
-    """What the decoder returns: fluxes (B, T, K) in gC m-2 d-1, LSTM state, gates (B, K, H)."""
+    """Decoded fluxes (B, T, K) in gC m-2 d-1, LSTM state, gates (B, K, H)."""
 
     flux: Tensor
-    state: tuple[Tensor, Tensor]
+    state: State
     gates: Tensor
 
 
@@ -109,9 +107,8 @@ class SupportEncoder(nn.Module):
 class ConvLSTM(nn.Module):
     """Spatio-temporal encoder of a 12-month climatology (Shi et al. 2015, arXiv 1506.04214).
 
-    Four unpadded 3 x 3 convolutions look at 9 x 9 cells; the recurrence along the months is
-    convolutional with a 1 x 1 kernel, so that one place cut out (9 x 9) and the same place inside
-    the globe give the same numbers.
+    Four unpadded 3 x 3 convolutions look at 9 x 9 cells; the recurrence along months has a 1 x 1
+    kernel, so that a place cut out (9 x 9) and the same place inside the globe give equal numbers.
     """
 
     def __init__(self, c: Config, width: int = 16):
@@ -180,10 +177,9 @@ class TamRL(nn.Module):
         super().__init__()
         c = self.config = config
         k = len(c.targets)
-        for name, size in (("x_mean", c.features), ("s_mean", c.statics), ("y_mean", k)):
-            self.register_buffer(name, torch.zeros(size))
-        for name, size in (("x_sd", c.features), ("s_sd", c.statics), ("y_sd", k)):
-            self.register_buffer(name, torch.ones(size))
+        for name, size in (("x", c.features), ("s", c.statics), ("y", k)):
+            self.register_buffer(f"{name}_mean", torch.zeros(size))
+            self.register_buffer(f"{name}_sd", torch.ones(size))
         self.facts = nn.Sequential(nn.Linear(c.statics, c.embed), nn.SiLU(), nn.Dropout(c.dropout))
         self.encoder = TaskEncoder(c) if c.encoder != "none" else None
         self.lstm = nn.LSTM(2 * c.features + c.embed, c.hidden, c.layers, batch_first=True)
@@ -218,33 +214,25 @@ class TamRL(nn.Module):
         return self.encoder(support, seen, facts, maps)
 
     def decode(
-        self,
-        x: Tensor,
-        seen: Tensor,
-        process: Tensor,
-        facts: Tensor,
-        z: Tensor | None,
-        state: tuple[Tensor, Tensor] | None = None,
-        skip: int = 0,
-    ) -> Output:
+        self, x: Tensor, seen: Tensor, process: Tensor, facts: Tensor, z: Tensor | None,
+        state: State | None = None, skip: int = 0,
+    ) -> Output:  # fmt: skip
         """Turn scaled drivers (B, T, F) of places described by ``facts`` and ``z`` into fluxes.
 
-        ``process`` (B, T, 2): light-use and respiration factors, 1 where unknown. ``state`` is the
-        LSTM state to go on from: a long series in pieces equals the series at once. The first
-        ``skip`` days only set the state: fluxes (B, T - skip, K) are of the days after them.
+        ``process`` (B, T, 2): light-use and respiration scalars, 1 where unknown. ``state`` of the
+        LSTM to go on from: a long series in pieces equals the series at once. The first ``skip``
+        days only set the state: fluxes (B, T - skip, K) are of the days after them.
         """
         c = self.config
         if z is not None and c.film:
-            gamma, beta = self.film_x(z).unsqueeze(1).chunk(2, -1)
-            x = torch.addcmul(beta, 1 + gamma, x)
+            x = _modulate(x, self.film_x(z))
         fixed = facts.unsqueeze(1).expand(-1, x.shape[1], -1)
         # The LSTM goes day by day: joined with days first, nothing is copied on the way into it.
         days_first = torch.cat([v.transpose(0, 1) for v in (x * seen, seen, fixed)], -1)
         h, state = _recur(self.lstm, days_first.transpose(0, 1), state)
         h = h[:, skip:]  # (B, T - skip, H)
         if z is not None and c.film:
-            gamma, beta = self.film_h(z).unsqueeze(1).chunk(2, -1)
-            h = torch.addcmul(beta, 1 + gamma, h)
+            h = _modulate(h, self.film_h(z))
         h = self.drop(fn.silu(self.latent(h)), skip)
         gates = h.new_ones(h.shape[0], len(c.targets), c.hidden)
         if z is not None and c.gates:
@@ -258,7 +246,7 @@ class TamRL(nn.Module):
         """Heads (B, T, k) -> fluxes (B, T, K) in gC m-2 d-1, by the chosen closure.
 
         hard: positive fluxes pass softplus, each budget's total is the sum of its parts.
-        soft, none: free heads, to be drawn to balance by the loss (soft) or not at all.
+        soft, none: free heads; the loss punishes imbalance (soft), or nothing does.
         """
         c, flux = self.config, {}
         for j, i in enumerate(self.free):
@@ -277,29 +265,27 @@ class TamRL(nn.Module):
         return torch.stack([flux[t] for t in c.targets], -1)
 
     def forward(
-        self,
-        x: Tensor,
-        process: Tensor,
-        statics: Tensor,
-        support: Tensor,
+        self, x: Tensor, process: Tensor, statics: Tensor, support: Tensor,
         maps: Tensor | None = None,
-    ) -> Output:
+    ) -> Output:  # fmt: skip
         """Raw drivers (B, T, F), statics (B, S), support (B, W, L, F) -> fluxes: the whole path."""
         facts = self.embed_site(statics)
         z, _, _ = self.encode(*self.scale(support), facts, maps)
         return self.decode(*self.scale(x), torch.nan_to_num(process, nan=1.0), facts, z)
 
 
-def _recur(
-    lstm: nn.LSTM, x: Tensor, state: tuple[Tensor, Tensor] | None = None
-) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+def _recur(lstm: nn.LSTM, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
     """Run an LSTM; on a GPU in 32 bits: autocast would have float16 there, whatever is asked."""
     if x.is_cuda and torch.is_autocast_enabled("cuda"):
         with torch.autocast("cuda", enabled=False):
-            out, state = lstm(x.float(), state)
-    else:
-        out, state = lstm(x, state)
-    return out, state
+            return lstm(x.float(), state)
+    return lstm(x, state)
+
+
+def _modulate(v: Tensor, film: Tensor) -> Tensor:
+    """Modulate ``v`` (B, T, N) by gamma - 1 and beta, side by side in ``film`` (B, 2 N)."""
+    gamma, beta = film.unsqueeze(1).chunk(2, -1)
+    return torch.addcmul(beta, 1 + gamma, v)
 
 
 def _identity(layer: nn.Linear) -> nn.Linear:

@@ -2,10 +2,10 @@
 
 Streaming carries the LSTM's state from day to day and computes every day once. The windowed way
 starts each window from an empty state, as in training, and keeps its last days only; it is slower
-by the overlap. How far the two differ is measured on real towers in the book.
+by the overlap. The book measures how far the two differ on real towers.
 """
 
-from __future__ import annotations
+import platform
 
 import numpy as np
 import torch
@@ -20,18 +20,37 @@ TOWERS = 32  # decoded at once by a processor, whose cache they fit
 FILLING = 4096  # towers decoded at once by a GPU: fewer leave it idle between days
 WINDOWS = 512  # windows decoded at once
 
+PRECISIONS = ("fp32", "bf16")
+
 Fluxes = NDArray[np.float32]
+
+
+def products(device: torch.device, precision: str) -> torch.autocast:
+    """Context in which matrices are multiplied in one of `PRECISIONS`; ValueError for another."""
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision {precision!r}: choose one of {', '.join(PRECISIONS)}")
+    if precision == "bf16" and device.type == "cpu" and not cpu_has_bf16():
+        raise ValueError(
+            "precision 'bf16': this processor lacks AVX-512, without which torch has no LSTM in 16 "
+            "bits; choose fp32"
+        )
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def cpu_has_bf16() -> bool:
+    """Whether torch computes an LSTM in bf16 on this processor."""
+    x86 = platform.machine().lower() in ("x86_64", "amd64")
+    return not x86 or torch.backends.cpu.get_cpu_capability().startswith("AVX512")
 
 
 @torch.inference_mode()
 def stream(
     net: TamRL, data: DeviceData, has_drivers: NDArray, sites: NDArray, support: int
 ) -> Fluxes:
-    """Fluxes (site, time, flux) of the active span of each site, by one pass along time.
+    """Fluxes (site, time, flux) of the span with drivers of each site, by one pass along time.
 
-    ``support`` is the number of support windows that z is made of; ``active`` (site, time) are
-    all towers' days with drivers. Days outside the span are NaN. Each tower starts at its own first
-    day, so that what is predicted for it does not depend on the others.
+    z is made of ``support`` windows; ``has_drivers`` (site, time) is of all towers. Days outside
+    the span are NaN. Each tower starts at its own first day, so that others do not matter.
     """
     out, first, last = _blank(net, has_drivers, sites)
     length = last - first + 1
@@ -55,10 +74,11 @@ def stream(
             days = begin[:, None] + np.arange(at, min(at + STREAM_DAYS, longest))
             here = data.at(site, np.minimum(days, has_drivers.shape[1] - 1))
             flux, state, _ = net.decode(*data.drivers(here), facts, z, state)
-            for row, day, end, found in zip(
-                group, begin + at, last[group] + 1, flux.float().cpu().numpy(), strict=True
+            pieces = flux.float().cpu().numpy()
+            for row, day, end, piece in zip(
+                group, begin + at, last[group] + 1, pieces, strict=True
             ):
-                out[row, day:end][: len(found)] = found[: end - day]
+                out[row, day:end][: len(piece)] = piece[: end - day]
     return out
 
 
@@ -69,24 +89,23 @@ def windowed(
 ) -> Fluxes:  # fmt: skip
     """Fluxes (site, time, flux) from windows of ``length`` days, of which the last ``keep`` count.
 
-    At the start of a record there is nothing before a window: its first days are from a shorter
-    past, as they would be in reality.
+    The first days of a record are predicted from a shorter past, as they would be in reality.
     """
     out, first, last = _blank(net, has_drivers, sites)
     sites = np.ascontiguousarray(sites)  # torch takes no reversed view
     facts, z = embed_sites(net, data, sites, support)
-    found = [(i, k) for i in range(len(sites)) for k in range(first[i], last[i] + 1, keep)]
-    for at in range(0, len(found), WINDOWS):
-        i, kept = np.array(found[at : at + WINDOWS]).T
-        begin = np.clip(kept + keep - length, 0, has_drivers.shape[1] - length)
+    starts = [(i, day) for i in range(len(sites)) for day in range(first[i], last[i] + 1, keep)]
+    for at in range(0, len(starts), WINDOWS):
+        i, day = np.array(starts[at : at + WINDOWS]).T
+        begin = np.clip(day + keep - length, 0, has_drivers.shape[1] - length)
         here = data.at(sites[i], begin[:, None] + np.arange(length))
         row = to_device(i, facts.device)
-        found_z = None if z is None else z[row]
-        flux = net.decode(*data.drivers(here), facts[row], found_z).flux.float().cpu().numpy()
-        column = (kept - begin)[:, None] + np.arange(keep)
-        inside = (column < length) & (kept[:, None] + np.arange(keep) <= last[i][:, None])
+        task = None if z is None else z[row]
+        flux = net.decode(*data.drivers(here), facts[row], task).flux.float().cpu().numpy()
+        column = (day - begin)[:, None] + np.arange(keep)
+        inside = (column < length) & (day[:, None] + np.arange(keep) <= last[i][:, None])
         w, c = np.nonzero(inside)
-        out[i[w], kept[w] + c] = flux[w, column[w, c]]
+        out[i[w], day[w] + c] = flux[w, column[w, c]]
     return out
 
 

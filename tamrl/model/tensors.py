@@ -1,17 +1,17 @@
 """Samples as tensors that stay on the device: gathered by index, never copied per sample."""
 
-from __future__ import annotations
-
+import sys
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tamrl.model.memory import keep_pages
 from tamrl.model.network import TamRL
 from tamrl.samples.arrays import Samples, Scaler
+from tamrl.samples.satellites import of_satellites
 
 SATELLITE_PREFIX = ("FPAR", "LAI", "NDWI", "LST", "SNOW", "PRCP", "PET", "SIF", "SM", "EVI")
 STEP_DAYS = 10  # a support window is a year in means of ten days
@@ -19,20 +19,29 @@ STEPS = 36
 SHARE = 0.6  # of a device's free memory that the data may fill
 
 
+def pick_device(name: str = "auto") -> torch.device:
+    """Resolve ``auto`` to CUDA, Apple MPS or CPU, in this order, and print which on stderr."""
+    if name == "auto":
+        mps = torch.backends.mps.is_available()
+        name = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
+        print(f"tamrl: device {name}, {torch.get_num_threads()} thread(s)", file=sys.stderr)
+    return torch.device(name)
+
+
 def to_device(values: NDArray, device: torch.device) -> Tensor:
-    """Copy an array to the device; nobody waits for a GPU to have it."""
+    """Copy an array to the device, without waiting for a GPU to have received it."""
     return move(torch.from_numpy(values), device)
 
 
 def move(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy a tensor to the device, from page-locked memory where it is a GPU's: it goes along."""
+    """Copy a tensor to the device, asynchronously from page-locked memory if it is a GPU."""
     if tensor.device.type == "cpu" and device.type == "cuda":
         tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=device.type == "cuda")
 
 
 def room(device: torch.device) -> float:
-    """Bytes of tensors that the device can keep beside the network's own work."""
+    """Bytes of tensors that the device can store beside the network's own work."""
     if device.type == "cuda":
         return SHARE * torch.cuda.mem_get_info(device)[0]
     if device.type == "mps":
@@ -55,7 +64,7 @@ class Support:
     usable: NDArray[np.bool_]  # (site, year): at least half a year of drivers
 
     @classmethod
-    def build(cls, samples: Samples, model: TamRL) -> Support:
+    def build(cls, samples: Samples, net: TamRL, device: torch.device) -> Self:
         """Average drivers to ten-day steps for every tower and calendar year."""
         year = samples.time.astype("datetime64[Y]").astype(int)
         doy = (samples.time - samples.time.astype("datetime64[Y]")).astype(int)
@@ -65,26 +74,26 @@ class Support:
         step = np.minimum(doy // STEP_DAYS, STEPS - 1)
         usable = np.zeros(shape[:2], bool)
         for j, y in enumerate(years):
-            on = np.flatnonzero(year == y)
-            starts = np.flatnonzero(np.diff(step[on], prepend=-1))
-            have = samples.has_drivers[:, on].mean(1) >= 0.5
+            days = np.flatnonzero(year == y)
+            starts = np.flatnonzero(np.diff(step[days], prepend=-1))
+            have = samples.has_drivers[:, days].mean(1) >= 0.5
             usable[:, j] = have
-            x = samples.x[have][:, on]
+            x = samples.x[have][:, days]
             ok = np.isfinite(x)
             n = np.add.reduceat(ok, starts, 1, dtype=np.int32)
             total = np.add.reduceat(np.where(ok, x, 0), starts, 1)
             part = np.where(n > 0, total / np.maximum(n, 1), np.nan)
-            mean[np.ix_(have, [j], step[on][starts])] = part[:, None]
-        x, seen = model.scale(torch.from_numpy(mean))
-        return cls(x, seen, usable)
+            mean[np.ix_(have, [j], step[days][starts])] = part[:, None]
+        x, seen = net.scale(torch.from_numpy(mean))
+        return cls(x.to(device), seen.to(device), usable)
 
     def sample_windows(
         self, site: NDArray, year: NDArray, n: int, rng: np.random.Generator | None
     ) -> tuple[Tensor, Tensor]:
         """Gather ``n`` windows of each (site, query year), from other years where any exist.
 
-        With ``rng`` a random draw (training), else the evenly spaced years (prediction). A place
-        with fewer years gives fewer windows; the rest is unseen padding. (B, n, L, F) twice.
+        With ``rng`` random years (training), else evenly spaced ones (prediction). Where there are
+        fewer, the rest is unseen padding. Values and ``seen`` (B, n, L, F).
         """
         pick = np.zeros((len(site), n), np.intp)
         used = np.zeros((len(site), n), bool)
@@ -100,45 +109,38 @@ class Support:
         at = to_device(site[:, None] * self.x.shape[1] + pick, self.x.device)
         x, seen = take(self.x, at), take(self.seen, at)
         if not used.all():
-            on = to_device(used[..., None, None], x.device)
-            x, seen = x * on, seen * on
+            mask = to_device(used[..., None, None], x.device)
+            x, seen = x * mask, seen * mask
         return x, seen
 
 
 class DeviceData:
     """Tensors of all towers, scaled once, on the device.
 
-    Where it lacks the `room`, what has a time axis stays in the memory of the host (``home``), and
-    each step's windows alone are moved.
+    Where it lacks the `room`, what has a time axis stays with the host (``home``), and only each
+    step's windows are moved.
     """
 
     def __init__(self, samples: Samples, net: TamRL, device: torch.device):
-        if device.type == "cpu":
-            keep_pages()
         cpu_net = type(net)(net.config)
         cpu_net.load_state_dict(net.state_dict())
         x, seen = cpu_net.scale(torch.from_numpy(samples.x))
-        need = (
-            x.nbytes
-            + seen.nbytes
-            + sum(a.nbytes for a in (samples.process, samples.y, samples.weight))
-        )
-        home = device if need <= room(device) else torch.device("cpu")
+        each = (x, seen, samples.process, samples.y, samples.weight)
+        home = device if sum(a.nbytes for a in each) <= room(device) else torch.device("cpu")
         self.device, self.home = device, home
         self.x, self.seen = x.to(home), seen.to(home)
-        self.support = Support.build(samples, cpu_net)
-        self.support.x, self.support.seen = self.support.x.to(device), self.support.seen.to(device)
+        self.support = Support.build(samples, cpu_net, device)
         self.static = torch.from_numpy(samples.static).to(device)
         self.process = torch.nan_to_num(torch.from_numpy(samples.process), nan=1.0).to(home)
         self.y = torch.from_numpy(samples.y).to(home)
         self.weight_np = samples.weight
         self.weight = torch.from_numpy(samples.weight).to(home)
-        maps = samples.maps
-        self.maps = None if maps is None else torch.from_numpy(maps).to(device)
+        self.maps = None if samples.maps is None else torch.from_numpy(samples.maps).to(device)
         year = samples.time.astype("datetime64[Y]").astype(int)
         self.year = year - year.min()
         self.class_weight = torch.ones(len(samples.site), device=device)
         self.satellite = torch.tensor([f.startswith(SATELLITE_PREFIX) for f in samples.features])
+        self.lacking = of_satellites(samples)  # drivers, statics: of a tower without satellites
 
     def balance_classes(self, samples: Samples, train: NDArray, exponent: float) -> None:
         """Weigh towers by inverse frequency of IGBP x Koppen among training days, mean 1 a day."""
@@ -148,31 +150,38 @@ class DeviceData:
             of = samples.table[name].to_numpy(str)[train]
             share = {k: days[of == k].sum() / days.sum() for k in set(of)}
             weight *= np.array([max(share[k], 1e-3) for k in of]) ** -exponent
-        weight *= days.sum() / (weight * days).sum()
-        self.class_weight[to_device(train, self.device)] = to_device(
-            weight.astype(np.float32), self.device
-        )
+        weight = (weight * (days.sum() / (weight * days).sum())).astype(np.float32)
+        self.class_weight[to_device(train, self.device)] = to_device(weight, self.device)
 
     def at(self, site: NDArray, days: NDArray) -> Tensor:
         """Where ``days`` (B, T) of sites (B,) lie in tensors (site, time, ...) laid end to end."""
         return to_device(site[:, None] * self.x.shape[1] + days, self.home)
 
     def series(self, name: str, at: Tensor) -> Tensor:
-        """Days ``at`` (B, T), from `DeviceData.at`, of a tensor (site, time, ...): (B, T, ...).
-
-        In memory days come first, which is the order in which the LSTM reads.
-        """
+        """Days ``at`` (B, T), from `DeviceData.at`, of a tensor (site, time, ...): (B, T, ...)."""
+        # In memory days come first, which is the order in which the LSTM reads.
         return move(take(getattr(self, name), at.T), self.device).transpose(0, 1)
 
     def drivers(self, at: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Scaled drivers, which of them are seen, and process factors of days ``at`` (B, T)."""
         return self.series("x", at), self.series("seen", at), self.series("process", at)
 
-    def keep(self, n: int, satellite: float, driver: float, rng: np.random.Generator) -> Tensor:
+    def keep(
+        self, n: int, driver: float, satellite: float | None, rng: np.random.Generator
+    ) -> Tensor:
         """Mask (n, 1, driver) of drivers shown in training; satellites or single ones drop out."""
         hide = rng.random((n, self.x.shape[-1])) < driver
-        hide |= (rng.random((n, 1)) < satellite) & self.satellite.numpy()
+        if satellite is not None:
+            hide |= (rng.random((n, 1)) < satellite) & self.satellite.numpy()
         return to_device(~hide, self.device).to(self.x.dtype)[:, None]
+
+    def without_satellites(self, hidden: NDArray[np.bool_]) -> tuple[Tensor, Tensor]:
+        """Mask of drivers (site, driver) and statics (site, static) if sites ``hidden`` lack them.
+
+        See `tamrl.samples.satellites`; what the grid knows of their cells stays.
+        """
+        drivers, statics = (to_device(hidden[:, None] & n, self.device) for n in self.lacking)
+        return (~drivers).to(self.x.dtype), self.static.masked_fill(statics, torch.nan)
 
     def score(self, net: TamRL, pred: NDArray, sites: NDArray) -> float:
         """Mean over fluxes of RMSE / sd on labelled days: what early stopping watches."""

@@ -1,17 +1,16 @@
 """Training: one loop for every configuration, device and stage, resumable bit for bit.
 
-`TamRLModel` has the same ``fit`` and ``predict`` as the baselines. Data stay resident as
-[site, time, feature] tensors; a step gathers windows by index, each labelled day once an epoch.
+`TamRLModel` has the ``fit`` and ``predict`` of all learners. Data stay resident as tensors (site,
+time, feature); a step gathers windows by index, each labelled day once an epoch.
 """
-
-from __future__ import annotations
 
 import hashlib
 import json
-import sys
+from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 import torch
@@ -22,10 +21,9 @@ from tqdm import tqdm
 from tamrl.errors import DataError
 from tamrl.files import atomic_write
 from tamrl.model import loss
-from tamrl.model.network import Config, Output, TamRL
-from tamrl.model.precision import products
-from tamrl.model.predict import stream, windowed
-from tamrl.model.tensors import DeviceData, set_scale, to_device
+from tamrl.model.network import Budget, Config, Output, TamRL
+from tamrl.model.predict import Fluxes, products, stream, windowed
+from tamrl.model.tensors import DeviceData, pick_device, set_scale, to_device
 from tamrl.samples.arrays import Samples, windows
 
 
@@ -43,17 +41,22 @@ class Recipe:
     clip: float = 1.0
     average: float = 0.98  # decay a step of the running mean of weights that is kept
     windows_of_support: int = 3
-    drop_satellite: float = 0.2  # share of windows whose satellite drivers are hidden
+    satellite_dropout: str = "window"  # hide satellite drivers of a window; "site": see fit
+    drop_satellite: float = 0.2  # share of windows, or of a batch's sites, that lose satellites
     drop_driver: float = 0.05  # share of single drivers hidden in a window
     hide: float = 0.3  # share of support steps hidden, to be rebuilt
     class_balance: float = 0.0  # exponent of inverse class frequency (1: as published)
-    robust: float = 0.0  # sd beyond which errors count linearly; 0: never
     pretrain_epochs: int = 0  # first stage: decoder without z, encoder by its own losses
     balance: float = 0.1
     non_negativity: float = 0.1
     reconstruction: float = 0.1
     contrast: float = 0.02
     precision: str = "fp32"  # or bf16: of the products of matrices; weights and losses stay fp32
+
+    def __post_init__(self) -> None:
+        """Refuse unknown ways (ValueError)."""
+        if self.satellite_dropout not in ("window", "site"):
+            raise ValueError(f"satellite_dropout {self.satellite_dropout!r}: window or site")
 
 
 PUBLISHED = Recipe(
@@ -62,21 +65,13 @@ PUBLISHED = Recipe(
 )  # fmt: skip
 
 
-def pick_device(name: str = "auto") -> torch.device:
-    """Resolve ``auto`` to CUDA, Apple MPS or CPU, in this order, and say which on stderr."""
-    if name == "auto":
-        mps = torch.backends.mps.is_available()
-        name = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
-        print(f"tamrl: device {name}, {torch.get_num_threads()} thread(s)", file=sys.stderr)
-    return torch.device(name)
-
-
 @dataclass
 class TamRLModel:
     """TAM-RL behind the interface that all models share: ``fit`` and ``predict``."""
 
     version: ClassVar[int] = 1
-    overrides: dict[str, Any] = field(default_factory=dict)  # of model.Config
+    kind: ClassVar[str] = "TAM-RL"  # in files of weights
+    overrides: dict[str, Any] = field(default_factory=dict)  # of Config
     recipe: Recipe = field(default_factory=Recipe)
     device: str = field(default="cpu", repr=False)  # none of these three changes what is learnt
     checkpoint: Path | None = field(default=None, repr=False)
@@ -85,13 +80,12 @@ class TamRLModel:
     features: tuple[str, ...] = field(default=(), repr=False)
     log: list[dict[str, float]] = field(default_factory=list, repr=False)
 
-    def fit(self, samples: Samples, train: NDArray, valid: NDArray, seed: int = 0) -> TamRLModel:
+    def fit(self, samples: Samples, train: NDArray, valid: NDArray, seed: int = 0) -> Self:
         """Train on ``train`` towers; keep the mean weights that are best on ``valid`` ones.
 
-        Raises
-        ------
-        DataError
-            Where no day would be left to learn from, as records end within the warm-up.
+        Some windows are shown without satellite drivers; or, with ``satellite_dropout="site"``,
+        some sites of a batch without anything that satellites know, as towers that never had any.
+        DataError where no day would be left, as records end within the warm-up.
         """
         torch.manual_seed(seed)
         dev, r = pick_device(self.device), self.recipe
@@ -100,11 +94,12 @@ class TamRLModel:
                 f"records of {len(samples.time)} days end within the warm-up of {r.warmup}; give "
                 "longer ones, or a recipe with a shorter warm-up"
             )
-        maps = samples.maps
-        c = Config(
-            features=len(samples.features), statics=len(samples.static_names),
-            map_variables=0 if maps is None else maps.shape[2], **self.overrides,
-        )  # fmt: skip
+        maps = 0 if samples.maps is None else samples.maps.shape[2]
+        sizes: dict[str, Any] = {
+            "features": len(samples.features),
+            "statics": len(samples.static_names),
+        }
+        c = Config(**sizes, map_variables=maps, **self.overrides)
         self.features, self.log = samples.features, []
         self.net = net = self.build(c)
         set_scale(net, samples, train)
@@ -118,35 +113,33 @@ class TamRLModel:
         index = windows(samples.weight[train] > 0, r.length - r.warmup, r.length - r.warmup)
         steps = max(len(index) // r.batch, 1) * r.epochs
         plan = torch.optim.lr_scheduler.OneCycleLR(opt, r.lr, total_steps=steps + 1, pct_start=0.15)
-        best: dict[str, Any] = {"score": float("inf"), "epoch": -1, "state": None}
-        first = 0
+        best: dict[str, Any] = {"score": float("inf"), "state": None}
+        first, given = 0, data
+        parts: dict[str, Any] = {"net": net, "mean": mean_net, "opt": opt, "plan": plan}
         key = _key(c, r, samples, train, valid, seed)
         if self.checkpoint is not None and self.checkpoint.exists():
-            kept = torch.load(self.checkpoint, weights_only=True, map_location=dev)
-            if kept["key"] == key:
-                net.load_state_dict(kept["net"])
-                mean_net.load_state_dict(kept["mean"])
-                opt.load_state_dict(kept["opt"])
-                plan.load_state_dict(kept["plan"])
-                torch.set_rng_state(kept["rng"].cpu())
-                best, first, self.log = kept["best"], kept["epoch"] + 1, kept["log"]
+            saved = torch.load(self.checkpoint, weights_only=True, map_location=dev)
+            if saved["key"] == key:
+                for name, part in parts.items():
+                    part.load_state_dict(saved[name])
+                torch.set_rng_state(saved["rng"].cpu())
+                best, first, self.log = saved["best"], saved["epoch"] + 1, saved["log"]
         bar = tqdm(range(first, r.epochs), disable=not self.progress, desc=f"train, seed {seed}")
         for epoch in bar:
             rng = np.random.default_rng([seed, epoch])
             alone = epoch < r.pretrain_epochs
-            terms = self._epoch(net, mean_net, data, train, opt, plan, rng, alone)
+            given = self.epoch_data(epoch, net, given)
+            terms = self._epoch(net, mean_net, given, train, opt, plan, rng, alone)
             score = data.score(mean_net, self.predict(samples, valid, mean_net, data), valid)
             self.log.append({"epoch": epoch, "valid": score, **terms})
             bar.set_postfix(valid=f"{score:.3f}", data=f"{terms['data']:.3f}")
             if score < best["score"]:
-                state = {k: v.detach().clone() for k, v in mean_net.state_dict().items()}
-                best = {"score": score, "epoch": epoch, "state": state}
+                best = {"score": score, "state": deepcopy(mean_net.state_dict())}
             if self.checkpoint is not None:
-                _save(self.checkpoint, {
-                    "key": key, "net": net.state_dict(), "mean": mean_net.state_dict(),
-                    "opt": opt.state_dict(), "plan": plan.state_dict(), "epoch": epoch,
-                    "rng": torch.get_rng_state(), "best": best, "log": self.log,
-                })  # fmt: skip
+                states = {name: part.state_dict() for name, part in parts.items()}
+                states |= {"key": key, "epoch": epoch, "best": best, "log": self.log}
+                with atomic_write(self.checkpoint) as file:
+                    torch.save(states | {"rng": torch.get_rng_state()}, file)
         net.load_state_dict(best["state"])
         net.eval()
         return self
@@ -155,34 +148,35 @@ class TamRLModel:
         """Make the network; a rival puts its own in this place."""
         return TamRL(config)
 
+    def epoch_data(self, epoch: int, net: TamRL, data: DeviceData) -> DeviceData:
+        """Return the data of an epoch, given those of the one before; for variants."""
+        return data
+
     def _epoch(
         self, net: TamRL, mean_net: TamRL, data: DeviceData, train: NDArray,
         opt: torch.optim.Optimizer, plan: Any, rng: np.random.Generator, alone: bool,
     ) -> dict[str, float]:  # fmt: skip
         """Run one epoch; return the mean of each loss term."""
-        r = self.recipe
         net.train()
-        span = r.length - r.warmup
+        r, span = self.recipe, self.recipe.length - self.recipe.warmup
         index = windows(data.weight_np[train] > 0, span, span)
         index = index[rng.permutation(len(index))]
         site = train[index[:, 0]]
         start = index[:, 1] - r.warmup + rng.integers(-span // 2, span // 2 + 1, len(index))
         start = np.clip(start, 0, max(data.x.shape[1] - r.length, 0))
         sums: dict[str, Tensor] = {}
-        weights = {
-            k: getattr(r, k) for k in ("balance", "non_negativity", "reconstruction", "contrast")
-        }
         n = max(len(index) // r.batch, 1)
         mean, new = (cast(list[Tensor], [*each.parameters()]) for each in (mean_net, net))
         for b in range(n):
             now = slice(b * r.batch, (b + 1) * r.batch)
             terms = self._terms(net, data, site[now], start[now], rng, alone)
-            value = loss.total(terms, weights)
+            value = loss.total(terms, vars(r))
             opt.zero_grad(set_to_none=True)
             value.backward()
             torch.nn.utils.clip_grad_norm_(new, r.clip)
             opt.step()
-            plan.step()
+            if plan.last_epoch + 1 < plan.total_steps:  # other data may have some windows more
+                plan.step()
             with torch.no_grad():
                 torch._foreach_lerp_(mean, new, 1 - r.average)
             for k, v in {**terms, "total": value}.items():
@@ -195,30 +189,35 @@ class TamRLModel:
     ) -> dict[str, Tensor]:  # fmt: skip
         """Loss terms of one batch of windows (site, start)."""
         r, c = self.recipe, net.config
-        length = min(r.length, data.x.shape[1])
+        length, by_site = min(r.length, data.x.shape[1]), r.satellite_dropout == "site"
+        hidden = np.zeros(len(data.static), bool)  # sites shown without satellites
+        if by_site:
+            sites = np.unique(site)
+            hidden[sites] = rng.random(len(sites)) < r.drop_satellite
+        mask, static = data.without_satellites(hidden)
         at = data.at(site, start[:, None] + np.arange(length))
         x, seen, process = data.drivers(at)
-        seen = seen * data.keep(len(site), r.drop_satellite, r.drop_driver, rng)
         place = to_device(site, data.device)
-        facts = net.embed_site(data.static[place])
+        some = data.keep(len(site), r.drop_driver, None if by_site else r.drop_satellite, rng)
+        seen = seen * (some * mask[place, None])
+        facts = net.embed_site(static[place])
         terms, z = {}, None
         if net.encoder is not None and not (alone and r.reconstruction == r.contrast == 0):
             middle = data.year[start + length // 2]
             key, back = np.unique(np.stack([site, middle], 1), axis=0, return_inverse=True)
-            s_x, s_seen = data.support.sample_windows(
-                key[:, 0], key[:, 1], r.windows_of_support, rng
-            )
+            query, year = key.T.copy()
+            s_x, s_seen = data.support.sample_windows(query, year, r.windows_of_support, rng)
+            places = to_device(query, data.device)
+            s_x, s_seen = (v * mask[places, None, None] for v in (s_x, s_seen))
             shown = s_seen
             if r.reconstruction > 0:
-                hidden = to_device(rng.random(s_seen.shape[:3]) < r.hide, s_seen.device)
-                shown = s_seen * ~hidden[..., None]
-            places = to_device(key[:, 0], data.device)
+                steps = to_device(rng.random(s_seen.shape[:3]) < r.hide, s_seen.device)
+                shown = s_seen * ~steps[..., None]
             maps = None if data.maps is None else data.maps[places]
-            u_facts = net.embed_site(data.static[places])
+            u_facts = net.embed_site(static[places])
             with products(s_x.device, r.precision):
                 z, each, rebuilt = net.encode(s_x, shown, u_facts, maps)
             z = None if alone or z is None else z[to_device(back.reshape(-1), data.device)]
-            z = self.task(net, z, place)
             if rebuilt is not None and r.reconstruction > 0:
                 terms["reconstruction"] = loss.reconstruction(rebuilt, s_x, s_seen - shown)
             if each is not None and r.contrast > 0:
@@ -228,33 +227,20 @@ class TamRLModel:
             out: Output = net.decode(x, seen, process, facts, z, skip=r.warmup)
         at = at[:, r.warmup :]
         y, w = data.series("y", at), data.series("weight", at) * data.class_weight[place, None]
-        terms["data"] = loss.data(out.flux, y, w, net.y_sd, r.robust)
+        terms["data"] = loss.data(out.flux, y, w, net.y_sd)
         if c.closure == "soft":
             terms["balance"] = loss.balance(out.flux, c.targets, c.budgets, w)
             terms["non_negativity"] = loss.non_negativity(out.flux, c.targets, c.positive, w)
-        return terms | self.more_terms(net, out.flux, y, w, z, place)
-
-    def task(self, net: TamRL, z: Tensor | None, site: Tensor) -> Tensor | None:
-        """Task embeddings (B, D) that windows of ``site`` (B,) are trained with; for variants."""
-        return z
-
-    def more_terms(
-        self, net: TamRL, flux: Tensor, y: Tensor, weight: Tensor, z: Tensor | None, site: Tensor
-    ) -> dict[str, Tensor]:
-        """Return further loss terms, weighted already; shapes as in `loss.data`; for variants."""
-        return {}
+        return terms
 
     def predict(
-        self,
-        samples: Samples,
-        sites: NDArray,
-        net: TamRL | None = None,
-        data: DeviceData | None = None,
-    ) -> NDArray[np.float32]:
+        self, samples: Samples, sites: NDArray,
+        net: TamRL | None = None, data: DeviceData | None = None,
+    ) -> Fluxes:  # fmt: skip
         """Predict fluxes (site, time, flux) in gC m-2 d-1; NaN on days without minimal drivers.
 
-        z is computed once a place from its years. Streamed along time, or window by window if the
-        recipe says so. GPP and RECO are clipped at 0 where the closure does not ensure it.
+        Streamed along time, or by windows (``keep``), with z of all years of a place. GPP and RECO
+        are clipped at 0 where the closure does not ensure it.
         """
         net = net or self.net
         if net is None:
@@ -272,21 +258,39 @@ class TamRLModel:
         out[~samples.has_drivers[sites]] = np.nan
         return out
 
+    def store(self) -> tuple[dict[str, Any], dict[str, NDArray]]:
+        """Give settings and weights for a file; ValueError before a fit."""
+        if self.net is None:
+            raise ValueError("fit the model before saving it")
+        about = {"config": asdict(self.net.config), "recipe": asdict(self.recipe)}
+        weights = {k: v.cpu().numpy() for k, v in self.net.state_dict().items()}
+        return about | {"features": list(self.features)}, weights
+
+    @staticmethod
+    def restore(
+        about: Mapping[str, Any], arrays: Mapping[str, NDArray], device: str
+    ) -> "TamRLModel":
+        """Make the model again of what `store` gave; its network goes to ``device``."""
+        settings = _tuples(about["config"])
+        budgets = tuple(Budget(**_tuples(budget)) for budget in settings["budgets"])
+        net = TamRL(Config(**settings | {"budgets": budgets})).to(device)
+        net.load_state_dict({k: torch.from_numpy(v) for k, v in arrays.items()})
+        features = tuple(about["features"])
+        return TamRLModel({}, Recipe(**about["recipe"]), device, net=net, features=features)
+
+
+def _tuples(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
+
 
 def _decayed(net: TamRL, decay: float) -> list[dict[str, Any]]:
     """Weight decay on matrices only, not on biases."""
-    many = [p for p in net.parameters() if p.ndim > 1]
-    few = [p for p in net.parameters() if p.ndim <= 1]
-    return [{"params": many, "weight_decay": decay}, {"params": few, "weight_decay": 0.0}]
+    matrices = [p for p in net.parameters() if p.ndim > 1]
+    others = [p for p in net.parameters() if p.ndim <= 1]
+    return [{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
 
 
 def _key(c: Config, r: Recipe, samples: Samples, train: NDArray, valid: NDArray, seed: int) -> str:
-    """Identity of a training run: a checkpoint of another run is never resumed."""
+    """Identify a training run: a checkpoint of another one is never resumed."""
     text = json.dumps([asdict(c), asdict(r), train.tolist(), valid.tolist(), seed])
     return hashlib.sha256((text + samples.fingerprint).encode()).hexdigest()[:16]
-
-
-def _save(path: Path, content: dict[str, Any]) -> None:
-    """Write a checkpoint atomically."""
-    with atomic_write(path) as part:
-        torch.save(content, part)

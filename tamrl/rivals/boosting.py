@@ -1,16 +1,16 @@
-"""The rivals, behind the same ``fit(samples, train, valid, seed)`` and ``predict(samples, sites)``.
+"""Rivals without a network: climatology, and boosted trees of LightGBM and XGBoost.
 
 `Climatology` knows only vegetation class and season. `Boosting` is a FLUXCOM-style upscaler:
-gradient-boosted trees from the day's drivers (and what they were on the days before) to each flux
-on its own (Nelson et al. 2024, doi 10.5194/bg-21-5079-2024).
+gradient-boosted trees from the day's drivers (and their means over the days before) to each flux
+on its own (Nelson et al. 2024, doi 10.5194/bg-21-5079-2024). `XGBoost` is the same, grown by the
+library of FLUXCOM-X-BASE.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable
+import lzma
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import lightgbm
 import numpy as np
@@ -19,6 +19,7 @@ from scipy.ndimage import uniform_filter1d
 from sklearn.model_selection import GroupKFold
 
 from tamrl.data.schema import FLUXES
+from tamrl.errors import DataError
 from tamrl.samples.arrays import DAILY, Samples
 from tamrl.samples.splits import blocks
 
@@ -26,6 +27,10 @@ Array = NDArray[np.float32]
 Trees = Callable[[Array], Any]  # inputs (day, input) -> what was learnt (day,)
 LAGS = (7, 30, 90)  # days over which past drivers are averaged
 LAGGED = tuple(d for d in DAILY if d in ("TA", "VPD", "SW_IN"))
+NOT_NEEDED = (  # lines of LightGBM's text about how trees grew; half of it
+    "split_gain=", "internal_value=", "internal_weight=", "internal_count=", "leaf_weight=",
+    "leaf_count=", "tree_sizes=",
+)  # fmt: skip
 
 
 @dataclass
@@ -39,7 +44,7 @@ class Climatology:
     smooth: int = 31
     table: dict[str, NDArray] = field(default_factory=dict, repr=False)
 
-    def fit(self, samples: Samples, train: NDArray, valid: NDArray, seed: int = 0) -> Climatology:
+    def fit(self, samples: Samples, train: NDArray, valid: NDArray, seed: int = 0) -> Self:
         """Average over all labelled days of training and validation towers; nothing is random."""
         towers = np.concatenate([train, valid])
         igbp = samples.table.igbp.to_numpy(str)
@@ -54,17 +59,14 @@ class Climatology:
         doy = _season_day(samples, towers)
         w, y = samples.weight[towers], np.nan_to_num(samples.y[towers])
         n = np.bincount(doy.ravel(), w.ravel(), 366)
-        total = np.stack(
-            [np.bincount(doy.ravel(), (w * y[..., k]).ravel(), 366) for k in range(3)], 1
-        )
-        total = uniform_filter1d(total, self.smooth, axis=0, mode="wrap")
+        sums = [np.bincount(doy.ravel(), (w * y[..., k]).ravel(), 366) for k in range(3)]
+        total = uniform_filter1d(np.stack(sums, 1), self.smooth, axis=0, mode="wrap")
         n = uniform_filter1d(n, self.smooth, mode="wrap")[:, None]
         return np.divide(total, n, out=np.full_like(total, np.nan), where=n > 1e-6)
 
     def predict(self, samples: Samples, sites: NDArray) -> Array:
         """Fluxes (site, time, flux) in gC m-2 d-1, NaN where the minimal drivers are missing."""
-        igbp = samples.table.igbp.to_numpy(str)[sites]
-        doy = _season_day(samples, sites)
+        igbp, doy = samples.table.igbp.to_numpy(str)[sites], _season_day(samples, sites)
         out = np.stack(
             [self.table.get(c, self.table[""])[d] for c, d in zip(igbp, doy, strict=True)]
         )
@@ -83,13 +85,14 @@ class Boosting:
     """LightGBM, one model a flux, settings chosen by cross-validation grouped by towers.
 
     With ``lags`` the drivers' means over the past 7, 30 and 90 days join. With ``process`` the
-    trees learn the flux relative to the light-use or respiration factor of the day (errors are
+    trees learn the flux relative to the light-use or respiration scalar of the day (errors are
     weighted back, so that the same squared error is minimised); NEE is then RECO - GPP, mixed
-    half and half with its own model. ``statics`` are beginnings of the names of those facts of a
-    place that the trees see; none means all.
+    half and half with its own model. ``statics`` are beginnings of the names of the static
+    attributes that the trees see; none means all.
     """
 
     version: ClassVar[int] = 1
+    kind: ClassVar[str] = "LightGBM"  # in files of weights
     lags: bool = True
     process: bool = False
     statics: tuple[str, ...] = ()
@@ -105,21 +108,17 @@ class Boosting:
         {"num_leaves": 15, "min_child_samples": 500, "learning_rate": 0.08},
     )
 
-    def fit(self, samples: Samples, train: NDArray, valid: NDArray, seed: int = 0) -> Boosting:
+    def fit(self, samples: Samples, train: NDArray, valid: NDArray, seed: int = 0) -> Self:
         """Fit on training and validation towers; the trees' settings are chosen inside them."""
         towers = np.sort(np.concatenate([train, valid]))
-        inputs = self._inputs(samples, towers)
         on = samples.weight[towers] > 0
         on &= (np.cumsum(on, 1) + seed) % self.every == 0
-        x, w = inputs[on], samples.weight[towers][on]
-        site = np.broadcast_to(towers[:, None], on.shape)[on]
-        y = {f: samples.y[towers][..., k][on] for k, f in enumerate(FLUXES)}
-        p = samples.process[towers][on]
-        targets = {f: (y[f], w) for f in FLUXES}
-        if self.process:
-            for k, f in enumerate(("GPP", "RECO")):
-                scale = np.maximum(p[:, k], 0.1)
-                targets[f] = (y[f] / scale, w * scale**2)
+        x, w = self._inputs(samples, towers)[on], samples.weight[towers][on]
+        y, site = samples.y[towers][on].T.copy(), np.broadcast_to(towers[:, None], on.shape)[on]
+        targets = {f: (y[k], w) for k, f in enumerate(FLUXES)}
+        for k, f in enumerate(("GPP", "RECO") if self.process else ()):
+            scale = np.maximum(samples.process[towers][on][:, k], 0.1)
+            targets[f] = (y[k] / scale, w * scale**2)
         if self.tune:
             self.params = self._choose(x, targets["GPP"], samples, site, seed)
         params = self.params or self.GRID[0]
@@ -130,7 +129,7 @@ class Boosting:
     def _grow(
         self, x: Array, y: NDArray, w: NDArray, seed: int, trees: int, params: dict[str, Any]
     ) -> Trees:
-        """Fit ``y`` (day,) weighted by ``w`` (day,): all that is particular to the library."""
+        """Fit ``y`` (day,) weighted by ``w`` (day,): what differs between libraries."""
         settings = {
             "objective": "l2", "verbosity": -1, "seed": seed, "num_threads": self.threads,
             "deterministic": True, "force_row_wise": True, "feature_fraction": 0.4,
@@ -163,8 +162,8 @@ class Boosting:
         x = self._inputs(samples, sites)[on]
         flux = {f: np.asarray(model(x)) for f, model in self.models.items()}
         if self.process:
-            for k, f in enumerate(("GPP", "RECO")):
-                flux[f] = flux[f] * np.maximum(samples.process[sites][on][:, k], 0.1)
+            scale = np.maximum(samples.process[sites][on], 0.1)
+            flux |= {f: flux[f] * scale[:, k] for k, f in enumerate(("GPP", "RECO"))}
             flux["NEE"] = 0.5 * flux["NEE"] + 0.5 * (flux["RECO"] - flux["GPP"])
         out[on] = np.stack([flux[f] for f in FLUXES], -1)
         return out
@@ -180,6 +179,59 @@ class Boosting:
         s = samples.static[sites][:, None, seen]
         parts.append(np.broadcast_to(s, (*x.shape[:2], s.shape[-1])))
         return np.concatenate(parts, -1)
+
+    def store(self) -> tuple[dict[str, Any], dict[str, NDArray]]:
+        """Give settings and trees, as LightGBM's compressed text, for a file; fitted only."""
+        if not self.models:
+            raise ValueError("fit the model before saving it")
+        arrays = {}
+        for flux, trees in self.models.items():
+            booster: lightgbm.Booster = trees.func.__self__  # type: ignore[attr-defined]
+            text, end, _ = booster.model_to_string(num_iteration=-1).partition("end of trees")
+            lines = [line for line in text.split("\n") if not line.startswith(NOT_NEEDED)]
+            packed = lzma.compress(("\n".join(lines) + end).encode(), preset=9)
+            arrays[flux] = np.frombuffer(packed, np.uint8)
+        about = {"lags": self.lags, "process": self.process, "statics": list(self.statics)}
+        return {"fluxes": list(self.models), **about}, arrays
+
+    @classmethod
+    def restore(cls, about: Mapping[str, Any], arrays: Mapping[str, NDArray], device: str) -> Self:
+        """Make the model again of what `store` gave; ``device`` does not matter to trees."""
+        model = cls(about["lags"], about["process"], tuple(about["statics"]), tune=False)
+        for flux in about["fluxes"]:
+            text = lzma.decompress(arrays[flux].tobytes()).decode() + "\n"
+            trees = lightgbm.Booster(model_str=text)
+            model.models[flux] = partial(trees.predict, num_threads=model.threads)
+        return model
+
+
+@dataclass
+class XGBoost(Boosting):
+    """`Boosting` by XGBoost; ``fit`` raises `DataError` where the library is not installed."""
+
+    version: ClassVar[int] = 1
+    kind: ClassVar[str] = ""  # cannot be stored
+    GRID = (
+        {"max_depth": 6, "min_child_weight": 100, "learning_rate": 0.06},
+        {"max_depth": 8, "min_child_weight": 250, "learning_rate": 0.05},
+        {"max_depth": 4, "min_child_weight": 250, "learning_rate": 0.08},
+    )
+
+    def _grow(
+        self, x: Array, y: NDArray, w: NDArray, seed: int, trees: int, params: dict[str, Any]
+    ) -> Trees:
+        try:
+            import xgboost
+        except ImportError as error:
+            text = "XGBoost is not installed; install it with: pip install 'tamrl[rivals]'"
+            raise DataError(text) from error
+        settings = {
+            "objective": "reg:squarederror", "verbosity": 0, "seed": seed, "nthread": self.threads,
+            "tree_method": "hist", "colsample_bytree": 0.4, "subsample": 0.6, "lambda": 5.0,
+            "max_bin": 128, **params,
+        }  # fmt: skip
+        data = xgboost.QuantileDMatrix(x, y, weight=w, max_bin=128, nthread=self.threads)
+        return partial(xgboost.train(settings, data, trees).inplace_predict, missing=np.nan)
 
 
 def _past_mean(x: Array, days: int) -> Array:

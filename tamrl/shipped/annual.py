@@ -1,8 +1,8 @@
 """A prior of a site's mean annual GPP and RECO, and two ways for daily models to use it.
 
 A daily model trained at 150 sites knows much of days and little of sites: most of its error at a
-new one is a constant bias. Several hundred more sites, of which only annual fluxes are known, inform
-just that. A Gaussian process (`AnnualMeans`) learns from all of them, from features of the grid.
+new one is a constant bias. Several hundred more, of which only annual fluxes are known, inform just
+that. A Gaussian process (`AnnualMeans`) learns from all of them, from features of the grid.
 
 `AnnualPrior` adds its prediction to the static attributes of a daily model. At a training tower it
 is always predicted without that tower, so that the daily model learns how far to trust it.
@@ -11,11 +11,9 @@ prior: both estimates err by about as much, and their errors are only partly cor
 does not replace the second: a network learns to ignore the prior at sites that it knows well.
 """
 
-from __future__ import annotations
-
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,79 +66,118 @@ def own_means(samples: Samples) -> Array:
 class AnnualMeans:
     """Gaussian process from features of places to mean GPP and RECO, gC m-2 d-1.
 
-    What a fit leaves: ``mean``, ``sd`` (feature,) of the features; ``points`` (place, feature),
-    scaled, and their coefficients ``alpha`` (place, 2); ``centre``, ``spread`` (2,) of the fluxes.
+    A fit leaves ``kernel`` and ``arrays``: mean, sd (feature,) of the features; points (place,
+    feature), scaled, and their coefficients alpha (place, 2); centre, spread (2,) of the fluxes.
     """
 
+    kind: ClassVar[str] = "annual means"  # in files of weights
     names: tuple[str, ...]
-    mean: Array = field(default_factory=lambda: np.empty(0))
-    sd: Array = field(default_factory=lambda: np.empty(0))
-    points: Array = field(default_factory=lambda: np.empty((0, 0)))
-    alpha: Array = field(default_factory=lambda: np.empty((0, 2)))
-    centre: Array = field(default_factory=lambda: np.zeros(2))
-    spread: Array = field(default_factory=lambda: np.ones(2))
     kernel: Kernel | None = None
+    arrays: Mapping[str, Array] = field(default_factory=dict, repr=False)
+    latest: tuple[bytes, Array] | None = field(default=None, repr=False)  # places, prediction
 
-    def fit(self, x: Array, y: Array, kernel: Kernel | None = None) -> AnnualMeans:
+    def fit(self, x: Array, y: Array, kernel: Kernel | None = None) -> Self:
         """Fit to ``x`` (place, feature) and ``y`` (place, 2); learn ``kernel`` if None."""
         some = np.where(np.isfinite(x).any(0), x, 0.0)  # what is known of no place is 0 everywhere
-        mean, sd = np.nanmean(some, 0), np.nanstd(some, 0)
-        self.mean, self.sd = mean, np.where(sd > 1e-9, sd, 1.0)
-        self.centre, self.spread = y.mean(0), np.maximum(y.std(0), 1e-9)
+        sd, centre, spread = np.nanstd(some, 0), y.mean(0), np.maximum(y.std(0), 1e-9)
+        scale = {"mean": np.nanmean(some, 0), "sd": np.where(sd > 1e-9, sd, 1.0)}
+        self.arrays, self.latest = scale, None
         process = GaussianProcessRegressor(
             kernel or KERNEL, optimizer=None if kernel else "fmin_l_bfgs_b"
-        ).fit(self._scaled(x), (y - self.centre) / self.spread)
-        self.kernel, self.points, self.alpha = process.kernel_, process.X_train_, process.alpha_
+        ).fit(self._scaled(x), (y - centre) / spread)
+        fitted = {"points": process.X_train_, "alpha": process.alpha_}
+        self.kernel = process.kernel_
+        self.arrays = scale | fitted | {"centre": centre, "spread": spread}
         return self
 
     def predict(self, x: Array) -> Array:
-        """Predict mean GPP and RECO (place, 2), not negative, of places (place, feature)."""
+        """Predict mean GPP and RECO (place, 2), not negative, of places (place, feature).
+
+        The latest prediction is remembered: members of an ensemble ask for the same places.
+        """
         if self.kernel is None:
             raise ValueError("fit before predicting")
-        alike = self.kernel(self._scaled(x), self.points)
-        # Not by matrix product: its rounding depends on how many places are asked for at once.
-        found = np.einsum("ij,jk->ik", alike, self.alpha)
-        return np.asarray(np.maximum(found * self.spread + self.centre, 0))
+        asked, a, latest = x.tobytes(), self.arrays, self.latest  # read once: threads share it
+        if latest is None or latest[0] != asked:
+            alike = self.kernel(self._scaled(x), a["points"])
+            # Not by matrix product: its rounding depends on how many places are asked for at once.
+            means = np.einsum("ij,jk->ik", alike, a["alpha"]) * a["spread"] + a["centre"]
+            latest = self.latest = asked, np.maximum(means, 0)
+        return latest[1].copy()
 
     def _scaled(self, x: Array) -> Array:
         """Scale by the training places; unknown is 0, their mean; classes as they are."""
-        out = np.nan_to_num(np.clip((x - self.mean) / self.sd, -LIMIT, LIMIT))
+        out = np.nan_to_num(np.clip((x - self.arrays["mean"]) / self.arrays["sd"], -LIMIT, LIMIT))
         for prefix, scale in (("igbp_", CLASS_SCALE), ("share_", CLASS_SCALE / 2)):
             at = [k for k, name in enumerate(self.names) if name.startswith(prefix)]
             out[:, at] = np.nan_to_num(x[:, at]) * scale
         return out
 
+    def store(self) -> tuple[dict[str, Any], Mapping[str, Array]]:
+        """Give names, kernel and arrays for a file; fitted only."""
+        assert self.kernel is not None
+        theta = [float(v) for v in self.kernel.theta]
+        return {"names": list(self.names), "theta": theta}, self.arrays
+
+    @classmethod
+    def restore(cls, about: Mapping[str, Any], arrays: Mapping[str, Array], device: str) -> Self:
+        """Make the process again of what `store` gave."""
+        kernel = KERNEL.clone_with_theta(np.array(about["theta"]))
+        return cls(tuple(about["names"]), kernel, arrays)
+
 
 @dataclass
-class AnnualPrior(Wrapper):
-    """A model that has the prior of mean annual GPP and RECO among its static attributes.
-
-    Parameters
-    ----------
-    model
-        Unfitted learner.
-    statics
-        Beginnings of the names of static attributes that the model keeps beside the prior.
-    inner
-        Parts of the training towers, each predicted by a process that has not seen it; as many as
-        there are towers far enough apart, if that is less.
-    """
+class _WithAnnual(Wrapper):
+    """A ``model`` of daily fluxes beside a prior of annual ones."""
 
     model: Any
+    annual: AnnualMeans | None = field(default=None, repr=False, kw_only=True)
+
+    def prior_of(self, samples: Samples) -> Array:
+        """Predict the mean annual GPP and RECO (site, 2) of all towers in gC m-2 d-1.
+
+        ValueError before a fit; DataError for samples without places, or with other features.
+        """
+        if self.annual is None:
+            raise ValueError("fit before predicting")
+        places = _places(samples)
+        if places.names != self.annual.names:
+            unknown = sorted(set(places.names) ^ set(self.annual.names))
+            raise DataError(f"places: described by other features than in training: {unknown}")
+        return self.annual.predict(places.x)
+
+    def store(self) -> tuple[dict[str, Any], dict[str, Array]]:
+        """Give settings, prior and model for a file; ValueError before a fit."""
+        if self.annual is None:
+            raise ValueError("fit the model before saving it")
+        settings = {k: list(v) for k, v in vars(self).items() if k == "statics"}
+        return settings | {"annual": self.annual, "model": self.fitted[0]}, {}
+
+    @classmethod
+    def restore(cls, about: Mapping[str, Any], arrays: Mapping[str, Array], device: str) -> Self:
+        """Make the model again of what `store` gave."""
+        settings: dict[str, Any] = {k: tuple(v) for k, v in about.items() if k == "statics"}
+        fitted = [about["model"]]
+        return cls(about["model"], **settings, annual=about["annual"], fitted=fitted)
+
+
+@dataclass
+class AnnualPrior(_WithAnnual):
+    """A ``model`` that has the prior of mean annual GPP and RECO among its static attributes.
+
+    Static attributes whose names begin with one of ``statics`` stay beside it, no others. The
+    training towers are split in ``inner`` parts (fewer if there are not as many blocks of towers
+    50 km apart), each predicted by a process that has not seen it.
+    """
+
     statics: tuple[str, ...] = CLASSES
     inner: int = 10
-    annual: AnnualMeans | None = field(default=None, repr=False)
     version: ClassVar[int] = 1
+    kind: ClassVar[str] = "annual prior"
     alters_samples: ClassVar[bool] = True
 
     def learn(self, samples: Samples, train: NDArray, valid: NDArray, seed: int) -> Samples:
-        """Fit the prior without the towers left out, and out of fold for the others.
-
-        Raises
-        ------
-        DataError
-            When ``samples`` have no places, or fewer than two blocks of towers 50 km apart.
-        """
+        """Fit the prior without the towers left out, and out of fold for the others."""
         known = _Known.of(samples, train, valid)
         self.annual = known.fit()
         block = blocks(samples.table)[known.towers]
@@ -154,11 +191,10 @@ class AnnualPrior(Wrapper):
         return self._with(samples, prior)
 
     def inputs(self, samples: Samples) -> Samples:
-        """Add the prior to the static attributes; DataError as `prior_of`."""
-        return self._with(samples, prior_of(self.annual, samples))
+        """Add the prior to the static attributes; errors as `prior_of`."""
+        return self._with(samples, self.prior_of(samples))
 
     def _with(self, samples: Samples, prior: Array) -> Samples:
-        """Put the prior (site, 2) in the place of all static attributes but those that stay."""
         stay = [k for k, name in enumerate(samples.static_names) if name.startswith(self.statics)]
         static = np.concatenate([samples.static[:, stay], prior.astype(np.float32)], 1)
         names = (*(samples.static_names[k] for k in stay), *ANNUAL)
@@ -166,57 +202,35 @@ class AnnualPrior(Wrapper):
 
 
 @dataclass
-class AnnualRescaling(Wrapper):
-    """A model whose mean annual GPP and RECO are shrunk towards the prior; it closes.
+class AnnualRescaling(_WithAnnual):
+    """A ``model`` whose mean annual GPP and RECO are shrunk towards the prior; it closes."""
 
-    Parameters
-    ----------
-    model
-        Unfitted learner of GPP, RECO and NEE; it sees its samples as they are.
-    """
-
-    model: Any
-    annual: AnnualMeans | None = field(default=None, repr=False)
     version: ClassVar[int] = 1
+    kind: ClassVar[str] = "annual rescaling"
 
     def learn(self, samples: Samples, train: NDArray, valid: NDArray, seed: int) -> Samples:
-        """Fit the prior without the towers left out.
-
-        Raises
-        ------
-        DataError
-            When the targets are not GPP, RECO and NEE, or ``samples`` have no places.
-        """
+        """Fit the prior without the towers left out; of GPP, RECO and NEE alone (DataError)."""
         if samples.targets != FLUXES:
             raise DataError(f"annual means are known of GPP and RECO, not of {samples.targets}")
         self.annual = _Known.of(samples, train, valid).fit()
         return samples
 
     def combine(self, samples: Samples, sites: NDArray, fluxes: Sequence[Fluxes]) -> Fluxes:
-        """Rescale GPP and RECO (site, time, flux) by a factor a site; NEE = RECO - GPP.
-
-        A record that does not make a year stays as it is (`own_means`).
-        """
+        """Rescale GPP and RECO (site, time, flux) by a factor a site; NEE = RECO - GPP."""
         flux = np.array(fluxes[0], np.float32)
         known = np.asarray(np.isfinite(flux).all(-1), np.float32)
         own = own_means(replace(samples, site=samples.site[sites], y=flux, weight=known))
-        factors = rescaling_factors(own, prior_of(self.annual, samples, sites))
+        factors = rescaling_factors(own, self.prior_of(samples)[sites])
         flux[..., :2] *= factors[:, None].astype(np.float32)
         flux[..., 2] = flux[..., 1] - flux[..., 0]
         return flux
 
 
 def rescaling_factors(own: Array, prior: Array) -> Array:
-    """Factors (site, 2) of GPP and RECO that move their means half-way to the prior.
+    """Factors (site, 2) of GPP and RECO that move their ``own`` means half-way to the ``prior``.
 
-    Parameters
-    ----------
-    own, prior
-        Mean annual GPP and RECO (site, 2) in gC m-2 d-1; where ``own`` is NaN, because the days of
-        a tower do not make a year, the factor is 1.
+    Means (site, 2) are in gC m-2 d-1. Where days do not make a year, ``own`` is NaN, the factor 1.
 
-    Examples
-    --------
     >>> rescaling_factors(np.array([[2.0, 4.0]]), np.array([[4.0, 1.0]])).round(2).tolist()
     [[1.41, 0.5]]
     """
@@ -224,28 +238,9 @@ def rescaling_factors(own: Array, prior: Array) -> Array:
     return np.where(np.isfinite(own), np.clip(ratio**WEIGHT, 1 / MOST, MOST), 1.0)
 
 
-def prior_of(annual: AnnualMeans | None, samples: Samples, sites: Any = slice(None)) -> Array:
-    """Predict the mean annual GPP and RECO (site, 2) of towers in gC m-2 d-1.
-
-    Raises
-    ------
-    ValueError
-        Before a fit.
-    DataError
-        When the samples have no places, or places described by other features.
-    """
-    if annual is None:
-        raise ValueError("fit before predicting")
-    places = _places(samples)
-    if places.names != annual.names:
-        unknown = sorted(set(places.names) ^ set(annual.names))
-        raise DataError(f"places: described by other features than in training: {unknown}")
-    return annual.predict(places.x[sites])
-
-
 @dataclass(frozen=True)
 class _Known:
-    """Sites whose mean annual fluxes ``y`` (site, 2) are known: towers, and ``others`` (place,)."""
+    """Sites whose mean annual fluxes ``y`` (site, 2) are known: towers, and other places."""
 
     places: SiteAttributes
     y: Array
@@ -254,14 +249,17 @@ class _Known:
     near: NDArray[np.bool_]  # (place, site): within 50 km
 
     @classmethod
-    def of(cls, samples: Samples, train: NDArray, valid: NDArray) -> _Known:
+    def of(cls, samples: Samples, train: NDArray, valid: NDArray) -> Self:
         """All towers to learn from, and all other places not near a tower that is left out."""
-        places, towers = _places(samples), np.sort(np.concatenate([train, valid]))
-        near = _near(samples, places)
-        left_out = np.setdiff1d(np.arange(len(samples.site)), towers)
-        return cls(places, own_means(samples), towers, ~np.any(near[:, left_out], axis=1), near)
+        places, everyone = _places(samples), np.arange(len(samples.site))
+        table, n = samples.table, len(places.other_lat)
+        lat = np.concatenate([places.other_lat, table.lat.to_numpy(float)])
+        lon = np.concatenate([places.other_lon, table.lon.to_numpy(float)])
+        near = distance_km(lat, lon)[:n, n:] <= APART_KM
+        known = cls(places, own_means(samples), everyone, np.ones(n, bool), near)
+        return known.without(np.setdiff1d(everyone, np.concatenate([train, valid])))
 
-    def without(self, out: NDArray) -> _Known:
+    def without(self, out: NDArray) -> Self:
         """Leave out towers and the other places near them."""
         others = self.others & ~np.any(self.near[:, out], axis=1)
         return replace(self, towers=np.setdiff1d(self.towers, out), others=others)
@@ -281,11 +279,3 @@ def _places(samples: Samples) -> SiteAttributes:
             "and `tamrl.samples.site_attributes.gather`, as `tamrl.sources.load_samples` does"
         )
     return samples.places
-
-
-def _near(samples: Samples, places: SiteAttributes) -> NDArray[np.bool_]:
-    """Which other places lie within 50 km of which tower (place, site)."""
-    table, n = samples.table, len(places.other_lat)
-    lat = np.concatenate([places.other_lat, table.lat.to_numpy(float)])
-    lon = np.concatenate([places.other_lon, table.lon.to_numpy(float)])
-    return np.asarray(distance_km(lat, lon)[:n, n:] <= APART_KM)

@@ -1,14 +1,12 @@
-"""A weighted mean of several models, projected on fluxes that close.
+"""A weighted mean of several models whose carbon balance is closed.
 
 Models whose errors differ err less together (Wolpert 1992, doi 10.1016/S0893-6080(05)80023-1). A
 mean of models need not close, nor be positive; `close_balance` makes it do both.
 """
 
-from __future__ import annotations
-
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,26 +20,17 @@ from tamrl.samples.arrays import Samples
 def close_balance(flux: ArrayLike) -> Fluxes:
     """Project fluxes on the nearest ones that close and are not negative.
 
-    Parameters
-    ----------
-    flux
-        GPP, RECO, NEE (…, 3) in gC m-2 d-1; NaN stays NaN.
-
-    Returns
-    -------
-    The (…, 3) float32 with GPP >= 0, RECO >= 0 and NEE = RECO - GPP to the last bit, that are next
-    to ``flux`` in the sum of the three squared differences.
+    ``flux`` (…, 3) is GPP, RECO, NEE in gC m-2 d-1; NaN stays NaN. Returns the (…, 3) float32 with
+    GPP >= 0, RECO >= 0 and NEE = RECO - GPP to the last bit, that are next to ``flux`` in the sum
+    of the three squared differences.
     """
     gpp, reco, nee = np.moveaxis(np.asarray(flux, np.float64), -1, 0)
     third = (nee - reco + gpp) / 3  # a third of what is out of balance falls to each flux
     zero = np.zeros_like(gpp)
     inside = np.stack([gpp - third, reco + third])
-    edges = np.stack(  # the nearest points with GPP = 0, and with RECO = 0
-        [
-            np.stack([zero, np.maximum((reco + nee) / 2, 0)]),
-            np.stack([np.maximum((gpp - nee) / 2, 0), zero]),
-        ]
-    )
+    reco_edge, gpp_edge = np.maximum((reco + nee) / 2, 0), np.maximum((gpp - nee) / 2, 0)
+    # the nearest points with GPP = 0, and with RECO = 0
+    edges = np.stack([np.stack([zero, reco_edge]), np.stack([gpp_edge, zero])])
     far = (edges - np.stack([gpp, reco])) ** 2
     far = far.sum(1) + (edges[:, 1] - edges[:, 0] - nee) ** 2
     edge = np.where(far[0] <= far[1], edges[0], edges[1])
@@ -52,24 +41,16 @@ def close_balance(flux: ArrayLike) -> Fluxes:
 
 @dataclass
 class Blend(Wrapper):
-    """Weighted mean of several models, moved to the nearest fluxes that close.
+    """Weighted mean of several unfitted ``models``, moved to the nearest fluxes that close.
 
-    Parameters
-    ----------
-    models
-        Unfitted learners.
-    weights
-        One for each part, of all fluxes; they need not sum to 1.
-
-    Raises
-    ------
-    DataError
-        If weights do not fit the parts.
+    ``weights`` has one number for each model, of all fluxes; they need not sum to 1, but be as many
+    as the models (DataError).
     """
 
     models: Sequence[Any]
     weights: tuple[float, ...]
     version: ClassVar[int] = 1
+    kind: ClassVar[str] = "blend"
 
     def __post_init__(self) -> None:
         """Check the weights."""
@@ -95,3 +76,12 @@ class Blend(Wrapper):
         """Mean of the parts' fluxes (site, time, flux) that closes; NaN where a part has none."""
         shares = np.array(self.weights, float) / sum(self.weights)
         return close_balance((np.stack(fluxes) * shares[:, None, None, None]).sum(0))
+
+    def store(self) -> tuple[dict[str, Any], dict[str, NDArray]]:
+        """Give the weights and the fitted models for a file."""
+        return {"weights": list(self.weights), "parts": self.fitted}, {}
+
+    @classmethod
+    def restore(cls, about: Mapping[str, Any], arrays: Mapping[str, NDArray], device: str) -> Self:
+        """Make the blend again of what `store` gave."""
+        return cls(about["parts"], tuple(about["weights"]), fitted=about["parts"])

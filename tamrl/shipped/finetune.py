@@ -1,5 +1,6 @@
 """Fine-tuning of a trained ensemble to towers of one's own: what `tamrl finetune` does."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -14,7 +15,7 @@ from tamrl.evaluate.learner import Wrapper
 from tamrl.model import adapt
 from tamrl.samples.arrays import Samples
 from tamrl.shipped.pretrained import Pretrained, load_pretrained, own_samples, placed, save
-from tamrl.shipped.weights import networks_alone
+from tamrl.shipped.weights import networks, networks_alone
 
 
 def finetune(
@@ -61,16 +62,8 @@ def finetune(
     if model.header["features"] != list(samples.features):
         raise DataError(f"{', '.join(samples.site)}: the weights were trained on other drivers")
     samples = placed(samples, model.header)
-    sites = np.arange(len(samples.site))
-    logs, adapted = [], []
-    for member in networks_alone(model.members):
-        wrapped = isinstance(member, Wrapper)
-        network, given = (
-            (member.fitted[0], member.inputs(samples)) if wrapped else (member, samples)
-        )
-        network = adapt.finetune(network, given, sites, frozen=frozen)
-        logs.append(network.log)
-        adapted.append(replace(member, fitted=[network]) if wrapped else network)
+    adapted = adapt_networks(model.members, samples, frozen)
+    logs = [network.log for member in adapted for network in networks(member)]
     before = np.mean([log[0]["held_out"] for log in logs])
     after = np.mean([[step["held_out"] for step in log if step["taken"]][-1] for log in logs])
     facts: dict[str, Any] = {
@@ -81,3 +74,17 @@ def finetune(
     facts |= {name: model.header[name] for name in ("seed", "towers") if name in model.header}
     save(adapted, Path(output), samples, **facts)
     return load_pretrained(output)
+
+
+def adapt_networks(members: Sequence[Any], samples: Samples, frozen: bool = True) -> list[Any]:
+    """Adapt the networks of an ensemble to all labels of ``samples`` (`tamrl.model.adapt`).
+
+    What combines networks with trees or rescales them is left out (`networks_alone`).
+    """
+
+    def adapted(model: Any, given: Samples) -> Any:
+        if isinstance(model, Wrapper):
+            return replace(model, fitted=[adapted(model.fitted[0], model.inputs(given))])
+        return adapt.finetune(model, given, np.arange(len(given.site)), frozen=frozen)
+
+    return [adapted(member, samples) for member in networks_alone(members)]

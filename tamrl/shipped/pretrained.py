@@ -1,15 +1,13 @@
 """A trained ensemble as one safetensors file, and predictions from it, with intervals.
 
-The file holds the arrays of every member, and as text in its header all that is needed to use them:
-settings, names of drivers, what they were trained on, how wide the intervals are. The ensemble that
-won this study's benchmark comes with the package::
+The file holds the arrays of every member, and in its header as text settings, names of drivers,
+what they were trained on, how wide the intervals are. The ensemble that won this study's benchmark
+comes with the package::
 
     import tamrl
     model = tamrl.load_pretrained()
     fluxes = model.predict("my-towers.csv", table="facts.csv")
 """
-
-from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
@@ -18,13 +16,14 @@ from importlib.resources import as_file, files
 from lzma import LZMAError
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 import xarray as xr
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.numpy import save_file
 
 from tamrl.data.schema import FLUXES, VARIABLES
 from tamrl.errors import DataError
@@ -33,68 +32,46 @@ from tamrl.files import atomic_write
 from tamrl.model.train import pick_device
 from tamrl.samples.arrays import Samples, make_samples
 from tamrl.samples.site_attributes import SiteAttributes, classes_only
-from tamrl.shipped.weights import Tensors, pack, unpack
+from tamrl.shipped.weights import Arrays, pack, unpack
 
-if TYPE_CHECKING:
-    import pandas as pd
-
+File = str | PathLike[str]
 SHIPPED = "shipped/tamrl.safetensors"  # inside the package
 LEVEL = 0.9  # of the bounds that predictions carry
 
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A trained ensemble: its members, what it says of itself, its calibrated intervals."""
+    """A trained ensemble: its members, the header of its file, its calibrated intervals."""
 
     members: list[Any]
     header: dict[str, Any]
     intervals: dict[str, Conformal]
 
     def predict(
-        self,
-        towers: str | PathLike[str] | xr.Dataset | Samples,
-        table: str | PathLike[str] | pd.DataFrame | None = None,
+        self, towers: File | xr.Dataset | Samples, table: File | pd.DataFrame | None = None
     ) -> xr.Dataset:
         """Predict daily fluxes at towers that need have no flux measurements.
 
-        Parameters
-        ----------
-        towers
-            What `tamrl.data.open_towers` reads, or what it returns, or samples made of it.
-        table
-            Facts about the towers (site, lat, lon, igbp), as for `tamrl.data.open_towers`.
+        ``towers`` and ``table`` are what `tamrl.data.open_towers` reads, or ``towers`` what it
+        returns, or samples made of it; DataError where these cannot be read, or lack drivers that
+        training had.
 
-        Returns
-        -------
-        GPP, RECO, NEE (site, time) in gC m-2 d-1 on every day with TA, VPD and SW_IN, else NaN;
-        NEE = RECO - GPP. With ``*_lower`` and ``*_upper``, 90 % intervals, where they were
+        Returns GPP, RECO, NEE (site, time) in gC m-2 d-1 on every day with TA, VPD and SW_IN, else
+        NaN; NEE = RECO - GPP. With ``*_lower`` and ``*_upper``, 90 % intervals, where they were
         calibrated: of daily values as a tower would report them, so that a lower bound of GPP may
         be below 0 as its measurements are.
-
-        Raises
-        ------
-        DataError
-            For towers that cannot be read, or without the drivers that training had.
         """
         if not isinstance(towers, Samples):
             towers = own_samples(towers, table)
         return predict(self.members, towers, self.header, self.intervals)
 
 
-def load_pretrained(path: str | PathLike[str] | None = None, device: str = "cpu") -> Pretrained:
+def load_pretrained(path: File | None = None, device: str = "cpu") -> Pretrained:
     """Load a trained ensemble: the one of this package, or one of your own.
 
-    Parameters
-    ----------
-    path
-        File from `save` (`tamrl train`, `tamrl finetune`); None: the ensemble of this package.
-    device
-        Of its networks: cpu, cuda, mps or auto.
-
-    Raises
-    ------
-    DataError
-        When there is no such file, or it is not one of ours.
+    ``path`` is a file from `save` (`tamrl train`, `tamrl finetune`); None: the ensemble of this
+    package. ``device`` of its networks: cpu, cuda, mps or auto. DataError when there is no such
+    file, or it holds no weights of tamrl.
 
     Examples
     --------
@@ -102,23 +79,19 @@ def load_pretrained(path: str | PathLike[str] | None = None, device: str = "cpu"
     >>> model.header["towers"], sorted(model.intervals)
     (180, ['GPP', 'NEE', 'RECO'])
     """
-    if path is not None:
-        members, header = load(Path(path), device)
-    else:
-        with as_file(files("tamrl") / SHIPPED) as shipped:
-            members, header = load(shipped, device)
-    return Pretrained(members, header, intervals_of(header))
+    with as_file(files("tamrl") / SHIPPED) as shipped:
+        members, header = load(shipped if path is None else Path(path), device)
+    intervals = {flux: Conformal.from_dict(v) for flux, v in header.get("intervals", {}).items()}
+    return Pretrained(members, header, intervals)
 
 
 def own_samples(
-    towers: str | PathLike[str] | xr.Dataset,
-    table: str | PathLike[str] | pd.DataFrame | None = None,
+    towers: File | xr.Dataset, table: File | pd.DataFrame | None = None,
     grid: xr.Dataset | None = None,
-) -> Samples:
-    """Read a user's towers, with what the grid knows of their places.
+) -> Samples:  # fmt: skip
+    """Read a user's towers, with ``grid`` as `tamrl.data.fetch_grid` returns it; None: fetched.
 
-    ``grid`` is as `tamrl.data.fetch_grid` returns it; None: fetched. DataError when it is not to
-    be had: `tamrl.samples.arrays.make_samples` makes samples without.
+    DataError where it cannot be had; `tamrl.samples.arrays.make_samples` makes samples without.
     """
     from tamrl.data import fetch_grid, open_towers
 
@@ -127,19 +100,16 @@ def own_samples(
 
 
 def save(
-    models: Sequence[Any],
-    path: Path,
-    samples: Samples,
-    intervals: Mapping[str, Conformal] | None = None,
-    **facts: object,
-) -> None:
+    models: Sequence[Any], path: Path, samples: Samples,
+    intervals: Mapping[str, Conformal] | None = None, **facts: object,
+) -> None:  # fmt: skip
     """Write trained ensemble members to one file, atomically.
 
-    ``intervals`` by flux, of days, calibrated for this ensemble; ``facts`` (seed, towers, …) go
-    into the header beside settings and names of inputs.
+    ``intervals`` by flux, of days, were calibrated for this ensemble; ``facts`` (seed, towers, …)
+    go into the header.
     """
-    tensors: Tensors = {}
-    about = [pack(model, str(i), tensors) for i, model in enumerate(models)]
+    arrays: Arrays = {}
+    about = [pack(model, str(i), arrays) for i, model in enumerate(models)]
     header = {
         "models": about,
         "features": samples.features,
@@ -150,25 +120,18 @@ def save(
         **facts,
     }
     with atomic_write(path) as part:
-        save_file(tensors, part, {"tamrl": json.dumps(header)})
+        save_file(arrays, part, {"tamrl": json.dumps(header)})
 
 
 def load(path: Path, device: str = "auto") -> tuple[list[Any], dict[str, Any]]:
-    """Read ensemble members and the header that `save` wrote.
-
-    Raises
-    ------
-    DataError
-        When there is no such file, or it is not one of ours.
-    """
+    """Read ensemble members and the header that `save` wrote; DataError if there are none."""
     if not path.exists():
         raise DataError(f"{path}: no such file of weights; train them: tamrl train -o {path}")
     try:
-        with safe_open(path, "pt") as stored:
+        with safe_open(path, "np") as stored:
             header = json.loads((stored.metadata() or {})["tamrl"])
-            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-        on = str(pick_device(device))
-        members = [unpack(m, str(i), tensors, on) for i, m in enumerate(header["models"])]
+            arrays = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+        members = unpack(header["models"], arrays, str(pick_device(device)))
     except (SafetensorError, LZMAError, KeyError, TypeError, ValueError, RuntimeError) as error:
         if isinstance(error, DataError):
             raise DataError(f"{path}: {error}") from error
@@ -176,28 +139,18 @@ def load(path: Path, device: str = "auto") -> tuple[list[Any], dict[str, Any]]:
     return members, header
 
 
-def intervals_of(header: Mapping[str, Any]) -> dict[str, Conformal]:
-    """Calibrated intervals by flux that a header holds; none when it holds none."""
-    return {flux: Conformal.from_dict(v) for flux, v in header.get("intervals", {}).items()}
-
-
 @torch.inference_mode()
 def predict(
-    models: Sequence[Any],
-    samples: Samples,
-    header: Mapping[str, Any],
+    models: Sequence[Any], samples: Samples, header: Mapping[str, Any],
     intervals: Mapping[str, Conformal] | None = None,
-) -> xr.Dataset:
+) -> xr.Dataset:  # fmt: skip
     """Daily GPP, RECO and NEE (site, time) in gC m-2 d-1: the mean over the members.
 
-    Days without the minimal drivers are NaN; ``header`` is what `load` read beside the weights;
-    with ``intervals`` every flux has bounds of 90 %.
+    NaN without the minimal drivers; ``header`` is as of `load`; ``intervals`` give 90 % bounds.
     """
     if tuple(header["features"]) != samples.features:
-        unknown = set(header["features"]) ^ set(samples.features)
-        raise DataError(
-            f"the weights were trained on other drivers; they differ in {sorted(unknown)}"
-        )
+        unknown = sorted(set(header["features"]) ^ set(samples.features))
+        raise DataError(f"the weights were trained on other drivers; they differ in {unknown}")
     samples = placed(samples, header)
     sites = np.arange(len(samples.site))
     each = np.stack([model.predict(samples, sites) for model in models])
@@ -214,13 +167,13 @@ def predict(
     }
     flux = {f: (("site", "time"), mean[..., k], VARIABLES[f].attrs) for k, f in enumerate(FLUXES)}
     igbp = samples.table.igbp.to_numpy(str)[:, None]
-    for k, f in enumerate(FLUXES if intervals else ()):
-        assert intervals is not None
-        bounds = intervals[f].interval(mean[..., k], spread[..., k], igbp, LEVEL)
+    for f, interval in (intervals or {}).items():
+        k, attrs = FLUXES.index(f), VARIABLES[f].attrs
+        bounds = interval.interval(mean[..., k], spread[..., k], igbp, LEVEL)
         for side, values in zip(("lower", "upper"), bounds, strict=True):
-            name = f"{side} bound of {LEVEL:.0%} of {VARIABLES[f].attrs['long_name']}"
-            attrs = {"units": VARIABLES[f].attrs["units"], "long_name": name}
-            flux[f"{f}_{side}"] = (("site", "time"), values.astype(np.float32), attrs)
+            name = f"{side} bound of {LEVEL:.0%} of {attrs['long_name']}"
+            about_bound = {"units": attrs["units"], "long_name": name}
+            flux[f"{f}_{side}"] = (("site", "time"), values.astype(np.float32), about_bound)
     facts = {n: ("site", samples.table[n].to_numpy()) for n in ("lat", "lon", "igbp", "koppen")}
     coords = {"site": samples.site, "time": samples.time.astype("datetime64[ns]"), **facts}
     return xr.Dataset(flux, coords, about)
@@ -229,7 +182,7 @@ def predict(
 def placed(samples: Samples, header: Mapping[str, Any]) -> Samples:
     """Describe places by what is known without a grid, where weights need it and samples lack it.
 
-    The annual means that models are told are then those of the vegetation class and latitude.
+    The prior of annual means is then that of vegetation class and latitude.
     """
     names = _place_names(header["models"][0])
     if samples.places is not None or not names:
@@ -238,8 +191,7 @@ def placed(samples: Samples, header: Mapping[str, Any]) -> Samples:
 
 
 def _place_names(about: Mapping[str, Any]) -> tuple[str, ...]:
-    """Names of the features of places in what a header says of a member, or of a part of it."""
+    """Names of the features of places that a member, or a part of it, has in the header."""
     if "annual" in about:
         return tuple(about["annual"]["names"])
-    parts = [*about.get("parts", ()), *([about["model"]] if "model" in about else [])]
-    return next((names for part in parts if (names := _place_names(part))), ())
+    return next((names for part in about.get("parts", ()) if (names := _place_names(part))), ())

@@ -1,170 +1,218 @@
-"""Knowledge-guided pre-training: the network first learns a simulated world, then real towers.
+"""Synthetic pre-training: the network first learns simulated towers, then real ones.
 
-The world of `tamrl.virtual.towers` obeys light-use efficiency, temperature response and the water balance;
-its towers stand in all climates by their share of land. What a network has learnt there is where
-training on real towers begins (Liu et al. 2024, Knowledge-guided machine learning can improve
-carbon cycle quantification, doi 10.1038/s41467-023-43860-5). No label of a real tower goes into it.
-In both worlds some places are shown without satellites (`tamrl.model.satellite_dropout`).
+The simulated towers of `tamrl.virtual` obey light-use efficiency, temperature response and the
+water balance; they stand in all climates by their share of land. The weights that they leave are
+where training on real towers begins (Liu et al. 2024, Knowledge-guided machine learning can improve
+carbon cycle quantification, doi 10.1038/s41467-023-43860-5). No label of a real tower reaches them.
+
+These weights depend on settings and seed alone, and are stored on disk once, for all folds and
+processes: in the folder that ``TAMRL_PRETRAINING_DIR`` names, or in ``pretraining`` of the cache.
 """
 
-from __future__ import annotations
-
+import hashlib
+import os
+import warnings
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import ClassVar, Self
 
 import numpy as np
+import pandas as pd
 import torch
 import xarray as xr
 from numpy.typing import NDArray
-from torch import Tensor
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+from scipy.special import ndtr
 
+from tamrl.data.cache import cache_dir
+from tamrl.data.grid import grid_at
 from tamrl.errors import DataError
+from tamrl.evaluate.learner import versions
+from tamrl.files import atomic_write
 from tamrl.model.network import Config, TamRL
-from tamrl.model.satellite_dropout import VeiledModel
 from tamrl.model.tensors import DeviceData
-from tamrl.model.train import Recipe
+from tamrl.model.train import TamRLModel
 from tamrl.samples.arrays import Samples, make_samples
-from tamrl.shipped.virtual_cells import with_own_cells
-from tamrl.virtual.grid import virtual_grid
-from tamrl.virtual.towers import virtual_predictors, virtual_towers
+from tamrl.virtual.grid import greenness, virtual_grid
+from tamrl.virtual.noise import draw
+from tamrl.virtual.towers import BLOCK, virtual_predictors, virtual_towers
+from tamrl.virtual.world import YEAR, simulate
 
+Weights = dict[str, NDArray]
 YEARS = (2001, 2003)
-ELSEWHERE = 1000  # added to the seed of the world
-APART = 10_000  # between the seeds of worlds that follow each other
+ELSEWHERE = 1000  # added to the seed of the data sets
+APART = 10_000  # between the seeds of data sets that follow each other
 SCALES = ("x_mean", "x_sd", "s_mean", "s_sd", "y_mean", "y_sd")  # real towers have their own
+OWN = (0.3, 0.9)  # least and greatest share of a cell that is like the tower
+# How the grid errs about the rest: sd of a factor of all months, and of each month, in EVI.
+FACTOR, MONTH = 0.1, 0.02
+MIDDLE = (np.arange(12) + 0.5) / 12 * YEAR + 1  # of months, days of the year
 
 
 @dataclass
-class FromVirtual(VeiledModel):
-    """TAM-RL that begins with what it learnt at ``n_virtual`` virtual towers.
+class SyntheticPretraining(TamRLModel):
+    """TAM-RL that begins with weights learnt at simulated towers.
 
-    Real towers are learnt with the share ``caution`` of the recipe's learning rate: at the full one
-    they overwrite what the world has taught, and the first passes are the best.
+    It learns ``datasets`` of ``n_sites`` towers one after the other, ``epochs_each``, under one
+    schedule of learning rates. They differ in weather, noise, gaps and in the places drawn around
+    real towers; the 180 places of real towers are in each. Real towers are learnt with the share
+    ``lr_factor`` of the recipe's learning rate: at the full one they overwrite what was learnt
+    before, and the first passes are the best. In both stages satellites drop out by site.
     """
 
     version: ClassVar[int] = 1
-    n_virtual: int = 1000
-    virtual_epochs: int = 4
-    caution: float = 1 / 3
-    start: dict[str, Tensor] = field(default_factory=dict, repr=False)
+    n_sites: int = 1000
+    datasets: int = 10
+    epochs_each: int = 1
+    lr_factor: float = 1 / 3
+    start: Weights = field(default_factory=dict, repr=False)
 
-    def fit(self, samples: Samples, train: NDArray, valid: NDArray, seed: int = 0) -> FromVirtual:
-        """Train at virtual towers, once for all folds of a seed, then at the real ones.
+    def __post_init__(self) -> None:
+        """Show some sites of each batch without satellites."""
+        self.recipe = replace(self.recipe, satellite_dropout="site")
 
-        Raises
-        ------
-        DataError
-            When ``samples`` have other drivers or statics than virtual towers.
-        """
-        # Towers that are virtual themselves must not be met before: theirs is another world.
-        draw = seed + ELSEWHERE if samples.attrs.get("virtual") else seed
-        world = virtual_samples(self.n_virtual, draw)
+    def fit(self, samples: Samples, train: NDArray, valid: NDArray, seed: int = 0) -> Self:
+        """Train on from simulated towers; DataError for other drivers or statics than theirs."""
+        # Towers that are simulated themselves must not be met before: theirs are other data sets.
+        seed_of_data = seed + ELSEWHERE if samples.attrs.get("virtual") else seed
+        simulated = make_samples(virtual_towers(1, YEARS))
         for what in ("features", "static_names"):
-            if getattr(world, what) != getattr(samples, what):
-                unknown = set(getattr(world, what)) ^ set(getattr(samples, what))
-                raise DataError(f"virtual towers have other {what}: {sorted(unknown)}")
-        key = tuple(sorted(self.overrides.items()))
-        recipe = replace(self.recipe, epochs=self.virtual_epochs)
-        learnt = self.learn(draw, key, recipe)
+            unknown = set(getattr(simulated, what)) ^ set(getattr(samples, what))
+            if getattr(simulated, what) != getattr(samples, what):
+                raise DataError(f"simulated towers have other {what}: {sorted(unknown)}")
+        learnt = self._learnt(seed_of_data)
         self.start = {name: value for name, value in learnt.items() if name not in SCALES}
         given = self.recipe
-        self.recipe = replace(given, lr=given.lr * self.caution)
+        self.recipe = replace(given, lr=given.lr * self.lr_factor)
         try:
-            super().fit(replace(samples, maps=None), train, valid, seed)
+            return super().fit(replace(samples, maps=None), train, valid, seed)
         finally:
             self.recipe = given
-        return self
-
-    def learn(
-        self, draw: int, overrides: tuple[tuple[str, Any], ...], recipe: Recipe
-    ) -> dict[str, Tensor]:
-        """Weights that the virtual world leaves."""
-        return _learnt(self.n_virtual, draw, overrides, recipe, self.device)
 
     def build(self, config: Config) -> TamRL:
-        """Make the network with the weights that the virtual world left, but for its scales."""
+        """Make the network with the weights of the simulated towers, but for their scales."""
         net = super().build(config)
-        net.load_state_dict(self.start, strict=False)
+        start = {name: torch.from_numpy(value) for name, value in self.start.items()}
+        net.load_state_dict(start, strict=False)
         return net
 
-
-@dataclass
-class FromManyWorlds(FromVirtual):
-    """TAM-RL that meets ``n_virtual`` new virtual towers in each of ``worlds`` epochs.
-
-    No world is met twice and none is kept, so that ten thousand towers take the memory of one
-    thousand. Worlds differ in weather, noise, gaps and in the places drawn around real towers; the
-    180 places of real towers are in each. One schedule of learning rates runs through all of them.
-    """
-
-    version: ClassVar[int] = 1
-    worlds: int = 10
-
-    def learn(
-        self, draw: int, overrides: tuple[tuple[str, Any], ...], recipe: Recipe
-    ) -> dict[str, Tensor]:
-        """Weights that all the worlds leave, one epoch each."""
-        recipe = replace(recipe, epochs=self.worlds)
-        return _learnt(self.n_virtual, draw, overrides, recipe, self.device, fresh=True)
-
-
-@dataclass
-class _FreshWorlds(VeiledModel):
-    """Training in which every epoch but the first has a world of its own."""
-
-    draw: int = 0
-
-    def _epoch(
-        self, net: TamRL, mean_net: TamRL, data: DeviceData, train: NDArray,
-        opt: torch.optim.Optimizer, plan: Any, rng: np.random.Generator, alone: bool,
-    ) -> dict[str, float]:  # fmt: skip
-        """Run one epoch in the next world, with the scales of the first."""
-        if self.log:
-            n = len(data.weight_np)
-            world = virtual_samples.__wrapped__(n, self.draw + APART * len(self.log))
-            data = DeviceData(world, net, data.device)
-        until = _Until(plan)
-        return super()._epoch(net, mean_net, data, train, opt, until, rng, alone)
+    def _learnt(self, seed: int) -> Weights:
+        """Weights after training at the simulated towers: stored, or learnt and then stored."""
+        recipe = replace(self.recipe, epochs=self.datasets * self.epochs_each)
+        key = repr([
+            sorted(self.overrides.items()), recipe, self.n_sites, self.datasets, self.epochs_each,
+            seed, versions(self),
+        ])  # fmt: skip
+        path = pretraining_dir() / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
+        weights = _read(path, key)
+        if weights is None:
+            model = _OnSimulated(
+                self.overrides, recipe, self.device,
+                n_sites=self.n_sites, epochs_each=self.epochs_each, seed_of_data=seed,
+            )  # fmt: skip
+            held = np.arange(self.n_sites) % 10 == 0  # these stop it early
+            simulated = simulated_samples(self.n_sites, seed)
+            model.fit(simulated, np.flatnonzero(~held), np.flatnonzero(held), seed)
+            weights = model.store()[1]
+            with atomic_write(path) as part:  # two processes may both learn it: they learn the same
+                save_file(weights, part, {"key": key, "sha256": _digest(weights)})
+        return weights
 
 
 @dataclass
-class _Until:
-    """A schedule that stays at its end: another world may have some windows more."""
+class _OnSimulated(TamRLModel):
+    """TAM-RL trained on simulated data sets one after the other, none of which is met again."""
 
-    plan: Any
+    n_sites: int = 1000
+    epochs_each: int = 1
+    seed_of_data: int = 0
 
-    def step(self) -> None:
-        """Go on, unless at the end."""
-        if self.plan.last_epoch + 1 < self.plan.total_steps:
-            self.plan.step()
+    def epoch_data(self, epoch: int, net: TamRL, data: DeviceData) -> DeviceData:
+        """Go on with the next data set after ``epochs_each``, with the scales of the first."""
+        number, again = divmod(epoch, self.epochs_each)
+        if number == 0 or again:
+            return data
+        seed = self.seed_of_data + APART * number
+        return DeviceData(simulated_samples(self.n_sites, seed), net, data.device)
 
 
-@cache
-def virtual_samples(n: int, seed: int) -> Samples:
-    """Make samples of ``n`` virtual towers, with satellite data and a grid as real ones have."""
+def pretraining_dir() -> Path:
+    """Folder of the stored weights."""
+    return Path(os.environ.get("TAMRL_PRETRAINING_DIR") or cache_dir() / "pretraining")
+
+
+def _digest(weights: Weights) -> str:
+    each = (name.encode() + value.tobytes() for name, value in sorted(weights.items()))
+    return hashlib.sha256(b"".join(each)).hexdigest()
+
+
+def _read(path: Path, key: str) -> Weights | None:
+    """Read stored weights; None where there are none or, with a warning, where they are damaged."""
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, "np") as stored:
+            weights = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+            if stored.metadata() == {"key": key, "sha256": _digest(weights)}:
+                return weights
+    except (SafetensorError, OSError):
+        pass
+    warnings.warn(f"{path}: damaged; the weights are learnt again", stacklevel=2)
+    return None
+
+
+def simulated_samples(n: int, seed: int) -> Samples:
+    """Make samples of ``n`` simulated towers, with satellites and a grid as real ones have."""
     towers = virtual_towers(n, YEARS, seed=seed)
-    samples = make_samples(towers, virtual_predictors(towers), globe())
-    return with_own_cells(samples, towers, globe())
+    samples = make_samples(towers, virtual_predictors(towers), _globe())
+    return with_own_cells(samples, towers, _globe())
 
 
 @cache
-def globe() -> xr.Dataset:
-    """Make the virtual globe, the same for all worlds, once a process."""
+def _globe() -> xr.Dataset:
     return virtual_grid()
 
 
-@cache
-def _learnt(
-    n: int, seed: int, overrides: tuple[tuple[str, Any], ...], recipe: Recipe, device: str,
-    fresh: bool = False,
-) -> dict[str, Tensor]:  # fmt: skip
-    """Weights after training at the virtual towers, every tenth of which stops it early."""
-    samples = virtual_samples(n, seed)
-    held = np.arange(n) % 10 == 0
-    model = VeiledModel(dict(overrides), recipe, device)
-    if fresh:
-        model = _FreshWorlds(dict(overrides), recipe, device, draw=seed)
-    model.fit(samples, np.flatnonzero(~held), np.flatnonzero(held), seed)
-    assert model.net is not None
-    return {name: value.cpu() for name, value in model.net.state_dict().items()}
+def with_own_cells(samples: Samples, towers: xr.Dataset, cube: xr.Dataset) -> Samples:
+    """Let the greenness of each simulated tower's grid cell be partly that of the tower.
+
+    The simulated globe has the class of the nearest real tower in each cell, which is seldom that
+    of a simulated tower beside it, whereas real towers are mostly built in what covers their cell:
+    without satellites, the greenness of its cell alone shows when a tower is green.
+
+    ``samples`` are of all ``towers`` and were made with ``cube``. Of their drivers ``EVI_grid``
+    changes, of their statics its mean and range and ``fapar_mean_grid``.
+    """
+    fpar = _mean_seasons(towers)
+    z = draw(towers.site.values, towers.attrs["virtual_seed"], "cell", (14,))
+    share = OWN[0] + (OWN[1] - OWN[0]) * ndtr(z[:, :1])
+    cell = grid_at(cube, towers.lat.values, towers.lon.values)
+    own = greenness(fpar) * np.exp(FACTOR * z[:, 1:2]) + MONTH * z[:, 2:]
+    evi = share * own + (1 - share) * cell.EVI.transpose("site", "month").to_numpy()
+    mean = share[:, 0] * fpar.mean(1) + (1 - share[:, 0]) * cell.fapar_mean.to_numpy()
+
+    x, static = samples.x.copy(), samples.static.copy()
+    day = (samples.time - samples.time.astype("datetime64[Y]")).astype(int) + 1
+    daily = np.stack([np.interp(day, MIDDLE, season, period=YEAR) for season in evi])
+    at = samples.features.index("EVI_grid")
+    x[..., at] = np.where(np.isfinite(x[..., at]), daily, np.nan)
+    names = ("EVI_grid_mean", "EVI_grid_range", "fapar_mean_grid")
+    for name, values in zip(names, (evi.mean(1), np.ptp(evi, axis=1), mean), strict=True):
+        column = samples.static_names.index(name)
+        static[:, column] = np.where(np.isfinite(static[:, column]), values, np.nan)
+    return replace(samples, x=x, static=static)
+
+
+def _mean_seasons(towers: xr.Dataset) -> NDArray:
+    """Simulate the same towers again: mean season of FPAR (site, 12), without errors or gaps."""
+    first, last = towers.attrs["virtual_years"]
+    time = pd.date_range(f"{first}-01-01", f"{last}-12-31", freq="D")
+    facts = pd.DataFrame({k: towers[k].values for k in ("site", "lat", "igbp", "koppen")})
+    seed, scatter = towers.attrs["virtual_seed"], towers.attrs["virtual_scatter"]
+    parts = []
+    for start in range(0, len(facts), BLOCK):
+        fpar = simulate(facts.iloc[start : start + BLOCK], time, seed, scatter)["FPAR"]
+        parts.append(np.stack([fpar[:, time.month == m].mean(1) for m in range(1, 13)], 1))
+    return np.concatenate(parts)

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from tamrl.model.train import PUBLISHED, Recipe, TamRLModel
-from tamrl.shipped.pretraining import FromVirtual
+from tamrl.shipped.pretraining import SyntheticPretraining
 
 DEFAULT = "TAM-RL"
 VIRTUAL_FIRST = "virtual towers first"
@@ -60,7 +60,10 @@ def variants(
         name: partial(TamRLModel, overrides=net, recipe=replace(base, **training), device=device)
         for name, (net, training) in _CHANGES.items()
     }
-    first = partial(FromVirtual, recipe=base, device=device, n_virtual=n_virtual)
+    first = partial(
+        SyntheticPretraining, recipe=base, device=device, n_sites=n_virtual, datasets=1,
+        epochs_each=4,
+    )  # fmt: skip
     out |= {VIRTUAL_FIRST: first, VIRTUAL_PLAIN: partial(first, {"encoder": "none"})}
     published = replace(PUBLISHED, epochs=base.epochs, pretrain_epochs=base.epochs // 4)
     apart = {"closure": "soft", "gates": False, "process": False}

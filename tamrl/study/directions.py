@@ -16,7 +16,7 @@ import pandas as pd
 from tamrl.evaluate import oracles
 from tamrl.evaluate.sums import Sums, by_scale, summarise
 from tamrl.evaluate.tables import Results, read
-from tamrl.shipped.ensemble import N_VIRTUAL, WORLDS
+from tamrl.shipped.ensemble import DATASETS, N_VIRTUAL
 from tamrl.study.comparisons.effects import ABSENT, Mechanism
 from tamrl.study.comparisons.models import (
     ANNUAL,
@@ -37,7 +37,7 @@ from tamrl.study.comparisons.models import (
 )
 
 TREES = "LightGBM"
-MANY = N_VIRTUAL * WORLDS  # virtual towers, each met once
+MANY = N_VIRTUAL * DATASETS  # virtual towers, each met once
 DIRECTIONS = (
     Mechanism("annual means of further towers", ANNUAL, NETWORK),
     Mechanism(f"{N_VIRTUAL:,} virtual towers first", VIRTUAL_FIRST, NETWORK),

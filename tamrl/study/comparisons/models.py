@@ -15,15 +15,14 @@ from tamrl.errors import DataError
 from tamrl.evaluate.learner import Factory, WithoutSatellites
 from tamrl.evaluate.tables import Results, read
 from tamrl.model.train import Recipe, TamRLModel
-from tamrl.rivals.boosting import Boosting, Climatology
-from tamrl.rivals.networks import CTLSTM, LSTM, TRANSFORMER, Transformer, XGBoost
+from tamrl.rivals.boosting import Boosting, Climatology, XGBoost
+from tamrl.rivals.networks import CTLSTM, LSTM, TRANSFORMER, Transformer
 from tamrl.samples.arrays import Samples, make_samples
 from tamrl.samples.neighbourhood import with_neighbourhoods
 from tamrl.samples.splits import folds
 from tamrl.shipped import ensemble
 from tamrl.shipped.annual import CLASSES, AnnualPrior, AnnualRescaling
 from tamrl.shipped.blend import Blend
-from tamrl.shipped.pretraining import FromVirtual
 from tamrl.sources import load_grid, load_others, load_predictors, load_towers
 from tamrl.study import ablation
 from tamrl.study.comparisons.compute import run
@@ -99,7 +98,7 @@ def _benchmark(epochs: int | None, device: str) -> Mapping[str, Factory]:
     light = [partial(Boosting, **i) for i in (*inputs, {"statics": CLASSES})]
     boosters: list[Factory] = [*light, *(partial(XGBoost, **i) for i in inputs)]
     return {
-        OURS: ensemble.factory("blend", **net, n_virtual=n_virtual),
+        OURS: ensemble.factory("ensemble", **net, n_virtual=n_virtual),
         ANNUAL: partial(AnnualPrior, TamRLModel(**net)),
         "LightGBM, annual means": partial(AnnualPrior, Boosting()),
         "LightGBM, told and drawn to annual means": partial(
@@ -113,9 +112,9 @@ def _benchmark(epochs: int | None, device: str) -> Mapping[str, Factory]:
         "transformer": partial(Transformer, **attention),
         "climatology": Climatology,
         MANY_WORLDS: ensemble.factory("network", **net, n_virtual=n_virtual),
-        DRAWN: ensemble.factory("anchored", **net, n_virtual=n_virtual),
-        UNDRAWN: ensemble.factory("undrawn", **net, n_virtual=n_virtual),
-        "blend, no virtual towers": ensemble.factory("blend", **net, n_virtual=0),
+        DRAWN: ensemble.factory("network with rescaling", **net, n_virtual=n_virtual),
+        UNDRAWN: ensemble.factory("without rescaling", **net, n_virtual=n_virtual),
+        "blend, no virtual towers": ensemble.factory("ensemble", **net, n_virtual=0),
     }
 
 
@@ -144,10 +143,10 @@ def _directions(epochs: int | None, device: str) -> Mapping[str, Factory]:
     return {
         NETWORK: partial(TamRLModel, **net),
         ANNUAL: partial(AnnualPrior, TamRLModel(**net)),
-        VIRTUAL_FIRST: partial(FromVirtual, **net, n_virtual=n_virtual),
+        VIRTUAL_FIRST: _ablation(epochs, device)[ablation.VIRTUAL_FIRST],
         MANY_WORLDS: ensemble.factory("network", **net, n_virtual=n_virtual),
-        DRAWN: ensemble.factory("anchored", **net, n_virtual=n_virtual),
-        UNDRAWN: ensemble.factory("undrawn", **net, n_virtual=n_virtual),
+        DRAWN: ensemble.factory("network with rescaling", **net, n_virtual=n_virtual),
+        UNDRAWN: ensemble.factory("without rescaling", **net, n_virtual=n_virtual),
         "LightGBM": Boosting,
     }
 

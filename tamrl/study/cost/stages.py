@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from tamrl.data import cache, schema, store
 from tamrl.model import predict
 from tamrl.model.network import Config, TamRL
-from tamrl.model.precision import products
+from tamrl.model.predict import products
 from tamrl.model.tensors import STEPS, DeviceData, set_scale
 from tamrl.model.train import Recipe, TamRLModel
 from tamrl.samples.arrays import Samples, make_samples, windows
