@@ -20,6 +20,7 @@ from tamrl.samples.arrays import Samples
 from tamrl.samples.splits import Fold
 from tamrl.shipped import pretrained
 from tamrl.shipped.annual import AnnualPrior
+from tamrl.shipped.finetune import adapt_networks
 from tamrl.study.adaptation import GAP, adapt_towers, adaptation_curve
 
 
@@ -120,7 +121,7 @@ def test_towers_that_are_selected_keep_their_places(gridded: Samples, frozen: bo
     few = few_labels(gridded, TEST[1:2], gridded.weight[TEST[1:2]] > 0)
     there, here = wrapped.predict(gridded, TEST[1:2]), wrapped.predict(few, np.array([0]))
     np.testing.assert_allclose(here, there, rtol=1e-4, atol=1e-4)
-    (adapted,) = pretrained.finetune([wrapped], few, frozen)
+    (adapted,) = adapt_networks([wrapped], few, frozen)
     assert adapted.predict(few, np.array([0])).shape == here.shape
     assert adapted.fitted[0].log[0]["held_out"] > 0
 
