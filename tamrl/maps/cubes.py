@@ -200,9 +200,11 @@ def stack_features(ds: xr.Dataset, features: Sequence[str], place: Sequence[str]
     """
     ds = ds.rename(month="time") if "month" in ds.dims else ds
     shape = {**{d: ds.sizes[d] for d in place}, "time": ds.sizes["time"]}
-    columns = [_feature(ds, f).expand_dims(
-        {d: n for d, n in shape.items() if d not in _feature(ds, f).dims}
-    ).transpose(*shape).to_numpy() for f in features]  # fmt: skip
+    columns = []
+    for feature in features:
+        values = _feature(ds, feature)
+        wide = values.expand_dims({d: n for d, n in shape.items() if d not in values.dims})
+        columns.append(wide.transpose(*shape).to_numpy())
     x = np.stack(columns, axis=-1).astype(np.float32)
     return x.reshape(-1, shape["time"], len(features))
 

@@ -15,6 +15,7 @@ import xarray as xr
 from tamrl.data.cube import cell_area, cell_edges
 from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError
+from tamrl.evaluate.conformal import Conformal
 from tamrl.files import atomic_write
 from tamrl.maps.cubes import SAMPLE_ROWS, Cube, time_edges
 
@@ -181,8 +182,8 @@ def _time(cube: Cube) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 def map_facts(
     digests: Sequence[str],
     cube: Cube,
-    factors: Mapping[str, float] | None,
-    level: float | None,
+    intervals: Mapping[str, Conformal] | None,
+    level: float,
     code_files: Sequence[Path],
 ) -> dict[str, Any]:
     """Give global attributes, among them the identity of the map: equal inputs, equal map.
@@ -202,7 +203,8 @@ def map_facts(
         data.update(values.astype(str).tobytes() if values.dtype.kind in "UO" else values.tobytes())
     for axis in ("time", "lat", "lon"):
         data.update(ds[axis].to_numpy().tobytes())
-    what = json.dumps([weights, data.hexdigest(), code.hexdigest(), dict(factors or {}), level])
+    bounds = {flux: one.to_dict() for flux, one in (intervals or {}).items()}
+    what = json.dumps([weights, data.hexdigest(), code.hexdigest(), bounds, level])
     mean_year = (
         "A mean seasonal cycle from climatological predictors, not the cycle of any year; the "
         "climatology bounds are the years of the towers' fluxes. "
@@ -224,10 +226,9 @@ def map_facts(
         "features": " ".join(cube.features),
         "identity": hashlib.sha256(what.encode()).hexdigest(),
     }
-    if factors is not None:
-        facts["interval"] = ", ".join(f"{f} mean -+ {factors[f]:.4g} sd" for f in FLUXES)
-        if level is not None:
-            facts["interval_level"] = level
+    if intervals is not None:
+        facts["interval"] = "conformal, calibrated on towers that the members had not seen"
+        facts["interval_level"] = level
     return facts
 
 

@@ -7,16 +7,18 @@ import io
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from mapworld import ensemble, world
+from mapworld import Ensemble, world
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from tamrl import plots
+from tamrl.data.gridfiles import MONTH_DAYS
 from tamrl.errors import DataError
 from tamrl.maps import budgets
 from tamrl.maps.upscale import upscale
@@ -34,7 +36,7 @@ def real() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def fluxes(tmp_path_factory) -> xr.Dataset:
     """Return the map of the small world."""
-    return upscale(ensemble(), world(), tmp_path_factory.mktemp("map") / "m.zarr").load()
+    return upscale(Ensemble(), world(), tmp_path_factory.mktemp("map") / "m.zarr").load()
 
 
 def words(fig: Figure) -> str:
@@ -47,7 +49,7 @@ def test_means_by_latitude_weigh_by_land(fluxes) -> None:
     """One row by hand: land fractions are the weights; a row without land has no mean."""
     made = fluxes.copy(deep=True)
     made["land_fraction"][4] = 0
-    table = world_map.by_latitude(made, "GPP")
+    table = budgets.by_latitude(made, "GPP")
     row = fluxes.isel(lat=20)
     known = (row["land_fraction"] > 0).to_numpy()
     want = np.average(row["GPP"][6].to_numpy()[known], weights=row["land_fraction"][known])
@@ -58,12 +60,13 @@ def test_means_by_latitude_weigh_by_land(fluxes) -> None:
 
 def test_two_maps_of_ours_compared(fluxes) -> None:
     """A known difference is found, and a map is like itself."""
-    statistics, maps, zonal = world_map.compare_gpp(fluxes, fluxes, "other")
+    reference = budgets.annual(fluxes)["GPP"] / budgets.YEAR_DAYS
+    statistics, maps, zonal = budgets.compare_gpp(fluxes, reference, "other")
     assert statistics["r"] == pytest.approx(1)
     assert statistics["RMSE"] == 0
     assert float(abs(maps["difference"]).max()) == 0
     moved = fluxes.assign(GPP=fluxes["GPP"] * 2 - 1)
-    statistics, _, zonal = world_map.compare_gpp(moved, fluxes, "other")
+    statistics, _, zonal = budgets.compare_gpp(moved, reference, "other")
     assert statistics["r"] == pytest.approx(1, abs=1e-6)
     gap = (zonal["this study"] - 2 * zonal["other"] + 1).dropna()
     np.testing.assert_allclose(gap, 0, atol=1e-5)
@@ -141,7 +144,7 @@ def test_axes_carry_units_and_names(fluxes) -> None:
     low, high = drawn[0].get_clim()
     assert low == -high
     assert drawn[1].get_clim()[0] == 0
-    said = words(plots.hovmoller({"GPP": world_map.by_latitude(fluxes, "GPP")}))
+    said = words(plots.hovmoller({"GPP": budgets.by_latitude(fluxes, "GPP")}))
     assert {"Jan", "Jul", "latitude (degrees north)"} <= set(said.splitlines())
     table = budgets.totals(fluxes, "country")
     said = words(plots.country_bars({"TAM-RL": table, "Boosting": table}, "GPP", 5))
@@ -189,3 +192,48 @@ def test_next_towers_are_numbered() -> None:
     np.testing.assert_allclose(line.get_ydata(), [100, 50])
     table = pd.DataFrame({"flux": "GPP", "added": [0, 5], "rule": [2, 1.8], "chance": [2, 1.9]})
     assert "towers added" in words(plots.withheld(table))
+
+
+def test_a_plan_by_hand() -> None:
+    """A thousand cells, a hundred days, five models, ten thousand place-days a second and core."""
+    table = world_map.plan(10_000, 1000, 100, 5, cores=(1, 4))
+    assert table.loc["1 cores", "hours"] == pytest.approx(500_000 / 10_000 / 3600)
+    assert table.loc["4 cores", "hours"] == pytest.approx(table.loc["1 cores", "hours"] / 4)
+    assert table["written (GB)"].iloc[0] == pytest.approx(1000 * 100 * (12 * 4 + 1) / 1e9)
+
+
+def test_land_cells_of_a_finer_grid(globe: xr.Dataset) -> None:
+    """Each cell of land becomes so many finer ones."""
+    known = (globe["land_fraction"] > 0) & np.isfinite(globe["TA"]).all("month")
+    assert world_map.land_cells(globe, 2.0) == int(known.sum())
+    assert world_map.land_cells(globe, 0.2) == 100 * int(known.sum())
+
+
+def test_days_between_months(globe: xr.Dataset) -> None:
+    """The middle of a month has the month's value, the year closes, cells are copied, not made."""
+    days = world_map.daily_drivers(globe, slice(40, 50), slice(-4, 10), step=0.5)
+    assert [days.sizes[d] for d in ("time", "lat", "lon")] == [365, 20, 28]
+    assert "no weather" in days.attrs["title"]
+    assert days.attrs["virtual"] == 1
+    at = {"lat": 46.25, "lon": 3.25}
+    cell = globe.sel(at, method="nearest")
+    month, series = cell["TA"].to_numpy(), days["TA"].sel(at).to_numpy()
+    middle = np.round(np.cumsum(MONTH_DAYS) - MONTH_DAYS / 2).astype(int)
+    np.testing.assert_allclose(series[middle], month, atol=0.4)
+    assert abs(series[0] - series[-1]) < np.abs(np.diff(series)).max() + 1e-3
+    assert month.min() - 1e-4 <= series.min()
+    assert series.max() <= month.max() + 1e-4
+    assert float(days["elevation"].sel(at)) == float(cell["elevation"])
+    assert "month" not in days.dims
+
+
+def test_a_daily_region_is_mapped_and_timed(globe: xr.Dataset, tmp_path: Path) -> None:
+    """The timing network maps days of a region; a map that exists already is no measurement."""
+    days = world_map.daily_drivers(globe, slice(40, 48), slice(-4, 4), step=1.0)
+    out = tmp_path / "m.zarr"
+    assert world_map.measure(world_map.untrained_daily(days), days, out, workers=1) > 0
+    fluxes = xr.open_zarr(out, consolidated=False)
+    assert fluxes.sizes["time"] == 365
+    assert bool(np.isfinite(fluxes["GPP"]).any())
+    with pytest.raises(DataError, match="nothing is measured"):
+        world_map.measure(world_map.untrained_daily(days), days, out)
