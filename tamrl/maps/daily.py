@@ -102,17 +102,17 @@ class DailyMap:
             koppen = np.array(("", *KOPPEN_CODES))[at["koppen"].to_numpy().astype(int)]
             elevation = at["elevation"].to_numpy()
         main = np.array([KOPPEN_MAIN.get(code[:1], "") for code in koppen])
-        known_of = {"lat": lat, "lon": lon, "igbp": igbp, "koppen": koppen, "koppen_main": main}
-        return {n: ("site", v) for n, v in {**known_of, "elevation": elevation}.items()}
+        names = ("lat", "lon", "igbp", "koppen", "koppen_main", "elevation")
+        values = (lat, lon, igbp, koppen, main, elevation)
+        return {name: ("site", value) for name, value in zip(names, values, strict=True)}
 
 
 def _by_month(daily: xr.Dataset) -> xr.Dataset:
     """Average days to months (site, month), as satellite data come for towers."""
-    month = daily["time"].to_numpy().astype("datetime64[M]")
-    first, start = np.unique(month, return_index=True)
+    first, start = np.unique(daily["time"].to_numpy().astype("M8[M]"), return_index=True)
     out = {}
     for name, series in daily.data_vars.items():
-        values = series.transpose("site", "time").to_numpy()
+        values = series.to_numpy()
         known = np.isfinite(values)
         n = np.add.reduceat(known, start, axis=1, dtype=float)
         total = np.add.reduceat(np.where(known, values, 0), start, axis=1)
@@ -129,15 +129,9 @@ def daily_map(
 ) -> DailyMap:
     """Make a map model of an ensemble trained at towers, for one daily cube.
 
-    Parameters
-    ----------
-    members, header
-        From `tamrl.shipped.pretrained.load`.
-    cube
-        As for `tamrl.maps.cubes.open_cube`, daily; TA, VPD and SW_IN are needed, the other drivers
-        and satellite variables taken where they are there.
-    grid
-        Predictor grid from `fetch_grid`, or None.
+    ``members``, ``header`` from `tamrl.shipped.pretrained.load`. ``cube`` as for
+    `tamrl.maps.cubes.open_cube`, daily: TA, VPD and SW_IN are needed, the other drivers and
+    satellite variables are taken where they are there. ``grid`` from `fetch_grid`, or None.
 
     Raises
     ------

@@ -81,7 +81,8 @@ def partition(
     if by == "globe":
         return _from_labels(np.zeros(count, dtype=int), ("globe",))
     if by == "band":
-        names = tuple(f"{_degrees(a)} to {_degrees(b)}" for a, b in pairwise(BANDS))
+        edges = [f"{abs(e)}{'N' if e > 0 else 'S' if e < 0 else ''}" for e in BANDS]
+        names = tuple(f"{a} to {b}" for a, b in pairwise(edges))
         return _from_labels(np.repeat(np.digitize(lat, BANDS[1:-1]), len(lon)), names)
     if by in ("country", "reccap"):
         return _countries(lat, lon, by)
@@ -93,30 +94,25 @@ def partition(
     same = cube.sizes["lat"] == len(lat) and cube.sizes["lon"] == len(lon)
     if not (same and np.allclose(cube["lat"], lat) and np.allclose(cube["lon"], lon)):
         raise DataError(f"partition by {by}: cube and map are on different grids; regrid one")
+    values = np.nan_to_num(cube[variable].transpose(..., "lat", "lon").to_numpy())
     if by == "biome":
-        share = np.nan_to_num(cube[variable].transpose("igbp", "lat", "lon").to_numpy())
-        share = share.reshape(len(share), count).astype(np.float64)
+        share = values.reshape(-1, count).astype(np.float64)
         share = np.vstack([share, np.clip(1 - share.sum(axis=0), 0, 1)])
         share /= share.sum(axis=0)
         names = (*(IGBP_NAMES[code] for code in cube["igbp"].to_numpy()), UNASSIGNED)
         region, cell = np.nonzero(share)
         return Partition(names, cell, region, share[region, cell])
-    number = cube["koppen"].transpose("lat", "lon").to_numpy().ravel().astype(int)
+    number = values.ravel().astype(int)
     if by == "koppen":
-        names = (*KOPPEN_CODES, UNASSIGNED)
-        return _from_labels(np.where(number > 0, number - 1, len(KOPPEN_CODES)), names)
+        label = np.where(number > 0, number - 1, len(KOPPEN_CODES))
+        return _from_labels(label, (*KOPPEN_CODES, UNASSIGNED))
     letters = np.array([list(KOPPEN_MAIN).index(code[0]) for code in KOPPEN_CODES])
     label = np.where(number > 0, letters[number - 1], len(KOPPEN_MAIN))
     return _from_labels(label, (*KOPPEN_MAIN.values(), UNASSIGNED))
 
 
 def _from_labels(label: npt.NDArray[np.intp], names: tuple[str, ...]) -> Partition:
-    cell = np.arange(len(label))
-    return Partition(names, cell, label, np.ones(len(label)))
-
-
-def _degrees(edge: int) -> str:
-    return f"{abs(edge)}{'N' if edge > 0 else 'S' if edge < 0 else ''}"
+    return Partition(names, np.arange(len(label)), label, np.ones(len(label)))
 
 
 def _countries(lat: Floats, lon: Floats, by: str) -> Partition:
@@ -157,8 +153,6 @@ def _countries(lat: Floats, lon: Floats, by: str) -> Partition:
 
 
 def _fine(centre: Floats) -> Floats:
-    edges = (
-        np.clip(cell_edges(centre), -90, 90) if np.abs(centre).max() <= 90 else cell_edges(centre)
-    )
-    inner = np.linspace(edges[:-1], edges[1:], 2 * FINE + 1, axis=1)[:, 1::2]
-    return inner.ravel()
+    edges = cell_edges(centre)
+    edges = np.clip(edges, -90, 90) if np.abs(centre).max() <= 90 else edges
+    return np.linspace(edges[:-1], edges[1:], 2 * FINE + 1, axis=1)[:, 1::2].ravel()

@@ -86,15 +86,13 @@ class _Job:
         rows = slice(number * self.strip, (number + 1) * self.strip)
         ds = self.cube.rows(rows)
         x = stack_features(ds, self.cube.features, ("lat", "lon"))  # (place, time, feature)
-        spare = self.model.optional
-        drivers = [i for i in self.cube.drivers if self.cube.features[i] not in spare]
-        statics = [i for i in range(x.shape[-1]) if i not in self.cube.drivers]
-        # Cells and times that lack a driver (place, time).
-        absent = np.asarray(np.isnan(x[..., drivers]).any(axis=-1))
+        spare, varying = self.model.optional, self.cube.drivers
+        drivers = [i for i in varying if self.cube.features[i] not in spare]
+        statics = [i for i in range(x.shape[-1]) if i not in varying]
+        absent = np.asarray(np.isnan(x[..., drivers]).any(axis=-1))  # (place, time)
+        land_fraction: npt.NDArray[Any] = (~absent).any(axis=1).astype(np.float32)
         if "land_fraction" in ds:
             land_fraction = np.nan_to_num(ds["land_fraction"].to_numpy().ravel())
-        else:
-            land_fraction = (~absent).any(axis=1).astype(np.float32)
         land = land_fraction > 0
 
         quality = np.where(absent, QUALITY["driver_missing"], 0).astype(np.uint8)
@@ -114,36 +112,34 @@ class _Job:
         each[:, none] = np.nan
         quality[none & ~absent] |= QUALITY["model_gave_none"]
         quality[~land] = NO_LAND
-
-        shape = (ds.sizes["lat"], ds.sizes["lon"])
-        out = zarr.open_group(self.store, mode="r+")
-
-        def write(name: str, values: npt.NDArray[Any]) -> None:
-            grid = values.reshape(*shape, -1)  # (lat, lon, time or member)
-            target = out[name]
-            assert isinstance(target, zarr.Array)
-            target[:, rows] = np.moveaxis(grid, -1, 0).astype(target.dtype)
+        self._write(rows, {"quality": quality, "land_fraction": land_fraction})
 
         days, share = self.cube.step_days(), vegetated(ds)[:, None]
         for k, flux in enumerate(FLUXES):
             one = (each[..., k] * share).astype(np.float64)  # (member, place, time)
             mean = one.mean(axis=0)
             sd = one.std(axis=0, ddof=1) if len(one) > 1 else np.full(mean.shape, np.nan)
-            write(flux, mean)
-            write(f"{flux}_sd", sd)
+            total = (np.nan_to_num(one) * days).sum(axis=-1) / days.sum()
+            total = np.where(np.isnan(one).all(axis=-1), np.nan, total).T
+            fields = {flux: mean, f"{flux}_sd": sd, f"{flux}_member": total}
             if self.intervals is not None:  # of vegetated land, as it was calibrated
                 at, spread = each[..., k].mean(axis=0), each[..., k].std(axis=0)
                 low, high = self.intervals[flux].interval(at, spread, stratum, self.level)
                 least = np.minimum(mean, 0.0) if flux != "NEE" else -np.inf
-                write(f"{flux}_lower", np.maximum(low * share, least))
-                write(f"{flux}_upper", high * share)
-            total = (np.nan_to_num(one) * days).sum(axis=-1) / days.sum()
-            write(f"{flux}_member", np.where(np.isnan(one).all(axis=-1), np.nan, total).T)
-        write("quality", quality)
-        fraction = out["land_fraction"]
-        assert isinstance(fraction, zarr.Array)
-        fraction[rows] = land_fraction.reshape(shape)
+                fields[f"{flux}_lower"] = np.maximum(low * share, least)
+                fields[f"{flux}_upper"] = high * share
+            self._write(rows, fields)
         (self.store / DONE / str(number)).touch()
+
+    def _write(self, rows: slice, fields: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Write fields (place, time or member), or (place,), to rows of the store."""
+        out = zarr.open_group(self.store, mode="r+")
+        for name, values in fields.items():
+            target = out[name]
+            assert isinstance(target, zarr.Array)
+            grid = values.reshape(-1, target.shape[-1], *values.shape[1:])  # (lat, lon, ...)
+            grid = np.moveaxis(grid, 2, 0) if grid.ndim > 2 else grid
+            target[..., rows, :] = grid.astype(target.dtype)
 
 
 def vegetated(ds: xr.Dataset) -> Floats:
@@ -182,10 +178,9 @@ def upscale(
         Dataset, Zarr store, NetCDF file or folder of them; see `tamrl.maps.cubes.open_cube`.
     out
         Zarr store to write. All workers must see this path.
-    intervals
-        By flux, calibrated on held-out towers; without them the map has no bounds.
-    level
-        Share of held-out observations that the bounds hold; one that was calibrated.
+    intervals, level
+        By flux, calibrated on held-out towers, for the bounds of the map (None: no bounds), and the
+        share of held-out observations that they hold.
     chunk
         Strips that a task handles one after the other.
     scheduler
@@ -252,39 +247,30 @@ def _run(
             lazy = [dask.delayed(job, pure=False, traverse=False)(task) for task in tasks]
             dask.compute(*lazy, scheduler="threads", num_workers=workers or cores())
         return
-    from distributed import LocalCluster, as_completed
+    from distributed import Client, LocalCluster, as_completed
 
     cluster: Any = nullcontext(scheduler)
     if scheduler.startswith("local"):
         count = scheduler.removeprefix("local:")
         if not count.isdigit() or int(count) < 1:
             raise DataError(f"scheduler {scheduler!r}: write local:2 for two processes")
-        options = {"n_workers": int(count), "threads_per_worker": 1, "dashboard_address": None}
-        cluster = LocalCluster(**options)
-    with cluster as address, _client(address, scheduler) as client:
-        shared = client.scatter(job, broadcast=True)
-        futures = client.map(_call, tasks, job=shared, pure=False)
-        for future in tqdm(as_completed(futures), desc="Mapping", total=len(futures), leave=False):
-            future.result()  # raises what the worker raised
-
-
-def _client(address: Any, scheduler: str) -> Any:
-    """Connect to a Dask scheduler that has a worker, or say how to start them."""
-    from distributed import Client
-
+        cluster = LocalCluster(int(count), threads_per_worker=1, dashboard_address=None)
     start = "start one: dask scheduler, and on each machine: dask worker ADDRESS"
-    try:
-        client = Client(address, timeout=CONNECT_SECONDS)
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"scheduler {scheduler!r}: no Dask scheduler answers there; {start}"
-        ) from error
-    try:
-        client.wait_for_workers(1, timeout=CONNECT_SECONDS)
-    except TimeoutError as error:
-        client.close()
-        raise DataError(f"scheduler {scheduler!r}: it has no worker; {start}") from error
-    return client
+    with cluster as address:
+        try:
+            client = Client(address, timeout=CONNECT_SECONDS)
+        except (OSError, ValueError) as error:
+            text = f"scheduler {scheduler!r}: no Dask scheduler answers there; {start}"
+            raise DataError(text) from error
+        with client:
+            try:
+                client.wait_for_workers(1, timeout=CONNECT_SECONDS)
+            except TimeoutError as error:
+                raise DataError(f"scheduler {scheduler!r}: it has no worker; {start}") from error
+            shared = client.scatter(job, broadcast=True)
+            futures = client.map(_call, tasks, job=shared, pure=False)
+            for future in tqdm(as_completed(futures), "Mapping", len(futures), leave=False):
+                future.result()  # raises what the worker raised
 
 
 def _call(task: Sequence[int], job: _Job) -> int:
