@@ -43,9 +43,9 @@ def train_map(
     intervals = None
     if folds > 1 and members > 1:
         fold = tower_folds(table, folds, seed)
-        held_out = out_of_fold(KINDS[model](), samples, fold, *settings, "Calibrating")
+        held_out = out_of_fold(KINDS[model](), samples, fold, *settings)
         intervals = calibrate(held_out, level)
-    fitted = fit_members(KINDS[model](), samples, *settings, "Training")
+    fitted = fit_members(KINDS[model](), samples, *settings)
     fitted.save(output, samples, intervals, level=level, seed=seed, resolution=resolution)
     typer.echo(f"Trained {members} {model} model(s) for maps: {output}")
     if intervals:

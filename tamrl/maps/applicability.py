@@ -96,22 +96,9 @@ def held_out(
 
     A predictor's importance is the rise of squared error when its values are shuffled among the
     months of the held-out towers, as a share of the fluxes' variance and averaged over fluxes.
-
-    Parameters
-    ----------
-    table
-        From `tamrl.maps.training.monthly_training_table`, towers with fluxes only.
-    fold
-        As from `tamrl.maps.training.tower_folds`.
-    seed, repeats
-        Of the shuffling.
-    rounds
-        Number of trees; None chooses it by cross-validation within the training towers.
-
-    Returns
-    -------
-    predictions, importance
-        mean and observed (site, month, flux), gC m-2 d-1; importance by name of INPUTS.
+    ``table`` holds towers with fluxes only; ``fold`` (site,) is from
+    `tamrl.maps.training.tower_folds`; ``rounds``: number of trees, None: by cross-validation.
+    Returns mean and observed (site, month, flux) in gC m-2 d-1, and importance by name of INPUTS.
     """
     samples = table_samples(table)
     inputs = model_inputs(samples, np.arange(len(samples.site)))
@@ -138,14 +125,9 @@ def held_out(
 
 
 def feature_space(table: xr.Dataset, importance: pd.Series, fold: Indices) -> FeatureSpace:
-    """Span the space of the towers of a training table.
+    """Span the space of the towers of a training table; ``table`` and ``fold`` as for `held_out`.
 
-    Parameters
-    ----------
-    table, fold
-        As for `held_out`.
-    importance
-        By name of INPUTS; below 0 (no use at held-out towers) counts as 0.
+    ``importance`` by name of INPUTS; below 0 (no use at held-out towers) counts as 0.
 
     Raises
     ------
@@ -180,10 +162,8 @@ def outer_whisker(values: Floats) -> float:
 def dissimilarity_map(space: FeatureSpace, cube: xr.Dataset) -> xr.Dataset:
     """Dissimilarity index over a predictor cube (month, lat, lon).
 
-    Returns
-    -------
-    Dataset with DI (month, lat, lon), NaN where a driver is missing or there is no land, and
-    outside (lat, lon): share of the year in which the index is beyond the threshold.
+    DI (month, lat, lon), NaN where a driver is missing or there is no land; outside (lat, lon):
+    share of the year in which the index is beyond the threshold.
     """
     cube = cube.transpose(..., "lat", "lon")
     x = stack_features(cube, MAP_FEATURES, ("lat", "lon"))
@@ -214,21 +194,9 @@ def shares_outside(index: xr.Dataset, fluxes: xr.Dataset, cube: xr.Dataset) -> p
 
     Land counts by area and length of the months outside, all of it and the vegetated part; a flux
     by its amount there (NEE by its absolute value); its uncertainty by the standard deviation over
-    the ensemble. Land whose drivers are unknown counts neither as inside nor as outside.
-
-    Parameters
-    ----------
-    index
-        From `dissimilarity_map`.
-    fluxes
-        Monthly climatology as from `tamrl.maps.upscale.upscale`.
-    cube
-        Predictor cube that both were made from.
-
-    Raises
-    ------
-    DataError
-        When the three are not on one grid.
+    the ensemble. Land whose drivers are unknown counts neither as inside nor as outside. ``index``
+    is from `dissimilarity_map`, ``fluxes`` a monthly climatology from `tamrl.maps.upscale.upscale`,
+    ``cube`` what both were computed from; DataError when the three are not on one grid.
     """
     for other in (index, cube):
         if not all(np.array_equal(other[axis], fluxes[axis]) for axis in ("lat", "lon")):
@@ -239,11 +207,10 @@ def shares_outside(index: xr.Dataset, fluxes: xr.Dataset, cube: xr.Dataset) -> p
     weight, beyond = np.where(np.isfinite(value), weight, 0), value > index.attrs["threshold"]
     green = vegetated(cube).reshape(land.shape)
     amounts = {"land": np.ones(land.shape), "vegetated land": green}
-    for flux in FLUXES:
-        amounts[flux] = np.abs(fluxes[flux].transpose("time", "lat", "lon").to_numpy())
-    for flux in FLUXES:
-        spread = fluxes[f"{flux}_sd"].transpose("time", "lat", "lon").to_numpy()
-        amounts[f"uncertainty of {flux}"] = spread
+    for name, suffix in (("", ""), ("uncertainty of ", "_sd")):
+        for flux in FLUXES:
+            field = fluxes[flux + suffix].transpose("time", "lat", "lon").to_numpy()
+            amounts[name + flux] = np.abs(field)
     sums = {name: np.nan_to_num(amount) * weight for name, amount in amounts.items()}
     shares = {name: part[beyond].sum() / part.sum() for name, part in sums.items()}
     return pd.Series(shares, name="share outside")

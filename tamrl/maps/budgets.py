@@ -59,16 +59,14 @@ def land_area(fluxes: xr.Dataset) -> xr.DataArray:
 def totals(
     fluxes: xr.Dataset, by: str = "globe", cube: xr.Dataset | None = None, level: float = 0.9
 ) -> pd.DataFrame:
-    """Carbon totals of regions.
+    """Carbon totals of the regions of a map.
 
     Parameters
     ----------
-    fluxes
-        Map as from `upscale`.
+    fluxes, cube
+        Map as from `upscale`; predictors on the same grid, where the partition needs them.
     by
         "globe", "band", "biome", "koppen", "koppen_main", "country" or "reccap".
-    cube
-        On the same grid, where the partition needs one.
     level
         Of the intervals: mean -+ Student's t x standard deviation of the members' totals.
 

@@ -123,7 +123,7 @@ def open_source(source: xr.Dataset | str | Path) -> xr.Dataset:
 
 
 def _axes(ds: xr.Dataset, name: str) -> xr.Dataset:
-    """Name the horizontal axes lat and lon, ascending, a region across the dateline in one piece."""
+    """Name the axes lat and lon, ascending, a region across the dateline in one piece."""
     for axis, (standard, unit, names) in AXES.items():
         matches = [
             c
@@ -187,14 +187,8 @@ def _variable(feature: str) -> str:
 def stack_features(ds: xr.Dataset, features: Sequence[str], place: Sequence[str]) -> Floats:
     """Features as an array (place, time, feature): the same from a map and from towers.
 
-    Parameters
-    ----------
-    ds
-        Rows of a cube, dims (time, lat, lon), or its sample at towers, dims (site, month).
-    features
-        As for `open_cube`.
-    place
-        The dims that make a place: ("lat", "lon") or ("site",).
+    ``ds``: rows of a cube, dims (time, lat, lon), or its sample at towers, dims (site, month);
+    ``features`` as for `open_cube`; ``place``: its dims, ("lat", "lon") or ("site",).
     """
     ds = ds.rename(month="time") if "month" in ds.dims else ds
     shape = {**{d: ds.sizes[d] for d in place}, "time": ds.sizes["time"]}

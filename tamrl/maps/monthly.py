@@ -92,21 +92,19 @@ class BoostedMap:
             self.models[flux] = partial(booster.predict, num_threads=1)
         return self
 
-    def _boost(
-        self, x: Floats, y: Floats, w: Floats, group: Indices, seed: int
-    ) -> lightgbm.Booster:
+    def _boost(self, x: Floats, y: Floats, w: Floats, group: Indices, seed: int) -> Any:
+        """Grow the trees of one flux, as many as predict left-out towers best."""
         parameters = {**TREES, "seed": seed}
         data = lightgbm.Dataset(x, y, weight=w)
         if self.rounds is not None:
             return lightgbm.train(parameters, data, self.rounds)
         error = np.zeros(len(ROUNDS))
-        folds = GroupKFold(min(5, len(np.unique(group))))
-        for train, test in folds.split(x, y, group):
-            part = lightgbm.Dataset(x[train], y[train], weight=w[train], params={"verbosity": -1})
+        for a, b in GroupKFold(min(5, len(np.unique(group)))).split(x, y, group):
+            part = lightgbm.Dataset(x[a], y[a], weight=w[a], params={"verbosity": -1})
             booster = lightgbm.train(parameters, part, max(ROUNDS))
             for i, rounds in enumerate(ROUNDS):
-                guess = booster.predict(x[test], num_iteration=rounds)
-                error[i] += (w[test] * (guess - y[test]) ** 2).sum()
+                guess = booster.predict(x[b], num_iteration=rounds)
+                error[i] += (w[b] * (guess - y[b]) ** 2).sum()
         return lightgbm.train(parameters, data, ROUNDS[int(error.argmin())])
 
     def predict(self, samples: Samples, sites: Indices) -> Floats:
@@ -167,17 +165,14 @@ class SeasonalTamRL(Wrapper):
                 "select a year, or use weights from `tamrl train-map --model boosting`"
             )
         around = (slice(None), np.tile(np.arange(12), CYCLES))
-        has_drivers, days = samples.has_drivers[around], samples.weight[around]
-        weight = np.minimum(days / STEADY_DAYS, 1.0) * has_drivers
+        cycles = {n: getattr(samples, n)[around] for n in ("x", "y", "process", "has_drivers")}
+        days = samples.weight[around] * cycles["has_drivers"]
         return replace(
             samples,
             time=(samples.time[0].astype("M8[M]") + np.arange(12 * CYCLES)).astype("M8[D]"),
-            x=samples.x[around],
-            y=samples.y[around],
-            process=samples.process[around],
-            weight=weight.astype(np.float32),
-            scored=(days > 0) & has_drivers,
-            has_drivers=has_drivers,
+            weight=np.minimum(days / STEADY_DAYS, 1.0).astype(np.float32),
+            scored=days > 0,
+            **cycles,
         )
 
     def combine(self, samples: Samples, sites: Indices, fluxes: Sequence[Floats]) -> Floats:
@@ -231,38 +226,33 @@ class MonthlyMap:
         return cls([SeasonalTamRL(member, fitted=[member]) for member in stored])
 
 
-KINDS: Mapping[str, type] = {"tam-rl": SeasonalTamRL, "boosting": BoostedMap}
+KINDS: Mapping[str, Any] = {"tam-rl": SeasonalTamRL, "boosting": BoostedMap}
 
 
 def fit_members(
-    learner: Any, samples: Samples, members: int = 5, seed: int = 0, jobs: int = 1,
-    progress: str = "",
-) -> MonthlyMap:  # fmt: skip
+    learner: Any, samples: Samples, members: int = 5, seed: int = 0, jobs: int = 1
+) -> MonthlyMap:
     """Fit an ensemble to all towers of monthly samples, ``jobs`` members side by side."""
     everyone = np.arange(len(samples.site))
     tasks = [(learner, samples, everyone, seed * 1000 + i) for i in range(members)]
-    return MonthlyMap(in_parallel(_fit, tasks, jobs, progress))
+    return MonthlyMap(in_parallel(_fit, tasks, jobs, "Training"))
 
 
 def out_of_fold(
-    learner: Any, samples: Samples, fold: Indices, members: int = 5, seed: int = 0, jobs: int = 1,
-    progress: str = "",
-) -> xr.Dataset:  # fmt: skip
+    learner: Any, samples: Samples, fold: Indices, members: int = 5, seed: int = 0, jobs: int = 1
+) -> xr.Dataset:
     """Predict every tower's season by ensembles that have not seen its fold.
 
     ``fold`` (site,) as from `tamrl.maps.training.tower_folds`. Dataset: mean and sd over the
     ensemble, and observed (site, month, flux), gC m-2 d-1.
     """
     names = np.unique(fold)
-    tasks = [
-        (learner, samples, np.flatnonzero(fold != k), seed * 1000 + i)
-        for k in names for i in range(members)
-    ]  # fmt: skip
-    fitted = in_parallel(_fit, tasks, jobs, progress)
+    jobs_of = [(k, i) for k in names for i in range(members)]
+    tasks = [(learner, samples, np.flatnonzero(fold != k), seed * 1000 + i) for k, i in jobs_of]
     each = np.full((members, *samples.y.shape), np.nan, np.float32)
-    for n, model in enumerate(fitted):
-        test = np.flatnonzero(fold == names[n // members])
-        each[n % members, test] = model.predict(samples, test)
+    for (k, i), model in zip(jobs_of, in_parallel(_fit, tasks, jobs, "Calibrating"), strict=True):
+        test = np.flatnonzero(fold == k)
+        each[i, test] = model.predict(samples, test)
     dims = ("site", "month", "flux")
     data = {"mean": each.mean(axis=0), "sd": each.std(axis=0), "observed": samples.y}
     coords = {"site": samples.site, "flux": list(FLUXES)}

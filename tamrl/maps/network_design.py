@@ -79,11 +79,8 @@ class Cover:
 def greedy(start: Cover, candidates: Indices, count: int) -> tuple[Indices, npt.NDArray]:
     """Add `count` of the candidate places, each time the one that lowers the mean by most.
 
-    Returns
-    -------
-    order, mean
-        Places in the order in which they are taken, (count,); mean distance before any and after
-        each of them, (count + 1,). ``start`` holds all of them afterwards.
+    Returns the places in the order in which they are taken, (count,), and the mean distance before
+    any and after each of them, (count + 1,). ``start`` holds all of them afterwards.
     """
     queue = [(-start.gain(int(c)), int(c)) for c in candidates]
     heapq.heapify(queue)
@@ -111,27 +108,15 @@ def next_towers(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Rank land cells by how much a tower there lowers the mean dissimilarity over land.
 
-    Parameters
-    ----------
-    space
-        From `tamrl.maps.applicability.feature_space`.
-    cube
-        Predictor cube (month, lat, lon); a grid with more than 4,500 land cells is thinned to
-        every second, third … row and column. Land counts by its vegetated area.
-    count
-        Number of towers to place.
-    weight
-        What a square metre of vegetated land counts (lat, lon), such as the uncertainty of GPP;
-        by default all count the same. Cells without a value count nothing.
-    draws, seed
-        Of the random networks that the curve is compared with; cells are drawn by what they count.
+    ``space`` is from `tamrl.maps.applicability.feature_space`; ``cube`` has predictors (month, lat,
+    lon), and more than 4,500 land cells are thinned to every second, third … row and column. Land
+    counts by its vegetated area, times ``weight`` (lat, lon), such as the uncertainty of GPP; cells
+    without a value count nothing. ``draws`` random networks of ``seed`` serve for comparison; their
+    cells are sampled by what they count. DataError when no land cell counts.
 
-    Returns
-    -------
-    cells, curve
-        rank, lat, lon, igbp (largest vegetated share), koppen, gain (% of the mean dissimilarity
-        that the tower takes away); and by number of towers added: mean dissimilarity when placed
-        by the rule, and the mean and range over random networks ("random", "lowest", "highest").
+    Two tables: rank, lat, lon, igbp (largest vegetated share), koppen, gain (% of the mean
+    dissimilarity that the tower takes away); and by number of towers added, mean dissimilarity by
+    the rule ("rule"), its mean and range over random networks ("random", "lowest", "highest").
     """
     row, col, x, counts = _cells(cube, weight)
     points = space.place(model_inputs(season_samples(x), np.arange(len(x))))

@@ -58,18 +58,12 @@ class Partition:
 def partition(
     by: str, lat: npt.ArrayLike, lon: npt.ArrayLike, cube: xr.Dataset | None = None
 ) -> Partition:
-    """Share out the cells of a grid.
+    """Share out the cells of a grid with centres ``lat``, ``lon`` (deg) among regions.
 
-    Parameters
-    ----------
-    by
-        "globe", "band" (30 degrees of latitude), "biome" (IGBP, by the classes' shares of the
-        cell's land), "koppen", "koppen_main", "country" (Natural Earth 1:110 million; a cell is
-        shared out by its sub-cells in countries, sea left aside), "reccap" (nine regions).
-    lat, lon
-        Cell centres, deg.
-    cube
-        On the same grid; for biome (igbp_fraction) and koppen.
+    ``by``: "globe", "band" (30 degrees of latitude), "biome" (IGBP, by the classes' shares of the
+    cell's land), "koppen", "koppen_main", "country" (Natural Earth 1:110 million; a cell is shared
+    out by its sub-cells in countries, sea left aside), "reccap" (nine regions). ``cube`` on the
+    same grid is needed for biome (igbp_fraction) and koppen.
 
     Raises
     ------

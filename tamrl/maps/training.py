@@ -45,10 +45,8 @@ def monthly_training_table(
 
     Parameters
     ----------
-    towers
-        Daily towers (site, time).
-    cube
-        Predictor cube (month, lat, lon) as from `fetch_grid`.
+    towers, cube
+        Daily towers (site, time); predictor cube (month, lat, lon) as from `fetch_grid`.
     features
         Names as for `tamrl.maps.cubes.stack_features`.
 
@@ -67,9 +65,7 @@ def monthly_training_table(
     weight = day_weight @ member
     total = np.einsum("st,stf,tm->smf", day_weight, np.nan_to_num(y), member, optimize=True)
     enough = (weight >= MONTH_MIN_DAYS) & np.isfinite(x[..., 0])
-    mean = np.divide(
-        total, weight[..., None], where=enough[..., None], out=np.full_like(total, np.nan)
-    )
+    mean = total / np.where(enough, weight, np.nan)[..., None]
     site_coords = {n: c for n, c in towers.coords.items() if c.dims == ("site",)}
     cells = {n: ("site", at[n].to_numpy()) for n in ("cell_lat", "cell_lon")}
     axes = {"month": np.arange(1, 13), "feature": list(features), "flux": list(FLUXES)}
@@ -149,25 +145,3 @@ def tower_folds(table: xr.Dataset, folds: int = 10, seed: int = 0) -> Indices:
     """Assign whole blocks of towers to folds at random: a number for each tower (site,)."""
     block = tower_blocks(table)
     return np.random.default_rng(seed).permutation(block.max() + 1)[block] % folds
-
-
-def weather_difference(towers: xr.Dataset, cube: xr.Dataset) -> pd.DataFrame:
-    """Difference between the towers' own weather and the grid's climate, as monthly means.
-
-    Table by variable, in its unit: n (tower-months), bias (grid minus tower), RMSE, r.
-    """
-    at = grid_at(cube, towers["lat"], towers["lon"])
-    rows = {}
-    for name in ("TA", "VPD", "SW_IN"):
-        tower = towers[name].groupby("time.month").mean().transpose("site", "month").to_numpy()
-        grid = at[name].transpose("site", "month").to_numpy()
-        both = np.isfinite(tower) & np.isfinite(grid)
-        gap = grid[both] - tower[both]
-        rows[name] = {
-            "units": cube[name].attrs["units"],
-            "n": int(both.sum()),
-            "bias": float(gap.mean()),
-            "RMSE": float(np.sqrt((gap**2).mean())),
-            "r": float(np.corrcoef(grid[both], tower[both])[0, 1]),
-        }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("variable")

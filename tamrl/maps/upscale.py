@@ -90,7 +90,7 @@ class _Job:
         drivers = [i for i in varying if self.cube.features[i] not in spare]
         statics = [i for i in range(x.shape[-1]) if i not in varying]
         absent = np.asarray(np.isnan(x[..., drivers]).any(axis=-1))  # (place, time)
-        land_fraction: npt.NDArray[Any] = (~absent).any(axis=1).astype(np.float32)
+        land_fraction = np.asarray((~absent).any(axis=1), np.float32)
         if "land_fraction" in ds:
             land_fraction = np.nan_to_num(ds["land_fraction"].to_numpy().ravel())
         land = land_fraction > 0

@@ -21,6 +21,7 @@ import torch
 import xarray as xr
 
 from tamrl.data.cube import cell_area
+from tamrl.data.grid import grid_at
 from tamrl.data.gridfiles import MID_MONTH, MONTH_DAYS
 from tamrl.errors import DataError
 from tamrl.maps.daily import DailyMap, daily_map
@@ -119,6 +120,28 @@ def stepped(
         f'<figure class="tamrl-seasons"><style>{style}</style><fieldset><legend>Month</legend>'
         f"{''.join(buttons)}</fieldset>{''.join(frames)}<figcaption>{caption}</figcaption></figure>"
     )
+
+
+def weather_difference(towers: xr.Dataset, cube: xr.Dataset) -> pd.DataFrame:
+    """Difference between the towers' own weather and the grid's climate, as monthly means.
+
+    Table by variable, in its unit: n (tower-months), bias (grid minus tower), RMSE, r.
+    """
+    at = grid_at(cube, towers["lat"], towers["lon"])
+    rows = {}
+    for name in ("TA", "VPD", "SW_IN"):
+        tower = towers[name].groupby("time.month").mean().transpose("site", "month").to_numpy()
+        grid = at[name].transpose("site", "month").to_numpy()
+        both = np.isfinite(tower) & np.isfinite(grid)
+        gap = grid[both] - tower[both]
+        rows[name] = {
+            "units": cube[name].attrs["units"],
+            "n": int(both.sum()),
+            "bias": float(gap.mean()),
+            "RMSE": float(np.sqrt((gap**2).mean())),
+            "r": float(np.corrcoef(grid[both], tower[both])[0, 1]),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("variable")
 
 
 def daily_drivers(
