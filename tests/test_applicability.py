@@ -13,7 +13,6 @@ from tamrl.errors import DataError
 from tamrl.maps import applicability as aoa
 from tamrl.maps.training import INPUTS, MAP_FEATURES, tower_blocks, tower_folds
 from tamrl.study import trust
-from tamrl.virtual.grid import virtual_grid
 
 EVI = MAP_FEATURES.index("EVI")
 
@@ -115,26 +114,20 @@ def test_what_the_model_learned_nothing_from_is_refused() -> None:
         aoa.feature_space(table, only(EVI=1.0), np.zeros(6, int))
 
 
-@pytest.fixture(scope="module")
-def cube() -> xr.Dataset:
-    """Return the virtual globe at 2.5 degrees."""
-    return virtual_grid(2.5)
-
-
-def test_the_map_is_the_index_of_each_cell(cube: xr.Dataset) -> None:
+def test_the_map_is_the_index_of_each_cell(globe: xr.Dataset) -> None:
     """Cells like a tower are inside, cells like none outside; sea and holes have no index."""
-    evi = cube["EVI"].to_numpy()
+    evi = globe["EVI"].to_numpy()
     low = float(np.nanquantile(evi, 0.6))
     table = steady(list(np.linspace(0, low, 30)))
     space = aoa.feature_space(table, only(EVI=1.0), np.arange(30) % 5)
-    holed = cube.copy(deep=True)
-    row, col = np.argwhere((cube["land_fraction"] > 0).to_numpy())[40]
+    holed = globe.copy(deep=True)
+    row, col = np.argwhere((globe["land_fraction"] > 0).to_numpy())[40]
     holed["TA"][3, row, col] = np.nan
     got = aoa.dissimilarity_map(space, holed)
     assert np.isnan(got["DI"][:, row, col]).all()
     known = np.isfinite(got["DI"].to_numpy())
     assert (known.any(axis=0) == np.isfinite(got["outside"])).all()
-    assert not known[:, (cube["land_fraction"] == 0).to_numpy()].any()
+    assert not known[:, (globe["land_fraction"] == 0).to_numpy()].any()
     step = low / 29  # of the towers; threshold: at most one step between neighbours
     beyond = got["DI"].to_numpy() > space.threshold
     assert not beyond[known & (evi < low)].any()
@@ -142,33 +135,33 @@ def test_the_map_is_the_index_of_each_cell(cube: xr.Dataset) -> None:
     assert float(got["outside"].max()) == pytest.approx(1)
 
 
-def test_shares_outside_by_hand(cube: xr.Dataset) -> None:
+def test_shares_outside_by_hand(globe: xr.Dataset) -> None:
     """North outside, south inside: the shares are those of the north, area by area."""
-    shape = (12, cube.sizes["lat"], cube.sizes["lon"])
-    land = (cube["land_fraction"] > 0).to_numpy()
-    north = np.broadcast_to((cube["lat"] > 0).to_numpy()[:, None], shape[1:])
+    shape = (12, globe.sizes["lat"], globe.sizes["lon"])
+    land = (globe["land_fraction"] > 0).to_numpy()
+    north = np.broadcast_to((globe["lat"] > 0).to_numpy()[:, None], shape[1:])
     index = xr.Dataset(
         {"DI": (("month", "lat", "lon"), np.where(land, 1.0 + north, np.nan) * np.ones(shape))},
-        {"lat": cube["lat"], "lon": cube["lon"]},
+        {"lat": globe["lat"], "lon": globe["lon"]},
         {"threshold": 1.5},
     )
     rate = np.where(north, 1.0, 3.0) * np.ones(shape)
-    fluxes = xr.Dataset(coords={"lat": cube["lat"], "lon": cube["lon"]})
+    fluxes = xr.Dataset(coords={"lat": globe["lat"], "lon": globe["lon"]})
     for flux in ("GPP", "RECO", "NEE"):
         fluxes[flux] = ("time", "lat", "lon"), -rate if flux == "NEE" else rate
         fluxes[f"{flux}_sd"] = ("time", "lat", "lon"), np.where(north, 0.5, 0.0) * np.ones(shape)
-    fluxes["land_fraction"] = cube["land_fraction"]
-    got = aoa.shares_outside(index, fluxes, cube)
-    area = (cube["area"] * cube["land_fraction"]).to_numpy()
+    fluxes["land_fraction"] = globe["land_fraction"]
+    got = aoa.shares_outside(index, fluxes, globe)
+    area = (globe["area"] * globe["land_fraction"]).to_numpy()
     share = area[north].sum() / area.sum()
     assert got["land"] == pytest.approx(share, rel=1e-6)
     assert got["GPP"] == got["NEE"] == pytest.approx(share / (share + 3 * (1 - share)), rel=1e-6)
     assert got["uncertainty of RECO"] == pytest.approx(1)
-    bare = cube["igbp_fraction"].sel(igbp=["SNO", "BSV"]).sum("igbp").to_numpy()
+    bare = globe["igbp_fraction"].sel(igbp=["SNO", "BSV"]).sum("igbp").to_numpy()
     green = area * (1 - bare)
     assert got["vegetated land"] == pytest.approx(green[north].sum() / green.sum(), rel=1e-6)
     with pytest.raises(DataError, match="different grids"):
-        aoa.shares_outside(index.isel(lat=slice(1, None)), fluxes, cube)
+        aoa.shares_outside(index.isel(lat=slice(1, None)), fluxes, globe)
 
 
 def test_growth_of_error_is_told_from_none() -> None:

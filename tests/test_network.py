@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 from trainingtable import training_table
 
 from tamrl.errors import DataError
@@ -12,7 +13,6 @@ from tamrl.maps.applicability import feature_space
 from tamrl.maps.network_design import MOST, Cover, greedy, next_towers
 from tamrl.maps.training import INPUTS
 from tamrl.study import trust
-from tamrl.virtual.grid import virtual_grid
 
 
 def scene(seed: int = 0, places: int = 40) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -56,15 +56,15 @@ def test_only_what_counts_attracts_a_tower() -> None:
     assert len(greedy(Cover(points, weight, towers), np.array([3, 4]), 5)[0]) == 2
 
 
-def test_the_globe_gets_towers_where_none_is_like_it() -> None:
+@pytest.mark.slow
+def test_the_globe_gets_towers_where_none_is_like_it(globe: xr.Dataset) -> None:
     """Towers of low EVI only: the rule goes to green land, and beats chance."""
-    cube = virtual_grid(2.5)
     table = training_table(np.linspace(0.05, 0.25, 12))
     weight = pd.Series(0.0, INPUTS)
     weight["EVI"] = 1.0
     space = feature_space(table, weight, np.arange(12) % 3)
-    cells, curve = next_towers(space, cube, count=5)
-    first = cube.sel(lat=cells["lat"][1], lon=cells["lon"][1])
+    cells, curve = next_towers(space, globe, count=5)
+    first = globe.sel(lat=cells["lat"][1], lon=cells["lon"][1])
     assert float(first["EVI"].max()) > 0.4
     assert float(first["land_fraction"]) > 0
     assert not set(cells["igbp"]) & {"SNO", "BSV"}
@@ -72,14 +72,15 @@ def test_the_globe_gets_towers_where_none_is_like_it() -> None:
     assert (curve["rule"] <= curve["lowest"] + 1e-6).all()
     assert (curve[["lowest", "random", "highest"]].diff(axis=1).iloc[:, 1:] >= -1e-9).all(axis=None)
     assert curve["rule"].iloc[-1] < curve["random"].iloc[-1]
-    south = cube["EVI"].isel(month=0, drop=True).where(cube["lat"] < 0)
-    cells, _ = next_towers(space, cube, count=3, weight=south)
+    south = globe["EVI"].isel(month=0, drop=True).where(globe["lat"] < 0)
+    cells, _ = next_towers(space, globe, count=3, weight=south)
     assert (cells["lat"] < 0).all()  # land that counts nothing gets no tower
     with pytest.raises(DataError, match="no land cell"):
-        next_towers(space, cube, weight=south * np.nan)
+        next_towers(space, globe, weight=south * np.nan)
     assert MOST > 4000
 
 
+@pytest.mark.slow
 def test_the_rule_wins_where_it_must_and_only_there() -> None:
     """Most towers alike, a few of a kind of their own: taking in the rare ones pays.
 

@@ -398,6 +398,7 @@ def checked(path: Path) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
 
+@pytest.mark.slow
 def test_checker_finds_no_fault(cube, tmp_path):
     """The maps of months and of days, packed and not, pass without error or warning."""
     days = np.arange("2003-02-26", "2003-03-10", dtype="datetime64[D]").astype("datetime64[ns]")
@@ -418,6 +419,7 @@ def test_checker_finds_no_fault(cube, tmp_path):
     assert "gC per day" in checked(worse)  # it does look
 
 
+@pytest.mark.slow
 def test_what_is_fetched_passes_the_checker_too(need, tmp_path):
     """Predictor cube and reference data, saved as NetCDF by a reader, have no error."""
     need("reference/")

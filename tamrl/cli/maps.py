@@ -5,9 +5,19 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer import Option
+from typer import Argument, Option
 
 from tamrl.errors import DataError
+
+Members = Annotated[int | None, Option(min=1, help="Use only so many models of the ensemble.")]
+Folds = Annotated[int, Option(min=0, help="Folds of towers to calibrate intervals on; 0: none.")]
+Cube = Annotated[
+    str | None,
+    Argument(help="Zarr store, NetCDF file or folder; the study's own grid if left out."),
+]
+Scheduler = Annotated[
+    str | None, Option(help="local:N processes, or tcp://host:8786; threads if left out.")
+]
 
 
 def train_map(
@@ -16,9 +26,7 @@ def train_map(
     members: Annotated[int, Option(min=1, help="Models in the ensemble.")] = 5,
     towers: Annotated[str, Option(help="fluxnet2015, virtual, or auto.")] = "auto",
     resolution: Annotated[float, Option(help="Of the predictor grid: 0.5 or 1.")] = 0.5,
-    folds: Annotated[
-        int, Option(min=0, help="Folds of towers to calibrate the interval on; 0: none.")
-    ] = 5,
+    folds: Folds = 5,
     level: Annotated[float, Option(help="Share of tower-months an interval holds.")] = 0.9,
     seed: Annotated[int, Option(help="Of the ensemble and the folds.")] = 0,
     jobs: Annotated[int, Option(min=1, help="Models trained side by side.")] = 1,
@@ -53,26 +61,15 @@ def train_map(
 
 
 def map_cube(
-    weights: Annotated[
-        Path, typer.Argument(help="From `tamrl train-map`, `tamrl train`, or the package's own.")
-    ],
-    cube: Annotated[
-        str | None,
-        typer.Argument(help="Zarr store, NetCDF file or folder; the study's own grid if left out."),
-    ] = None,
+    weights: Annotated[Path, Argument(help="From `tamrl train-map` or `tamrl train`.")],
+    cube: Cube = None,
     output: Annotated[
         Path, Option("--output", "-o", help="Zarr store to write or to go on with.")
     ] = Path("map.zarr"),
     netcdf: Annotated[Path | None, Option(help="Also write one NetCDF file.")] = None,
-    packed: Annotated[
-        bool, Option("--packed", help="int16 in the NetCDF file: half the size.")
-    ] = False,
-    members: Annotated[
-        int | None, Option(min=1, help="Use only so many models of the ensemble.")
-    ] = None,
-    scheduler: Annotated[
-        str | None, Option(help="local:N processes, or tcp://host:8786; threads if left out.")
-    ] = None,
+    packed: Annotated[bool, Option("--packed", help="int16 in it: half the size.")] = False,
+    members: Members = None,
+    scheduler: Scheduler = None,
     workers: Annotated[int | None, Option(min=1, help="Threads without scheduler.")] = None,
     chunks: Annotated[int, Option(min=1, help="Strips that a task takes at once.")] = 1,
     resolution: Annotated[float, Option(help="Of the study's own grid: 0.5 or 1.")] = 0.5,
@@ -113,11 +110,10 @@ def map_cube(
     done = output.with_name(output.name + ".part") / DONE
     if strips := len(list(done.glob("[0-9]*"))):
         typer.echo(f"Going on with {output}: {strips} strip(s) there, if of this cube and weights")
-    fluxes = upscale(
-        model, source, output, intervals=intervals or None, level=header.get("level", 0.9),
-        chunk=chunks, scheduler=scheduler, workers=workers,
-        attrs={"virtual": 1} if header.get("virtual") else {},
-    )  # fmt: skip
+    options: Any = {"chunk": chunks, "scheduler": scheduler, "workers": workers}
+    options |= {"intervals": intervals or None, "level": header.get("level", 0.9)}
+    attrs = {"virtual": 1} if header.get("virtual") else {}
+    fluxes = upscale(model, source, output, attrs=attrs, **options)
     shape = " x ".join(str(fluxes.sizes[d]) for d in ("time", "lat", "lon"))
     virtual = "virtual towers, " if fluxes.attrs.get("virtual") else ""
     count = fluxes.sizes["member"]
@@ -134,8 +130,8 @@ def _fitting(stored: Any, header: Any, weights: Path, cube: str | None, resoluti
     from tamrl.virtual.grid import virtual_grid
 
     if "map" in header:
-        own: Any = cube or (virtual_grid() if header["virtual"] else fetch_grid(resolution))
-        return MonthlyMap.restore(stored, header), own
+        source: Any = cube or (virtual_grid() if header["virtual"] else fetch_grid(resolution))
+        return MonthlyMap.restore(stored, header), source
     if cube is None:
         raise DataError(
             f"{weights}: these weights read daily weather; name a daily cube with TA, VPD and "

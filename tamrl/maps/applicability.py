@@ -127,12 +127,8 @@ def held_out(
 def feature_space(table: xr.Dataset, importance: pd.Series, fold: Indices) -> FeatureSpace:
     """Span the space of the towers of a training table; ``table`` and ``fold`` as for `held_out`.
 
-    ``importance`` by name of INPUTS; below 0 (no use at held-out towers) counts as 0.
-
-    Raises
-    ------
-    DataError
-        When no predictor has a positive importance, or all towers are in one fold.
+    ``importance`` by name of INPUTS; below 0 (no use at held-out towers) counts as 0. DataError
+    when none is above 0, or all towers are in one fold.
     """
     weight = np.maximum(importance.reindex(list(INPUTS)).to_numpy(float), 0)
     if not (weight > 0).any():

@@ -1,4 +1,4 @@
-"""Other people's cubes made ours: names, axes, units; and the features a map model asks for.
+"""Readers of data cubes: names, axes and units put right, and the features of a map model.
 
 A cube may be an xarray Dataset, a Zarr store, a NetCDF file or a folder of NetCDF files, monthly
 or daily, on any regular grid. What is unambiguous is put right; what is not ends in one error.
@@ -71,14 +71,10 @@ _NONE = xr.DataArray(0)
 def open_cube(source: xr.Dataset | str | Path, features: Sequence[str]) -> Cube:
     """Make any regular cube readable as `features`.
 
-    Parameters
-    ----------
-    source
-        Dataset, Zarr store, NetCDF file or folder of NetCDF files; (time or month, lat, lon),
-        statics (lat, lon). Latitude in any order, longitude from -180 or 0.
-    features
-        Names of variables, igbp_XXX for a class of igbp_fraction, koppen_Main for a main class of
-        koppen, abs_lat for the latitude without its sign, latitude and longitude for the place.
+    ``source``: Dataset, Zarr store, NetCDF file or folder of NetCDF files; (time or month, lat,
+    lon), statics (lat, lon). Latitude in any order, longitude from -180 or 0. ``features``: names
+    of variables, igbp_XXX for a class of igbp_fraction, koppen_Main for a main class of koppen,
+    abs_lat for the latitude without its sign, latitude and longitude for the place.
 
     Raises
     ------

@@ -132,11 +132,7 @@ def daily_map(
     ``members``, ``header`` from `tamrl.shipped.pretrained.load`. ``cube`` as for
     `tamrl.maps.cubes.open_cube`, daily: TA, VPD and SW_IN are needed, the other drivers and
     satellite variables are taken where they are there. ``grid`` from `fetch_grid`, or None.
-
-    Raises
-    ------
-    DataError
-        For a cube that is not daily or lacks a needed driver, or weights for other fluxes.
+    DataError for a cube that is not daily or lacks a needed driver, or weights for other fluxes.
     """
     opened = open_cube(cube, DRIVERS)
     for network in (net.net for member in members for net in networks(member)):

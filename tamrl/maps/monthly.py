@@ -65,7 +65,7 @@ class BoostedMap:
     """Gradient-boosted trees from a month's predictors and the year around it to its fluxes.
 
     One booster a flux; equal shares of the residual then close RECO - GPP = NEE, and GPP and RECO
-    are kept from falling below 0. With ``bootstrap`` a seed draws the towers with replacement;
+    are clipped at 0. With ``bootstrap`` the towers are sampled with replacement by the seed;
     ``rounds`` is the number of trees; None: chosen for each flux by cross-validation over towers.
     """
 

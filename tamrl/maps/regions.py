@@ -63,12 +63,8 @@ def partition(
     ``by``: "globe", "band" (30 degrees of latitude), "biome" (IGBP, by the classes' shares of the
     cell's land), "koppen", "koppen_main", "country" (Natural Earth 1:110 million; a cell is shared
     out by its sub-cells in countries, sea left aside), "reccap" (nine regions). ``cube`` on the
-    same grid is needed for biome (igbp_fraction) and koppen.
-
-    Raises
-    ------
-    DataError
-        For an unknown partition, or a cube that is absent or on another grid.
+    same grid is needed for biome (igbp_fraction) and koppen. DataError for an unknown partition, or
+    a cube that is absent or on another grid.
     """
     lat, lon = np.asarray(lat, dtype=np.float64), np.asarray(lon, dtype=np.float64)
     count = len(lat) * len(lon)
@@ -118,7 +114,7 @@ def _countries(lat: Floats, lon: Floats, by: str) -> Partition:
         table = table.explode(ignore_index=True)
         codes = {code: name for name, text in RECCAP_CODES.items() for code in text.split()}
         continent = table["CONTINENT"].where(table["CONTINENT"].isin(RECCAP_CONTINENTS))
-        # French Guiana is drawn as France.
+        # French Guiana is part of France's shape.
         overseas = (table["ADM0_A3"] == "FRA") & (table.geometry.bounds["maxy"] < 20)
         continent = continent.mask(overseas, "South America")
         table["NAME"] = table["ADM0_A3"].map(codes).fillna(continent).fillna(UNASSIGNED)
@@ -134,8 +130,8 @@ def _countries(lat: Floats, lon: Floats, by: str) -> Partition:
     col = np.repeat(np.arange(len(lon)), FINE)[None]
     inside = np.isfinite(mask)
     pair = (row * len(lon) + col)[inside] * len(names) + mask[inside].astype(int)
-    found, counts = np.unique(pair, return_counts=True)
-    cell, region = np.divmod(found, len(names))
+    pairs, counts = np.unique(pair, return_counts=True)
+    cell, region = np.divmod(pairs, len(names))
     whole = np.bincount(cell, counts, len(lat) * len(lon))
     nowhere = np.flatnonzero(whole == 0)
     return Partition(

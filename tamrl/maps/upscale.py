@@ -51,11 +51,11 @@ class MapModel(Protocol):
 
     @property
     def optional(self) -> tuple[str, ...]:
-        """Drivers that it can do without on some days."""
+        """Drivers that may be missing on some days."""
 
     @property
     def digests(self) -> list[str]:
-        """Hex digest of the weights of each member."""
+        """Hex digest of each member's weights."""
 
     def __call__(self, x: Floats) -> Floats:
         """Map (place, time, feature), NaN missing, to (member, place, time, 3): GPP, RECO, NEE."""
@@ -76,10 +76,9 @@ class _Job:
     intervals: Mapping[str, Conformal] | None
     level: float
 
-    def __call__(self, numbers: Sequence[int]) -> int:
+    def __call__(self, numbers: Sequence[int]) -> None:
         for number in numbers:
             self._strip(number)
-        return len(numbers)
 
     def _strip(self, number: int) -> None:
         """Predict one strip and write it; the marker comes last, so that a kill costs one strip."""
@@ -273,8 +272,8 @@ def _run(
                 future.result()  # raises what the worker raised
 
 
-def _call(task: Sequence[int], job: _Job) -> int:
-    return job(task)
+def _call(task: Sequence[int], job: _Job) -> None:
+    job(task)
 
 
 def _prepare(part: Path, layout: layout.Template, facts: Mapping[str, Any]) -> None:

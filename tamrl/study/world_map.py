@@ -208,7 +208,7 @@ def measure(model: MapModel, cube: xr.Dataset, out: Path, workers: int = 2) -> f
 
 def land_cells(cube: xr.Dataset, step: float) -> int:
     """Count the land cells of a grid of ``step`` degrees: all in a coarse cell with drivers."""
-    drivers = cube["TA"].notna().all("month").to_numpy()
+    drivers = np.isfinite(cube["TA"].transpose("month", "lat", "lon").to_numpy()).all(axis=0)
     known = (cube["land_fraction"].to_numpy() > 0) & drivers
     coarse = abs(float(cube["lat"][1] - cube["lat"][0]))
     return int(known.sum()) * round(coarse / step) ** 2
