@@ -122,9 +122,9 @@ def compare(fluxes: xr.Dataset, level: float = 0.9) -> pd.DataFrame:
     sink = carbon_budget_2019().sel(year=slice(2009, 2018))
     net = float((sink["land_use"] - sink["land_sink"]).mean())
     net_sd = float(np.hypot(sink["land_use_sd"].mean(), sink["land_sink_sd"].mean()))
-    reccap = fetch_reccap().sel(region="Globe") / 1000
-    nee, nee_sd = (float(reccap[k].sel(quantity="NEE")) for k in ("mean", "uncertainty"))
-    npp, rh = (float(reccap["mean"].sel(quantity=q)) for q in NPP_RH)
+    reccap = fetch_reccap().sel(region="Globe")
+    nee, nee_sd = (float(reccap[k].sel(quantity="NEE")) / 1000 for k in ("mean", "uncertainty"))
+    npp, rh = (float(reccap["mean"].sel(quantity=q)) / 1000 for q in NPP_RH)
     reference = fetch_reference_gpp()["GPP"]
     fraction = fluxes["land_fraction"].reindex_like(reference, method="nearest", tolerance=0.5)
     land = fraction.fillna(0) * cell_area(reference["lat"], reference["lon"])
