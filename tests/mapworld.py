@@ -12,37 +12,43 @@ from tamrl.data.schema import FLUXES
 FEATURES = ("TA", "PRCP", "VPD", "elevation", "igbp_ENF", "koppen_Cold", "abs_lat")
 
 
-class Recurrent:
-    """A deterministic stand-in for a network: matrix products and a state that runs on in time.
+class Ensemble:
+    """Deterministic stand-ins for networks: matrix products and a state that runs on in time.
 
     Calls are counted and may be slowed down, for tests of resumption.
     """
 
     features = FEATURES
+    optional = ()
 
-    def __init__(self, seed: int = 0, pause: float = 0.0) -> None:
-        rng = np.random.default_rng(seed)
-        self.inner = rng.normal(size=(len(FEATURES), 16)).astype(np.float32) / 30
-        self.outer = rng.normal(size=(16, 2)).astype(np.float32)
-        self.digest = f"recurrent-{seed}"
+    def __init__(self, *seeds: int, pause: float = 0.0) -> None:
+        self.seeds = seeds or (0, 1, 2)
+        self.digests = [f"recurrent-{seed}" for seed in self.seeds]
         self.pause = pause
         self.calls = 0
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        """Map (place, time, feature) to (place, time, flux)."""
+        """Map (place, time, feature) to (member, place, time, flux)."""
         self.calls += 1
         time.sleep(self.pause)
-        state, out = np.zeros((len(x), 16), np.float32), []
-        for t in range(x.shape[1]):
-            state = np.tanh(0.5 * state + np.nan_to_num(x[:, t]) @ self.inner)
-            gpp, reco = 20 / (1 + np.exp(-(state @ self.outer).T))
-            out.append(np.stack([gpp, reco, reco - gpp], axis=-1))
-        return np.stack(out, axis=1)
+        return np.stack([recurrent(x, seed) for seed in self.seeds])
+
+    def classes(self, x: np.ndarray) -> np.ndarray:
+        """Give the stratum of each place: those with needleleaf forest, and others."""
+        return np.where(x[:, 0, FEATURES.index("igbp_ENF")] > 0.3, "ENF", "")
 
 
-def ensemble(members: int = 3, pause: float = 0.0) -> list[Recurrent]:
-    """Three models that differ."""
-    return [Recurrent(seed, pause) for seed in range(members)]
+def recurrent(x: np.ndarray, seed: int) -> np.ndarray:
+    """Fluxes (place, time, flux) of one member."""
+    rng = np.random.default_rng(seed)
+    inner = rng.normal(size=(len(FEATURES), 16)).astype(np.float32) / 30
+    outer = rng.normal(size=(16, 2)).astype(np.float32)
+    state, out = np.zeros((len(x), 16), np.float32), []
+    for t in range(x.shape[1]):
+        state = np.tanh(0.5 * state + np.nan_to_num(x[:, t]) @ inner)
+        gpp, reco = 20 / (1 + np.exp(-(state @ outer).T))
+        out.append(np.stack([gpp, reco, reco - gpp], axis=-1))
+    return np.stack(out, axis=1)
 
 
 def world(step: float = 5.0, seed: int = 1) -> xr.Dataset:
@@ -95,7 +101,7 @@ def main(store: str, cube: str, pause: float) -> None:
     """Map slowly, to be killed."""
     from tamrl.maps.upscale import upscale
 
-    upscale(ensemble(pause=pause), cube, store, workers=1)
+    upscale(Ensemble(pause=pause), cube, store, workers=1)
 
 
 if __name__ == "__main__":

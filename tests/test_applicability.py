@@ -11,9 +11,8 @@ from trainingtable import training_table
 
 from tamrl.errors import DataError
 from tamrl.maps import applicability as aoa
-from tamrl.maps.boosted import INPUTS, MAP_FEATURES
+from tamrl.maps.training import INPUTS, MAP_FEATURES, tower_blocks, tower_folds
 from tamrl.study import trust
-from tamrl.virtual.grid import virtual_grid
 
 EVI = MAP_FEATURES.index("EVI")
 
@@ -88,17 +87,17 @@ def test_neighbours_and_towers_of_one_cell_share_a_fold() -> None:
     table["lat"][1] = table["lat"][0] + 0.3  # 33 km
     table["cell_lat"][5], table["cell_lon"][5] = table["cell_lat"][9], table["cell_lon"][9]
     for seed in range(20):
-        fold = aoa.tower_folds(table, folds=10, seed=seed)
+        fold = tower_folds(table, folds=10, seed=seed)
         assert fold[0] == fold[1]
         assert fold[5] == fold[9]
         assert len(set(fold)) > 6
-    assert not np.array_equal(fold, aoa.tower_folds(table, folds=10, seed=0))
+    assert not np.array_equal(fold, tower_folds(table, folds=10, seed=0))
 
 
 def test_importance_finds_the_predictor_that_makes_the_flux() -> None:
     """EVI drives GPP and NEE; forty others are noise."""
     table = training_table(np.random.default_rng(1).uniform(0.1, 0.9, 40))
-    predictions, importance = aoa.held_out(table, aoa.tower_folds(table, 4), repeats=1, rounds=60)
+    predictions, importance = aoa.held_out(table, tower_folds(table, 4), repeats=1, rounds=60)
     assert importance.idxmax() in ("EVI", "EVI_mean")
     rest = importance.drop([n for n in INPUTS if n.startswith("EVI")])
     assert importance.max() > 20 * rest.abs().max()
@@ -115,26 +114,20 @@ def test_what_the_model_learned_nothing_from_is_refused() -> None:
         aoa.feature_space(table, only(EVI=1.0), np.zeros(6, int))
 
 
-@pytest.fixture(scope="module")
-def cube() -> xr.Dataset:
-    """Return the virtual globe at 2.5 degrees."""
-    return virtual_grid(2.5)
-
-
-def test_the_map_is_the_index_of_each_cell(cube: xr.Dataset) -> None:
+def test_the_map_is_the_index_of_each_cell(globe: xr.Dataset) -> None:
     """Cells like a tower are inside, cells like none outside; sea and holes have no index."""
-    evi = cube["EVI"].to_numpy()
+    evi = globe["EVI"].to_numpy()
     low = float(np.nanquantile(evi, 0.6))
     table = steady(list(np.linspace(0, low, 30)))
     space = aoa.feature_space(table, only(EVI=1.0), np.arange(30) % 5)
-    holed = cube.copy(deep=True)
-    row, col = np.argwhere((cube["land_fraction"] > 0).to_numpy())[40]
+    holed = globe.copy(deep=True)
+    row, col = np.argwhere((globe["land_fraction"] > 0).to_numpy())[40]
     holed["TA"][3, row, col] = np.nan
     got = aoa.dissimilarity_map(space, holed)
     assert np.isnan(got["DI"][:, row, col]).all()
     known = np.isfinite(got["DI"].to_numpy())
     assert (known.any(axis=0) == np.isfinite(got["outside"])).all()
-    assert not known[:, (cube["land_fraction"] == 0).to_numpy()].any()
+    assert not known[:, (globe["land_fraction"] == 0).to_numpy()].any()
     step = low / 29  # of the towers; threshold: at most one step between neighbours
     beyond = got["DI"].to_numpy() > space.threshold
     assert not beyond[known & (evi < low)].any()
@@ -142,44 +135,44 @@ def test_the_map_is_the_index_of_each_cell(cube: xr.Dataset) -> None:
     assert float(got["outside"].max()) == pytest.approx(1)
 
 
-def test_shares_outside_by_hand(cube: xr.Dataset) -> None:
+def test_shares_outside_by_hand(globe: xr.Dataset) -> None:
     """North outside, south inside: the shares are those of the north, area by area."""
-    shape = (12, cube.sizes["lat"], cube.sizes["lon"])
-    land = (cube["land_fraction"] > 0).to_numpy()
-    north = np.broadcast_to((cube["lat"] > 0).to_numpy()[:, None], shape[1:])
+    shape = (12, globe.sizes["lat"], globe.sizes["lon"])
+    land = (globe["land_fraction"] > 0).to_numpy()
+    north = np.broadcast_to((globe["lat"] > 0).to_numpy()[:, None], shape[1:])
     index = xr.Dataset(
         {"DI": (("month", "lat", "lon"), np.where(land, 1.0 + north, np.nan) * np.ones(shape))},
-        {"lat": cube["lat"], "lon": cube["lon"]},
+        {"lat": globe["lat"], "lon": globe["lon"]},
         {"threshold": 1.5},
     )
     rate = np.where(north, 1.0, 3.0) * np.ones(shape)
-    fluxes = xr.Dataset(coords={"lat": cube["lat"], "lon": cube["lon"]})
+    fluxes = xr.Dataset(coords={"lat": globe["lat"], "lon": globe["lon"]})
     for flux in ("GPP", "RECO", "NEE"):
         fluxes[flux] = ("time", "lat", "lon"), -rate if flux == "NEE" else rate
         fluxes[f"{flux}_sd"] = ("time", "lat", "lon"), np.where(north, 0.5, 0.0) * np.ones(shape)
-    fluxes["land_fraction"] = cube["land_fraction"]
-    got = aoa.shares_outside(index, fluxes, cube)
-    area = (cube["area"] * cube["land_fraction"]).to_numpy()
+    fluxes["land_fraction"] = globe["land_fraction"]
+    got = aoa.shares_outside(index, fluxes, globe)
+    area = (globe["area"] * globe["land_fraction"]).to_numpy()
     share = area[north].sum() / area.sum()
     assert got["land"] == pytest.approx(share, rel=1e-6)
     assert got["GPP"] == got["NEE"] == pytest.approx(share / (share + 3 * (1 - share)), rel=1e-6)
     assert got["uncertainty of RECO"] == pytest.approx(1)
-    bare = cube["igbp_fraction"].sel(igbp=["SNO", "BSV"]).sum("igbp").to_numpy()
+    bare = globe["igbp_fraction"].sel(igbp=["SNO", "BSV"]).sum("igbp").to_numpy()
     green = area * (1 - bare)
     assert got["vegetated land"] == pytest.approx(green[north].sum() / green.sum(), rel=1e-6)
     with pytest.raises(DataError, match="different grids"):
-        aoa.shares_outside(index.isel(lat=slice(1, None)), fluxes, cube)
+        aoa.shares_outside(index.isel(lat=slice(1, None)), fluxes, globe)
 
 
 def test_growth_of_error_is_told_from_none() -> None:
     """Errors made to grow with the index correlate with it; errors of chance do not."""
     table = training_table(np.random.default_rng(2).uniform(0.1, 0.9, 60))
-    fold = aoa.tower_folds(table, 5)
+    fold = tower_folds(table, 5)
     space = aoa.feature_space(table, only(EVI=0.1, TA=0.1), fold)
     observed = table["y"]
     rng = np.random.default_rng(0)
     index = np.nanmean(space.training, axis=1)
-    block = aoa.tower_blocks(table)
+    block = tower_blocks(table)
 
     def growth(size: np.ndarray) -> pd.DataFrame:
         miss = size[:, None, None] * rng.choice([-1, 1], observed.shape)
@@ -190,16 +183,11 @@ def test_growth_of_error_is_told_from_none() -> None:
     found = growth(index).query("error == 'RMSE'")
     assert (found["rho"] > 0.99).all()
     assert (found["lower"] > 0.95).all()
-    said = trust.growth_in_words(growth(index))
-    assert said.startswith(
-        "At towers held out, the error of GPP, RECO and NEE grows with dissimilarity; relative to"
-    )
     by_chance = growth(rng.uniform(1, 2, len(index)))
     chance = by_chance.query("error == 'RMSE'")
     assert ((chance["lower"] < 0) & (chance["upper"] > 0)).all()
-    first = trust.growth_in_words(by_chance).split(";")[0]
-    assert first.endswith("the error of GPP, RECO and NEE does not change measurably with it")
-    assert "falls with it" in trust.growth_in_words(growth(1 / (index + 0.01)))
+    table = pd.DataFrame({"flux": ["GPP", "RECO"], "lower": [0.1, -0.1], "upper": [0.2, 0.1]})
+    assert trust.by_sign(table, "grows", "falls", "neither") == "GPP: grows; RECO: neither"
 
 
 def test_quarters_hold_all_months() -> None:

@@ -12,16 +12,19 @@ import cftime
 import numpy as np
 import pytest
 import xarray as xr
-from mapworld import FEATURES, Recurrent, ensemble, same, world
+from mapworld import FEATURES, Ensemble, same, world
 
 from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError
-from tamrl.maps import boosted
+from tamrl.evaluate.conformal import Conformal
 from tamrl.maps.cubes import open_cube, stack_features, time_edges
 from tamrl.maps.layout import NO_LAND, QUALITY, export_netcdf
 from tamrl.maps.upscale import DONE, upscale
 
-FACTORS = {"GPP": 2.0, "RECO": 2.5, "NEE": 3.0}
+INTERVALS = {
+    flux: Conformal((0.5, 1.0, 0.1), {"ENF": 2.0}, {0.9: (-1.0, width)})
+    for flux, width in (("GPP", 1.0), ("RECO", 1.25), ("NEE", 1.5))
+}
 
 
 @pytest.fixture(scope="module")
@@ -34,27 +37,33 @@ def cube() -> xr.Dataset:
 def plain(cube, tmp_path_factory) -> xr.Dataset:
     """Return the map that all others are compared with: one strip a task, two threads."""
     out = tmp_path_factory.mktemp("map") / "map.zarr"
-    return upscale(ensemble(), cube, out, factors=FACTORS, level=0.9, workers=2).load()
+    return upscale(Ensemble(), cube, out, intervals=INTERVALS, workers=2).load()
 
 
 # -- what a map holds ----------------------------------------------------------------------------
 
 
 def test_map_is_the_models_own_word(cube, plain):
-    """Mean, spread and bounds are those of the members, cell by cell, times the vegetated share."""
+    """Mean, spread and bounds are those of the members, cell by cell, times the vegetated share.
+
+    The size of the error is 0.5 + spread + a tenth of the mean, twice that in needleleaf forest.
+    """
     x = stack_features(cube, FEATURES, ("lat", "lon"))
-    each = np.stack([model(x) for model in ensemble()]).reshape(3, 36, 72, 12, 3)
+    each = Ensemble()(x).reshape(3, 36, 72, 12, 3)
     bare = cube["igbp_fraction"].sel(igbp=["SNO", "BSV"]).sum("igbp").to_numpy()
-    each = each * (1 - bare)[..., None, None]
+    green = (1 - bare)[..., None, None]
+    forest = 1 + (cube["igbp_fraction"].sel(igbp="ENF").to_numpy() > 0.3)[..., None]
     land = (cube["land_fraction"] > 0).to_numpy()
     for k, flux in enumerate(FLUXES):
-        mean, sd = each.mean(0)[..., k], each.std(0, ddof=1)[..., k]
-        got = {s: plain[flux + s].transpose("lat", "lon", "time").to_numpy() for s in ("", "_sd")}
+        mean, sd = (each * green).mean(0)[..., k], (each * green).std(0, ddof=1)[..., k]
+        suffixes = ("", "_sd", "_upper")
+        got = {s: plain[flux + s].transpose("lat", "lon", "time").to_numpy() for s in suffixes}
         np.testing.assert_allclose(got[""][land], mean[land], rtol=2e-5, atol=1e-5)
         np.testing.assert_allclose(got["_sd"][land], sd[land], rtol=1e-3, atol=1e-5)
         assert np.isnan(got[""][~land]).all()
-        upper = plain[f"{flux}_upper"] - plain[flux]
-        np.testing.assert_allclose(upper, FACTORS[flux] * plain[f"{flux}_sd"], rtol=1e-3, atol=1e-4)
+        size = 0.5 + each.std(0)[..., k] + 0.1 * abs(each.mean(0)[..., k])
+        wide = INTERVALS[flux].quantiles[0.9][1] * size * forest * green[..., 0]
+        np.testing.assert_allclose(got["_upper"][land], (mean + wide)[land], rtol=1e-3, atol=1e-4)
     assert float(plain["GPP_lower"].min()) >= 0
     closure = plain["NEE"] - (plain["RECO"] - plain["GPP"])
     assert float(abs(closure).max()) < 1e-5
@@ -76,7 +85,7 @@ def test_holes_are_masked_in_place_and_time(cube, plain, tmp_path):
     holed = cube.copy(deep=True)
     row, col = np.argwhere((cube["land_fraction"] == 1).to_numpy())[40]
     holed["PRCP"][5, row, col] = np.nan
-    got = upscale(ensemble(), holed, tmp_path / "m.zarr").load()
+    got = upscale(Ensemble(), holed, tmp_path / "m.zarr").load()
     hole = {"lat": row, "lon": col}
     assert np.isnan(got["GPP"].isel(hole)).to_numpy().tolist() == [t == 5 for t in range(12)]
     assert got["quality"].isel(hole | {"time": 5}) == QUALITY["driver_missing"]
@@ -89,13 +98,13 @@ def test_holes_are_masked_in_place_and_time(cube, plain, tmp_path):
 def test_a_model_without_an_answer_is_told(cube, tmp_path):
     """NaN from a model where all drivers are known is a quality of its own."""
 
-    class Shy(Recurrent):
+    class Shy(Ensemble):
         def __call__(self, x):
             out = super().__call__(x)
-            out[:, 3] = np.nan
+            out[:, :, 3] = np.nan
             return out
 
-    got = upscale([Shy()], cube, tmp_path / "m.zarr").load()
+    got = upscale(Shy(0), cube, tmp_path / "m.zarr").load()
     land = (got["land_fraction"] > 0).to_numpy()
     assert (got["quality"].to_numpy()[3][land].astype(int) & QUALITY["model_gave_none"]).all()
     assert np.isnan(got["GPP_sd"]).all()  # one model has no spread
@@ -107,20 +116,22 @@ def test_a_model_without_an_answer_is_told(cube, tmp_path):
 @pytest.mark.parametrize(("chunk", "workers"), [(1, 1), (3, 2), (50, 1)])
 def test_chunks_and_threads_change_nothing(cube, plain, tmp_path, chunk, workers):
     """Any number of strips a task and of threads gives the same bits."""
-    same(upscale(ensemble(), cube, tmp_path / "m.zarr", chunk=chunk, workers=workers), plain)
+    same(upscale(Ensemble(), cube, tmp_path / "m.zarr", chunk=chunk, workers=workers), plain)
 
 
+@pytest.mark.slow
 def test_processes_and_a_scheduler_change_nothing(cube, plain, tmp_path):
     """A cluster of two processes, and a scheduler by its address, give the same bits."""
     from distributed import LocalCluster
 
-    same(upscale(ensemble(), cube, tmp_path / "local.zarr", scheduler="local:2"), plain)
+    same(upscale(Ensemble(), cube, tmp_path / "local.zarr", scheduler="local:2"), plain)
     with LocalCluster(1, processes=False, protocol="tcp://", dashboard_address=None) as cluster:
         address = cluster.scheduler_address
         assert address.startswith("tcp://")
-        same(upscale(ensemble(), cube, tmp_path / "tcp.zarr", scheduler=address), plain)
+        same(upscale(Ensemble(), cube, tmp_path / "tcp.zarr", scheduler=address), plain)
 
 
+@pytest.mark.slow
 def test_killed_and_resumed(cube, plain, tmp_path):
     """After SIGKILL the map goes on where it was, and ends in the same bits."""
     source, store = tmp_path / "cube.zarr", tmp_path / "map.zarr"
@@ -143,11 +154,11 @@ def test_killed_and_resumed(cube, plain, tmp_path):
         process.wait()
     assert not store.exists()
     before = len(list(part.glob(f"{DONE}/[0-9]*")))
-    models = ensemble()
-    got = upscale(models, source, store)
+    model = Ensemble()
+    got = upscale(model, source, store)
     strips = 4  # 36 rows in strips of 10
     assert 1 <= before < strips
-    assert models[0].calls == strips - before
+    assert model.calls == strips - before
     same(got, plain)
     assert not part.exists()
     assert not (store / DONE).exists()
@@ -156,28 +167,29 @@ def test_killed_and_resumed(cube, plain, tmp_path):
 def test_a_finished_map_is_only_opened(cube, plain, tmp_path):
     """The same call again computes nothing; another map does not overwrite it."""
     out = tmp_path / "m.zarr"
-    upscale(ensemble(), cube, out)
-    models = ensemble()
-    same(upscale(models, cube, out), plain)
-    assert models[0].calls == 0
+    upscale(Ensemble(), cube, out)
+    model = Ensemble()
+    same(upscale(model, cube, out), plain)
+    assert model.calls == 0
     with pytest.raises(DataError, match="holds another map"):
-        upscale([Recurrent(9)], cube, out)
+        upscale(Ensemble(9), cube, out)
 
 
 def test_a_failure_leaves_no_map(cube, tmp_path):
     """An error in a strip is raised; what bears the final name is complete or absent."""
 
-    class Broken(Recurrent):
+    class Broken(Ensemble):
         def __call__(self, x):
             if self.calls == 1:
                 raise RuntimeError("out of memory")
             return super().__call__(x)
 
     with pytest.raises(RuntimeError, match="out of memory"):
-        upscale([Broken()], cube, tmp_path / "m.zarr", workers=1)
+        upscale(Broken(0), cube, tmp_path / "m.zarr", workers=1)
     assert not (tmp_path / "m.zarr").exists()
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_area(tmp_path):
     """Five times the rows need no more memory, when the cube lies on disk."""
     base = world(5.0)
@@ -195,7 +207,7 @@ def test_memory_does_not_grow_with_the_area(tmp_path):
         big.to_zarr(source, zarr_format=2, consolidated=False, encoding=encoding)
         del big
         tracemalloc.start()
-        upscale([Recurrent()], source, tmp_path / f"map{rows}.zarr", workers=1)
+        upscale(Ensemble(0), source, tmp_path / f"map{rows}.zarr", workers=1)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.3 * peaks[0], peaks
@@ -228,7 +240,7 @@ def renamed(ds: xr.Dataset) -> xr.Dataset:
 )
 def test_layouts_that_are_put_right(cube, plain, tmp_path, change):
     """Order and names of axes are no error and change no bit."""
-    same(upscale(ensemble(), change(cube), tmp_path / "m.zarr"), plain)
+    same(upscale(Ensemble(), change(cube), tmp_path / "m.zarr"), plain)
 
 
 def convert(ds: xr.Dataset, name: str, factor: float, offset: float, units: str) -> xr.Dataset:
@@ -254,7 +266,7 @@ def convert(ds: xr.Dataset, name: str, factor: float, offset: float, units: str)
 )
 def test_units_that_are_converted(cube, plain, tmp_path, name, factor, offset, units):
     """Known units are converted; a missing one is inferred where only one can be meant."""
-    got = upscale(ensemble(), convert(cube, name, factor, offset, units), tmp_path / "m.zarr")
+    got = upscale(Ensemble(), convert(cube, name, factor, offset, units), tmp_path / "m.zarr")
     np.testing.assert_allclose(got["NEE"], plain["NEE"], rtol=2e-3, atol=2e-4)
 
 
@@ -279,7 +291,7 @@ def test_units_that_are_converted(cube, plain, tmp_path, name, factor, offset, u
 def test_cubes_that_are_refused(cube, tmp_path, change, message):
     """What could mean two things, or nothing, is one clear error before anything is written."""
     with pytest.raises(DataError, match=message):
-        upscale(ensemble(), change(cube), tmp_path / "m.zarr")
+        upscale(Ensemble(), change(cube), tmp_path / "m.zarr")
     assert not list(tmp_path.iterdir())
 
 
@@ -289,7 +301,7 @@ def test_a_code_for_missing_deep_in_the_cube_is_found(cube, tmp_path):
     row = 1 + int(np.argwhere((cube["land_fraction"] == 1).to_numpy()[1:3])[0, 0])
     bad["PRCP"][2, row] = -999
     with pytest.raises(DataError, match="PRCP is -999"):
-        upscale(ensemble(), bad, tmp_path / "m.zarr")
+        upscale(Ensemble(), bad, tmp_path / "m.zarr")
     assert not (tmp_path / "m.zarr").exists()
 
 
@@ -298,8 +310,8 @@ def test_a_region_across_the_dateline(cube, plain, tmp_path):
     near = np.abs(cube["lon"]) > 165
     pieces = cube.isel(lon=near.to_numpy())  # -178 ... and ... 178
     whole = pieces.assign_coords(lon=pieces["lon"] % 360).sortby("lon")
-    a = upscale(ensemble(), pieces, tmp_path / "a.zarr").load()
-    b = upscale(ensemble(), whole, tmp_path / "b.zarr").load()
+    a = upscale(Ensemble(), pieces, tmp_path / "a.zarr").load()
+    b = upscale(Ensemble(), whole, tmp_path / "b.zarr").load()
     same(a, b)
     assert (np.diff(a["lon"]) == 5).all()
     assert float(a["lon"][0]) == 167.5
@@ -320,16 +332,16 @@ def test_sources(cube, plain, tmp_path, kind):
         path.mkdir()
         for name in cube.data_vars:
             cube[[name]].to_netcdf(path / f"{name}.nc")
-    same(upscale(ensemble(), path, tmp_path / "m.zarr"), plain)
+    same(upscale(Ensemble(), path, tmp_path / "m.zarr"), plain)
     with pytest.raises(DataError, match=r"nothing\.nc"):
-        upscale(ensemble(), tmp_path / "nothing.nc", tmp_path / "n.zarr")
+        upscale(Ensemble(), tmp_path / "nothing.nc", tmp_path / "n.zarr")
 
 
 def test_days_keep_their_dates(cube, tmp_path):
     """A daily cube gives a daily map with time bounds and no word of a climatology."""
     days = np.arange("2003-02-26", "2003-03-10", dtype="datetime64[D]").astype("datetime64[ns]")
     daily = cube.rename(month="time").assign_coords(time=days)
-    got = upscale(ensemble(), daily, tmp_path / "m.zarr")
+    got = upscale(Ensemble(), daily, tmp_path / "m.zarr")
     assert (got["time"].to_numpy() == days).all()
     assert "climatology" not in str(got.attrs) + str(got["time"].attrs)
     export_netcdf(tmp_path / "m.zarr", tmp_path / "m.nc")
@@ -353,7 +365,7 @@ def test_edges_of_time():
 def test_conventions(plain, cube, tmp_path):
     """CF's demands on a climatology, flags, bounds and names; the title tells virtual towers."""
     out = tmp_path / "m.zarr"
-    upscale(ensemble(), cube.assign_attrs(virtual=1), out, factors=FACTORS, level=0.9)
+    upscale(Ensemble(), cube.assign_attrs(virtual=1), out, intervals=INTERVALS)
     nc = export_netcdf(out, tmp_path / "m.nc")
     with xr.open_dataset(nc, decode_cf=False) as raw:
         assert raw.attrs["Conventions"] == "CF-1.11"
@@ -386,6 +398,7 @@ def checked(path: Path) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
 
+@pytest.mark.slow
 def test_checker_finds_no_fault(cube, tmp_path):
     """The maps of months and of days, packed and not, pass without error or warning."""
     days = np.arange("2003-02-26", "2003-03-10", dtype="datetime64[D]").astype("datetime64[ns]")
@@ -394,7 +407,7 @@ def test_checker_finds_no_fault(cube, tmp_path):
         ("d", cube.rename(month="time").assign_coords(time=days)),
     ):
         out = tmp_path / f"{name}.zarr"
-        upscale(ensemble(), made, out, factors=FACTORS, level=0.9)
+        upscale(Ensemble(), made, out, intervals=INTERVALS)
         for packed in (False, True):
             nc = export_netcdf(out, tmp_path / f"{name}{packed}.nc", packed=packed)
             report = checked(nc)
@@ -406,6 +419,7 @@ def test_checker_finds_no_fault(cube, tmp_path):
     assert "gC per day" in checked(worse)  # it does look
 
 
+@pytest.mark.slow
 def test_what_is_fetched_passes_the_checker_too(need, tmp_path):
     """Predictor cube and reference data, saved as NetCDF by a reader, have no error."""
     need("reference/")
@@ -427,7 +441,7 @@ def test_cdo_opens_maps(cube, tmp_path):
     if cdo is None:
         pytest.skip("cdo is not installed; it is no Python package")
     out = tmp_path / "m.zarr"
-    full = upscale(ensemble(), cube, out, factors=FACTORS).load()
+    full = upscale(Ensemble(), cube, out, intervals=INTERVALS).load()
     nc = export_netcdf(out, tmp_path / "m.nc", packed=True)
 
     def run(*arguments: str) -> str:
@@ -444,7 +458,7 @@ def test_cdo_opens_maps(cube, tmp_path):
 def test_packing_costs_half_a_step(cube, tmp_path):
     """Int16 is off by at most 0.001, says how to unpack, and keeps missing values missing."""
     out = tmp_path / "m.zarr"
-    full = upscale(ensemble(), cube, out)
+    full = upscale(Ensemble(), cube, out)
     nc = export_netcdf(out, tmp_path / "m.nc", packed=True, names=["GPP", "NEE"])
     with xr.open_dataset(nc, decode_cf=False) as raw:
         assert raw["GPP"].dtype == np.int16
@@ -461,104 +475,24 @@ def test_packing_costs_half_a_step(cube, tmp_path):
 def test_packing_refuses_what_int16_cannot_hold(cube, tmp_path):
     """A bound beyond 65 g m-2 d-1 is an error, not a number with another sign."""
     out = tmp_path / "m.zarr"
-    upscale(ensemble(), cube, out, factors={"GPP": 2.0, "RECO": 2.0, "NEE": 1000.0})
+    huge = Conformal((100.0, 0.0, 0.0), {"": 1.0}, {0.9: (-2.0, 2.0)})
+    upscale(Ensemble(), cube, out, intervals=INTERVALS | {"NEE": huge})
     with pytest.raises(DataError, match=r"NEE_(lower|upper)"):
         export_netcdf(out, tmp_path / "m.nc", packed=True)
     assert not (tmp_path / "m.nc").exists()
 
 
-def test_models_must_agree(cube, tmp_path):
-    """No model, models of different features, factors for a flux too few: one clear error."""
-    other = Recurrent(1)
-    other.features = FEATURES[:3]
-    for models, factors in (([], None), ([Recurrent(), other], None), (ensemble(), {"GPP": 1.0})):
+def test_an_ensemble_has_members_and_its_intervals_all_fluxes(cube, tmp_path):
+    """No member, intervals for a flux too few or of another level: one clear error."""
+    empty = Ensemble()
+    empty.digests = []
+    for model, options in (
+        (empty, {}),
+        (Ensemble(), {"intervals": {"GPP": INTERVALS["GPP"]}}),
+        (Ensemble(), {"intervals": INTERVALS, "level": 0.5}),
+    ):
         with pytest.raises(DataError):
-            upscale(models, cube, tmp_path / "m.zarr", factors=factors)
-
-
-# -- the first map model -------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def towers() -> xr.Dataset:
-    """Return forty made-up towers over two years whose fluxes follow the cube."""
-    ds = world()
-    rng = np.random.default_rng(3)
-    place = np.argwhere((ds["land_fraction"] > 0).to_numpy())
-    row, col = rng.permutation(place)[:40].T
-    days = np.arange("2001-01-01", "2003-01-01", dtype="datetime64[D]").astype("datetime64[ns]")
-    month = days.astype("datetime64[M]").astype(int) % 12
-    ta = ds["TA"].to_numpy()[month][:, row, col].T
-    gpp = np.exp(ta / 20) + rng.normal(0, 0.3, ta.shape)
-    reco = 0.7 * np.exp(ta / 25) + rng.normal(0, 0.3, ta.shape)
-    qc = rng.uniform(0.3, 1, ta.shape)
-    dims = ("site", "time")
-    data = {
-        "GPP": gpp,
-        "RECO": reco,
-        "NEE": reco - gpp,
-        "NEE_QC": qc,
-        "TA": ta,
-        "VPD": ta,
-        "SW_IN": ta,
-    }
-    return xr.Dataset(
-        {name: (dims, values.astype(np.float32)) for name, values in data.items()},
-        coords={
-            "site": [f"XX-{k:03d}" for k in range(40)],
-            "time": days,
-            "lat": ("site", ds["lat"].to_numpy()[row]),
-            "lon": ("site", ds["lon"].to_numpy()[col]),
-        },
-    )
-
-
-def test_training_table_is_the_cube_at_the_towers(cube, towers):
-    """Features are bit for bit those of the map's cell; months are means of good days."""
-    towers = towers.copy(deep=True)
-    towers["NEE"][0, :31] = np.nan  # one January of two
-    towers["NEE_QC"][1, towers["time"].dt.month.to_numpy() == 7] = 0.4
-    table = boosted.monthly_training_table(towers, cube, FEATURES)
-    x = stack_features(cube, FEATURES, ("lat", "lon")).reshape(36, 72, 12, -1)
-    for k in (0, 17, 39):
-        row = int(np.argmin(np.abs(cube["lat"].to_numpy() - float(towers["lat"][k]))))
-        col = int(np.argmin(np.abs(cube["lon"].to_numpy() - float(towers["lon"][k]))))
-        assert table["x"][k].to_numpy().tobytes() == x[row, col].tobytes()
-    good = (towers["NEE_QC"] >= 0.5) & (towers["time"].dt.month == 1)
-    good &= np.isfinite(towers["NEE"])
-    weight = towers["NEE_QC"].where(good, 0)
-    january = (towers["GPP"] * weight).sum("time") / weight.sum("time")
-    np.testing.assert_allclose(table["y"][:, 0, 0], january, rtol=1e-4)
-    assert np.isnan(table["y"][1, 6]).all()
-    assert float(table["weight"][1, 6]) == 0
-
-
-def test_boosted_map_learns_and_closes(cube, towers, tmp_path, monkeypatch):
-    """It beats the mean on towers it has not seen, closes the balance, repeats itself, maps."""
-    monkeypatch.setattr(boosted.BoostedMap, "ROUNDS", (40, 80))
-    table = boosted.monthly_training_table(towers, cube, FEATURES)
-
-    def make(table: xr.Dataset, train: np.ndarray) -> list[boosted.BoostedMap]:
-        return [boosted.BoostedMap(FEATURES, seed=k).fit(table, train) for k in range(2)]
-
-    held_out = boosted.out_of_fold(table, make, folds=3)
-    gpp = held_out.sel(flux="GPP")
-    error = ((gpp["mean"] - gpp["observed"]) ** 2).mean()
-    assert float(error) < 0.3 * float(gpp["observed"].var())
-    factors = boosted.spread_factors(held_out, level=0.8)
-    one = held_out.sel(flux="NEE")
-    inside = abs(one["observed"] - one["mean"]) <= factors["NEE"] * one["sd"]
-    seen = np.isfinite(one["observed"] + one["sd"]).to_numpy()
-    assert inside.to_numpy()[seen].mean() == pytest.approx(0.8, abs=0.01)
-    models = make(table, np.arange(40))
-    again = make(table, np.arange(40))
-    assert [m.digest for m in models] == [m.digest for m in again]
-    assert models[0].digest != models[1].digest
-    got = upscale(models, cube, tmp_path / "m.zarr", factors=factors).load()
-    assert float(abs(got["NEE"] - got["RECO"] + got["GPP"]).max()) < 1e-5
-    assert float(got["GPP"].min()) >= 0
-    with pytest.raises(DataError, match="features"):
-        boosted.BoostedMap(("LAI",)).fit(table)
+            upscale(model, cube, tmp_path / "m.zarr", **options)
 
 
 def test_open_cube_reads_nothing_but_a_sample(cube, tmp_path):

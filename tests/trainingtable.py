@@ -4,7 +4,7 @@ import numpy as np
 import xarray as xr
 
 from tamrl.data.schema import FLUXES
-from tamrl.maps.boosted import MAP_FEATURES
+from tamrl.maps.training import MAP_FEATURES
 
 
 def training_table(
@@ -33,6 +33,7 @@ def training_table(
         "flux": list(FLUXES),
         "lat": ("site", lat),
         "lon": ("site", lon),
+        "igbp": ("site", np.where(place % 2, "GRA", "ENF")),
         "cell_lat": ("site", np.round(lat)),
         "cell_lon": ("site", np.round(lon)),
     }
@@ -43,4 +44,5 @@ def training_table(
             "weight": (("site", "month"), np.full((n, 12), 90.0)),
         },
         coords,
+        {"virtual": 1, "tower_source": "made up"},
     )

@@ -1,104 +1,78 @@
 """The command line's part for maps: `tamrl train-map` and `tamrl map`."""
 
-from __future__ import annotations
-
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from typer import Argument, Option
 
 from tamrl.errors import DataError
 
-if TYPE_CHECKING:
-    import xarray as xr
-
-    from tamrl.maps.boosted import MapModel
-
-KINDS = ("tam-rl", "boosting")
-
-
-def _say(text: str) -> None:
-    Console(highlight=False, soft_wrap=True).print(text, markup=False)
+Members = Annotated[int | None, Option(min=1, help="Use only so many models of the ensemble.")]
+Folds = Annotated[int, Option(min=0, help="Folds of towers to calibrate intervals on; 0: none.")]
+Cube = Annotated[
+    str | None,
+    Argument(help="Zarr store, NetCDF file or folder; the study's own grid if left out."),
+]
+Scheduler = Annotated[
+    str | None, Option(help="local:N processes, or tcp://host:8786; threads if left out.")
+]
 
 
 def train_map(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where the weights go.")],
-    model: Annotated[str, typer.Option(help="tam-rl or boosting (quicker).")] = "tam-rl",
-    members: Annotated[int, typer.Option(min=1, help="Models in the ensemble.")] = 5,
-    towers: Annotated[str, typer.Option(help="fluxnet2015, virtual, or auto.")] = "auto",
-    resolution: Annotated[float, typer.Option(help="Of the predictor grid: 0.5 or 1.")] = 0.5,
-    folds: Annotated[
-        int, typer.Option(min=0, help="Folds of towers to calibrate the interval on; 0: none.")
-    ] = 5,
-    level: Annotated[float, typer.Option(help="Share of tower-months an interval holds.")] = 0.9,
-    seed: Annotated[int, typer.Option(help="Of the ensemble and the folds.")] = 0,
+    output: Annotated[Path, Option("--output", "-o", help="Where the weights go.")],
+    model: Annotated[str, Option(help="tam-rl or boosting (quicker).")] = "tam-rl",
+    members: Annotated[int, Option(min=1, help="Models in the ensemble.")] = 5,
+    towers: Annotated[str, Option(help="fluxnet2015, virtual, or auto.")] = "auto",
+    resolution: Annotated[float, Option(help="Of the predictor grid: 0.5 or 1.")] = 0.5,
+    folds: Folds = 5,
+    level: Annotated[float, Option(help="Share of tower-months an interval holds.")] = 0.9,
+    seed: Annotated[int, Option(help="Of the ensemble and the folds.")] = 0,
+    jobs: Annotated[int, Option(min=1, help="Models trained side by side.")] = 1,
 ) -> None:
     """Train an ensemble that maps monthly fluxes from gridded predictors (safetensors).
 
     The members differ by the towers they are trained on. With folds, as many ensembles more are
-    trained to find how wide an interval must be at towers that were not seen.
+    trained to calibrate how wide an interval must be at towers that were not seen.
 
     Examples: `tamrl train-map -o map.safetensors` ·
     `tamrl train-map -o map.safetensors --model boosting --folds 10`
     """
-    from tqdm import tqdm
-
-    from tamrl.maps import weights as map_weights
-    from tamrl.maps.boosted import BoostedMap, monthly_training_table, out_of_fold, spread_factors
-    from tamrl.maps.seasonal import TamRLMap
+    from tamrl.maps.monthly import KINDS, calibrate, fit_members, out_of_fold
+    from tamrl.maps.training import monthly_training_table, table_samples, tower_folds
     from tamrl.sources import load_grid, load_towers
 
     if model not in KINDS:
         raise typer.BadParameter(f"{model!r} is not one of {', '.join(KINDS)}")
-    kind: Any = TamRLMap if model == "tam-rl" else BoostedMap
     daily = load_towers(towers)
     table = monthly_training_table(daily, load_grid(daily, resolution))
-    calibrate = folds > 1 and members > 1
-    bar = tqdm(total=members * (1 + folds * calibrate), desc="Training", leave=False)
-
-    def ensemble(table: xr.Dataset, train: Any = None) -> list[MapModel]:
-        fitted: list[MapModel] = []
-        for i in range(members):
-            fitted.append(kind(seed=seed * 1000 + i).fit(table, train))
-            bar.update()
-        return fitted
-
-    factors = None
-    if calibrate:
-        factors = spread_factors(out_of_fold(table, ensemble, folds, seed), level)
-    models: Any = ensemble(table)
-    bar.close()
-    facts = {"seed": seed, "resolution": resolution}
-    map_weights.save(models, output, table, factors, level if calibrate else None, **facts)
-    _say(f"Trained {members} {model} model(s) for maps: {output}")
-    if factors:
-        widths = ", ".join(f"{flux} {factor:.1f}" for flux, factor in factors.items())
-        _say(f"Half width of the {100 * level:.0f} % interval, in sd of the ensemble: {widths}")
+    samples, settings = table_samples(table), (members, seed, jobs)
+    intervals = None
+    if folds > 1 and members > 1:
+        fold = tower_folds(table, folds, seed)
+        held_out = out_of_fold(KINDS[model](), samples, fold, *settings)
+        intervals = calibrate(held_out, level)
+    fitted = fit_members(KINDS[model](), samples, *settings)
+    fitted.save(output, samples, intervals, level=level, seed=seed, resolution=resolution)
+    typer.echo(f"Trained {members} {model} model(s) for maps: {output}")
+    if intervals:
+        typer.echo(f"With intervals of {100 * level:.0f} %, calibrated on {folds} folds of towers")
 
 
 def map_cube(
-    weights: Annotated[Path, typer.Argument(help="From `tamrl train-map` or `tamrl train`.")],
-    cube: Annotated[
-        str | None,
-        typer.Argument(help="Zarr store, NetCDF file or folder; the study's own grid if left out."),
-    ] = None,
+    weights: Annotated[Path, Argument(help="From `tamrl train-map` or `tamrl train`.")],
+    cube: Cube = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Zarr store to write or to go on with.")
+        Path, Option("--output", "-o", help="Zarr store to write or to go on with.")
     ] = Path("map.zarr"),
-    netcdf: Annotated[Path | None, typer.Option(help="Also write one NetCDF file.")] = None,
-    packed: Annotated[
-        bool, typer.Option("--packed", help="int16 in the NetCDF file: half the size.")
-    ] = False,
-    members: Annotated[
-        int | None, typer.Option(min=1, help="Use only so many models of the ensemble.")
-    ] = None,
-    scheduler: Annotated[
-        str | None, typer.Option(help="local:N processes, or tcp://host:8786; threads if left out.")
-    ] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Threads without scheduler.")] = None,
-    chunks: Annotated[int, typer.Option(min=1, help="Strips that a task takes at once.")] = 1,
-    resolution: Annotated[float, typer.Option(help="Of the study's own grid: 0.5 or 1.")] = 0.5,
+    netcdf: Annotated[Path | None, Option(help="Also write one NetCDF file.")] = None,
+    packed: Annotated[bool, Option("--packed", help="int16 in it: half the size.")] = False,
+    members: Members = None,
+    scheduler: Scheduler = None,
+    workers: Annotated[int | None, Option(min=1, help="Threads without scheduler.")] = None,
+    chunks: Annotated[int, Option(min=1, help="Strips that a task takes at once.")] = 1,
+    resolution: Annotated[float, Option(help="Of the study's own grid: 0.5 or 1.")] = 0.5,
 ) -> None:
     """Map GPP, RECO and NEE wherever a cube has drivers; an interrupted map goes on.
 
@@ -112,61 +86,60 @@ def map_cube(
     """
     from tamrl.maps.layout import export_netcdf
     from tamrl.maps.upscale import DONE, upscale
+    from tamrl.shipped import pretrained
 
     if output.suffix in (".nc", ".nc4", ".h5"):
         raise DataError(f"{output}: a map grows as a Zarr store; write -o map.zarr --netcdf FILE")
     if packed and netcdf is None:
         raise typer.BadParameter("--packed is of the NetCDF file: add --netcdf FILE")
-    models, header, source = _prepare(weights, cube, resolution)
-    factors = header.get("factors")
-    if members is not None and members < len(models):
-        models = models[:members]
-        if factors:
-            _say(f"No bounds: they were calibrated for {header['members']} members, not {members}")
-            factors = None
-    elif members is not None and members > len(models):
-        raise DataError(f"{weights}: holds {len(models)} models; --members {members} is too many")
+    if not weights.is_file():
+        raise DataError(
+            f"{weights}: no such file of weights; train some: tamrl train-map -o {weights} (for "
+            f"monthly cubes) or tamrl train -o {weights} (for daily ones)"
+        )
+    stored, header = pretrained.load(weights, "cpu")
+    intervals, count = pretrained.intervals_of(header), len(stored)
+    if members is not None and members > count:
+        raise DataError(f"{weights}: holds {count} models; --members {members} is too many")
+    model, source = _fitting(stored, header, weights, cube, resolution)
+    if members is not None and members < count:
+        model = replace(model, members=model.members[:members])
+        if intervals:
+            typer.echo(f"No bounds: they were calibrated for {count} members, not {members}")
+            intervals = {}
     done = output.with_name(output.name + ".part") / DONE
-    if kept := len(list(done.glob("[0-9]*"))):
-        _say(f"Going on with {output}: {kept} strip(s) are there if weights and cube are the same")
+    if strips := len(list(done.glob("[0-9]*"))):
+        typer.echo(f"Going on with {output}: {strips} strip(s) there, if of this cube and weights")
+    options: Any = {"chunk": chunks, "scheduler": scheduler, "workers": workers}
+    options |= {"intervals": intervals or None, "level": header.get("level", 0.9)}
     attrs = {"virtual": 1} if header.get("virtual") else {}
-    got = upscale(
-        models, source, output, factors=factors, level=header.get("level"), chunk=chunks,
-        scheduler=scheduler, workers=workers, attrs=attrs,
-    )  # fmt: skip
-    shape = " x ".join(str(got.sizes[d]) for d in ("time", "lat", "lon"))
-    virtual = "virtual towers, " if got.attrs.get("virtual") else ""
-    _say(f"Mapped {shape} (time, lat, lon) with {virtual}{len(models)} model(s): {output}")
+    fluxes = upscale(model, source, output, attrs=attrs, **options)
+    shape = " x ".join(str(fluxes.sizes[d]) for d in ("time", "lat", "lon"))
+    virtual = "virtual towers, " if fluxes.attrs.get("virtual") else ""
+    count = fluxes.sizes["member"]
+    typer.echo(f"Mapped {shape} (time, lat, lon) with {virtual}{count} model(s): {output}")
     if netcdf is not None:
-        _say(f"As NetCDF: {export_netcdf(output, netcdf, packed=packed)}")
+        typer.echo(f"As NetCDF: {export_netcdf(output, netcdf, packed=packed)}")
 
 
-def _prepare(
-    weights: Path, cube: str | None, resolution: float
-) -> tuple[list[MapModel], dict[str, Any], xr.Dataset | str]:
-    """Load models that fit the cube, and the cube or its path."""
+def _fitting(stored: Any, header: Any, weights: Path, cube: str | None, resolution: float) -> Any:
+    """Make a map model that fits the cube, and give the cube, its path, or the study's own."""
     from tamrl.data import fetch_grid
-    from tamrl.maps import weights as map_weights
-    from tamrl.shipped import pretrained
+    from tamrl.maps.daily import daily_map
+    from tamrl.maps.monthly import MonthlyMap
     from tamrl.virtual.grid import virtual_grid
 
-    header = map_weights.read_header(weights)
-    if "kind" in header:
-        models, header = map_weights.load(weights)
-        if cube is not None:
-            return models, header, cube
-        return models, header, virtual_grid() if header["virtual"] else fetch_grid(resolution)
+    if "map" in header:
+        source: Any = cube or (virtual_grid() if header["virtual"] else fetch_grid(resolution))
+        return MonthlyMap.restore(stored, header), source
     if cube is None:
         raise DataError(
             f"{weights}: these weights read daily weather; name a daily cube with TA, VPD and "
             "SW_IN, or train weights for months: tamrl train-map"
         )
-    from tamrl.maps.daily import tower_maps
-
-    networks, header = pretrained.load(weights, "cpu")
+    grid = None
     try:
         grid = virtual_grid() if header.get("virtual") else fetch_grid()
     except DataError as error:
-        typer.echo(f"tamrl: going on without facts about the places: {error}", err=True)
-        grid = None
-    return list(tower_maps(networks, header, cube, grid)), header, cube
+        typer.echo(f"tamrl: going on without site attributes: {error}", err=True)
+    return daily_map(stored, header, cube, grid), cube

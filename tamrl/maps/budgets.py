@@ -10,7 +10,6 @@ not in them.
 from importlib.resources import files
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 from scipy import stats
@@ -22,11 +21,9 @@ from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError
 from tamrl.maps.regions import UNASSIGNED, partition
 
-Floats = npt.NDArray[np.float64]
-
 YEAR_DAYS = float(MONTH_DAYS.sum())  # d
 PG = 1e15  # g
-_NPP_RH = ("NPP", "Soil Heterotrophic Respiration")
+NPP_RH = ("NPP", "Soil Heterotrophic Respiration")
 
 
 def annual(fluxes: xr.Dataset) -> xr.Dataset:
@@ -38,38 +35,38 @@ def annual(fluxes: xr.Dataset) -> xr.Dataset:
     days = _step_days(fluxes)
     out = xr.Dataset()
     for flux in FLUXES:
-        rate = fluxes[flux]
-        total = (rate * days).sum("time", min_count=1) * (YEAR_DAYS / float(days.sum()))
+        total = (fluxes[flux] * days).sum("time", min_count=1) * (YEAR_DAYS / float(days.sum()))
         out[flux] = total.assign_attrs(units="g m-2 yr-1", long_name=f"{flux}, annual sum")
     return out
 
 
 def _step_days(fluxes: xr.Dataset) -> xr.DataArray:
-    if (
-        "climatology" in fluxes["time"].attrs | fluxes["time"].encoding
-        or fluxes.sizes["time"] == 12
-    ):
+    about = fluxes["time"].attrs | fluxes["time"].encoding
+    if "climatology" in about or fluxes.sizes["time"] == 12:
         return xr.DataArray(MONTH_DAYS, dims="time", coords={"time": fluxes["time"]})
-    bounds = fluxes["time_bnds"]
-    width = bounds.isel(bnds=1) - bounds.isel(bnds=0)
+    width = fluxes["time_bnds"].diff("bnds").isel(bnds=0, drop=True)
     if np.issubdtype(width.dtype, np.timedelta64):
         width = width / np.timedelta64(1, "D")
     return width.drop_vars("time_bnds", errors="ignore")
 
 
+def land_area(fluxes: xr.Dataset) -> xr.DataArray:
+    """Land area of a map's cells (lat, lon), m2."""
+    land = fluxes["land_fraction"].transpose("lat", "lon").fillna(0).astype(np.float64)
+    return land * cell_area(fluxes["lat"], fluxes["lon"])
+
+
 def totals(
     fluxes: xr.Dataset, by: str = "globe", cube: xr.Dataset | None = None, level: float = 0.9
 ) -> pd.DataFrame:
-    """Carbon totals of regions.
+    """Carbon totals of the regions of a map.
 
     Parameters
     ----------
-    fluxes
-        Map as from `upscale`.
+    fluxes, cube
+        Map as from `upscale`; predictors on the same grid, where the partition needs them.
     by
         "globe", "band", "biome", "koppen", "koppen_main", "country" or "reccap".
-    cube
-        On the same grid, where the partition needs one.
     level
         Of the intervals: mean -+ Student's t x standard deviation of the members' totals.
 
@@ -80,34 +77,27 @@ def totals(
         (gC m-2 yr-1), area (million km2 of land), predicted (share of that area). The rows of a
         flux add up to the globe; land in no region is "unassigned".
     """
-    lat, lon = fluxes["lat"].to_numpy(), fluxes["lon"].to_numpy()
-    parts = partition(by, lat, lon, cube)
-    land = np.nan_to_num(fluxes["land_fraction"].transpose("lat", "lon").to_numpy())
-    land = (cell_area(lat, lon) * land).ravel()  # m2
+    parts = partition(by, fluxes["lat"].to_numpy(), fluxes["lon"].to_numpy(), cube)
+    land = land_area(fluxes).to_numpy().ravel()
     frames = []
     for flux in FLUXES:
         member = fluxes[f"{flux}_member"].transpose("member", "lat", "lon").to_numpy()
         member = member.reshape(len(member), -1).astype(np.float64) * YEAR_DAYS  # g m-2 yr-1
         known = np.isfinite(member).all(axis=0)
         sums = parts.sums(np.nan_to_num(member) * land) / PG  # (member, region)
-        total = sums.mean(axis=0)
-        n = len(sums)
-        spread = sums.std(axis=0, ddof=1) if n > 1 else np.full(total.shape, np.nan)
-        half = stats.t.ppf(0.5 + level / 2, n - 1) * spread if n > 1 else spread
+        n, total = len(sums), sums.mean(axis=0)
+        half = np.full(total.shape, np.nan)
+        if n > 1:
+            half = stats.t.ppf(0.5 + level / 2, n - 1) * sums.std(axis=0, ddof=1)
         area, seen = parts.sums(np.stack([land, land * known]))
         with np.errstate(invalid="ignore", divide="ignore"):  # a region without land has no mean
             frame = pd.DataFrame(
                 {
-                    "flux": flux,
-                    "region": parts.names,
-                    "total": total,
-                    "lower": total - half,
-                    "upper": total + half,
-                    "mean": total * PG / seen,
-                    "area": area / 1e12,
+                    "flux": flux, "region": parts.names, "total": total, "lower": total - half,
+                    "upper": total + half, "mean": total * PG / seen, "area": area / 1e12,
                     "predicted": seen / area,
                 }
-            )
+            )  # fmt: skip
         frames.append(frame[(area > 0) | (frame["region"] == UNASSIGNED)])
     table = pd.concat(frames, ignore_index=True)
     table.attrs = {"units": "PgC yr-1", "level": level, "members": n}
@@ -117,170 +107,128 @@ def totals(
 def compare(fluxes: xr.Dataset, level: float = 0.9) -> pd.DataFrame:
     """Global totals beside published ones, each with period, DOI and what to mind.
 
-    Returns
-    -------
-    pandas.DataFrame
-        flux, source, value, lower, upper (PgC yr-1; NaN where not published), period, doi,
-        caveat, ours (bool).
+    Table with flux, source, value, lower, upper (PgC yr-1; NaN where not published), period, doi,
+    caveat, ours (whether it is this map).
     """
-    columns = ["flux", "source", "value", "lower", "upper", "period", "doi", "caveat"]
     virtual = "virtual towers, " if fluxes.attrs.get("virtual") else ""
-    ours = totals(fluxes, level=level).rename(columns={"total": "value"})
-    ours = ours[["flux", "value", "lower", "upper"]].assign(
+    mapped = totals(fluxes, level=level).rename(columns={"total": "value"})
+    mapped = mapped[["flux", "value", "lower", "upper"]].assign(
         source=f"{virtual}this study",
         period="climatology",
         doi="",
         caveat="spread of the ensemble only; predictors are a mean year",
+        ours=True,
     )
     sink = carbon_budget_2019().sel(year=slice(2009, 2018))
     net = float((sink["land_use"] - sink["land_sink"]).mean())
-    sd = float(np.hypot(sink["land_use_sd"].mean(), sink["land_sink_sd"].mean()))
+    net_sd = float(np.hypot(sink["land_use_sd"].mean(), sink["land_sink_sd"].mean()))
     reccap = fetch_reccap().sel(region="Globe")
     nee, nee_sd = (float(reccap[k].sel(quantity="NEE")) / 1000 for k in ("mean", "uncertainty"))
-    npp, rh = (float(reccap["mean"].sel(quantity=q)) / 1000 for q in _NPP_RH)
+    npp, rh = (float(reccap["mean"].sel(quantity=q)) / 1000 for q in NPP_RH)
     reference = fetch_reference_gpp()["GPP"]
-    land = _land_on(fluxes, reference)
-    whole = float((reference * land).sum()) * YEAR_DAYS / PG
-    others = [
-        (
-            "GPP",
-            "FLUXCOM map, our land",
-            whole,
-            np.nan,
-            np.nan,
-            "not stated",
-            "10.5194/bg-17-1343-2020",
-            "version and years not stated; where this map has land",
-        ),
-        (
-            "NEE",
-            "Global Carbon Budget 2019",
-            net,
-            net - sd,
-            net + sd,
-            "2009-2018",
-            "10.5194/essd-11-1783-2019",
-            "land use minus land sink: not NEE, since fires, harvest and rivers are in it",
-        ),
-        (
-            "NEE",
-            "RECCAP, stock change",
-            nee,
-            nee - nee_sd,
-            nee + nee_sd,
-            "2000-2009",
-            "10.1093/nsr/nwaa145",
-            "stock change plus lateral export: after fires, harvest and rivers",
-        ),
-        (
-            "NEE",
-            "RECCAP, Rh - NPP",
-            rh + npp,
-            np.nan,
-            np.nan,
-            "2000-2009",
-            "10.1093/nsr/nwaa145",
-            "Rh is itself the remainder of a mass balance; the Middle East is not in",
-        ),
-    ]
+    fraction = fluxes["land_fraction"].reindex_like(reference, method="nearest", tolerance=0.5)
+    land = fraction.fillna(0) * cell_area(reference["lat"], reference["lon"])
     with (files("tamrl.data") / "facts" / "published_totals.csv").open() as stream:
-        published = pd.read_csv(stream)
-    computed = pd.DataFrame(others, columns=columns)
-    parts = [ours.assign(ours=True), published.assign(ours=False), computed.assign(ours=False)]
-    table = pd.concat(parts, ignore_index=True)
+        published = pd.read_csv(stream).assign(ours=False)
+    computed = {
+        "FLUXCOM map, our land": (float((reference * land).sum()) * YEAR_DAYS / PG, np.nan),
+        "Global Carbon Budget 2019": (net, net_sd),
+        "RECCAP, stock change": (nee, nee_sd),
+        "RECCAP, Rh - NPP": (rh + npp, np.nan),
+    }
+    for source, (value, sd) in computed.items():
+        row = published["source"] == source
+        published.loc[row, ["value", "lower", "upper"]] = value, value - sd, value + sd
+    table = pd.concat([mapped, published], ignore_index=True)
     order = table["flux"].map({flux: i for i, flux in enumerate(FLUXES)})
-    return table.iloc[np.argsort(order, kind="stable")].reset_index(drop=True)[[*columns, "ours"]]
+    table = table.iloc[np.argsort(order, kind="stable")].reset_index(drop=True)
+    return table[[*published.columns]]
 
 
 def compare_reccap(fluxes: xr.Dataset, level: float = 0.9) -> pd.DataFrame:
     """NEE of RECCAP's nine regions beside RECCAP's two ways to it, PgC yr-1.
 
-    Returns
-    -------
-    pandas.DataFrame
-        region: NEE, lower, upper (ours); reccap_nee with reccap_sd (stock change plus lateral
-        export: after fires, harvest and rivers); reccap_rh_npp (Rh - NPP, nearer to what a tower
-        sees, but Rh is a remainder). Regions are approximated by countries.
+    Table by region: NEE, lower, upper of the map; reccap_nee with reccap_sd (stock change plus
+    lateral export: after fires, harvest and rivers); reccap_rh_npp (Rh - NPP, nearer to what a
+    tower sees, but Rh is a remainder). Regions are approximated by countries.
     """
-    ours = totals(fluxes, "reccap", level=level)
-    ours = ours[ours["flux"] == "NEE"].set_index("region")
+    mapped = totals(fluxes, "reccap", level=level)
+    mapped = mapped[mapped["flux"] == "NEE"].set_index("region")
     reccap = fetch_reccap()
-    theirs = reccap["mean"].to_pandas() / 1000
+    mean = reccap["mean"].to_pandas() / 1000
     table = pd.DataFrame(
         {
-            "NEE": ours["total"],
-            "lower": ours["lower"],
-            "upper": ours["upper"],
-            "reccap_nee": theirs["NEE"],
+            "NEE": mapped["total"],
+            "lower": mapped["lower"],
+            "upper": mapped["upper"],
+            "reccap_nee": mean["NEE"],
             "reccap_sd": reccap["uncertainty"].sel(quantity="NEE").to_pandas() / 1000,
-            "reccap_rh_npp": theirs[_NPP_RH[0]] + theirs[_NPP_RH[1]],
+            "reccap_rh_npp": mean[NPP_RH[0]] + mean[NPP_RH[1]],
         }
     )
-    return table.reindex([r for r in theirs.index if r in ours.index])
+    return table.reindex([r for r in mean.index if r in mapped.index])
 
 
-def _land_on(fluxes: xr.Dataset, reference: xr.DataArray) -> xr.DataArray:
-    """Land area of the reference's cells, m2, by the land fraction of the map's cell around it."""
-    fraction = fluxes["land_fraction"].reindex_like(reference, method="nearest", tolerance=0.5)
-    area = cell_area(reference["lat"].to_numpy(), reference["lon"].to_numpy())
-    return fraction.fillna(0) * area
+def fluxcom_gpp(fluxes: xr.Dataset) -> xr.DataArray:
+    """FLUXCOM's mean GPP (lat, lon) on the grid of a map, gC m-2 d-1; DataError if they misalign.
 
-
-def compare_gpp(fluxes: xr.Dataset) -> tuple[pd.Series, xr.Dataset, pd.DataFrame]:
-    """Hold the GPP map against FLUXCOM's mean GPP, cell by cell.
-
-    Where both have values, weighted by land area. FLUXCOM's version and years are not stated; it is
-    others' machine learning from many of the same towers: a comparison, not the truth.
-
-    Returns
-    -------
-    statistics, difference, zonal
-        r, RMSE, bias (ours minus FLUXCOM, gC m-2 d-1), n cells, totals over common cells
-        (PgC yr-1); Dataset with ours, FLUXCOM and difference (lat, lon); means by latitude
-        (index lat, columns "this study", "FLUXCOM"), gC m-2 d-1.
+    Its version and years are not stated; it is others' machine learning from many of the same
+    towers: a comparison, not the truth.
     """
     reference = fetch_reference_gpp()["GPP"]
-    ours = (annual(fluxes)["GPP"] / YEAR_DAYS).transpose("lat", "lon").load()
-    step = float(np.diff(ours["lat"][:2])[0])
+    step = float(np.diff(fluxes["lat"][:2])[0])
     factor = round(step / 0.5)
     if factor > 1:
-        area = cell_area(reference["lat"].to_numpy(), reference["lon"].to_numpy())
+        area = cell_area(reference["lat"], reference["lon"])
         values = block_mean(reference.to_numpy().astype(np.float64), area, factor)
         axes = {d: reference[d].coarsen({d: factor}).mean().to_numpy() for d in ("lat", "lon")}
         reference = xr.DataArray(values, coords=axes, dims=("lat", "lon"), name="GPP")
-    theirs = reference.reindex_like(ours, method="nearest", tolerance=step / 10)
-    if not np.isfinite(theirs.to_numpy()).any():
+    grid = fluxes["land_fraction"].transpose("lat", "lon")
+    reference = reference.reindex_like(grid, method="nearest", tolerance=step / 10)
+    if not np.isfinite(reference).any():
         raise DataError("comparison of GPP: the map's grid does not line up with FLUXCOM's cells")
-    land = fluxes["land_fraction"].transpose("lat", "lon").fillna(0).to_numpy()
-    land = land * cell_area(ours["lat"].to_numpy(), ours["lon"].to_numpy())
-    both = np.isfinite(ours.to_numpy()) & np.isfinite(theirs.to_numpy())
-    a, b, w = ours.to_numpy()[both], theirs.to_numpy()[both].astype(np.float64), land[both]
+    return reference
+
+
+def compare_gpp(
+    fluxes: xr.Dataset, reference: xr.DataArray, name: str = "FLUXCOM"
+) -> tuple[pd.Series, xr.Dataset, pd.DataFrame]:
+    """Compare the mean GPP of a map with a reference (lat, lon), where both have values.
+
+    Weighted by land area: statistics r, RMSE, bias (map minus reference, gC m-2 d-1), cells, and
+    the totals of both over common cells (PgC yr-1); difference (lat, lon); means by latitude
+    (index lat, columns "this study" and ``name``), gC m-2 d-1.
+    """
+    mapped = (annual(fluxes)["GPP"] / YEAR_DAYS).transpose("lat", "lon").load()
+    both = np.isfinite(mapped) & np.isfinite(reference)
+    weights = land_area(fluxes).where(both, 0.0)
+    a, b, w = (one.to_numpy()[both].astype(np.float64) for one in (mapped, reference, weights))
     cov = np.cov(np.stack([a, b]), aweights=w)
-    statistics = pd.Series(
-        {
-            "r": cov[0, 1] / np.sqrt(cov[0, 0] * cov[1, 1]),
-            "RMSE": np.sqrt(np.average((a - b) ** 2, weights=w)),
-            "bias": np.average(a - b, weights=w),
-            "cells": int(both.sum()),
-            "total": (a * w).sum() * YEAR_DAYS / PG,
-            "total_FLUXCOM": (b * w).sum() * YEAR_DAYS / PG,
-        }
-    )
-    weights = xr.DataArray(np.where(both, land, 0.0), coords=ours.coords, dims=("lat", "lon"))
-    zonal = pd.DataFrame(
-        {
-            name: ((field.fillna(0) * weights).sum("lon") / weights.sum("lon")).to_pandas()
-            for name, field in (("this study", ours), ("FLUXCOM", theirs))
-        }
-    )
-    maps = xr.Dataset({"ours": ours, "FLUXCOM": theirs, "difference": ours - theirs})
-    return statistics, maps.assign_attrs(units="gC m-2 d-1"), zonal
+    statistics = {
+        "r": cov[0, 1] / np.sqrt(cov[0, 0] * cov[1, 1]),
+        "RMSE": np.sqrt(np.average((a - b) ** 2, weights=w)),
+        "bias": np.average(a - b, weights=w),
+        "cells": int(both.sum()),
+        "total": (a * w).sum() * YEAR_DAYS / PG,
+        f"total_{name}": (b * w).sum() * YEAR_DAYS / PG,
+    }
+    fields = {"this study": mapped, name: reference}
+    zonal = {n: field.weighted(weights).mean("lon").to_pandas() for n, field in fields.items()}
+    maps = xr.Dataset({"difference": mapped - reference})
+    return pd.Series(statistics), maps, pd.DataFrame(zonal)
+
+
+def by_latitude(fluxes: xr.Dataset, flux: str) -> pd.DataFrame:
+    """Mean flux of the land by latitude (index, deg) and month (columns 1 to 12), gC m-2 d-1.
+
+    Land counts by its area; a row without predicted land is NaN.
+    """
+    mean = fluxes[flux].weighted(land_area(fluxes)).mean("lon").transpose("lat", "time").to_numpy()
+    return pd.DataFrame(mean, fluxes["lat"].to_numpy(), range(1, mean.shape[1] + 1))
 
 
 def zonal_totals(fluxes: xr.Dataset) -> pd.DataFrame:
     """Totals by degree of latitude, PgC yr-1 deg-1: index lat (deg), a column for each flux."""
-    lat, lon = fluxes["lat"].to_numpy(), fluxes["lon"].to_numpy()
-    land = fluxes["land_fraction"].fillna(0) * cell_area(lat, lon)
-    width = abs(float(lat[1] - lat[0]))
-    sums = (annual(fluxes) * land).sum("lon") / PG / width
+    width = abs(float(fluxes["lat"][1] - fluxes["lat"][0]))
+    sums = (annual(fluxes) * land_area(fluxes)).sum("lon") / PG / width
     return sums.to_dataframe()[list(FLUXES)]

@@ -1,4 +1,4 @@
-"""Other people's cubes made ours: names, axes, units; and the features a map model asks for.
+"""Readers of data cubes: names, axes and units put right, and the features of a map model.
 
 A cube may be an xarray Dataset, a Zarr store, a NetCDF file or a folder of NetCDF files, monthly
 or daily, on any regular grid. What is unambiguous is put right; what is not ends in one error.
@@ -6,7 +6,7 @@ Nothing is read here but coordinates and a sample: values are read strip by stri
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import dask
@@ -44,6 +44,12 @@ class Cube:
         """Positions of the features that change in time."""
         return [i for i, f in enumerate(self.features) if "time" in self.ds.get(f, _NONE).dims]
 
+    def sample(self) -> xr.Dataset:
+        """Load a few rows of latitude, as they are."""
+        pick = np.linspace(0, self.ds.sizes["lat"] - 1, SAMPLE_ROWS, dtype=int)
+        with dask.config.set(scheduler="synchronous"):
+            return self.ds.isel(lat=np.unique(pick)).load()
+
     def step_days(self) -> npt.NDArray[np.float64]:
         """Length of each time step (time,), d."""
         if self.climatology:
@@ -65,14 +71,10 @@ _NONE = xr.DataArray(0)
 def open_cube(source: xr.Dataset | str | Path, features: Sequence[str]) -> Cube:
     """Make any regular cube readable as `features`.
 
-    Parameters
-    ----------
-    source
-        Dataset, Zarr store, NetCDF file or folder of NetCDF files; (time or month, lat, lon),
-        statics (lat, lon). Latitude in any order, longitude from -180 or 0.
-    features
-        Names of variables, igbp_XXX for a class of igbp_fraction, koppen_Main for a main class of
-        koppen, abs_lat for the latitude without its sign, latitude and longitude for the place.
+    ``source``: Dataset, Zarr store, NetCDF file or folder of NetCDF files; (time or month, lat,
+    lon), statics (lat, lon). Latitude in any order, longitude from -180 or 0. ``features``: names
+    of variables, igbp_XXX for a class of igbp_fraction, koppen_Main for a main class of koppen,
+    abs_lat for the latitude without its sign, latitude and longitude for the place.
 
     Raises
     ------
@@ -81,30 +83,24 @@ def open_cube(source: xr.Dataset | str | Path, features: Sequence[str]) -> Cube:
         unknown or contradicts the values.
     """
     name = "cube" if isinstance(source, xr.Dataset) else str(source)
-    ds = open_source(source)
-    ds = _axes(ds, name)
-    ds, climatology = _time(ds, name)
-    wanted = {"land_fraction", "igbp_fraction", "EVI_filled", *(_variable(f) for f in features)} - {
-        "lat",
-        "lon",
-    }
-    for feature in features:
-        variable = _variable(feature)
+    ds, climatology = _time(_axes(open_source(source), name), name)
+    needed = [_variable(f) for f in features]
+    for variable in needed:
         if variable not in ds:
             raise DataError(
                 f"{name}: variable {variable} is missing, which the model needs; "
                 f"the cube has {', '.join(map(str, ds.data_vars))}"
             )
+    wanted = {"land_fraction", "igbp_fraction", "EVI_filled", *needed}
     ds = ds[[v for v in ds.data_vars if v in wanted]]
     if extra := set(ds.dims) - {"time", "igbp", "lat", "lon"}:
         raise DataError(f"{name}: dimensions {sorted(map(str, extra))} are too many; select one")
     ds = ds.transpose("time", "igbp", "lat", "lon", missing_dims="ignore")
-    sample = ds.isel(lat=np.unique(np.linspace(0, ds.sizes["lat"] - 1, SAMPLE_ROWS, dtype=int)))
-    with dask.config.set(scheduler="synchronous"):
-        sample = sample.load()
+    cube = Cube(ds, tuple(features), {}, climatology, name)
+    sample = cube.sample()
     convert = {str(v): conversion(sample[v], name) for v in ds.data_vars if v in KNOWN}
     to_our_units(sample, convert, name)
-    return Cube(ds, tuple(features), convert, climatology, name)
+    return replace(cube, convert=convert)
 
 
 def open_source(source: xr.Dataset | str | Path) -> xr.Dataset:
@@ -123,22 +119,20 @@ def open_source(source: xr.Dataset | str | Path) -> xr.Dataset:
 
 
 def _axes(ds: xr.Dataset, name: str) -> xr.Dataset:
+    """Name the axes lat and lon, ascending, a region across the dateline in one piece."""
     for axis, (standard, unit, names) in AXES.items():
-        found = [
+        matches = [
             c
-            for c in ds.dims
-            if c in ds.coords
-            and (
-                ds[c].attrs.get("standard_name") == standard
-                or ds[c].attrs.get("units") == unit
-                or str(c).lower() in names
-            )
+            for c in set(ds.dims) & set(ds.coords)
+            if ds[c].attrs.get("standard_name") == standard
+            or ds[c].attrs.get("units") == unit
+            or str(c).lower() in names
         ]
-        if len(found) != 1:
+        if len(matches) != 1:
             raise DataError(
-                f"{name}: {len(found)} dimensions look like {standard}; name exactly one {axis}"
+                f"{name}: {len(matches)} dimensions look like {standard}; name exactly one {axis}"
             )
-        ds = ds.rename({found[0]: axis}) if found[0] != axis else ds
+        ds = ds.rename({matches[0]: axis}) if matches[0] != axis else ds
         values = ds[axis].to_numpy().astype(np.float64)
         if axis == "lon":
             values = (values + 180) % 360 - 180
@@ -146,7 +140,7 @@ def _axes(ds: xr.Dataset, name: str) -> xr.Dataset:
             raise DataError(f"{name}: latitude {values[np.abs(values) > 90][0]:g} is off the Earth")
         order = np.argsort(values, kind="stable")
         values = values[order]
-        if axis == "lon" and len(values) > 1:  # a region across the dateline stays in one piece
+        if axis == "lon" and len(values) > 1:
             gaps = np.append(np.diff(values), values[0] + 360 - values[-1])
             first = (int(gaps.argmax()) + 1) % len(values) if gaps.max() > 1.5 * gaps.min() else 0
             order, values = np.roll(order, -first), np.roll(values, -first)
@@ -189,20 +183,16 @@ def _variable(feature: str) -> str:
 def stack_features(ds: xr.Dataset, features: Sequence[str], place: Sequence[str]) -> Floats:
     """Features as an array (place, time, feature): the same from a map and from towers.
 
-    Parameters
-    ----------
-    ds
-        Rows of a cube, dims (time, lat, lon), or its sample at towers, dims (site, month).
-    features
-        As for `open_cube`.
-    place
-        The dims that make a place: ("lat", "lon") or ("site",).
+    ``ds``: rows of a cube, dims (time, lat, lon), or its sample at towers, dims (site, month);
+    ``features`` as for `open_cube`; ``place``: its dims, ("lat", "lon") or ("site",).
     """
     ds = ds.rename(month="time") if "month" in ds.dims else ds
     shape = {**{d: ds.sizes[d] for d in place}, "time": ds.sizes["time"]}
-    columns = [_feature(ds, f).expand_dims(
-        {d: n for d, n in shape.items() if d not in _feature(ds, f).dims}
-    ).transpose(*shape).to_numpy() for f in features]  # fmt: skip
+    columns = []
+    for feature in features:
+        values = _feature(ds, feature)
+        wide = values.expand_dims({d: n for d, n in shape.items() if d not in values.dims})
+        columns.append(wide.transpose(*shape).to_numpy())
     x = np.stack(columns, axis=-1).astype(np.float32)
     return x.reshape(-1, shape["time"], len(features))
 
@@ -212,11 +202,8 @@ def _feature(ds: xr.Dataset, feature: str) -> xr.DataArray:
     if variable == "igbp_fraction":
         return ds[variable].sel(igbp=feature.removeprefix("igbp_"), drop=True)
     if variable == "koppen":
-        letter = {main: k for k, main in schema.KOPPEN_MAIN.items()}[
-            feature.removeprefix("koppen_")
-        ]
-        codes = ("", *KOPPEN_CODES)
-        members = [i for i, code in enumerate(codes) if code.startswith(letter)]
+        main = feature.removeprefix("koppen_")
+        members = [i for i, c in enumerate(KOPPEN_CODES, 1) if schema.KOPPEN_MAIN[c[0]] == main]
         return ds[variable].isin(members).where(ds[variable] > 0)
     if variable in ("lat", "lon"):
         axis = ds[f"cell_{variable}"] if f"cell_{variable}" in ds.coords else ds[variable]

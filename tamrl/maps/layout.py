@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import dask
 import dask.array as da
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +14,9 @@ import xarray as xr
 from tamrl.data.cube import cell_area, cell_edges
 from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError
+from tamrl.evaluate.conformal import Conformal
 from tamrl.files import atomic_write
-from tamrl.maps.cubes import SAMPLE_ROWS, Cube, time_edges
+from tamrl.maps.cubes import AXES, Cube, time_edges
 
 # CF has no name for carbon; UDUNITS reads "gC" as no unit at all. The long names say carbon.
 UNITS = "g m-2 d-1"
@@ -44,103 +44,67 @@ Template = tuple[xr.Dataset, xr.Dataset]
 def map_layout(
     cube: Cube, members: int, strip: int, bounds: bool, attrs: Mapping[str, Any]
 ) -> Template:
-    """Describe an empty map.
+    """Describe an empty map of the cube's axes, ``strip`` rows of latitude to a chunk.
 
-    Parameters
-    ----------
-    cube
-        Its axes are taken.
-    members
-        Number of models in the ensemble.
-    strip
-        Rows of latitude that make a chunk.
-    bounds
-        Whether to hold lower and upper bounds.
-    attrs
-        Global attributes.
-
-    Returns
-    -------
-    small, large
-        What is known beforehand (axes, area), and lazy arrays of fluxes (time, lat, lon), of the
-        members' means over time (member, lat, lon), quality and land fraction.
+    Returns what is known beforehand (axes, area), and lazy arrays of fluxes (time, lat, lon), with
+    ``bounds`` or without, of the ``members``' means over time (member, lat, lon), quality and land
+    fraction. ``attrs`` are global.
     """
     lat, lon = cube.ds["lat"].to_numpy(), cube.ds["lon"].to_numpy()
     small = xr.Dataset(coords=_axes(cube), attrs={"Conventions": "CF-1.11", **attrs})
     area = {"units": "m2", "standard_name": "cell_area", "long_name": "area of the cell"}
     small["area"] = (("lat", "lon"), cell_area(lat, lon), area)
+    about = {"long_name": "model of the ensemble", "units": "1"}
+    small = small.assign_coords(member=("member", np.arange(members), about))
 
-    n_time, shape = cube.ds.sizes["time"], (len(lat), len(lon))
-    empty = da.full((n_time, *shape), np.nan, dtype=np.float32, chunks=-1)  # nothing is computed
-    time = "time: mean within years time: mean over years" if cube.climatology else "time: mean"
-    on_land = {
-        "cell_methods": f"{time} (mean over the land of the cell)",
-        "cell_measures": "area: area",
-    }
     large = xr.Dataset(attrs=small.attrs)  # both are written to one group
+    sizes = {"time": cube.ds.sizes["time"], "member": members}
+
+    def add(name: str, lead: str, fill: Any, about: Mapping[str, Any]) -> None:
+        shape = (*((sizes[lead],) if lead else ()), len(lat), len(lon))
+        empty = da.full(shape, fill, dtype=fill.dtype, chunks=-1)  # nothing is computed
+        dims = (lead, "lat", "lon") if lead else ("lat", "lon")
+        large[name] = xr.Variable(dims, empty, {**about, "cell_measures": "area: area"})
+        large[name].encoding["chunks"] = (*shape[:-2], strip, len(lon))
+
+    nan = np.float32(np.nan)
+    time = "time: mean within years time: mean over years" if cube.climatology else "time: mean"
+    on_land = {"units": UNITS, "cell_methods": f"{time} (mean over the land of the cell)"}
+    texts = {"": "", "_sd": "standard deviation over the ensemble"}
+    if bounds:
+        texts |= {f"_{side}": f"{side} bound of the interval" for side in ("lower", "upper")}
     for flux in FLUXES:
-        base = {"units": UNITS, **on_land, "ancillary_variables": "quality"}
-        if flux in STANDARD_NAMES:
-            base["standard_name"] = STANDARD_NAMES[flux]
-        texts = {"": LONG_NAMES[flux], "_sd": f"{flux}, standard deviation over the ensemble"}
-        if bounds:
-            texts |= {f"_{b}": f"{flux}, {b} bound of the interval" for b in ("lower", "upper")}
+        standard = {"standard_name": STANDARD_NAMES[flux]} if flux in STANDARD_NAMES else {}
+        base = {"long_name": LONG_NAMES[flux], "ancillary_variables": "quality", **standard}
         for suffix, text in texts.items():
-            large[flux + suffix] = (
-                ("time", "lat", "lon"),
-                empty,
-                (base if not suffix else {"units": UNITS, **on_land}) | {"long_name": text},
-            )
-        large[f"{flux}_member"] = (
-            ("member", "lat", "lon"),
-            da.full((members, *shape), np.nan, dtype=np.float32, chunks=-1),
-            {
-                "units": UNITS,
-                "long_name": f"{flux} of each model, mean over time; unpredicted times count as 0",
-                "cell_measures": "area: area",
-            },
-        )
-    large["quality"] = (
-        ("time", "lat", "lon"),
-        da.full((n_time, *shape), NO_LAND, dtype=np.uint8, chunks=-1),
-        {
-            "long_name": "quality of the prediction; 0: all inputs known",
-            "standard_name": "quality_flag",
-            "flag_masks": np.array(list(QUALITY.values()), dtype=np.uint8),
-            "flag_meanings": " ".join(QUALITY),
-            "cell_measures": "area: area",
-        },
-    )
-    large["land_fraction"] = (
-        ("lat", "lon"),
-        da.full(shape, np.nan, dtype=np.float32, chunks=-1),
-        {
-            "units": "1",
-            "standard_name": "land_area_fraction",
-            "long_name": "share of the cell that is land",
-            "cell_measures": "area: area",
-        },
-    )
-    for variable in large.variables.values():
-        variable.encoding["chunks"] = (*variable.shape[:-2], strip, len(lon))
-    small = small.assign_coords(
-        member=("member", np.arange(members), {"long_name": "model of the ensemble", "units": "1"})
-    )
+            about = {"long_name": f"{flux}, {text}"} if suffix else base
+            add(flux + suffix, "time", nan, {**on_land, **about})
+        text = f"{flux} of each model, mean over time; unpredicted times count as 0"
+        add(f"{flux}_member", "member", nan, {"units": UNITS, "long_name": text})
+    flags = {
+        "long_name": "quality of the prediction; 0: all inputs known",
+        "standard_name": "quality_flag",
+        "flag_masks": np.array(list(QUALITY.values()), dtype=np.uint8),
+        "flag_meanings": " ".join(QUALITY),
+    }
+    add("quality", "time", np.uint8(NO_LAND), flags)
+    land = {"standard_name": "land_area_fraction", "long_name": "share of the cell that is land"}
+    add("land_fraction", "", nan, {"units": "1", **land})
     return small, large
 
 
 def _axes(cube: Cube) -> dict[str, xr.Variable]:
     axes: dict[str, xr.Variable] = {}
-    for name, standard, letter in (("lat", "latitude", "Y"), ("lon", "longitude", "X")):
+    for name, (standard, unit, _) in AXES.items():
         values = cube.ds[name].to_numpy().astype(np.float64)
         edges = cell_edges(values)
         edges = np.clip(edges, -90, 90) if name == "lat" else edges
-        unit = "degrees_north" if name == "lat" else "degrees_east"
-        attrs = {"standard_name": standard, "long_name": standard, "units": unit, "axis": letter}
-        axes[name] = xr.Variable(name, values, attrs | {"bounds": f"{name}_bnds"})
-        pairs = np.stack([edges[:-1], edges[1:]], axis=1)
-        axes[f"{name}_bnds"] = xr.Variable((name, "bnds"), pairs)
+        attrs = {"standard_name": standard, "long_name": standard, "units": unit}
+        attrs |= {"axis": "Y" if name == "lat" else "X", "bounds": f"{name}_bnds"}
+        axes[name] = xr.Variable(name, values, attrs)
+        axes[f"{name}_bnds"] = xr.Variable((name, "bnds"), np.stack([edges[:-1], edges[1:]], 1))
     time, bounds = _time(cube)
+    name = "climatology_bounds" if cube.climatology else "time_bnds"
     attrs = {
         "standard_name": "time",
         "long_name": "time",
@@ -148,10 +112,9 @@ def _axes(cube: Cube) -> dict[str, xr.Variable]:
         "units": f"days since {_EPOCH}",
         "calendar": "standard",
         "units_metadata": "leap_seconds: none",
+        "climatology" if cube.climatology else "bounds": name,
     }
-    which = "climatology" if cube.climatology else "bounds"
-    name = "climatology_bounds" if cube.climatology else "time_bnds"
-    axes["time"] = xr.Variable("time", time, attrs | {which: name})
+    axes["time"] = xr.Variable("time", time, attrs)
     axes[name] = xr.Variable(("time", "bnds"), bounds)
     return axes
 
@@ -181,8 +144,8 @@ def _time(cube: Cube) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 def map_facts(
     digests: Sequence[str],
     cube: Cube,
-    factors: Mapping[str, float] | None,
-    level: float | None,
+    intervals: Mapping[str, Conformal] | None,
+    level: float,
     code_files: Sequence[Path],
 ) -> dict[str, Any]:
     """Give global attributes, among them the identity of the map: equal inputs, equal map.
@@ -191,18 +154,16 @@ def map_facts(
     """
     weights = hashlib.sha256("".join(digests).encode()).hexdigest()
     code = hashlib.sha256(b"".join(file.read_bytes() for file in code_files))
-    ds = cube.ds
+    ds, sample = cube.ds, cube.sample()
     data = hashlib.sha256()
-    pick = np.unique(np.linspace(0, ds.sizes["lat"] - 1, SAMPLE_ROWS, dtype=int))
-    with dask.config.set(scheduler="synchronous"):
-        sample = ds.isel(lat=pick).load()
     for name, variable in sorted(sample.variables.items(), key=lambda item: str(item[0])):
         data.update(f"{name} {variable.dims} {variable.attrs.get('units')}".encode())
         values = variable.to_numpy()
         data.update(values.astype(str).tobytes() if values.dtype.kind in "UO" else values.tobytes())
     for axis in ("time", "lat", "lon"):
         data.update(ds[axis].to_numpy().tobytes())
-    what = json.dumps([weights, data.hexdigest(), code.hexdigest(), dict(factors or {}), level])
+    bounds = {flux: one.to_dict() for flux, one in (intervals or {}).items()}
+    what = json.dumps([weights, data.hexdigest(), code.hexdigest(), bounds, level])
     mean_year = (
         "A mean seasonal cycle from climatological predictors, not the cycle of any year; the "
         "climatology bounds are the years of the towers' fluxes. "
@@ -224,10 +185,9 @@ def map_facts(
         "features": " ".join(cube.features),
         "identity": hashlib.sha256(what.encode()).hexdigest(),
     }
-    if factors is not None:
-        facts["interval"] = ", ".join(f"{f} mean -+ {factors[f]:.4g} sd" for f in FLUXES)
-        if level is not None:
-            facts["interval_level"] = level
+    if intervals is not None:
+        facts["interval"] = "conformal, calibrated on towers that the members had not seen"
+        facts["interval_level"] = level
     return facts
 
 
@@ -242,17 +202,10 @@ def export_netcdf(
 ) -> Path:
     """Write a map as one NetCDF-4 file for Panoply, CDO, GrADS or a GIS, strip by strip.
 
-    Parameters
-    ----------
-    source
-        Zarr store made by `upscale`.
-    path
-        File to write, complete or not at all.
-    packed
-        Store fluxes as int16 in steps of 0.002 g m-2 d-1 (CF section 8.1, scale_factor): half of
-        the size, an error of at most 0.001.
-    names
-        Variables to write; all by default.
+    ``source`` is a Zarr store made by `upscale`; ``path`` appears complete or not at all.
+    ``packed`` stores fluxes as int16 in steps of 0.002 g m-2 d-1 (CF section 8.1, scale_factor):
+    half of the size, an error of at most 0.001. ``names`` are the variables to write; all by
+    default. DataError for a value that int16 cannot hold.
     """
     path = Path(path)
     ds = xr.open_zarr(source, consolidated=False, decode_cf=False)

@@ -1,19 +1,16 @@
 """Where the next tower helps most: cells that bring most land nearer to a tower.
 
 A tower in a cell adds the twelve months of that cell to the training towers' feature space
-(`tamrl.maps.applicability`). Each step takes the cell that lowers the weighted mean dissimilarity over
-land by most. That mean can only fall, and the more towers there are, the less one more helps
+(`tamrl.maps.applicability`). Each step takes the cell that lowers the weighted mean dissimilarity
+over land by most. That mean can only fall, and the more towers there are, the less one more helps
 (it is submodular): an old gain bounds a new one from above, so that few cells need to be looked at
 again (lazy greedy; Minoux 1978, doi:10.1007/BFb0006528), and the whole gain is at least 63 % of the
 best possible (Nemhauser et al. 1978, doi:10.1007/BF01588971).
 
-Whether the rule finds towers that help is tested where there are towers: `tamrl.study.network_growth`.
+Whether the rule finds towers that help is tested where there are towers: `tamrl.study.trust`.
 """
 
-from __future__ import annotations
-
 import heapq
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -24,83 +21,66 @@ from tamrl.data.cube import cell_area
 from tamrl.data.koppen import KOPPEN_CODES
 from tamrl.errors import DataError
 from tamrl.maps.applicability import FeatureSpace
-from tamrl.maps.boosted import MAP_FEATURES, MONTHLY, model_inputs
 from tamrl.maps.cubes import stack_features
+from tamrl.maps.training import MAP_FEATURES, MONTHLY, Indices, model_inputs, season_samples
 from tamrl.maps.upscale import BARE, vegetated
 
 Floats = npt.NDArray[np.float32]
-Indices = npt.NDArray[np.intp]
 
+ROWS = 8192  # counted months looked up at once: bounds the memory
 MOST = 4500  # cells that compete and are counted; a finer grid is thinned evenly
 
 
-@dataclass
 class Cover:
-    """How far each month of each place is from the towers, and what another place would change.
+    """Distance of each month of each place to the towers, and what another tower would change.
 
     ``points`` (place, month, column): all places, in a feature space; ``weight`` (place,): what
-    each counts, 0 for places that are not counted; ``near`` (counted place * month,): distance to
-    the nearest tower. A place without weight can still be added.
+    each counts, 0 for places that are not counted but can still be added; ``towers`` (tower month,
+    column) to start from; ``near`` (counted place * month,): distance to the nearest tower.
     """
 
-    points: Floats
-    weight: npt.NDArray[np.float64]
-    near: Floats
+    def __init__(
+        self,
+        points: npt.NDArray[np.floating],
+        weight: npt.NDArray[np.float64],
+        towers: npt.NDArray[np.floating],
+    ) -> None:
+        self.points = points.astype(np.float32)
+        self.months = points.shape[1]
+        counted = np.flatnonzero(weight > 0)
+        self.flat = self.points[counted].reshape(-1, points.shape[-1])
+        self.norm = (self.flat**2).sum(axis=1)
+        self.share = weight[counted] / weight.sum() / self.months
+        towers = towers.astype(np.float32)
+        parts = (slice(i, i + ROWS) for i in range(0, len(self.flat), ROWS))
+        self.near = np.concatenate([self._distance(towers, part) for part in parts])
 
-    def __post_init__(self) -> None:
-        self._counted = np.flatnonzero(self.weight > 0)
-        flat = self.points[self._counted].reshape(-1, self.points.shape[-1])
-        self._flat, self._norm = flat, (flat**2).sum(axis=1)
-        self._share = self.weight[self._counted] / self.weight.sum() / self.points.shape[1]
+    def _distance(self, others: Floats, part: slice = slice(None)) -> Floats:
+        """Distance of each counted month to the nearest of other points (point, column)."""
+        square = (others**2).sum(axis=1)[:, None] + self.norm[part] - 2 * others @ self.flat[part].T
+        return np.sqrt(np.maximum(square.min(axis=0), 0))
+
+    def _mean(self, distance: Floats) -> float:
+        return float(distance.reshape(-1, self.months).sum(axis=1) @ self.share)
 
     def mean(self) -> float:
         """Weighted mean distance."""
-        return float(self.near.reshape(-1, self.points.shape[1]).sum(axis=1) @ self._share)
-
-    def distance_to(self, place: int) -> Floats:
-        """Distance of each counted month to the nearest month of a place."""
-        own = self.points[place]
-        square = (own**2).sum(axis=1)[:, None] + self._norm - 2 * own @ self._flat.T
-        return np.sqrt(np.maximum(square.min(axis=0), 0))
+        return self._mean(self.near)
 
     def gain(self, place: int) -> float:
         """By how much a tower at a place would lower the mean."""
-        less = np.maximum(self.near - self.distance_to(place), 0)
-        return float(less.reshape(-1, self.points.shape[1]).sum(axis=1) @ self._share)
+        return self._mean(np.maximum(self.near - self._distance(self.points[place]), 0))
 
     def add(self, place: int) -> None:
         """Put a tower at a place."""
-        self.near = np.minimum(self.near, self.distance_to(place))
-
-
-def cover(
-    points: npt.NDArray[np.floating],
-    weight: npt.NDArray[np.float64],
-    towers: npt.NDArray[np.floating],
-) -> Cover:
-    """Start from towers (tower month, column) in the same feature space."""
-    points, towers = points.astype(np.float32), towers.astype(np.float32)
-    made = Cover(points, weight, np.zeros(0, np.float32))
-    square = (towers**2).sum(axis=1)
-    near = [
-        np.sqrt(np.maximum((n[:, None] + square - 2 * f @ towers.T).min(axis=1), 0))
-        for f, n in (
-            (made._flat[i : i + 8192], made._norm[i : i + 8192])
-            for i in range(0, len(made._flat), 8192)
-        )
-    ]
-    made.near = np.concatenate(near)
-    return made
+        self.near = np.minimum(self.near, self._distance(self.points[place]))
 
 
 def greedy(start: Cover, candidates: Indices, count: int) -> tuple[Indices, npt.NDArray]:
     """Add `count` of the candidate places, each time the one that lowers the mean by most.
 
-    Returns
-    -------
-    order, mean
-        SiteAttributes in the order in which they are taken, (count,); mean distance before any and after
-        each of them, (count + 1,). ``start`` holds all of them afterwards.
+    Returns the places in the order in which they are taken, (count,), and the mean distance before
+    any and after each of them, (count + 1,). ``start`` holds all of them afterwards.
     """
     queue = [(-start.gain(int(c)), int(c)) for c in candidates]
     heapq.heapify(queue)
@@ -128,31 +108,19 @@ def next_towers(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Rank land cells by how much a tower there lowers the mean dissimilarity over land.
 
-    Parameters
-    ----------
-    space
-        From `tamrl.maps.applicability.feature_space`.
-    cube
-        Predictor cube (month, lat, lon); a grid with more than 4,500 land cells is thinned to
-        every second, third … row and column. Land counts by its vegetated area.
-    count
-        Number of towers to place.
-    weight
-        What a square metre of vegetated land counts (lat, lon), such as the uncertainty of GPP;
-        by default all count the same. Cells without a value count nothing.
-    draws, seed
-        Of the random networks that the curve is compared with; cells are drawn by what they count.
+    ``space`` is from `tamrl.maps.applicability.feature_space`; ``cube`` has predictors (month, lat,
+    lon), and more than 4,500 land cells are thinned to every second, third … row and column. Land
+    counts by its vegetated area, times ``weight`` (lat, lon), such as the uncertainty of GPP; cells
+    without a value count nothing. ``draws`` random networks of ``seed`` serve for comparison; their
+    cells are sampled by what they count. DataError when no land cell counts.
 
-    Returns
-    -------
-    cells, curve
-        rank, lat, lon, igbp (largest vegetated share), koppen, gain (% of the mean dissimilarity
-        that the tower takes away); and by number of towers added: mean dissimilarity when placed
-        by the rule, and the mean and range over random networks ("random", "lowest", "highest").
+    Two tables: rank, lat, lon, igbp (largest vegetated share), koppen, gain (% of the mean
+    dissimilarity that the tower takes away); and by number of towers added, mean dissimilarity by
+    the rule ("rule"), its mean and range over random networks ("random", "lowest", "highest").
     """
     row, col, x, counts = _cells(cube, weight)
-    points = space.place(model_inputs(x))
-    start = cover(points, counts, space.points)
+    points = space.place(model_inputs(season_samples(x), np.arange(len(x))))
+    start = Cover(points, counts, space.points)
     bare = start.near.copy()
     order, means = greedy(start, np.arange(len(points)), count)
     rng = np.random.default_rng(seed)

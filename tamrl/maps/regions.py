@@ -58,30 +58,21 @@ class Partition:
 def partition(
     by: str, lat: npt.ArrayLike, lon: npt.ArrayLike, cube: xr.Dataset | None = None
 ) -> Partition:
-    """Share out the cells of a grid.
+    """Share out the cells of a grid with centres ``lat``, ``lon`` (deg) among regions.
 
-    Parameters
-    ----------
-    by
-        "globe", "band" (30 degrees of latitude), "biome" (IGBP, by the classes' shares of the
-        cell's land), "koppen", "koppen_main", "country" (Natural Earth 1:110 million; a cell is
-        shared out by its sub-cells in countries, sea left aside), "reccap" (nine regions).
-    lat, lon
-        Cell centres, deg.
-    cube
-        On the same grid; for biome (igbp_fraction) and koppen.
-
-    Raises
-    ------
-    DataError
-        For an unknown partition, or a cube that is absent or on another grid.
+    ``by``: "globe", "band" (30 degrees of latitude), "biome" (IGBP, by the classes' shares of the
+    cell's land), "koppen", "koppen_main", "country" (Natural Earth 1:110 million; a cell is shared
+    out by its sub-cells in countries, sea left aside), "reccap" (nine regions). ``cube`` on the
+    same grid is needed for biome (igbp_fraction) and koppen. DataError for an unknown partition, or
+    a cube that is absent or on another grid.
     """
     lat, lon = np.asarray(lat, dtype=np.float64), np.asarray(lon, dtype=np.float64)
     count = len(lat) * len(lon)
     if by == "globe":
         return _from_labels(np.zeros(count, dtype=int), ("globe",))
     if by == "band":
-        names = tuple(f"{_degrees(a)} to {_degrees(b)}" for a, b in pairwise(BANDS))
+        edges = [f"{abs(e)}{'N' if e > 0 else 'S' if e < 0 else ''}" for e in BANDS]
+        names = tuple(f"{a} to {b}" for a, b in pairwise(edges))
         return _from_labels(np.repeat(np.digitize(lat, BANDS[1:-1]), len(lon)), names)
     if by in ("country", "reccap"):
         return _countries(lat, lon, by)
@@ -93,30 +84,25 @@ def partition(
     same = cube.sizes["lat"] == len(lat) and cube.sizes["lon"] == len(lon)
     if not (same and np.allclose(cube["lat"], lat) and np.allclose(cube["lon"], lon)):
         raise DataError(f"partition by {by}: cube and map are on different grids; regrid one")
+    values = np.nan_to_num(cube[variable].transpose(..., "lat", "lon").to_numpy())
     if by == "biome":
-        share = np.nan_to_num(cube[variable].transpose("igbp", "lat", "lon").to_numpy())
-        share = share.reshape(len(share), count).astype(np.float64)
+        share = values.reshape(-1, count).astype(np.float64)
         share = np.vstack([share, np.clip(1 - share.sum(axis=0), 0, 1)])
         share /= share.sum(axis=0)
         names = (*(IGBP_NAMES[code] for code in cube["igbp"].to_numpy()), UNASSIGNED)
         region, cell = np.nonzero(share)
         return Partition(names, cell, region, share[region, cell])
-    number = cube["koppen"].transpose("lat", "lon").to_numpy().ravel().astype(int)
+    number = values.ravel().astype(int)
     if by == "koppen":
-        names = (*KOPPEN_CODES, UNASSIGNED)
-        return _from_labels(np.where(number > 0, number - 1, len(KOPPEN_CODES)), names)
+        label = np.where(number > 0, number - 1, len(KOPPEN_CODES))
+        return _from_labels(label, (*KOPPEN_CODES, UNASSIGNED))
     letters = np.array([list(KOPPEN_MAIN).index(code[0]) for code in KOPPEN_CODES])
     label = np.where(number > 0, letters[number - 1], len(KOPPEN_MAIN))
     return _from_labels(label, (*KOPPEN_MAIN.values(), UNASSIGNED))
 
 
 def _from_labels(label: npt.NDArray[np.intp], names: tuple[str, ...]) -> Partition:
-    cell = np.arange(len(label))
-    return Partition(names, cell, label, np.ones(len(label)))
-
-
-def _degrees(edge: int) -> str:
-    return f"{abs(edge)}{'N' if edge > 0 else 'S' if edge < 0 else ''}"
+    return Partition(names, np.arange(len(label)), label, np.ones(len(label)))
 
 
 def _countries(lat: Floats, lon: Floats, by: str) -> Partition:
@@ -128,7 +114,7 @@ def _countries(lat: Floats, lon: Floats, by: str) -> Partition:
         table = table.explode(ignore_index=True)
         codes = {code: name for name, text in RECCAP_CODES.items() for code in text.split()}
         continent = table["CONTINENT"].where(table["CONTINENT"].isin(RECCAP_CONTINENTS))
-        # French Guiana is drawn as France.
+        # French Guiana is part of France's shape.
         overseas = (table["ADM0_A3"] == "FRA") & (table.geometry.bounds["maxy"] < 20)
         continent = continent.mask(overseas, "South America")
         table["NAME"] = table["ADM0_A3"].map(codes).fillna(continent).fillna(UNASSIGNED)
@@ -144,8 +130,8 @@ def _countries(lat: Floats, lon: Floats, by: str) -> Partition:
     col = np.repeat(np.arange(len(lon)), FINE)[None]
     inside = np.isfinite(mask)
     pair = (row * len(lon) + col)[inside] * len(names) + mask[inside].astype(int)
-    found, counts = np.unique(pair, return_counts=True)
-    cell, region = np.divmod(found, len(names))
+    pairs, counts = np.unique(pair, return_counts=True)
+    cell, region = np.divmod(pairs, len(names))
     whole = np.bincount(cell, counts, len(lat) * len(lon))
     nowhere = np.flatnonzero(whole == 0)
     return Partition(
@@ -157,8 +143,6 @@ def _countries(lat: Floats, lon: Floats, by: str) -> Partition:
 
 
 def _fine(centre: Floats) -> Floats:
-    edges = (
-        np.clip(cell_edges(centre), -90, 90) if np.abs(centre).max() <= 90 else cell_edges(centre)
-    )
-    inner = np.linspace(edges[:-1], edges[1:], 2 * FINE + 1, axis=1)[:, 1::2]
-    return inner.ravel()
+    edges = cell_edges(centre)
+    edges = np.clip(edges, -90, 90) if np.abs(centre).max() <= 90 else edges
+    return np.linspace(edges[:-1], edges[1:], 2 * FINE + 1, axis=1)[:, 1::2].ravel()

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import dask
 import numpy as np
@@ -25,8 +25,8 @@ from tqdm.dask import TqdmCallback
 from tamrl.data import units
 from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError
+from tamrl.evaluate.conformal import Conformal
 from tamrl.maps import cubes, layout
-from tamrl.maps.boosted import MapModel
 from tamrl.maps.cubes import Cube, open_cube, stack_features
 from tamrl.maps.layout import NO_LAND, QUALITY, map_facts, map_layout, open_map
 
@@ -35,44 +35,63 @@ Floats = npt.NDArray[np.float32]
 STRIP_BYTES = 32e6  # inputs of one strip
 STRIP_ROWS = 10  # at most
 BATCH = 1024  # places a model sees at once
-BARE = (
-    "SNO",
-    "BSV",
-)  # classes without flux: no tower stands there to learn from (FLUXCOM likewise)
+# Classes without flux: no tower stands there to learn from (FLUXCOM likewise).
+BARE = ("SNO", "BSV")
 _CODE = [Path(str(m.__file__)) for m in (cubes, layout, units)] + [Path(__file__)]
 CONNECT_SECONDS = 20  # to wait for a scheduler, and for its first worker
 DONE = ".done"  # folder of markers, one for each strip that is written
+
+
+class MapModel(Protocol):
+    """What `upscale` asks of an ensemble: named features in, fluxes of each member out."""
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """What it reads of a cube, in this order."""
+
+    @property
+    def optional(self) -> tuple[str, ...]:
+        """Drivers that may be missing on some days."""
+
+    @property
+    def digests(self) -> list[str]:
+        """Hex digest of each member's weights."""
+
+    def __call__(self, x: Floats) -> Floats:
+        """Map (place, time, feature), NaN missing, to (member, place, time, 3): GPP, RECO, NEE."""
+
+    def classes(self, x: Floats) -> npt.NDArray[np.str_]:
+        """Strata (place,) of calibrated intervals."""
 
 
 @dataclass(frozen=True)
 class _Job:
     """What every worker needs."""
 
-    models: Sequence[MapModel]
+    model: MapModel
+    members: int
     cube: Cube
     store: Path
     strip: int
-    factors: Mapping[str, float] | None
+    intervals: Mapping[str, Conformal] | None
+    level: float
 
-    def __call__(self, numbers: Sequence[int]) -> int:
+    def __call__(self, numbers: Sequence[int]) -> None:
         for number in numbers:
             self._strip(number)
-        return len(numbers)
 
     def _strip(self, number: int) -> None:
         """Predict one strip and write it; the marker comes last, so that a kill costs one strip."""
         rows = slice(number * self.strip, (number + 1) * self.strip)
         ds = self.cube.rows(rows)
         x = stack_features(ds, self.cube.features, ("lat", "lon"))  # (place, time, feature)
-        spare = getattr(self.models[0], "optional", ())
-        drivers = [i for i in self.cube.drivers if self.cube.features[i] not in spare]
-        statics = [i for i in range(x.shape[-1]) if i not in self.cube.drivers]
-        # Cells and times that lack a driver (place, time).
-        absent = np.asarray(np.isnan(x[..., drivers]).any(axis=-1))
+        spare, varying = self.model.optional, self.cube.drivers
+        drivers = [i for i in varying if self.cube.features[i] not in spare]
+        statics = [i for i in range(x.shape[-1]) if i not in varying]
+        absent = np.asarray(np.isnan(x[..., drivers]).any(axis=-1))  # (place, time)
+        land_fraction = np.asarray((~absent).any(axis=1), np.float32)
         if "land_fraction" in ds:
             land_fraction = np.nan_to_num(ds["land_fraction"].to_numpy().ravel())
-        else:
-            land_fraction = (~absent).any(axis=1).astype(np.float32)
         land = land_fraction > 0
 
         quality = np.where(absent, QUALITY["driver_missing"], 0).astype(np.uint8)
@@ -81,45 +100,45 @@ class _Job:
             filled = ds["EVI_filled"].transpose("lat", "lon", "time").to_numpy() > 0
             quality[filled.reshape(absent.shape)] |= QUALITY["vegetation_index_filled"]
         places = np.flatnonzero(land & ~absent.all(axis=1))
-        each = np.full((len(self.models), *absent.shape, len(FLUXES)), np.nan, dtype=np.float32)
+        each = np.full((self.members, *absent.shape, len(FLUXES)), np.nan, dtype=np.float32)
+        stratum = np.full((len(x), 1), "", dtype="<U8")
         for start in range(0, len(places), BATCH):
             batch = places[start : start + BATCH]
-            for m, model in enumerate(self.models):
-                each[m, batch] = model(x[batch])
-        each *= vegetated(ds)[:, None, None]
+            each[:, batch] = self.model(x[batch])
+            stratum[batch, 0] = self.model.classes(x[batch])
         each[:, absent] = np.nan
         none = np.isnan(each).any(axis=(0, -1))
         each[:, none] = np.nan
         quality[none & ~absent] |= QUALITY["model_gave_none"]
         quality[~land] = NO_LAND
+        self._write(rows, {"quality": quality, "land_fraction": land_fraction})
 
-        shape = (ds.sizes["lat"], ds.sizes["lon"])
-        out = zarr.open_group(self.store, mode="r+")
-
-        def write(name: str, values: npt.NDArray[Any]) -> None:
-            grid = values.reshape(*shape, -1)  # (lat, lon, time or member)
-            target = out[name]
-            assert isinstance(target, zarr.Array)
-            target[:, rows] = np.moveaxis(grid, -1, 0).astype(target.dtype)
-
-        days = self.cube.step_days()
+        days, share = self.cube.step_days(), vegetated(ds)[:, None]
         for k, flux in enumerate(FLUXES):
-            one = each[..., k].astype(np.float64)  # (member, place, time)
+            one = (each[..., k] * share).astype(np.float64)  # (member, place, time)
             mean = one.mean(axis=0)
             sd = one.std(axis=0, ddof=1) if len(one) > 1 else np.full(mean.shape, np.nan)
-            write(flux, mean)
-            write(f"{flux}_sd", sd)
-            if self.factors is not None:
-                least = np.minimum(mean, 0.0) if flux != "NEE" else -np.inf
-                write(f"{flux}_lower", np.maximum(mean - self.factors[flux] * sd, least))
-                write(f"{flux}_upper", mean + self.factors[flux] * sd)
             total = (np.nan_to_num(one) * days).sum(axis=-1) / days.sum()
-            write(f"{flux}_member", np.where(np.isnan(one).all(axis=-1), np.nan, total).T)
-        write("quality", quality)
-        fraction = out["land_fraction"]
-        assert isinstance(fraction, zarr.Array)
-        fraction[rows] = land_fraction.reshape(shape)
+            total = np.where(np.isnan(one).all(axis=-1), np.nan, total).T
+            fields = {flux: mean, f"{flux}_sd": sd, f"{flux}_member": total}
+            if self.intervals is not None:  # of vegetated land, as it was calibrated
+                at, spread = each[..., k].mean(axis=0), each[..., k].std(axis=0)
+                low, high = self.intervals[flux].interval(at, spread, stratum, self.level)
+                least = np.minimum(mean, 0.0) if flux != "NEE" else -np.inf
+                fields[f"{flux}_lower"] = np.maximum(low * share, least)
+                fields[f"{flux}_upper"] = high * share
+            self._write(rows, fields)
         (self.store / DONE / str(number)).touch()
+
+    def _write(self, rows: slice, fields: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Write fields (place, time or member), or (place,), to rows of the store."""
+        out = zarr.open_group(self.store, mode="r+")
+        for name, values in fields.items():
+            target = out[name]
+            assert isinstance(target, zarr.Array)
+            grid = values.reshape(-1, target.shape[-1], *values.shape[1:])  # (lat, lon, ...)
+            grid = np.moveaxis(grid, 2, 0) if grid.ndim > 2 else grid
+            target[..., rows, :] = grid.astype(target.dtype)
 
 
 def vegetated(ds: xr.Dataset) -> Floats:
@@ -131,12 +150,12 @@ def vegetated(ds: xr.Dataset) -> Floats:
 
 
 def upscale(
-    models: Sequence[MapModel],
+    model: MapModel,
     cube: xr.Dataset | str | Path,
     out: str | Path,
     *,
-    factors: Mapping[str, float] | None = None,
-    level: float | None = None,
+    intervals: Mapping[str, Conformal] | None = None,
+    level: float = 0.9,
     chunk: int = 1,
     scheduler: str | None = None,
     workers: int | None = None,
@@ -152,17 +171,15 @@ def upscale(
 
     Parameters
     ----------
-    models
-        Ensemble of map models with the same features.
+    model
+        Ensemble: `tamrl.maps.monthly.MonthlyMap` or `tamrl.maps.daily.DailyMap`.
     cube
         Dataset, Zarr store, NetCDF file or folder of them; see `tamrl.maps.cubes.open_cube`.
     out
         Zarr store to write. All workers must see this path.
-    factors
-        By flux, how many standard deviations of the ensemble the interval spans to each side,
-        calibrated on held-out towers; without it the map has no bounds.
-    level
-        What share of held-out observations these factors were calibrated to hold.
+    intervals, level
+        By flux, calibrated on held-out towers, for the bounds of the map (None: no bounds), and the
+        share of held-out observations that they hold.
     chunk
         Strips that a task handles one after the other.
     scheduler
@@ -171,8 +188,7 @@ def upscale(
     workers
         Number of threads; by default one for each core.
     attrs
-        More global attributes; virtual=1 (taken over from the cube) marks
-        the title.
+        More global attributes; virtual=1 (taken over from the cube) marks the title.
 
     Returns
     -------
@@ -183,19 +199,19 @@ def upscale(
     Raises
     ------
     DataError
-        For a cube that cannot be read as the models' features, models that do not agree on them,
-        or an `out` that holds another map.
+        For a cube that cannot be read as the model's features, an ensemble without members,
+        intervals that lack a flux or the level, or an `out` that holds another map.
     """
-    features = models[0].features if models else ()
-    if not models or any(model.features != features for model in models):
-        raise DataError("the models must be at least one and have the same features")
-    if factors is not None and set(factors) != set(FLUXES):
-        raise DataError(f"factors are given for {sorted(factors)}; give one for each of {FLUXES}")
-    out, opened = Path(out), open_cube(cube, features)
+    if not (digests := model.digests):
+        raise DataError("the ensemble has no member; it needs at least one")
+    for flux in FLUXES:
+        if intervals and (flux not in intervals or level not in intervals[flux].quantiles):
+            raise DataError(f"intervals: {flux} at the level {level} was not calibrated")
+    out, opened = Path(out), open_cube(cube, model.features)
     sizes = opened.ds.sizes
-    row_bytes = 4 * sizes["time"] * sizes["lon"] * len(features)
+    row_bytes = 4 * sizes["time"] * sizes["lon"] * len(model.features)
     strip = int(np.clip(STRIP_BYTES // row_bytes, 1, STRIP_ROWS))
-    facts = map_facts([m.digest for m in models], opened, factors, level, _CODE) | dict(attrs or {})
+    facts = map_facts(digests, opened, intervals, level, _CODE) | dict(attrs or {})
     if facts.setdefault("virtual", int(opened.ds.attrs.get("virtual", 0))):
         facts["title"] = f"Virtual towers: {facts['title']}"
     if out.exists():
@@ -203,14 +219,23 @@ def upscale(
             return open_map(out)
         raise DataError(f"{out}: holds another map; remove it or name another output")
     part = out.with_name(out.name + ".part")
-    _prepare(part, map_layout(opened, len(models), strip, factors is not None, facts), facts)
+    members = len(digests)
+    _prepare(part, map_layout(opened, members, strip, intervals is not None, facts), facts)
     count = -(-sizes["lat"] // strip)
     todo = [k for k in range(count) if not (part / DONE / str(k)).exists()]
     tasks = [todo[i : i + chunk] for i in range(0, len(todo), chunk)]
-    _run(_Job(models, opened, part.absolute(), strip, factors), tasks, scheduler, workers)
+    job = _Job(model, members, opened, part.absolute(), strip, intervals, level)
+    _run(job, tasks, scheduler, workers)
     shutil.rmtree(part / DONE)
     os.replace(part, out)
     return open_map(out)
+
+
+def cores() -> int:
+    """Count the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _run(
@@ -219,45 +244,36 @@ def _run(
     if scheduler is None:
         with TqdmCallback(desc="Mapping", leave=False):
             lazy = [dask.delayed(job, pure=False, traverse=False)(task) for task in tasks]
-            dask.compute(*lazy, scheduler="threads", num_workers=workers or os.cpu_count())
+            dask.compute(*lazy, scheduler="threads", num_workers=workers or cores())
         return
-    from distributed import LocalCluster, as_completed
+    from distributed import Client, LocalCluster, as_completed
 
     cluster: Any = nullcontext(scheduler)
     if scheduler.startswith("local"):
         count = scheduler.removeprefix("local:")
         if not count.isdigit() or int(count) < 1:
             raise DataError(f"scheduler {scheduler!r}: write local:2 for two processes")
-        options = {"n_workers": int(count), "threads_per_worker": 1, "dashboard_address": None}
-        cluster = LocalCluster(**options)
-    with cluster as address, _client(address, scheduler) as client:
-        shared = client.scatter(job, broadcast=True)
-        futures = client.map(_call, tasks, job=shared, pure=False)
-        for future in tqdm(as_completed(futures), desc="Mapping", total=len(futures), leave=False):
-            future.result()  # raises what the worker raised
-
-
-def _client(address: Any, scheduler: str) -> Any:
-    """Connect to a Dask scheduler that has a worker, or say how to start them."""
-    from distributed import Client
-
+        cluster = LocalCluster(int(count), threads_per_worker=1, dashboard_address=None)
     start = "start one: dask scheduler, and on each machine: dask worker ADDRESS"
-    try:
-        client = Client(address, timeout=CONNECT_SECONDS)
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"scheduler {scheduler!r}: no Dask scheduler answers there; {start}"
-        ) from error
-    try:
-        client.wait_for_workers(1, timeout=CONNECT_SECONDS)
-    except TimeoutError as error:
-        client.close()
-        raise DataError(f"scheduler {scheduler!r}: it has no worker; {start}") from error
-    return client
+    with cluster as address:
+        try:
+            client = Client(address, timeout=CONNECT_SECONDS)
+        except (OSError, ValueError) as error:
+            text = f"scheduler {scheduler!r}: no Dask scheduler answers there; {start}"
+            raise DataError(text) from error
+        with client:
+            try:
+                client.wait_for_workers(1, timeout=CONNECT_SECONDS)
+            except TimeoutError as error:
+                raise DataError(f"scheduler {scheduler!r}: it has no worker; {start}") from error
+            shared = client.scatter(job, broadcast=True)
+            futures = client.map(_call, tasks, job=shared, pure=False)
+            for future in tqdm(as_completed(futures), "Mapping", len(futures), leave=False):
+                future.result()  # raises what the worker raised
 
 
-def _call(task: Sequence[int], job: _Job) -> int:
-    return job(task)
+def _call(task: Sequence[int], job: _Job) -> None:
+    job(task)
 
 
 def _prepare(part: Path, layout: layout.Template, facts: Mapping[str, Any]) -> None:

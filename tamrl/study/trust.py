@@ -1,97 +1,182 @@
-"""Is dissimilarity a warning? The error at held-out towers against it, and in words.
+"""Tests of notebook 11: dissimilarity as a warning of errors, and the rule for the next tower.
 
-Whatever comes out is printed as it is: an index that does not tell where a model errs is a result.
+Whatever comes out is printed as it is: an index that does not show where a model errs is a result.
+The rule of `tamrl.maps.network_design` is tried on the towers that exist: a third is withheld for
+scoring, a few form the network to begin with, the rest are taken in by the rule or by chance, and
+the map model is fitted anew each time. The rule sees where towers stand, never their fluxes; its
+weights of predictors come from the network to begin with alone, and the places of all other towers
+stand for the land.
 """
 
-from __future__ import annotations
+from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 from scipy.stats import spearmanr
 
 from tamrl.data.schema import FLUXES
-from tamrl.maps.applicability import FeatureSpace, Indices
+from tamrl.errors import DataError
+from tamrl.maps.applicability import FeatureSpace, feature_space, held_out
+from tamrl.maps.monthly import BoostedMap
+from tamrl.maps.network_design import Cover, greedy
+from tamrl.maps.training import Indices, model_inputs, table_samples, tower_blocks
+from tamrl.parallel import in_parallel
 
-DRAWS = 500  # of towers, for an interval
+Floats = npt.NDArray[np.float64]
+
+TREES = 80  # the same for all networks, so that only their towers differ
+SCORED = 1 / 3  # share of blocks of towers that are withheld for scoring
+FOLDS = 3  # for the importance of predictors in the network to begin with
+
+
+def resampled_towers(block: Indices, n: int, seed: int) -> list[Indices]:
+    """Positions of towers in ``n`` bootstrap samples of whole blocks, for a 90 % interval."""
+    rng = np.random.default_rng(seed)
+    members = [np.flatnonzero(block == b) for b in np.unique(block)]
+    picks = [rng.integers(0, len(members), len(members)) for _ in range(n)]
+    return [np.concatenate([members[i] for i in pick]) for pick in picks]
 
 
 def error_growth(
-    predictions: xr.Dataset, space: FeatureSpace, block: Indices, draws: int = DRAWS, seed: int = 0
+    predictions: xr.Dataset, space: FeatureSpace, block: Indices, draws: int = 500, seed: int = 0
 ) -> pd.DataFrame:
-    """Correlate the error at held-out towers with their dissimilarity, by rank.
+    """Rank correlation (Spearman) of the error at held-out towers with their dissimilarity.
 
-    Spearman's rho over towers between the mean index of a tower's months and its error: as it is
-    (RMSE), and relative to the size of its fluxes (RMSE over observed mean GPP), since towers in
-    dry and cold places differ from most and have small fluxes. The interval (90 %) is from
-    drawing blocks of towers with replacement.
-
-    Returns
-    -------
-    Table with flux, error ("RMSE", "RMSE / GPP"), rho, lower, upper, towers.
+    Over towers, between the mean index of a tower's months and its error: as it is (RMSE), and
+    relative to the size of its fluxes (RMSE over observed mean GPP), since towers in dry and cold
+    places differ from most and have small fluxes. Table with flux, error ("RMSE", "RMSE / GPP"),
+    rho, lower, upper (90 %, blocks of towers resampled), towers.
     """
     size = np.nanmean(predictions["observed"].sel(flux="GPP").to_numpy(), axis=1)
     index = np.nanmean(space.training, axis=1)
-    rng = np.random.default_rng(seed)
-    members = [np.flatnonzero(block == b) for b in np.unique(block)]
-    picks = [rng.integers(0, len(members), len(members)) for _ in range(draws)]
+    samples = resampled_towers(block, draws, seed)
     rows = []
     for flux in FLUXES:
         one = predictions.sel(flux=flux)
-        miss = (one["mean"] - one["observed"]).to_numpy()
-        rmse = np.sqrt(np.nanmean(miss**2, axis=1))
+        rmse = np.sqrt(np.nanmean((one["mean"] - one["observed"]).to_numpy() ** 2, axis=1))
         for name, error in (("RMSE", rmse), ("RMSE / GPP", rmse / np.maximum(size, 0.1))):
-            drawn = [np.concatenate([members[i] for i in pick]) for pick in picks]
-            rho = [spearmanr(index[d], error[d]).statistic for d in drawn]
-            low, high = np.quantile(rho, [0.05, 0.95])
-            whole = spearmanr(index, error).statistic
-            rows.append((flux, name, whole, low, high, len(index)))
+            rho = [spearmanr(index[towers], error[towers]).statistic for towers in samples]
+            bounds = np.quantile(rho, [0.05, 0.95])
+            rows.append((flux, name, spearmanr(index, error).statistic, *bounds, len(index)))
     return pd.DataFrame(rows, columns=["flux", "error", "rho", "lower", "upper", "towers"])
 
 
 def error_by_dissimilarity(predictions: xr.Dataset, space: FeatureSpace) -> pd.DataFrame:
     """RMSE of held-out tower-months, gC m-2 d-1, by quarters of the index and beyond the threshold.
 
-    Returns
-    -------
     Table by class of index: months, index (median), mean GPP, RMSE of each flux.
     """
     known = np.isfinite(space.training)
     value = space.training[known]
-    edges = np.quantile(value, [0.25, 0.5, 0.75])
-    quarter = np.searchsorted(edges, value)
+    quarter = np.searchsorted(np.quantile(value, [0.25, 0.5, 0.75]), value)
     names = ("nearest quarter", "second", "third", "farthest quarter")
     classes = {name: quarter == i for i, name in enumerate(names)}
     classes["beyond the threshold"] = value > space.threshold
+    columns = ["months", "index", "mean GPP", *(f"RMSE {flux}" for flux in FLUXES)]
+    table = pd.DataFrame(np.nan, list(classes), columns).astype({"months": object})
     miss = (predictions["mean"] - predictions["observed"]).to_numpy()[known]
     gpp = predictions["observed"].sel(flux="GPP").to_numpy()[known]
-    rows = {}
-    for name, on in classes.items():
-        rmse = np.sqrt((miss[on] ** 2).mean(axis=0)) if on.any() else np.full(3, np.nan)
-        middle = np.median(value[on]) if on.any() else np.nan
-        mean = gpp[on].mean() if on.any() else np.nan
-        rows[name] = (int(on.sum()), middle, mean, *rmse)
-    columns = ["months", "index", "mean GPP", *(f"RMSE {flux}" for flux in FLUXES)]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+    for name, inside in classes.items():
+        table.loc[name, "months"] = int(inside.sum())
+        if inside.any():
+            rmse = np.sqrt((miss[inside] ** 2).mean(axis=0))
+            table.loc[name, columns[1:]] = [np.median(value[inside]), gpp[inside].mean(), *rmse]
+    return table.astype({"months": int})
 
 
-def growth_in_words(growth: pd.DataFrame) -> str:
-    """Say what `error_growth` found, flux by flux, in a sentence without its full stop."""
-    plain, relative = (_verdict(part) for _, part in growth.groupby("error", sort=True))
-    return f"At towers held out, {plain}; relative to their GPP, {relative}"
+def withheld_towers(
+    table: xr.Dataset,
+    repeats: int = 16,
+    start: int = 40,
+    steps: Sequence[int] = (5, 10, 20, 40),
+    by_chance: int = 2,
+    seed: int = 0,
+    jobs: int = 2,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Compare networks grown by the rule with networks grown by chance, at towers of neither.
+
+    ``table``: a training table, towers with fluxes only. ``repeats`` random partitions into scored
+    towers, ``start`` of the network to begin with, and withheld ones, of which ``steps`` are added;
+    ``by_chance`` random networks in each. Two tables: flux, added, rule, chance (RMSE at scored
+    towers, gC m-2 d-1); and by flux the change of RMSE by the rule against chance over all steps,
+    %, with lower and upper (90 %, blocks of towers resampled). DataError for too few towers.
+    """
+    block = tower_blocks(table)
+    least = int(table.sizes["site"] * (1 - SCORED) * 0.8)
+    if start + max(steps) > least:
+        raise DataError(
+            f"withheld towers: {start} to begin with and {max(steps)} to add are more than the "
+            f"{least} that {table.sizes['site']} towers spare; lower start or steps"
+        )
+    settings = (table, block, start, tuple(steps), by_chance)
+    runs = in_parallel(_partition, [(*settings, [seed, k]) for k in range(repeats)], jobs)
+    error = np.stack(runs)  # (repeat, way, step, site, flux), squared; NaN where not scored
+    scored = np.isfinite(error[:, 0, 0, :, 0]).any(axis=0)
+    rule, chance = np.nanmean(error[..., scored, :], axis=0)  # (step, site, flux)
+    rows = [
+        (flux, n, np.sqrt(rule[i, :, k].mean()), np.sqrt(chance[i, :, k].mean()))
+        for k, flux in enumerate(FLUXES)
+        for i, n in enumerate([0, *steps])
+    ]
+
+    def change(sites: Indices) -> Floats:
+        ratio = rule[1:, sites].mean(axis=(0, 1)) / chance[1:, sites].mean(axis=(0, 1))
+        return np.asarray(100 * (np.sqrt(ratio) - 1))
+
+    resampled = [change(sites) for sites in resampled_towers(block[scored], 1000, seed)]
+    low, high = np.quantile(resampled, [0.05, 0.95], axis=0)
+    whole = change(np.arange(int(scored.sum())))
+    verdict = pd.DataFrame({"flux": FLUXES, "change": whole, "lower": low, "upper": high})
+    return pd.DataFrame(rows, columns=["flux", "added", "rule", "chance"]), verdict
 
 
-def _verdict(table: pd.DataFrame) -> str:
-    """Say of which fluxes the error grows, falls or does neither."""
+def _partition(
+    table: xr.Dataset, block: Indices, start: int, steps: Sequence[int], by_chance: int,
+    seed: Sequence[int],
+) -> Floats:  # fmt: skip
+    """Squared errors (way, step, site, flux) of one partition; ways are the rule and chance."""
+    rng = np.random.default_rng(seed)
+    blocks = rng.permutation(np.unique(block))
+    scored = np.isin(block, blocks[: round(len(blocks) * SCORED)])
+    rest = rng.permutation(np.flatnonzero(~scored))
+    begin, pool, test = rest[:start], rest[start:], np.flatnonzero(scored)
+
+    first = table.isel(site=begin)
+    fold = np.unique(block[begin], return_inverse=True)[1]
+    fold = rng.permutation(fold.max() + 1)[fold] % FOLDS
+    _, importance = held_out(first, fold, int(rng.integers(2**31)), repeats=1, rounds=TREES)
+    space = feature_space(first, importance, fold)
+    samples = table_samples(table)
+    land = np.ones(len(block))
+    land[begin] = 0
+    points = space.place(model_inputs(samples, np.arange(len(block))))
+    order, _ = greedy(Cover(points, land, space.points), pool, max(steps))
+
+    def errors(network: Indices) -> Floats:
+        """Mean squared error over the known months of each scored tower (site, flux)."""
+        model = BoostedMap(bootstrap=False, rounds=TREES).fit(samples, network)
+        known = (samples.weight[test] > 0)[..., None]
+        miss = np.where(known, model.predict(samples, test) - samples.y[test], np.nan)
+        return np.asarray(np.nanmean(miss**2, axis=1), np.float64)
+
+    ways = [[order], [rng.permutation(pool)[: max(steps)] for _ in range(by_chance)]]
+    out = np.full((2, 1 + len(steps), len(block), len(FLUXES)), np.nan)
+    out[:, 0, test] = errors(begin)  # nothing added yet: the same for both
+    for w, orders in enumerate(ways):
+        for i, n in enumerate(steps, 1):
+            networks = [np.concatenate([begin, added[:n]]) for added in orders]
+            out[w, i, test] = np.mean([errors(network) for network in networks], axis=0)
+    return out
+
+
+def by_sign(table: pd.DataFrame, rises: str, falls: str, neither: str) -> str:
+    """Name the fluxes whose interval (lower, upper) is above 0, below 0, or includes it."""
     kinds = {
-        "grows with dissimilarity": table["lower"] > 0,
-        "falls with it": table["upper"] < 0,
-        "does not change measurably with it": (table["lower"] <= 0) & (table["upper"] >= 0),
+        rises: table["lower"] > 0,
+        falls: table["upper"] < 0,
+        neither: (table["lower"] <= 0) & (table["upper"] >= 0),
     }
-    parts: list[str] = []
-    for kind, on in kinds.items():
-        fluxes = table["flux"][on].tolist()
-        if fluxes:
-            named = ", ".join(fluxes[:-1]) + " and " * (len(fluxes) > 1) + fluxes[-1]
-            parts.append(f"that of {named} {kind}" if parts else f"the error of {named} {kind}")
-    return ", ".join(parts)
+    named = {kind: table["flux"][rows].tolist() for kind, rows in kinds.items()}
+    return "; ".join(f"{', '.join(names)}: {kind}" for kind, names in named.items() if names)

@@ -1,28 +1,42 @@
-"""The seasons of a map: by latitude and month, and as a picture that is stepped by month.
+"""Parts of notebook 05: a map stepped by month, daily drivers, and what a large map takes.
 
-The stepped picture is one piece of HTML with its twelve maps inside: no server, no network, no
+The stepped map is one piece of HTML with its twelve pictures inside: no server, no network, no
 script. The months are radio buttons, so that arrow keys step and screen readers say the month; each
-map has words of its own, computed from it.
+picture has a text of its own, computed from it.
 """
-
-from __future__ import annotations
 
 import base64
 import html
 import io
+import time
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
+import torch
 import xarray as xr
 
 from tamrl.data.cube import cell_area
+from tamrl.data.grid import grid_at
+from tamrl.data.gridfiles import MID_MONTH, MONTH_DAYS
 from tamrl.errors import DataError
+from tamrl.maps.daily import DailyMap, daily_map
+from tamrl.maps.upscale import MapModel, cores, upscale
+from tamrl.model.network import Config, TamRL
+from tamrl.model.train import TamRLModel
+from tamrl.samples.arrays import make_samples
 
 BELTS = {"north of 30 degrees north": (30, 90), "in the tropics": (-30, 30),
          "south of 30 degrees south": (-90, -30)}  # fmt: skip
-DPI = 110
-QUALITY = 90  # of the pictures (WebP)
+DPI, QUALITY = 110, 90  # of the pictures (WebP)
+GB = 1e9
+FLOAT = 4  # bytes of a number
+STORED = 12 * FLOAT + 1  # bytes of a place and day: three fluxes with sd and two bounds, quality
+CORES = (2, 16, 64, 256)  # a laptop, a server, a node of a cluster, a few of them
 
 
 @dataclass(frozen=True)
@@ -30,52 +44,12 @@ class Stepped:
     """A piece of HTML; a notebook that ends a cell with it shows it."""
 
     html: str
-    months: int
 
     def __repr__(self) -> str:
-        return f"A map of {self.months} months, to be seen in a browser"
+        return "A map stepped by month, to be seen in a browser"
 
     def _repr_html_(self) -> str:
         return self.html
-
-
-def by_latitude(fluxes: xr.Dataset, flux: str) -> pd.DataFrame:
-    """Mean flux of the land by latitude (index, deg) and month (columns 1 to 12), gC m-2 d-1.
-
-    Land counts by its area; a row without predicted land is NaN.
-    """
-    land = fluxes["land_fraction"].fillna(0) * cell_area(fluxes["lat"], fluxes["lon"])
-    mean = fluxes[flux].weighted(land).mean("lon").transpose("lat", "time").to_numpy()
-    return pd.DataFrame(mean, fluxes["lat"].to_numpy(), range(1, mean.shape[1] + 1))
-
-
-def compare_gpp(
-    ours: xr.Dataset, theirs: xr.Dataset, name: str
-) -> tuple[pd.Series, xr.Dataset, pd.DataFrame]:
-    """Hold the mean GPP of one of our maps against that of another, as `budgets.compare_gpp` does.
-
-    Returns
-    -------
-    statistics, difference, zonal
-        r, RMSE, bias (the first minus the second, gC m-2 d-1) weighted by land, n cells; Dataset
-        with difference (lat, lon); means by latitude, columns "this study" and ``name``.
-    """
-    a, b = (one["GPP"].mean("time").transpose("lat", "lon").load() for one in (ours, theirs))
-    land = ours["land_fraction"].fillna(0) * cell_area(ours["lat"], ours["lon"])
-    land = land.where(np.isfinite(a) & np.isfinite(b), 0)
-    cov = np.cov(np.nan_to_num(np.stack([a, b])).reshape(2, -1), aweights=land.to_numpy().ravel())
-    gap = a - b
-    statistics = pd.Series(
-        {
-            "r": cov[0, 1] / np.sqrt(cov[0, 0] * cov[1, 1]),
-            "RMSE": float(np.sqrt((gap**2).weighted(land).mean())),
-            "bias": float(gap.weighted(land).mean()),
-            "cells": int((land > 0).sum()),
-        }
-    )
-    zonal = {"this study": a, name: b}
-    profile = {k: v.weighted(land).mean("lon").to_pandas() for k, v in zonal.items()}
-    return statistics, xr.Dataset({"difference": gap}), pd.DataFrame(profile)
 
 
 def drawable(ds: xr.Dataset | xr.DataArray, step: float = 1.0) -> xr.Dataset | xr.DataArray:
@@ -87,7 +61,7 @@ def drawable(ds: xr.Dataset | xr.DataArray, step: float = 1.0) -> xr.Dataset | x
 
 
 def words(field: xr.DataArray, flux: str, month: str) -> str:
-    """Describe a month's map (lat, lon) in a sentence: its mean in three belts."""
+    """Alternative text of a month's map (lat, lon): its mean in three belts."""
     area = xr.DataArray(
         cell_area(field["lat"], field["lon"]), {"lat": field["lat"], "lon": field["lon"]}
     )
@@ -97,8 +71,10 @@ def words(field: xr.DataArray, flux: str, month: str) -> str:
         mean = float(belt.weighted(area).mean())
         if np.isfinite(mean):
             parts.append(f"{mean:.1f} {name}".replace("-", "\N{MINUS SIGN}"))
-    said = ", ".join(parts) or "no land with values"
-    return f"World map of {flux} in {month}; mean over land in gC per square metre and day: {said}."
+    means = ", ".join(parts) or "no land with values"
+    return (
+        f"World map of {flux} in {month}; mean over land in gC per square metre and day: {means}."
+    )
 
 
 def stepped(
@@ -106,21 +82,9 @@ def stepped(
 ) -> Stepped:
     """Draw twelve months of a flux into one piece of HTML that is stepped by month.
 
-    Parameters
-    ----------
-    fluxes
-        Monthly climatology as from `tamrl.maps.upscale.upscale`.
-    flux
-        Which of them.
-    name
-        Unique on a page: a beginning for ids.
-    start
-        Month that is shown first, 1 to 12.
-
-    Raises
-    ------
-    DataError
-        Unless there are twelve times.
+    ``fluxes``: monthly climatology as from `tamrl.maps.upscale.upscale`. ``name`` is unique on a
+    page, a beginning for ids; the month ``start`` (1 to 12) is shown first. DataError unless there
+    are twelve times.
     """
     from tamrl.plots.maps import MONTHS, limits, month_frame
 
@@ -131,8 +95,8 @@ def stepped(
     virtual = "Virtual towers. " if fluxes.attrs.get("virtual") else ""
     buttons, frames, rules = [], [], []
     for k, month in enumerate(MONTHS):
-        figure = month_frame(fields[k], flux, span, f"{flux}, {month}")
         stream = io.BytesIO()
+        figure = month_frame(fields[k], flux, span, f"{flux}, {month}")
         figure.savefig(stream, format="webp", dpi=DPI, pil_kwargs={"quality": QUALITY})
         picture = base64.b64encode(stream.getvalue()).decode()
         id_ = f"{name}-{k + 1}"
@@ -145,23 +109,121 @@ def stepped(
         frames.append(f'<img class="{id_}" alt="{alt}" src="data:image/webp;base64,{picture}">')
         rules.append(f".tamrl-seasons:has(#{id_}:checked) .{id_}")
     style = (
-        ".tamrl-seasons{margin:0;max-width:100%}"
-        ".tamrl-seasons img{display:none;width:100%;height:auto}"
-        ".tamrl-seasons fieldset{display:flex;flex-wrap:wrap;gap:.1rem .7rem;border:0;padding:0;"
-        "margin:0 0 .5rem}"
-        ".tamrl-seasons legend{float:left;padding:0;font-size:1em;font-weight:600;width:auto}"
-        ".tamrl-seasons span{display:inline-flex;gap:.25rem;align-items:center;min-height:1.6rem}"
-        ".tamrl-seasons label{margin:0}"
-        ".tamrl-seasons figcaption{color:inherit}"
-        f"{','.join(rules)}{{display:block}}"
+        f"{(files('tamrl') / 'web' / 'seasons.css').read_text()}{','.join(rules)}{{display:block}}"
         f"@supports not selector(:has(a)){{.tamrl-seasons img.{name}-{start}{{display:block}}}}"
     )
     caption = (
         f"{virtual}{flux} of an average year, month by month, all with the same colours. Choose a "
         "month, or step with the arrow keys."
     )
-    page = (
+    return Stepped(
         f'<figure class="tamrl-seasons"><style>{style}</style><fieldset><legend>Month</legend>'
         f"{''.join(buttons)}</fieldset>{''.join(frames)}<figcaption>{caption}</figcaption></figure>"
     )
-    return Stepped(page, len(MONTHS))
+
+
+def weather_difference(towers: xr.Dataset, cube: xr.Dataset) -> pd.DataFrame:
+    """Difference between the towers' own weather and the grid's climate, as monthly means.
+
+    Table by variable, in its unit: n (tower-months), bias (grid minus tower), RMSE, r.
+    """
+    at = grid_at(cube, towers["lat"], towers["lon"])
+    rows = {}
+    for name in ("TA", "VPD", "SW_IN"):
+        tower = towers[name].groupby("time.month").mean().transpose("site", "month").to_numpy()
+        grid = at[name].transpose("site", "month").to_numpy()
+        both = np.isfinite(tower) & np.isfinite(grid)
+        gap = grid[both] - tower[both]
+        rows[name] = {
+            "units": cube[name].attrs["units"],
+            "n": int(both.sum()),
+            "bias": float(gap.mean()),
+            "RMSE": float(np.sqrt((gap**2).mean())),
+            "r": float(np.corrcoef(grid[both], tower[both])[0, 1]),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("variable")
+
+
+def daily_drivers(
+    cube: xr.Dataset, lat: slice, lon: slice, step: float = 0.25, year: int = 2001
+) -> xr.Dataset:
+    """Interpolate a monthly climatology to the days of a year on a finer grid.
+
+    Linear between the middles of months, round the year; a fine cell has the values of the cell of
+    ``cube`` that it lies in, so that no detail is invented. ``lat``, ``lon``: the region, deg;
+    ``step``, deg, divides the cube's. Dataset (time, lat, lon), statics (lat, lon), float32; there
+    is no weather in it, and its title says so.
+    """
+    axes: dict[Hashable, npt.NDArray[np.float64]] = {}
+    for name, span in (("lat", lat), ("lon", lon)):
+        n = round((span.stop - span.start) / step)
+        axes[name] = span.start + step * (np.arange(n) + 0.5)
+    part = cube.drop_vars(["lat_bnds", "lon_bnds"], errors="ignore")
+    part = part.sel(axes, method="nearest", tolerance=abs(float(cube["lat"][1] - cube["lat"][0])))
+    part = part.assign_coords(axes)
+    days = pd.date_range(f"{year}-01-01", f"{year}-12-31")
+    at, length = days.day_of_year.to_numpy() - 0.5, float(MONTH_DAYS.sum())
+    between = [np.interp(at, MID_MONTH, unit, period=length) for unit in np.eye(12)]
+    weights = xr.DataArray(np.array(between, np.float32), {"time": days}, ("month", "time"))
+    monthly = [str(name) for name, v in part.data_vars.items() if "month" in v.dims]
+    out = part.drop_vars([*monthly, "area"], errors="ignore").drop_vars("month")
+    for name in monthly:
+        days_of = xr.dot(weights, part[name].drop_vars("month"), dim="month").astype(np.float32)
+        out[name] = days_of.transpose("time", "lat", "lon").assign_attrs(part[name].attrs)
+    title = "Daily drivers interpolated from a monthly climatology: no weather in them"
+    return out.assign_attrs(cube.attrs | {"title": title})
+
+
+def untrained_daily(cube: xr.Dataset) -> DailyMap:
+    """Make a daily TAM-RL of default size with random weights for a cube: for timing alone."""
+    towers = xr.Dataset(
+        {n: (("site", "time"), np.ones((1, 2), np.float32)) for n in ("TA", "VPD", "SW_IN")},
+        {
+            "site": ["none"], "time": pd.date_range("2001-01-01", periods=2),
+            **{n: ("site", [0.0]) for n in ("lat", "lon", "elevation")},
+            **{n: ("site", [""]) for n in ("igbp", "koppen", "koppen_main")},
+        },
+    )  # fmt: skip
+    samples = make_samples(towers)
+    torch.manual_seed(0)
+    config = Config(features=len(samples.features), statics=len(samples.static_names))
+    model = TamRLModel(net=TamRL(config), features=samples.features)
+    return daily_map([model], {"features": samples.features, "models": [{}]}, cube, None)
+
+
+def measure(model: MapModel, cube: xr.Dataset, out: Path, workers: int = 2) -> float:
+    """Place-days that one core maps in a second for one member, all reading and writing included.
+
+    DataError when ``out`` exists: opening a finished map would take no time.
+    """
+    if out.exists():
+        raise DataError(f"{out}: exists already; remove it, or nothing is measured")
+    started = time.perf_counter()
+    fluxes = upscale(model, cube, out, workers=workers)
+    seconds = time.perf_counter() - started
+    places = int((fluxes["GPP"].count("time") > 0).sum())
+    amount = places * fluxes.sizes["time"] * fluxes.sizes["member"]
+    return amount / seconds / min(workers, cores())
+
+
+def land_cells(cube: xr.Dataset, step: float) -> int:
+    """Count the land cells of a grid of ``step`` degrees: all in a coarse cell with drivers."""
+    drivers = np.isfinite(cube["TA"].transpose("month", "lat", "lon").to_numpy()).all(axis=0)
+    known = (cube["land_fraction"].to_numpy() > 0) & drivers
+    coarse = abs(float(cube["lat"][1] - cube["lat"][0]))
+    return int(known.sum()) * round(coarse / step) ** 2
+
+
+def plan(
+    rate: float, cells: int, days: int = 365, members: int = 5, cores: Sequence[int] = CORES
+) -> pd.DataFrame:
+    """Hours, core-hours and uncompressed output (GB) of a daily map at a rate from `measure`.
+
+    Strips are independent of each other: time falls as cores are added until the disks are busy,
+    which the plan does not foresee. By machine, known by its cores.
+    """
+    core_hours = cells * days * members / rate / 3600
+    table = pd.DataFrame({"hours": {f"{n} cores": core_hours / n for n in cores}})
+    table["core-hours"] = core_hours
+    table["written (GB)"] = cells * days * STORED / GB
+    return table.rename_axis("machine")

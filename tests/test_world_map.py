@@ -7,16 +7,18 @@ import io
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from mapworld import ensemble, world
+from mapworld import Ensemble, world
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from tamrl import plots
+from tamrl.data.gridfiles import MONTH_DAYS
 from tamrl.errors import DataError
 from tamrl.maps import budgets
 from tamrl.maps.upscale import upscale
@@ -34,7 +36,7 @@ def real() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def fluxes(tmp_path_factory) -> xr.Dataset:
     """Return the map of the small world."""
-    return upscale(ensemble(), world(), tmp_path_factory.mktemp("map") / "m.zarr").load()
+    return upscale(Ensemble(), world(), tmp_path_factory.mktemp("map") / "m.zarr").load()
 
 
 def words(fig: Figure) -> str:
@@ -47,7 +49,7 @@ def test_means_by_latitude_weigh_by_land(fluxes) -> None:
     """One row by hand: land fractions are the weights; a row without land has no mean."""
     made = fluxes.copy(deep=True)
     made["land_fraction"][4] = 0
-    table = world_map.by_latitude(made, "GPP")
+    table = budgets.by_latitude(made, "GPP")
     row = fluxes.isel(lat=20)
     known = (row["land_fraction"] > 0).to_numpy()
     want = np.average(row["GPP"][6].to_numpy()[known], weights=row["land_fraction"][known])
@@ -58,12 +60,13 @@ def test_means_by_latitude_weigh_by_land(fluxes) -> None:
 
 def test_two_maps_of_ours_compared(fluxes) -> None:
     """A known difference is found, and a map is like itself."""
-    statistics, maps, zonal = world_map.compare_gpp(fluxes, fluxes, "other")
+    reference = budgets.annual(fluxes)["GPP"] / budgets.YEAR_DAYS
+    statistics, maps, zonal = budgets.compare_gpp(fluxes, reference, "other")
     assert statistics["r"] == pytest.approx(1)
     assert statistics["RMSE"] == 0
     assert float(abs(maps["difference"]).max()) == 0
     moved = fluxes.assign(GPP=fluxes["GPP"] * 2 - 1)
-    statistics, _, zonal = world_map.compare_gpp(moved, fluxes, "other")
+    statistics, _, zonal = budgets.compare_gpp(moved, reference, "other")
     assert statistics["r"] == pytest.approx(1, abs=1e-6)
     gap = (zonal["this study"] - 2 * zonal["other"] + 1).dropna()
     np.testing.assert_allclose(gap, 0, atol=1e-5)
@@ -92,6 +95,7 @@ class Page(HTMLParser):
         self.tags.append((tag, dict(attrs)))
 
 
+@pytest.mark.slow
 def test_the_stepped_seasons_need_nothing_but_a_browser(fluxes) -> None:
     """Twelve labelled buttons, twelve pictures with words of their own, no script, no address."""
     page = world_map.stepped(fluxes, "NEE", name="nee", start=7).html
@@ -141,7 +145,7 @@ def test_axes_carry_units_and_names(fluxes) -> None:
     low, high = drawn[0].get_clim()
     assert low == -high
     assert drawn[1].get_clim()[0] == 0
-    said = words(plots.hovmoller({"GPP": world_map.by_latitude(fluxes, "GPP")}))
+    said = words(plots.hovmoller({"GPP": budgets.by_latitude(fluxes, "GPP")}))
     assert {"Jan", "Jul", "latitude (degrees north)"} <= set(said.splitlines())
     table = budgets.totals(fluxes, "country")
     said = words(plots.country_bars({"TAM-RL": table, "Boosting": table}, "GPP", 5))
@@ -154,38 +158,72 @@ def test_axes_carry_units_and_names(fluxes) -> None:
     assert "GPP, RMSE" in words(plots.rank_correlations(growth, "rho"))
 
 
-def test_hatching_lies_where_the_year_is_mostly_outside(fluxes) -> None:
-    """Half of the year or more; nothing is hatched where all is inside."""
+def test_figures_of_trust_are_drawn(fluxes) -> None:
+    """Nothing is hatched where all is inside; new towers show their rank."""
     field = fluxes.GPP.mean("time")
     outside = xr.zeros_like(field)
-    inside = plots.hatched({"GPP": (field, "viridis", "GPP")}, outside)
-    outside[20:28, 10:40] = 0.6
-    some = plots.hatched({"GPP": (field, "viridis", "GPP")}, outside)
 
-    def paths(fig: Figure) -> int:
+    def hatched() -> int:
+        fig = plots.hatched({"GPP": (field, "viridis", "GPP")}, outside)
         sets = [c for ax in fig.axes for c in ax.collections if "ContourSet" in type(c).__name__]
         return sum(len(p.vertices) for c in sets for p in c.get_paths())
 
-    assert paths(inside) == 0
-    assert paths(some) > 4
-
-
-def test_next_towers_are_numbered() -> None:
-    """Each new tower shows its rank; the curve starts at all of the dissimilarity."""
-    lat, lon = np.arange(-85.0, 90, 10), np.arange(-175.0, 180, 10)
-    index = xr.DataArray(np.ones((18, 36)), {"lat": lat, "lon": lon}, ("lat", "lon"))
+    assert hatched() == 0
+    outside[20:28, 10:40] = 0.6  # half of the year or more
+    assert hatched() > 4
     cells = pd.DataFrame(
         {"lat": [10.0, -20], "lon": [5.0, 30]}, index=pd.RangeIndex(1, 3, name="rank")
     )
     towers = pd.DataFrame({"lat": [50.0], "lon": [8.0]})
-    said = set(words(plots.next_towers(cells, towers, index)).splitlines())
-    assert {"1", "2", "next towers, by rank"} <= said
+    assert {"1", "2"} <= set(words(plots.next_towers(cells, towers, field)).splitlines())
     curve = pd.DataFrame({"rule": [0.2, 0.1], "random": [0.2, 0.15], "lowest": [0.2, 0.14],
                           "highest": [0.2, 0.16]})  # fmt: skip
-    (line,) = (
-        ln for ln in plots.gain_curve(curve, "left (%)").axes[0].lines if len(ln.get_ydata())
-        and ln.get_label() == "by the rule"
-    )  # fmt: skip
-    np.testing.assert_allclose(line.get_ydata(), [100, 50])
+    lines = plots.gain_curve(curve, "left (%)").axes[0].lines
+    assert any(np.array_equal(line.get_ydata(), [100, 50]) for line in lines)
     table = pd.DataFrame({"flux": "GPP", "added": [0, 5], "rule": [2, 1.8], "chance": [2, 1.9]})
     assert "towers added" in words(plots.withheld(table))
+
+
+def test_a_plan_by_hand() -> None:
+    """A thousand cells, a hundred days, five models, ten thousand place-days a second and core."""
+    table = world_map.plan(10_000, 1000, 100, 5, cores=(1, 4))
+    assert table.loc["1 cores", "hours"] == pytest.approx(500_000 / 10_000 / 3600)
+    assert table.loc["4 cores", "hours"] == pytest.approx(table.loc["1 cores", "hours"] / 4)
+    assert table["written (GB)"].iloc[0] == pytest.approx(1000 * 100 * (12 * 4 + 1) / 1e9)
+
+
+def test_land_cells_of_a_finer_grid(globe: xr.Dataset) -> None:
+    """Each cell of land becomes so many finer ones."""
+    known = (globe["land_fraction"] > 0) & np.isfinite(globe["TA"]).all("month")
+    assert world_map.land_cells(globe, 2.0) == int(known.sum())
+    assert world_map.land_cells(globe, 0.2) == 100 * int(known.sum())
+
+
+def test_days_between_months(globe: xr.Dataset) -> None:
+    """The middle of a month has the month's value, the year closes, cells are copied, not made."""
+    days = world_map.daily_drivers(globe, slice(40, 50), slice(-4, 10), step=0.5)
+    assert [days.sizes[d] for d in ("time", "lat", "lon")] == [365, 20, 28]
+    assert "no weather" in days.attrs["title"]
+    assert days.attrs["virtual"] == 1
+    at = {"lat": 46.25, "lon": 3.25}
+    cell = globe.sel(at, method="nearest")
+    month, series = cell["TA"].to_numpy(), days["TA"].sel(at).to_numpy()
+    middle = np.round(np.cumsum(MONTH_DAYS) - MONTH_DAYS / 2).astype(int)
+    np.testing.assert_allclose(series[middle], month, atol=0.4)
+    assert abs(series[0] - series[-1]) < np.abs(np.diff(series)).max() + 1e-3
+    assert month.min() - 1e-4 <= series.min()
+    assert series.max() <= month.max() + 1e-4
+    assert float(days["elevation"].sel(at)) == float(cell["elevation"])
+    assert "month" not in days.dims
+
+
+def test_a_daily_region_is_mapped_and_timed(globe: xr.Dataset, tmp_path: Path) -> None:
+    """The timing network maps days of a region; a map that exists already is no measurement."""
+    days = world_map.daily_drivers(globe, slice(40, 48), slice(-4, 4), step=1.0)
+    out = tmp_path / "m.zarr"
+    assert world_map.measure(world_map.untrained_daily(days), days, out, workers=1) > 0
+    fluxes = xr.open_zarr(out, consolidated=False)
+    assert fluxes.sizes["time"] == 365
+    assert bool(np.isfinite(fluxes["GPP"]).any())
+    with pytest.raises(DataError, match="nothing is measured"):
+        world_map.measure(world_map.untrained_daily(days), days, out)

@@ -1,0 +1,119 @@
+"""Monthly map models: their training table, the learners, their ensembles and stored weights."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import xarray as xr
+from mapworld import FEATURES, world
+from trainingtable import training_table
+
+from tamrl.errors import DataError
+from tamrl.maps import monthly
+from tamrl.maps.cubes import stack_features
+from tamrl.maps.monthly import BoostedMap, MonthlyMap, SeasonalTamRL, fit_members, out_of_fold
+from tamrl.maps.training import (
+    MAP_FEATURES,
+    monthly_training_table,
+    table_samples,
+    tower_folds,
+)
+from tamrl.samples.arrays import Samples
+from tamrl.shipped import pretrained
+
+
+def made_up_towers(ds: xr.Dataset) -> xr.Dataset:
+    """Forty towers over two years in land cells of a cube."""
+    rng = np.random.default_rng(3)
+    row, col = rng.permutation(np.argwhere((ds["land_fraction"] > 0).to_numpy()))[:40].T
+    days = np.arange("2001-01-01", "2003-01-01", dtype="datetime64[D]").astype("datetime64[ns]")
+    data = {n: rng.normal(5, 1, (40, len(days))) for n in ("GPP", "RECO")}
+    data |= {"NEE": data["RECO"] - data["GPP"], "NEE_QC": rng.uniform(0.3, 1, (40, len(days)))}
+    place = {"lat": ("site", ds["lat"].to_numpy()[row]), "lon": ("site", ds["lon"].to_numpy()[col])}
+    return xr.Dataset(
+        {name: (("site", "time"), values.astype(np.float32)) for name, values in data.items()},
+        {"site": [f"XX-{k:03d}" for k in range(40)], "time": days, **place},
+    )
+
+
+def test_training_table_is_the_cube_at_the_towers() -> None:
+    """Features are bit for bit those of the map's cell; months are means of good days."""
+    cube = world()
+    towers = made_up_towers(cube)
+    towers["NEE"][0, :31] = np.nan  # one January of two
+    towers["NEE_QC"][1, towers["time"].dt.month.to_numpy() == 7] = 0.4
+    table = monthly_training_table(towers, cube, FEATURES)
+    x = stack_features(cube, FEATURES, ("lat", "lon")).reshape(36, 72, 12, -1)
+    for k in (0, 17, 39):
+        row = int(np.argmin(np.abs(cube["lat"].to_numpy() - float(towers["lat"][k]))))
+        col = int(np.argmin(np.abs(cube["lon"].to_numpy() - float(towers["lon"][k]))))
+        assert table["x"][k].to_numpy().tobytes() == x[row, col].tobytes()
+    good = (towers["NEE_QC"] >= 0.5) & (towers["time"].dt.month == 1)
+    good &= np.isfinite(towers["NEE"])
+    weight = towers["NEE_QC"].where(good, 0)
+    january = (towers["GPP"] * weight).sum("time") / weight.sum("time")
+    np.testing.assert_allclose(table["y"][:, 0, 0], january, rtol=1e-4)
+    assert np.isnan(table["y"][1, 6]).all()
+    assert float(table["weight"][1, 6]) == 0
+
+
+@pytest.fixture(scope="module")
+def table() -> xr.Dataset:
+    """Sixty towers whose GPP is 10 x EVI."""
+    return training_table(np.random.default_rng(1).uniform(0.1, 0.9, 60), noise=0.3)
+
+
+@pytest.fixture(scope="module")
+def seasons(table: xr.Dataset) -> Samples:
+    """Return their samples."""
+    return table_samples(table)
+
+
+def test_boosting_learns_closes_and_knows_its_error(table, seasons) -> None:
+    """It beats the mean on unseen towers, closes the balance; the interval holds its level."""
+    learner = BoostedMap(rounds=80)
+    held_out = out_of_fold(learner, seasons, tower_folds(table, 3), members=3)
+    gpp = held_out.sel(flux="GPP")
+    error = ((gpp["mean"] - gpp["observed"]) ** 2).mean()
+    assert float(error) < 0.1 * float(gpp["observed"].var())
+    for flux, interval in monthly.calibrate(held_out, level=0.8).items():
+        one = held_out.sel(flux=flux)
+        low, high = interval.interval(one["mean"], one["sd"], level=0.8)
+        inside = (low <= one["observed"]) & (one["observed"] <= high)
+        assert 0.79 < float(inside.mean()) < 0.85  # ranks leave room for one more tower
+    model, again = (fit_members(learner, seasons, members=2) for _ in range(2))
+    assert model.digests == again.digests
+    assert len(set(model.digests)) == 2  # bootstrap samples of towers differ
+    gpp, reco, nee = np.moveaxis(model(table["x"].to_numpy()), -1, 0)
+    np.testing.assert_allclose(nee, reco - gpp, atol=1e-5)
+    assert gpp.min() >= 0
+    with pytest.raises(DataError, match="5 are needed"):
+        learner.fit(seasons, np.arange(4))
+
+
+@pytest.mark.parametrize("kind", sorted(monthly.KINDS))
+def test_weights_come_back_to_the_last_bit(table, seasons, tmp_path, monkeypatch, kind) -> None:
+    """Same digests, same fluxes, and the header says what goes with them."""
+    monkeypatch.setattr(monthly, "RECIPE", dataclasses.replace(monthly.RECIPE, epochs=1))
+    monkeypatch.setattr(monthly, "ROUNDS", (5,))
+    model = fit_members(monthly.KINDS[kind](), seasons, members=2)
+    intervals = monthly.calibrate(
+        out_of_fold(BoostedMap(rounds=5), seasons, tower_folds(table, 2), 2)
+    )
+    path = tmp_path / "map.safetensors"
+    model.save(path, seasons, intervals, level=0.9, seed=7)
+    stored, header = pretrained.load(path, "cpu")
+    again = MonthlyMap.restore(stored, header)
+    assert again.digests == model.digests
+    x = table["x"].to_numpy()
+    assert model(x).tobytes() == again(x).tobytes()
+    assert model.digests[0] != model.digests[1]
+    assert pretrained.intervals_of(header) == intervals
+    assert (header["level"], header["virtual"], header["seed"]) == (0.9, 1, 7)
+    assert header["towers"] == 60
+
+
+def test_a_mean_year_has_twelve_months() -> None:
+    """TAM-RL goes round one year; trees also take a month of any number."""
+    with pytest.raises(DataError, match="one year of twelve months"):
+        MonthlyMap([SeasonalTamRL(fitted=[0])])(np.zeros((1, 24, len(MAP_FEATURES)), np.float32))
