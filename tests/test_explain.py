@@ -14,9 +14,9 @@ from tamrl.model.tensors import DeviceData
 from tamrl.model.train import Recipe, TamRLModel
 from tamrl.samples.arrays import Samples, make_samples, process_scalars
 from tamrl.study.comparisons import wording
-from tamrl.study.drivers.attribution import _windows, attributions, by_group, latents
-from tamrl.study.drivers.permutation import FACTS, GROUPS, HISTORY, _exchanged, members, permutation
-from tamrl.study.out_of_fold import Fitted, drawn_rmse, only, trained
+from tamrl.study.drivers.attribution import attributions, by_group, latents, scored_windows
+from tamrl.study.drivers.permutation import FACTS, GROUPS, HISTORY, exchanged, members, permutation
+from tamrl.study.out_of_fold import Fitted, bootstrap_rmse, trained
 from tamrl.virtual.towers import virtual_predictors, virtual_towers
 
 BOTH = "light x greenness"  # absorbed light
@@ -107,11 +107,11 @@ def test_an_exchange_moves_one_group_and_what_follows_from_it(
     samples: Samples, model: TamRLModel
 ) -> None:
     """The same values on other days; process factors of the exchanged drivers, not the old ones."""
-    part = only(samples, TEST)
+    part = samples.select(TEST)
     net = trained(model)
     data = DeviceData(part, net, torch.device("cpu"))
     where = members(part.features)
-    out = _exchanged(data, part, "temperature", where, np.random.default_rng(0))
+    out = exchanged(data, part, "temperature", where, np.random.default_rng(0))
     changed = (out.x != data.x).flatten(0, 1).any(0).nonzero()[:, 0].tolist()
     assert changed == where["temperature"]
     i = part.features.index("TA")
@@ -136,7 +136,7 @@ def test_contributions_of_latent_features_make_the_flux(
     found = latents(model, samples, TEST[:4], days=5, length=60)
     assert found.flux.values.tolist() == ["GPP", "RECO"]  # NEE follows from them
     assert 0 < float(found.gate.min()) < float(found.gate.max()) < 2
-    w = _windows(model, samples, TEST[:4], 5, 60, 0)
+    w = scored_windows(model, samples, TEST[:4], 5, 60, 0)
     raw = torch.from_numpy(found.contribution.values.sum(-1)) + net.bias
     with torch.no_grad():
         again = net.close(raw[:, None], w.process[:, -1:])[:, 0]
@@ -173,7 +173,7 @@ def test_a_driver_in_no_group_is_refused() -> None:
 
 
 def test_some_towers_keep_all_that_is_theirs(samples: Samples) -> None:
-    part = only(replace(samples, maps=samples.x[:, :12, :2]), TEST[:3])
+    part = replace(samples, maps=samples.x[:, :12, :2]).select(TEST[:3])
     assert part.site.tolist() == part.table.site.tolist() == samples.site[TEST[:3]].tolist()
     assert np.array_equal(part.y, samples.y[TEST[:3]])
     assert part.maps is not None
@@ -182,7 +182,7 @@ def test_some_towers_keep_all_that_is_theirs(samples: Samples) -> None:
 
 def test_drawn_errors_are_pooled_and_paired() -> None:
     squares, days = np.array([[9.0], [0.0]]), np.array([1, 8])
-    drawn = drawn_rmse(squares, days, n_boot=50, seed=3)
+    drawn = bootstrap_rmse(squares, days, n_boot=50, seed=3)
     assert drawn[0, 0] == 1
     assert set(np.unique(drawn[1:].round(6))) <= {0.0, 1.0, 3.0}
-    assert np.array_equal(drawn_rmse(4 * squares, days, 50, 3), 2 * drawn)
+    assert np.array_equal(bootstrap_rmse(4 * squares, days, 50, 3), 2 * drawn)
