@@ -102,18 +102,12 @@ def anomalies(
     """Anomalies of the last ``recent`` days of a record, with intervals.
 
     The years before are the reference. ``fitted`` is from `calibrate`, with the same ``window``.
-
-    Returns
-    -------
-    Dataset (flux, time) of the judged days, gC m-2 d-1: ``mean`` of the window, ``usual`` (its
-    climatology), ``usual_sd`` (over years), ``anomaly``, ``lower``, ``upper`` (bounds of the true
-    anomaly), ``standardised`` (anomaly / usual_sd), ``observed`` (anomaly of the labels, where
+    Returns a Dataset (flux, time) of the judged days, gC m-2 d-1: ``mean`` of the window, ``usual``
+    (its climatology), ``usual_sd`` (over years), ``anomaly``, ``lower``, ``upper`` (bounds of the
+    true anomaly), ``standardised`` (anomaly / usual_sd), ``observed`` (anomaly of the labels, where
     there are any), ``years`` of reference.
 
-    Raises
-    ------
-    DataError
-        When fewer than 3 reference years are left for the newest day.
+    DataError when fewer than 3 reference years are left for the newest day.
     """
     time = record.members.time.values
     judged = time > time[-1] - np.timedelta64(recent, "D")
@@ -163,12 +157,7 @@ def calibrate(
     At every tower each year is compared with its other years, in labels and predictions alike.
     ``predictions`` of one model are out of fold, GPP, RECO, NEE (seed, site, time); of the labels
     in ``samples``, days that are trained on count. A ``level`` of 0.9 needs 19 towers with at least
-    4 labelled years.
-
-    Raises
-    ------
-    DataError
-        When too few towers have years enough.
+    4 labelled years; DataError when too few towers have years enough.
     """
     time = samples.time
     years = time.astype("datetime64[Y]").astype(int)
@@ -224,6 +213,17 @@ def status(judged: xr.Dataset) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def values(judged: xr.Dataset) -> dict[str, str]:
+    """Gather what a page quotes of the newest day: site, day, and each flux with its interval."""
+    table = status(judged)
+    out = {"site": str(judged.attrs["site"]), "day": str(table.day.max())}
+    for row in table.to_dict("records"):
+        text = f"{row['anomaly']:+.2f}, {row['lower']:+.2f} to {row['upper']:+.2f}"
+        out[f"says_{row['flux']}"] = row["says"]
+        out[f"anomaly_{row['flux']}"] = text.replace("-", "\N{MINUS SIGN}")
+    return out
+
+
 def write(judged: xr.Dataset, folder: Path) -> None:
     """Write `anomalies` as ``anomalies.nc`` and their `status` as ``status.csv``, each whole."""
     with atomic_write(folder / "anomalies.nc") as part:
@@ -266,11 +266,7 @@ def own_record(
 
     ``data`` and ``table`` as for `tamrl.data.open_towers`; ``weights`` (None: the ensemble of the
     package) and ``device`` as for `tamrl.load_pretrained`; ``site`` as for `study_record`.
-
-    Raises
-    ------
-    DataError
-        When data or weights cannot be read, there is no such tower, or drivers differ.
+    DataError when data or weights cannot be read, there is no such tower, or drivers differ.
     """
     model = load_pretrained(weights, device)
     samples = placed(own_samples(data, table), model.header)

@@ -9,11 +9,12 @@ import pandas as pd
 from tamrl.errors import DataError
 from tamrl.evaluate.learner import versions
 from tamrl.evaluate.sums import bootstrap_weights
-from tamrl.model.adapt import Mask, finetune
+from tamrl.model.adapt import FROZEN, Mask, finetune
 from tamrl.model.train import TamRLModel
 from tamrl.parallel import in_parallel
 from tamrl.samples.arrays import Samples
 from tamrl.samples.splits import Fold
+from tamrl.study.comparisons.wording import verdict, with_interval
 
 MODES = {"frozen": True, "full": False}
 GAP = 10  # days beside labelled ones that are not scored either: weather lasts
@@ -110,3 +111,19 @@ def adaptation_curve(
                 "lower": lower, "upper": upper, "better": (square[days] < square[0]).mean(),
             })  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def values(curve: pd.DataFrame) -> dict[str, str]:
+    """Gather what the page quotes of `adaptation_curve`: verdict, towers, harm, changes."""
+    later = curve[curve.days > 0]
+    longest = later.days.max()
+    full = later[(later.days == longest) & (later["mode"] == "frozen")]
+    worse = int((later.lower > 0).sum())
+    out = {
+        "verdict": verdict(full, f"TAM-RL adapted to {longest} days of labels", "zero-shot TAM-RL"),
+        "harm": f"{worse} of {len(later)}" if worse else "none",
+        "n_towers": str(curve.towers.max()), "offsets": ", ".join(FROZEN),
+    }  # fmt: skip
+    for _, row in later.iterrows():
+        out[f"change_{row['mode']}_{row.days}_{row.flux}"] = with_interval(row)
+    return out

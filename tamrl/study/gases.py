@@ -24,6 +24,7 @@ from tamrl.samples.arrays import Array, Samples, make_samples
 from tamrl.samples.splits import Fold
 from tamrl.sources import load_towers
 from tamrl.study.adaptation import GAP
+from tamrl.study.comparisons.wording import with_interval
 from tamrl.virtual.towers import virtual_predictors, virtual_towers
 
 # Warming over 100 years, kg CO2 per kg: IPCC AR6 WG1 table 7.15, CH4 of other than fossil origin
@@ -196,3 +197,22 @@ def shares(prediction: xr.Dataset, gases: Sequence[str] = ("CH4", "N2O")) -> pd.
     terms = _terms(prediction, equivalent(gases))
     means = {part: term.mean(("site", "time")).values for part, term in terms.items()}
     return pd.DataFrame(means, index=pd.Index(prediction.model.values, name="model"))
+
+
+def values(
+    simulated: pd.DataFrame, marshes: pd.DataFrame, curve: pd.DataFrame, learnt: pd.DataFrame
+) -> dict[str, object]:
+    """Gather what the page quotes of scores, of adapting at marshes, and of the gas learnt."""
+    r2 = simulated[simulated.model == "TAM-RL"].set_index("flux").R2
+    methane = marshes[marshes.flux == "CH4"].set_index("model").R2
+    best = learnt.sort_values("change").iloc[0]
+    changes = {
+        f"change_{row['mode']}_{row.days}": with_interval(row)
+        for _, row in curve[curve.days > 0].iterrows()
+    }
+    return {
+        "virtual_r2_CH4": float(r2["CH4"]), "virtual_r2_N2O": float(r2["N2O"]),
+        "marsh_r2": float(methane["TAM-RL"]), "marsh_r2_mean": float(methane["Mean"]),
+        "new_gas": f"{int((learnt.change < -1).sum())} of {len(learnt)}",
+        "new_gas_best": f"{best.change:.0f} % at {best.site}", **changes,
+    }  # fmt: skip

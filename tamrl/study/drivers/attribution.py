@@ -9,6 +9,7 @@ They tell what the model uses, not what causes the flux. Fluxes in gC m-2 d-1.
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 import xarray as xr
 from captum.attr import IntegratedGradients
@@ -133,6 +134,19 @@ def latents(
         {"gate": (dims, gate.cpu().numpy()), "contribution": (dims, added.cpu().numpy())},
         {**coords, "flux": [net.config.targets[i] for i in net.free]},
     )
+
+
+def gates_by_class(inner: xr.Dataset) -> dict[str, pd.DataFrame]:
+    """Mean gate by class (rows) and latent feature, flux by flux, from `latents`.
+
+    Features that move the flux most stand first.
+    """
+    order = (-inner.contribution.std("sample")).argsort(axis=-1)
+    return {
+        str(flux): inner.gate.sel(flux=flux).groupby("igbp").mean()
+        .isel(latent=order.sel(flux=flux).values).to_pandas()
+        for flux in inner.flux.values
+    }  # fmt: skip
 
 
 def by_group(found: xr.Dataset, groups: Groups = GROUPS) -> xr.DataArray:

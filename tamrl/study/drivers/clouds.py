@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from tamrl.parallel import in_parallel
 from tamrl.samples.arrays import SATELLITE, make_samples
+from tamrl.study.comparisons.wording import with_interval
 from tamrl.study.out_of_fold import Fitted, bootstrap_rmse, interval, tower_squares, trained
 
 SHARES = tuple(round(0.1 * k, 1) for k in range(10))
@@ -73,6 +74,17 @@ def gap_curve(
                 row |= {"change": change[0, k], "change_lower": change_low[k]}
                 rows.append(row | {"change_upper": change_high[k]})
     return pd.DataFrame(rows)
+
+
+def values(curve: pd.DataFrame) -> dict[str, str]:
+    """Gather the changes at the largest share of months, and that share."""
+    last = curve[curve.share == curve.share.max()].drop(columns=["lower", "upper"])
+    last = last.rename(columns={"change_lower": "lower", "change_upper": "upper"})
+    out = {"share": f"{100 * curve.share.max():.0f} %", "n_seen": str(curve.towers.max())}
+    for _, row in last.iterrows():
+        practice = "never" if row.model.startswith("never") else "dropped"
+        out[f"gap_{practice}_{row.flux}"] = with_interval(row)
+    return out
 
 
 def _squares(

@@ -75,6 +75,20 @@ def permutation(
     return pd.DataFrame(rows)
 
 
+def values(rises: pd.DataFrame) -> dict[str, str]:
+    """Gather the rises by group and flux, and the leading single group of each flux."""
+    whole = rises[rises.igbp == "all"]
+    out = {"n_towers": str(whole.towers.max())}
+    for row in whole.to_dict("records"):
+        name = f"rise_{row['predictors']}_{row['flux']}".replace(" ", "_")
+        out[name] = f"{row['rise']:.2f}"
+    single = whole[~whole.predictors.str.contains(" x ")]
+    for row in single.loc[single.groupby("flux").rise.idxmax()].to_dict("records"):
+        out |= {f"first_{row['flux']}": row["predictors"], f"first_rise_{row['flux']}":
+                f"{row['rise']:.2f}"}  # fmt: skip
+    return out
+
+
 def _squares(
     model: TamRLModel, samples: Samples, groups: Groups, repeats: int, seed: int
 ) -> dict[str, NDArray]:
