@@ -69,7 +69,8 @@ def figure(draw: Callable[P, Figure]) -> Callable[P, Figure]:
         labels = [ax.get_legend_handles_labels() for ax in fig.axes]
         named = {n: mark for marks, names in labels for mark, n in zip(marks, names, strict=True)}
         if named and not fig.legends:
-            marks, count = list(named.values()), min(len(named), 7)
+            marks, wide = list(named.values()), 0.6 + 0.09 * max(map(len, named))  # inches each
+            count = max(1, min(len(named), int(fig.get_size_inches()[0] / wide)))
             fig.legend(marks, list(named), loc="outside lower center", ncols=count)
         if _note:
             fig.suptitle(_note, x=0.99, ha="right", fontsize=10, color=RED, weight="bold")
@@ -89,8 +90,9 @@ def model_colours(names: Iterable[object]) -> dict[str, str]:
     for name in map(str, names):
         known = MODEL_COLOURS.get(name.lower().partition(" (")[0])
         first = crc32(name.lower().encode()) % len(SPARE)
-        spare = [c for c in SPARE[first:] + SPARE[:first] if c not in colours.values()]
-        colours.setdefault(name, known or (spare or SPARE)[0])
+        spare = SPARE[first:] + SPARE[:first]
+        unused = [colour for colour in spare if colour not in colours.values()]
+        colours.setdefault(name, known or (unused or spare)[0])
     return colours
 
 
