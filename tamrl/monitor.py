@@ -12,6 +12,7 @@ standardised anomaly.
 """
 
 from collections.abc import Mapping
+from math import ceil
 from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
@@ -55,13 +56,9 @@ def running_mean(values: Array, window: int = WINDOW) -> Array:
     >>> running_mean(np.array([1.0, 3.0, np.nan, 5.0]), 2)
     array([nan,  2., nan, nan])
     """
-    known = np.isfinite(values)
-    padded = [np.cumsum(a, -1) for a in (np.where(known, values, 0), known)]
-    total, count = (
-        np.concatenate([a[..., :window], a[..., window:] - a[..., :-window]], -1) for a in padded
-    )
-    enough = count >= KNOWN * window
-    return np.divide(total, count, out=np.full(values.shape, np.nan), where=enough)
+    days = pd.DataFrame(values.reshape(-1, values.shape[-1]).T)
+    means = days.rolling(window, min_periods=ceil(KNOWN * window)).mean()
+    return means.to_numpy().T.reshape(values.shape)
 
 
 def climatology(
@@ -73,20 +70,15 @@ def climatology(
     29 February that of the 28th holds. Returns both as (…, time), and how many reference years
     each day has (…, time).
     """
-    doy = _day(time)
-    stamp = pd.DatetimeIndex(time)
-    twice = (stamp.month == 2) & (stamp.day == 29)  # a year counts once for each day
-    used = np.isfinite(means) & reference & ~np.asarray(twice)
-    shape = (*means.shape[:-1], 365)
-    count, total, squares = np.zeros(shape), np.zeros(shape), np.zeros(shape)
-    filled = np.where(used, means, 0)
-    for sums, part in ((count, used), (total, filled), (squares, filled**2)):
-        np.add.at(np.moveaxis(sums, -1, 0), doy, np.moveaxis(part, -1, 0).astype(float))
-    years = np.maximum(count, 1)
-    mean = np.where(count > 0, total / years, np.nan)
-    spread = np.sqrt(np.maximum(squares / years - mean**2, 0) * years / np.maximum(years - 1, 1))
-    spread = np.where(count > 1, spread, np.nan)
-    return mean[..., doy], spread[..., doy], count[..., doy].astype(int)
+    doy, stamp = _day(time), pd.DatetimeIndex(time)
+    leap = (stamp.month == 2) & (stamp.day == 29)  # a year counts once for each day
+    used = np.where(reference & ~np.asarray(leap), means, np.nan)
+    years = pd.DataFrame(used.reshape(-1, len(time)).T).groupby(doy)
+    mean, sd, count = (
+        table.loc[doy].to_numpy().T.reshape(means.shape)
+        for table in (years.mean(), years.std(), years.count())
+    )
+    return mean, sd, count
 
 
 def _day(time: Times) -> NDArray[np.intp]:

@@ -115,10 +115,10 @@ def test_attributions_see_today_and_name_temperature_for_respiration(
 
 def test_what_is_missing_gets_no_credit_and_no_blame(samples: Samples, model: TamRLModel) -> None:
     names = tuple(f for f in samples.features if f.startswith(GROUPS["greenness"]))
-    blind = samples.without(names)
-    found = attributions(model, blind, TEST[:2], days=2, length=30, steps=8)
+    leafless = samples.without(names)
+    found = attributions(model, leafless, TEST[:2], days=2, length=30, steps=8)
     assert float(abs(found.attribution.sel(driver=list(names))).max()) == 0
-    table = permutation([Fitted(model, TEST)], blind, n_boot=20)
+    table = permutation([Fitted(model, TEST)], leafless, n_boot=20)
     assert (table[table.predictors == "greenness"].rise == 0).all()
 
 
@@ -233,9 +233,9 @@ def test_clouds_take_whole_months_and_grow(clouded: tuple[xr.Dataset, xr.Dataset
         left = cloud(monthly, share, seed=5)
         assert (abs(known(left).sum("month") - (1 - share) * before) <= 0.5).all()
         assert not (known(left) & ~known(last)).any()  # what was lost stays lost
-        kept = known(left)
+        seen = known(left)
         for name in SATELLITE:  # a month that is left keeps every variable
-            assert left[name].where(kept).equals(monthly[name].where(kept))
+            assert left[name].where(seen).equals(monthly[name].where(seen))
         last = left
     assert cloud(monthly, 0.0).identical(monthly)
     some = monthly.isel(site=[3, 7])

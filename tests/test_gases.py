@@ -1,4 +1,4 @@
-"""Further gases by name: the CO2-equivalent budget closes, one model predicts them all."""
+"""More gases by name: the CO2-equivalent budget closes, one model predicts them all."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from settings import QUICK, SMALL, TEST, TRAIN, VALID
 
 from tamrl.data import fetch_methane_towers
 from tamrl.data.schema import FLUXES
@@ -20,7 +21,6 @@ from tamrl.samples.arrays import Samples, make_samples
 from tamrl.samples.splits import Fold
 from tamrl.study import gases
 from tamrl.virtual.towers import virtual_predictors, virtual_towers
-from settings import QUICK, SMALL, TEST, TRAIN, VALID
 
 TWO = replace(QUICK, epochs=2)
 

@@ -34,7 +34,7 @@ def words(fig: Figure) -> str:
     return "\n".join(t.get_text() for t in fig.findobj(lambda a: hasattr(a, "get_text")))
 
 
-def world(offset: float = 0.0) -> xr.DataArray:
+def field(offset: float = 0.0) -> xr.DataArray:
     """Return a field (lat, lon) between -4 and 1, with a hole."""
     lat, lon = np.arange(-88.0, 90, 4), np.arange(-178.0, 180, 4)
     values = np.cos(np.radians(lat))[:, None] * np.linspace(-4, 1, lon.size)[None] + offset
@@ -43,7 +43,7 @@ def world(offset: float = 0.0) -> xr.DataArray:
 
 
 def test_every_vegetation_class_has_a_look_of_its_own() -> None:
-    """Two classes that share colour and marker could not be told apart."""
+    """Two classes that share colour and marker could not be distinguished."""
     assert set(plots.BIOMES) == set(IGBP_CODES)
     assert len(set(plots.BIOMES.values())) == len(IGBP_CODES)
 
@@ -57,7 +57,7 @@ def test_towers_map_counts_every_tower_once() -> None:
 
 def test_nee_maps_diverge_around_zero_and_share_their_limits() -> None:
     """A sink and a source of one size must be equally strong in colour, on every panel."""
-    fig = plots.flux_maps({"July": world(), "January": world(1.0)}, "NEE")
+    fig = plots.flux_maps({"July": field(), "January": field(1.0)}, "NEE")
     assert "gC m$^{-2}$ d$^{-1}$" in words(fig)
     drawn = [c for ax in fig.axes for c in ax.collections]
     meshes = [c.get_clim() for c in drawn if type(c).__name__ == "GeoQuadMesh"]

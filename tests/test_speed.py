@@ -1,66 +1,30 @@
-"""How fast the stages are that a study spends its time in; `make bench` measures them.
-
-In `make test` each runs once, unmeasured. Rates are tower-days a second, so that rounds of
-different size compare; only ratios within one run on one machine mean anything.
-"""
+"""What `make bench` times is the study's own code, and the page stands on its measurements."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import xarray as xr
-from pytest_benchmark.fixture import BenchmarkFixture
 
 from tamrl.errors import DataError
-from tamrl.model.train import Recipe, TamRLModel
-from tamrl.rivals.boosting import Boosting
-from tamrl.samples.arrays import Samples, make_samples
+from tamrl.samples.arrays import Samples
 from tamrl.study.cost import bench, tables
-from tamrl.virtual.towers import virtual_predictors, virtual_towers
-
-TRAIN, VALID, TEST = np.arange(8), np.arange(8, 10), np.arange(10, 12)
-EPOCH = Recipe(epochs=1)
 
 
-def rate(benchmark: BenchmarkFixture, samples: Samples, towers: np.ndarray) -> None:
-    """Write the tower-days that one round deals with into the report, and their rate."""
-    days = int(samples.has_drivers[towers].sum())
-    benchmark.extra_info["tower_days"] = days
-    if not benchmark.disabled:
-        benchmark.extra_info["tower_days_per_second"] = days / benchmark.stats.stats.median
-
-
-def test_virtual_towers(benchmark: BenchmarkFixture) -> None:
-    towers = benchmark(virtual_towers, n=12, years=(2001, 2003))
-    assert towers.sizes["site"] == 12
-
-
-def test_samples(benchmark: BenchmarkFixture, virtual: xr.Dataset) -> None:
-    made = benchmark(make_samples, virtual, virtual_predictors(virtual))
-    rate(benchmark, made, np.arange(12))
-
-
-def test_training_epoch(benchmark: BenchmarkFixture, samples: Samples) -> None:
-    fitted = benchmark.pedantic(
-        lambda: TamRLModel(recipe=EPOCH, device="cpu").fit(samples, TRAIN, VALID),
-        rounds=3,
-        warmup_rounds=1,
-    )
-    assert fitted.net is not None
-    rate(benchmark, samples, TRAIN)
-
-
-def test_prediction(benchmark: BenchmarkFixture, samples: Samples) -> None:
-    model = TamRLModel(recipe=EPOCH, device="cpu").fit(samples, TRAIN, VALID)
-    flux = benchmark(model.predict, samples, np.arange(12))
-    assert np.isfinite(flux[samples.has_drivers]).all()
-    rate(benchmark, samples, np.arange(12))
-
-
-def test_boosting(benchmark: BenchmarkFixture, samples: Samples) -> None:
-    benchmark.pedantic(lambda: Boosting(trees=50, tune=False).fit(samples, TRAIN, VALID), rounds=3)
-    rate(benchmark, samples, TRAIN)
+@pytest.mark.slow
+def test_stages_are_timed(samples: Samples, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rates are days a second; exact prediction does more operations a day than streaming."""
+    monkeypatch.setattr(bench, "load_samples", lambda source: samples)
+    small = next(iter(bench.SIZES))
+    rows = [bench.train("virtual", small, "fp32"), bench.prediction("virtual", small, "fp32"),
+            bench.prediction("virtual", small, "fp32", exact=True)]  # fmt: skip
+    assert [row["stage"] for row in rows] == [tables.TRAIN, tables.STREAM, tables.EXACT]
+    for row in rows:
+        assert row["rate"] == pytest.approx(row["days"] / row["seconds"], rel=1e-3)
+        assert 0 < row["fraction"] < 1.5
+    assert rows[1]["days"] == samples.has_drivers.sum()
+    assert rows[2]["rate"] < rows[1]["rate"]
+    assert bench.machine()["cores"] >= 1
 
 
 def test_rates_stand_beside_what_the_core_multiplies() -> None:

@@ -69,7 +69,7 @@ def figure(draw: Callable[P, Figure]) -> Callable[P, Figure]:
         labels = [ax.get_legend_handles_labels() for ax in fig.axes]
         named = {n: mark for marks, names in labels for mark, n in zip(marks, names, strict=True)}
         if named and not fig.legends:
-            marks, wide = list(named.values()), 0.6 + 0.09 * max(map(len, named))  # inches each
+            marks, wide = list(named.values()), 0.65 + 0.075 * max(map(len, named))  # inches each
             count = max(1, min(len(named), int(fig.get_size_inches()[0] / wide)))
             fig.legend(marks, list(named), loc="outside lower center", ncols=count)
         if _note:

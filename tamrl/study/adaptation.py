@@ -24,7 +24,7 @@ MIN_SCORED = 90  # a tower with fewer days left to score is no test
 def adapt_towers(
     model: TamRLModel | Callable[[], TamRLModel], samples: Samples, folds: Sequence[Fold],
     lengths: Sequence[int] = (0, 30, 90, 365), modes: Sequence[str] = ("frozen", "full"),
-    seed: int = 0, kept: Path | None = None, limit: int | None = None, jobs: int = 1,
+    seed: int = 0, folder: Path | None = None, limit: int | None = None, jobs: int = 1,
 ) -> pd.DataFrame:  # fmt: skip
     """Adapt the model of each fold to each of its test towers, on ever more labelled days.
 
@@ -32,11 +32,11 @@ def adapt_towers(
     shorter sets begin the longer ones. The same days are scored for all lengths: those that are
     scored in the samples, more than 10 days from the longest set. Towers with fewer than 90 of
     them are left out. ``model`` was trained without the test towers, or is a factory: one is
-    trained a fold, with weights in the folder ``kept`` for the next call. ``limit``: most towers of
+    trained a fold, with weights in ``folder`` for the next call. ``limit``: most towers of
     a fold, chosen at random. Returns a table with columns fold, site, mode, days, flux, n (scored
     days), square, error (sums over them of (predicted - observed)^2 and predicted - observed).
     """
-    tasks = [(model, samples, fold, lengths, modes, seed, kept, limit) for fold in folds]
+    tasks = [(model, samples, fold, lengths, modes, seed, folder, limit) for fold in folds]
     table = pd.DataFrame([row for part in in_parallel(_adapt_fold, tasks, jobs) for row in part])
     if table.empty:
         raise DataError(f"no test tower has {max(lengths)} labelled days and {MIN_SCORED} more")
@@ -45,13 +45,13 @@ def adapt_towers(
 
 def _adapt_fold(
     model: TamRLModel | Callable[[], TamRLModel], samples: Samples, fold: Fold,
-    lengths: Sequence[int], modes: Sequence[str], seed: int, kept: Path | None, limit: int | None,
+    lengths: Sequence[int], modes: Sequence[str], seed: int, folder: Path | None, limit: int | None,
 ) -> list[dict[str, object]]:  # fmt: skip
     if not isinstance(model, TamRLModel):
         model = model()
-        if kept is not None:
+        if folder is not None:
             version = versions(model).replace(" ", "").replace(",", "-")
-            model.checkpoint = kept / f"fold-{fold.name}-{seed}-{version}.pt"
+            model.checkpoint = folder / f"fold-{fold.name}-{seed}-{version}.pt"
         model.fit(samples, fold.train, fold.valid, seed)
     rows: list[dict[str, object]] = []
     days_of = {t: _split_days(samples, t, max(lengths), seed) for t in fold.test}

@@ -48,7 +48,7 @@ def equivalent(gases: Sequence[str] = ("CH4", "N2O")) -> Budget:
 
 
 def settings(gases: Sequence[str] = ("CH4", "N2O")) -> dict[str, Any]:
-    """Override `model.Config` for carbon, further gases and their CO2-equivalent."""
+    """Override `model.Config` for carbon, other gases and their CO2-equivalent."""
     targets = (*FLUXES, *gases, EQUIVALENT)
     return {"targets": targets, "budgets": (CARBON, equivalent(gases))}
 
@@ -120,8 +120,8 @@ def load_marshes(source: str = "auto") -> Samples:
     """
     if not load_towers(source).attrs["virtual"]:
         return marsh_samples(fetch_methane_towers(), fetch_grid())
-    world = virtual_towers(gases=("CH4",))
-    wet = world.isel(site=np.flatnonzero(world.igbp == "WET")[:5])
+    simulated = virtual_towers(gases=("CH4",))
+    wet = simulated.isel(site=np.flatnonzero(simulated.igbp == "WET")[:5])
     return make_samples(wet, virtual_predictors(wet), targets=(*FLUXES, "CH4"))
 
 

@@ -1,6 +1,6 @@
 """`make bench`: how fast samples are built, networks trained and fluxes predicted on one core.
 
-Machines that are shared drift, so each rate is kept beside the rate of a plain product of matrices
+Machines that are shared drift, so each rate stands beside the rate of a plain product of matrices
 (gemm) on the same core in the same minutes. Operations are counted by PyTorch (`flops`). Every
 stage goes through the code that the study runs, in a process of its own with one thread. Rates of
 training are labelled tower-days a second of an epoch: a day counts once, however many windows

@@ -3,7 +3,7 @@
 Integrated gradients (Sundararajan, Taly & Yan 2017, arXiv 1703.01365) share out the difference
 between a day's flux and that of mean drivers among the drivers of this and the days before; the
 shares add up to it (completeness). Gates and latent features show the inside of the decoder.
-They tell what the model uses, not what causes the flux. Fluxes in gC m-2 d-1.
+They show what the model uses, not what causes the flux. Fluxes in gC m-2 d-1.
 """
 
 from typing import NamedTuple
@@ -149,10 +149,10 @@ def gates_by_class(inner: xr.Dataset) -> dict[str, pd.DataFrame]:
     }  # fmt: skip
 
 
-def by_group(found: xr.Dataset, groups: Groups = GROUPS) -> xr.DataArray:
+def by_group(attributed: xr.Dataset, groups: Groups = GROUPS) -> xr.DataArray:
     """Sum ``attribution`` over the drivers of each group: (sample, flux, lag, predictors)."""
     parts = [
-        found.attribution.isel(driver=at).sum("driver").expand_dims(predictors=[name])
-        for name, at in members([str(d) for d in found.driver.values], groups).items()
+        attributed.attribution.isel(driver=at).sum("driver").expand_dims(predictors=[name])
+        for name, at in members([str(d) for d in attributed.driver.values], groups).items()
     ]
     return xr.concat(parts, "predictors").transpose("sample", "flux", "lag", "predictors")

@@ -2,7 +2,7 @@
 
 A group of predictors is exchanged between days of towers that the models never saw, and the error
 grows (Breiman 2001, doi 10.1023/A:1010933404324). Predictors that stand in for each other are
-exchanged together. It tells what a model uses, not what causes the flux.
+exchanged together. It shows what a model uses, not what causes the flux.
 """
 
 import copy

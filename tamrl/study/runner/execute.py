@@ -96,7 +96,7 @@ def execute(source: Path, values: Parameters, key: str, root: Path, virtual: boo
     except DeadKernelError as error:
         raise StudyError(
             f"{source.name}: its kernel was ended from outside, often for want of memory (below "
-            "6 GB is needed); run the same command again, what is finished is kept"
+            "6 GB is needed); run the same command again; finished notebooks stay"
         ) from error
     shelf = root / "book" / "notebooks"
     shelf.mkdir(parents=True, exist_ok=True)

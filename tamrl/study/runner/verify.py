@@ -50,8 +50,8 @@ def tolerance(column: pd.Series) -> tuple[float, float]:
 def compare_tables(fresh: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
     """List where two tables differ by more than is allowed.
 
-    Rows are matched by their columns that hold no numbers and, where these do not tell all rows
-    apart, by as many columns of integers, from the left, as do. Integers must agree exactly.
+    Rows are matched by their columns that hold no numbers and, where these are not unique, by as
+    many columns of integers, from the left, as it takes. Integers must agree exactly.
 
     Returns
     -------
