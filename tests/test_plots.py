@@ -111,6 +111,12 @@ def test_axes_carry_units_and_models() -> None:
         assert shown <= set(words(fig).splitlines())
 
 
+def test_the_drawing_of_the_model_is_described_for_those_who_cannot_see() -> None:
+    """It is shipped with the package, so that a notebook shows it wherever it runs."""
+    assert "<title" in plots.model().data
+    assert "NEE equals RECO minus GPP" in plots.model().data
+
+
 def test_only_plots_imports_cartopy() -> None:
     """Training and prediction must run where no map can be drawn."""
     modules = "tamrl.samples.arrays, tamrl.model.train, tamrl.study.runner.run"

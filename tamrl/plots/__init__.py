@@ -10,7 +10,8 @@ __getattr__, __dir__, __all__ = lazy.attach(
     submod_attrs={
         "comparisons": ["class_bias", "coverage_by_class", "forest", "reliability", "targets"],
         "cost": ["against_peer", "scaling"],
-        "course": ["before_and_after", "embedding", "kinds", "responses", "supports"],
+        "course": ["before_and_after", "embedding", "kinds", "model", "responses",
+                   "supports"],
         "drivers": ["by_biome", "gap_curves", "gates", "importance", "label_curves", "memory"],
         "maps": [
             "against_reference", "flux_maps", "gain_curve", "hatched", "hovmoller", "limits",

@@ -1,10 +1,12 @@
-"""Figures of the course."""
+"""Figures of the course and of the method."""
 
 from collections.abc import Mapping
+from importlib.resources import files
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from IPython.display import SVG
 from matplotlib.figure import Figure
 
 from tamrl.plots import style
@@ -15,6 +17,11 @@ PLACES = (
     (style.BLUE, "^", ":"),
     (style.ORANGE, "D", "-."),
 )
+
+
+def model() -> SVG:
+    """Show the drawing of TAM-RL that the package carries."""
+    return SVG(files("tamrl").joinpath("web/model.svg").read_text(encoding="utf-8"))
 
 
 @style.figure
