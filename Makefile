@@ -98,12 +98,10 @@ format: $(DEVELOPED) ## repair style, strip outputs from the notebooks
 	@$(PY) -m ruff format .
 	@find notebooks -name '*.ipynb' -print0 | xargs -0 -r $(PY) -m nbstripout
 
-bench: $(DEVELOPED) ## measure speed, a quarter of an hour on a free machine: _build/benchmark.json, _build/speed.json
-	@mkdir -p _build
-	@$(PY) -m pytest --quiet --benchmark-only --benchmark-json=_build/benchmark.json tests/test_speed.py
+bench: $(DEVELOPED) ## measure speed, a quarter of an hour on a free machine: _build/speed.json
 	@$(PY) -m tamrl.study.cost.bench --towers $(TOWERS) --out _build/speed.json
-	@echo "Measured: _build/speed.json, each stage beside what the core multiplies in the same minutes,"
-	@echo "and _build/benchmark.json, quick ones. The notebook 13_cost shows the measurements in results/speed."
+	@echo "Measured: _build/speed.json, each stage beside what the core multiplies in the same minutes."
+	@echo "The notebook 13_cost shows the measurements in results/speed."
 
 browser: $(DEVELOPED) tests/browser/node_modules ## walk through the built book in Chromium (needs node, npm and chromium)
 	@echo "Screenshots of the pages: _build/screenshots/"

@@ -1,22 +1,21 @@
-"""What is unusual: fluxes of the last weeks against their climatology, with uncertainty.
+"""Anomalies of a tower: fluxes of the last weeks against their climatology, with uncertainty.
 
 A flux is averaged over the last 30 days; its climatology is the mean of the same 30 days over the
 reference years, which end where the judged days begin; the anomaly is the difference. Each member
-of an ensemble has a climatology of its own, so that what it gets wrong every year falls out.
+of an ensemble has a climatology of its own, so that what it gets wrong every year cancels.
 
 How far a predicted anomaly is from the true one is learnt at towers that the models had not seen:
-there both are known, year against the other years, and `tamrl.evaluate.conformal` makes intervals of the
-residuals with towers as the units, the wider the larger the flux usually is. An interval that
-leaves out zero says that the anomaly is told from none; how unusual it would be among the years is
-said by the standardised anomaly.
+there both are known, year against the other years, and `tamrl.evaluate.conformal` makes intervals
+of the residuals with towers as the units, the wider the larger the flux usually is. An interval
+that leaves out zero makes an anomaly significant; how unusual it is among the years is said by the
+standardised anomaly.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
+from math import ceil
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -30,9 +29,6 @@ from tamrl.files import atomic_write
 from tamrl.samples.arrays import Samples
 from tamrl.shipped.pretrained import load_pretrained, own_samples, placed
 
-if TYPE_CHECKING:
-    from tamrl.samples.arrays import Samples
-
 WINDOW = 30  # days averaged
 KNOWN = 0.8  # share of the window's days that must be known
 MIN_YEARS = 3  # reference years of a climatology
@@ -40,6 +36,7 @@ EVERY = 15  # days between the cases that calibrate: neighbours say nearly the s
 LEVEL = 0.9
 
 Array = NDArray[np.float64]
+Times = NDArray[np.datetime64]
 
 
 class Record(NamedTuple):
@@ -59,17 +56,13 @@ def running_mean(values: Array, window: int = WINDOW) -> Array:
     >>> running_mean(np.array([1.0, 3.0, np.nan, 5.0]), 2)
     array([nan,  2., nan, nan])
     """
-    known = np.isfinite(values)
-    padded = [np.cumsum(a, -1) for a in (np.where(known, values, 0), known)]
-    total, count = (
-        np.concatenate([a[..., :window], a[..., window:] - a[..., :-window]], -1) for a in padded
-    )
-    enough = count >= KNOWN * window
-    return np.divide(total, count, out=np.full(values.shape, np.nan), where=enough)
+    days = pd.DataFrame(values.reshape(-1, values.shape[-1]).T)
+    means = days.rolling(window, min_periods=ceil(KNOWN * window)).mean()
+    return means.to_numpy().T.reshape(values.shape)
 
 
 def climatology(
-    means: Array, time: NDArray[np.datetime64], reference: NDArray[np.bool_]
+    means: Array, time: Times, reference: NDArray[np.bool_]
 ) -> tuple[Array, Array, NDArray[np.intp]]:
     """Mean and standard deviation over the reference years of the same day of the year.
 
@@ -77,23 +70,18 @@ def climatology(
     29 February that of the 28th holds. Returns both as (…, time), and how many reference years
     each day has (…, time).
     """
-    doy = _day(time)
-    stamp = pd.DatetimeIndex(time)
-    twice = (stamp.month == 2) & (stamp.day == 29)  # a year counts once for each day
-    used = np.isfinite(means) & reference & ~np.asarray(twice)
-    shape = (*means.shape[:-1], 365)
-    count, total, squares = np.zeros(shape), np.zeros(shape), np.zeros(shape)
-    filled = np.where(used, means, 0)
-    for sums, part in ((count, used), (total, filled), (squares, filled**2)):
-        np.add.at(np.moveaxis(sums, -1, 0), doy, np.moveaxis(part, -1, 0).astype(float))
-    years = np.maximum(count, 1)
-    mean = np.where(count > 0, total / years, np.nan)
-    spread = np.sqrt(np.maximum(squares / years - mean**2, 0) * years / np.maximum(years - 1, 1))
-    spread = np.where(count > 1, spread, np.nan)
-    return mean[..., doy], spread[..., doy], count[..., doy].astype(int)
+    doy, stamp = _day(time), pd.DatetimeIndex(time)
+    leap = (stamp.month == 2) & (stamp.day == 29)  # a year counts once for each day
+    used = np.where(reference & ~np.asarray(leap), means, np.nan)
+    years = pd.DataFrame(used.reshape(-1, len(time)).T).groupby(doy)
+    mean, sd, count = (
+        table.loc[doy].to_numpy().T.reshape(means.shape)
+        for table in (years.mean(), years.std(), years.count())
+    )
+    return mean, sd, count
 
 
-def _day(time: NDArray[np.datetime64]) -> NDArray[np.intp]:
+def _day(time: Times) -> NDArray[np.intp]:
     """Day of a year without 29 February, from 0."""
     stamp = pd.DatetimeIndex(time)
     day = stamp.day_of_year.to_numpy() - 1
@@ -105,64 +93,52 @@ def anomalies(
 ) -> xr.Dataset:
     """Anomalies of the last ``recent`` days of a record, with intervals.
 
-    Parameters
-    ----------
-    record
-        From `own_record` or `study_record`.
-    fitted
-        From `calibrate`: how far predicted anomalies are from true ones.
-    recent
-        Days at the end of the record that are judged; the years before are the reference.
-    window
-        Days averaged; as in `calibrate`.
-
-    Returns
-    -------
-    Dataset (flux, time) of the judged days, gC m-2 d-1: ``mean`` of the window, ``usual`` (its
-    climatology), ``usual_sd`` (over years), ``anomaly``, ``lower``, ``upper`` (bounds of the true
-    anomaly), ``standardised`` (anomaly / usual_sd), ``observed`` (anomaly of the labels, where
+    The years before are the reference. ``fitted`` is from `calibrate`, with the same ``window``.
+    Returns a Dataset (flux, time) of the judged days, gC m-2 d-1: ``mean`` of the window, ``usual``
+    (its climatology), ``usual_sd`` (over years), ``anomaly``, ``lower``, ``upper`` (bounds of the
+    true anomaly), ``standardised`` (anomaly / usual_sd), ``observed`` (anomaly of the labels, where
     there are any), ``years`` of reference.
 
-    Raises
-    ------
-    DataError
-        When fewer than 3 reference years are left for the newest day.
+    DataError when fewer than 3 reference years are left for the newest day.
     """
     time = record.members.time.values
     judged = time > time[-1] - np.timedelta64(recent, "D")
     out = []
     for flux in FLUXES:
-        mean = running_mean(
-            record.members[flux].transpose("seed", "time").values.astype(float), window
-        )
-        usual, sd, years = climatology(mean, time, ~judged)
-        each = (mean - usual)[:, judged]
-        label = running_mean(record.observed[flux].values.astype(float), window)
-        seen, _, seen_years = climatology(label, time, ~judged)
-        observed = np.where(seen_years >= MIN_YEARS, label - seen, np.nan)[judged]
-        enough = (years.min(0) >= MIN_YEARS)[judged]
-        anomaly = np.where(enough, each.mean(0), np.nan)
-        size = np.abs(usual[:, judged]).mean(0)
-        lower, upper = fitted[flux].interval(anomaly, size, "")
-        spread = sd.mean(0)[judged]
+        members = record.members[flux].transpose("seed", "time").values.astype(float)
+        label = record.observed[flux].values.astype(float)[None]
+        mean, usual, sd, years = _against(members, time, judged, window)
+        observed, seen, _, seen_years = _against(label, time, judged, window)
+        anomaly = np.where(years >= MIN_YEARS, mean - usual, np.nan).mean(0)
+        lower, upper = fitted[flux].interval(anomaly, np.abs(usual).mean(0), "")
+        spread = sd.mean(0)
         columns = {
-            "mean": mean.mean(0)[judged], "usual": usual.mean(0)[judged], "usual_sd": spread,
-            "anomaly": anomaly, "lower": lower, "upper": upper, "observed": observed,
+            "mean": mean.mean(0), "usual": usual.mean(0), "usual_sd": spread,
+            "anomaly": anomaly, "lower": lower, "upper": upper,
+            "observed": np.where(seen_years >= MIN_YEARS, observed - seen, np.nan)[0],
             "standardised": anomaly / np.where(spread > 0, spread, np.nan),
-            "years": years.min(0)[judged].astype(float),
+            "years": years.min(0).astype(float),
         }  # fmt: skip
         out.append(xr.Dataset({k: ("time", v) for k, v in columns.items()}, {"time": time[judged]}))
-    found = xr.concat(out, pd.Index(FLUXES, name="flux"))
-    if not np.isfinite(found.anomaly).any():
-        first = str(time[0])[:10]
+    result = xr.concat(out, pd.Index(FLUXES, name="flux"))
+    if not np.isfinite(result.anomaly).any():
         raise DataError(
-            f"{record.site}: the record from {first} has {int(found.years.max())} reference years "
-            f"for its last {recent} days; a climatology needs {MIN_YEARS}. Give a longer record or "
-            "judge fewer days"
+            f"{record.site}: the record from {str(time[0])[:10]} has {int(result.years.max())} "
+            f"reference years for its last {recent} days; a climatology needs {MIN_YEARS}. Give a "
+            "longer record or judge fewer days"
         )
-    return found.assign_attrs(
+    return result.assign_attrs(
         site=record.site, virtual=int(record.virtual), window=window, units="gC m-2 d-1"
     )
+
+
+def _against(
+    values: Array, time: Times, judged: NDArray[np.bool_], window: int
+) -> tuple[Array, Array, Array, NDArray[np.intp]]:
+    """Means of the judged days, and their climatology: mean, sd, years (member, day)."""
+    means = running_mean(values, window)
+    usual, sd, years = climatology(means, time, ~judged)
+    return means[:, judged], usual[:, judged], sd[:, judged], years[:, judged]
 
 
 def calibrate(
@@ -170,21 +146,10 @@ def calibrate(
 ) -> dict[str, Conformal]:
     """Learn at towers never seen how far predicted anomalies are from observed ones.
 
-    At every tower each year is set against its other years, in labels and predictions alike.
-
-    Parameters
-    ----------
-    predictions
-        Out-of-fold predictions of one model, GPP, RECO, NEE (seed, site, time).
-    samples
-        Their labels; days that are trained on count.
-    level
-        Probability of the intervals; 0.9 needs 19 towers with at least 4 labelled years.
-
-    Raises
-    ------
-    DataError
-        When too few towers have years enough.
+    At every tower each year is compared with its other years, in labels and predictions alike.
+    ``predictions`` of one model are out of fold, GPP, RECO, NEE (seed, site, time); of the labels
+    in ``samples``, days that are trained on count. A ``level`` of 0.9 needs 19 towers with at least
+    4 labelled years; DataError when too few towers have years enough.
     """
     time = samples.time
     years = time.astype("datetime64[Y]").astype(int)
@@ -202,17 +167,15 @@ def calibrate(
             if case.shape[1]:
                 cases[flux].append(np.vstack([case, np.full(case.shape[1], row)]))
     fitted = {}
-    for flux, found in cases.items():
-        if not found:
+    for flux, parts in cases.items():
+        if not parts:
             raise DataError(f"no tower has {MIN_YEARS + 1} labelled years to calibrate {flux} with")
-        observed, mean, size, tower = np.concatenate(found, 1)
+        observed, mean, size, tower = np.concatenate(parts, 1)
         fitted[flux] = Conformal.fit(observed, mean, size, tower, None, (level,), "tower")
     return fitted
 
 
-def _against_other_years(
-    means: Array, time: NDArray[np.datetime64], years: NDArray[np.intp]
-) -> Array:
+def _against_other_years(means: Array, time: Times, years: NDArray[np.intp]) -> Array:
     """Anomalies of each year against the others (3, case): observed, predicted, usual size.
 
     ``means`` (1 + member, time), the labels first.
@@ -228,49 +191,44 @@ def _against_other_years(
     return np.concatenate(parts, 1) if parts else np.empty((3, 0))
 
 
-def status(found: xr.Dataset) -> pd.DataFrame:
+def status(judged: xr.Dataset) -> pd.DataFrame:
     """Newest judged day of each flux: columns flux, day and those of `anomalies`, and ``says``."""
     rows = []
     for flux in FLUXES:
-        one = found.sel(flux=flux)
-        known = np.flatnonzero(np.isfinite(one.anomaly.values))
-        last = one.isel(time=known[-1])
+        one = judged.sel(flux=flux)
+        last = one.isel(time=np.flatnonzero(np.isfinite(one.anomaly.values))[-1])
         low, high = float(last.lower), float(last.upper)
-        says = "above usual" if low > 0 else "below usual" if high < 0 else "not told from usual"
+        says = "above" if low > 0 else "below" if high < 0 else "within"
         row: dict[str, object] = {"flux": flux, "day": str(last.time.values)[:10]}
         row |= {str(name): float(value) for name, value in last.data_vars.items()}
-        rows.append(row | {"says": says})
+        rows.append(row | {"says": f"{says} its normal range"})
     return pd.DataFrame(rows)
 
 
-def sentence(table: pd.DataFrame, site: str, window: int = WINDOW) -> str:
-    """Say in words what `status` holds, with intervals."""
-    said = [
-        f"{row.flux} is {row.says} ({row.anomaly:+.2f}, {row.lower:+.2f} to {row.upper:+.2f})"
-        for row in table.itertuples()
-    ]
-    text = f"At {site} in the {window} days to {table.day.max()}: {'; '.join(said)} gC m⁻² d⁻¹"
-    return text.replace("(-", "(\N{MINUS SIGN}").replace(" -", " \N{MINUS SIGN}")
+def values(judged: xr.Dataset) -> dict[str, str]:
+    """Gather what a page quotes of the newest day: site, day, and each flux with its interval."""
+    table = status(judged)
+    out = {"site": str(judged.attrs["site"]), "day": str(table.day.max())}
+    for row in table.to_dict("records"):
+        text = f"{row['anomaly']:+.2f}, {row['lower']:+.2f} to {row['upper']:+.2f}"
+        out[f"says_{row['flux']}"] = row["says"]
+        out[f"anomaly_{row['flux']}"] = text.replace("-", "\N{MINUS SIGN}")
+    return out
 
 
-def keep(found: xr.Dataset, table: pd.DataFrame, folder: Path) -> None:
-    """Write ``anomalies.nc`` and ``status.csv`` (from `anomalies`, `status`), each as a whole."""
+def write(judged: xr.Dataset, folder: Path) -> None:
+    """Write `anomalies` as ``anomalies.nc`` and their `status` as ``status.csv``, each whole."""
     with atomic_write(folder / "anomalies.nc") as part:
-        found.to_netcdf(part, engine="netcdf4")
+        judged.to_netcdf(part, engine="netcdf4")
     with atomic_write(folder / "status.csv") as part:
-        table.to_csv(part, index=False)
+        status(judged).to_csv(part, index=False)
 
 
 def study_record(predictions: xr.Dataset, samples: Samples, site: str = "") -> Record:
     """Return a tower of the study as networks predict it that had not seen it.
 
     ``site`` "" takes the tower whose record ends last, the longest of several. ``predictions`` are
-    those of `calibrate`.
-
-    Raises
-    ------
-    DataError
-        For a tower that is not among the predictions.
+    those of `calibrate`. DataError for a tower that is not among them.
     """
     names = [str(s) for s in predictions.site.values]
     if not site:
@@ -296,21 +254,11 @@ def own_record(
     site: str = "",
     device: str = "cpu",
 ) -> Record:
-    """Read a tower of one's own and predict it.
+    """Read a user's tower and predict it.
 
-    Parameters
-    ----------
-    data, table
-        As for `tamrl.data.open_towers`.
-    weights, device
-        As for `tamrl.load_pretrained`; None: the ensemble of the package.
-    site
-        Which tower; "" takes the one whose record ends last.
-
-    Raises
-    ------
-    DataError
-        When data or weights cannot be read, there is no such tower, or drivers differ.
+    ``data`` and ``table`` as for `tamrl.data.open_towers`; ``weights`` (None: the ensemble of the
+    package) and ``device`` as for `tamrl.load_pretrained`; ``site`` as for `study_record`.
+    DataError when data or weights cannot be read, there is no such tower, or drivers differ.
     """
     model = load_pretrained(weights, device)
     samples = placed(own_samples(data, table), model.header)

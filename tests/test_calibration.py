@@ -67,7 +67,7 @@ def test_figures_show_what_the_table_says(case: tuple[Samples, list[Fold], xr.Da
     days = table[(table.stratum == "") & (table.period == "day")]
     (ax,) = plots.reliability(days).axes
     lines = {line.get_label(): line for line in ax.lines}
-    assert set(lines) == {"as promised", *FLUXES}
+    assert set(lines) == {"nominal", *FLUXES}
     np.testing.assert_allclose(lines["GPP"].get_ydata()[-1], 0.9, atol=0.08)
     classes = table[(table.stratum != "") & (table.level == 0.9) & (table.towers >= 5)]
     figure = plots.coverage_by_class(classes)

@@ -1,7 +1,5 @@
 """The course shows what it says: what a global model lacks, the support set brings."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest

@@ -1,6 +1,4 @@
-"""Figures say what they show: units on every axis, both signs of NEE, "virtual" where it is due."""
-
-from __future__ import annotations
+"""Figures show what they are given: units, both signs of NEE, one colour a model, "virtual"."""
 
 import os
 import subprocess
@@ -11,11 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from tamrl import plots
 from tamrl.data.schema import IGBP_CODES, tower_facts
-from tamrl.plots.diagram import model_diagram
+from tamrl.plots.style import model_colours
+
+DAYS = pd.date_range("2001-01-01", periods=30)
+FRAME = pd.DataFrame({"TAM-RL": np.arange(30.0), "observed": np.arange(30.0)}, DAYS)
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +34,7 @@ def words(fig: Figure) -> str:
     return "\n".join(t.get_text() for t in fig.findobj(lambda a: hasattr(a, "get_text")))
 
 
-def world(offset: float = 0.0) -> xr.DataArray:
+def field(offset: float = 0.0) -> xr.DataArray:
     """Return a field (lat, lon) between -4 and 1, with a hole."""
     lat, lon = np.arange(-88.0, 90, 4), np.arange(-178.0, 180, 4)
     values = np.cos(np.radians(lat))[:, None] * np.linspace(-4, 1, lon.size)[None] + offset
@@ -41,7 +43,7 @@ def world(offset: float = 0.0) -> xr.DataArray:
 
 
 def test_every_vegetation_class_has_a_look_of_its_own() -> None:
-    """Two classes that share colour and marker could not be told apart."""
+    """Two classes that share colour and marker could not be distinguished."""
     assert set(plots.BIOMES) == set(IGBP_CODES)
     assert len(set(plots.BIOMES.values())) == len(IGBP_CODES)
 
@@ -50,13 +52,12 @@ def test_towers_map_counts_every_tower_once() -> None:
     """The legend's counts add up to the table."""
     table = tower_facts().reset_index()
     entries = [text.get_text() for text in plots.towers_map(table).legends[0].get_texts()]
-    counts = [int(entry.split("(")[1][:-1]) for entry in entries]
-    assert sum(counts) == len(table) == 180
+    assert sum(int(entry.split("(")[1][:-1]) for entry in entries) == len(table) == 180
 
 
 def test_nee_maps_diverge_around_zero_and_share_their_limits() -> None:
     """A sink and a source of one size must be equally strong in colour, on every panel."""
-    fig = plots.flux_maps({"July": world(), "January": world(1.0)}, "NEE")
+    fig = plots.flux_maps({"July": field(), "January": field(1.0)}, "NEE")
     assert "gC m$^{-2}$ d$^{-1}$" in words(fig)
     drawn = [c for ax in fig.axes for c in ax.collections]
     meshes = [c.get_clim() for c in drawn if type(c).__name__ == "GeoQuadMesh"]
@@ -66,46 +67,60 @@ def test_nee_maps_diverge_around_zero_and_share_their_limits() -> None:
 
 
 def test_figures_of_virtual_towers_say_so() -> None:
-    """One call of style() marks every figure drawn after it."""
-    index = pd.date_range("2001-01-01", periods=30)
-    frame = pd.DataFrame({"observed": np.arange(30.0), "TAM-RL": np.arange(30.0)}, index)
-    assert "virtual" not in words(plots.series({"XX-Abc": frame}))
+    """One call of use_style() marks every figure drawn after it."""
+    assert "virtual" not in words(plots.series({"XX-Abc": FRAME}))
     plots.use_style({"virtual": 1})
-    assert "virtual towers" in words(plots.series({"XX-Abc": frame}))
+    assert "virtual towers" in words(plots.series({"XX-Abc": FRAME}))
+
+
+def test_a_model_has_one_colour_in_all_figures() -> None:
+    """Whatever stands beside it, in whatever order and letter case."""
+    names = ["blend of TAM-RL and LightGBM", "LightGBM", "TAM-RL as published", "climatology"]
+    colours = model_colours(names)
+    assert len(set(colours.values())) == len(names)
+    assert model_colours(reversed(names)) == colours
+    assert model_colours(["Climatology"])["Climatology"] == colours["climatology"]
+    many = [f"model {k}" for k in range(8)]
+    assert len(set(model_colours(many).values())) == 8
+
+
+@pytest.mark.parametrize("columns", [["observed", "TAM-RL"], ["TAM-RL", "observed"]])
+def test_what_was_observed_is_dots_and_a_model_a_line(columns: list[str]) -> None:
+    """By its name, not by its place in the table."""
+    lines = {a.get_label(): a for a in plots.series({"XX-Abc": FRAME[columns]}).axes[0].lines}
+    assert (lines["observed"].get_marker(), lines["observed"].get_linestyle()) == (".", "None")
+    assert (lines["TAM-RL"].get_marker(), lines["TAM-RL"].get_linestyle()) == ("None", "-")
+    assert to_hex(lines["TAM-RL"].get_color()) == model_colours(["TAM-RL"])["TAM-RL"].lower()
 
 
 def test_axes_carry_units_and_models() -> None:
     """Labels, units and legends are there for scores, differences, budgets and imbalance."""
-    scores = pd.DataFrame(
-        [
-            (m, f, s, 0.1 * s)
-            for m in ("TAM-RL", "Boosting")
-            for f in ("GPP", "NEE")
-            for s in range(9)
-        ],
-        columns=["model", "flux", "site", "R2"],
-    )  # fmt: skip
-    assert {"TAM-RL", "Boosting", "GPP", "NEE"} <= set(
-        words(plots.score_boxes(scores, "R2", "R2")).splitlines()
-    )
-    differences = pd.DataFrame(
-        {"flux": ["GPP", "NEE"], "rival": "Boosting", "change": [-3.0, 1.0], "lower": [-5.0, -1.0],
-         "upper": [-1.0, 3.0]}
-    )  # fmt: skip
-    assert "NEE against Boosting" in words(plots.differences(differences, "change in RMSE (%)"))
-    budget = pd.DataFrame(
-        {"flux": ["GPP"] * 2, "source": ["this study", "other"], "value": [110.0, 120.0],
-         "lower": [105.0, 106.0], "upper": [115.0, 130.0], "ours": [True, False]}
-    )  # fmt: skip
-    assert "PgC yr$^{-1}$" in words(plots.budget_bars(budget))
+    pairs = [(m, f) for m in ("TAM-RL", "Boosting") for f in ("GPP", "NEE")]
+    scores = pd.DataFrame(pairs * 9, columns=["model", "flux"]).assign(R2=np.linspace(0, 1, 36))
+    bounds = {"lower": [-5.0, -1.0], "upper": [-1.0, 3.0]}
+    fluxes = pd.DataFrame({"flux": ["GPP", "NEE"], "rival": "Boosting", **bounds})
+    budget = fluxes.assign(source=["this study", "other"], value=[-3.0, 1.0], ours=[True, False])
     imbalance = pd.DataFrame({"violation": [0.5, 1e-7]}, index=["none", "hard"])
-    assert "gC m$^{-2}$ d$^{-1}$" in words(plots.violations(imbalance))
-    assert "RECO" in words(model_diagram())
+    unit = "gC m$^{-2}$ d$^{-1}$"
+    for fig, shown in (
+        (plots.score_boxes(scores, "R2", "R2"), {"TAM-RL", "Boosting", "GPP", "NEE"}),
+        (plots.differences(fluxes.assign(change=[-3.0, 1.0]), "%"), {"NEE against Boosting"}),
+        (plots.budget_bars(budget), {"PgC yr$^{-1}$"}),
+        (plots.violations(imbalance), {f"mean |NEE - (RECO - GPP)| ({unit})", "0 to rounding"}),
+    ):
+        assert shown <= set(words(fig).splitlines())
+
+
+def test_the_drawing_of_the_model_is_described_for_those_who_cannot_see() -> None:
+    """It is shipped with the package, so that a notebook shows it wherever it runs."""
+    assert "<title" in plots.model().data
+    assert "NEE equals RECO minus GPP" in plots.model().data
 
 
 def test_only_plots_imports_cartopy() -> None:
     """Training and prediction must run where no map can be drawn."""
-    code = "import sys, tamrl.samples.arrays, tamrl.model.train, tamrl.study.runner.run; print('cartopy' in sys.modules)"
+    modules = "tamrl.samples.arrays, tamrl.model.train, tamrl.study.runner.run"
+    code = f"import sys, {modules}; print('cartopy' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=os.environ
     )

@@ -1,7 +1,5 @@
 """The study runner: what is executed again, what is refused, and what never reaches the book."""
 
-from __future__ import annotations
-
 import io
 import json
 import sys
@@ -17,6 +15,8 @@ from rich.console import Console
 from tamrl.errors import StudyError
 from tamrl.study.runner import book, execute, run
 from tamrl.study.runner.run import Notebook
+
+pytestmark = pytest.mark.slow  # kernels are started
 
 FIGURE = {"mystnb": {"figure": {"name": "fig-dot", "caption": "A dot."}}}
 PIXEL = (
@@ -75,7 +75,9 @@ def test_a_notebook_runs_again_only_when_something_it_depends_on_changed(root: P
     assert outputs(root, "01_a") == "fluxnet2015 3\n"
     assert go(root).kept == ("01_a", "02_b")
 
-    (root / "tamrl" / "cli.py").write_text("# does not reach a notebook\n")
+    for unrelated in ("cli/app.py", "cli/towers.py", "study/runner/run.py", "__main__.py"):
+        (root / "tamrl" / unrelated).parent.mkdir(parents=True, exist_ok=True)
+        (root / "tamrl" / unrelated).write_text("# a help text reaches no notebook\n")
     assert go(root).executed == ()
     (root / "tamrl" / "model.py").write_text("HIDDEN = 2\n")
     assert go(root).executed == ("01_a", "02_b")
@@ -90,42 +92,35 @@ def test_a_notebook_runs_again_only_when_something_it_depends_on_changed(root: P
     assert go(root, force=True, only=["01"]).executed == ("01_a",)
 
 
-def test_a_full_run_on_real_towers_is_held_against_the_committed_tables(root: Path) -> None:
+def test_a_full_run_on_real_towers_is_compared_with_the_committed_tables(root: Path) -> None:
     """Every reference run says whether its tables are those that are committed."""
     body = "import pathlib; p = pathlib.Path('runs/fluxnet2015'); p.mkdir(parents=True, "
     body += "exist_ok=True); _ = (p / 't.csv').write_text('flux,RMSE\\nGPP,2.0\\n')"
     write_notebook(root, "01_a", body)
 
-    def said(**options: object) -> str:
+    def printed(**options: object) -> str:
         console = Console(file=io.StringIO(), width=200)
         settings = {"towers": "fluxnet2015", "notebooks": LIST, "build": False, "console": console}
         run.run("reference", root=root, **{**settings, **options})
         return console.file.getvalue()
 
-    assert "not checked" in said()
-    kept = root / "results" / "reference"
-    kept.mkdir(parents=True)
-    (kept / "t.csv").write_text("flux,RMSE\nGPP,2.01\n")
-    assert "within the stated tolerances" in said()
-    (kept / "t.csv").write_text("flux,RMSE\nGPP,2.5\n")
-    assert "1 numbers differ" in said()
-    assert "differ" not in said(only=["02"])
-    assert "differ" not in said(towers="virtual")
+    assert "not checked" in printed()
+    reference = root / "results" / "reference"
+    reference.mkdir(parents=True)
+    (reference / "t.csv").write_text("flux,RMSE\nGPP,2.01\n")
+    assert "within the stated tolerances" in printed()
+    (reference / "t.csv").write_text("flux,RMSE\nGPP,2.5\n")
+    assert "1 numbers differ" in printed()
+    assert "differ" not in printed(only=["02"])
+    assert "differ" not in printed(towers="virtual")
 
 
 def test_one_notebook_alone_makes_no_book(root: Path) -> None:
-    """In a fresh clone the notebook runs, and what the book lacks is told."""
+    """In a fresh clone the notebook runs, and what the book lacks is named."""
     console = Console(file=io.StringIO(), width=300)
     assert go(root, build=True, only=["01"], console=console).page is None
     assert outputs(root, "01_a").strip() == "fluxnet2015 3"
     assert "not yet executed: 02_b. Run them with: make book" in console.file.getvalue()
-
-
-def test_the_kernel_is_this_environment(root: Path) -> None:
-    """A kernel of another Python would run another tamrl."""
-    write_notebook(root, "01_a", "import sys; print(sys.executable)")
-    go(root, only=["01"])
-    assert outputs(root, "01_a").strip() == sys.executable
 
 
 def test_unknown_parameters_profiles_and_notebooks_are_refused(root: Path) -> None:
@@ -152,19 +147,21 @@ def test_a_failing_cell_stops_the_study_and_keeps_the_last_good_notebook(root: P
     assert go(root).kept == ("01_a", "02_b")
 
 
-def test_two_notebooks_run_at_once_and_one_that_reads_another_waits(root: Path) -> None:
-    """01 and 03 wait for each other's file, which only works side by side; 02 reads 01."""
-    meet = """
+MEET = dedent("""
     import pathlib, time
     pathlib.Path("{mine}").write_text("here")
     end = time.monotonic() + 60
     while not pathlib.Path("{other}").exists():
         assert time.monotonic() < end, "alone"
         time.sleep(0.05)
-    """
-    write_notebook(root, "01_a", dedent(meet).format(mine="a", other="c"))
+""")
+
+
+def test_two_notebooks_run_at_once_and_one_that_reads_another_waits(root: Path) -> None:
+    """01 and 03 wait for each other's file, which only works side by side; 02 reads 01."""
+    write_notebook(root, "01_a", MEET.format(mine="a", other="c"))
     write_notebook(root, "02_b", "import pathlib; print(pathlib.Path('a').read_text())")
-    write_notebook(root, "03_c", dedent(meet).format(mine="c", other="a"))
+    write_notebook(root, "03_c", MEET.format(mine="c", other="a"))
     three = (*LIST, Notebook("03_c"))
     before = Path.cwd()
     assert go(root, notebooks=three).executed == ("01_a", "02_b", "03_c")
@@ -173,7 +170,7 @@ def test_two_notebooks_run_at_once_and_one_that_reads_another_waits(root: Path) 
 
 
 def test_the_failure_of_one_notebook_leaves_the_other_that_ran_with_it(root: Path) -> None:
-    """What stood beside the failing notebook is kept; what reads it does not run."""
+    """What stood beside the failing notebook stays; what reads it does not run."""
     write_notebook(root, "01_a", "raise KeyError('no such flux')")
     write_notebook(root, "03_c")
     three = (*LIST, Notebook("03_c"))
@@ -187,13 +184,20 @@ def test_the_failure_of_one_notebook_leaves_the_other_that_ran_with_it(root: Pat
 def test_a_figure_that_was_not_drawn_stops_the_study(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A caption without its picture is said by name; another backend of the caller is not taken."""
+    """A caption without its picture is named; another backend of the caller is not taken."""
     monkeypatch.setenv("MPLBACKEND", "agg")
-    write_notebook(root, "01_a", "import os; print(os.environ.get('MPLBACKEND'))")
+    write_notebook(
+        root, "01_a", "import os, sys; print(sys.executable, os.environ.get('MPLBACKEND'))"
+    )
     go(root, only=["01"])
+    assert outputs(root, "01_a").split()[0] == sys.executable  # a kernel of this environment
     assert "agg" not in outputs(root, "01_a")
     path = root / "notebooks" / "01_a.ipynb"
     notebook = nbformat.read(path, as_version=4)
+    notebook.cells[-1].source = "from IPython.display import SVG; SVG('<svg/>')"
+    nbformat.write(notebook, path)
+    go(root, only=["01"])
+    assert (root / "book/notebooks/figures/fig-dot.svg").read_text() == "<svg/>"
     notebook.cells[-1].source = "print('nothing drawn')"
     nbformat.write(notebook, path)
     with pytest.raises(StudyError, match="fig-dot drew no picture"):

@@ -8,21 +8,21 @@ import lazy_loader as lazy
 __getattr__, __dir__, __all__ = lazy.attach(
     __name__,
     submod_attrs={
-        "comparisons": ["class_bias", "forest", "targets"],
+        "comparisons": ["class_bias", "coverage_by_class", "forest", "reliability", "targets"],
         "cost": ["against_peer", "scaling"],
-        "course": ["before_and_after", "embedding", "kinds", "responses", "supports"],
-        "diagram": ["model_diagram"],
+        "course": ["before_and_after", "embedding", "kinds", "model", "responses",
+                   "supports"],
         "drivers": ["by_biome", "gap_curves", "gates", "importance", "label_curves", "memory"],
-        "intervals": ["coverage_by_class", "reliability"],
         "maps": [
-            "against_reference", "country_bars", "gain_curve", "hatched", "hovmoller", "limits",
+            "against_reference", "flux_maps", "gain_curve", "hatched", "hovmoller", "limits",
             "mean_and_spread", "month_frame", "next_towers", "rank_correlations", "region",
-            "withheld",
+            "towers_map", "withheld", "zonal",
         ],
         "monitor": ["monitor_anomaly", "monitor_record"],
-        "style": [
-            "bars", "budget_bars", "density", "differences", "flux_maps", "score_boxes", "series",
-            "stacked_years", "towers_map", "use_style", "violations", "zonal",
+        "scores": [
+            "bars", "budget_bars", "country_bars", "density", "differences", "score_boxes",
+            "series", "stacked_years", "violations",
         ],
+        "style": ["BIOMES", "UNIT", "use_style"],
     },
 )  # fmt: skip

@@ -1,59 +1,71 @@
-"""Figures of long comparisons, in the look of `tamrl.plots.style`; no logic here."""
+"""Figures of long comparisons and of the coverage of intervals."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import PercentFormatter
 
-from tamrl.plots.style import FLUX_COLOURS, GREY, RED, UNIT, _shown_once
+from tamrl.plots.style import FLUX_COLOURS, GREY, RED, UNIT, by_flux, columns, figure
 
 ROW, HEAD = 0.27, 0.95  # inches: of a row, and of all that is above and below the rows
 ABSENT = "not computed"
+MARKERS = {"GPP": "o", "RECO": "s", "NEE": "D"}
 
 
-def _dots(ax: Axes, rows: pd.DataFrame, y: Sequence[float], colour: str, limit: float) -> None:
-    """Draw values with intervals; filled where zero is left out, as a number if off the axis."""
-    for at, (_, row) in zip(y, rows.iterrows(), strict=True):
+def _effects(
+    ax: Any, table: pd.DataFrame, y: Iterable[float], colour: str, limit: float = np.inf
+) -> None:
+    """Draw changes with intervals: filled where zero is left out, a number if off the axis."""
+    for height, (_, row) in zip(y, table.iterrows(), strict=True):
         if np.isnan(row.change):
-            ax.annotate(ABSENT, (0, at), ha="center", va="center", fontsize=8, color=GREY,
+            ax.annotate(ABSENT, (0, height), ha="center", va="center", fontsize=8, color=GREY,
                         backgroundcolor="white")  # fmt: skip
-            continue
-        if abs(row.change) > limit:
+        elif abs(row.change) > limit:
             side = np.sign(row.change)
             ax.annotate(
-                f"{row.change:+.0f} %".replace("-", "\N{MINUS SIGN}"), (side * limit, at),
-                (side * 0.8 * limit, at), ha="right" if side > 0 else "left", va="center",
+                f"{row.change:+.0f} %".replace("-", "\N{MINUS SIGN}"), (side * limit, height),
+                (side * 0.8 * limit, height), ha="right" if side > 0 else "left", va="center",
                 fontsize=9, color=colour, arrowprops={"arrowstyle": "->", "color": colour},
             )  # fmt: skip
-            continue
-        ax.hlines(at, row.lower, row.upper, colors=colour, linewidth=2)
-        told = row.lower > 0 or row.upper < 0
-        ax.plot(row.change, at, "o", color=colour, markersize=6, zorder=3, markeredgewidth=1.5,
-                markerfacecolor=colour if told else "white")  # fmt: skip
+        else:
+            ax.hlines(height, row.lower, row.upper, colors=colour, linewidth=2)
+            _mark(ax, row.change, height, colour, row.lower > 0 or row.upper < 0)
 
 
-def _mark(label: str, filled: bool, marker: str = "o") -> Line2D:
-    """Make an entry of a legend: a dot on its interval."""
+def _mark(ax: Any, x: float, y: float, colour: str, filled: bool, marker: str = "o") -> None:
+    ax.plot(x, y, marker, color=colour, markersize=6, zorder=3, markeredgewidth=1.5,
+            markerfacecolor=colour if filled else "white")  # fmt: skip
+
+
+def _entry(label: str, filled: bool, marker: str = "o") -> Line2D:
+    """Make an entry of a legend: a mark on its interval."""
     face = GREY if filled else "white"
-    return Line2D(
-        [], [], label=label, marker=marker, color=GREY, markerfacecolor=face, markersize=6,
-        linewidth=2, markeredgewidth=1.5,
-    )  # fmt: skip
+    return Line2D([], [], label=label, marker=marker, color=GREY, markerfacecolor=face,
+                  markersize=6, linewidth=2, markeredgewidth=1.5)  # fmt: skip
 
 
 def _resolved() -> list[Line2D]:
-    """Explain filled and hollow dots."""
-    return [_mark("interval leaves out zero", True), _mark("cannot be told from zero", False)]
+    """Explain filled and hollow marks."""
+    return [_entry("interval leaves out zero", True), _entry("interval includes zero", False)]
 
 
-@_shown_once
+def _names(axes: Sequence[Any], y: Any, names: Sequence[str], label: str) -> None:
+    """Name the rows on the left and label the middle panel, clear of the legend below."""
+    for ax in axes:
+        ax.axvline(0, color="black", linewidth=0.8, zorder=0)
+        ax.tick_params(axis="y", length=0)
+        ax.set_ylim(-0.7, len(names) - 0.3)
+    axes[0].set_yticks(y, names)
+    axes[len(axes) // 2].set_xlabel(label)
+
+
+@figure
 def forest(
     table: pd.DataFrame, groups: Mapping[str, Sequence[str]], label: str, name: str = "model",
     limit: float = 12.0,
@@ -63,97 +75,124 @@ def forest(
     ``table`` has ``name`` (that of the rows), flux, change, lower, upper in %; NaN is not
     computed. What lies beyond ``limit`` (%) is given as a number with an arrow.
     """
-    fluxes = list(table.flux.unique())
-    names: list[str] = []
-    for head, members in groups.items():
-        names += [head, *members] if members else []
-    heads = {head for head, members in groups.items() if members}
-    height = ROW * len(names) + HEAD
-    fig, axes = plt.subplots(1, len(fluxes), figsize=(7.8, height), sharey=True, squeeze=False)
+    names = [n for head, models in groups.items() if models for n in (head, *models)]
+    heads = {head for head, models in groups.items() if models}
+    fig, panels = by_flux(table, (7.8, ROW * len(names) + HEAD))
     ends = table[["change", "lower", "upper"]].abs().max()
-    reach = limit if ends.change > limit else min(limit, 1.1 * np.nanmax([1.0, *ends]))
+    widest = limit if ends.change > limit else min(limit, 1.1 * np.nanmax([1.0, *ends]))
     y = np.arange(len(names))[::-1]
-    rows = [(at, row) for at, row in zip(y, names, strict=True) if row not in heads]
-    for ax, flux in zip(axes[0], fluxes, strict=True):
-        own = table[table.flux == flux].set_index(name).reindex([row for _, row in rows])
-        _dots(ax, own, [at for at, _ in rows], FLUX_COLOURS.get(flux, GREY), reach)
-        ax.axvline(0, color="black", linewidth=0.8, zorder=0)
-        ax.set(title=flux, xlim=(-1.02 * reach, 1.02 * reach), ylim=(-0.7, len(names) - 0.3))
+    rows = {row: height for height, row in zip(y, names, strict=True) if row not in heads}
+    for ax, flux, changes in panels:
+        of_flux = changes.set_index(name).reindex(list(rows))
+        _effects(ax, of_flux, list(rows.values()), FLUX_COLOURS.get(flux, GREY), widest)
+        ax.set_xlim(-1.02 * widest, 1.02 * widest)
         ax.grid(axis="x", linewidth=0.3)
-        ax.tick_params(axis="y", length=0)
-    axes[0, 0].set_yticks(y, names)
-    for text in axes[0, 0].get_yticklabels():
-        text.set_weight("bold" if text.get_text() in heads else "normal")
-    axes[0, len(fluxes) // 2].set_xlabel(label)  # a label of the figure would lie on the legend
+    _names(fig.axes, y, names, label)
+    for text in fig.axes[0].get_yticklabels():
+        text.set_fontweight("bold" if text.get_text() in heads else "normal")
     fig.legend(handles=_resolved(), loc="outside lower center", ncols=2)
     return fig
 
 
-@_shown_once
+@figure
 def targets(table: pd.DataFrame, label: str) -> Figure:
     """Draw changes against rivals beside the change that was aimed at, a row a rival and flux.
 
-    ``table`` is from `tamrl.study.benchmark.against_targets`: against, rival, flux, change, lower, upper
-    and target in % (NaN: not computed, or none set).
+    ``table`` is from `tamrl.study.benchmark.against_targets`: against, rival, flux, change, lower,
+    upper and target in % (NaN: not computed, or none set).
     """
     fig, ax = plt.subplots(figsize=(7.6, 0.4 * len(table) + 1.3))
     y = np.arange(len(table))[::-1]
-    for at, (_, row) in zip(y, table.iterrows(), strict=True):
-        _dots(ax, row.to_frame().T.infer_objects(), [at], FLUX_COLOURS.get(row.flux, GREY), np.inf)
+    for flux, rows in table.groupby("flux"):
+        _effects(ax, rows, y[(table.flux == flux).to_numpy()], FLUX_COLOURS.get(str(flux), GREY))
     aimed = table.target.notna().to_numpy()
-    ax.plot(-table.target[aimed], y[aimed], "|", color=RED, markersize=16, markeredgewidth=2.5)
-    ax.axvline(0, color="black", linewidth=0.8, zorder=0)
+    look: dict[str, Any] = {"marker": "|", "color": RED, "linewidth": 0, "markeredgewidth": 2.5}
+    ax.plot(-table.target[aimed], y[aimed], markersize=16, **look)
     ends = [0, *table.lower.dropna(), *table.upper.dropna(), *-table.target.dropna()]
     room = 0.06 * (max(ends) - min(ends))
-    names = table.flux + " against " + table.rival
-    ax.set(yticks=y, yticklabels=names, ylim=(-0.7, len(table) - 0.3), xlabel=label)
     ax.set_xlim(min(ends) - room, max(ends) + room)
     ax.grid(axis="x", linewidth=0.3)
-    handle = Line2D([], [], marker="|", color=RED, linewidth=0, markersize=14, markeredgewidth=2.5)
-    handle.set_label("aimed at")
-    fig.legend(handles=[handle, *_resolved()], loc="outside lower center", ncols=3)
+    _names([ax], y, list(table.flux + " against " + table.rival), label)
+    handles = [Line2D([], [], markersize=14, label="target", **look), *_resolved()]
+    fig.legend(handles=handles, loc="outside lower center", ncols=3)
     return fig
 
 
-@_shown_once
+@figure
 def class_bias(table: pd.DataFrame, share: float, absolute: float) -> Figure:
     """Draw the bias by class with its interval, a panel a flux, over what is allowed.
 
-    ``table`` is from `tamrl.study.benchmark.class_bias`, one or several classifications below each other
-    (class, flux, towers, mean, bias, lower, upper, off); allowed are ``share`` % of the class's
-    mean, and ``absolute`` gC m-2 d-1 for NEE. What is beyond is drawn as a filled diamond.
+    ``table`` is from `tamrl.study.benchmark.class_bias`, one or several classifications below each
+    other (class, flux, towers, mean, bias, lower, upper, off); allowed are ``share`` % of the
+    class's mean, and ``absolute`` gC m-2 d-1 for NEE. What is beyond is a filled diamond.
     """
-    fluxes = list(table.flux.unique())
     classes = list(table["class"].unique())
-    fig, axes = plt.subplots(
-        1, max(len(fluxes), 1), figsize=(7.8, ROW * max(len(classes), 3) + 1.2), sharey=True,
-        squeeze=False,
-    )  # fmt: skip
+    fig, panels = by_flux(table, (7.8, ROW * max(len(classes), 3) + 1.2))
     if not classes:
-        axes[0, 0].text(0.5, 0.5, f"{ABSENT}, or no class has enough towers", ha="center")
-        axes[0, 0].set_axis_off()
+        fig.axes[0].text(0.5, 0.5, f"{ABSENT}, or no class has enough towers", ha="center")
+        fig.axes[0].set_axis_off()
         return fig
     y = np.arange(len(classes))[::-1]
-    for ax, flux in zip(axes[0], fluxes, strict=True):
-        own = table[table.flux == flux].set_index("class").reindex(classes)
-        allowed = own["mean"].abs() * share / 100 if flux != "NEE" else own["mean"] * 0 + absolute
+    for ax, flux, biases in panels:
+        rows = biases.set_index("class").reindex(classes)
+        allowed = rows["mean"].abs() * share / 100 if flux != "NEE" else rows["mean"] * 0 + absolute
         ax.barh(y, 2 * allowed, 0.8, -allowed, color="#dddddd", zorder=0)
         colour = FLUX_COLOURS.get(flux, GREY)
-        ax.hlines(y, own.lower, own.upper, colors=colour, linewidth=2)
-        for at, (_, row) in zip(y, own.iterrows(), strict=True):
-            marker, face = ("D", colour) if row.off else ("o", "white")
-            ax.plot(row.bias, at, marker, color=colour, markersize=6, markerfacecolor=face,
-                    markeredgewidth=1.5, zorder=3)  # fmt: skip
-        ax.axvline(0, color="black", linewidth=0.8, zorder=0)
-        ax.set(title=flux, ylim=(-0.7, len(classes) - 0.3))
-        ax.tick_params(axis="y", length=0)
+        ax.hlines(y, rows.lower, rows.upper, colors=colour, linewidth=2)
+        for height, (_, row) in zip(y, rows.iterrows(), strict=True):
+            _mark(ax, row.bias, height, colour, bool(row.off), "D" if row.off else "o")
     counts = table.groupby("class").towers.first()
-    axes[0, 0].set_yticks(y, [f"{name} ({counts[name]})" for name in classes])
-    axes[0, len(fluxes) // 2].set_xlabel(f"predicted - observed ({UNIT})")
-    handles = [
-        Patch(color="#dddddd", label="allowed"),
-        _mark("within", False),
-        _mark("beyond", True, "D"),
-    ]
+    names = [f"{name} ({counts[name]})" for name in classes]
+    _names(fig.axes, y, names, f"predicted - observed ({UNIT})")
+    handles = [Patch(color="#dddddd", label="allowed"), _entry("within", False)]
+    handles.append(_entry("beyond", True, "D"))
     fig.legend(handles=handles, loc="outside lower center", ncols=3)
+    return fig
+
+
+@figure
+def reliability(table: pd.DataFrame) -> Figure:
+    """Draw the share of days inside intervals against their nominal level, a line a flux.
+
+    ``table`` has flux, level, coverage of one model.
+    """
+    fig, ax = plt.subplots(figsize=(4.6, 4.2))
+    ax.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="nominal")
+    for flux, rows in table.groupby("flux", sort=False):
+        line, name = rows.sort_values("level"), str(flux)
+        ax.plot(line.level, line.coverage, marker=MARKERS.get(name, "o"), markersize=6,
+                color=FLUX_COLOURS.get(name, GREY), label=name)  # fmt: skip
+    ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    ax.set_xlabel("nominal level of the interval (%)")
+    ax.set_ylabel("share of days inside at unseen towers (%)")
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter(PercentFormatter(1, symbol=""))
+    return fig
+
+
+@figure
+def coverage_by_class(table: pd.DataFrame, allowed: tuple[float, float] = (0.85, 0.95)) -> Figure:
+    """Draw the share inside intervals of 90 %, a row a class, a panel a period, a mark a flux.
+
+    ``table`` has period, stratum, flux, towers, coverage; ``allowed`` is shaded.
+    """
+    periods = list(dict.fromkeys(table.period)) or ["day"]  # none: an empty panel
+    towers = table.groupby("stratum").towers.max().sort_values()
+    size = (7.6, max(1.3 + 0.3 * len(towers), 2.5))
+    fig, axes = columns(len(periods), size, sharex=True)
+    for ax, period in zip(axes, periods, strict=True):
+        ax.axvspan(*allowed, color="#e4e4e4", zorder=0, label="85 to 95 %")
+        ax.axvline(0.9, color=GREY, linewidth=1, zorder=1)
+        for flux, rows in table[table.period == period].groupby("flux", sort=False):
+            name, y = str(flux), towers.index.get_indexer(rows.stratum)
+            ax.plot(rows.coverage, y, MARKERS.get(name, "o"), color=FLUX_COLOURS.get(name, GREY),
+                    markersize=6, label=name, markeredgecolor="black",
+                    markeredgewidth=0.4)  # fmt: skip
+        ax.set_title(f"values of a {period}", loc="left")
+        ax.set_xlabel("share inside (%)")
+        ax.xaxis.set_major_formatter(PercentFormatter(1, symbol=""))
+    labels = [f"{name} ({count})" for name, count in towers.items()]
+    axes[0].set_yticks(range(len(towers)), labels)
+    axes[0].set_xlim(min([0.7, *table.coverage.dropna()]) - 0.02, 1.02)
+    axes[0].set_ylabel("class (towers)")
     return fig

@@ -42,6 +42,7 @@ GRID_STATIC = (
     "fapar_mean",
 )
 KOPPEN_MAIN = ("Tropical", "Arid", "Temperate", "Cold", "Polar")
+BY_SITE = ("site", "x", "static", "y", "weight", "scored", "has_drivers", "process", "maps")
 FACTS = ("site", "lat", "lon", "igbp", "koppen", "koppen_main", "elevation")
 
 
@@ -91,6 +92,22 @@ class Samples:
         x = self.x.copy()
         x[..., [self.features.index(f) for f in features]] = np.nan
         return replace(self, x=x)
+
+    def select(self, sites: NDArray, labelled: NDArray[np.bool_] | None = None) -> Samples:
+        """Return the samples of some towers (indices), in that order.
+
+        ``labelled`` (site, time): of their labels only these are left.
+        """
+        rows: dict[str, Any] = {
+            name: None if (array := getattr(self, name)) is None else array[sites]
+            for name in BY_SITE
+        }
+        if self.places is not None:
+            rows["places"] = replace(self.places, x=self.places.x[sites])
+        if labelled is not None:
+            rows["y"] = np.where(labelled[..., None], rows["y"], np.float32(np.nan))
+            rows["weight"] = np.where(labelled, rows["weight"], np.float32(0))
+        return replace(self, table=self.table.iloc[sites].reset_index(drop=True), **rows)
 
 
 def make_samples(

@@ -1,20 +1,20 @@
 """What labels are worth: error at held-out towers against the number of days adapted to."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import joblib
 import numpy as np
 import pandas as pd
 
 from tamrl.errors import DataError
 from tamrl.evaluate.learner import versions
-from tamrl.model.adapt import Mask, few_labels, finetune
+from tamrl.evaluate.sums import bootstrap_weights
+from tamrl.model.adapt import FROZEN, Mask, finetune
 from tamrl.model.train import TamRLModel
+from tamrl.parallel import in_parallel
 from tamrl.samples.arrays import Samples
 from tamrl.samples.splits import Fold
+from tamrl.study.comparisons.wording import verdict, with_interval
 
 MODES = {"frozen": True, "full": False}
 GAP = 10  # days beside labelled ones that are not scored either: weather lasts
@@ -22,43 +22,22 @@ MIN_SCORED = 90  # a tower with fewer days left to score is no test
 
 
 def adapt_towers(
-    model: TamRLModel | Callable[[], TamRLModel],
-    samples: Samples,
-    folds: Sequence[Fold],
-    lengths: Sequence[int] = (0, 30, 90, 365),
-    modes: Sequence[str] = ("frozen", "full"),
-    seed: int = 0,
-    kept: Path | None = None,
-    limit: int | None = None,
-    jobs: int = 1,
-) -> pd.DataFrame:
+    model: TamRLModel | Callable[[], TamRLModel], samples: Samples, folds: Sequence[Fold],
+    lengths: Sequence[int] = (0, 30, 90, 365), modes: Sequence[str] = ("frozen", "full"),
+    seed: int = 0, folder: Path | None = None, limit: int | None = None, jobs: int = 1,
+) -> pd.DataFrame:  # fmt: skip
     """Adapt the model of each fold to each of its test towers, on ever more labelled days.
 
-    A tower's labelled days follow each other from a day drawn by ``seed``, so that seasons mix;
+    A tower's labelled days follow each other from a random day (``seed``), so that seasons mix;
     shorter sets begin the longer ones. The same days are scored for all lengths: those that are
     scored in the samples, more than 10 days from the longest set. Towers with fewer than 90 of
-    them are left out.
-
-    Parameters
-    ----------
-    model
-        Trained without the test towers, or a factory: one is trained per fold, with weights in
-        ``kept`` so that the next call finds them.
-    limit
-        Most towers of a fold, drawn by ``seed``; None: all.
-    jobs
-        Folds side by side.
-
-    Returns
-    -------
-    Table with columns fold, site, mode, days, flux, n (scored days), square, error (sums over
-    them of (predicted - observed)^2 and predicted - observed).
+    them are left out. ``model`` was trained without the test towers, or is a factory: one is
+    trained a fold, with weights in ``folder`` for the next call. ``limit``: most towers of
+    a fold, chosen at random. Returns a table with columns fold, site, mode, days, flux, n (scored
+    days), square, error (sums over them of (predicted - observed)^2 and predicted - observed).
     """
-    call = joblib.delayed(_adapt_fold)
-    parts = joblib.Parallel(n_jobs=jobs, mmap_mode="c")(
-        call(model, samples, fold, lengths, modes, seed, kept, limit) for fold in folds
-    )
-    table = pd.DataFrame([row for part in parts for row in part])
+    tasks = [(model, samples, fold, lengths, modes, seed, folder, limit) for fold in folds]
+    table = pd.DataFrame([row for part in in_parallel(_adapt_fold, tasks, jobs) for row in part])
     if table.empty:
         raise DataError(f"no test tower has {max(lengths)} labelled days and {MIN_SCORED} more")
     return table
@@ -66,69 +45,63 @@ def adapt_towers(
 
 def _adapt_fold(
     model: TamRLModel | Callable[[], TamRLModel], samples: Samples, fold: Fold,
-    lengths: Sequence[int], modes: Sequence[str], seed: int, kept: Path | None,
-    limit: int | None,
+    lengths: Sequence[int], modes: Sequence[str], seed: int, folder: Path | None, limit: int | None,
 ) -> list[dict[str, object]]:  # fmt: skip
     if not isinstance(model, TamRLModel):
         model = model()
-        if kept is not None:
-            code = versions(model).replace(" ", "").replace(",", "-")
-            model.checkpoint = kept / f"fold-{fold.name}-{seed}-{code}.pt"
+        if folder is not None:
+            version = versions(model).replace(" ", "").replace(",", "-")
+            model.checkpoint = folder / f"fold-{fold.name}-{seed}-{version}.pt"
         model.fit(samples, fold.train, fold.valid, seed)
     rows: list[dict[str, object]] = []
-    shares = {t: _share(samples, t, max(lengths), seed) for t in fold.test}
-    fit = [t for t, (_, scored) in shares.items() if scored.sum() >= MIN_SCORED]
-    for tower in np.random.default_rng(seed).permutation(fit)[:limit]:
-        given, scored = shares[tower]
+    days_of = {t: _split_days(samples, t, max(lengths), seed) for t in fold.test}
+    usable = [t for t, (_, scored) in days_of.items() if scored.sum() >= MIN_SCORED]
+    for tower in np.random.default_rng(seed).permutation(usable)[:limit]:
+        given, scored = days_of[tower]
         site, observed = np.array([tower]), samples.y[tower][scored]
         for mode in modes:
             for days in lengths:
                 on = (given & (given.cumsum() <= days))[None]
-                own = finetune(model, samples, site, on, MODES[mode]) if days else model
-                e = own.predict(few_labels(samples, site, on), np.array([0]))[0][scored] - observed
+                adapted = finetune(model, samples, site, on, MODES[mode]) if days else model
+                flux = adapted.predict(samples.select(site, on), np.array([0]))[0]
+                e = flux[scored] - observed
                 facts = {"fold": fold.name, "site": samples.site[tower], "mode": mode, "days": days}
-                rows += [
-                    {**facts, "flux": flux, "n": len(e), "square": s, "error": m}
-                    for flux, s, m in zip(
-                        samples.targets, (e.astype(float) ** 2).sum(0), e.sum(0), strict=True
-                    )
-                ]
+                sums = zip(samples.targets, (e.astype(float) ** 2).sum(0), e.sum(0), strict=True)
+                rows += [{**facts, "flux": f, "n": len(e), "square": s, "error": m}
+                         for f, s, m in sums]  # fmt: skip
     return rows
 
 
-def _share(samples: Samples, tower: int, longest: int, seed: int) -> tuple[Mask, Mask]:
-    """Deal a tower's days (time,) into those that may be learnt from and those that are scored."""
+def _split_days(samples: Samples, tower: int, longest: int, seed: int) -> tuple[Mask, Mask]:
+    """Split a tower's days (time,) into those that may be learnt from and those that are scored."""
+    given, scored = np.zeros(len(samples.time), bool), np.zeros(len(samples.time), bool)
     on = np.flatnonzero(samples.weight[tower] > 0)
     if len(on) < longest:
-        none = np.zeros(len(samples.time), bool)
-        return none, none
+        return given, scored
     name = [ord(letter) for letter in samples.site[tower]]
     first = np.random.default_rng([seed, *name]).integers(len(on) - longest + 1)
-    given = np.zeros(len(samples.time), bool)
     given[on[first : first + longest]] = True
-    span = slice(max(on[first] - GAP, 0), on[first + longest - 1] + GAP + 1)
-    scored = samples.scored[tower].copy()
-    scored[span] = False
+    scored |= samples.scored[tower]
+    scored[max(on[first] - GAP, 0) : on[first + longest - 1] + GAP + 1] = False
     return given, scored
 
 
 def adaptation_curve(
     errors: pd.DataFrame, n_boot: int = 1000, seed: int = 0, level: float = 0.9
 ) -> pd.DataFrame:
-    """Pool errors of `adapt_towers` by labelled days, with intervals from drawing towers.
+    """Pool errors of `adapt_towers` by labelled days, with bootstrap intervals over towers.
 
-    Returns
-    -------
-    Table with columns mode, days, flux, towers, RMSE (gC m-2 d-1), change, lower, upper (% of the
-    zero-shot RMSE, paired; bounds at ``level``) and better (share of towers with less error).
+    Returns a table with columns mode, days, flux, towers, RMSE (gC m-2 d-1), change, lower, upper
+    (% of the zero-shot RMSE, paired; bounds at ``level``) and better (share of towers with less
+    error).
     """
-    rng, rows = np.random.default_rng(seed), []
+    rows = []
     for (mode, flux), part in errors.groupby(["mode", "flux"], sort=False):
         square = part.pivot_table("square", "site", "days")
         n = part[part.days == 0].set_index("site").n.reindex(square.index)
-        draws = rng.multinomial(len(square), np.full(len(square), 1 / len(square)), n_boot)
+        weights = bootstrap_weights(len(square), n_boot, seed)
         for days in square:
-            sums = draws @ square[[days, 0]].to_numpy()
+            sums = weights @ square[[days, 0]].to_numpy()
             change = 100 * (np.sqrt(sums[:, 0] / sums[:, 1]) - 1)
             lower, upper = np.quantile(change, [(1 - level) / 2, (1 + level) / 2])
             rows.append({
@@ -138,3 +111,19 @@ def adaptation_curve(
                 "lower": lower, "upper": upper, "better": (square[days] < square[0]).mean(),
             })  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def values(curve: pd.DataFrame) -> dict[str, str]:
+    """Gather what the page quotes of `adaptation_curve`: verdict, towers, harm, changes."""
+    later = curve[curve.days > 0]
+    longest = later.days.max()
+    full = later[(later.days == longest) & (later["mode"] == "frozen")]
+    worse = int((later.lower > 0).sum())
+    out = {
+        "verdict": verdict(full, f"TAM-RL adapted to {longest} days of labels", "zero-shot TAM-RL"),
+        "harm": f"{worse} of {len(later)}" if worse else "none",
+        "n_towers": str(curve.towers.max()), "offsets": ", ".join(FROZEN),
+    }  # fmt: skip
+    for _, row in later.iterrows():
+        out[f"change_{row['mode']}_{row.days}_{row.flux}"] = with_interval(row)
+    return out

@@ -1,12 +1,10 @@
-"""What the course shows, step by step, on virtual towers small enough for a minute on two cores.
+"""The course, step by step, on virtual towers small enough for a minute on two cores.
 
-In the course a place's satellites reach the model through its history only: on the day that is
-predicted they are hidden, and no facts of the place are told. So whatever is known of the kind of
-place has passed through the support set and z, and can be looked at. The model, the training and
-the adaptation are those of the study.
+In the course a place's satellites reach the model through its support set only: on the day that is
+predicted they are hidden, and static attributes are missing. So whatever is known of the kind of
+place has passed through z, and can be looked at. The model, the training and the adaptation are
+those of the study.
 """
-
-from __future__ import annotations
 
 from dataclasses import astuple, replace
 from typing import Any
@@ -30,15 +28,10 @@ LEARNING_RATE = 1e-2  # such a small network bears it, and a course cannot wait
 
 
 def classroom(n_towers: int = 48, n_years: int = 2, seed: int = 0, scatter: float = 0.0) -> Samples:
-    """Make virtual towers of many kinds whose facts (class, climate, place) are not told.
+    """Make virtual towers of many kinds without static attributes (class, climate, place).
 
-    ``scatter`` lets places differ by what no driver tells, as for `tamrl.virtual.towers.virtual_towers`;
-    days are without noise or gaps.
-
-    Raises
-    ------
-    DataError
-        For fewer than one tower.
+    ``scatter`` lets places differ in what no driver shows, as in `virtual_towers`; days are without
+    noise or gaps. DataError for fewer than one tower.
 
     Examples
     --------
@@ -51,19 +44,14 @@ def classroom(n_towers: int = 48, n_years: int = 2, seed: int = 0, scatter: floa
 
 
 def teach(
-    samples: Samples,
-    fold: Fold,
-    epochs: int = 8,
-    seed: int = 0,
-    device: str = "cpu",
-    daily_satellites: bool = False,
-    **overrides: Any,
-) -> TamRLModel:
+    samples: Samples, fold: Fold, epochs: int = 8, seed: int = 0, device: str = "cpu",
+    daily_satellites: bool = False, **overrides: Any,
+) -> TamRLModel:  # fmt: skip
     """Train a small TAM-RL on the towers of a fold.
 
     ``daily_satellites``: whether a day's satellite drivers are shown besides those of the support
-    set. ``overrides`` are fields of `tamrl.model.network.Config`: ``encoder="none"`` makes one global
-    model, which is the same for all places.
+    set. ``overrides`` are fields of `tamrl.model.network.Config`: ``encoder="none"`` makes one
+    global model, which is the same for all places.
     """
     recipe = Recipe(
         epochs=epochs, batch=16, length=120, warmup=20, lr=LEARNING_RATE, drop_driver=0,
@@ -109,43 +97,28 @@ def support_window(samples: Samples, site: int, drivers: tuple[str, ...]) -> pd.
     return pd.DataFrame(np.nanmean(steps, 1), (np.arange(STEPS) + 0.5) * STEP_DAYS, drivers)
 
 
-def task_embeddings(model: TamRLModel, samples: Samples) -> pd.DataFrame:
-    """Where z puts each tower: its two leading principal components, with igbp and site.
-
-    Raises
-    ------
-    ValueError
-        For a model without an encoder, which has no z.
-    """
-    z = _z(model, samples)
-    centred = z - z.mean(0)
-    _, _, axes = np.linalg.svd(centred, full_matrices=False)
-    flat = centred @ axes[:2].T
-    return pd.DataFrame(
-        {
-            "first": flat[:, 0],
-            "second": flat[:, 1],
-            "igbp": samples.table.igbp,
-            "site": samples.site,
-        }
-    )
-
-
 @torch.inference_mode()
-def _z(model: TamRLModel, samples: Samples) -> NDArray[np.float32]:
+def task_embeddings(model: TamRLModel, samples: Samples) -> pd.DataFrame:
+    """Two leading principal components of each tower's z, with igbp and site.
+
+    ValueError for a model without an encoder, which has no z.
+    """
     net = trained(model)
     data = DeviceData(samples, net, next(net.parameters()).device)
     _, z = embed_sites(net, data, np.arange(len(samples.site)), model.recipe.windows_of_support)
     if z is None:
         raise ValueError("this model has no encoder, and so no task embedding z")
-    values: NDArray[np.float32] = z.cpu().numpy()
-    return values
+    values = z.cpu().numpy()
+    centred = values - values.mean(0)
+    _, _, axes = np.linalg.svd(centred, full_matrices=False)
+    table = pd.DataFrame(centred @ axes[:2].T, columns=["first", "second"])
+    return table.assign(igbp=samples.table.igbp, site=samples.site)
 
 
 def same_weather(
     model: TamRLModel, samples: Samples, weather_of: int, kinds: list[int]
 ) -> pd.DataFrame:
-    """Let one place's weather pass through the network tuned as other places: GPP a day.
+    """Predict daily GPP from one place's weather with the support sets of other places.
 
     Every column is predicted from the daily drivers of ``weather_of``; only the support set, and
     through it z, is that of the tower named by the column.

@@ -1,14 +1,12 @@
-"""Further gases by configuration: named targets, linear budgets, marshes with CO2 and CH4.
+"""More gases by configuration: named targets, linear budgets, marshes with CO2 and CH4.
 
 The model, the loss and the training are those of the carbon balance; here are only the names, the
-coefficients of the CO2-equivalent budget, and two kinds of towers that know a further gas.
+coefficients of the CO2-equivalent budget, and two kinds of towers that measure another gas.
 """
-
-from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
@@ -26,6 +24,7 @@ from tamrl.samples.arrays import Array, Samples, make_samples
 from tamrl.samples.splits import Fold
 from tamrl.sources import load_towers
 from tamrl.study.adaptation import GAP
+from tamrl.study.comparisons.wording import with_interval
 from tamrl.virtual.towers import virtual_predictors, virtual_towers
 
 # Warming over 100 years, kg CO2 per kg: IPCC AR6 WG1 table 7.15, CH4 of other than fossil origin
@@ -49,7 +48,7 @@ def equivalent(gases: Sequence[str] = ("CH4", "N2O")) -> Budget:
 
 
 def settings(gases: Sequence[str] = ("CH4", "N2O")) -> dict[str, Any]:
-    """Override `model.Config` for carbon, further gases and their CO2-equivalent."""
+    """Override `model.Config` for carbon, other gases and their CO2-equivalent."""
     targets = (*FLUXES, *gases, EQUIVALENT)
     return {"targets": targets, "budgets": (CARBON, equivalent(gases))}
 
@@ -57,23 +56,34 @@ def settings(gases: Sequence[str] = ("CH4", "N2O")) -> dict[str, Any]:
 def with_equivalent(towers: xr.Dataset, gases: Sequence[str] = ("CH4", "N2O")) -> xr.Dataset:
     """Add the label CO2EQ (site, time), gCO2-eq m-2 d-1, where all its parts are known."""
     budget = equivalent(gases)
-    parts = zip(budget.coefficients, budget.parts, strict=True)
-    total = np.sum([c * towers[p].values.astype(float) for c, p in parts], axis=0)
-    text = "NEE and further gases as CO2, warming over 100 years (positive: warms)"
+    text = "NEE and other gases as CO2, warming over 100 years (positive: warms)"
     attrs = {"units": "gCO2-eq m-2 d-1", "long_name": text}
-    return towers.assign({EQUIVALENT: (("site", "time"), total.astype(np.float32), attrs)})
+    total = sum(_terms(towers, budget).values()).values.astype(np.float32)
+    return towers.assign({EQUIVALENT: (("site", "time"), total, attrs)})
+
+
+def _terms(fluxes: xr.Dataset, budget: Budget) -> dict[str, Any]:
+    """Name what each part of a budget contributes, in the unit of its total."""
+    parts = zip(budget.coefficients, budget.parts, strict=True)
+    return {p: c * fluxes[p].astype(float) for c, p in parts}
+
+
+def gap(prediction: xr.Dataset, gases: Sequence[str] = ("CH4", "N2O")) -> tuple[float, float]:
+    """Largest daily gap of the CO2-equivalent budget, and its mean size, gCO2-eq m-2 d-1."""
+    total = prediction[EQUIVALENT].astype(float)
+    apart = total - sum(_terms(prediction, equivalent(gases)).values())
+    return float(abs(apart).max()), float(abs(total).mean())
 
 
 def marsh_samples(marshes: xr.Dataset, cube: xr.Dataset | None = None) -> Samples:
     """Turn `fetch_methane_towers` into samples with targets GPP, RECO, NEE, CH4.
 
-    What the marshes did not measure is made: shortwave from PAR, and vapour pressure deficit from
-    the mean season of the grid cell (without ``cube``: 8 hPa, no effect on the process factors).
-    A day with more light than the clearest sky lets through is missing. PAR of US-LA1 stays as
-    published, although it is less than half of what its latitude lets expect.
-    NEE is RECO - GPP, also where the file has none. EVI and salinity join as daily drivers; the
-    water table does not, because its unit differs between the marshes. Every published day counts
-    as of full quality: the file has no flag.
+    What the marshes did not measure is derived: shortwave from PAR, and vapour pressure deficit
+    from the mean season of the grid cell (without ``cube``: 8 hPa, no effect on the process
+    scalars). A day with more light than the clearest sky lets through is missing; PAR of US-LA1,
+    less than half of what is expected for its latitude, stays as published. NEE is RECO - GPP, also
+    where the file has none. EVI and salinity join as daily drivers; the water table does not,
+    because its unit differs between the marshes. The file has no quality flag: every day counts.
     """
     marshes = marshes.transpose("site", "time")
     month = marshes.time.dt.month.values - 1
@@ -106,15 +116,12 @@ def marsh_samples(marshes: xr.Dataset, cube: xr.Dataset | None = None) -> Sample
 def load_marshes(source: str = "auto") -> Samples:
     """Load the five real marshes, or five virtual wetlands where `load_towers` gives virtual ones.
 
-    Raises
-    ------
-    DataError
-        For an unknown source, or real towers without the marshes' file.
+    DataError for an unknown source, or real towers without the marshes' file.
     """
     if not load_towers(source).attrs["virtual"]:
         return marsh_samples(fetch_methane_towers(), fetch_grid())
-    world = virtual_towers(gases=("CH4",))
-    wet = world.isel(site=np.flatnonzero(world.igbp == "WET")[:5])
+    simulated = virtual_towers(gases=("CH4",))
+    wet = simulated.isel(site=np.flatnonzero(simulated.igbp == "WET")[:5])
     return make_samples(wet, virtual_predictors(wet), targets=(*FLUXES, "CH4"))
 
 
@@ -130,11 +137,12 @@ def leave_one_out(samples: Samples) -> list[Fold]:
 
 @dataclass
 class TowerMean:
-    """What a new place emits if it is like the places known: the mean of their means."""
+    """Mean over towers of their means, the same for every new place and day."""
 
+    version: ClassVar[int] = 1
     mean: NDArray = field(default_factory=lambda: np.empty(0))
 
-    def fit(self, samples: Samples, train: NDArray, valid: NDArray, seed: int = 0) -> TowerMean:
+    def fit(self, samples: Samples, train: NDArray, valid: NDArray, seed: int = 0) -> Self:
         """Average each target over a tower's labelled days, then over towers."""
         y = samples.y[np.concatenate([train, valid])]
         n = np.isfinite(y).sum(1)  # (site, target)
@@ -151,22 +159,12 @@ class TowerMean:
 def learn_gas(
     model: TamRLModel, samples: Samples, gas: str, days: Sequence[int] = (90, 365)
 ) -> pd.DataFrame:
-    """Let a model that has never seen a gas learn it at each place, from the first labelled days.
+    """Teach a network a gas that it has never seen, at each place, from its first labelled days.
 
-    Parameters
-    ----------
-    model
-        Trained on other fluxes (`tamrl.load_pretrained`); its drivers are the samples' first.
-    samples
-        SiteAttributes with labels of ``gas``, which is their last target.
-    days
-        Numbers of labelled days to learn from.
-
-    Returns
-    -------
-    Table with columns site, days, n (later days scored, more than 10 after the labels), RMSE, and
-    mean_RMSE, that of the mean of the same labels; in the unit of the gas. A place with fewer later
-    days than labels is left out.
+    ``model`` was trained on other fluxes, its drivers are the samples' first; ``gas`` is the last
+    target of ``samples``. Returns a table with columns site, days (labelled ones), n (later days
+    scored, more than 10 after the labels), RMSE, mean_RMSE (of the mean of the same labels), both
+    in the unit of the gas, and change (%). A place with fewer later days than labels is left out.
     """
     seen = replace(
         samples, x=samples.x[..., : len(model.features)],
@@ -176,28 +174,45 @@ def learn_gas(
     for site in range(len(samples.site)):
         on = np.isfinite(y[site]) & (samples.weight[site] > 0)
         for n in days:
-            told = on & (on.cumsum() <= n)
-            last = np.flatnonzero(told).max(initial=0)
+            first = on & (on.cumsum() <= n)
+            last = np.flatnonzero(first).max(initial=0)
             later = on & (np.arange(len(on)) > last + GAP)
-            if told.sum() < n or later.sum() < n:
+            if first.sum() < n or later.sum() < n:
                 continue
-            labels = y[site][told]
+            labels, place = y[site][first], np.array([site])
             wider = add_target(model, gas, float(labels.mean()), float(labels.std()))
-            own = finetune(wider, seen, np.array([site]), told[None], only=gas, steps=NEW_STEPS)
-            error = own.predict(seen, np.array([site]))[0, later, -1] - y[site][later]
+            adapted = finetune(wider, seen, place, first[None], only=gas, steps=NEW_STEPS)
+            error = adapted.predict(seen, place)[0, later, -1] - y[site][later]
             rows.append({
                 "site": samples.site[site], "days": n, "n": int(later.sum()),
                 "RMSE": float(np.sqrt(np.mean(error**2))),
                 "mean_RMSE": float(np.sqrt(np.mean((labels.mean() - y[site][later]) ** 2))),
             })  # fmt: skip
-    return pd.DataFrame(rows, columns=["site", "days", "n", "RMSE", "mean_RMSE"])
+    table = pd.DataFrame(rows, columns=["site", "days", "n", "RMSE", "mean_RMSE"])
+    return table.assign(change=100 * (table.RMSE / table.mean_RMSE - 1))
 
 
 def shares(prediction: xr.Dataset, gases: Sequence[str] = ("CH4", "N2O")) -> pd.DataFrame:
     """Split the mean CO2-equivalent flux into its parts, gCO2-eq m-2 d-1, by model."""
-    budget = equivalent(gases)
-    parts = {
-        p: c * prediction[p].astype(float).mean(("site", "time")).values
-        for c, p in zip(budget.coefficients, budget.parts, strict=True)
+    terms = _terms(prediction, equivalent(gases))
+    means = {part: term.mean(("site", "time")).values for part, term in terms.items()}
+    return pd.DataFrame(means, index=pd.Index(prediction.model.values, name="model"))
+
+
+def values(
+    simulated: pd.DataFrame, marshes: pd.DataFrame, curve: pd.DataFrame, learnt: pd.DataFrame
+) -> dict[str, object]:
+    """Gather what the page quotes of scores, of adapting at marshes, and of the gas learnt."""
+    r2 = simulated[simulated.model == "TAM-RL"].set_index("flux").R2
+    methane = marshes[marshes.flux == "CH4"].set_index("model").R2
+    best = learnt.sort_values("change").iloc[0]
+    changes = {
+        f"change_{row['mode']}_{row.days}": with_interval(row)
+        for _, row in curve[curve.days > 0].iterrows()
     }
-    return pd.DataFrame(parts, index=pd.Index(prediction.model.values, name="model"))
+    return {
+        "virtual_r2_CH4": float(r2["CH4"]), "virtual_r2_N2O": float(r2["N2O"]),
+        "marsh_r2": float(methane["TAM-RL"]), "marsh_r2_mean": float(methane["Mean"]),
+        "new_gas": f"{int((learnt.change < -1).sum())} of {len(learnt)}",
+        "new_gas_best": f"{best.change:.0f} % at {best.site}", **changes,
+    }  # fmt: skip

@@ -5,14 +5,11 @@ and a script (``tamrl/web``). Without JavaScript the map and a table of all towe
 in a notebook, on Colab and in the book alike.
 """
 
-from __future__ import annotations
-
 import base64
 import html
 import json
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -23,9 +20,7 @@ from tamrl.data.schema import FLUXES, IGBP_NAMES
 from tamrl.errors import DataError
 from tamrl.evaluate.scores import score_towers
 from tamrl.maps.regions import NATURAL_EARTH
-
-if TYPE_CHECKING:
-    from tamrl.samples.arrays import Samples
+from tamrl.samples.arrays import Samples
 
 PERIOD = 8  # days that are averaged, counted from 1 January as MODIS does
 PERIODS = 46  # a year; the last one has five or six days
@@ -61,19 +56,9 @@ class Picker:
 def tower_picker(predictions: xr.Dataset, samples: Samples, model: str = "TAM-RL") -> Picker:
     """Make the map of towers with their observed and predicted series.
 
-    Parameters
-    ----------
-    predictions
-        From `tamrl.evaluate.scores.cross_validate`: GPP, RECO and NEE (model, site, time) in gC m-2 d-1,
-        each tower by models that were not trained on it.
-    samples
-        The towers that they were made for.
-    model
-        Whose predictions are shown.
-
-    Returns
-    -------
-    Picker, about 5 kB a tower and 80 kB besides.
+    ``predictions`` of GPP, RECO and NEE (model, site, time), gC m-2 d-1, each tower by models that
+    were not trained on it, for the towers of ``samples``. The page has about 5 kB a tower and 80 kB
+    besides.
 
     Raises
     ------
@@ -87,7 +72,7 @@ def tower_picker(predictions: xr.Dataset, samples: Samples, model: str = "TAM-RL
     scores = scores[scores.model == model]
     table = samples.table.set_index("site")
     order = sorted(scores.site.unique(), key=lambda s: (IGBP_NAMES[table.igbp[s]], s))
-    own = predictions.sel(model=model)
+    of_model = predictions.sel(model=model)
     towers = []
     for site in order:
         fact = table.loc[site]
@@ -101,18 +86,16 @@ def tower_picker(predictions: xr.Dataset, samples: Samples, model: str = "TAM-RL
                 "rmse": [_number(rows.RMSE[f]) for f in FLUXES],
                 "r2": [_number(rows.R2[f]) for f in FLUXES],
             }
-            | _series(own.sel(site=site), samples)
+            | _series(of_model.sel(site=site), samples)
         )  # fmt: skip
     virtual = bool(samples.attrs.get("virtual", 0))
     return Picker(_page(towers, model, virtual), len(towers))
 
 
 def period_means(values: Floats, time: NDArray[np.datetime64]) -> tuple[int, Floats]:
-    """Average daily values (time, …) to periods of eight days counted from 1 January.
+    """First year, and means (46 x years, …) of daily values (time, …) over eight days.
 
-    Returns
-    -------
-    The first year, and means (46 x years, …); NaN where fewer than four days are known.
+    Periods are counted from 1 January; NaN where fewer than four days are known.
     """
     year = time.astype("datetime64[Y]").astype(int) + 1970
     day = (time.astype("datetime64[D]") - time.astype("datetime64[Y]")).astype(int)
@@ -153,9 +136,8 @@ def _series(predicted: xr.Dataset, samples: Samples) -> dict[str, int | str]:
     both = np.concatenate([observed, model], 1)
     first, means = period_means(both, samples.time)
     known = np.flatnonzero(np.isfinite(means).any(1)) // PERIODS
-    years = slice(known[0] * PERIODS, (known[-1] + 1) * PERIODS)
-    kept = means[years]
-    return {"first": first + int(known[0]), "periods": len(kept), "data": pack(kept.T)}
+    span = means[known[0] * PERIODS : (known[-1] + 1) * PERIODS]
+    return {"first": first + int(known[0]), "periods": len(span), "data": pack(span.T)}
 
 
 def land_path() -> str:
@@ -216,13 +198,13 @@ def _page(towers: list[dict], model: str, virtual: bool) -> str:
 
 def _row(tower: dict) -> str:
     """One line of the table that every reader gets, with a minus sign and a dash for nothing."""
-    shown = [
+    scores = [
         "\N{EN DASH}" if v is None else f"{v:.2f}".replace("-", "\N{MINUS SIGN}")
         for pair in zip(tower["rmse"], tower["r2"], strict=True)
         for v in pair
     ]
     last = tower["first"] + tower["periods"] // PERIODS - 1
-    cells = [tower["biome"], f"{tower['first']}\N{EN DASH}{last}", f"{tower['days']:,}", *shown]
+    cells = [tower["biome"], f"{tower['first']}\N{EN DASH}{last}", f"{tower['days']:,}", *scores]
     head = f'<th scope="row">{_safe(tower["site"])}</th>'
     return f"<tr>{head}{''.join(f'<td>{_safe(cell)}</td>' for cell in cells)}</tr>"
 

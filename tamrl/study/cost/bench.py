@@ -1,148 +1,244 @@
-"""`make bench`: each stage in a process of its own, kept as one small file of rows.
+"""`make bench`: how fast samples are built, networks trained and fluxes predicted on one core.
 
-Parts are measured one by one and put into the file, so that a shared machine need not be free for
-long. The file tells the machine, and neither its name nor its folders.
+Machines that are shared drift, so each rate stands beside the rate of a plain product of matrices
+(gemm) on the same core in the same minutes. Operations are counted by PyTorch (`flops`). Every
+stage goes through the code that the study runs, in a process of its own with one thread. Rates of
+training are labelled tower-days a second of an epoch: a day counts once, however many windows
+cross it. The file names the machine's processor, and neither its host name nor its folders.
 """
 
-from __future__ import annotations
-
 import argparse
-import tempfile
-from collections.abc import Iterator
+import json
+import os
+import platform
+import resource
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import joblib
+import numpy as np
 import torch
+from torch.utils.benchmark import Timer
+from torch.utils.flop_counter import FlopCounterMode
 
-from tamrl.data import cache
-from tamrl.sources import load_samples, load_towers
-from tamrl.study.cost import tables, timing
-from tamrl.study.cost.stages import (
-    SIZES,
-    STORE,
-    build,
-    exact,
-    halfhours,
-    members,
-    profiled,
-    scale,
-    skill,
-    streaming,
-    training,
-)
-from tamrl.study.cost.timing import Row
+from tamrl.files import atomic_write
+from tamrl.model import predict
+from tamrl.model.network import Config, TamRL
+from tamrl.model.precision import products
+from tamrl.model.tensors import STEPS, DeviceData, set_scale
+from tamrl.model.train import Recipe, TamRLModel
+from tamrl.samples.arrays import Samples, make_samples, windows
+from tamrl.sources import load_grid, load_others, load_predictors, load_samples, load_towers
+from tamrl.study.cost.tables import EXACT, FORMAT, SIZE, STREAM, TRAIN, read_file
 
-OUT = Path("_build/speed.json")
-SCALED_TOWERS = (10, 30, 90, 170)
-SCALED_LENGTHS = (60, 90, 150, 270, 390)  # days of a window, of which 30 warm up
-SCALED_HIDDEN = (16, 32, 64, 128, 256)
-FILLED = 22  # times all towers are predicted at once, so that they fill a GPU
-MEMBERS = 10  # networks trained side by side on it
+AUTHORS = {"hidden": 128, "latent": 64, "layers": 2}  # the shape at which their code was timed
+AUTHORS_BATCH = 32  # windows a step there
+SIZES: Mapping[str, dict[str, int]] = {"hidden 64, 1 layer": {}, SIZE: AUTHORS}
+EXACT_DAYS, EXACT_TOWERS = 150, 2  # days of a window; towers of short record, for exact prediction
+EPOCHS = 3  # timed, of which the fastest counts
+TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+BF16_FLAGS = ("avx512_bf16", "amx_bf16")  # instructions that multiply bf16
+GEMM = 1024  # rows and columns of the matrices that are multiplied
+
+Row = dict[str, Any]
 
 
-def main(source: str, parts: list[str], out: Path) -> None:
-    """Measure the named parts and put them into the file ``out``; other parts in it stay."""
-    machine = timing.machine()
-    precisions = ["fp32", "bf16"] if machine["bf16"] else ["fp32"]
-    samples = timing.apart(_describe, source)
-    about = {k: v for k, v in samples.items() if k != "peak_gb"}
-    content: dict[str, Any] = {"machine": machine, **about}
-    if out.is_file():
-        before = timing.read(out)
-        same = before["machine"] == machine and before["tower_source"] == about["tower_source"]
-        content |= {p: before[p] for p in PARTS if same and p in before}
-    with tempfile.TemporaryDirectory(prefix=".bench-") as folder:
-        path = str(Path(folder) / "samples.joblib")
-        timing.apart(_dump, source, path)
-        for part in parts:
-            content[part] = []
-            for row in PARTS[part](source, path, precisions):
-                content[part].append(row)
-                print({k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()})
-            timing.write(out, content)
-    print(f"Measured: {out}")
+@dataclass
+class _Timed(TamRLModel):
+    """TAM-RL that notes the seconds of its epochs, without the prediction that scores each."""
+
+    spent: list[float] = field(default_factory=list)
+
+    def _epoch(self, *args: Any) -> dict[str, float]:
+        start = time.perf_counter()
+        terms = super()._epoch(*args)
+        self.spent.append(time.perf_counter() - start)
+        return terms
 
 
-def obtain(towers: str = "auto", measure: bool = False, out: Path = OUT) -> dict[str, Any]:
-    """Read the repository's measurements, or time this machine (``measure``), a quarter of an hour.
+def gemm(precision: str = "fp32") -> float:
+    """Rate of a product of square matrices, GFLOP/s."""
+    a, b = (torch.randn(GEMM, GEMM, dtype=TYPES[precision]) for _ in range(2))
+    timer = Timer("a @ b", globals={"a": a, "b": b})
+    return 2e-9 * GEMM**3 / timer.blocked_autorange(min_run_time=0.5).median
 
-    Raises
-    ------
-    DataError
-        Where no measurements are kept; where real towers are asked for and cannot be had.
+
+def flops(work: Callable[[], object]) -> int:
+    """Count the floating-point operations of ``work``: products of matrices and convolutions.
+
+    oneDNN's LSTM is one opaque operation, so that it is taken apart for the count.
     """
-    if not measure:
-        return tables.read()
-    main(towers, list(PARTS), out)
-    return timing.read(out)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "TF32 acceleration")  # of Intel GPUs
+        with torch.backends.mkldnn.flags(enabled=False), FlopCounterMode(display=False) as counter:
+            work()
+    return int(counter.get_total_flops())
 
 
-def _describe(source: str) -> Row:
-    towers = load_towers(source)
-    return {"tower_source": towers.attrs["tower_source"], "virtual": int(towers.attrs["virtual"])}
+def rate(days: float, seconds: float, per_day: float, precision: str, before: float) -> Row:
+    """Rates of a stage (tower-days/s), beside gemm (GFLOP/s) before and after it.
+
+    ``per_day``: operations of a tower-day. ``per_gflop`` is tower-days for each 1e9 operations that
+    the core could have done as fp32 gemm, ``fraction`` the share of gemm that the stage reached.
+    """
+    sgemm = max(before, gemm())
+    peak = sgemm if precision == "fp32" else gemm(precision)
+    return {
+        "precision": precision, "days": round(days), "seconds": seconds, "rate": days / seconds,
+        "sgemm": sgemm, "gemm": peak, "per_gflop": days / seconds / sgemm,
+        "fraction": days / seconds * per_day * 1e-9 / peak if per_day else float("nan"),
+    }  # fmt: skip
 
 
-def _dump(source: str, path: str) -> Row:
-    joblib.dump(load_samples(source), path)
-    return {}
+def build(source: str) -> Row:
+    """Time the making of samples from the daily Dataset of all towers."""
+    before, towers = gemm(), load_towers(source)
+    given = (towers, load_predictors(towers), load_grid(towers))
+    others = load_others(towers)
+    days = int(make_samples(*given, others=others).has_drivers.sum())
+    timer = Timer("make(*given, others=others)", globals={
+        "make": make_samples, "given": given, "others": others})  # fmt: skip
+    row = rate(days, timer.timeit(1).median, 0, "fp32", before)
+    return {"stage": "days to samples", "towers": towers.sizes["site"], **row}
 
 
-def _stages(source: str, path: str, precisions: list[str]) -> Iterator[Row]:
-    if cache.available(cache.registry_names(f"{STORE}/")):
-        cache.fetch(cache.registry_names(f"{STORE}/"))
-        yield timing.apart(halfhours)
-    yield timing.apart(build, source)
-    for stage in (training, streaming, exact):
-        for name, size in SIZES.items():
-            for precision in precisions:
-                yield {"size": name, **timing.apart(stage, path, size, precision)}
+def train(source: str, size: str, precision: str) -> Row:
+    """Time epochs of training on all towers but the last few, which score them."""
+    before, samples, net = gemm(), load_samples(source), SIZES[size]
+    batch = AUTHORS_BATCH if net == AUTHORS else Recipe().batch
+    recipe = Recipe(batch=batch, precision=precision, epochs=EPOCHS)
+    towers = np.arange(len(samples.site) - max(len(samples.site) // 18, 1))
+    model = _Timed(dict(net), recipe)
+    model.fit(samples, towers, np.flatnonzero((samples.weight > 0).any(1))[-1:])
+    span = recipe.length - recipe.warmup
+    labelled = samples.weight[towers] > 0
+    n = len(windows(labelled, span, span))
+    used = min(max(n // batch, 1) * batch, n)  # an incomplete last batch is left out
+    days = float(labelled.sum()) * used / n
+    per_day = step_flops(_network(samples, net), recipe) * used / days
+    row = rate(days, min(model.spent), per_day, precision, before)
+    return {"stage": TRAIN, "size": size, "batch": batch, "towers": len(towers), **row}
 
 
-def _scales(source: str, path: str, precisions: list[str]) -> Iterator[Row]:
-    axes = {"towers": SCALED_TOWERS, "length": SCALED_LENGTHS, "hidden": SCALED_HIDDEN}
-    for axis, values in axes.items():
-        for value in values:
-            for precision in precisions:
-                yield from timing.apart(scale, path, axis, value, precision)["rows"]
+def step_flops(net: TamRL, recipe: Recipe, n: int = 4) -> float:
+    """Operations of one window in training: its place's support encoded, forward and backward."""
+    c = net.config
+    support = torch.ones(n, recipe.windows_of_support, STEPS, c.features)
+    days = torch.ones(n, recipe.length, c.features)
+
+    def work() -> None:
+        facts = net.embed_site(torch.ones(n, c.statics))
+        z, _, rebuilt = net.encode(support, support, facts)
+        out = net.decode(days, days, days[..., :2], facts, z, skip=recipe.warmup)
+        (out.flux.sum() + (0 if rebuilt is None else rebuilt.sum())).backward()
+
+    return flops(work) / n
 
 
-def _profiles(source: str, path: str, precisions: list[str]) -> Iterator[Row]:
-    for stage in (tables.TRAIN, tables.STREAM):
-        for name, size in SIZES.items():
-            for precision in precisions:
-                found = timing.apart(profiled, path, stage, size, precision)["shares"]
-                common = {"stage": stage, "size": name, "precision": precision}
-                yield from ({**common, "kind": k, "share": v} for k, v in found.items())
+def day_flops(net: TamRL, days: int = 10) -> float:
+    """Operations of one day in prediction, without what is done once a place."""
+    c = net.config
+
+    def work(n: int) -> Callable[[], object]:
+        x, facts = torch.ones(1, n, c.features), torch.ones(1, c.embed)
+        return lambda: net.decode(x, x, x[..., :2], facts, torch.ones(1, c.latent))
+
+    with torch.inference_mode():
+        return (flops(work(2 * days)) - flops(work(days))) / days
 
 
-def _skills(source: str, path: str, precisions: list[str]) -> Iterator[Row]:
-    for seed in (0, 1):
-        for precision in precisions:
-            yield timing.apart(skill, path, precision, seed)
+def prediction(source: str, size: str, precision: str, exact: bool = False) -> Row:
+    """Time the prediction of all towers, the state carried along time; or ``exact``, of few.
+
+    Exact prediction computes a window of its own for each day.
+    """
+    before, samples = gemm(), load_samples(source)
+    known = samples.has_drivers.sum(1)
+    order = np.argsort(known, kind="stable")
+    sites = order[known[order] >= 2 * EXACT_DAYS][:EXACT_TOWERS] if exact else np.sort(order)
+    net = _network(samples, SIZES[size]).eval()
+    data = DeviceData(samples, net, torch.device("cpu"))
+    support = Recipe().windows_of_support
+
+    def work() -> None:
+        with products(data.x.device, precision):
+            if exact:
+                predict.windowed(net, data, samples.has_drivers, sites, support, EXACT_DAYS, 1)
+            else:
+                predict.stream(net, data, samples.has_drivers, sites, support)
+
+    seconds = Timer("work()", globals={"work": work}).timeit(1).median
+    per_day = day_flops(net) * (EXACT_DAYS if exact else 1)
+    row = rate(int(known[sites].sum()), seconds, per_day, precision, before)
+    return {"stage": EXACT if exact else STREAM, "size": size, "towers": len(sites), **row}
 
 
-def _gpu(source: str, path: str, precisions: list[str]) -> Iterator[Row]:
-    """Time a GPU, whose memory is told; there are no rows where there is none."""
-    if not torch.cuda.is_available():
-        return
-    for stage, times in ((training, 3), (streaming, FILLED)):
-        for name, size in SIZES.items():
-            for precision in timing.TYPES:
-                torch.cuda.reset_peak_memory_stats()
-                row = {"size": name, **stage(path, size, precision, times, "cuda")}
-                yield {**row, "peak_gb": torch.cuda.max_memory_allocated() / 1e9}
-    yield members(path, MEMBERS, MEMBERS, "cuda")
+def _network(samples: Samples, size: Mapping[str, int]) -> TamRL:
+    """Make an untrained network with the scaling of all towers."""
+    torch.manual_seed(0)
+    config: dict[str, Any] = dict(size)
+    net = TamRL(Config(len(samples.features), len(samples.static_names), **config))
+    set_scale(net, samples, np.arange(len(samples.site)))
+    return net
 
 
-PARTS = {"gpu": _gpu, "stages": _stages, "profile": _profiles, "scaling": _scales, "skill": _skills}
+def machine() -> dict[str, Any]:
+    """Describe processor, cores, memory, instructions and versions; no name of a host."""
+    model, flags = platform.processor() or platform.machine(), ""
+    if (info := Path("/proc/cpuinfo")).is_file():
+        lines = dict(line.split(":", 1) for line in info.read_text().splitlines() if ":" in line)
+        facts = {name.strip(): value.strip() for name, value in lines.items()}
+        model, flags = facts.get("model name", model), facts.get("flags", "")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    return {
+        "cpu": model, "cores": os.cpu_count(), "memory_gb": round(memory, 1),
+        "simd": torch.backends.cpu.get_cpu_capability(),
+        "bf16": [flag for flag in BF16_FLAGS if flag in flags.split()], "cuda": None,
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(), "torch": str(torch.__version__),
+    }  # fmt: skip
+
+
+def _alone(stage: Callable[..., Row], *args: object) -> Row:
+    """Run a stage in a process of its own, with one thread; add its peak memory (GB)."""
+    with ProcessPoolExecutor(1, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+        row = pool.submit(stage, *args).result()
+        peak = pool.submit(resource.getrusage, resource.RUSAGE_SELF).result().ru_maxrss
+    return {**row, "peak_gb": peak * 1024 / 1e9}  # KiB on Linux
+
+
+def measure(source: str, out: Path) -> dict[str, Any]:
+    """Time every stage, a quarter of an hour on a free machine, and write the file ``out``."""
+    about, towers = machine(), load_towers(source)
+    rows = [_alone(build, source)]
+    for size in SIZES:
+        for precision in ("fp32", *["bf16"] * bool(about["bf16"])):
+            rows.append(_alone(train, source, size, precision))
+            rows += [_alone(prediction, source, size, precision, exact) for exact in (False, True)]
+    rows = [
+        {k: None if v != v else float(f"{v:.4g}") if isinstance(v, float) else v
+         for k, v in row.items()}
+        for row in rows
+    ]  # fmt: skip
+    content = {
+        "format": FORMAT, "machine": about, "tower_source": towers.attrs["tower_source"],
+        "virtual": int(towers.attrs["virtual"]), "stages": rows,
+    }  # fmt: skip
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(out) as part:
+        part.write_text(json.dumps(content, indent=1) + "\n")
+    return read_file(out)
+
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m tamrl.study.cost.bench", description=__doc__)
-    parser.add_argument("parts", nargs="*", help=f"any of {', '.join(PARTS)}; none: all of them")
     parser.add_argument("--towers", default="auto", help="auto, fluxnet2015 or virtual")
-    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--out", type=Path, default=Path("_build/speed.json"))
     given = parser.parse_args()
-    if unknown := set(given.parts) - set(PARTS):
-        parser.error(f"no such part: {', '.join(sorted(unknown))}")
-    main(given.towers, given.parts or list(PARTS), given.out)
+    for row in measure(given.towers, given.out)["stages"]:
+        print(row)

@@ -1,23 +1,22 @@
-"""How skill fades as clouds take the satellite data: one curve a model.
+"""Missing satellite data: how skill fades as clouds take it, one curve a model.
 
 At towers that a model never saw, random months lose all their satellite variables together. What
 is made of these (mean seasons, facts of the place, the support set) is made anew from the months
 that are left, and models are not trained again. Fluxes in gC m-2 d-1.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from zlib import crc32
 
-import joblib
 import numpy as np
 import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
+from tamrl.parallel import in_parallel
 from tamrl.samples.arrays import SATELLITE, make_samples
-from tamrl.study.out_of_fold import Fitted, drawn_rmse, interval, only, tower_squares, trained
+from tamrl.study.comparisons.wording import with_interval
+from tamrl.study.out_of_fold import Fitted, bootstrap_rmse, interval, tower_squares, trained
 
 SHARES = tuple(round(0.1 * k, 1) for k in range(10))
 
@@ -25,8 +24,8 @@ SHARES = tuple(round(0.1 * k, 1) for k in range(10))
 def cloud(monthly: xr.Dataset, share: float, seed: int = 0) -> xr.Dataset:
     """Remove all satellite variables in a share (0 to 1) of each tower's months with any of them.
 
-    A tower's months are drawn by the seed and its code alone, and those lost at a small share are
-    among those lost at a larger one.
+    The seed and a tower's code alone choose its months, and those lost at a small share are among
+    those lost at a larger one.
     """
     known = _known(monthly).values
     lost = np.zeros(known.shape, bool)
@@ -45,44 +44,27 @@ def _known(monthly: xr.Dataset) -> xr.DataArray:
 
 
 def gap_curve(
-    models: Mapping[str, Sequence[Fitted]],
-    towers: xr.Dataset,
-    monthly: xr.Dataset,
-    cube: xr.Dataset | None = None,
-    shares: Sequence[float] = SHARES,
-    n_boot: int = 500,
-    seed: int = 0,
-    jobs: int = 1,
-) -> pd.DataFrame:
+    models: Mapping[str, Sequence[Fitted]], towers: xr.Dataset, monthly: xr.Dataset,
+    cube: xr.Dataset | None = None, shares: Sequence[float] = SHARES, n_boot: int = 500,
+    seed: int = 0, jobs: int = 1,
+) -> pd.DataFrame:  # fmt: skip
     """Error at unseen towers against the share of satellite months removed there.
 
-    Parameters
-    ----------
-    models
-        By name, models fitted on the samples of these very data, with their held-out towers.
-    towers, monthly, cube
-        What the samples were made of.
-    shares
-        Shares of months removed, 0 to 1.
-
-    Returns
-    -------
-    Table with columns model, flux, share, towers, RMSE, lower, upper (gC m-2 d-1), change,
-    change_lower, change_upper (% of the model's own error at the first share); 90 % intervals from
-    drawing towers. Only towers with satellite data count: the others have nothing to lose.
+    ``models``, by name, were fitted on the samples of these very ``towers``, ``monthly`` and
+    ``cube``. Returns a table with columns model, flux, share (0 to 1), towers, RMSE, lower, upper
+    (gC m-2 d-1), change, change_lower, change_upper (% of the model's error at the first share);
+    90 % bootstrap intervals over towers. Only towers with satellite data count.
     """
     seen = _known(monthly).any("month").reindex(site=towers.site.values, fill_value=False).values
-    per_share = joblib.Parallel(jobs, mmap_mode="c")(
-        joblib.delayed(_squares)(models, towers, cloud(monthly, share, seed), cube)
-        for share in shares
-    )
+    tasks = [(models, towers, cloud(monthly, share, seed), cube) for share in shares]
+    per_share = in_parallel(_squares, tasks, jobs)
     rows = []
     for name, fits in models.items():
         site = np.concatenate([test for _, test in fits])
         first: NDArray | None = None
         for share, (squares, days) in zip(shares, per_share, strict=True):
             used = seen[site] & (days[name] > 0)
-            rmse = drawn_rmse(squares[name][used], days[name][used], n_boot, seed)
+            rmse = bootstrap_rmse(squares[name][used], days[name][used], n_boot, seed)
             first = rmse if first is None else first
             change = 100 * (rmse / first - 1)
             (low, high), (change_low, change_high) = interval(rmse), interval(change)
@@ -94,20 +76,26 @@ def gap_curve(
     return pd.DataFrame(rows)
 
 
+def values(curve: pd.DataFrame) -> dict[str, str]:
+    """Gather the changes at the largest share of months, and that share."""
+    last = curve[curve.share == curve.share.max()].drop(columns=["lower", "upper"])
+    last = last.rename(columns={"change_lower": "lower", "change_upper": "upper"})
+    out = {"share": f"{100 * curve.share.max():.0f} %", "n_seen": str(curve.towers.max())}
+    for _, row in last.iterrows():
+        practice = "never" if row.model.startswith("never") else "dropped"
+        out[f"gap_{practice}_{row.flux}"] = with_interval(row)
+    return out
+
+
 def _squares(
-    models: Mapping[str, Sequence[Fitted]],
-    towers: xr.Dataset,
-    monthly: xr.Dataset,
+    models: Mapping[str, Sequence[Fitted]], towers: xr.Dataset, monthly: xr.Dataset,
     cube: xr.Dataset | None,
-) -> tuple[dict[str, NDArray], dict[str, NDArray]]:
+) -> tuple[dict[str, NDArray], dict[str, NDArray]]:  # fmt: skip
     """Squared errors (tower, flux) and scored days (tower,) of each model's held-out towers."""
     samples = make_samples(towers, monthly, cube)
-    squares = {
-        name: np.concatenate([tower_squares(model, only(samples, test)) for model, test in fits])
-        for name, fits in models.items()
-    }
-    days = {
-        name: np.concatenate([samples.scored[test].sum(1) for _, test in fits])
-        for name, fits in models.items()
-    }
+    squares, days = {}, {}
+    for name, fits in models.items():
+        parts = [(model, samples.select(test)) for model, test in fits]
+        squares[name] = np.concatenate([tower_squares(model, part) for model, part in parts])
+        days[name] = np.concatenate([part.scored.sum(1) for _, part in parts])
     return squares, days

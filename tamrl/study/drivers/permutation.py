@@ -1,16 +1,13 @@
-"""Which predictors drive each flux: exchange them, and see how the error grows.
+"""Permutation importance: which predictors each flux needs.
 
-Permutation importance (Breiman 2001, doi 10.1023/A:1010933404324) at towers that the models never
-saw. Predictors that stand in for each other form a group and are exchanged together. It tells what
-a model uses, not what causes the flux. `tamrl.study.drivers.attribution` looks at single days.
+A group of predictors is exchanged between days of towers that the models never saw, and the error
+grows (Breiman 2001, doi 10.1023/A:1010933404324). Predictors that stand in for each other are
+exchanged together. It shows what a model uses, not what causes the flux.
 """
-
-from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
 
-import joblib
 import numpy as np
 import pandas as pd
 import torch
@@ -18,8 +15,9 @@ from numpy.typing import NDArray
 
 from tamrl.model.tensors import DeviceData
 from tamrl.model.train import TamRLModel
+from tamrl.parallel import in_parallel
 from tamrl.samples.arrays import Samples, process_scalars
-from tamrl.study.out_of_fold import Fitted, drawn_rmse, interval, only, tower_squares, trained
+from tamrl.study.out_of_fold import Fitted, bootstrap_rmse, interval, tower_squares, trained
 
 GROUPS = {  # beginnings of names
     "light": ("SW_IN", "SW_POT", "DAYLENGTH"),
@@ -28,19 +26,14 @@ GROUPS = {  # beginnings of names
     "greenness": ("FPAR", "LAI", "NDWI", "SIF", "EVI"),
     "water": ("PRCP", "SM", "PET", "SNOW"),
 }
-FACTS, HISTORY = "place facts", "own history"  # statics; the support set that z is made of
-PROCESS = ("TA", "VPD", "SW_IN")  # drivers of the light-use and respiration factors
+FACTS, HISTORY = "place facts", "own history"  # static attributes; the support set of z
+SCALARS = ("TA", "VPD", "SW_IN")  # drivers of the light-use and respiration scalars
 
 Groups = Mapping[str, tuple[str, ...]]
 
 
 def members(features: Sequence[str], groups: Groups = GROUPS) -> dict[str, list[int]]:
-    """Positions of each group's drivers among ``features``.
-
-    Raises
-    ------
-    ValueError for a driver in no group, which would be left out without a word.
-    """
+    """Positions of each group's drivers; ValueError for a driver in no group."""
     out = {g: [i for i, f in enumerate(features) if f.startswith(p)] for g, p in groups.items()}
     for i, name in enumerate(features):
         if not any(i in of for of in out.values()):
@@ -49,39 +42,31 @@ def members(features: Sequence[str], groups: Groups = GROUPS) -> dict[str, list[
 
 
 def permutation(
-    fits: Sequence[Fitted],
-    samples: Samples,
-    by: str = "igbp",
-    groups: Groups = GROUPS,
-    repeats: int = 1,
-    n_boot: int = 500,
-    seed: int = 0,
-    jobs: int = 1,
-) -> pd.DataFrame:
+    fits: Sequence[Fitted], samples: Samples, by: str = "igbp", groups: Groups = GROUPS,
+    repeats: int = 1, n_boot: int = 500, seed: int = 0, jobs: int = 1,
+) -> pd.DataFrame:  # fmt: skip
     """Rise of the error at unseen towers when a group of predictors is exchanged.
 
     Drivers are exchanged between all days of all held-out towers of a fold, those of one group
-    together, and the model's process factors with them; the task embedding stays. ``place facts``
-    and ``own history`` are exchanged between towers.
-
-    Returns
-    -------
-    Table with columns predictors, flux, ``by`` ("all" or a class), towers, RMSE (undisturbed),
-    rise, lower, upper (gC m-2 d-1; 90 % interval from drawing towers).
+    together, and the model's process scalars with them; the task embedding stays. ``place facts``
+    and ``own history`` are exchanged between towers. Returns a table with columns predictors,
+    flux, ``by`` ("all" or a class), towers, RMSE (undisturbed), rise, lower, upper (gC m-2 d-1;
+    90 % bootstrap interval over towers).
     """
-    parts = joblib.Parallel(jobs, mmap_mode="c")(
-        joblib.delayed(_squares)(model, only(samples, test), groups, repeats, seed + i)
+    tasks = [
+        (model, samples.select(test), groups, repeats, seed + i)
         for i, (model, test) in enumerate(fits)
-    )
-    error = {kind: np.concatenate([part[kind] for part in parts]) for kind in parts[0]}
+    ]
+    parts = in_parallel(_squares, tasks, jobs)
+    squares = {kind: np.concatenate([part[kind] for part in parts]) for kind in parts[0]}
     towers = np.concatenate([test for _, test in fits])
     n, label = samples.scored[towers].sum(1), samples.table[by].to_numpy(str)[towers]
     rows = []
     for name in ("all", *sorted(set(label[n > 0]))):
         inside = (n > 0) & ((label == name) | (name == "all"))
-        base = drawn_rmse(error[""][inside], n[inside], n_boot, seed)
-        for kind in (k for k in error if k):
-            rise = drawn_rmse(error[kind][inside], n[inside], n_boot, seed) - base
+        base = bootstrap_rmse(squares[""][inside], n[inside], n_boot, seed)
+        for kind in (k for k in squares if k):
+            rise = bootstrap_rmse(squares[kind][inside], n[inside], n_boot, seed) - base
             low, high = interval(rise)
             for k, flux in enumerate(trained(fits[0].model).config.targets):
                 row = {"predictors": kind, "flux": flux, by: name, "towers": int(inside.sum())}
@@ -90,27 +75,38 @@ def permutation(
     return pd.DataFrame(rows)
 
 
+def values(rises: pd.DataFrame) -> dict[str, str]:
+    """Gather the rises by group and flux, and the leading single group of each flux."""
+    whole = rises[rises.igbp == "all"]
+    out = {"n_towers": str(whole.towers.max())}
+    for row in whole.to_dict("records"):
+        name = f"rise_{row['predictors']}_{row['flux']}".replace(" ", "_")
+        out[name] = f"{row['rise']:.2f}"
+    single = whole[~whole.predictors.str.contains(" x ")]
+    for row in single.loc[single.groupby("flux").rise.idxmax()].to_dict("records"):
+        out |= {f"first_{row['flux']}": row["predictors"], f"first_rise_{row['flux']}":
+                f"{row['rise']:.2f}"}  # fmt: skip
+    return out
+
+
 def _squares(
     model: TamRLModel, samples: Samples, groups: Groups, repeats: int, seed: int
 ) -> dict[str, NDArray]:
     """Squared errors (tower, flux), undisturbed ("") and with each kind exchanged."""
     net, rng = trained(model), np.random.default_rng(seed)
     data = DeviceData(samples, net, next(net.parameters()).device)
-    where = members(samples.features, groups)
+    columns = members(samples.features, groups)
     out = {"": tower_squares(model, samples, data)}
-    for kind in (*where, FACTS, *([HISTORY] if net.encoder is not None else [])):
-        runs = (_exchanged(data, samples, kind, where, rng) for _ in range(repeats))
+    for kind in (*columns, FACTS, *([HISTORY] if net.encoder is not None else [])):
+        runs = (exchanged(data, samples, kind, columns, rng) for _ in range(repeats))
         out[kind] = np.mean([tower_squares(model, samples, run) for run in runs], 0)
     return out
 
 
-def _exchanged(
-    data: DeviceData,
-    samples: Samples,
-    kind: str,
-    where: dict[str, list[int]],
+def exchanged(
+    data: DeviceData, samples: Samples, kind: str, columns: Mapping[str, list[int]],
     rng: np.random.Generator,
-) -> DeviceData:
+) -> DeviceData:  # fmt: skip
     """Copy the tensors with one kind of predictor exchanged between tower-days, or towers."""
     out = copy.copy(data)
     other = torch.from_numpy(rng.permutation(len(samples.site)))
@@ -121,17 +117,18 @@ def _exchanged(
         out.support.x, out.support.seen = data.support.x[other], data.support.seen[other]
         out.support.usable = data.support.usable[other.numpy()]
     else:
-        to, columns = np.nonzero(samples.has_drivers), where[kind]
-        order = rng.permutation(len(to[0]))
-        source = to[0][order], to[1][order]
+        days = np.nonzero(samples.has_drivers)
+        order = rng.permutation(len(days[0]))
+        source = days[0][order], days[1][order]
         out.x, out.seen, out.process = data.x.clone(), data.seen.clone(), data.process.clone()
-        (t, d), (old_t, old_d) = to, source
-        for i in columns:
-            out.x[t, d, i], out.seen[t, d, i] = data.x[old_t, old_d, i], data.seen[old_t, old_d, i]
+        (site, day), (old_site, old_day) = days, source
+        for i in columns[kind]:
+            out.x[site, day, i] = data.x[old_site, old_day, i]
+            out.seen[site, day, i] = data.seen[old_site, old_day, i]
         ta, vpd, sw_in = (
-            samples.x[..., i][source if i in columns else to]
-            for i in (samples.features.index(name) for name in PROCESS)
+            samples.x[..., i][source if i in columns[kind] else days]
+            for i in (samples.features.index(name) for name in SCALARS)
         )
-        factors = torch.nan_to_num(torch.from_numpy(process_scalars(ta, vpd, sw_in)), nan=1.0)
-        out.process[to] = factors.to(out.process)
+        scalars = torch.nan_to_num(torch.from_numpy(process_scalars(ta, vpd, sw_in)), nan=1.0)
+        out.process[days] = scalars.to(out.process)
     return out

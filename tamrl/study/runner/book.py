@@ -1,7 +1,5 @@
 """The book: from pages and executed notebooks to HTML, warnings being errors."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +10,7 @@ from rich.console import Console
 from tamrl.errors import StudyError
 
 ROOT = Path(__file__).resolve().parents[3]
-VIRTUAL = "Virtual towers: every number and figure here comes from a simulated world."
+VIRTUAL = "Virtual towers: every number and figure here comes from simulated data."
 SMOKE = "Smoke run: it shows that everything works; its scores mean little."
 
 
@@ -27,8 +25,8 @@ def build(root: Path, virtual: bool, everything: bool, console: Console, note: s
         config["title"] += " (virtual towers)"
         config["parse"]["myst_substitutions"]["virtual"] = "&nbsp;(virtual towers)"
     config.setdefault("html", {})["announcement"] = note
-    own = config.get("sphinx", {}).get("local_extensions", {})
-    own.update({name: str(ROOT / place) for name, place in own.items()})  # not beside _build/
+    extensions = config.get("sphinx", {}).get("local_extensions", {})
+    extensions.update({name: str(ROOT / place) for name, place in extensions.items()})
     (root / "_build").mkdir(exist_ok=True)
     written = root / "_build" / "_config.yml"
     written.write_text(yaml.safe_dump(config, sort_keys=False))
@@ -42,6 +40,7 @@ def build(root: Path, virtual: bool, everything: bool, console: Console, note: s
     if done.returncode:
         lines = (done.stdout + done.stderr).splitlines()
         marks = ("WARNING", "ERROR", "Error", "Exception")
-        said = [line for line in lines if any(mark in line for mark in marks)] or lines[-20:]
-        raise StudyError("\n".join(["the book has warnings or errors:", *said[:40], f"Log: {log}"]))
+        warnings = [line for line in lines if any(mark in line for mark in marks)] or lines[-20:]
+        head = "the book has warnings or errors:"
+        raise StudyError("\n".join([head, *warnings[:40], f"Log: {log}"]))
     return root / "_build" / "html" / "index.html"

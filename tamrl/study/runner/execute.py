@@ -1,7 +1,5 @@
 """One notebook: what its result depends on, its execution, and what the book gets of it."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import inspect
@@ -20,17 +18,8 @@ from tamrl.errors import StudyError
 from tamrl.study.runner.book import ROOT
 
 Parameters = Mapping[str, Any]
-# No result depends on these.
-NOT_IN_NOTEBOOKS = {
-    "study.py",
-    "execution.py",
-    "book.py",
-    "cli.py",
-    "cli_compare.py",
-    "cli_map.py",
-    "verify.py",
-    "__main__.py",
-}
+# No notebook depends on these, below the package's folder.
+NOT_IN_NOTEBOOKS = ("cli", "study/runner", "__main__.py")
 
 
 def check_parameters(source: Path, values: Parameters) -> None:
@@ -49,17 +38,19 @@ def check_parameters(source: Path, values: Parameters) -> None:
 def cache_key(source: Path, values: Parameters, upstream: list[str], root: Path = ROOT) -> str:
     """Digest of all that an executed notebook depends on.
 
-    These are its own cells, its parameters, the package's code and facts, the data registry, the
-    keys of the notebooks whose results it reads, and what is done to it after execution.
+    These are its cells, its parameters, the package's code and facts below the command line and the
+    runner, the data registry, the keys of the notebooks whose results it reads, and what is done to
+    it after execution.
     """
     digest = hashlib.sha256()
     cells = nbformat.read(source, as_version=4).cells
     digest.update(json.dumps([(c.cell_type, c.source, c.metadata) for c in cells]).encode())
     digest.update(json.dumps([values, upstream], sort_keys=True).encode())
     digest.update(inspect.getsource(finish).encode())
-    files = [p for p in (root / "tamrl").rglob("*") if p.is_file() and p.suffix != ".pyc"]
-    for path in sorted([*files, root / "data_registry.txt"]):
-        if path.exists() and path.name not in NOT_IN_NOTEBOOKS:
+    package, outside = root / "tamrl", [root / "tamrl" / part for part in NOT_IN_NOTEBOOKS]
+    for path in sorted([*package.rglob("*"), root / "data_registry.txt"]):
+        unrelated = path.suffix == ".pyc" or any(path.is_relative_to(part) for part in outside)
+        if path.is_file() and not unrelated:
             digest.update(f"{path.relative_to(root)}\n".encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()
@@ -67,11 +58,11 @@ def cache_key(source: Path, values: Parameters, upstream: list[str], root: Path 
 
 def digest(folder: Path) -> str:
     """Digest of the files of a folder, names and bytes; of one that is not there, of none."""
-    found = hashlib.sha256()
+    total = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        found.update(f"{path.relative_to(folder).as_posix()}\n".encode())
-        found.update(path.read_bytes())
-    return found.hexdigest()
+        total.update(f"{path.relative_to(folder).as_posix()}\n".encode())
+        total.update(path.read_bytes())
+    return total.hexdigest()
 
 
 def execute(source: Path, values: Parameters, key: str, root: Path, virtual: bool) -> Path:
@@ -105,7 +96,7 @@ def execute(source: Path, values: Parameters, key: str, root: Path, virtual: boo
     except DeadKernelError as error:
         raise StudyError(
             f"{source.name}: its kernel was ended from outside, often for want of memory (below "
-            "6 GB is needed); run the same command again, what is finished is kept"
+            "6 GB is needed); run the same command again; finished notebooks stay"
         ) from error
     shelf = root / "book" / "notebooks"
     shelf.mkdir(parents=True, exist_ok=True)
@@ -120,7 +111,8 @@ def finish(path: Path, figures: Path, virtual: bool) -> None:
     """Prepare an executed notebook for the book, in place.
 
     Progress bars and log lines (stderr) go; on virtual towers the title and every caption say so;
-    each figure with a name is saved as ``figures/<name>.png``, or ``<name>.virtual.png``.
+    each figure with a name is saved as ``figures/<name>.png`` (``.svg`` if it is a drawing), or
+    ``<name>.virtual.png``.
     """
     notebook = nbformat.read(path, as_version=4)
     figures.mkdir(parents=True, exist_ok=True)
@@ -141,9 +133,12 @@ def finish(path: Path, figures: Path, virtual: bool) -> None:
         if "name" in figure:
             for old in figures.glob(f"{figure['name']}.*"):
                 old.unlink()
-            name = figure["name"] + (".virtual.png" if virtual else ".png")
-            drawn = [o.data for o in cell.outputs if "image/png" in o.get("data", {})]
-            if not drawn:
+            name = figure["name"] + ".virtual" * virtual
+            shown = {kind: data for o in cell.outputs for kind, data in o.get("data", {}).items()}
+            if "image/png" in shown:
+                (figures / f"{name}.png").write_bytes(base64.b64decode(shown["image/png"]))
+            elif "image/svg+xml" in shown:
+                (figures / f"{name}.svg").write_text(shown["image/svg+xml"], encoding="utf-8")
+            else:
                 raise StudyError(f"{path.name}: the cell of {figure['name']} drew no picture")
-            (figures / name).write_bytes(base64.b64decode(drawn[0]["image/png"]))
     nbformat.write(notebook, path)

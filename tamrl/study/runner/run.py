@@ -4,12 +4,10 @@
 builds the book; a notebook reaches ``book/notebooks/`` only after its last cell succeeded.
 """
 
-from __future__ import annotations
-
 import contextlib
 import time
 from collections.abc import Iterable
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,14 +19,13 @@ from tamrl.study.runner.execute import Parameters, cache_key, check_parameters, 
 
 ROOT = book.ROOT
 PROFILES = ("smoke", "reference", "paper")
-# Notebooks at a time. On two cores two of one process each leave less idle than one of two: every
-# notebook has minutes in which only one process has work.
+# Notebooks at a time: on two cores two of one process each leave less idle than one of two.
 SIDE_BY_SIDE = {"smoke": 2, "reference": 2, "paper": 1}
 
 
 @dataclass(frozen=True)
 class Notebook:
-    """One notebook, what each profile sets in it, and the notebooks and kept tables it reads."""
+    """One notebook, what each profile sets in it, and the notebooks and tables it reads."""
 
     name: str
     smoke: Parameters = field(default_factory=dict)
@@ -39,13 +36,11 @@ class Notebook:
 
 
 _ALONE = {"jobs": 1}  # no processes besides the notebook's own
-_QUICK_CV = {"every": 3, "folds": 2, "epochs": 1, **_ALONE}
-_FULL_CV = {"folds": 10, "n_seeds": 10, "epochs": 16, "jobs": 8}
-# Of campaigns that are computed on the spot: those on virtual towers, or when asked.
+_QUICK = {"every": 3, "folds": 2, "epochs": 1, **_ALONE}
+_FULL = {"folds": 10, "n_seeds": 10, "epochs": 16, "jobs": 8}
+# Of experiments that are computed on the spot: those on virtual towers, or when asked.
 _TINY = {"every": 9, "folds": 2, "epochs": 1, **_ALONE}
-_FULL_CAMPAIGN = {
-    "recompute": True, "every": 1, "folds": None, "n_seeds": None, "epochs": None, "jobs": 8,
-}  # fmt: skip
+_WHOLE = {"recompute": True, "every": 1, "folds": None, "n_seeds": None, "epochs": None, "jobs": 8}
 
 STUDY = (
     Notebook(
@@ -55,91 +50,61 @@ STUDY = (
     Notebook("01_towers"),
     Notebook("02_method", smoke={"n_towers": 24, "n_years": 2, "epochs": 2}),
     Notebook(
-        "03_scores",
-        smoke={**_QUICK_CV, "trees": 60, "tune": False},
-        reference=_ALONE,
-        paper=_FULL_CV,
+        "03_scores", smoke={**_QUICK, "trees": 60, "tune": False}, reference=_ALONE, paper=_FULL,
     ),
-    Notebook("04_balance", smoke=_QUICK_CV, reference=_ALONE, paper=_FULL_CV, after=("03_scores",)),
+    Notebook("04_balance", smoke=_QUICK, reference=_ALONE, paper=_FULL, after=("03_scores",)),
     Notebook(
-        "05_map",
-        smoke={"members": 2, "folds": 2, "resolution": 1.0, **_ALONE},
-        reference=_ALONE,
+        "05_map", smoke={"members": 2, "folds": 2, "resolution": 1.0, **_ALONE}, reference=_ALONE,
         paper={"members": 10, "folds": 10, "jobs": 8},
     ),
     Notebook(
-        "06_drivers",
-        smoke={**_QUICK_CV, "days": 1, "step": 0.9},
-        reference=_ALONE,
+        "06_drivers", smoke={**_QUICK, "days": 1, "step": 0.9}, reference=_ALONE,
         paper={"folds": 10, "epochs": 16, "repeats": 5, "step": 0.1, "jobs": 8},
     ),
     Notebook(
-        "07_adaptation",
-        smoke={**_QUICK_CV, "n_tested": 1, "n_towers": 2, "longest": 90},
+        "07_adaptation", smoke={**_QUICK, "n_tested": 1, "n_towers": 2, "longest": 90},
         reference=_ALONE,
         paper={"folds": 10, "n_tested": 10, "n_towers": None, "epochs": 16, "jobs": 8},
     ),
     Notebook(
-        "08_gases",
-        smoke={"n_virtual": 24, "folds": 2, "epochs": 1, "marsh_epochs": 1, **_ALONE},
-        reference=_ALONE,
-        paper={"n_virtual": 180, "folds": 10, "epochs": 16, "jobs": 8},
+        "08_gases", smoke={"n_virtual": 24, "folds": 2, "epochs": 1, "marsh_epochs": 1, **_ALONE},
+        reference=_ALONE, paper={"n_virtual": 180, "folds": 10, "epochs": 16, "jobs": 8},
     ),
     Notebook(
-        "09_ablation",
-        smoke={
-            **_TINY,
-            "only": ["TAM-RL", "FiLM only", "soft closure", "no closure", "no process factors"],
-        },
-        paper=_FULL_CAMPAIGN,
-        reads=("results/ablation",),
+        "09_ablation", reads=("results/ablation",), paper=_WHOLE,
+        smoke={**_TINY, "only": [
+            "TAM-RL", "FiLM only", "soft closure", "no closure", "no process factors",
+        ]},
     ),
     Notebook(
-        "10_benchmark",
-        smoke={
-            **_TINY,
-            "only": [
-                "blend of TAM-RL and LightGBM",
-                "TAM-RL as published",
-                "LightGBM",
-                "climatology",
-            ],
-        },
-        paper=_FULL_CAMPAIGN,
+        "10_benchmark", paper=_WHOLE,
+        smoke={**_TINY, "only": [
+            "blend of TAM-RL and LightGBM", "TAM-RL as published", "LightGBM", "climatology",
+        ]},
         reads=("results/benchmark", "results/climates", "results/biomes", "results/blind"),
     ),
     Notebook(
-        "11_trust",
-        smoke={"members": 2, "folds": 3, "count": 5, "repeats": 2, **_ALONE},
-        reference=_ALONE,
-        paper={"members": 10, "repeats": 100, "resolution": 0.5, "jobs": 8},
+        "11_trust", smoke={"members": 2, "folds": 3, "count": 5, "repeats": 2, **_ALONE},
+        reference=_ALONE, paper={"members": 10, "repeats": 100, "resolution": 0.5, "jobs": 8},
     ),
     Notebook(
-        "12_monitor",
-        smoke=_QUICK_CV,
-        reference=_ALONE,
-        paper={"folds": 10, "epochs": 16, "jobs": 8},
-        after=("03_scores",),
+        "12_monitor", smoke=_QUICK, reference=_ALONE,
+        paper={"folds": 10, "epochs": 16, "jobs": 8}, after=("03_scores",),
     ),
     Notebook("13_cost", paper={"measure": True}, reads=("results/speed",)),
     Notebook(
-        "14_directions",
-        smoke={
-            **_TINY,
-            "only": ["TAM-RL", "TAM-RL, tower embeddings", "TAM-RL, several time scales"],
-        },
-        paper=_FULL_CAMPAIGN,
+        "14_directions", paper=_WHOLE,
+        smoke={**_TINY, "only": [
+            "TAM-RL", "TAM-RL, tower embeddings", "TAM-RL, several time scales",
+        ]},
         reads=("results/directions", "results/ablation", "results/benchmark"),
     ),
-)
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run left behind: notebooks executed, notebooks still valid, the book's first page.
-
-    No page was made where a notebook of the book has never been executed.
-    """
+    """Notebooks executed, notebooks still valid, and the first page of the book if it was built."""
 
     executed: tuple[str, ...]
     kept: tuple[str, ...]
@@ -196,7 +161,10 @@ def run(
     todo: list[tuple[Notebook, Parameters]] = []
     for nb in chosen:
         source = root / "notebooks" / f"{nb.name}.ipynb"
-        values = {**settings[nb.name], "towers": "virtual" if virtual else "fluxnet2015"}
+        values: Parameters = {
+            **settings[nb.name],
+            "towers": "virtual" if virtual else "fluxnet2015",
+        }
         upstream = [keys.get(name) or _stored_key(root, name) for name in nb.after]
         upstream += [digest(root / folder) for folder in nb.reads]
         keys[nb.name] = key = cache_key(source, values, upstream, root)
@@ -207,27 +175,27 @@ def run(
     executed = tuple(nb.name for nb, _ in todo)
     kept = tuple(nb.name for nb in chosen if nb.name not in executed)
 
-    def one(nb: Notebook, values: Parameters) -> None:
+    def one(nb: Notebook, values: Parameters, before: list[Future[None]]) -> None:
+        for future in before:
+            future.result()  # waits; raises what the notebook that is read raised
         started = time.monotonic()
-        console.print(f"  {nb.name}: running with {_spell(values)}", markup=False)
+        shown = ", ".join(f"{name}={value!r}" for name, value in values.items())
+        console.print(f"  {nb.name}: running with {shown}", markup=False)
         source = root / "notebooks" / f"{nb.name}.ipynb"
         execute(source, values, keys[nb.name], root, virtual)
         console.print(f"  {nb.name}: done in {time.monotonic() - started:.0f} s")
 
-    running: dict[Future[None], str] = {}
     # Kernels start in the working folder, which all threads share: it is set once, for all of them.
     with contextlib.chdir(root), ThreadPoolExecutor(SIDE_BY_SIDE[profile]) as pool:
-        while todo or running:
-            missing = {nb.name for nb, _ in todo} | set(running.values())
-            ready = [item for item in todo if missing.isdisjoint(item[0].after)]
-            for item in ready[: SIDE_BY_SIDE[profile] - len(running)]:
-                todo.remove(item)
-                running[pool.submit(one, *item)] = item[0].name
-            done, _ = wait(running, return_when=FIRST_COMPLETED)
-            for finished in done:
-                del running[finished]
-            for finished in done:
-                finished.result()  # raises; what still runs is finished first, and kept
+        futures: dict[str, Future[None]] = {}
+        for nb, values in sorted(todo, key=lambda item: bool(item[0].after)):
+            before = [futures[name] for name in nb.after if name in futures]
+            futures[nb.name] = pool.submit(one, nb, values, before)
+        done, _ = wait(futures.values(), return_when=FIRST_EXCEPTION)
+        for future in futures.values():
+            future.cancel()  # after a failure what runs is finished, and nothing else is started
+        for future in done:
+            future.result()  # raises
     page = None
     absent = [nb.name for nb in notebooks if not _stored_key(root, nb.name)]
     if build and absent:
@@ -240,16 +208,11 @@ def run(
         notes = [book.VIRTUAL] * virtual + [book.SMOKE] * (profile == "smoke")
         page = book.build(root, virtual, bool(executed), console, " ".join(notes))
     if profile == "reference" and not virtual and not parameters and chosen == notebooks:
-        console.print(_checked(root))
+        try:
+            console.print(verify.verdict(root / "runs/fluxnet2015", root / "results/reference"))
+        except DataError as error:
+            console.print(f"The tables are not checked: {error}")
     return Outcome(executed, kept, page)
-
-
-def _checked(root: Path) -> str:
-    """Hold the run's tables against those that are committed, if any are."""
-    try:
-        return verify.verdict(root / "runs" / "fluxnet2015", root / "results" / "reference")
-    except DataError as error:
-        return f"The tables are not checked: {error}"
 
 
 def choose(notebooks: tuple[Notebook, ...], only: tuple[str, ...]) -> tuple[Notebook, ...]:
@@ -268,7 +231,7 @@ def announce(towers: str, console: Console) -> bool:
     loaded = load_towers(towers)
     virtual = bool(loaded.attrs["virtual"])
     if virtual:
-        console.print("VIRTUAL TOWERS: all that follows comes from a simulated world", style="bold")
+        console.print("VIRTUAL TOWERS: all that follows comes from simulated data", style="bold")
     else:
         console.print(f"{loaded.sizes['site']} real towers ({loaded.attrs['tower_source']})")
     return virtual
@@ -279,7 +242,3 @@ def _stored_key(root: Path, name: str) -> str:
     folder = root / "book" / "notebooks"
     key = folder / f"{name}.key"
     return key.read_text() if key.exists() and (folder / f"{name}.ipynb").exists() else ""
-
-
-def _spell(values: Parameters) -> str:
-    return ", ".join(f"{name}={value!r}" for name, value in values.items())

@@ -1,13 +1,11 @@
 """Is it the same study? Compares the tables of a run with those committed in results/reference.
 
-    python -m tamrl.study.runner.verify            # compare runs/fluxnet2015 with results/reference
-    python -m tamrl.study.runner.verify --accept   # commit-ready: take the tables of the run as reference
+    python -m tamrl.study.runner.verify            # compare runs/fluxnet2015 with the reference
+    python -m tamrl.study.runner.verify --accept   # make the tables of the run the reference
 
 A network that is trained on another processor ends up with slightly other weights, so each kind
 of number has a tolerance; counts of towers and days have none.
 """
-
-from __future__ import annotations
 
 import shutil
 from pathlib import Path
@@ -19,10 +17,11 @@ import typer
 
 from tamrl.errors import DataError
 from tamrl.files import atomic_write
+from tamrl.study.runner.book import ROOT
 
-ROOT = Path(__file__).resolve().parents[3]
 RUN = ROOT / "runs" / "fluxnet2015"
 REFERENCE = ROOT / "results" / "reference"
+COLUMNS = ["row", "column", "reference", "fresh", "allowed"]
 
 # Allowed difference by the beginning of a column's name: absolute, in the column's own unit, and
 # relative to the reference. About twice the spread between seeds of one network.
@@ -41,23 +40,28 @@ TOLERANCE: dict[str, tuple[float, float]] = {
 ANY_OTHER = (1e-6, 0.05)
 
 
-def allowed(column: str, reference: float) -> float:
-    """Largest difference from the reference value that counts as the same."""
-    kind = next((name for name in TOLERANCE if column.startswith(name)), None)
-    absolute, relative = TOLERANCE[kind] if kind else ANY_OTHER
-    return absolute + relative * abs(reference)
+def tolerance(column: pd.Series) -> tuple[float, float]:
+    """Absolute and relative difference that counts as the same; none for counts and flags."""
+    if pd.api.types.is_integer_dtype(column) or pd.api.types.is_bool_dtype(column):
+        return 0.0, 0.0
+    return next((t for k, t in TOLERANCE.items() if str(column.name).startswith(k)), ANY_OTHER)
 
 
 def compare_tables(fresh: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
     """List where two tables differ by more than is allowed.
 
-    Rows are matched by their columns that hold no numbers and, where these do not tell all rows
-    apart, by as many columns of integers, from the left, as do. Integers must agree exactly.
+    Rows are matched by their columns that hold no numbers and, where these are not unique, by as
+    many columns of integers, from the left, as it takes. Integers must agree exactly.
 
     Returns
     -------
     DataFrame with columns row, column, reference, fresh, allowed; empty when all agree. A row or
     column that one table lacks is listed with the value "absent".
+
+    Raises
+    ------
+    DataError
+        For a table with two rows of the same key.
 
     Examples
     --------
@@ -74,42 +78,39 @@ def compare_tables(fresh: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame
         if not key or not reference.duplicated(key).any():
             break
         key.append(column)
-    if lacking := [c for c in key if c not in fresh.columns]:
-        return _differences([("every row", c, "text", "absent", 0.0) for c in lacking])
-    old, new = (table.set_index(key) if key else table for table in (reference, fresh))
+    here = set(reference.columns).symmetric_difference(fresh.columns)
+    differences = [_absent("every row", c, c in reference.columns) for c in sorted(here)]
+    if here & set(key):
+        return pd.DataFrame(differences, columns=COLUMNS)
+    by = key or ["row"]
+    old, new = (t if key else t.assign(row=range(len(t))) for t in (reference, fresh))
     for side, table in (("reference", old), ("fresh", new)):
-        if not table.index.is_unique:
-            raise DataError(
-                f"the {side} table has two rows {table.index[table.index.duplicated()][0]}"
-            )
-    found: list[tuple[str, str, object, object, float]] = []
-    for row in old.index.symmetric_difference(new.index):
-        here = row in old.index
-        sides = ("present", "absent") if here else ("absent", "present")
-        found.append((_spell(row), "every column", *sides, 0.0))
-    rows = old.index.intersection(new.index)
-    for column in old.columns:
-        if column not in new.columns:
-            found.append(("every row", column, "present", "absent", 0.0))
-            continue
-        exact = pd.api.types.is_integer_dtype(old[column]) or pd.api.types.is_bool_dtype(
-            old[column]
-        )
-        pair = zip(*(t.loc[rows, column].to_numpy(float) for t in (old, new)), strict=True)
-        for row, (a, b) in zip(rows, pair, strict=True):
-            margin = 0.0 if exact else allowed(column, a)
-            if not (abs(a - b) <= margin or (np.isnan(a) and np.isnan(b))):
-                found.append((_spell(row), column, a, b, margin))
-    return _differences(found)
+        if table.duplicated(by).any():
+            row = table.loc[table.duplicated(by), by].iloc[0].tolist()
+            raise DataError(f"the {side} table has two rows {row}")
+    both = old.merge(new, "outer", by, suffixes=("", ":fresh"), indicator=True)
+    names = [", ".join(map(str, row)) for row in both[by].to_numpy()]
+    matched = both._merge == "both"
+    for i in both.index[~matched]:
+        differences.append(_absent(names[i], "every column", both._merge[i] == "left_only"))
+    for column in (c for c in reference.columns if c not in {*by, *here}):
+        absolute, relative = tolerance(reference[column])
+        a, b = (both[name].astype(float) for name in (column, f"{column}:fresh"))
+        same = np.isclose(b, a, relative, absolute, equal_nan=True)
+        for i in both.index[~same & matched]:
+            differences.append((names[i], column, a[i], b[i], absolute + relative * abs(a[i])))
+    return pd.DataFrame(differences, columns=COLUMNS)
+
+
+def _absent(row: str, column: str, committed: bool) -> tuple[str, str, object, object, float]:
+    sides = ("present", "absent") if committed else ("absent", "present")
+    return row, column, *sides, 0.0
 
 
 def compare(run: Path = RUN, reference: Path = REFERENCE) -> pd.DataFrame:
     """Compare each committed table (csv) with the run's one of the same name.
 
-    Raises
-    ------
-    DataError
-        When nothing is committed, or the run made none of the tables.
+    DataError when nothing is committed, or the run made none of the tables.
     """
     names = sorted(path.name for path in reference.glob("*.csv"))
     if not names:
@@ -118,29 +119,21 @@ def compare(run: Path = RUN, reference: Path = REFERENCE) -> pd.DataFrame:
         raise DataError(f"{run} holds none of {', '.join(names)}: run `make book` first")
     parts = []
     for name in names:
+        part = pd.DataFrame([_absent("every row", "every column", True)], columns=COLUMNS)
         if (run / name).is_file():
             part = compare_tables(pd.read_csv(run / name), pd.read_csv(reference / name))
-        else:
-            part = _differences([("every row", "every column", "present", "absent", 0.0)])
         parts.append(part.assign(table=name))
-    return pd.concat(parts, ignore_index=True)[["table", *parts[0].columns.drop("table")]]
+    return pd.concat(parts, ignore_index=True)[["table", *COLUMNS]]
 
 
 def verdict(run: Path = RUN, reference: Path = REFERENCE) -> str:
-    """Say in one line whether a run's tables are the committed ones, and how to see what differs.
-
-    Raises
-    ------
-    DataError
-        As `compare`.
-    """
-    found = compare(run, reference)
-    if found.empty:
+    """Say in one line whether a run's tables are the committed ones; DataError as `compare`."""
+    differences = compare(run, reference)
+    if differences.empty:
         return f"Its tables are those of {reference.name}, within the stated tolerances."
-    tables = ", ".join(sorted(set(found.table)))
     return (
-        f"{len(found)} numbers differ from the committed ones by more than allowed, in {tables}: "
-        "python -m tamrl.study.runner.verify lists them"
+        f"{len(differences)} numbers differ from the committed ones by more than allowed, in "
+        f"{', '.join(differences.table.unique())}: python -m tamrl.study.runner.verify lists them"
     )
 
 
@@ -155,14 +148,6 @@ def accept(run: Path = RUN, reference: Path = REFERENCE) -> list[str]:
     return [table.name for table in tables]
 
 
-def _spell(row: object) -> str:
-    return ", ".join(map(str, row)) if isinstance(row, tuple) else str(row)
-
-
-def _differences(found: list[tuple[str, str, object, object, float]]) -> pd.DataFrame:
-    return pd.DataFrame(found, columns=["row", "column", "reference", "fresh", "allowed"])
-
-
 def main(
     take: Annotated[bool, typer.Option("--accept", help="Make this run the reference.")] = False,
 ) -> None:
@@ -175,12 +160,11 @@ def main(
     except DataError as error:
         typer.echo(f"tamrl: {error}", err=True)
         raise typer.Exit(1) from error
-    if differences.empty:
-        typer.echo(f"The tables of {RUN} are those of {REFERENCE}, within the stated tolerances.")
-        return
-    typer.echo(differences.to_string(index=False, float_format=lambda v: f"{v:.4g}"))
-    typer.echo(f"{len(differences)} numbers differ from {REFERENCE} by more than is allowed.")
-    raise typer.Exit(1)
+    if not differences.empty:
+        typer.echo(differences.to_string(index=False, float_format=lambda v: f"{v:.4g}"))
+        typer.echo(f"{len(differences)} numbers differ from {REFERENCE} by more than is allowed.")
+        raise typer.Exit(1)
+    typer.echo(f"The tables of {RUN} are those of {REFERENCE}, within the stated tolerances.")
 
 
 if __name__ == "__main__":
