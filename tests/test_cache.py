@@ -19,7 +19,7 @@ import pooch
 import pytest
 import requests
 
-from tamrl.data import cache, download
+from tamrl.data import cache
 from tamrl.data.cache import available, fetch, registry_names, registry_sha256
 from tamrl.data.schema import SEALED
 from tamrl.errors import DataError
@@ -109,7 +109,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     world = World(tmp_path)
     monkeypatch.setattr(cache, "REGISTRY", world.registry)
     monkeypatch.setattr(cache, "SECOND_SOURCE", {})
-    monkeypatch.setattr(download, "BACKOFF", 0.01)
+    monkeypatch.setattr(cache, "BACKOFF", 0.01)
     monkeypatch.setenv("TAMRL_DATA_DIR", str(world.root))
     monkeypatch.delenv("TAMRL_DATA_MIRROR", raising=False)
     monkeypatch.setenv("NO_PROXY", "*")
@@ -215,7 +215,7 @@ def test_always_busy_server_ends_as_an_error(world: World) -> None:
     world.server.fault = lambda handler, name, nth: handler.reply(503)
     with pytest.raises(DataError, match="HTTP 503"):
         fetch(NAMES[:1])
-    assert world.server.asked[NAMES[0]] == download.TRIES
+    assert world.server.asked[NAMES[0]] == cache.TRIES
 
 
 @pytest.mark.parametrize(("status", "after"), [(429, "3600"), (503, "1"), (404, ""), (200, "")])
@@ -233,7 +233,7 @@ def test_second_source_takes_over(
     assert world.cached() == set(NAMES[:-1])
     assert sum(second.asked.values()) == 12
     if after == "3600":
-        assert sum(world.server.asked.values()) <= download.THREADS
+        assert sum(world.server.asked.values()) <= cache.THREADS
 
 
 def test_retry_after_as_seconds_date_or_nonsense() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tamrl.data import daily, schema, store, towers
 from tamrl.data.schema import FLUXES, SEALED, UMOL_TO_GC
-from tamrl.data.solar import potential_radiation
+from tamrl.data.physics import potential_radiation
 from tamrl.errors import DataError
 
 STEP = 0.003  # largest packing error of the test stores' fluxes and weather, in their units

@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 
 from tamrl.data.schema import SEALED, validate
-from tamrl.data.solar import potential_radiation
+from tamrl.data.physics import potential_radiation
 from tamrl.errors import DataError
 from tamrl.virtual.towers import virtual_predictors, virtual_towers
 

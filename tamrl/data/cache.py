@@ -1,27 +1,32 @@
 """Registry -> cache -> mirror -> URL: the only way to other people's files, always verified.
 
-Pooch reads the registry and places the cache. The transfer is ours, because the towers are 1,653
-small files: one pool of kept-alive connections instead of a handshake per file, a mirror and a
-second source, one progress bar, and folders that parallel callers may create at the same moment.
-
-A file is held in memory until its sha256 is right (the largest has 22 MB), then written beside
-its place and renamed: what has a name in the cache is complete.
+Pooch reads the registry and places the cache; urllib3 retries. The batch is handled here, because
+the towers are 1,653 small files: one pool of kept-alive connections instead of a handshake per
+file, a mirror and a second source, one progress bar, folders that parallel callers may create at
+the same moment. A file is held in memory until its sha256 is right (the largest has 22 MB), then
+written beside its place and renamed: what has a name in the cache is complete.
 """
 
 import hashlib
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import pooch
+import requests
+from requests.adapters import HTTPAdapter
 from tqdm import tqdm
+from urllib3.exceptions import InvalidHeader
+from urllib3.util import Retry
 
-from tamrl.data.download import THREADS, Downloader, NotFetchedError
 from tamrl.errors import DataError
 from tamrl.files import atomic_write
 
@@ -34,9 +39,17 @@ REGISTRY = next((path for path in _COPIES if path.is_file()), _COPIES[-1])
 SECOND_SOURCE = {
     "fluxnet2015.zarr/": "https://excited-co2.github.io/zarr-fluxnet2015/fluxnet.zarr/"
 }
+THREADS = 8
+TRIES = 6  # requests for one file of a busy server
+NO_NETWORK = 3  # requests without a connection after which a server counts as out of reach
+BACKOFF = 1.0  # s, pause before the third request (none before the second), then doubled
+MAX_WAIT = 60.0  # s, a server that asks for more patience than this is left alone
+GIVE_UP = 8  # files that a host failed to give, one after the other, that end its use
+TIMEOUT = (5.0, 30.0)  # s, to connect and between two packets
+THROTTLED = (408, 425, 429, 500, 502, 503, 504)  # HTTP status: may pass (RFC 9110, RFC 6585)
 PROBE = 5.0  # s, for `available` to find out whether there is a network
-_CANNOT_WRITE = "cannot write"  # how a reason begins that lies with the cache, not the sources
 STALE = 600.0  # s, an unfinished file untouched for so long belongs to a killed process
+_CANNOT_WRITE = "cannot write"  # how a reason begins that lies with the cache, not the sources
 
 
 def registry_names(prefix: str = "") -> list[str]:
@@ -88,7 +101,7 @@ def fetch(names: Iterable[str], desc: str = "Fetching data") -> list[Path]:
             if why := job.result():
                 failed[jobs[job]] = why
     finally:
-        batch.net.stop.set()  # after an interrupt: wakes the threads that pause between attempts
+        batch.stop.set()  # after an interrupt: wakes the threads that pause between requests
         pool.shutdown(cancel_futures=True)
     if failed:
         ordered = {name: failed[name] for name in jobs.values() if name in failed}
@@ -102,32 +115,56 @@ def available(names: Iterable[str]) -> bool:
     True if cache and mirror together hold a file of each name (not yet verified), or if a quick
     download of one of those that they lack succeeds.
     """
-    batch = _Batch(Downloader(tries=1, timeout=(PROBE, PROBE)))
+    batch = _Batch(tries=1, timeout=(PROBE, PROBE))
     homes = [home for home in (batch.root, batch.mirror) if home]
     lacking = [n for n in _known(names) if not any((home / n).is_file() for home in homes)]
     if not lacking:
         return True
     # Zarr's metadata (.zarray, .zattrs) are the smallest files there are.
     name = min(lacking, key=lambda n: not Path(n).name.startswith("."))
-    found: list[bytes] = []
+    received: list[bytes] = []
 
     def probe() -> None:
-        with suppress(NotFetchedError):
-            found.append(batch.download(name))
+        with suppress(_NotFetchedError):
+            received.append(batch.download(name))
 
     # A name server that does not answer heeds no timeout: leave the thread behind then.
     thread = threading.Thread(target=probe, daemon=True)
     thread.start()
     thread.join(PROBE)
-    return bool(found)
+    return bool(received)
+
+
+class _NotFetchedError(Exception):
+    """Why bytes could not be had: each source with its last answer."""
+
+
+class _Patience(Retry):
+    """Waits between requests as long as the server asks for, or not at all once `stop` is set."""
+
+    stop: threading.Event
+
+    def sleep(self, response: Any = None) -> None:
+        """Pause, unless the pause would be too long or the batch has ended."""
+        asked = 0.0
+        with suppress(InvalidHeader):  # neither seconds nor a date (RFC 9110, 10.2.3)
+            asked = (self.get_retry_after(response) if response else None) or 0.0
+        if asked > MAX_WAIT:
+            raise _NotFetchedError(f"HTTP {response.status}, asks to wait {asked:.0f} s")
+        if self.stop.wait(max(asked, self.get_backoff_time())):
+            raise _NotFetchedError("not tried again")
 
 
 class _Batch:
-    """One call's places and connections."""
+    """One call's places and connections, and what hosts have answered to any of its threads."""
 
-    def __init__(self, net: Downloader | None = None) -> None:
-        self.root = cache_dir()
-        self.net = net or Downloader()
+    def __init__(self, tries: int = TRIES, timeout: tuple[float, float] = TIMEOUT) -> None:
+        self.root, self.timeout = cache_dir(), timeout
+        self.stop = threading.Event()  # set it to end all attempts and pauses at once
+        # A count that is lost between two threads delays giving up by one file: no lock.
+        self.failures: Counter[str] = Counter()  # host: files failed since its last success
+        self.last: dict[str, str] = {}  # host: its last failure
+        self.quick, self.patient = self._session(1), self._session(tries)
         mirror = os.environ.get("TAMRL_DATA_MIRROR", "")
         self.mirror = Path(mirror).expanduser() if mirror else None
         if self.mirror and not self.mirror.is_dir():
@@ -136,20 +173,33 @@ class _Batch:
                 "download from the URLs of data_registry.txt"
             )
 
+    def _session(self, tries: int) -> requests.Session:
+        few = min(tries, NO_NETWORK) - 1
+        retry = type("_", (_Patience,), {"stop": self.stop})(
+            total=tries - 1, connect=few, read=few, status_forcelist=THROTTLED,
+            backoff_factor=BACKOFF, raise_on_status=False,
+        )  # fmt: skip
+        session = requests.Session()
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, HTTPAdapter(pool_maxsize=THREADS, max_retries=retry))
+        return session
+
     def ensure(self, name: str) -> str:
         """Put one file into the cache if it is not there; return why not, or ''."""
         path = self.root / name
         if _intact(path, _sha256(name)):
             return ""
-        if self.net.stop.is_set():
+        if self.stop.is_set():
             return "not tried"
         data, why = self.copy(name)
         try:
-            _store(path, data if data is not None else self.download(name))
-        except NotFetchedError as error:
+            data = data if data is not None else self.download(name)
+            with atomic_write(path) as part:
+                part.write_bytes(data)
+        except _NotFetchedError as error:
             return f"{why}{error}"
         except OSError as error:
-            self.net.stop.set()  # the same disk would fail the other files as well
+            self.stop.set()  # the same disk would fail the other files as well
             return f"{_CANNOT_WRITE} {path}: {error.strerror or error}"
         return ""
 
@@ -165,10 +215,48 @@ class _Batch:
         return (None, f"mirror {self.mirror}: {wrong}; ") if wrong else (data, "")
 
     def download(self, name: str) -> bytes:
-        """Get the file's verified bytes from its URL or the second source."""
+        """Get the file's verified bytes from its URL or the second source.
+
+        With two sources, the first is asked once, then the second patiently, then the first.
+        """
         second = [u + name[len(p) :] for p, u in SECOND_SOURCE.items() if name.startswith(p)]
         urls = [_registry(REGISTRY).get_url(name), *second]
-        return self.net.get(urls, lambda data: _differs(data, name))
+        asked = [*((u, self.quick) for u in urls[:-1]), *((u, self.patient) for u in urls[::-1])]
+        why: dict[str, str] = {}
+        for url, session in asked:
+            host = urlsplit(url).netloc
+            if self.failures[host] >= GIVE_UP:
+                why[host] = f"{self.last[host]}, given up after failing again and again"
+                continue
+            data, why[host] = self._ask(session, url, name)
+            if data is not None:
+                self.failures[host] = 0
+                return data
+            self.last[host] = why[host]
+            self.failures[host] += session is self.patient and not why[host].startswith("HTTP 4")
+        raise _NotFetchedError("; ".join(f"{host}: {answer}" for host, answer in why.items()))
+
+    def _ask(self, session: requests.Session, url: str, name: str) -> tuple[bytes | None, str]:
+        """Return verified bytes, or None and why not."""
+        why = ""
+        for _ in range(1 if session is self.quick else 2):  # a reply may break off or be garbled
+            try:
+                reply = session.get(url, timeout=self.timeout)
+            except _NotFetchedError as error:
+                self.failures[urlsplit(url).netloc] = GIVE_UP
+                return None, str(error)
+            except requests.exceptions.ChunkedEncodingError:
+                why = "reply broken off"
+                continue
+            except requests.RequestException as error:
+                lost = isinstance(error, requests.ConnectionError)
+                why = "no connection" if lost else f"{type(error).__name__}: {error}"
+                return None, "no answer in time" if "timed out" in str(error) else why
+            if not reply.ok:
+                return None, f"HTTP {reply.status_code} {reply.reason}"
+            if not (why := _differs(reply.content, name)):
+                return reply.content, ""
+        return None, why
 
 
 @lru_cache(maxsize=2)
@@ -205,16 +293,10 @@ def _intact(path: Path, sha256: str) -> bool:
 
 def _differs(data: bytes, name: str) -> str:
     """'' if these are the registered bytes, else how they differ."""
-    found, expected = hashlib.sha256(data).hexdigest(), _sha256(name)
-    if found == expected:
+    actual, expected = hashlib.sha256(data).hexdigest(), _sha256(name)
+    if actual == expected:
         return ""
-    return f"wrong sha256 {found[:12]}... of {len(data)} bytes, expected {expected[:12]}..."
-
-
-def _store(path: Path, data: bytes) -> None:
-    """Write a file that is complete or absent, whatever happens in between."""
-    with atomic_write(path) as part:
-        part.write_bytes(data)
+    return f"wrong sha256 {actual[:12]}... of {len(data)} bytes, expected {expected[:12]}..."
 
 
 def _sweep(folders: Iterable[Path]) -> None:

@@ -20,7 +20,8 @@ import rasterio
 import xarray as xr
 from scipy.spatial import cKDTree
 
-from tamrl.data.schema import IGBP_CODES, KELVIN
+from tamrl.data.physics import KELVIN, saturation_pressure
+from tamrl.data.schema import IGBP_CODES
 from tamrl.errors import DataError
 
 Array = npt.NDArray[np.float64]
@@ -139,11 +140,6 @@ def load_arrays(path: Path) -> list[npt.NDArray[Any]]:
     ok = isinstance(arrays, list) and all(isinstance(a, np.ndarray) for a in arrays)
     _require(ok, path, "does not hold a list of arrays")
     return list(arrays)
-
-
-def saturation_pressure(ta: Array) -> Array:
-    """Saturation vapour pressure over water, hPa, of temperature in degC (FAO-56 eq. 11)."""
-    return 6.108 * np.exp(17.27 * ta / (ta + 237.3))
 
 
 def relative_humidity(path: Path) -> Array:

@@ -20,7 +20,6 @@ DRIVERS = ("TA", "VPD", "SW_IN")  # a day without one of these cannot be predict
 # 1 umol CO2 m-2 s-1 held for a day, in gC m-2 d-1: molar mass of carbon 12.011 g mol-1
 # (IUPAC 2021, doi:10.1515/pac-2019-0603) x 1e-6 mol umol-1 x 86400 s d-1.
 UMOL_TO_GC = 12.011e-6 * 86400.0
-KELVIN = 273.15  # 0 degC, K (BIPM SI brochure, 9th edition)
 
 
 class Variable(NamedTuple):
@@ -39,72 +38,33 @@ class Variable(NamedTuple):
         return attrs | ({"standard_name": self.standard_name} if self.standard_name else {})
 
 
-_GPP_CF = "gross_primary_productivity_of_biomass_expressed_as_carbon"
-_VPD_CF = "water_vapor_saturation_deficit_in_air"
+def facts(name: str) -> pd.DataFrame:
+    """Table of facts of this package (``facts/<name>.csv``); an empty cell of text is ""."""
+    with (files("tamrl.data") / "facts" / f"{name}.csv").open() as stream:
+        table = pd.read_csv(stream, keep_default_na=False, na_values=[""])
+    text = table.columns[[not pd.api.types.is_numeric_dtype(t) for t in table.dtypes]]
+    return table.fillna(dict.fromkeys(text, ""))
+
+
+def variables(name: str) -> dict[str, Variable]:
+    """Read the variables of ``facts/variables_<name>.csv``."""
+    table = facts(f"variables_{name}")
+    fields = [c for c in Variable._fields if c in table]
+    rows = table[["name", *fields]].itertuples(index=False, name=None)
+    return {key: Variable(**dict(zip(fields, row, strict=True))) for key, *row in rows}
+
+
 # Ranges bound what a day anywhere on Earth can show, with room for the noise of partitioning;
 # they are there to catch wrong units and -9999, not to judge a measurement.
-VARIABLES: dict[str, Variable] = {
-    "NEE": Variable("gC m-2 d-1", "net ecosystem exchange (negative: uptake)", -100, 100),
-    "GPP": Variable("gC m-2 d-1", "gross primary production", -100, 100, _GPP_CF),
-    "RECO": Variable("gC m-2 d-1", "ecosystem respiration", -100, 100),
-    "NEE_QC": Variable("1", "share of half-hours of NEE measured or well gap-filled", 0, 1),
-    "TA": Variable("degC", "air temperature, daily mean", -90, 60, "air_temperature"),
-    "TA_min": Variable("degC", "air temperature, daily minimum", -95, 60, "air_temperature"),
-    "TA_max": Variable("degC", "air temperature, daily maximum", -90, 65, "air_temperature"),
-    "VPD": Variable("hPa", "vapour pressure deficit, daily mean", -1, 120, _VPD_CF),
-    "VPD_max": Variable("hPa", "vapour pressure deficit, daily maximum", -1, 160, _VPD_CF),
-    "SW_IN": Variable(
-        "W m-2",
-        "shortwave radiation received, daily mean",
-        -30,
-        550,
-        "surface_downwelling_shortwave_flux_in_air",
-    ),
-    "P": Variable("mm d-1", "precipitation", 0, 2000, "lwe_precipitation_rate"),
-}
+VARIABLES = variables("daily")
 OPTIONAL = ("P",)  # only some users' towers bring it
 GPP_MEAN_RANGE = (-5.0, 40.0)  # gC m-2 d-1; the mean over a tower's days cannot lie outside
 
 # IGBP classes by the number that MODIS MCD12 uses (doi:10.5067/MODIS/MCD12C1.006).
-IGBP_NUMBER = {
-    "WAT": 0,
-    "ENF": 1,
-    "EBF": 2,
-    "DNF": 3,
-    "DBF": 4,
-    "MF": 5,
-    "CSH": 6,
-    "OSH": 7,
-    "WSA": 8,
-    "SAV": 9,
-    "GRA": 10,
-    "WET": 11,
-    "CRO": 12,
-    "URB": 13,
-    "CVM": 14,
-    "SNO": 15,
-    "BSV": 16,
-}
+_IGBP = facts("igbp").set_index("code")
+IGBP_NUMBER = {str(code): int(number) for code, number in _IGBP["number"].items()}
+IGBP_NAMES = {str(code): str(name) for code, name in _IGBP["name"].items()}
 IGBP_CODES = tuple(IGBP_NUMBER)
-IGBP_NAMES = {
-    "WAT": "water",
-    "ENF": "evergreen needleleaf forest",
-    "EBF": "evergreen broadleaf forest",
-    "DNF": "deciduous needleleaf forest",
-    "DBF": "deciduous broadleaf forest",
-    "MF": "mixed forest",
-    "CSH": "closed shrubland",
-    "OSH": "open shrubland",
-    "WSA": "woody savanna",
-    "SAV": "savanna",
-    "GRA": "grassland",
-    "WET": "permanent wetland",
-    "CRO": "cropland",
-    "URB": "urban",
-    "CVM": "cropland and natural vegetation mosaic",
-    "SNO": "snow and ice",
-    "BSV": "barren or sparsely vegetated",
-}
 KOPPEN_MAIN = {"A": "Tropical", "B": "Arid", "C": "Temperate", "D": "Cold", "E": "Polar"}
 
 # Towers kept for one independent test at the very end; no reader of shipped data hands them out.
@@ -123,9 +83,8 @@ def koppen_main(code: str) -> str:
 
 @memoize
 def _tower_facts() -> pd.DataFrame:
-    with (files("tamrl.data") / "facts" / "towers.csv").open() as stream:
-        table = pd.read_csv(stream, keep_default_na=False, na_values=[""])
-    table["koppen"] = table["koppen"].fillna("").str.strip()
+    table = facts("towers")
+    table["koppen"] = table["koppen"].str.strip()
     table["koppen_main"] = table["koppen"].map(koppen_main)
     return table.set_index("site").sort_index()
 

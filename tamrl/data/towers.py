@@ -1,20 +1,18 @@
 """fetch_towers(): the FLUXNET2015 towers as local daily values, converted once and then cached."""
 
-import hashlib
-import warnings
-from importlib.resources import files
-from pathlib import Path
-
-import pandas as pd
 import xarray as xr
 
 from tamrl.data import cache, daily, schema, store
 from tamrl.data.daily import SiteYears
+from tamrl.data.derived import derived, derived_path
 from tamrl.errors import DataError
-from tamrl.files import atomic_write
 
 STORE = "fluxnet2015.zarr"
 _PARTS = (".zgroup", ".zattrs", "site/", "time/", *(f"{name}/" for name in store.STORE_NAMES))
+MADE_BY = (
+    *("schema.py", "daily.py", "store.py", "towers.py"),
+    *("facts/towers.csv", "facts/suspect_site_years.csv", "facts/variables_daily.csv"),
+)
 
 
 def fetch_towers() -> xr.Dataset:
@@ -51,20 +49,12 @@ def fetch_towers() -> xr.Dataset:
     DataError
         When the files cannot be had, or do not hold what they should.
     """
-    path = _path()
-    if path.exists():
-        try:
-            return _read(path)
-        except (OSError, ValueError, KeyError) as error:  # a disk that lost bytes: start again
-            warnings.warn(f"{path} is unreadable ({error}); converting anew", stacklevel=2)
-    ds = schema.validate(_convert(), STORE)
-    _write(ds, path)
-    return ds
+    return derived("towers", MADE_BY, lambda: schema.validate(_convert(), STORE))
 
 
 def available() -> bool:
     """Whether `fetch_towers` can be expected to succeed, found out within seconds."""
-    return _path().exists() or cache.available(_names())
+    return derived_path("towers", MADE_BY).exists() or cache.available(_names())
 
 
 def _names() -> list[str]:
@@ -93,37 +83,8 @@ def _convert() -> xr.Dataset:
 
 def _listed() -> SiteYears:
     """Site-years whose two official partitionings disagree; the store holds only one of them."""
-    with (files("tamrl.data") / "facts" / "suspect_site_years.csv").open() as stream:
-        table = pd.read_csv(stream)
+    table = schema.facts("suspect_site_years")
     return {
         (str(site), int(year)): "night-time and day-time partitioning differ"
         for site, year in zip(table["site"], table["year"], strict=True)
     }
-
-
-def _path() -> Path:
-    """Where the daily values belong, by all that decides them: the files, the facts, this code."""
-    digest = hashlib.sha256(cache.registry_sha256().encode())
-    package = files("tamrl.data")
-    for name in ("schema.py", "daily.py", "store.py", "towers.py"):
-        digest.update((package / name).read_bytes())
-    for name in ("towers.csv", "suspect_site_years.csv"):
-        digest.update((package / "facts" / name).read_bytes())
-    return cache.cache_dir() / "derived" / f"towers-{digest.hexdigest()[:16]}.nc"
-
-
-def _read(path: Path) -> xr.Dataset:
-    with xr.open_dataset(path, engine="netcdf4") as ds:
-        return ds.load()
-
-
-def _write(ds: xr.Dataset, path: Path) -> None:
-    """Write beside the target, then rename: nobody ever sees half a file."""
-    try:
-        with atomic_write(path) as part:
-            encoding = {name: {"zlib": True, "complevel": 1} for name in ds.data_vars}
-            ds.to_netcdf(part, engine="netcdf4", encoding=encoding)
-    except OSError as error:
-        raise DataError(
-            f"cannot write {path} ({error}); free some space or set TAMRL_DATA_DIR elsewhere"
-        ) from error

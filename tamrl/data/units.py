@@ -5,6 +5,7 @@ import xarray as xr
 
 from tamrl.data import cube as layout
 from tamrl.data import schema
+from tamrl.data.physics import KELVIN
 from tamrl.data.sites import MONTHLY_VARIABLES
 from tamrl.errors import DataError
 
@@ -18,7 +19,7 @@ SAME_AS = {"PRCP": "P"}  # a day's rain is not bounded by what a month's mean ca
 UNITS: dict[str, dict[str, tuple[float, float]]] = {
     "degC": {
         **dict.fromkeys(("degC", "C", "Celsius", "celsius", "degree_Celsius"), (1.0, 0.0)),
-        **dict.fromkeys(("K", "kelvin", "Kelvin"), (1.0, -schema.KELVIN)),
+        **dict.fromkeys(("K", "kelvin", "Kelvin"), (1.0, -KELVIN)),
     },
     "mm d-1": {
         **dict.fromkeys(("mm d-1", "mm/day", "mm day-1", "mm/d", "kg m-2 d-1"), (1.0, 0.0)),

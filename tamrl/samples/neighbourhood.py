@@ -1,7 +1,5 @@
 """The neighbourhood of a place on the grid: what the spatio-temporal encoder looks at."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np
@@ -13,17 +11,7 @@ from tamrl.samples.arrays import Samples
 PATCH = 9  # cells of 0.5 degrees on each side of a neighbourhood
 MONTHLY = ("TA", "PRCP", "SW_IN", "VPD", "EVI")
 STATIC = ("elevation", "awc")
-CLASSES = (
-    "ENF",
-    "EBF",
-    "DBF",
-    "MF",
-    "OSH",
-    "SAV",
-    "GRA",
-    "WET",
-    "CRO",
-)  # shares of the cell's land
+CLASSES = ("ENF", "EBF", "DBF", "MF", "OSH", "SAV", "GRA", "WET", "CRO")  # of the land
 CHANNELS = (*MONTHLY, *STATIC, *(f"igbp_{c}" for c in CLASSES))
 
 

@@ -1,7 +1,5 @@
 """What is left of samples at a place without satellite data, as most towers of one's own are."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -11,16 +11,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 from scipy.special import ndtr
 
 from tamrl.data.grid import grid_at
 from tamrl.samples.arrays import Samples
 from tamrl.virtual.grid import greenness
-from tamrl.virtual.noise import Array, draw
-from tamrl.virtual.towers import BLOCK
-from tamrl.virtual.world import YEAR, simulate
+from tamrl.virtual.noise import draw
+from tamrl.virtual.simulator import YEAR
+from tamrl.virtual.towers import simulated_months
 
 OWN = (0.3, 0.9)  # least and greatest share of a cell that is like the tower
 # How the grid errs about the rest: sd of a factor of all months, and of each month, in EVI.
@@ -41,7 +40,7 @@ def with_own_cells(samples: Samples, towers: xr.Dataset, cube: xr.Dataset) -> Sa
     cube
         From `tamrl.virtual.grid.virtual_grid`.
     """
-    fpar = _seasons(towers)
+    fpar = simulated_months(towers)["FPAR_season"]
     site, seed = towers.site.values, towers.attrs["virtual_seed"]
     z = draw(site, seed, "cell", (14,))
     share = OWN[0] + (OWN[1] - OWN[0]) * ndtr(z[:, :1])
@@ -63,16 +62,3 @@ def with_own_cells(samples: Samples, towers: xr.Dataset, cube: xr.Dataset) -> Sa
         column = samples.static_names.index(name)
         static[:, column] = np.where(np.isfinite(static[:, column]), values, np.nan)
     return replace(samples, x=x, static=static)
-
-
-def _seasons(towers: xr.Dataset) -> Array:
-    """Simulate the same world again: mean season of FPAR (site, 12), without errors or gaps."""
-    first, last = towers.attrs["virtual_years"]
-    time = pd.date_range(f"{first}-01-01", f"{last}-12-31", freq="D")
-    facts = pd.DataFrame({k: towers[k].values for k in ("site", "lat", "igbp", "koppen")})
-    seed, scatter = towers.attrs["virtual_seed"], towers.attrs["virtual_scatter"]
-    parts = []
-    for start in range(0, len(facts), BLOCK):
-        fpar = simulate(facts.iloc[start : start + BLOCK], time, seed, scatter)["FPAR"]
-        parts.append(np.stack([fpar[:, time.month == m].mean(1) for m in range(1, 13)], 1))
-    return np.concatenate(parts)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tamrl.data import solar
-from tamrl.data.solar import SOLAR_CONSTANT, daylength, potential_radiation
+from tamrl.data import physics
+from tamrl.data.physics import SOLAR_CONSTANT, daylength, potential_radiation
 
 LATITUDE = st.floats(-90, 90)
 DAY = st.integers(1, 366)
@@ -17,7 +17,7 @@ MJ = 0.0864  # MJ m-2 d-1 in one W m-2
 
 def test_docstring_examples_are_those_of_fao56() -> None:
     """The examples printed in the docstrings hold."""
-    assert doctest.testmod(solar).failed == 0
+    assert doctest.testmod(physics).failed == 0
 
 
 # Worked examples of FAO-56: 10 (Rio de Janeiro), 17 (Bangkok), 18 (Uccle).

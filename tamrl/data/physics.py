@@ -1,14 +1,21 @@
-"""Sun above the atmosphere: daily potential radiation and day length by FAO-56.
+"""Physics that several parts share: the sun, vapour pressure, the temperature of respiration.
 
-Allen, Pereira, Raes and Smith (1998), Crop evapotranspiration, FAO Irrigation and Drainage Paper
-56, chapter 3, https://www.fao.org/4/x0490e/x0490e07.htm; numbers of equations refer to it.
+Numbers of equations refer to FAO-56: Allen, Pereira, Raes and Smith (1998), Crop
+evapotranspiration, FAO Irrigation and Drainage Paper 56, chapter 3,
+https://www.fao.org/4/x0490e/x0490e07.htm. The sun is that above the atmosphere.
 """
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 SOLAR_CONSTANT = 0.0820e6 / 60  # W m-2, FAO-56 eq. 21 gives 0.0820 MJ m-2 min-1
 YEAR = 365.0  # days, as FAO-56 counts; the 366th of a leap year is close to the first
+KELVIN = 273.15  # 0 degC, K (BIPM SI brochure, 9th edition)
+T0 = 227.13  # K, lower limit of respiration (Lloyd & Taylor 1994)
+E0 = 308.56  # K, temperature sensitivity of respiration (Lloyd & Taylor 1994, eq. 11)
+ABOVE = 288.15 - T0  # K, the reference of 15 degC above that limit
 
 
 def potential_radiation(lat: ArrayLike, doy: ArrayLike) -> NDArray[np.float64]:
@@ -73,3 +80,25 @@ def _angles(lat: ArrayLike, doy: ArrayLike) -> tuple[NDArray[np.float64], ...]:
     # Beyond the polar circles the cosine leaves -1..1: the sun does not set, or does not rise.
     sunset = np.arccos(np.clip(-np.tan(phi) * np.tan(declination), -1, 1))
     return phi, declination, sunset, day
+
+
+def saturation_pressure(ta: Any) -> Any:
+    """Saturation vapour pressure over water, hPa, of temperature in degC (Tetens; eq. 11).
+
+    Examples
+    --------
+    FAO-56 example 3: 24.5 degC, 3.075 kPa.
+
+    >>> round(float(saturation_pressure(24.5)) / 10, 3)
+    3.075
+    """
+    return 6.108 * np.exp(17.27 * ta / (ta + 237.3))
+
+
+def lloyd_taylor(kelvin: Any, e0: Any = E0, above: float = ABOVE, xp: Any = np) -> Any:
+    """Respiration relative to that at a reference temperature (Lloyd & Taylor 1994).
+
+    doi:10.2307/2389824, with temperature ``kelvin`` in K, the sensitivity ``e0`` in K and the
+    reference ``above`` K above T0. ``xp`` is the library of the arrays: numpy or torch.
+    """
+    return xp.exp(e0 * (1 / above - 1 / (kelvin - T0)))
