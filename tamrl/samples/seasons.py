@@ -4,7 +4,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
-MID_MONTHS = (np.arange(12) + 0.5) / 12 * 365.25 + 1  # days of the year
 
 
 def between_months(month: NDArray, time: NDArray) -> tuple[NDArray, NDArray, Array]:
@@ -51,4 +50,7 @@ def season_to_daily(season: NDArray, doy: NDArray) -> NDArray[np.float64]:
 
     Linear between the middles of months of equal length; NaN beside a missing month.
     """
-    return np.interp(doy, MID_MONTHS, season, period=365.25)
+    position = (doy - 1) / 365.25 * 12 - 0.5
+    left = np.floor(position).astype(int)
+    w = position - left  # np.interp differs in the last bit, and so would the samples' fingerprint
+    return np.asarray(season[left % 12] * (1 - w) + season[(left + 1) % 12] * w)
