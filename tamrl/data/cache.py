@@ -10,7 +10,6 @@ written beside its place and renamed: what has a name in the cache is complete.
 import hashlib
 import os
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -28,17 +27,15 @@ from urllib3.exceptions import InvalidHeader
 from urllib3.util import Retry
 
 from tamrl.errors import DataError
-from tamrl.files import atomic_write
+from tamrl.files import atomic_write, remove_unfinished
 
-_HERE = Path(__file__).resolve().parent
 # A wheel carries the registry beside this module (see setup.py), a checkout at its top.
-_COPIES = (_HERE / "data_registry.txt", _HERE.parents[1] / "data_registry.txt")
+_COPIES = [Path(__file__).resolve().parents[up] / "data_registry.txt" for up in (0, 2)]
 REGISTRY = next((path for path in _COPIES if path.is_file()), _COPIES[-1])
 
 # The publisher's own server: the same bytes, for when the first source refuses or throttles.
-SECOND_SOURCE = {
-    "fluxnet2015.zarr/": "https://excited-co2.github.io/zarr-fluxnet2015/fluxnet.zarr/"
-}
+_ZARR = "https://excited-co2.github.io/zarr-fluxnet2015/fluxnet.zarr/"
+SECOND_SOURCE = {"fluxnet2015.zarr/": _ZARR}
 THREADS = 8
 TRIES = 6  # requests for one file of a busy server
 NO_NETWORK = 3  # requests without a connection after which a server counts as out of reach
@@ -48,7 +45,6 @@ GIVE_UP = 8  # files that a host failed to give, one after the other, that end i
 TIMEOUT = (5.0, 30.0)  # s, to connect and between two packets
 THROTTLED = (408, 425, 429, 500, 502, 503, 504)  # HTTP status: may pass (RFC 9110, RFC 6585)
 PROBE = 5.0  # s, for `available` to find out whether there is a network
-STALE = 600.0  # s, an unfinished file untouched for so long belongs to a killed process
 _CANNOT_WRITE = "cannot write"  # how a reason begins that lies with the cache, not the sources
 
 
@@ -58,10 +54,7 @@ def registry_names(prefix: str = "") -> list[str]:
 
 
 def registry_sha256() -> str:
-    """Digest (16 hex digits) of all registered names and hashes: it changes when any data do.
-
-    Comments, order and URLs do not count, since they do not change a byte of the data.
-    """
+    """Digest (16 hex digits) of all registered names and hashes; not of comments, order, URLs."""
     entries = sorted(_registry(REGISTRY).registry.items())
     return hashlib.sha256(repr(entries).encode()).hexdigest()[:16]
 
@@ -75,13 +68,9 @@ def fetch(names: Iterable[str], desc: str = "Fetching data") -> list[Path]:
     """Make registered files present and intact in the cache; return their paths in order.
 
     A file is taken from the cache if its sha256 is right, else from the directory
-    TAMRL_DATA_MIRROR (laid out by registry names), else from its URL or a second source.
+    TAMRL_DATA_MIRROR (laid out by registry names), else from its URL or a second source. ``desc``
+    labels the progress bar, which appears when the work takes longer than a second.
     Safe with parallel callers; an interrupted call is resumed by calling again.
-
-    Parameters
-    ----------
-    names : names in data_registry.txt
-    desc : label of the progress bar, which appears when the work takes longer than a second
 
     Raises
     ------
@@ -89,9 +78,9 @@ def fetch(names: Iterable[str], desc: str = "Fetching data") -> list[Path]:
         For a name that is not registered, or after all other files were fetched: names the first
         file that failed, each source that was tried with its answer, how many failed, the remedy.
     """
-    names = _known(names)
-    batch = _Batch()
-    _sweep({(batch.root / name).parent for name in names})
+    names, batch = _known(names), _Batch()
+    for folder in {(batch.root / name).parent for name in names}:
+        remove_unfinished(folder)
     failed: dict[str, str] = {}
     pool = ThreadPoolExecutor(THREADS)
     try:
@@ -104,19 +93,20 @@ def fetch(names: Iterable[str], desc: str = "Fetching data") -> list[Path]:
         batch.stop.set()  # after an interrupt: wakes the threads that pause between requests
         pool.shutdown(cancel_futures=True)
     if failed:
-        ordered = {name: failed[name] for name in jobs.values() if name in failed}
-        raise DataError(_report(ordered, len(jobs), batch.root))
+        raise DataError(
+            _report({n: failed[n] for n in names if n in failed}, len(jobs), batch.root)
+        )
     return [batch.root / name for name in names]
 
 
 def available(names: Iterable[str]) -> bool:
-    """Whether `fetch` can be expected to yield these files, found out within five seconds.
+    """Whether `fetch` can be expected to yield these files, answered within five seconds.
 
     True if cache and mirror together hold a file of each name (not yet verified), or if a quick
     download of one of those that they lack succeeds.
     """
     batch = _Batch(tries=1, timeout=(PROBE, PROBE))
-    homes = [home for home in (batch.root, batch.mirror) if home]
+    homes = [batch.root, batch.mirror or batch.root]
     lacking = [n for n in _known(names) if not any((home / n).is_file() for home in homes)]
     if not lacking:
         return True
@@ -129,8 +119,7 @@ def available(names: Iterable[str]) -> bool:
             received.append(batch.download(name))
 
     # A name server that does not answer heeds no timeout: leave the thread behind then.
-    thread = threading.Thread(target=probe, daemon=True)
-    thread.start()
+    (thread := threading.Thread(target=probe, daemon=True)).start()
     thread.join(PROBE)
     return bool(received)
 
@@ -144,15 +133,17 @@ class _Patience(Retry):
 
     stop: threading.Event
 
+    def asked(self, response: Any) -> float:
+        """Seconds of the header Retry-After (RFC 9110, 10.2.3); 0 for none, or for nonsense."""
+        with suppress(InvalidHeader):
+            return (self.get_retry_after(response) if response else None) or 0.0
+        return 0.0
+
     def sleep(self, response: Any = None) -> None:
         """Pause, unless the pause would be too long or the batch has ended."""
-        asked = 0.0
-        with suppress(InvalidHeader):  # neither seconds nor a date (RFC 9110, 10.2.3)
-            asked = (self.get_retry_after(response) if response else None) or 0.0
-        if asked > MAX_WAIT:
-            raise _NotFetchedError(f"HTTP {response.status}, asks to wait {asked:.0f} s")
-        if self.stop.wait(max(asked, self.get_backoff_time())):
-            raise _NotFetchedError("not tried again")
+        wait = max(self.asked(response), self.get_backoff_time())
+        if wait > MAX_WAIT or self.stop.wait(wait):
+            raise _NotFetchedError(f"not tried again, {wait:.0f} s to wait")
 
 
 class _Batch:
@@ -176,8 +167,8 @@ class _Batch:
     def _session(self, tries: int) -> requests.Session:
         few = min(tries, NO_NETWORK) - 1
         retry = type("_", (_Patience,), {"stop": self.stop})(
-            total=tries - 1, connect=few, read=few, status_forcelist=THROTTLED,
-            backoff_factor=BACKOFF, raise_on_status=False,
+            tries - 1, few, few, status_forcelist=THROTTLED, backoff_factor=BACKOFF,
+            raise_on_status=False,
         )  # fmt: skip
         session = requests.Session()
         for scheme in ("http://", "https://"):
@@ -209,16 +200,14 @@ class _Batch:
             return None, ""
         try:
             data = (self.mirror / name).read_bytes()
+            wrong = _differs(data, name)
         except OSError as error:
-            return None, f"mirror {self.mirror}: {error.strerror or error}; "
-        wrong = _differs(data, name)
+            wrong = error.strerror or str(error)
         return (None, f"mirror {self.mirror}: {wrong}; ") if wrong else (data, "")
 
     def download(self, name: str) -> bytes:
-        """Get the file's verified bytes from its URL or the second source.
-
-        With two sources, the first is asked once, then the second patiently, then the first.
-        """
+        """Get the file's verified bytes from its URL or the second source."""
+        # Of two sources the first is asked once, then the second patiently, then the first.
         second = [u + name[len(p) :] for p, u in SECOND_SOURCE.items() if name.startswith(p)]
         urls = [_registry(REGISTRY).get_url(name), *second]
         asked = [*((u, self.quick) for u in urls[:-1]), *((u, self.patient) for u in urls[::-1])]
@@ -226,7 +215,7 @@ class _Batch:
         for url, session in asked:
             host = urlsplit(url).netloc
             if self.failures[host] >= GIVE_UP:
-                why[host] = f"{self.last[host]}, given up after failing again and again"
+                why[host] = f"{self.last.get(host, 'busy')}, given up after failing again and again"
                 continue
             data, why[host] = self._ask(session, url, name)
             if data is not None:
@@ -243,16 +232,16 @@ class _Batch:
             try:
                 reply = session.get(url, timeout=self.timeout)
             except _NotFetchedError as error:
-                self.failures[urlsplit(url).netloc] = GIVE_UP
                 return None, str(error)
             except requests.exceptions.ChunkedEncodingError:
                 why = "reply broken off"
                 continue
             except requests.RequestException as error:
-                lost = isinstance(error, requests.ConnectionError)
-                why = "no connection" if lost else f"{type(error).__name__}: {error}"
-                return None, "no answer in time" if "timed out" in str(error) else why
+                slow, kind = "timed out" in str(error), type(error).__name__
+                return None, "no answer in time" if slow else f"no connection ({kind})"
             if not reply.ok:
+                if _Patience().asked(reply.raw) > MAX_WAIT:
+                    self.failures[urlsplit(url).netloc] = GIVE_UP
                 return None, f"HTTP {reply.status_code} {reply.reason}"
             if not (why := _differs(reply.content, name)):
                 return reply.content, ""
@@ -299,25 +288,15 @@ def _differs(data: bytes, name: str) -> str:
     return f"wrong sha256 {actual[:12]}... of {len(data)} bytes, expected {expected[:12]}..."
 
 
-def _sweep(folders: Iterable[Path]) -> None:
-    """Remove what killed processes left unfinished, but not what another one writes now."""
-    for part in (part for folder in folders for part in folder.glob(".*.part")):
-        with suppress(OSError):  # gone meanwhile, or a shared cache that we may only read
-            if time.time() - part.stat().st_mtime > STALE:
-                part.unlink()
-
-
 def _report(failed: dict[str, str], total: int, root: Path) -> str:
     # The full disk first: the files that were then not tried say nothing of the cause.
     ranked = sorted(failed.items(), key=lambda item: not item[1].startswith(_CANNOT_WRITE))
     (first, why), *others = ranked
     listed = ", ".join(name for name, _ in others[:3]) + ", ..." * (len(others) > 3)
     more = f", nor could {len(others)} of the other {total - 1} files ({listed})" if others else ""
-    remedy = (
-        "Free some space there, make it writable, or set TAMRL_DATA_DIR to another directory"
-        if why.startswith(_CANNOT_WRITE)
-        else "Check the network, or set TAMRL_DATA_MIRROR to a directory that holds the files"
-    )
+    remedy = "Check the network, or set TAMRL_DATA_MIRROR to a directory that holds the files"
+    if why.startswith(_CANNOT_WRITE):
+        remedy = "Free some space there, make it writable, or set TAMRL_DATA_DIR elsewhere"
     return (
         f"{first} could not be fetched ({why}){more}. {remedy}, then run again: "
         f"the {total - len(failed)} complete files stay in {root}."

@@ -46,12 +46,8 @@ def cell_edges(centre: Array) -> Array:
 def make_cube(fields: dict[str, Array], classes: npt.NDArray[np.int8], step: float) -> xr.Dataset:
     """Label the fields of a global grid of `step` degrees, after checking their ranges.
 
-    Parameters
-    ----------
-    fields
-        Name -> (month, lat, lon), (igbp, lat, lon) or (lat, lon), for all VARIABLES but `area`.
-    classes
-        Koppen class numbers (lat, lon), 0 for none.
+    ``fields`` holds (month, lat, lon), (igbp, lat, lon) or (lat, lon) of all VARIABLES but `area`;
+    ``classes`` Koppen class numbers (lat, lon), 0 for none.
 
     Raises
     ------
@@ -110,17 +106,9 @@ def make_cube(fields: dict[str, Array], classes: npt.NDArray[np.int8], step: flo
 def lat_lon_axes(lat: Array, lon: Array, bounds: bool = True) -> dict[str, xr.Variable]:
     """CF coordinates of a regular grid: ``lat``, ``lon`` and, if wanted, the edges of cells.
 
-    Parameters
-    ----------
-    lat, lon
-        Equally spaced cell centres (lat), (lon), degrees north and east.
-    bounds
-        Whether to add ``lat_bnds`` (lat, bnds) and ``lon_bnds`` (lon, bnds) and name them in the
-        attributes of the axes.
-
-    Returns
-    -------
-    Variables by name, for ``xr.Dataset(coords=...)``. None is saved with a fill value: CF has no
+    ``lat`` (lat) and ``lon`` (lon) are equally spaced cell centres, degrees north and east. With
+    ``bounds`` come ``lat_bnds`` (lat, bnds) and ``lon_bnds`` (lon, bnds), named in the attributes
+    of the axes. For ``xr.Dataset(coords=...)``; none is saved with a fill value, since CF has no
     missing coordinates.
     """
     axes = {}

@@ -28,15 +28,9 @@ def derived_path(name: str, made_by: Sequence[str]) -> Path:
 def derived(name: str, made_by: Sequence[str], build: Callable[[], xr.Dataset]) -> xr.Dataset:
     """Read a stored Dataset, or build and store it.
 
-    Parameters
-    ----------
-    name
-        Beginning of the file's name in the cache's folder ``derived``.
-    made_by
-        The files of `tamrl.data` whose content decides the result, beside the registry.
-    build
-        Computes it: the first time, after a change of code or registry, and when the stored file
-        is unreadable.
+    ``name`` begins the file's name in the cache's folder ``derived``; ``made_by`` are the files of
+    `tamrl.data` whose content decides the result, beside the registry. ``build`` computes it: the
+    first time, after a change of code or registry, and when the stored file is unreadable.
 
     Raises
     ------

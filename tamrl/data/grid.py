@@ -17,7 +17,7 @@ from tamrl.data.cache import fetch, registry_names, registry_sha256
 from tamrl.data.cube import VARIABLES, make_cube, without_fill
 from tamrl.data.derived import code_version, derived
 from tamrl.data.gridfiles import MONTH_DAYS, Array, block_mean, centres, unit_vectors
-from tamrl.data.koppen import KOPPEN_CODES, koppen_class
+from tamrl.data.koppen import koppen_class
 from tamrl.data.physics import potential_radiation, saturation_pressure
 from tamrl.errors import DataError
 
@@ -45,11 +45,7 @@ def fetch_grid(resolution: float = 0.5) -> xr.Dataset:
     =============  ==========================================================================
 
     The result is stored in the cache directory under the registry's hash and the code's version.
-
-    Parameters
-    ----------
-    resolution
-        0.5, or 1.0 by averaging with the land area of the cells as exact weights, deg.
+    ``resolution``, deg, is 0.5, or 1.0 by averaging with the land area of cells as exact weights.
 
     Raises
     ------
@@ -116,18 +112,15 @@ def _coarsen(cube: xr.Dataset) -> xr.Dataset:
     """Average 0.5-degree cells to 1 degree with the exact area of their land as weight."""
     area = cube["area"].to_numpy().astype(np.float64)
     land = cube["land_fraction"].to_numpy().astype(np.float64)
+    names = VARIABLES.keys() - {"area", "land_fraction"}
     fields = {
-        name: block_mean(cube[name].to_numpy().astype(np.float64), area * land, 2)
-        for name in VARIABLES
-        if name not in ("area", "land_fraction")
+        name: block_mean(cube[name].to_numpy().astype(np.float64), area * land, 2) for name in names
     }
     fields["land_fraction"] = block_mean(land, area, 2)
     number = cube["koppen"].to_numpy()
     # The class that covers most of the land, among those that are known.
-    cover = np.stack(
-        [block_mean((number == k) * 1.0, area * land, 2) for k in range(1, len(KOPPEN_CODES) + 1)]
-    )
-    cover = np.nan_to_num(cover)
+    share = [block_mean((number == k) * 1.0, area * land, 2) for k in range(1, 31)]
+    cover = np.nan_to_num(np.stack(share))
     classes = np.where(cover.any(axis=0), cover.argmax(axis=0) + 1, 0)
     return make_cube(fields, classes.astype(np.int8), 1.0)
 
@@ -167,18 +160,9 @@ def grid_at(cube: xr.Dataset, lat: npt.ArrayLike, lon: npt.ArrayLike) -> xr.Data
     1.5 cells. The search tree is made once a cube: do not change a cube in place after the first
     call, but copy it.
 
-    Parameters
-    ----------
-    cube
-        As from `fetch_grid`, dims (month, lat, lon).
-    lat, lon
-        Positions (site,), deg; a DataArray's coordinate `site` is kept.
-
-    Returns
-    -------
-    xarray.Dataset
-        Dims (site, month), statics (site,), igbp_fraction (site, igbp); coordinates cell_lat and
-        cell_lon (site,) are those of the cell.
+    ``cube`` is as from `fetch_grid`, dims (month, lat, lon); ``lat`` and ``lon`` (site,) are deg; a
+    DataArray's coordinate `site` is kept. Returns dims (site, month), statics (site,),
+    igbp_fraction (site, igbp), and the cell's centre as coordinates cell_lat and cell_lon (site,).
     """
     place_lat = np.atleast_1d(np.asarray(lat, dtype=np.float64))
     place_lon = (np.atleast_1d(np.asarray(lon, dtype=np.float64)) + 180) % 360 - 180

@@ -21,17 +21,8 @@ ABOVE = 288.15 - T0  # K, the reference of 15 degC above that limit
 def potential_radiation(lat: ArrayLike, doy: ArrayLike) -> NDArray[np.float64]:
     """Daily mean shortwave radiation on a level surface above the atmosphere (Ra, eq. 21).
 
-    Parameters
-    ----------
-    lat
-        Latitude, degrees north, -90 to 90; any shape that broadcasts with `doy`.
-    doy
-        Day of the year, 1 to 366.
-
-    Returns
-    -------
-    array, W m-2
-        0 in the polar night. Zero dimensions for two scalars.
+    W m-2, 0 in the polar night. ``lat`` is latitude, degrees north, of any shape that broadcasts
+    with ``doy``, the day of the year, 1 to 366; zero dimensions for two scalars.
 
     Examples
     --------
@@ -50,17 +41,8 @@ def potential_radiation(lat: ArrayLike, doy: ArrayLike) -> NDArray[np.float64]:
 def daylength(lat: ArrayLike, doy: ArrayLike) -> NDArray[np.float64]:
     """Hours from sunrise to sunset (eq. 34), without refraction.
 
-    Parameters
-    ----------
-    lat
-        Latitude, degrees north, -90 to 90; any shape that broadcasts with `doy`.
-    doy
-        Day of the year, 1 to 366.
-
-    Returns
-    -------
-    array, h
-        0 in the polar night, 24 in the polar day.
+    Latitude ``lat``, degrees north, and day of the year ``doy`` broadcast; 0 in the polar night, 24
+    in the polar day.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What every tower Dataset looks like: variables, units, ranges, classes; and the check of it all.
+"""Schema of tower Datasets: variables, units, ranges, classes; and the check of them all.
 
 Readers (`fetch_towers`, `open_towers`, `virtual_towers`) build their Dataset here and validate it
 here, so that the rest of the package may trust names, units, signs and order.
@@ -67,7 +67,7 @@ IGBP_NAMES = {str(code): str(name) for code, name in _IGBP["name"].items()}
 IGBP_CODES = tuple(IGBP_NUMBER)
 KOPPEN_MAIN = {"A": "Tropical", "B": "Arid", "C": "Temperate", "D": "Cold", "E": "Polar"}
 
-# Towers kept for one independent test at the very end; no reader of shipped data hands them out.
+# Towers withheld for one independent test at the end; no reader of shipped data returns them.
 _SEALED_CODES = """
 AT-Neu AU-Stp AU-Wom BR-Sa3 CA-Gro CA-NS7 CA-Obs CN-HaM CN-Qia CZ-BK1 CZ-wet DE-Geb
 DE-Hai ES-LJu FI-Jok FR-LBr SD-Dem US-ARM US-Blo US-Goo US-Ivo US-Prr US-WCr ZM-Mon
@@ -110,12 +110,7 @@ def drop_sealed(data: XT, column: str = "site") -> XT:
 def validate(ds: xr.Dataset, source: str) -> xr.Dataset:
     """Check a daily tower Dataset (site, time) against the schema and hand it back unchanged.
 
-    Parameters
-    ----------
-    ds
-        Daily towers, dims (site, time).
-    source
-        What to name in the error: a file or the name of a reader.
+    ``ds`` has dims (site, time); ``source`` is named in the error: a file or a reader.
 
     Raises
     ------
@@ -191,9 +186,8 @@ def check_place(source: str, lat: float, lon: float, igbp: str) -> None:
     if not -180 <= lon <= 180:
         raise DataError(f"{source}: longitude {lon:g} is outside -180 to 180; correct lon")
     if igbp not in IGBP_NUMBER:
-        raise DataError(
-            f"{source}: unknown IGBP class {igbp!r}; use one of {', '.join(IGBP_CODES)}"
-        )
+        known = ", ".join(IGBP_CODES)
+        raise DataError(f"{source}: unknown IGBP class {igbp!r}; use one of {known}")
 
 
 def _check_variable(array: xr.DataArray, variable: Variable, source: str) -> None:

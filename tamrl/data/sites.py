@@ -18,21 +18,16 @@ MONTHLY, ANNUAL, METHANE = (
 MONTHLY_VARIABLES: dict[str, Variable] = variables("monthly")  # named without the product
 # Positions to 0.01 degree, from the towers' AmeriFlux pages.
 _MARSHES = {
-    "US-EDN": (37.62, -122.11),
-    "US-LA1": (29.50, -90.44),
-    "US-PLM": (42.73, -70.84),
-    "US-SRR": (38.20, -122.03),
-    "US-STJ": (39.09, -75.44),
-}
+    "US-EDN": (37.62, -122.11), "US-LA1": (29.50, -90.44), "US-PLM": (42.73, -70.84),
+    "US-SRR": (38.20, -122.03), "US-STJ": (39.09, -75.44),
+}  # fmt: skip
 
 
 def fetch_tower_predictors() -> xr.Dataset:
     """Fetch monthly satellite and reanalysis predictors at 144 of the 180 towers, 1994-2021.
 
-    Data sheet
-    ----------
-    Format
-        One csv file, a row per tower and month, for 234 towers; those of the daily towers are read.
+    One csv file, a row per tower and month, for 234 towers; those of the daily towers are read.
+
     Variables (site, month)
         FPAR, LAI, NDWI, LST_day and LST_night (degC), SNOW (%) of MODIS; PRCP (mm d-1) of
         ERA5-Land; PET (mm d-1, with the sign and size of ERA5-Land's, high in dry places); SIF
@@ -44,10 +39,7 @@ def fetch_tower_predictors() -> xr.Dataset:
         github.com/jcalz23/co2-flux-hourly-gpp-modeling, which states no licence: downloaded by
         each user, never redistributed. Cite that repository and the products named above.
 
-    Returns
-    -------
-    xr.Dataset
-        dims (site, month), float32, NaN missing; month is the first day of the month.
+    Returns dims (site, month), float32, NaN missing; month is the first day of the month.
 
     Raises
     ------
@@ -85,10 +77,8 @@ def fetch_tower_predictors() -> xr.Dataset:
 def fetch_annual_towers() -> xr.Dataset:
     """Fetch annual medians of carbon fluxes at towers of all networks, most not among the daily.
 
-    Data sheet
-    ----------
-    Format
-        Three csv files with a row per tower: fluxes, biomass, aridity.
+    Three csv files with a row per tower: fluxes, biomass, aridity.
+
     Variables (site)
         NEP, GPP, TER in gC m-2 yr-1 (positive NEP is uptake; medians are taken one by one, so
         that NEP differs from GPP - TER), and the number of years behind each; above-ground
@@ -102,10 +92,7 @@ def fetch_annual_towers() -> xr.Dataset:
         github.com/EcosystemEcologyLab/fluxnet-annual-2026, from FLUXNET, AmeriFlux and ICOS
         (mostly CC-BY-4.0, each tower's own terms apply); biomass of ESA CCI.
 
-    Returns
-    -------
-    xr.Dataset
-        dims (site,), float32, NaN missing, sites sorted.
+    Returns dims (site,), float32, NaN missing, sites sorted.
 
     Raises
     ------
@@ -144,10 +131,8 @@ def fetch_annual_towers() -> xr.Dataset:
 def fetch_methane_towers() -> xr.Dataset:
     """Fetch daily CO2 and CH4 fluxes of five tidal marshes of the USA, 2011-2021.
 
-    Data sheet
-    ----------
-    Format
-        One csv file, 4,593 rows of tower and day.
+    One csv file, 4,593 rows of tower and day.
+
     Variables (site, time)
         NEE, GPP, RECO, CH4 in gC m-2 d-1; TA degC; PAR (umol m-2 s-1 by its magnitude, although
         the column says per day); EVI; WTD cm above the soil; salinity g kg-1. Its column of LAI is
@@ -158,10 +143,7 @@ def fetch_methane_towers() -> xr.Dataset:
     Source, licence, citation
         github.com/abbylewis/PEPRMT-Tidal, MIT; Oikawa et al. (2024), doi:10.1029/2023JG007943.
 
-    Returns
-    -------
-    xr.Dataset
-        dims (site, time), float32, NaN missing; daily, dense.
+    Returns dims (site, time), float32, NaN missing; daily, dense.
 
     Raises
     ------

@@ -18,8 +18,6 @@ MADE_BY = (
 def fetch_towers() -> xr.Dataset:
     """Fetch daily carbon fluxes and weather of 180 FLUXNET2015 towers, 1991-2014.
 
-    Data sheet
-    ----------
     Format
         Zarr store of half-hours (site x time, UTC), one chunk per tower and variable; converted
         to local days here and cached as NetCDF.
@@ -39,10 +37,7 @@ def fetch_towers() -> xr.Dataset:
         FLUXNET2015, CC-BY-4.0; Pastorello et al. (2020), doi:10.1038/s41597-020-0534-3; the Zarr
         conversion is by the EXCITED project.
 
-    Returns
-    -------
-    xr.Dataset
-        dims (site, time), float32, NaN missing; see `tamrl.data.schema`.
+    Returns dims (site, time), float32, NaN missing; see `tamrl.data.schema`.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The neighbourhood of a place on the grid: what the spatio-temporal encoder looks at."""
+"""Neighbourhood of a tower on the grid: the input of the spatio-temporal encoder."""
 
 from dataclasses import replace
 
@@ -16,9 +16,9 @@ CHANNELS = (*MONTHLY, *STATIC, *(f"igbp_{c}" for c in CLASSES))
 
 
 def globe(cube: xr.Dataset) -> NDArray[np.float32]:
-    """Channels of the whole grid (12, channel, lat, lon), scaled by their spread over land.
+    """Channels of the whole grid (12, channel, lat, lon), scaled over land; NaN where unknown.
 
-    Scaled over the globe, not over towers: nothing of a test tower can leak. NaN where unknown.
+    Scaled over the globe, not over towers: no test tower can leak.
     """
     layers = [cube[n].transpose("month", "lat", "lon").values for n in MONTHLY]
     fixed = [cube[n].values for n in STATIC]

@@ -125,8 +125,8 @@ def folds(
 def resplit_validation(fold: Fold, samples: Samples, seed: int) -> Fold:
     """Choose other early-stopping towers of a fold for another member of an ensemble.
 
-    Members that are all stopped by the same towers share their luck, and none is trained on them.
-    Seed 0 keeps the fold as it is, and so does a fold without early-stopping towers.
+    Else all members would miss the same towers in training. Seed 0 leaves the fold as it is, and
+    so does a fold without early-stopping towers.
     """
     if seed == 0 or not len(fold.valid):
         return fold
@@ -155,14 +155,12 @@ def validation_blocks(
 def other_years(samples: Samples) -> NDArray[np.int8]:
     """Assign the labelled years of every tower to two halves, in turn (site, time): 0 or 1.
 
-    For an experiment that is *not* zero-shot: a tower is predicted in one half by a model that saw
-    it in the other. A tower with a single labelled year has no other; it is in half 0 only, and
-    days of years without labels are in half 0 too.
+    For an experiment that is *not* zero-shot: a tower is predicted in one half by a model trained
+    on the other. A single labelled year is in half 0, and so are years without labels.
     """
     year = samples.time.astype("datetime64[Y]").astype(int)
     year = year - year.min()
-    out = np.zeros(samples.weight.shape, np.int8)
-    for half, weight, score in zip(out, samples.weight, samples.scored, strict=True):
-        labelled = np.unique(year[(weight > 0) | score])
-        half[np.isin(year, labelled[1::2])] = 1
-    return out
+    halves = np.zeros(samples.weight.shape, np.int8)
+    for half, weight, score in zip(halves, samples.weight, samples.scored, strict=True):
+        half[np.isin(year, np.unique(year[(weight > 0) | score])[1::2])] = 1
+    return halves
