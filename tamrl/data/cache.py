@@ -178,7 +178,7 @@ class _Batch:
     def ensure(self, name: str) -> str:
         """Put one file into the cache if it is not there; return why not, or ''."""
         path = self.root / name
-        if _intact(path, _sha256(name)):
+        if _intact(path, name):
             return ""
         if self.stop.is_set():
             return "not tried"
@@ -272,12 +272,10 @@ def _sha256(name: str) -> str:
     return str(_registry(REGISTRY).registry[name]).removeprefix("sha256:")
 
 
-def _intact(path: Path, sha256: str) -> bool:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == sha256
-    except OSError:  # missing or unreadable: to be replaced
-        return False
+def _intact(path: Path, name: str) -> bool:
+    with suppress(OSError), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == _sha256(name)
+    return False  # missing or unreadable: to be replaced
 
 
 def _differs(data: bytes, name: str) -> str:

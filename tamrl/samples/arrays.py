@@ -17,13 +17,8 @@ from numpy.typing import NDArray
 from tamrl.data.grid import grid_at
 from tamrl.data.physics import KELVIN, daylength, lloyd_taylor, potential_radiation
 from tamrl.data.schema import DRIVERS, FLUXES, IGBP_CODES, KOPPEN_MAIN
-from tamrl.samples.seasons import (
-    between_months,
-    interpolate,
-    mean_and_range,
-    month_means,
-    season_to_daily,
-)
+from tamrl.samples import seasons
+from tamrl.samples.seasons import season_to_daily
 from tamrl.samples.site_attributes import SiteAttributes, gather
 
 Array = NDArray[np.float32]
@@ -139,7 +134,7 @@ def make_samples(
     season, month = _seasons(len(lat), sat, cells), time.astype("datetime64[M]").astype(int) % 12
     daily_season = [n for n in season if n.endswith(("_season", "EVI_grid", "PRCP_grid"))]
     features = (*DAILY, "SW_POT", "DAYLENGTH", *SATELLITE, *daily_season)
-    between = None if sat is None else between_months(sat.month.values, time)
+    between = None if sat is None else seasons.between_months(sat.month.values, time)
     doy = (time - time.astype("datetime64[Y]")).astype(int) + 1
 
     x = np.full((*empty.shape, len(features)), np.nan, np.float32)
@@ -154,15 +149,15 @@ def make_samples(
             if sat is None or between is None or n not in sat:
                 columns.append(empty[i, span])
             else:
-                columns.append(interpolate(sat[n].values[i], *(b[span] for b in between)))
+                columns.append(seasons.interpolate(sat[n].values[i], *(b[span] for b in between)))
         columns += [season_to_daily(season[n][i], doy[span]) for n in daily_season]
         x[i, span] = np.stack(columns, -1)
         for n in DRIVERS:
-            driver_season[n][i] = month_means(raw[n][i, span], month[span])
+            driver_season[n][i] = seasons.month_means(raw[n][i, span], month[span])
 
     static: dict[str, NDArray] = {}
     for n, v in {**season, **driver_season}.items():
-        static[f"{n}_mean"], static[f"{n}_range"] = mean_and_range(v)
+        static[f"{n}_mean"], static[f"{n}_range"] = seasons.mean_and_range(v)
     static |= {f"{n}_grid": empty[:, 0] if cells is None else cells[n].values for n in GRID_STATIC}
     static["elevation"] = towers.elevation.values if "elevation" in towers.coords else empty[:, 0]
     static["abs_lat"] = np.abs(lat)
@@ -197,16 +192,16 @@ def make_samples(
 def _seasons(n_sites: int, sat: xr.Dataset | None, cells: xr.Dataset | None) -> dict[str, NDArray]:
     """Mean seasons (site, 12) from satellites at the tower and from the grid; NaN where unknown."""
     unknown = np.full((n_sites, 12), np.nan)
-    seasons = {}
+    means = {}
     for name in SEASONAL:
-        seasons[f"{name}_season"] = unknown
+        means[f"{name}_season"] = unknown
         if sat is not None and name in sat:
             season = sat[name].groupby("month.month").mean().reindex(month=np.arange(1, 13))
-            seasons[f"{name}_season"] = season.transpose("site", "month").values
+            means[f"{name}_season"] = season.transpose("site", "month").values
     for name in GRID_MONTHLY:
         at = unknown if cells is None else cells[name].transpose("site", "month").values
-        seasons[f"{name}_grid"] = at
-    return seasons
+        means[f"{name}_grid"] = at
+    return means
 
 
 def process_scalars(ta: Any, vpd: Any, sw_in: Any, xp: Any = np) -> Any:

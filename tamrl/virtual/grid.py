@@ -18,9 +18,8 @@ from tamrl.data.physics import potential_radiation
 from tamrl.data.schema import tower_facts
 from tamrl.virtual.simulator import BIOME, simulate
 
-LAND = (
-    Path(__file__).parents[1] / "natural_earth/shapefiles/natural_earth/physical/ne_110m_land.shp"
-)
+_NATURAL_EARTH = Path(__file__).parents[1] / "natural_earth/shapefiles/natural_earth"
+LAND = _NATURAL_EARTH / "physical/ne_110m_land.shp"
 SOUTH = -60.0  # degrees; there is no tower beyond
 BLOCK = 256  # cells simulated at once: bounds the memory
 YEARS = ("2001-01-01", "2002-12-31")  # the second counts, the first lets soils fill
@@ -83,14 +82,12 @@ def _seasons(cells: pd.DataFrame, seed: int) -> dict[str, Array]:
     for start in tqdm(range(0, len(cells), BLOCK), "virtual globe"):
         part = cells.iloc[start : start + BLOCK]
         sim = simulate(part, time, seed)
+        sim |= {"PRCP": sim["P"], "SUN": sim["sun"]}
         sim["SW_POT"] = potential_radiation(part.lat.to_numpy()[:, None], time.day_of_year)
         mean = {
-            name: np.add.reduceat(sim[of][:, month[0] :], month - month[0], axis=1).T / days
-            for name, of in (
-                ("TA", "TA"), ("PRCP", "P"), ("SUN", "sun"), ("SW_IN", "SW_IN"),
-                ("SW_POT", "SW_POT"), ("VPD", "VPD"), ("FPAR", "FPAR"),
-            )
-        }  # fmt: skip
+            name: np.add.reduceat(sim[name][:, month[0] :], month - month[0], axis=1).T / days
+            for name in ("TA", "PRCP", "SUN", "SW_IN", "SW_POT", "VPD", "FPAR")
+        }
         mean["SUN"] *= 100
         mean["EVI"] = greenness(mean["FPAR"])
         mean["EVI_filled"] = np.zeros_like(mean["EVI"])

@@ -70,8 +70,8 @@ def virtual_towers(
         raise DataError(f"virtual_towers: unknown gas {gas!r}; choose from {', '.join(GASES)}")
     if years[0] > years[1]:
         raise DataError(f"virtual_towers: years {years} run backwards; give (first, last)")
-    facts = _places(n, seed)
-    time = _days(years)
+    facts, time = _places(n, seed), _days(years)
+    _forget(len(facts))
     names = [name for name in VARIABLES if name != "P"] + list(gases)
     blocks = []
     for start in tqdm(range(0, len(facts), BLOCK), "virtual towers", disable=len(facts) <= BLOCK):
@@ -124,11 +124,9 @@ def virtual_predictors(towers: xr.Dataset) -> xr.Dataset:
         for k in MONTHLY_VARIABLES:
             mean[k] = np.where(lost | (cloudy & (k in CLOUDED)), np.nan, mean[k])
     days = _days(attrs["virtual_years"])
+    dims = ("site", "month")
     ds = xr.Dataset(
-        {
-            k: (("site", "month"), mean[k].astype(np.float32), variable.attrs)
-            for k, variable in MONTHLY_VARIABLES.items()
-        },
+        {k: (dims, mean[k].astype(np.float32), v.attrs) for k, v in MONTHLY_VARIABLES.items()},
         {"site": towers.site.values, "month": days[days.day == 1]},
         {
             "title": f"Virtual towers: monthly predictors, seed {attrs['virtual_seed']}",
@@ -148,6 +146,7 @@ def simulated_months(towers: xr.Dataset) -> dict[str, Array]:
     years = towers.attrs["virtual_years"]
     seed, scatter = towers.attrs["virtual_seed"], towers.attrs["virtual_scatter"]
     keys = _keys(facts, years, seed, scatter)
+    _forget(len(facts))
     new = facts[[key not in _months for key in keys]]
     for start in range(0, len(new), BLOCK):
         _simulate(new.iloc[start : start + BLOCK], years, seed, scatter)
@@ -163,6 +162,12 @@ def _keys(
 ) -> list[tuple[Any, ...]]:
     places = facts[["site", "lat", "igbp", "koppen"]].itertuples(index=False, name=None)
     return [(*place, *years, seed, scatter) for place in places]
+
+
+def _forget(n: int) -> None:
+    """Make room for the months of n more towers; never in the middle of a data set."""
+    if len(_months) + n > REMEMBERED:
+        _months.clear()
 
 
 def _days(years: Sequence[int]) -> pd.DatetimeIndex:
@@ -181,8 +186,6 @@ def _simulate(facts: pd.DataFrame, years: Sequence[int], seed: int, scatter: flo
     }
     of_month = [sim["FPAR"][:, time.month == m].mean(1) for m in range(1, 13)]
     mean["FPAR_season"] = np.stack(of_month, 1)
-    if len(_months) > REMEMBERED:
-        _months.clear()
     for i, key in enumerate(_keys(facts, years, seed, scatter)):
         _months[key] = {name: values[i].copy() for name, values in mean.items()}
     return sim
@@ -224,9 +227,8 @@ def _observe(
 def _places(n: int | None, seed: int) -> pd.DataFrame:
     """Codes, positions and classes of the n towers, sorted by code."""
     facts = tower_facts().rename(columns={"elevation_m": "elevation", "utc_offset_h": "utc_offset"})
-    facts = facts.reset_index()[
-        ["site", "lat", "lon", "igbp", "koppen", "koppen_main", "elevation", "utc_offset"]
-    ]
+    columns = ["site", "lat", "lon", "igbp", "koppen", "koppen_main", "elevation", "utc_offset"]
+    facts = facts.reset_index()[columns]
     if n is None or n == len(facts):
         return facts
     if n < 1:
