@@ -20,10 +20,7 @@ def load_towers(source: str = "auto") -> xr.Dataset:
     the real towers if cache, mirror or network yield them, else the simulated ones after a warning
     on the first line of standard error.
 
-    Raises
-    ------
-    DataError
-        For an unknown source, or when "fluxnet2015" cannot be had.
+    Raises DataError for an unknown source, or when "fluxnet2015" cannot be had.
     """
     if source not in SOURCES:
         raise DataError(f"towers={source!r} is unknown; use one of {', '.join(SOURCES)}")

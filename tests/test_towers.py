@@ -99,15 +99,6 @@ def test_days_agree_with_pandas(seed: int, late: int, gaps: float) -> None:
         np.testing.assert_allclose(ours.data[name], truth[name], atol=1e-12)
 
 
-def test_several_towers_stand_side_by_side(tmp_path: Path) -> None:
-    many = {"BB-Bbb": Tower(days=3, offset=-5), "AA-Aaa": Tower(days=6, minutes=60, offset=8)}
-    found, _ = store.read_store(write_store(tmp_path / "s.zarr", many), facts(many))
-    ds = schema.validate(daily.assemble(found, facts(many)), "test")
-    assert ds.site.values.tolist() == ["AA-Aaa", "BB-Bbb"]
-    assert ds["TA"].count("time").values.tolist() == [6, 3]
-    assert dict(ds.sizes) == {"site": 2, "time": 6}
-
-
 def test_a_broken_chunk_costs_its_tower_only(tmp_path: Path) -> None:
     many = {"AA-Aaa": Tower(), "BB-Bbb": Tower()}
     path = write_store(tmp_path / "s.zarr", many, nee={"chunks": (1, 10_000)} | _packing("nee"))

@@ -72,11 +72,9 @@ def fetch(names: Iterable[str], desc: str = "Fetching data") -> list[Path]:
     labels the progress bar, which appears when the work takes longer than a second.
     Safe with parallel callers; an interrupted call is resumed by calling again.
 
-    Raises
-    ------
-    DataError
-        For a name that is not registered, or after all other files were fetched: names the first
-        file that failed, each source that was tried with its answer, how many failed, the remedy.
+    Raises DataError for a name that is not registered, or after all other files were fetched: names
+    the first file that failed, each source that was tried with its answer, how many failed, the
+    remedy.
     """
     names, batch = _known(names), _Batch()
     for folder in {(batch.root / name).parent for name in names}:

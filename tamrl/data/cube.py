@@ -49,10 +49,7 @@ def make_cube(fields: dict[str, Array], classes: npt.NDArray[np.int8], step: flo
     ``fields`` holds (month, lat, lon), (igbp, lat, lon) or (lat, lon) of all VARIABLES but `area`;
     ``classes`` Koppen class numbers (lat, lon), 0 for none.
 
-    Raises
-    ------
-    DataError
-        For a value that cannot be.
+    Raises DataError for a value that cannot be.
     """
     lat, lon = centres(step)
     fields = fields | {"area": cell_area(lat, lon)}

@@ -32,10 +32,7 @@ def derived(name: str, made_by: Sequence[str], build: Callable[[], xr.Dataset]) 
     `tamrl.data` whose content decides the result, beside the registry. ``build`` computes it: the
     first time, after a change of code or registry, and when the stored file is unreadable.
 
-    Raises
-    ------
-    DataError
-        When the file cannot be written.
+    Raises DataError when the file cannot be written.
     """
     path = derived_path(name, made_by)
     if path.is_file():

@@ -47,10 +47,7 @@ def fetch_grid(resolution: float = 0.5) -> xr.Dataset:
     The result is stored in the cache directory under the registry's hash and the code's version.
     ``resolution``, deg, is 0.5, or 1.0 by averaging with the land area of cells as exact weights.
 
-    Raises
-    ------
-    DataError
-        For another resolution, or a file that is missing or not what it should be.
+    Raises DataError for another resolution, or a file that is missing or not what it should be.
     """
     if resolution not in RESOLUTIONS:
         raise DataError(f"resolution {resolution}: the cube exists at 0.5 and 1.0 degrees")

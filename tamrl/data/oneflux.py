@@ -59,10 +59,7 @@ def read_oneflux(path: Path) -> TowerDays:
     0..3 in others). -9999 is missing. Of the three fluxes any two give the third, so that labels
     close exactly.
 
-    Raises
-    ------
-    DataError
-        Names file, column, value and remedy.
+    Raises DataError with file, column, value and remedy.
     """
     table = _read(path)
     half = {new: _numbers(table, old, path) for old, new in COLUMNS.items() if old in table}

@@ -28,10 +28,7 @@ def fetch_reference_gpp() -> xr.Dataset:
     Licence       none stated: for use here, not for redistribution
     ============  ============================================================================
 
-    Raises
-    ------
-    DataError
-        When the file cannot be had or is not on the 0.5-degree grid.
+    Raises DataError when the file cannot be had or is not on the 0.5-degree grid.
     """
     (path,) = fetch([_GPP], "Fetching FLUXCOM's mean GPP")
     table = pd.read_csv(path)
@@ -80,10 +77,7 @@ def fetch_reccap() -> xr.Dataset:
     Licence       none stated: for use here, not for redistribution
     ============  ============================================================================
 
-    Raises
-    ------
-    DataError
-        When the file cannot be had or lacks a region or quantity.
+    Raises DataError when the file cannot be had or lacks a region or quantity.
     """
     (path,) = fetch([_RECCAP], "Fetching RECCAP's regional balances")
     table = pd.read_csv(path, sep="\t", encoding="utf-8")

@@ -4,7 +4,6 @@ Readers (`fetch_towers`, `open_towers`, `virtual_towers`) build their Dataset he
 here, so that the rest of the package may trust names, units, signs and order.
 """
 
-from functools import cache as memoize
 from importlib.resources import files
 from typing import NamedTuple, TypeVar
 
@@ -23,7 +22,7 @@ UMOL_TO_GC = 12.011e-6 * 86400.0
 
 
 class Variable(NamedTuple):
-    """Units, names and the physically possible range of one daily variable."""
+    """Units, names and the physically possible range of one variable."""
 
     units: str
     long_name: str
@@ -81,17 +80,12 @@ def koppen_main(code: str) -> str:
     return KOPPEN_MAIN.get(code.strip()[:1], "")
 
 
-@memoize
-def _tower_facts() -> pd.DataFrame:
+def tower_facts() -> pd.DataFrame:
+    """Facts about the 180 FLUXNET2015 towers, indexed by site code; an unknown number is NaN."""
     table = facts("towers")
     table["koppen"] = table["koppen"].str.strip()
     table["koppen_main"] = table["koppen"].map(koppen_main)
     return table.set_index("site").sort_index()
-
-
-def tower_facts() -> pd.DataFrame:
-    """Facts about the 180 FLUXNET2015 towers, indexed by site code; an unknown number is NaN."""
-    return _tower_facts().copy()
 
 
 XT = TypeVar("XT", xr.Dataset, pd.DataFrame)
@@ -112,12 +106,9 @@ def validate(ds: xr.Dataset, source: str) -> xr.Dataset:
 
     ``ds`` has dims (site, time); ``source`` is named in the error: a file or a reader.
 
-    Raises
-    ------
-    DataError
-        At the first fault: missing variable or coordinate, wrong dims, dtype or units, days
-        doubled or out of order, a place off the Earth, an unknown IGBP class, a value that no day
-        on Earth shows, a tower without a single usable day.
+    Raises DataError at the first fault: missing variable or coordinate, wrong dims, dtype or units,
+    days doubled or out of order, a place off the Earth, an unknown IGBP class, a value that no day
+    on Earth shows, a tower without a single usable day.
     """
     _check_axes(ds, source)
     _check_places(ds, source)
@@ -173,9 +164,8 @@ def _check_places(ds: xr.Dataset, source: str) -> None:
     for name in coords:
         if name not in ds.coords or ds[name].dims != ("site",):
             raise DataError(f"{source}: coordinate {name} (site) is missing")
-    for site, lat, lon, igbp in zip(
-        *(ds[name].to_numpy() for name in ("site", "lat", "lon", "igbp")), strict=True
-    ):
+    places = (ds[name].to_numpy() for name in ("site", "lat", "lon", "igbp"))
+    for site, lat, lon, igbp in zip(*places, strict=True):
         check_place(f"{source}: tower {site}", float(lat), float(lon), str(igbp))
 
 

@@ -41,10 +41,7 @@ def fetch_tower_predictors() -> xr.Dataset:
 
     Returns dims (site, month), float32, NaN missing; month is the first day of the month.
 
-    Raises
-    ------
-    DataError
-        When the file cannot be had.
+    Raises DataError when the file cannot be had.
     """
     table = _csv("tower_predictors/monthly-mvp-v2.csv").rename(columns={"SITE_ID": "site"})
     table = drop_sealed(table)
@@ -94,10 +91,7 @@ def fetch_annual_towers() -> xr.Dataset:
 
     Returns dims (site,), float32, NaN missing, sites sorted.
 
-    Raises
-    ------
-    DataError
-        When the files cannot be had.
+    Raises DataError when the files cannot be had.
     """
     files = ("site_flux_medians_shuttle", "site_biomass_cci_v7", "site_aridity")
     parts = [drop_sealed(_csv(f"towers_annual/{f}.csv"), "site_id") for f in files]
@@ -145,10 +139,7 @@ def fetch_methane_towers() -> xr.Dataset:
 
     Returns dims (site, time), float32, NaN missing; daily, dense.
 
-    Raises
-    ------
-    DataError
-        When the file cannot be had.
+    Raises DataError when the file cannot be had.
     """
     table = _csv("towers_methane/All_sites_master.csv")
     table["site"] = table["site_char"].str.replace("_", "-")

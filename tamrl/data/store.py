@@ -31,10 +31,7 @@ def read_store(path: Path, facts: pd.DataFrame) -> tuple[dict[str, TowerDays], d
 
     Returns site -> its days, and site -> why it could not be read.
 
-    Raises
-    ------
-    DataError
-        When the store cannot be opened or lacks a driver altogether.
+    Raises DataError when the store cannot be opened or lacks a driver altogether.
     """
     store = _open(path)
     names = {old: new for old, new in STORE_NAMES.items() if old in store}

@@ -29,7 +29,7 @@ def fetch_towers() -> xr.Dataset:
         tower's own days).
     Rules
         A day needs 47 half-hours (23 hours at hourly towers), counted per variable, so that a
-        missing label costs no driver. Gap-filled drivers are kept. Labels of broken site-years
+        missing label costs no driver. Gap-filled drivers stay. Labels of broken site-years
         are missing: those that `daily.broken_years` finds, and those whose night-time and
         day-time partitionings differ by more than 3 gC m-2 d-1 (facts/suspect_site_years.csv);
         attrs["excluded"] counts and names them.
@@ -39,16 +39,13 @@ def fetch_towers() -> xr.Dataset:
 
     Returns dims (site, time), float32, NaN missing; see `tamrl.data.schema`.
 
-    Raises
-    ------
-    DataError
-        When the files cannot be had, or do not hold what they should.
+    Raises DataError when the files cannot be had, or do not hold what they should.
     """
     return derived("towers", MADE_BY, lambda: schema.validate(_convert(), STORE))
 
 
 def available() -> bool:
-    """Whether `fetch_towers` can be expected to succeed, found out within seconds."""
+    """Whether `fetch_towers` can be expected to succeed, answered within seconds."""
     return derived_path("towers", MADE_BY).exists() or cache.available(_names())
 
 

@@ -37,10 +37,7 @@ def plausible(name: str) -> tuple[float, float]:
 def conversion(sample: xr.DataArray, source: str) -> tuple[float, float]:
     """Find factor and offset from a variable's units, or from its values, to the unit used here.
 
-    Raises
-    ------
-    DataError
-        For an unknown unit, or none and values that fit several.
+    Raises DataError for an unknown unit, or none and values that fit several.
 
     Examples
     --------
@@ -85,10 +82,8 @@ def to_our_units(
 ) -> xr.Dataset:
     """Convert loaded variables by factor and offset, and check them for possible values.
 
-    Raises
-    ------
-    DataError
-        For a value that cannot be: a wrong units attribute or a code for missing left in.
+    Raises DataError for a value that cannot be: a wrong units attribute or a code for missing left
+    in.
 
     Examples
     --------

@@ -47,10 +47,8 @@ def open_towers(
     finds are missing. attrs["excluded"] counts and names those and any tower that had to be left
     out, which a warning names too.
 
-    Raises
-    ------
-    DataError
-        When nothing can be used: for a single tower its fault, for several all of their faults.
+    Raises DataError when nothing can be used: for a single tower its fault, for several all of
+    their faults.
     """
     paths = [Path(path)] if isinstance(path, str | PathLike) else [Path(p) for p in path]
     if not paths:
@@ -64,7 +62,7 @@ def open_towers(
     if is_store:
         read, left_out = _from_store(paths[0], facts, name)
     else:
-        listed = facts.index[facts["own"]] if "own" in facts else facts.index[:0]
+        listed = facts.index[facts["listed"]] if "listed" in facts else facts.index[:0]
         alone = str(listed[0]) if len(listed) == len(paths) == 1 and paths[0].is_file() else ""
         read, left_out, unused = _from_csv(paths, name, alone)
     for site, (_, source) in list(read.items()):
@@ -157,32 +155,34 @@ def _facts(
     if table is None:
         return known, "the known towers; hand in a table with site, lat, lon, igbp, utc_offset_h"
     if isinstance(table, pd.DataFrame):
-        own, name = table.reset_index() if table.index.name == "site" else table.copy(), "table"
+        listed, name = table.reset_index() if table.index.name == "site" else table.copy(), "table"
     else:
         name = str(table)
         try:
-            own = pd.read_csv(table, keep_default_na=False, na_values=["", "-9999"])
+            listed = pd.read_csv(table, keep_default_na=False, na_values=["", "-9999"])
         except (OSError, ValueError) as error:
             raise DataError(f"{name}: not a readable table of towers ({error})") from error
     for column in ("site", "lat", "lon", "igbp", *(["utc_offset_h"] if is_store else [])):
-        if column not in own:
-            raise DataError(f"{name}: column {column} is missing; have {list(own.columns)}")
-    own["site"] = own["site"].astype(str).str.strip()
-    if (twice := own["site"].duplicated()).any():
-        raise DataError(f"{name}: tower {own['site'][twice].iloc[0]} is listed twice; keep one row")
-    own = own.set_index("site")
+        if column not in listed:
+            raise DataError(f"{name}: column {column} is missing; have {list(listed.columns)}")
+    listed["site"] = listed["site"].astype(str).str.strip()
+    if (twice := listed["site"].duplicated()).any():
+        raise DataError(
+            f"{name}: tower {listed['site'][twice].iloc[0]} is listed twice; keep one row"
+        )
+    listed = listed.set_index("site")
     for column in ("lat", "lon", "utc_offset_h", "elevation_m"):
-        if column in own:  # what is no number is unknown, and refused below where it is needed
-            own[column] = pd.to_numeric(own[column], errors="coerce")
-    own["igbp"] = own["igbp"].astype(str).str.strip()
-    both = pd.concat([own, known.loc[known.index.difference(own.index)]])
-    return both.assign(own=both.index.isin(own.index)), name
+        if column in listed:  # what is no number is unknown, and refused below where it is needed
+            listed[column] = pd.to_numeric(listed[column], errors="coerce")
+    listed["igbp"] = listed["igbp"].astype(str).str.strip()
+    both = pd.concat([listed, known.loc[known.index.difference(listed.index)]])
+    return both.assign(listed=both.index.isin(listed.index)), name
 
 
 def _from_store(path: Path, facts: pd.DataFrame, name: str) -> tuple[Read, dict[str, str]]:
     there = store.sites_with_data(path)
-    own = facts["own"] if "own" in facts else facts.index.isin(there)
-    described = facts[own]
+    listed = facts["listed"] if "listed" in facts else facts.index.isin(there)
+    described = facts[listed]
     left_out = {
         site: f"{path}: tower {site} is not in {name}; add a row for it"
         for site in there.difference(described.index)
@@ -202,22 +202,22 @@ def _from_csv(paths: list[Path], name: str, alone: str) -> tuple[Read, dict[str,
         if path.is_dir() and not inside:
             raise DataError(f"{path}: no daily or half-hourly ONEFlux csv file in this folder")
         files += inside if path.is_dir() else [path]
-    found: Read = {}
+    read: Read = {}
     left_out: dict[str, str] = {}
     unused: list[str] = []
     for file in sorted(files, key=oneflux.rank):  # the first readable file of a tower counts
         key = file.name
         try:
             key = oneflux.site_code(file, alone)
-            if key in found:
+            if key in read:
                 unused.append(file.name)
                 continue
-            found[key] = oneflux.read_oneflux(file), str(file)
+            read[key] = oneflux.read_oneflux(file), str(file)
         except DataError as error:
             left_out[key] = str(error)
-    for key in left_out.keys() & found.keys():  # a second, sound file stood in
+    for key in left_out.keys() & read.keys():  # a second, sound file stood in
         unused.append(left_out.pop(key))
-    return found, left_out, unused
+    return read, left_out, unused
 
 
 def _nothing(left_out: dict[str, str], paths: list[Path]) -> str:

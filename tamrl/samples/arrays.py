@@ -276,7 +276,7 @@ def windows(days: NDArray[np.bool_], length: int, stride: int) -> NDArray[np.int
 
     Windows step by ``stride`` from each tower's first such day; a window without one is left out.
     """
-    found = []
+    parts = []
     for tower, row in enumerate(days):
         on = np.flatnonzero(row)
         if on.size:
@@ -284,5 +284,5 @@ def windows(days: NDArray[np.bool_], length: int, stride: int) -> NDArray[np.int
             cum = np.concatenate([[0], np.cumsum(row)])
             stop = np.minimum(start + length, row.size)
             start = start[cum[stop] > cum[start]]
-            found.append(np.stack([np.full_like(start, tower), start], 1))
-    return np.concatenate(found) if found else np.empty((0, 2), np.intp)
+            parts.append(np.stack([np.full_like(start, tower), start], 1))
+    return np.concatenate(parts) if parts else np.empty((0, 2), np.intp)

@@ -22,7 +22,7 @@ def between_months(month: NDArray, time: NDArray) -> tuple[NDArray, NDArray, Arr
 
 
 def interpolate(values: Array, left: NDArray, right: NDArray, w: Array) -> Array:
-    """Interpolate a monthly series to days; beside a missing month only its own half is filled."""
+    """Interpolate a monthly series to days; beside a missing month only the near half is filled."""
     a, b = values[left], values[right]
     near = np.where(w < 0.5, a, b)
     return np.where(np.isfinite(w), np.where(np.isfinite(a + b), a + (b - a) * w, near), np.nan)

@@ -80,10 +80,7 @@ def folds(
     The result depends on the towers' codes and places and the seed, not on their order.
     The early-stopping towers are whole blocks, about one in eight of the rest.
 
-    Raises
-    ------
-    ValueError
-        For an unknown scheme, or fewer blocks than folds.
+    Raises ValueError for an unknown scheme, or fewer blocks than folds.
 
     Examples
     --------

@@ -123,10 +123,10 @@ def _weather(facts: pd.DataFrame, time: pd.DatetimeIndex, seed: int) -> Simulati
     thermal = [c if c[0] == "E" else "A" if c[0] == "A" else c[0] + c[2] for c in codes]
     t_warm, t_cold = np.array([TEMPERATURE[c] for c in thermal]).T[..., None]
     rain, season, sunshine = np.array([MOISTURE[c[:2]] for c in codes]).T[..., None]
-    own = draw(facts.site, seed, "climate", (3, 1)).transpose(1, 0, 2)
-    t_warm = t_warm + 1.2 * own[0]
-    half = np.maximum(t_warm - t_cold, 0.5) / 2 * np.exp(0.1 * own[1])
-    rain = rain * np.exp(0.25 * own[2])
+    deviation = draw(facts.site, seed, "climate", (3, 1)).transpose(1, 0, 2)
+    t_warm = t_warm + 1.2 * deviation[0]
+    half = np.maximum(t_warm - t_cold, 0.5) / 2 * np.exp(0.1 * deviation[1])
+    rain = rain * np.exp(0.25 * deviation[2])
 
     season_day = (doy - np.where(lat >= 0, *MIDWINTER)) % YEAR  # days since midwinter
     summer = -np.cos(2 * np.pi * season_day / YEAR)

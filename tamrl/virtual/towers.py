@@ -26,7 +26,7 @@ from tamrl.virtual.simulator import Simulation, satellite, simulate
 LAND_SHARE = {"A": 19.0, "B": 30.2, "C": 13.4, "D": 24.6, "E": 12.8}
 SATELLITE_SHARE = 0.8  # of towers have satellite rows; as in the real tables
 BLOCK = 256  # towers simulated at once: bounds the memory
-REMEMBERED = 20_000  # towers whose months are kept in memory, 6 kB a tower and six years
+REMEMBERED = 20_000  # towers whose months stay in memory, 6 kB a tower and six years
 TRUTH = {
     "truth_lue": ("gC MJ-1", "light-use efficiency"),
     "truth_vpd_decay": ("hPa-1", "decay of production with vapour pressure deficit"),
@@ -61,10 +61,7 @@ def virtual_towers(
     Returns (site, time) with attribute virtual = 1; RECO = NEE + GPP to the last bit; traits as
     coordinates ``truth_*`` (site).
 
-    Raises
-    ------
-    DataError
-        For n < 1, years in the wrong order, or an unknown gas.
+    Raises DataError for n < 1, years in the wrong order, or an unknown gas.
     """
     for gas in set(gases) - set(GASES):
         raise DataError(f"virtual_towers: unknown gas {gas!r}; choose from {', '.join(GASES)}")
@@ -109,10 +106,7 @@ def virtual_predictors(towers: xr.Dataset) -> xr.Dataset:
     ``tamrl.data.fetch_tower_predictors``. With noise, one tower in five has no row and clouds hide
     months; missing values are NaN.
 
-    Raises
-    ------
-    DataError
-        If the towers are not virtual.
+    Raises DataError if the towers are not virtual.
     """
     if towers.attrs.get("virtual") != 1:
         raise DataError("virtual_predictors: these towers are not virtual; use the real predictors")
