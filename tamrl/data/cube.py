@@ -22,8 +22,6 @@ def cell_area(lat: npt.ArrayLike, lon: npt.ArrayLike) -> Array:
     R^2 x (difference of the sines of the edges) x (width in radians) on the sphere of the WGS84
     ellipsoid's area, R = 6371007.2 m (Moritz 2000, doi:10.1007/s001900050278).
 
-    Examples
-    --------
     A degree at the equator, in km2, and all cells of the globe together, in million km2:
 
     >>> area = cell_area(np.arange(-89.5, 90), np.arange(-179.5, 180))

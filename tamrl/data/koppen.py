@@ -23,8 +23,6 @@ def koppen_class(ta: npt.ArrayLike, prcp: npt.ArrayLike) -> npt.NDArray[np.int8]
     mm per month, give class numbers (...), int8: 1 to 30 in the order of KOPPEN_CODES, 0 where a
     month is missing.
 
-    Examples
-    --------
     >>> KOPPEN_CODES[koppen_class([27.0] * 12, [200.0] * 12) - 1]
     'Af'
     """

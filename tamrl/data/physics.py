@@ -24,8 +24,6 @@ def potential_radiation(lat: ArrayLike, doy: ArrayLike) -> NDArray[np.float64]:
     W m-2, 0 in the polar night. ``lat`` is latitude, degrees north, of any shape that broadcasts
     with ``doy``, the day of the year, 1 to 366; zero dimensions for two scalars.
 
-    Examples
-    --------
     FAO-56 example 8: 20 degrees south on 3 September, 32.2 MJ m-2 d-1.
 
     >>> round(float(potential_radiation(-20, 246)) * 0.0864, 1)
@@ -44,8 +42,6 @@ def daylength(lat: ArrayLike, doy: ArrayLike) -> NDArray[np.float64]:
     Latitude ``lat``, degrees north, and day of the year ``doy`` broadcast; 0 in the polar night, 24
     in the polar day.
 
-    Examples
-    --------
     FAO-56 example 9: 20 degrees south on 3 September, 11.7 hours.
 
     >>> round(float(daylength(-20, 246)), 1)
@@ -67,8 +63,6 @@ def _angles(lat: ArrayLike, doy: ArrayLike) -> tuple[NDArray[np.float64], ...]:
 def saturation_pressure(ta: Any) -> Any:
     """Saturation vapour pressure over water, hPa, of temperature in degC (Tetens; eq. 11).
 
-    Examples
-    --------
     FAO-56 example 3: 24.5 degC, 3.075 kPa.
 
     >>> round(float(saturation_pressure(24.5)) / 10, 3)

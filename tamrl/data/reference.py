@@ -128,8 +128,6 @@ def carbon_budget_2019() -> xr.Dataset:
     land give, without land use, rivers and trade.
     Source: Friedlingstein et al. 2019, doi:10.5194/essd-11-1783-2019 (facts shipped here).
 
-    Examples
-    --------
     The land sink of the decade 2009 to 2018, as the publication gives it:
 
     >>> round(float(carbon_budget_2019().land_sink.sel(year=slice(2009, 2018)).mean()), 1)

@@ -22,8 +22,6 @@ for _unit, _written, _factor, _offset in schema.facts("units").itertuples(index=
 def plausible(name: str) -> tuple[float, float]:
     """Possible range of a predictor, monthly or daily, in the unit used here; endless if unknown.
 
-    Examples
-    --------
     >>> plausible("humidex")
     (-inf, inf)
     """
@@ -39,8 +37,6 @@ def conversion(sample: xr.DataArray, source: str) -> tuple[float, float]:
 
     Raises DataError for an unknown unit, or none and values that fit several.
 
-    Examples
-    --------
     >>> warm = xr.DataArray([300.0], name="TA", attrs={"units": "K"})
     >>> conversion(warm, "my cube")  # to degC
     (1.0, -273.15)
@@ -85,8 +81,6 @@ def to_our_units(
     Raises DataError for a value that cannot be: a wrong units attribute or a code for missing left
     in.
 
-    Examples
-    --------
     >>> mine = xr.Dataset({"TA": ("time", [293.15, 283.15], {"units": "K"})})
     >>> to_our_units(mine, {"TA": (1.0, -273.15)}, "my cube").TA.values.round(2).tolist()
     [20.0, 10.0]

@@ -245,10 +245,7 @@ class Scaler:
         """Fit on the given towers; a feature that is constant or absent there gets sd 1."""
         x = samples.x[towers][samples.has_drivers[towers]]
         y = samples.y[towers][samples.weight[towers] > 0]
-        x_mean, x_sd = column_moments(x)
-        s_mean, s_sd = column_moments(samples.static[towers])
-        y_mean, y_sd = column_moments(y)
-        return cls(x_mean, x_sd, s_mean, s_sd, y_mean, y_sd)
+        return cls(*(m for part in (x, samples.static[towers], y) for m in column_moments(part)))
 
     def drivers(self, x: Array) -> Array:
         """Scale drivers (…, feature), clipped to 8 sd; missing stays NaN."""
