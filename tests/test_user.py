@@ -110,9 +110,7 @@ def test_a_single_file_may_have_any_name_with_a_table_of_one_row(tmp_path: Path)
     path = save(daily_csv(), tmp_path / "my-tower.csv")
     assert open_towers(path, TABLE).site.values.tolist() == ["AA-Aaa"]
     for table in (pd.concat([TABLE, TABLE.assign(site="BB-Bbb")]), None):
-        with pytest.raises(
-            DataError, match=r"no tower code such as US-Ha1.*a table of one row"
-        ):
+        with pytest.raises(DataError, match=r"no tower code such as US-Ha1.*a table of one row"):
             open_towers(path, table)
 
 
