@@ -1,10 +1,13 @@
-"""Files appear whole or not at all."""
+"""Files appear complete or not at all."""
 
 import os
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
+
+STALE = 600.0  # s, an unfinished file untouched for so long belongs to a killed process
 
 
 @contextmanager
@@ -21,3 +24,11 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what killed processes left unfinished, but not what another one writes now."""
+    for part in folder.glob(".*.part"):
+        with suppress(OSError):  # gone meanwhile, or a shared folder that we may only read
+            if time.time() - part.stat().st_mtime > STALE:
+                part.unlink()

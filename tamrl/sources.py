@@ -1,4 +1,4 @@
-"""Which towers a study stands on: real ones where they can be had, else virtual ones, aloud."""
+"""Data of a study: real towers where they can be had, else simulated ones, with a warning."""
 
 import sys
 
@@ -16,17 +16,11 @@ SOURCES = ("auto", "fluxnet2015", "virtual")
 def load_towers(source: str = "auto") -> xr.Dataset:
     """Daily towers (site, time), real or virtual; attrs["virtual"] says which.
 
-    Parameters
-    ----------
-    source
-        "fluxnet2015": the real towers or an error. "virtual": the simulated ones. "auto": the
-        real towers if cache, mirror or network yield them, else the virtual ones after a warning
-        on the first line of standard error.
+    ``source`` "fluxnet2015": the real towers or an error; "virtual": the simulated ones; "auto":
+    the real towers if cache, mirror or network yield them, else the simulated ones after a warning
+    on the first line of standard error.
 
-    Raises
-    ------
-    DataError
-        For an unknown source, or when "fluxnet2015" cannot be had.
+    Raises DataError for an unknown source, or when "fluxnet2015" cannot be had.
     """
     if source not in SOURCES:
         raise DataError(f"towers={source!r} is unknown; use one of {', '.join(SOURCES)}")
@@ -41,7 +35,7 @@ def load_towers(source: str = "auto") -> xr.Dataset:
     except DataError as error:
         reason = str(error)
     print(
-        "VIRTUAL TOWERS: every number, figure and file of this run comes from a simulated world, "
+        "VIRTUAL TOWERS: every number, figure and file of this run comes from a simulation, "
         f"because the real towers could not be had ({reason}). Set TAMRL_DATA_MIRROR to a "
         "directory with the files, or connect to the network, for real ones.",
         file=sys.stderr,
@@ -51,25 +45,14 @@ def load_towers(source: str = "auto") -> xr.Dataset:
 
 
 def load_predictors(towers: xr.Dataset) -> xr.Dataset:
-    """Monthly predictors (site, month) that belong to these towers, real or virtual.
-
-    Raises
-    ------
-    DataError
-        When the towers are real and the file of predictors cannot be had.
-    """
+    """Monthly predictors (site, month) of these towers, real or virtual; errors as of `fetch`."""
     return virtual_predictors(towers) if towers.attrs["virtual"] else fetch_tower_predictors()
 
 
 def load_grid(towers: xr.Dataset, resolution: float = 0.5) -> xr.Dataset:
-    """Predictor cube (month, lat, lon) of the world that these towers stand in.
+    """Predictor cube (month, lat, lon) of the real globe, or of the simulated one of these towers.
 
-    ``resolution`` (0.5 or 1.0 degrees) is that of the real globe; the virtual one has 2 degrees.
-
-    Raises
-    ------
-    DataError
-        When the towers are real and the files of the grid cannot be had.
+    ``resolution`` (0.5 or 1.0 degrees) is that of the real globe; the simulated one has 2 degrees.
     """
     if towers.attrs["virtual"]:
         return virtual_grid(seed=towers.attrs["virtual_seed"])
@@ -77,13 +60,7 @@ def load_grid(towers: xr.Dataset, resolution: float = 0.5) -> xr.Dataset:
 
 
 def load_others(towers: xr.Dataset) -> xr.Dataset | None:
-    """SiteAttributes of which annual fluxes alone are known, beside real towers; virtual ones have none.
-
-    Raises
-    ------
-    DataError
-        When the towers are real and the files cannot be had.
-    """
+    """Towers with annual fluxes only, beside the real ones; simulated ones have none: None."""
     return None if towers.attrs["virtual"] else fetch_annual_towers()
 
 

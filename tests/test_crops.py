@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from tamrl.virtual import crops
-from tamrl.virtual.world import World, simulate
+from tamrl.virtual.simulator import Simulation, simulate
 
 TIME = pd.date_range("2001-01-01", "2003-12-31", freq="D")
 MONTH = TIME.month.to_numpy()
@@ -22,18 +22,18 @@ def farms(koppen: str, n: int = 60, igbp: str = "CRO", lat: float | None = None)
 
 
 @pytest.fixture(scope="module")
-def worlds() -> dict[str, World]:
+def worlds() -> dict[str, Simulation]:
     return {koppen: simulate(farms(koppen), TIME) for koppen in PLACES}
 
 
-def grown(world: World, facts: pd.DataFrame) -> tuple[crops.Farms, np.ndarray, np.ndarray]:
+def grown(world: Simulation, facts: pd.DataFrame) -> tuple[crops.Farms, np.ndarray, np.ndarray]:
     """Grow what was sown in a finished world: the same that it has grown itself."""
     made = crops.sow(world, facts, len(TIME), 0)
     return made, *crops.grow(world, made)
 
 
 def test_summer_crops_leave_the_field_bare_and_are_green_when_cereals_are_cut(
-    worlds: dict[str, World],
+    worlds: dict[str, Simulation],
 ) -> None:
     """In the north, cereals peak in spring, maize in July and August; in winter maize is not."""
     world, facts = worlds["Dfa"], farms("Dfa")
@@ -64,7 +64,7 @@ def test_seasons_follow_the_hemisphere() -> None:
     assert abs((int(np.argmax(north)) - int(np.argmax(south))) % 12 - 6) <= 1
 
 
-def test_fields_are_watered_where_summers_are_dry(worlds: dict[str, World]) -> None:
+def test_fields_are_watered_where_summers_are_dry(worlds: dict[str, Simulation]) -> None:
     """Most farms of a mediterranean climate water, few of an oceanic one; soils show it."""
     share = {k: grown(worlds[k], farms(k))[0].watered.mean() for k in ("Csa", "Cfb")}
     assert share["Csa"] > 0.4 > 0.15 > share["Cfb"]
@@ -73,7 +73,7 @@ def test_fields_are_watered_where_summers_are_dry(worlds: dict[str, World]) -> N
     assert dry[watered].min() > dry[~watered].max()
 
 
-def test_other_places_are_untouched(worlds: dict[str, World]) -> None:
+def test_other_places_are_untouched(worlds: dict[str, Simulation]) -> None:
     """Grassland and the tropics are not sown, not watered, and gain nothing."""
     for facts in (farms("Dfa", igbp="GRA"), farms("Aw")):
         made, _, gain = grown(simulate(facts, TIME), facts)
@@ -83,7 +83,7 @@ def test_other_places_are_untouched(worlds: dict[str, World]) -> None:
     assert worlds["Aw"]["GPP"].mean() > 1  # its cropland still grows
 
 
-def test_a_farm_depends_on_itself_alone(worlds: dict[str, World]) -> None:
+def test_a_farm_depends_on_itself_alone(worlds: dict[str, Simulation]) -> None:
     """The same farm among fewer others grows the same, day by day."""
     few = simulate(farms("Cfb").iloc[7:9], TIME)
     np.testing.assert_array_equal(few["FPAR"], worlds["Cfb"]["FPAR"][7:9])

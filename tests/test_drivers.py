@@ -64,7 +64,7 @@ def rise(samples: Samples, model: TamRLModel) -> pd.DataFrame:
 
 
 def test_known_drivers_come_out_on_top(rise: pd.DataFrame) -> None:
-    """Production is made from absorbed light, respiration from warmth (tamrl.virtual.world)."""
+    """Production is made from absorbed light, respiration from warmth (tamrl.virtual.simulator)."""
     table = rise[rise.igbp == "all"].pivot_table("rise", "predictors", "flux")
     assert table.GPP.idxmax() == BOTH
     assert table.GPP.drop([BOTH, "temperature"]).nlargest(2).index.sort_values().tolist() == [

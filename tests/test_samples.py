@@ -1,20 +1,20 @@
 """Drivers and labels are masked apart, nothing leaks, nothing depends on file order."""
 
-from __future__ import annotations
+from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tamrl.data import grid
+from tamrl.model.network import Config, ConvLSTM
+from tamrl.samples import neighbourhood
 from tamrl.samples.arrays import SCORE_QC, Samples, Scaler, make_samples, windows
 from tamrl.virtual.towers import virtual_predictors
-
-
-@pytest.fixture(scope="module")
-def samples(virtual: xr.Dataset) -> Samples:
-    return make_samples(virtual, virtual_predictors(virtual))
 
 
 def test_a_missing_label_never_costs_a_driver_day(virtual: xr.Dataset) -> None:
@@ -36,8 +36,7 @@ def test_a_missing_driver_masks_that_driver_only(virtual: xr.Dataset) -> None:
     assert np.isnan(b.x[2, 50:90, b.features.index("TA_max")]).all()
     some["TA"][2, 50:90] = np.nan  # a minimal driver: the day can't be predicted
     c = make_samples(some)
-    assert not c.has_drivers[2, 50:90].any()
-    assert not c.scored[2, 50:90].any()
+    assert not (c.has_drivers | c.scored)[2, 50:90].any()
 
 
 def test_scored_and_trained_days_follow_the_quality_shares(
@@ -87,10 +86,10 @@ def test_row_order_does_not_matter(virtual: xr.Dataset, samples: Samples) -> Non
 def test_scaling_sees_training_towers_only(samples: Samples) -> None:
     train = np.arange(6)
     before = Scaler.fit(samples, train)
-    samples_changed = Samples(**{**vars(samples), "x": samples.x.copy(), "y": samples.y.copy()})
-    samples_changed.x[6:] *= 100
-    samples_changed.y[6:] += 50
-    after = Scaler.fit(samples_changed, train)
+    changed = replace(samples, x=samples.x.copy(), y=samples.y.copy())
+    changed.x[6:] *= 100
+    changed.y[6:] += 50
+    after = Scaler.fit(changed, train)
     for name in vars(before):
         assert np.array_equal(getattr(before, name), getattr(after, name)), name
 
@@ -99,9 +98,8 @@ def test_scaling_sees_training_towers_only(samples: Samples) -> None:
 @settings(max_examples=60, deadline=None)
 def test_windows_cover_every_labelled_day(days: list[bool], length: int, extra: int) -> None:
     on = np.array([days])
-    found = windows(on, length, length)
     covered = np.zeros_like(on)
-    for tower, start in found:
+    for tower, start in windows(on, length, length):
         assert on[tower, start : start + length].any()
         assert not covered[tower, start : start + length].any()  # each day once
         covered[tower, start : start + length] = True
@@ -114,3 +112,76 @@ def test_real_towers_give_the_known_number_of_days(real_towers: xr.Dataset) -> N
     assert 335_000 < s.scored.sum() < 346_000
     used = s.y[s.weight > 0]
     np.testing.assert_allclose(used[:, 2], used[:, 1] - used[:, 0], atol=1e-4)
+
+
+def test_selected_towers_bring_all_of_theirs(gridded: Samples) -> None:
+    """Arrays, table and grid attributes; labels only of the days that are asked for."""
+    some = np.array([7, 2])
+    labelled = gridded.weight[some] > 0
+    labelled[:, ::2] = False
+    part = gridded.select(some, labelled)
+    assert part.table.site.tolist() == part.site.tolist() == gridded.site[some].tolist()
+    assert part.places is not None
+    assert gridded.places is not None
+    np.testing.assert_array_equal(part.places.x, gridded.places.x[some])
+    np.testing.assert_array_equal(part.x, gridded.x[some])
+    assert ((part.weight > 0) == labelled).all()
+    assert np.isnan(part.y[~labelled]).all()
+    np.testing.assert_array_equal(part.scored, gridded.scored[some])
+
+
+def test_the_grid_is_searched_once(
+    virtual: xr.Dataset, globe: xr.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trees = []
+    monkeypatch.setattr(grid, "cKDTree", lambda x, make=grid.cKDTree: trees.append(x) or make(x))
+    cube = globe.copy()
+    for _ in range(2):
+        make_samples(virtual.isel(site=[0, 5], time=slice(0, 50)), None, cube)
+    assert len(trees) == 1
+
+
+# Neighbourhoods: centred on the tower, closed round the globe, ending at the poles.
+
+
+@pytest.fixture
+def cube() -> xr.Dataset:
+    lat, lon = np.arange(-89.0, 90, 2), np.arange(-179.0, 180, 2)
+    field = np.random.default_rng(0).normal(size=(12, len(lat), len(lon))).astype(np.float32)
+    monthly, classes = neighbourhood.MONTHLY, list(neighbourhood.CLASSES)
+    data = {n: (("month", "lat", "lon"), field * (i + 1)) for i, n in enumerate(monthly)}
+    data |= {n: (("lat", "lon"), field[i]) for i, n in enumerate(neighbourhood.STATIC)}
+    data["igbp_fraction"] = (("igbp", "lat", "lon"), np.abs(field[: len(classes)]))
+    return xr.Dataset(data, {"month": np.arange(1, 13), "lat": lat, "lon": lon, "igbp": classes})
+
+
+def maps_at(lat: list[float], lon: list[float], samples: Samples, cube: xr.Dataset) -> np.ndarray:
+    placed = replace(samples, table=pd.DataFrame({"lat": lat, "lon": lon}))
+    maps = neighbourhood.with_neighbourhoods(placed, cube).maps
+    assert maps is not None
+    return maps
+
+
+def test_neighbourhoods_are_those_of_the_globe(samples: Samples, cube: xr.Dataset) -> None:
+    maps = maps_at([51.1, 0.0, 88.9], [10.5, 179.9, 0.0], samples, cube)
+    assert maps.shape == (3, 12, len(neighbourhood.CHANNELS), 9, 9)
+    whole = neighbourhood.globe(cube)
+    i, j = (int(np.abs(cube[k].values - v).argmin()) for k, v in (("lat", 51.1), ("lon", 10.5)))
+    np.testing.assert_array_equal(maps[0, :, :, 4, 4], whole[:, :, i, j])
+    np.testing.assert_array_equal(maps[0, :, :, 5, 3], whole[:, :, i + 1, j - 1])
+    equator = int(np.abs(cube.lat.values).argmin())
+    np.testing.assert_array_equal(maps[1, :, :, 4, 5], whole[:, :, equator, 0])  # the dateline
+    assert np.isnan(maps[2, :, :, 5:]).all()  # the pole
+    assert np.isfinite(maps[2, :, :, :5]).all()
+    alone = maps_at([51.1], [10.5], samples, cube)  # scaled without regard to other towers
+    np.testing.assert_array_equal(alone[0], maps[0])
+
+
+def test_globe_at_once_equals_place_by_place(samples: Samples, cube: xr.Dataset) -> None:
+    torch.manual_seed(0)
+    net = ConvLSTM(Config(3, 3, latent=5, map_variables=len(neighbourhood.CHANNELS))).eval()
+    whole = net(torch.from_numpy(neighbourhood.padded(neighbourhood.globe(cube)))[None])
+    assert whole.shape[-2:] == (cube.sizes["lat"], cube.sizes["lon"])
+    place = net(torch.from_numpy(maps_at([11.0], [-179.0], samples, cube)))[0, :, 0, 0]
+    i = int(np.abs(cube.lat.values - 11.0).argmin())
+    torch.testing.assert_close(place, whole[0, :, i, 0], rtol=1e-4, atol=1e-5)

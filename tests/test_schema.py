@@ -73,9 +73,3 @@ def test_koppen_main_classes() -> None:
     assert [koppen_main(k) for k in ("Af", "BSk", "Cfa", "Dfb", "ET", "BWh ", "", "?")] == [
         *("Tropical", "Arid", "Temperate", "Cold", "Polar", "Arid", "", "")
     ]
-
-
-def test_facts_are_a_copy() -> None:
-    facts_of_mine = tower_facts()
-    facts_of_mine.loc["US-Ha1", "lat"] = 0
-    assert tower_facts().loc["US-Ha1", "lat"] == pytest.approx(42.54, abs=0.01)

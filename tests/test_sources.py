@@ -1,4 +1,4 @@
-"""Real towers where they can be had; virtual ones only when nothing yields them, and aloud."""
+"""Real towers where they can be had; else, with a warning, simulated ones."""
 
 import pytest
 import xarray as xr
@@ -12,39 +12,30 @@ def unreachable(*_: object) -> xr.Dataset:
     raise DataError("no network")
 
 
+@pytest.mark.parametrize(("available", "why"), [(False, "neither cache, mirror"), (True, "(no ne")])
 def test_without_data_the_first_line_says_virtual(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], available: bool, why: str
 ) -> None:
-    monkeypatch.setattr(towers, "available", lambda: False)
-    ds = sources.load_towers("auto")
-    assert ds.attrs["virtual"] == 1
-    assert capsys.readouterr().err.startswith("VIRTUAL TOWERS: ")
-    assert sources.load_predictors(ds).attrs["virtual"] == 1
-
-
-def test_a_download_that_fails_halfway_says_why(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(towers, "available", lambda: True)
+    """Nothing at hand, or a download that fails halfway."""
+    monkeypatch.setattr(towers, "available", lambda: available)
     monkeypatch.setattr(sources, "fetch_towers", unreachable)
+    monkeypatch.setattr(sources, "virtual_towers", lambda: xr.Dataset(attrs={"virtual": 1}))
     assert sources.load_towers("auto").attrs["virtual"] == 1
-    assert "(no network)" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert message.startswith("VIRTUAL TOWERS: ")
+    assert why in message
 
 
-def test_real_towers_asked_for_are_real_or_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_asked_for_comes_or_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(sources, "fetch_towers", unreachable)
     with pytest.raises(DataError, match="no network"):
         sources.load_towers("fluxnet2015")
-
-
-def test_virtual_on_request_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
-    assert sources.load_towers("virtual").attrs["tower_source"] == "virtual"
-    assert "VIRTUAL TOWERS" not in capsys.readouterr().err
-
-
-def test_unknown_source() -> None:
     with pytest.raises(DataError, match="towers='ameriflux' is unknown; use one of auto"):
         sources.load_towers("ameriflux")
+    assert sources.load_towers("virtual").attrs["tower_source"] == "virtual"
+    assert "VIRTUAL TOWERS" not in capsys.readouterr().err
 
 
 def test_real_towers_are_preferred(

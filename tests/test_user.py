@@ -109,11 +109,9 @@ def test_a_single_file_may_have_any_name_with_a_table_of_one_row(tmp_path: Path)
     """As in the README; two towers in the table leave open which one it is."""
     path = save(daily_csv(), tmp_path / "my-tower.csv")
     assert open_towers(path, TABLE).site.values.tolist() == ["AA-Aaa"]
-    two = pd.concat([TABLE, TABLE.assign(site="BB-Bbb")])
-    with pytest.raises(DataError, match=r"no tower code such as US-Ha1(.|\n)*a table of one row"):
-        open_towers(path, two)
-    with pytest.raises(DataError, match="no tower code"):
-        open_towers(path)
+    for table in (pd.concat([TABLE, TABLE.assign(site="BB-Bbb")]), None):
+        with pytest.raises(DataError, match=r"no tower code such as US-Ha1.*a table of one row"):
+            open_towers(path, table)
 
 
 def test_store_with_towers_csv_beside(tmp_path: Path) -> None:
@@ -303,9 +301,6 @@ def test_not_a_store_not_a_file(tmp_path: Path) -> None:
         open_towers(tmp_path)
     with pytest.raises(DataError, match="the list of files is empty"):
         open_towers([])
-    nameless = save(daily_csv(), tmp_path / "mytower.csv")
-    with pytest.raises(DataError, match="no tower code such as US-Ha1"):
-        open_towers(nameless)
     binary = tmp_path / NAME
     binary.write_bytes(b"\x89HDF\xff\xfe" * 99)
     with pytest.raises(DataError, match="not a readable csv file"):

@@ -1,4 +1,4 @@
-"""The virtual world: its physics, truth and noise; a tower is itself whoever stands beside it."""
+"""Simulated towers and globe: physics, truth, noise; no tower depends on which others there are."""
 
 import time
 
@@ -7,9 +7,12 @@ import pandas as pd
 import pytest
 import xarray as xr
 
+from tamrl.data.cube import VARIABLES
+from tamrl.data.grid import grid_at
+from tamrl.data.physics import potential_radiation
 from tamrl.data.schema import SEALED, validate
-from tamrl.data.solar import potential_radiation
 from tamrl.errors import DataError
+from tamrl.virtual import simulator, towers
 from tamrl.virtual.towers import virtual_predictors, virtual_towers
 
 # Half and twice the median daily GPP, gC m-2 d-1, that flux towers of the class show.
@@ -54,16 +57,14 @@ def test_labels_close_to_the_last_bit(truth: xr.Dataset, noisy: xr.Dataset) -> N
 
 def test_truth_is_complete_and_of_the_right_sign(truth: xr.Dataset) -> None:
     assert all(np.isfinite(truth[name]).all() for name in truth.data_vars)
-    assert truth.GPP.min() >= 0
-    assert truth.RECO.min() >= 0
+    assert min(truth.GPP.min(), truth.RECO.min()) >= 0
     assert (truth.NEE_QC == 1).all()
     forests = truth.NEE.isel(site=np.isin(truth.igbp, ["ENF", "DBF", "MF", "EBF"]))
     assert forests.mean() < -0.2  # uptake is negative
 
 
 def test_weather_obeys_its_own_order(truth: xr.Dataset) -> None:
-    assert (truth.TA_min <= truth.TA).all()
-    assert (truth.TA_max >= truth.TA).all()
+    assert ((truth.TA_min <= truth.TA) & (truth.TA_max >= truth.TA)).all()
     assert (truth.VPD_max >= truth.VPD).all()
     doy = truth.time.dt.dayofyear.values
     sky = potential_radiation(truth.lat.values[:, None], doy[None])
@@ -113,13 +114,23 @@ def test_noise_is_tower_like(truth: xr.Dataset, noisy: xr.Dataset) -> None:
         assert 0 < lost < 0.05
 
 
-def test_same_seed_same_world() -> None:
-    a, b = virtual_towers(3, seed=7), virtual_towers(3, seed=7)
+def test_the_seed_decides() -> None:
+    a, b, other = (virtual_towers(3, seed=seed) for seed in (7, 7, 8))
     xr.testing.assert_identical(a, b)
-    other = virtual_towers(3, seed=8)
     assert not np.allclose(a.TA, other.TA, equal_nan=True)
 
 
+def test_a_data_set_is_simulated_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    monkeypatch.setattr(towers, "simulate", lambda *a: calls.append(a) or simulator.simulate(*a))
+    data = virtual_towers(4, (2001, 2002), seed=31)
+    virtual_predictors(data)
+    season = towers.simulated_months(data.isel(site=[2]))["FPAR_season"]
+    assert len(calls) == 1
+    assert season.shape == (1, 12)
+
+
+@pytest.mark.slow
 def test_a_tower_does_not_depend_on_the_others(noisy: xr.Dataset) -> None:
     few, more, many = virtual_towers(10), virtual_towers(40), virtual_towers(300)
     assert set(few.site.values) < set(more.site.values) < set(noisy.site.values)
@@ -131,6 +142,7 @@ def test_a_tower_does_not_depend_on_the_others(noisy: xr.Dataset) -> None:
     xr.testing.assert_equal(virtual_towers(10, gases=("CH4",)).drop_vars("CH4"), few)
 
 
+@pytest.mark.slow
 def test_more_towers_than_real_ones_fill_the_land(noisy: xr.Dataset) -> None:
     many = virtual_towers(1200, years=(2001, 2001), noise=False)
     share = pd.Series(many.koppen_main.values)[~np.isin(many.site, noisy.site)]
@@ -163,16 +175,15 @@ def test_respiration_knows_temperature(truth: xr.Dataset) -> None:
 def test_gases_by_process(truth: xr.Dataset) -> None:
     wet = truth.igbp.values == "WET"
     assert truth.CH4.isel(site=wet).mean() > 0.01
-    assert -0.003 < float(truth.CH4.isel(site=~wet).min()) < 0  # dry soil is a small sink
-    assert truth.CH4.isel(site=~wet).max() <= 0
+    dry = truth.CH4.isel(site=~wet)
+    assert -0.003 < dry.min() < dry.max() <= 0  # a small sink
     assert truth.N2O.min() >= 0
     crop, grass = (truth.N2O.isel(site=truth.igbp.values == c).mean() for c in ("CRO", "GRA"))
     assert crop > 2 * grass
-    assert truth.CH4.units == "gC m-2 d-1"
-    assert truth.N2O.units == "gN m-2 d-1"
+    assert (truth.CH4.units, truth.N2O.units) == ("gC m-2 d-1", "gN m-2 d-1")
 
 
-def test_predictors_show_the_same_world(truth: xr.Dataset, months: xr.Dataset) -> None:
+def test_predictors_show_the_same_towers(truth: xr.Dataset, months: xr.Dataset) -> None:
     assert months.sizes == {"site": 180, "month": 72}
     assert all(np.isfinite(months[name]).all() for name in months.data_vars)
     assert float(months.FPAR.max()) <= 1
@@ -205,6 +216,7 @@ def test_predictors_of_a_part(noisy: xr.Dataset) -> None:
     xr.testing.assert_equal(months, whole.sel(site=part.site.values, month=months.month))
 
 
+@pytest.mark.slow
 def test_fast_enough() -> None:
     start = time.process_time()
     virtual_towers()
@@ -227,3 +239,23 @@ def test_wrong_wishes(wrong: dict, message: str) -> None:
 def test_real_towers_get_no_virtual_predictors(truth: xr.Dataset) -> None:
     with pytest.raises(DataError, match="not virtual"):
         virtual_predictors(truth.assign_attrs(virtual=0))
+
+
+def test_the_globe_has_the_layout_of_the_real_cube(globe: xr.Dataset) -> None:
+    """All variables, twelve months, ascending axes, about the right share of land."""
+    assert set(VARIABLES) <= set(globe)
+    assert globe.sizes["month"] == 12
+    assert min(np.diff(globe.lat).min(), np.diff(globe.lon).min()) > 0
+    land = float((globe.area * globe.land_fraction).sum()) / 1e12
+    assert 125 < land < 142  # million km2, land without Antarctica: 135
+    share = globe.igbp_fraction.sum("igbp").where(globe.land_fraction > 0)
+    np.testing.assert_allclose(share.values[np.isfinite(share)], 1)
+    assert globe.attrs["virtual"] == 1
+    assert globe.attrs["title"].startswith("Virtual")
+
+
+def test_towers_and_their_cells_share_one_climate(truth: xr.Dataset, globe: xr.Dataset) -> None:
+    at = grid_at(globe, truth.lat, truth.lon)
+    for name, tolerance in (("TA", 4.0), ("SW_IN", 20.0)):
+        difference = truth[name].mean("time").values - at[name].mean("month").values
+        assert np.nanmedian(np.abs(difference)) < tolerance

@@ -1,42 +1,51 @@
 """Registry -> cache -> mirror -> URL: the only way to other people's files, always verified.
 
-Pooch reads the registry and places the cache. The transfer is ours, because the towers are 1,653
-small files: one pool of kept-alive connections instead of a handshake per file, a mirror and a
-second source, one progress bar, and folders that parallel callers may create at the same moment.
-
-A file is held in memory until its sha256 is right (the largest has 22 MB), then written beside
-its place and renamed: what has a name in the cache is complete.
+Pooch reads the registry and places the cache; urllib3 retries. The batch is handled here, because
+the towers are 1,653 small files: one pool of kept-alive connections instead of a handshake per
+file, a mirror and a second source, one progress bar, folders that parallel callers may create at
+the same moment. A file is held in memory until its sha256 is right (the largest has 22 MB), then
+written beside its place and renamed: what has a name in the cache is complete.
 """
 
 import hashlib
 import os
 import threading
-import time
+from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import pooch
+import requests
+from requests.adapters import HTTPAdapter
 from tqdm import tqdm
+from urllib3.exceptions import InvalidHeader
+from urllib3.util import Retry
 
-from tamrl.data.download import THREADS, Downloader, NotFetchedError
 from tamrl.errors import DataError
-from tamrl.files import atomic_write
+from tamrl.files import atomic_write, remove_unfinished
 
-_HERE = Path(__file__).resolve().parent
 # A wheel carries the registry beside this module (see setup.py), a checkout at its top.
-_COPIES = (_HERE / "data_registry.txt", _HERE.parents[1] / "data_registry.txt")
+_COPIES = [Path(__file__).resolve().parents[up] / "data_registry.txt" for up in (0, 2)]
 REGISTRY = next((path for path in _COPIES if path.is_file()), _COPIES[-1])
 
 # The publisher's own server: the same bytes, for when the first source refuses or throttles.
-SECOND_SOURCE = {
-    "fluxnet2015.zarr/": "https://excited-co2.github.io/zarr-fluxnet2015/fluxnet.zarr/"
-}
+_ZARR = "https://excited-co2.github.io/zarr-fluxnet2015/fluxnet.zarr/"
+SECOND_SOURCE = {"fluxnet2015.zarr/": _ZARR}
+THREADS = 8
+TRIES = 6  # requests for one file of a busy server
+NO_NETWORK = 3  # requests without a connection after which a server counts as out of reach
+BACKOFF = 1.0  # s, pause before the third request (none before the second), then doubled
+MAX_WAIT = 60.0  # s, a server that asks for more patience than this is left alone
+GIVE_UP = 8  # files that a host failed to give, one after the other, that end its use
+TIMEOUT = (5.0, 30.0)  # s, to connect and between two packets
+THROTTLED = (408, 425, 429, 500, 502, 503, 504)  # HTTP status: may pass (RFC 9110, RFC 6585)
 PROBE = 5.0  # s, for `available` to find out whether there is a network
 _CANNOT_WRITE = "cannot write"  # how a reason begins that lies with the cache, not the sources
-STALE = 600.0  # s, an unfinished file untouched for so long belongs to a killed process
 
 
 def registry_names(prefix: str = "") -> list[str]:
@@ -45,10 +54,7 @@ def registry_names(prefix: str = "") -> list[str]:
 
 
 def registry_sha256() -> str:
-    """Digest (16 hex digits) of all registered names and hashes: it changes when any data do.
-
-    Comments, order and URLs do not count, since they do not change a byte of the data.
-    """
+    """Digest (16 hex digits) of all registered names and hashes; not of comments, order, URLs."""
     entries = sorted(_registry(REGISTRY).registry.items())
     return hashlib.sha256(repr(entries).encode()).hexdigest()[:16]
 
@@ -62,23 +68,17 @@ def fetch(names: Iterable[str], desc: str = "Fetching data") -> list[Path]:
     """Make registered files present and intact in the cache; return their paths in order.
 
     A file is taken from the cache if its sha256 is right, else from the directory
-    TAMRL_DATA_MIRROR (laid out by registry names), else from its URL or a second source.
+    TAMRL_DATA_MIRROR (laid out by registry names), else from its URL or a second source. ``desc``
+    labels the progress bar, which appears when the work takes longer than a second.
     Safe with parallel callers; an interrupted call is resumed by calling again.
 
-    Parameters
-    ----------
-    names : names in data_registry.txt
-    desc : label of the progress bar, which appears when the work takes longer than a second
-
-    Raises
-    ------
-    DataError
-        For a name that is not registered, or after all other files were fetched: names the first
-        file that failed, each source that was tried with its answer, how many failed, the remedy.
+    Raises DataError for a name that is not registered, or after all other files were fetched: names
+    the first file that failed, each source that was tried with its answer, how many failed, the
+    remedy.
     """
-    names = _known(names)
-    batch = _Batch()
-    _sweep({(batch.root / name).parent for name in names})
+    names, batch = _known(names), _Batch()
+    for folder in {(batch.root / name).parent for name in names}:
+        remove_unfinished(folder)
     failed: dict[str, str] = {}
     pool = ThreadPoolExecutor(THREADS)
     try:
@@ -88,46 +88,72 @@ def fetch(names: Iterable[str], desc: str = "Fetching data") -> list[Path]:
             if why := job.result():
                 failed[jobs[job]] = why
     finally:
-        batch.net.stop.set()  # after an interrupt: wakes the threads that pause between attempts
+        batch.stop.set()  # after an interrupt: wakes the threads that pause between requests
         pool.shutdown(cancel_futures=True)
     if failed:
-        ordered = {name: failed[name] for name in jobs.values() if name in failed}
-        raise DataError(_report(ordered, len(jobs), batch.root))
+        raise DataError(
+            _report({n: failed[n] for n in names if n in failed}, len(jobs), batch.root)
+        )
     return [batch.root / name for name in names]
 
 
 def available(names: Iterable[str]) -> bool:
-    """Whether `fetch` can be expected to yield these files, found out within five seconds.
+    """Whether `fetch` can be expected to yield these files, answered within five seconds.
 
     True if cache and mirror together hold a file of each name (not yet verified), or if a quick
     download of one of those that they lack succeeds.
     """
-    batch = _Batch(Downloader(tries=1, timeout=(PROBE, PROBE)))
-    homes = [home for home in (batch.root, batch.mirror) if home]
+    batch = _Batch(tries=1, timeout=(PROBE, PROBE))
+    homes = [batch.root, batch.mirror or batch.root]
     lacking = [n for n in _known(names) if not any((home / n).is_file() for home in homes)]
     if not lacking:
         return True
     # Zarr's metadata (.zarray, .zattrs) are the smallest files there are.
     name = min(lacking, key=lambda n: not Path(n).name.startswith("."))
-    found: list[bytes] = []
+    received: list[bytes] = []
 
     def probe() -> None:
-        with suppress(NotFetchedError):
-            found.append(batch.download(name))
+        with suppress(_NotFetchedError):
+            received.append(batch.download(name))
 
     # A name server that does not answer heeds no timeout: leave the thread behind then.
-    thread = threading.Thread(target=probe, daemon=True)
-    thread.start()
+    (thread := threading.Thread(target=probe, daemon=True)).start()
     thread.join(PROBE)
-    return bool(found)
+    return bool(received)
+
+
+class _NotFetchedError(Exception):
+    """Why bytes could not be had: each source with its last answer."""
+
+
+class _Patience(Retry):
+    """Waits between requests as long as the server asks for, or not at all once `stop` is set."""
+
+    stop: threading.Event
+
+    def asked(self, response: Any) -> float:
+        """Seconds of the header Retry-After (RFC 9110, 10.2.3); 0 for none, or for nonsense."""
+        with suppress(InvalidHeader):
+            return (self.get_retry_after(response) if response else None) or 0.0
+        return 0.0
+
+    def sleep(self, response: Any = None) -> None:
+        """Pause, unless the pause would be too long or the batch has ended."""
+        wait = max(self.asked(response), self.get_backoff_time())
+        if wait > MAX_WAIT or self.stop.wait(wait):
+            raise _NotFetchedError(f"not tried again, {wait:.0f} s to wait")
 
 
 class _Batch:
-    """One call's places and connections."""
+    """One call's places and connections, and what hosts have answered to any of its threads."""
 
-    def __init__(self, net: Downloader | None = None) -> None:
-        self.root = cache_dir()
-        self.net = net or Downloader()
+    def __init__(self, tries: int = TRIES, timeout: tuple[float, float] = TIMEOUT) -> None:
+        self.root, self.timeout = cache_dir(), timeout
+        self.stop = threading.Event()  # set it to end all attempts and pauses at once
+        # A count that is lost between two threads delays giving up by one file: no lock.
+        self.failures: Counter[str] = Counter()  # host: files failed since its last success
+        self.last: dict[str, str] = {}  # host: its last failure
+        self.quick, self.patient = self._session(1), self._session(tries)
         mirror = os.environ.get("TAMRL_DATA_MIRROR", "")
         self.mirror = Path(mirror).expanduser() if mirror else None
         if self.mirror and not self.mirror.is_dir():
@@ -136,20 +162,33 @@ class _Batch:
                 "download from the URLs of data_registry.txt"
             )
 
+    def _session(self, tries: int) -> requests.Session:
+        few = min(tries, NO_NETWORK) - 1
+        retry = type("_", (_Patience,), {"stop": self.stop})(
+            tries - 1, few, few, status_forcelist=THROTTLED, backoff_factor=BACKOFF,
+            raise_on_status=False,
+        )  # fmt: skip
+        session = requests.Session()
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, HTTPAdapter(pool_maxsize=THREADS, max_retries=retry))
+        return session
+
     def ensure(self, name: str) -> str:
         """Put one file into the cache if it is not there; return why not, or ''."""
         path = self.root / name
-        if _intact(path, _sha256(name)):
+        if _intact(path, name):
             return ""
-        if self.net.stop.is_set():
+        if self.stop.is_set():
             return "not tried"
         data, why = self.copy(name)
         try:
-            _store(path, data if data is not None else self.download(name))
-        except NotFetchedError as error:
+            data = data if data is not None else self.download(name)
+            with atomic_write(path) as part:
+                part.write_bytes(data)
+        except _NotFetchedError as error:
             return f"{why}{error}"
         except OSError as error:
-            self.net.stop.set()  # the same disk would fail the other files as well
+            self.stop.set()  # the same disk would fail the other files as well
             return f"{_CANNOT_WRITE} {path}: {error.strerror or error}"
         return ""
 
@@ -159,16 +198,52 @@ class _Batch:
             return None, ""
         try:
             data = (self.mirror / name).read_bytes()
+            wrong = _differs(data, name)
         except OSError as error:
-            return None, f"mirror {self.mirror}: {error.strerror or error}; "
-        wrong = _differs(data, name)
+            wrong = error.strerror or str(error)
         return (None, f"mirror {self.mirror}: {wrong}; ") if wrong else (data, "")
 
     def download(self, name: str) -> bytes:
         """Get the file's verified bytes from its URL or the second source."""
+        # Of two sources the first is asked once, then the second patiently, then the first.
         second = [u + name[len(p) :] for p, u in SECOND_SOURCE.items() if name.startswith(p)]
         urls = [_registry(REGISTRY).get_url(name), *second]
-        return self.net.get(urls, lambda data: _differs(data, name))
+        asked = [*((u, self.quick) for u in urls[:-1]), *((u, self.patient) for u in urls[::-1])]
+        why: dict[str, str] = {}
+        for url, session in asked:
+            host = urlsplit(url).netloc
+            if self.failures[host] >= GIVE_UP:
+                why[host] = f"{self.last.get(host, 'busy')}, given up after failing again and again"
+                continue
+            data, why[host] = self._ask(session, url, name)
+            if data is not None:
+                self.failures[host] = 0
+                return data
+            self.last[host] = why[host]
+            self.failures[host] += session is self.patient and not why[host].startswith("HTTP 4")
+        raise _NotFetchedError("; ".join(f"{host}: {answer}" for host, answer in why.items()))
+
+    def _ask(self, session: requests.Session, url: str, name: str) -> tuple[bytes | None, str]:
+        """Return verified bytes, or None and why not."""
+        why = ""
+        for _ in range(1 if session is self.quick else 2):  # a reply may break off or be garbled
+            try:
+                reply = session.get(url, timeout=self.timeout)
+            except _NotFetchedError as error:
+                return None, str(error)
+            except requests.exceptions.ChunkedEncodingError:
+                why = "reply broken off"
+                continue
+            except requests.RequestException as error:
+                slow, kind = "timed out" in str(error), type(error).__name__
+                return None, "no answer in time" if slow else f"no connection ({kind})"
+            if not reply.ok:
+                if _Patience().asked(reply.raw) > MAX_WAIT:
+                    self.failures[urlsplit(url).netloc] = GIVE_UP
+                return None, f"HTTP {reply.status_code} {reply.reason}"
+            if not (why := _differs(reply.content, name)):
+                return reply.content, ""
+        return None, why
 
 
 @lru_cache(maxsize=2)
@@ -195,34 +270,18 @@ def _sha256(name: str) -> str:
     return str(_registry(REGISTRY).registry[name]).removeprefix("sha256:")
 
 
-def _intact(path: Path, sha256: str) -> bool:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == sha256
-    except OSError:  # missing or unreadable: to be replaced
-        return False
+def _intact(path: Path, name: str) -> bool:
+    with suppress(OSError), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == _sha256(name)
+    return False  # missing or unreadable: to be replaced
 
 
 def _differs(data: bytes, name: str) -> str:
     """'' if these are the registered bytes, else how they differ."""
-    found, expected = hashlib.sha256(data).hexdigest(), _sha256(name)
-    if found == expected:
+    actual, expected = hashlib.sha256(data).hexdigest(), _sha256(name)
+    if actual == expected:
         return ""
-    return f"wrong sha256 {found[:12]}... of {len(data)} bytes, expected {expected[:12]}..."
-
-
-def _store(path: Path, data: bytes) -> None:
-    """Write a file that is complete or absent, whatever happens in between."""
-    with atomic_write(path) as part:
-        part.write_bytes(data)
-
-
-def _sweep(folders: Iterable[Path]) -> None:
-    """Remove what killed processes left unfinished, but not what another one writes now."""
-    for part in (part for folder in folders for part in folder.glob(".*.part")):
-        with suppress(OSError):  # gone meanwhile, or a shared cache that we may only read
-            if time.time() - part.stat().st_mtime > STALE:
-                part.unlink()
+    return f"wrong sha256 {actual[:12]}... of {len(data)} bytes, expected {expected[:12]}..."
 
 
 def _report(failed: dict[str, str], total: int, root: Path) -> str:
@@ -231,11 +290,9 @@ def _report(failed: dict[str, str], total: int, root: Path) -> str:
     (first, why), *others = ranked
     listed = ", ".join(name for name, _ in others[:3]) + ", ..." * (len(others) > 3)
     more = f", nor could {len(others)} of the other {total - 1} files ({listed})" if others else ""
-    remedy = (
-        "Free some space there, make it writable, or set TAMRL_DATA_DIR to another directory"
-        if why.startswith(_CANNOT_WRITE)
-        else "Check the network, or set TAMRL_DATA_MIRROR to a directory that holds the files"
-    )
+    remedy = "Check the network, or set TAMRL_DATA_MIRROR to a directory that holds the files"
+    if why.startswith(_CANNOT_WRITE):
+        remedy = "Free some space there, make it writable, or set TAMRL_DATA_DIR elsewhere"
     return (
         f"{first} could not be fetched ({why}){more}. {remedy}, then run again: "
         f"the {total - len(failed)} complete files stay in {root}."

@@ -39,24 +39,14 @@ def to_days(
 ) -> TowerDays:
     """Local daily values of one tower from its half-hourly or hourly records.
 
-    Parameters
-    ----------
-    start
-        (record,) local time at which each record begins, ascending.
-    minutes
-        Length of a record: 30 or 60.
-    half
-        name -> (record,) values, NaN missing, of NEE, GPP (umol CO2 m-2 s-1), NEE_QC (flag 0..3),
-        TA (degC), VPD (hPa), SW_IN (W m-2), P (mm per record); absent names stay absent.
-    source
-        What to name in an error.
+    ``start`` (record,) is the local time at which each record of ``minutes`` (30 or 60) begins,
+    ascending. ``half`` holds (record,) values, NaN missing, of NEE, GPP (umol CO2 m-2 s-1), NEE_QC
+    (flag 0..3), TA (degC), VPD (hPa), SW_IN (W m-2), P (mm per record); absent names stay absent.
+    ``source`` is named in an error.
 
-    Returns
-    -------
-    TowerDays
-        Daily means in the units of the schema (P is a sum), NaN where fewer than 47 half-hours or
-        23 hours are there; TA_min, TA_max, VPD_max; NEE_QC the share of records with flag 0 or 1;
-        RECO = NEE + GPP.
+    Returns daily means in the units of the schema (P is a sum), NaN where fewer than 47 half-hours
+    or 23 hours are there; TA_min, TA_max, VPD_max; NEE_QC, the share of records with flag 0 or 1;
+    RECO = NEE + GPP.
     """
     steps = np.diff(start)
     if (steps <= np.timedelta64(0)).any():
@@ -74,16 +64,10 @@ def to_days(
         n = np.add.reduceat(there, first, dtype=np.int64)
         full = n >= FULL_DAY[minutes]
 
-        def total(x: NDArray[Any], there: NDArray[np.bool_] = there) -> Floats:
-            return np.add.reduceat(np.where(there, x, 0.0), first)
-
+        counted = x < GOOD_QC + 0.5 if name == "NEE_QC" else x
+        total = np.add.reduceat(np.where(there, counted, 0.0), first)
         with np.errstate(invalid="ignore", divide="ignore"):
-            if name == "NEE_QC":
-                days[name] = np.where(full, total(x < GOOD_QC + 0.5) / n, np.nan)
-            elif name == "P":
-                days[name] = np.where(full, total(x), np.nan)
-            else:
-                days[name] = np.where(full, total(x) / n, np.nan)
+            days[name] = np.where(full, total if name == "P" else total / n, np.nan)
         if name == "TA":
             lowest = np.minimum.reduceat(np.where(there, x, np.inf), first)
             days["TA_min"] = np.where(full, lowest, np.nan)
@@ -101,17 +85,9 @@ def to_days(
 def assemble(towers: Mapping[str, TowerDays], facts: pd.DataFrame) -> xr.Dataset:
     """Put towers side by side on one dense axis of days.
 
-    Parameters
-    ----------
-    towers
-        Site code -> its days.
-    facts
-        Indexed by site: lat, lon, igbp, utc_offset_h; koppen and elevation_m where known.
+    ``facts`` is indexed by site: lat, lon, igbp, utc_offset_h; koppen and elevation_m where known.
 
-    Returns
-    -------
-    xr.Dataset
-        (site, time) float32, sites sorted; variables that no tower has are all NaN (P is absent).
+    Returns (site, time) float32, sites sorted; variables that no tower has are NaN (P is absent).
     """
     sites = sorted(towers)
     begin = min(t.days[0] for t in towers.values())
@@ -153,10 +129,6 @@ def broken_years(ds: xr.Dataset) -> SiteYears:
     both above 1.8 times and by 1.5 gC m-2 d-1 the median of at least two other years of the tower,
     while the mean share of good half-hours is below 0.3. Constant and negative years are the marks
     of a night-time partitioning that failed, doubled ones of a gap-filling that did.
-
-    Returns
-    -------
-    (site, year) -> reason
     """
     years = ds.time.dt.year.to_numpy()
     broken: SiteYears = {}

@@ -1,37 +1,32 @@
 """The predictor cube: what is known of every land cell, month by month, on one global grid.
 
-`fetch_grid` builds it from the registry's files and keeps it in the cache; `grid_at` samples it at
-towers, so that a predictor means the same at a tower and on the map.
+`fetch_grid` builds it from the registry's files and stores it in the cache; `grid_at` samples it
+at towers, so that a predictor means the same at a tower and on the map.
 """
 
-import hashlib
-import warnings
-from pathlib import Path
+import weakref
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 from scipy.spatial import cKDTree
 
-from tamrl.data import cube as layout
-from tamrl.data import gridfiles, koppen, solar
-from tamrl.data.cache import cache_dir, fetch, registry_names, registry_sha256
+from tamrl.data import gridfiles
+from tamrl.data.cache import fetch, registry_names, registry_sha256
 from tamrl.data.cube import VARIABLES, make_cube, without_fill
-from tamrl.data.gridfiles import Array, block_mean, centres
-from tamrl.data.koppen import KOPPEN_CODES, koppen_class
+from tamrl.data.derived import code_version, derived
+from tamrl.data.gridfiles import MONTH_DAYS, Array, block_mean, centres, unit_vectors
+from tamrl.data.koppen import koppen_class
+from tamrl.data.physics import potential_radiation, saturation_pressure
 from tamrl.errors import DataError
-from tamrl.files import atomic_write
 
 RESOLUTIONS = (0.5, 1.0)  # deg
-REACH = 1.5  # cells: how far from a tower its nearest land cell may lie (coasts, islands)
-
-
-def code_version() -> str:
-    """Digest (12 hex digits) of the source code that makes the cube: it changes with any of it."""
-    digest = hashlib.sha256()
-    for file in (gridfiles.__file__, koppen.__file__, solar.__file__, layout.__file__, __file__):
-        digest.update(Path(file).read_bytes())
-    return digest.hexdigest()[:12]
+FARTHEST = 1.5  # cells between a tower and its nearest land cell (coasts, islands)
+MADE_BY = (
+    *("gridfiles.py", "koppen.py", "physics.py", "cube.py", "grid.py"),
+    *("facts/variables_grid.csv", "facts/igbp.csv"),
+)
 
 
 def fetch_grid(resolution: float = 0.5) -> xr.Dataset:
@@ -49,43 +44,24 @@ def fetch_grid(resolution: float = 0.5) -> xr.Dataset:
     Licence        none stated for several sources: for use here, not for redistribution
     =============  ==========================================================================
 
-    The result is kept in the cache directory under the registry's hash and the code's version.
+    The result is stored in the cache directory under the registry's hash and the code's version.
+    ``resolution``, deg, is 0.5, or 1.0 by averaging with the land area of cells as exact weights.
 
-    Parameters
-    ----------
-    resolution
-        0.5, or 1.0 by averaging with the land area of the cells as exact weights, deg.
-
-    Raises
-    ------
-    DataError
-        For another resolution, or a file that is missing or not what it should be.
+    Raises DataError for another resolution, or a file that is missing or not what it should be.
     """
     if resolution not in RESOLUTIONS:
         raise DataError(f"resolution {resolution}: the cube exists at 0.5 and 1.0 degrees")
-    key = f"grid-{resolution:g}deg-{registry_sha256()}-{code_version()}.nc"
-    path = cache_dir() / "derived" / key
-    if path.is_file():
-        try:
-            with xr.open_dataset(path) as cube:
-                return without_fill(cube.load())
-        except (OSError, ValueError, KeyError) as error:  # a disk that lost bytes: start again
-            warnings.warn(f"{path} is unreadable ({error}); building anew", stacklevel=2)
-    cube = _build() if resolution == 0.5 else _coarsen(fetch_grid(0.5))
-    cube = cube.assign_attrs(
-        history=f"built by tamrl.data.grid, code {code_version()}",
-        registry_sha256=registry_sha256(),
-        code_version=code_version(),
-    )
-    _write(cube, path)
-    return cube
 
+    def build() -> xr.Dataset:
+        cube = _build() if resolution == 0.5 else _coarsen(fetch_grid(0.5))
+        code = code_version(MADE_BY)
+        return cube.assign_attrs(
+            history=f"built by tamrl.data.grid, code {code}",
+            registry_sha256=registry_sha256(),
+            code_version=code,
+        )
 
-def _write(cube: xr.Dataset, path: Path) -> None:
-    """Write a NetCDF file that is complete or absent."""
-    encoding = {name: {"zlib": True, "complevel": 2} for name in cube.data_vars}
-    with atomic_write(path) as part:
-        cube.to_netcdf(part, engine="netcdf4", encoding=encoding)
+    return without_fill(derived(f"grid-{resolution:g}deg", MADE_BY, build))
 
 
 def _build() -> xr.Dataset:
@@ -98,12 +74,12 @@ def _build() -> xr.Dataset:
     evi = gridfiles.vegetation_index([p for name, p in paths.items() if "0.5rs-Raster" in name])
     sand, clay = gridfiles.clm_land_table(paths["gridinfo_soil_CLM5_GSWP3.csv"], ["sand", "clay"])
     (ndep,) = gridfiles.clm_land_table(paths["gridinfo_igbpz_CLM5_GSWP3.csv"], ["Ndep"])
-    days = gridfiles.MONTH_DAYS[:, None, None]
+    days = MONTH_DAYS[:, None, None]
     fields: dict[str, Array] = {
         **climate,
         "SW_POT": np.broadcast_to(sw_pot, climate["TA"].shape),
         "SW_IN": (0.25 + 0.50 * climate["SUN"] / 100) * sw_pot,
-        "VPD": gridfiles.saturation_pressure(climate["TA"]) * (1 - rh),
+        "VPD": saturation_pressure(climate["TA"]) * (1 - rh),
         "EVI": np.where(np.isnan(evi), np.fmin.reduce(evi, axis=0), evi),
         "EVI_filled": np.isnan(evi).astype(np.float64),
         "elevation": gridfiles.elevation(paths["Altitude.h5"]),
@@ -124,29 +100,53 @@ def _build() -> xr.Dataset:
 
 def _potential(lat: Array, month: int) -> Array:
     """Radiation at the top of the atmosphere, mean over the days of a month (lat,), W m-2."""
-    start = int(np.round(gridfiles.MONTH_DAYS[:month].sum()))
-    days = np.arange(start + 1, start + 1 + int(gridfiles.MONTH_DAYS[month]))
-    return np.asarray(solar.potential_radiation(lat[:, None], days[None])).mean(axis=1)
+    start = int(np.round(MONTH_DAYS[:month].sum()))
+    days = np.arange(start + 1, start + 1 + int(MONTH_DAYS[month]))
+    return np.asarray(potential_radiation(lat[:, None], days[None])).mean(axis=1)
 
 
 def _coarsen(cube: xr.Dataset) -> xr.Dataset:
     """Average 0.5-degree cells to 1 degree with the exact area of their land as weight."""
     area = cube["area"].to_numpy().astype(np.float64)
     land = cube["land_fraction"].to_numpy().astype(np.float64)
+    names = VARIABLES.keys() - {"area", "land_fraction"}
     fields = {
-        name: block_mean(cube[name].to_numpy().astype(np.float64), area * land, 2)
-        for name in VARIABLES
-        if name not in ("area", "land_fraction")
+        name: block_mean(cube[name].to_numpy().astype(np.float64), area * land, 2) for name in names
     }
     fields["land_fraction"] = block_mean(land, area, 2)
     number = cube["koppen"].to_numpy()
     # The class that covers most of the land, among those that are known.
-    cover = np.stack(
-        [block_mean((number == k) * 1.0, area * land, 2) for k in range(1, len(KOPPEN_CODES) + 1)]
-    )
-    cover = np.nan_to_num(cover)
+    share = [block_mean((number == k) * 1.0, area * land, 2) for k in range(1, 31)]
+    cover = np.nan_to_num(np.stack(share))
     classes = np.where(cover.any(axis=0), cover.argmax(axis=0) + 1, 0)
     return make_cube(fields, classes.astype(np.int8), 1.0)
+
+
+class _LandCells(NamedTuple):
+    """Cells of a cube in which every monthly variable is known, and their search tree."""
+
+    row: npt.NDArray[np.intp]
+    col: npt.NDArray[np.intp]
+    tree: cKDTree
+
+
+_land_cells: dict[int, _LandCells] = {}  # by the identity of the cube, as long as it lives
+
+
+def _land(cube: xr.Dataset) -> _LandCells:
+    """Find the land cells of a cube: once, since a tree of 60,000 cells takes its time."""
+    if id(cube) not in _land_cells:
+        known = np.ones((cube.sizes["lat"], cube.sizes["lon"]), dtype=bool)
+        for name, field in cube.data_vars.items():
+            if "month" in field.dims:
+                known &= field.notnull().all("month").transpose("lat", "lon").to_numpy()
+            elif name == "land_fraction":
+                known &= (field > 0).transpose("lat", "lon").to_numpy()
+        row, col = np.nonzero(known)
+        at = unit_vectors(cube["lat"].to_numpy()[row], cube["lon"].to_numpy()[col])
+        _land_cells[id(cube)] = _LandCells(row, col, cKDTree(at))
+        weakref.finalize(cube, _land_cells.pop, id(cube), None)
+    return _land_cells[id(cube)]
 
 
 def grid_at(cube: xr.Dataset, lat: npt.ArrayLike, lon: npt.ArrayLike) -> xr.Dataset:
@@ -154,37 +154,23 @@ def grid_at(cube: xr.Dataset, lat: npt.ArrayLike, lon: npt.ArrayLike) -> xr.Data
 
     Each place takes all its values from one cell: the nearest in which every monthly variable is
     known all year, so that a coastal tower is not lost; NaN (koppen 0) if none lies within
-    1.5 cells.
+    1.5 cells. The search tree is made once a cube: do not change a cube in place after the first
+    call, but copy it.
 
-    Parameters
-    ----------
-    cube
-        As from `fetch_grid`, dims (month, lat, lon).
-    lat, lon
-        Positions (site,), deg; a DataArray's coordinate `site` is kept.
-
-    Returns
-    -------
-    xarray.Dataset
-        Dims (site, month), statics (site,), igbp_fraction (site, igbp); coordinates cell_lat and
-        cell_lon (site,) tell the cell.
+    ``cube`` is as from `fetch_grid`, dims (month, lat, lon); ``lat`` and ``lon`` (site,) are deg; a
+    DataArray's coordinate `site` is kept. Returns dims (site, month), statics (site,),
+    igbp_fraction (site, igbp), and the cell's centre as coordinates cell_lat and cell_lon (site,).
     """
     place_lat = np.atleast_1d(np.asarray(lat, dtype=np.float64))
     place_lon = (np.atleast_1d(np.asarray(lon, dtype=np.float64)) + 180) % 360 - 180
-    known = np.ones((cube.sizes["lat"], cube.sizes["lon"]), dtype=bool)
-    for name, field in cube.data_vars.items():
-        if "month" in field.dims:
-            known &= field.notnull().all("month").transpose("lat", "lon").to_numpy()
-        elif name == "land_fraction":
-            known &= (field > 0).transpose("lat", "lon").to_numpy()
-    row, col = np.nonzero(known)
+    land = _land(cube)
+    _, nearest = land.tree.query(unit_vectors(place_lat, place_lon))
+    row, col = land.row[nearest], land.col[nearest]
     cells_lat, cells_lon = cube["lat"].to_numpy(), cube["lon"].to_numpy()
-    tree = cKDTree(gridfiles.unit_vectors(cells_lat[row], cells_lon[col]))
-    _, nearest = tree.query(gridfiles.unit_vectors(place_lat, place_lon))
-    row, col = row[nearest], col[nearest]
     step = np.abs(np.diff(cells_lat[:2]))[0], np.abs(np.diff(cells_lon[:2]))[0]
     east = np.abs((cells_lon[col] - place_lon + 180) % 360 - 180)
-    near = (np.abs(cells_lat[row] - place_lat) <= REACH * step[0]) & (east <= REACH * step[1])
+    near = np.abs(cells_lat[row] - place_lat) <= FARTHEST * step[0]
+    near &= east <= FARTHEST * step[1]
 
     at = cube.drop_vars(["lat_bnds", "lon_bnds"], errors="ignore").isel(
         lat=xr.DataArray(row, dims="site"), lon=xr.DataArray(col, dims="site")

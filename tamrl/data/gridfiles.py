@@ -2,7 +2,7 @@
 
 Every reader returns arrays on one grid: latitude from south to north, longitude from -180, cell
 centres at the quarter degrees; NaN where the source has nothing. What each source gets wrong or
-leaves unsaid is dealt with here and nowhere else.
+leaves unsaid is corrected here and nowhere else.
 """
 
 import io
@@ -20,7 +20,8 @@ import rasterio
 import xarray as xr
 from scipy.spatial import cKDTree
 
-from tamrl.data.schema import IGBP_CODES, KELVIN
+from tamrl.data.physics import KELVIN, saturation_pressure
+from tamrl.data.schema import IGBP_CODES
 from tamrl.errors import DataError
 
 Array = npt.NDArray[np.float64]
@@ -76,10 +77,8 @@ def biome4_climate(path: Path) -> dict[str, Array]:
         _require(ds["temp"].shape == (12, *SHAPE), path, f"temp has shape {ds['temp'].shape}")
         corner = float(ds["lat"][-1]), float(ds["lon"][0])
         _require(corner == (-90.0, -180.0), path, f"the grid starts at {corner}")
-        raw = {
-            name: ds[name].to_numpy()[:, ::-1].astype(np.float64)
-            for name in ("temp", "prec", "sun")
-        }
+        names = ("temp", "prec", "sun")
+        raw = {name: ds[name].to_numpy()[:, ::-1].astype(np.float64) for name in names}
     missing = (raw["temp"] == -9999) | (raw["prec"] == -9999)
     no_sun = missing | (raw["sun"] == -9999) | ~(raw["sun"] > 0).any(axis=0)
     return {
@@ -114,17 +113,13 @@ def vegetation_index(paths: Sequence[Path]) -> Array:
 class _ArraysOnly(pickle.Unpickler):
     """Loads numpy arrays and dtypes; whatever else a pickle asks for is refused."""
 
-    ADMITTED = (
-        ("numpy.core.multiarray", "_reconstruct"),
-        ("numpy._core.multiarray", "_reconstruct"),
-        ("numpy", "ndarray"),
-        ("numpy", "dtype"),
-    )
+    ADMITTED = ("numpy._core.multiarray._reconstruct", "numpy.ndarray", "numpy.dtype")
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self.ADMITTED:
+        module = module.replace("numpy.core", "numpy._core")
+        if f"{module}.{name}" not in self.ADMITTED:
             raise DataError(f"pickle asks for {module}.{name}; only numpy arrays are admitted")
-        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+        return super().find_class(module, name)
 
 
 def load_arrays(path: Path) -> list[npt.NDArray[Any]]:
@@ -141,11 +136,6 @@ def load_arrays(path: Path) -> list[npt.NDArray[Any]]:
     return list(arrays)
 
 
-def saturation_pressure(ta: Array) -> Array:
-    """Saturation vapour pressure over water, hPa, of temperature in degC (FAO-56 eq. 11)."""
-    return 6.108 * np.exp(17.27 * ta / (ta + 237.3))
-
-
 def relative_humidity(path: Path) -> Array:
     """Relative humidity at mid-month (month, lat, lon), 0 to 1, from the GPT2w 1-degree harmonics.
 
@@ -156,11 +146,9 @@ def relative_humidity(path: Path) -> Array:
     arrays = load_arrays(path)
     _require(len(arrays) >= 3 and arrays[2].shape == (64800, 5), path, "not the GPT2w table")
     phase = 2 * np.pi * MID_MONTH / 365.25
-    waves = np.stack(
-        [np.ones(12), np.cos(phase), np.sin(phase), np.cos(2 * phase), np.sin(2 * phase)]
-    )
+    waves = [np.ones(12), np.cos(phase), np.sin(phase), np.cos(2 * phase), np.sin(2 * phase)]
     pressure, temperature, humidity = (
-        (table @ waves).T.reshape(12, 180, 360)[:, ::-1] for table in arrays[:3]
+        (table @ np.stack(waves)).T.reshape(12, 180, 360)[:, ::-1] for table in arrays[:3]
     )
     vapour = humidity * pressure / 100 / (0.622 + 0.378 * humidity)  # hPa
     rh = np.clip(vapour / saturation_pressure(temperature - KELVIN), 0.0, 1.0)
@@ -188,15 +176,9 @@ def land_cover(path: Path) -> tuple[Array, Array]:
     _require(classes.max() <= 16, path, f"class {classes.max()} is none of IGBP's 0 to 16")
     weight = band_area(np.linspace(-90, 90, 3601)).reshape(360, 10)
     weight /= weight.sum(axis=1, keepdims=True)
+    cells = classes.reshape(360, 10, 720, 10)
     share = np.stack(
-        [
-            np.einsum(
-                "arb,ar->ab",
-                (classes == number).reshape(360, 10, 720, 10).mean(axis=3),
-                weight,
-            )
-            for number in range(17)
-        ]
+        [np.einsum("arb,ar->ab", (cells == k).mean(axis=3), weight) for k in range(17)]
     )
     land = 1.0 - share[0]
     land[land < 1e-9] = 0.0  # rounding
@@ -247,7 +229,6 @@ def clm_land_table(path: Path, columns: Sequence[str], reach_km: float = 250.0) 
     points = unit_vectors(*np.meshgrid(lat, lon, indexing="ij"))
     chord = 2 * np.sin(reach_km * 1000 / EARTH_RADIUS / 2)
     _, row = tree.query(points.reshape(-1, 3), distance_upper_bound=chord)
-    found = np.append(
-        table[list(columns)].to_numpy(dtype=np.float64), np.full((1, len(columns)), np.nan), axis=0
-    )
-    return list(found[row].T.reshape(-1, *SHAPE))
+    values = table[list(columns)].to_numpy(dtype=np.float64)
+    values = np.append(values, np.full((1, len(columns)), np.nan), axis=0)  # beyond reach
+    return list(values[row].T.reshape(-1, *SHAPE))

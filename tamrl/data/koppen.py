@@ -19,20 +19,10 @@ KOPPEN_CODES = tuple(_CODES.split())
 def koppen_class(ta: npt.ArrayLike, prcp: npt.ArrayLike) -> npt.NDArray[np.int8]:
     """Classify climates.
 
-    Parameters
-    ----------
-    ta
-        Mean air temperature, (month=12, ...), degC.
-    prcp
-        Precipitation, (month=12, ...), mm per month.
+    ``ta`` mean air temperature (month=12, ...), degC, and ``prcp`` precipitation (month=12, ...),
+    mm per month, give class numbers (...), int8: 1 to 30 in the order of KOPPEN_CODES, 0 where a
+    month is missing.
 
-    Returns
-    -------
-    numpy.ndarray
-        Class numbers (...), int8: 1 to 30 in the order of KOPPEN_CODES, 0 where a month is missing.
-
-    Examples
-    --------
     >>> KOPPEN_CODES[koppen_class([27.0] * 12, [200.0] * 12) - 1]
     'Af'
     """
@@ -72,13 +62,7 @@ def _numbers(t: npt.NDArray[np.float64], p: npt.NDArray[np.float64]) -> npt.NDAr
     both = dry_summer & dry_winter
     dry_summer &= ~(both & (rain_summer > rain_winter))
     second = np.select(
-        [
-            first == "A",
-            first == "B",
-            first == "E",
-            dry_summer,
-            dry_winter,
-        ],
+        [first == "A", first == "B", first == "E", dry_summer, dry_winter],
         [
             np.select([driest >= 60, driest >= 100 - rain / 25], ["f", "m"], default="w"),
             np.where(rain < 5 * threshold, "W", "S"),
@@ -101,5 +85,5 @@ def _numbers(t: npt.NDArray[np.float64], p: npt.NDArray[np.float64]) -> npt.NDAr
     )
     codes = np.char.add(np.char.add(first, second), third)
     order = np.argsort(KOPPEN_CODES)
-    found = np.searchsorted(np.asarray(KOPPEN_CODES)[order], codes)
-    return (order[found] + 1).astype(np.int8)
+    rank = np.searchsorted(np.asarray(KOPPEN_CODES)[order], codes)
+    return (order[rank] + 1).astype(np.int8)

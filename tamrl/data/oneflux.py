@@ -15,16 +15,9 @@ from tamrl.data.daily import MISSING_CODE, Floats, TowerDays, to_days
 from tamrl.data.schema import DRIVERS, check_days
 from tamrl.errors import DataError
 
-COLUMNS = {
-    "TA_F": "TA",
-    "VPD_F": "VPD",
-    "SW_IN_F": "SW_IN",
-    "P_F": "P",
-    "NEE_VUT_REF": "NEE",
-    "NEE_VUT_REF_QC": "NEE_QC",
-    "GPP_NT_VUT_REF": "GPP",
-    "RECO_NT_VUT_REF": "RECO",
-}
+COLUMNS = {"TA_F": "TA", "VPD_F": "VPD", "SW_IN_F": "SW_IN", "P_F": "P"}
+COLUMNS |= {"NEE_VUT_REF": "NEE", "NEE_VUT_REF_QC": "NEE_QC"}
+COLUMNS |= {"GPP_NT_VUT_REF": "GPP", "RECO_NT_VUT_REF": "RECO"}
 CLOSURE = 1.0  # gC m-2 d-1; a mean |RECO - GPP - NEE| above it is a wrong sign or unit
 _SITE = re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}-[A-Za-z0-9]{3}(?![A-Za-z0-9])")
 _OTHER = re.compile(r"_(WW|MM|YY|AUXMETEO|AUXNEE|ERAI|ERA5)_|_BIF|_AUX|README", re.IGNORECASE)
@@ -35,10 +28,9 @@ def site_code(path: Path, otherwise: str = "") -> str:
 
     ``otherwise`` is what a file without one is called; "": that is an error.
     """
-    if found := _SITE.search(path.name):
-        return found.group()
-    if otherwise:
-        return otherwise
+    match = _SITE.search(path.name)
+    if code := match.group() if match else otherwise:
+        return code
     raise DataError(
         f"{path}: no tower code such as US-Ha1 in the file's name; rename the file, or give it "
         "alone with a table of one row"
@@ -67,10 +59,7 @@ def read_oneflux(path: Path) -> TowerDays:
     0..3 in others). -9999 is missing. Of the three fluxes any two give the third, so that labels
     close exactly.
 
-    Raises
-    ------
-    DataError
-        Names file, column, value and remedy.
+    Raises DataError with file, column, value and remedy.
     """
     table = _read(path)
     half = {new: _numbers(table, old, path) for old, new in COLUMNS.items() if old in table}

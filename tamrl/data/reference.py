@@ -1,16 +1,15 @@
-"""What others found: maps and totals to hold ours against, never to train on."""
-
-from importlib.resources import files
+"""Published maps and totals of carbon fluxes: for comparison, never to train on."""
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from tamrl.data.cache import fetch, registry_sha256
+from tamrl.data.cube import lat_lon_axes
 from tamrl.data.gridfiles import SHAPE, centres
+from tamrl.data.schema import facts
 from tamrl.errors import DataError
 
-HISTORY = "read from the registry's file by tamrl.data.reference"
 _GPP = "reference/Fluxcom_summarized_GPP.csv"
 _RECCAP = "reference/reccap_app_master_v3.15.2.csv"
 
@@ -22,17 +21,14 @@ def fetch_reference_gpp() -> xr.Dataset:
     Variables     GPP (lat, lon), g of carbon m-2 d-1 by its magnitude; NaN over deserts, ice, sea
     Traps         version, years and land fraction are not stated; a few cells are slightly
                   negative; 3,476 cells that the compilers filtered out elsewhere are kept
-    Caveat        others' machine learning from many of the same towers: a comparison, not the
+    Caveat        machine learning from many of the same towers: a comparison, not the
                   truth, and never a training target
     Total         108.1 PgC yr-1 with whole cells, 103.7 with the land fraction of MCD12C1
     Source        PNNL-TES/GlobalC; FLUXCOM: Jung et al. 2020, doi:10.5194/bg-17-1343-2020
     Licence       none stated: for use here, not for redistribution
     ============  ============================================================================
 
-    Raises
-    ------
-    DataError
-        When the file cannot be had or is not on the 0.5-degree grid.
+    Raises DataError when the file cannot be had or is not on the 0.5-degree grid.
     """
     (path,) = fetch([_GPP], "Fetching FLUXCOM's mean GPP")
     table = pd.read_csv(path)
@@ -44,21 +40,16 @@ def fetch_reference_gpp() -> xr.Dataset:
         raise DataError(f"{path}: a cell occurs twice; fetch the file again")
     gpp = np.full(SHAPE, np.nan, dtype=np.float32)
     gpp[row.astype(int), col.astype(int)] = table["FLUXCOM_GPP"]
-    lat, lon = centres()
-    north = {"standard_name": "latitude", "units": "degrees_north"}
-    east = {"standard_name": "longitude", "units": "degrees_east"}
     attrs = {
         "units": "g m-2 d-1",  # UDUNITS knows no gC
         "long_name": "gross primary production, as carbon, FLUXCOM mean",
         "standard_name": "gross_primary_productivity_of_biomass_expressed_as_carbon",
     }
-    ds = xr.Dataset(
+    return xr.Dataset(
         {"GPP": (("lat", "lon"), gpp, attrs)},
-        coords={"lat": ("lat", lat, north), "lon": ("lon", lon, east)},
-        attrs={
-            "Conventions": "CF-1.11",
+        lat_lon_axes(*centres(), bounds=False),
+        {
             "title": "FLUXCOM mean GPP",
-            "history": HISTORY,
             "comment": (
                 "Version and years are not stated, the unit is inferred from the magnitude. Made "
                 "by machine learning from many of the same towers: a comparison, not the truth, "
@@ -66,13 +57,9 @@ def fetch_reference_gpp() -> xr.Dataset:
             ),
             "source": "PNNL-TES/GlobalC, Fluxcom_summarized_GPP.csv",
             "citation": "Jung et al. 2020, Biogeosciences, doi:10.5194/bg-17-1343-2020",
-            "licence": "none stated",
-            "registry_sha256": registry_sha256(),
-        },
+        }
+        | _common(),
     )
-    for axis in ("lat", "lon"):
-        ds[axis].encoding["_FillValue"] = None  # CF: coordinates are never missing
-    return ds
 
 
 def fetch_reccap() -> xr.Dataset:
@@ -90,10 +77,7 @@ def fetch_reccap() -> xr.Dataset:
     Licence       none stated: for use here, not for redistribution
     ============  ============================================================================
 
-    Raises
-    ------
-    DataError
-        When the file cannot be had or lacks a region or quantity.
+    Raises DataError when the file cannot be had or lacks a region or quantity.
     """
     (path,) = fetch([_RECCAP], "Fetching RECCAP's regional balances")
     table = pd.read_csv(path, sep="\t", encoding="utf-8")
@@ -119,15 +103,21 @@ def fetch_reccap() -> xr.Dataset:
     period = table["Period"].fillna("").str.strip().to_numpy(dtype=str).reshape(shape)
     ds["period"] = (("region", "quantity"), period, {"long_name": "period"})
     return ds.assign_attrs(
-        Conventions="CF-1.11",
-        history=HISTORY,
         title="RECCAP regional carbon balances",
         comment="NEE is stock change plus lateral export, not the exchange that a tower sees.",
         source="GlobalCarbonAtlas/reccap, reccap_app_master_v3.15.2.csv",
         citation="Ciais et al. 2021, National Science Review, doi:10.1093/nsr/nwaa145",
-        licence="none stated",
-        registry_sha256=registry_sha256(),
+        **_common(),
     )
+
+
+def _common() -> dict[str, str]:
+    return {
+        "Conventions": "CF-1.11",
+        "history": "read from the registry's file by tamrl.data.reference",
+        "licence": "none stated",
+        "registry_sha256": registry_sha256(),
+    }
 
 
 def carbon_budget_2019() -> xr.Dataset:
@@ -138,8 +128,6 @@ def carbon_budget_2019() -> xr.Dataset:
     land give, without land use, rivers and trade.
     Source: Friedlingstein et al. 2019, doi:10.5194/essd-11-1783-2019 (facts shipped here).
 
-    Examples
-    --------
     The land sink of the decade 2009 to 2018, as the publication gives it:
 
     >>> round(float(carbon_budget_2019().land_sink.sel(year=slice(2009, 2018)).mean()), 1)
@@ -147,17 +135,15 @@ def carbon_budget_2019() -> xr.Dataset:
     """
     ds = xr.Dataset()
     for name, file, column in (
-        ("land_sink", "gcb2019_terrestrial-sink.csv", "Terrestrial-Sink"),
-        ("land_use", "gcb2019_land-use-change.csv", "Land-Use-Change"),
+        ("land_sink", "gcb2019_terrestrial-sink", "Terrestrial-Sink"),
+        ("land_use", "gcb2019_land-use-change", "Land-Use-Change"),
     ):
-        with (files("tamrl.data") / "facts" / file).open() as stream:
-            table = pd.read_csv(stream, index_col="Year")
+        table = facts(file).set_index("Year")
         models = table.drop(columns=[column, *table.filter(like="MMM")])
-        year = ("year", table.index.to_numpy())
         unit = {"units": "PgC yr-1"}
         ds[name] = ("year", table[column].to_numpy(dtype=np.float64), unit)
         ds[f"{name}_sd"] = ("year", models.std(axis=1).to_numpy(dtype=np.float64), unit)
-        ds = ds.assign_coords(year=year)
+        ds = ds.assign_coords(year=table.index.to_numpy())
     return ds.assign_attrs(
         title="Global Carbon Budget 2019, land",
         citation="Friedlingstein et al. 2019, ESSD, doi:10.5194/essd-11-1783-2019",

@@ -1,10 +1,9 @@
-"""What every tower Dataset looks like: variables, units, ranges, classes; and the check of it all.
+"""Schema of tower Datasets: variables, units, ranges, classes; and the check of them all.
 
 Readers (`fetch_towers`, `open_towers`, `virtual_towers`) build their Dataset here and validate it
 here, so that the rest of the package may trust names, units, signs and order.
 """
 
-from functools import cache as memoize
 from importlib.resources import files
 from typing import NamedTuple, TypeVar
 
@@ -20,11 +19,10 @@ DRIVERS = ("TA", "VPD", "SW_IN")  # a day without one of these cannot be predict
 # 1 umol CO2 m-2 s-1 held for a day, in gC m-2 d-1: molar mass of carbon 12.011 g mol-1
 # (IUPAC 2021, doi:10.1515/pac-2019-0603) x 1e-6 mol umol-1 x 86400 s d-1.
 UMOL_TO_GC = 12.011e-6 * 86400.0
-KELVIN = 273.15  # 0 degC, K (BIPM SI brochure, 9th edition)
 
 
 class Variable(NamedTuple):
-    """Units, names and the physically possible range of one daily variable."""
+    """Units, names and the physically possible range of one variable."""
 
     units: str
     long_name: str
@@ -39,75 +37,36 @@ class Variable(NamedTuple):
         return attrs | ({"standard_name": self.standard_name} if self.standard_name else {})
 
 
-_GPP_CF = "gross_primary_productivity_of_biomass_expressed_as_carbon"
-_VPD_CF = "water_vapor_saturation_deficit_in_air"
+def facts(name: str) -> pd.DataFrame:
+    """Table of facts of this package (``facts/<name>.csv``); an empty cell of text is ""."""
+    with (files("tamrl.data") / "facts" / f"{name}.csv").open() as stream:
+        table = pd.read_csv(stream, keep_default_na=False, na_values=[""])
+    text = table.columns[[not pd.api.types.is_numeric_dtype(t) for t in table.dtypes]]
+    return table.fillna(dict.fromkeys(text, ""))
+
+
+def variables(name: str) -> dict[str, Variable]:
+    """Read the variables of ``facts/variables_<name>.csv``."""
+    table = facts(f"variables_{name}")
+    fields = [c for c in Variable._fields if c in table]
+    rows = table[["name", *fields]].itertuples(index=False, name=None)
+    return {key: Variable(**dict(zip(fields, row, strict=True))) for key, *row in rows}
+
+
 # Ranges bound what a day anywhere on Earth can show, with room for the noise of partitioning;
 # they are there to catch wrong units and -9999, not to judge a measurement.
-VARIABLES: dict[str, Variable] = {
-    "NEE": Variable("gC m-2 d-1", "net ecosystem exchange (negative: uptake)", -100, 100),
-    "GPP": Variable("gC m-2 d-1", "gross primary production", -100, 100, _GPP_CF),
-    "RECO": Variable("gC m-2 d-1", "ecosystem respiration", -100, 100),
-    "NEE_QC": Variable("1", "share of half-hours of NEE measured or well gap-filled", 0, 1),
-    "TA": Variable("degC", "air temperature, daily mean", -90, 60, "air_temperature"),
-    "TA_min": Variable("degC", "air temperature, daily minimum", -95, 60, "air_temperature"),
-    "TA_max": Variable("degC", "air temperature, daily maximum", -90, 65, "air_temperature"),
-    "VPD": Variable("hPa", "vapour pressure deficit, daily mean", -1, 120, _VPD_CF),
-    "VPD_max": Variable("hPa", "vapour pressure deficit, daily maximum", -1, 160, _VPD_CF),
-    "SW_IN": Variable(
-        "W m-2",
-        "shortwave radiation received, daily mean",
-        -30,
-        550,
-        "surface_downwelling_shortwave_flux_in_air",
-    ),
-    "P": Variable("mm d-1", "precipitation", 0, 2000, "lwe_precipitation_rate"),
-}
+VARIABLES = variables("daily")
 OPTIONAL = ("P",)  # only some users' towers bring it
 GPP_MEAN_RANGE = (-5.0, 40.0)  # gC m-2 d-1; the mean over a tower's days cannot lie outside
 
 # IGBP classes by the number that MODIS MCD12 uses (doi:10.5067/MODIS/MCD12C1.006).
-IGBP_NUMBER = {
-    "WAT": 0,
-    "ENF": 1,
-    "EBF": 2,
-    "DNF": 3,
-    "DBF": 4,
-    "MF": 5,
-    "CSH": 6,
-    "OSH": 7,
-    "WSA": 8,
-    "SAV": 9,
-    "GRA": 10,
-    "WET": 11,
-    "CRO": 12,
-    "URB": 13,
-    "CVM": 14,
-    "SNO": 15,
-    "BSV": 16,
-}
+_IGBP = facts("igbp").set_index("code")
+IGBP_NUMBER = {str(code): int(number) for code, number in _IGBP["number"].items()}
+IGBP_NAMES = {str(code): str(name) for code, name in _IGBP["name"].items()}
 IGBP_CODES = tuple(IGBP_NUMBER)
-IGBP_NAMES = {
-    "WAT": "water",
-    "ENF": "evergreen needleleaf forest",
-    "EBF": "evergreen broadleaf forest",
-    "DNF": "deciduous needleleaf forest",
-    "DBF": "deciduous broadleaf forest",
-    "MF": "mixed forest",
-    "CSH": "closed shrubland",
-    "OSH": "open shrubland",
-    "WSA": "woody savanna",
-    "SAV": "savanna",
-    "GRA": "grassland",
-    "WET": "permanent wetland",
-    "CRO": "cropland",
-    "URB": "urban",
-    "CVM": "cropland and natural vegetation mosaic",
-    "SNO": "snow and ice",
-    "BSV": "barren or sparsely vegetated",
-}
 KOPPEN_MAIN = {"A": "Tropical", "B": "Arid", "C": "Temperate", "D": "Cold", "E": "Polar"}
 
-# Towers kept for one independent test at the very end; no reader of shipped data hands them out.
+# Towers withheld for one independent test at the end; no reader of shipped data returns them.
 _SEALED_CODES = """
 AT-Neu AU-Stp AU-Wom BR-Sa3 CA-Gro CA-NS7 CA-Obs CN-HaM CN-Qia CZ-BK1 CZ-wet DE-Geb
 DE-Hai ES-LJu FI-Jok FR-LBr SD-Dem US-ARM US-Blo US-Goo US-Ivo US-Prr US-WCr ZM-Mon
@@ -121,18 +80,12 @@ def koppen_main(code: str) -> str:
     return KOPPEN_MAIN.get(code.strip()[:1], "")
 
 
-@memoize
-def _tower_facts() -> pd.DataFrame:
-    with (files("tamrl.data") / "facts" / "towers.csv").open() as stream:
-        table = pd.read_csv(stream, keep_default_na=False, na_values=[""])
-    table["koppen"] = table["koppen"].fillna("").str.strip()
-    table["koppen_main"] = table["koppen"].map(koppen_main)
-    return table.set_index("site").sort_index()
-
-
 def tower_facts() -> pd.DataFrame:
     """Facts about the 180 FLUXNET2015 towers, indexed by site code; an unknown number is NaN."""
-    return _tower_facts().copy()
+    table = facts("towers")
+    table["koppen"] = table["koppen"].str.strip()
+    table["koppen_main"] = table["koppen"].map(koppen_main)
+    return table.set_index("site").sort_index()
 
 
 XT = TypeVar("XT", xr.Dataset, pd.DataFrame)
@@ -151,19 +104,11 @@ def drop_sealed(data: XT, column: str = "site") -> XT:
 def validate(ds: xr.Dataset, source: str) -> xr.Dataset:
     """Check a daily tower Dataset (site, time) against the schema and hand it back unchanged.
 
-    Parameters
-    ----------
-    ds
-        Daily towers, dims (site, time).
-    source
-        What to name in the error: a file or the name of a reader.
+    ``ds`` has dims (site, time); ``source`` is named in the error: a file or a reader.
 
-    Raises
-    ------
-    DataError
-        At the first fault: missing variable or coordinate, wrong dims, dtype or units, days
-        doubled or out of order, a place off the Earth, an unknown IGBP class, a value that no day
-        on Earth shows, a tower without a single usable day.
+    Raises DataError at the first fault: missing variable or coordinate, wrong dims, dtype or units,
+    days doubled or out of order, a place off the Earth, an unknown IGBP class, a value that no day
+    on Earth shows, a tower without a single usable day.
     """
     _check_axes(ds, source)
     _check_places(ds, source)
@@ -219,9 +164,8 @@ def _check_places(ds: xr.Dataset, source: str) -> None:
     for name in coords:
         if name not in ds.coords or ds[name].dims != ("site",):
             raise DataError(f"{source}: coordinate {name} (site) is missing")
-    for site, lat, lon, igbp in zip(
-        *(ds[name].to_numpy() for name in ("site", "lat", "lon", "igbp")), strict=True
-    ):
+    places = (ds[name].to_numpy() for name in ("site", "lat", "lon", "igbp"))
+    for site, lat, lon, igbp in zip(*places, strict=True):
         check_place(f"{source}: tower {site}", float(lat), float(lon), str(igbp))
 
 
@@ -232,9 +176,8 @@ def check_place(source: str, lat: float, lon: float, igbp: str) -> None:
     if not -180 <= lon <= 180:
         raise DataError(f"{source}: longitude {lon:g} is outside -180 to 180; correct lon")
     if igbp not in IGBP_NUMBER:
-        raise DataError(
-            f"{source}: unknown IGBP class {igbp!r}; use one of {', '.join(IGBP_CODES)}"
-        )
+        known = ", ".join(IGBP_CODES)
+        raise DataError(f"{source}: unknown IGBP class {igbp!r}; use one of {known}")
 
 
 def _check_variable(array: xr.DataArray, variable: Variable, source: str) -> None:

@@ -1,4 +1,4 @@
-"""Other facts measured at towers: monthly satellite series, annual medians, methane at marshes."""
+"""What else is measured at towers: satellite series, annual fluxes, methane at marshes."""
 
 from functools import reduce
 from pathlib import Path
@@ -8,78 +8,26 @@ import pandas as pd
 import xarray as xr
 
 from tamrl.data import cache
-from tamrl.data.schema import KELVIN, Variable, drop_sealed, tower_facts
+from tamrl.data.schema import Variable, drop_sealed, facts, tower_facts, variables
 
-# Variable, column of the file, factor and offset that give the variable's units.
-_MONTHLY: dict[str, tuple[Variable, str, float, float]] = {
-    "FPAR": (Variable("1", "fraction of absorbed PAR (MODIS)", 0, 1), "Fpar", 1, 0),
-    "LAI": (Variable("m2 m-2", "leaf area index (MODIS)", 0, 10), "Lai", 1, 0),
-    "NDWI": (Variable("1", "normalised difference water index (MODIS)", -1, 1), "NDWI", 1, 0),
-    "LST_day": (
-        Variable("degC", "land surface temperature by day (MODIS)", -80, 80),
-        "LST_Day",
-        1,
-        -KELVIN,
-    ),
-    "LST_night": (
-        Variable("degC", "land surface temperature by night (MODIS)", -80, 60),
-        "LST_Night",
-        1,
-        -KELVIN,
-    ),
-    "SNOW": (Variable("%", "snow cover (MODIS)", 0, 100), "Percent_Snow", 1, 0),
-    "PRCP": (Variable("mm d-1", "precipitation (ERA5-Land)", 0, 100), "prcp", 1000, 0),
-    # ERA5 counts evaporation as a downward flux, so that it is negative in the file.
-    "PET": (Variable("mm d-1", "potential evaporation", -1, 100), "PET", -1000, 0),
-    "SIF": (
-        Variable("mW m-2 nm-1 sr-1", "sun-induced fluorescence, daily mean (CSIF)", -1, 5),
-        "CSIF-SIFdaily",
-        1,
-        0,
-    ),
-    "SM": (Variable("m3 m-3", "surface soil moisture (ESA CCI)", 0, 1), "ESACCI-sm", 1, 0),
-}
-MONTHLY_VARIABLES = {name: entry[0] for name, entry in _MONTHLY.items()}
-
-_ANNUAL = {
-    "NEP": ("nep_median", "gC m-2 yr-1", "net ecosystem production (-NEE), median of years"),
-    "GPP": ("gpp_median", "gC m-2 yr-1", "gross primary production, median of years"),
-    "TER": ("ter_median", "gC m-2 yr-1", "ecosystem respiration (RECO), median of years"),
-    "n_years_NEP": ("n_years_nee", "1", "years behind the median of NEP"),
-    "n_years_GPP": ("n_years_gpp", "1", "years behind the median of GPP"),
-    "n_years_TER": ("n_years_ter", "1", "years behind the median of TER"),
-    "biomass": ("biomass_value_mg_ha", "Mg ha-1", "above-ground biomass (ESA CCI version 7)"),
-    "aridity": ("ai_value", "1", "aridity index: precipitation over potential evaporation"),
-}
-
-_METHANE = {
-    "NEE": ("CO2_gC_m2_day", "gC m-2 d-1", "net ecosystem exchange of CO2 (negative: uptake)"),
-    "GPP": ("GPP_gC_m2_day", "gC m-2 d-1", "gross primary production"),
-    "RECO": ("Reco_gC_m2_day", "gC m-2 d-1", "ecosystem respiration"),
-    "CH4": ("CH4_gC_m2_day", "gC m-2 d-1", "methane flux (positive: emission)"),
-    "TA": ("TA_C", "degC", "air temperature"),
-    "PAR": ("PAR_umol_m2_day", "umol m-2 s-1", "photosynthetically active radiation, daily mean"),
-    "EVI": ("EVI", "1", "enhanced vegetation index"),
-    "WTD": ("WTD_cm", "cm", "water table relative to the soil surface (positive: above)"),
-    "salinity": ("Salinity_daily_ave_ppt", "g kg-1", "salinity"),
-}
+# Of each variable the column of its file; monthly ones with the factor and the offset that give
+# their units. ERA5 counts evaporation as a downward flux, hence the negative factor of PET.
+MONTHLY, ANNUAL, METHANE = (
+    facts(f"variables_{name}").set_index("name") for name in ("monthly", "annual", "methane")
+)
+MONTHLY_VARIABLES: dict[str, Variable] = variables("monthly")  # named without the product
 # Positions to 0.01 degree, from the towers' AmeriFlux pages.
 _MARSHES = {
-    "US-EDN": (37.62, -122.11),
-    "US-LA1": (29.50, -90.44),
-    "US-PLM": (42.73, -70.84),
-    "US-SRR": (38.20, -122.03),
-    "US-STJ": (39.09, -75.44),
-}
+    "US-EDN": (37.62, -122.11), "US-LA1": (29.50, -90.44), "US-PLM": (42.73, -70.84),
+    "US-SRR": (38.20, -122.03), "US-STJ": (39.09, -75.44),
+}  # fmt: skip
 
 
 def fetch_tower_predictors() -> xr.Dataset:
     """Fetch monthly satellite and reanalysis predictors at 144 of the 180 towers, 1994-2021.
 
-    Data sheet
-    ----------
-    Format
-        One csv file, a row per tower and month, for 234 towers; the daily towers' rows are kept.
+    One csv file, a row per tower and month, for 234 towers; those of the daily towers are read.
+
     Variables (site, month)
         FPAR, LAI, NDWI, LST_day and LST_night (degC), SNOW (%) of MODIS; PRCP (mm d-1) of
         ERA5-Land; PET (mm d-1, with the sign and size of ERA5-Land's, high in dry places); SIF
@@ -91,15 +39,9 @@ def fetch_tower_predictors() -> xr.Dataset:
         github.com/jcalz23/co2-flux-hourly-gpp-modeling, which states no licence: downloaded by
         each user, never redistributed. Cite that repository and the products named above.
 
-    Returns
-    -------
-    xr.Dataset
-        dims (site, month), float32, NaN missing; month is the first day of the month.
+    Returns dims (site, month), float32, NaN missing; month is the first day of the month.
 
-    Raises
-    ------
-    DataError
-        When the file cannot be had.
+    Raises DataError when the file cannot be had.
     """
     table = _csv("tower_predictors/monthly-mvp-v2.csv").rename(columns={"SITE_ID": "site"})
     table = drop_sealed(table)
@@ -113,10 +55,12 @@ def fetch_tower_predictors() -> xr.Dataset:
     stamps = months.to_numpy("datetime64[ns]")
     shape = (len(sites), len(months))
     data = {}
-    for name, (variable, column, factor, offset) in _MONTHLY.items():
-        values = table.loc[~imputed, column].to_numpy(float) * factor + offset
+    for name, row in MONTHLY.iterrows():
+        values = table.loc[~imputed, row["column"]].to_numpy(float) * row["factor"] + row["offset"]
         series = pd.Series(values, index).reindex(full).to_numpy(np.float32).reshape(shape)
-        data[name] = (("site", "month"), series, variable.attrs)
+        product = f" ({row['product']})" if row["product"] else ""
+        named = {"units": row["units"], "long_name": f"{row['long_name']}{product}"}
+        data[name] = (("site", "month"), series, named)
     attrs = {
         "title": "Monthly predictors at FLUXNET2015 towers",
         "source": "github.com/jcalz23/co2-flux-hourly-gpp-modeling, monthly-mvp-v2.csv",
@@ -130,10 +74,8 @@ def fetch_tower_predictors() -> xr.Dataset:
 def fetch_annual_towers() -> xr.Dataset:
     """Fetch annual medians of carbon fluxes at towers of all networks, most not among the daily.
 
-    Data sheet
-    ----------
-    Format
-        Three csv files with a row per tower: fluxes, biomass, aridity.
+    Three csv files with a row per tower: fluxes, biomass, aridity.
+
     Variables (site)
         NEP, GPP, TER in gC m-2 yr-1 (positive NEP is uptake; medians are taken one by one, so
         that NEP differs from GPP - TER), and the number of years behind each; above-ground
@@ -147,25 +89,19 @@ def fetch_annual_towers() -> xr.Dataset:
         github.com/EcosystemEcologyLab/fluxnet-annual-2026, from FLUXNET, AmeriFlux and ICOS
         (mostly CC-BY-4.0, each tower's own terms apply); biomass of ESA CCI.
 
-    Returns
-    -------
-    xr.Dataset
-        dims (site,), float32, NaN missing, sites sorted.
+    Returns dims (site,), float32, NaN missing, sites sorted.
 
-    Raises
-    ------
-    DataError
-        When the files cannot be had.
+    Raises DataError when the files cannot be had.
     """
     files = ("site_flux_medians_shuttle", "site_biomass_cci_v7", "site_aridity")
     parts = [drop_sealed(_csv(f"towers_annual/{f}.csv"), "site_id") for f in files]
-    extra = [p[["site_id", *(c for c, *_ in _ANNUAL.values() if c in p)]] for p in parts[1:]]
+    extra = [p[["site_id", *(c for c in ANNUAL["column"] if c in p)]] for p in parts[1:]]
     table = reduce(lambda a, b: a.merge(b, "left", "site_id", validate="1:1"), extra, parts[0])
     table = table.dropna(subset=["nep_median", "gpp_median", "ter_median"], how="all")
     table = table.set_index("site_id").sort_index()
     data = {
-        name: ("site", table[column].to_numpy(np.float32), {"units": u, "long_name": text})
-        for name, (column, u, text) in _ANNUAL.items()
+        name: ("site", table[row["column"]].to_numpy(np.float32), dict(row[["units", "long_name"]]))
+        for name, row in ANNUAL.iterrows()
     }
     sites = table.index.to_numpy(str)
     coords = {
@@ -189,10 +125,8 @@ def fetch_annual_towers() -> xr.Dataset:
 def fetch_methane_towers() -> xr.Dataset:
     """Fetch daily CO2 and CH4 fluxes of five tidal marshes of the USA, 2011-2021.
 
-    Data sheet
-    ----------
-    Format
-        One csv file, 4,593 rows of tower and day.
+    One csv file, 4,593 rows of tower and day.
+
     Variables (site, time)
         NEE, GPP, RECO, CH4 in gC m-2 d-1; TA degC; PAR (umol m-2 s-1 by its magnitude, although
         the column says per day); EVI; WTD cm above the soil; salinity g kg-1. Its column of LAI is
@@ -203,15 +137,9 @@ def fetch_methane_towers() -> xr.Dataset:
     Source, licence, citation
         github.com/abbylewis/PEPRMT-Tidal, MIT; Oikawa et al. (2024), doi:10.1029/2023JG007943.
 
-    Returns
-    -------
-    xr.Dataset
-        dims (site, time), float32, NaN missing; daily, dense.
+    Returns dims (site, time), float32, NaN missing; daily, dense.
 
-    Raises
-    ------
-    DataError
-        When the file cannot be had.
+    Raises DataError when the file cannot be had.
     """
     table = _csv("towers_methane/All_sites_master.csv")
     table["site"] = table["site_char"].str.replace("_", "-")
@@ -219,13 +147,13 @@ def fetch_methane_towers() -> xr.Dataset:
     day = pd.to_timedelta(table["DOY_disc"] - 1, unit="D")
     table["time"] = pd.to_datetime({"year": table["Year"], "month": 1, "day": 1}) + day
     table["GPP_gC_m2_day"] *= -1
-    columns = {column: name for name, (column, *_) in _METHANE.items()}
+    columns = dict(zip(METHANE["column"], METHANE.index, strict=True))
     frame = table.set_index(["site", "time"])[[*columns]].rename(columns=columns)
     ds = frame.astype(np.float32).to_xarray()
     days = pd.date_range(ds.time.to_numpy()[0], ds.time.to_numpy()[-1])
     ds = ds.reindex(time=days.to_numpy("datetime64[ns]"))
-    for name, (_, units, text) in _METHANE.items():
-        ds[name].attrs = {"units": units, "long_name": text}
+    for name, row in METHANE.iterrows():
+        ds[name].attrs = dict(row[["units", "long_name"]])
     sites = ds["site"].to_numpy().astype(str)
     ds = ds.assign_coords(
         site=sites,

@@ -15,14 +15,8 @@ from tamrl.data.schema import DRIVERS
 from tamrl.errors import DataError
 
 # Variables of the store and what they are called here.
-STORE_NAMES = {
-    "ta": "TA",
-    "vpd": "VPD",
-    "sw_in": "SW_IN",
-    "nee": "NEE",
-    "gpp_nt": "GPP",
-    "nee_qc": "NEE_QC",
-}
+STORE_NAMES = {"ta": "TA", "vpd": "VPD", "sw_in": "SW_IN"}
+STORE_NAMES |= {"nee": "NEE", "gpp_nt": "GPP", "nee_qc": "NEE_QC"}
 _DAMAGE = (RuntimeError, ValueError, OSError, KeyError)  # what decoders raise on broken files
 REPEATED = 0.99  # share of half-hours that only repeat their hour, above which a tower is hourly
 
@@ -30,24 +24,14 @@ REPEATED = 0.99  # share of half-hours that only repeat their hour, above which 
 def read_store(path: Path, facts: pd.DataFrame) -> tuple[dict[str, TowerDays], dict[str, str]]:
     """Local daily values of every tower in `facts` that the store holds.
 
-    Parameters
-    ----------
-    path
-        Zarr group (format 2 or 3) with site codes `site`, UTC stamps of interval ENDS `time`
-        (30 or 60 min), and dims (site, time): ta degC, vpd hPa, sw_in W m-2; where known nee and
-        gpp_nt in umol CO2 m-2 s-1 with the flag nee_qc.
-    facts
-        Indexed by site; utc_offset_h is what turns the stamps into local time.
+    ``path`` is a Zarr group (format 2 or 3) with site codes `site`, UTC stamps of interval ENDS
+    `time` (30 or 60 min), and dims (site, time): ta degC, vpd hPa, sw_in W m-2; where known nee and
+    gpp_nt in umol CO2 m-2 s-1 with the flag nee_qc. ``facts`` is indexed by site; its utc_offset_h
+    turns the stamps into local time.
 
-    Returns
-    -------
-    towers, left_out
-        Site -> its days; site -> why it could not be read.
+    Returns site -> its days, and site -> why it could not be read.
 
-    Raises
-    ------
-    DataError
-        When the store cannot be opened or lacks a driver altogether.
+    Raises DataError when the store cannot be opened or lacks a driver altogether.
     """
     store = _open(path)
     names = {old: new for old, new in STORE_NAMES.items() if old in store}
@@ -68,15 +52,10 @@ def read_store(path: Path, facts: pd.DataFrame) -> tuple[dict[str, TowerDays], d
 
     # Decompression and numpy release the lock: two threads halve the time, memory stays small.
     with ThreadPoolExecutor(2) as pool:
-        found = dict(
-            zip(
-                facts.index,
-                tqdm(pool.map(read, facts.index), "half-hours to days", len(facts), disable=None),
-                strict=True,
-            )
-        )
-    towers = {site: days for site, days in found.items() if isinstance(days, TowerDays)}
-    return towers, {site: why for site, why in found.items() if isinstance(why, str)}
+        days = tqdm(pool.map(read, facts.index), "half-hours to days", len(facts), disable=None)
+        results = dict(zip(facts.index, days, strict=True))
+    towers = {site: days for site, days in results.items() if isinstance(days, TowerDays)}
+    return towers, {site: why for site, why in results.items() if isinstance(why, str)}
 
 
 def sites_with_data(path: Path) -> set[str]:
@@ -149,7 +128,7 @@ def _on_the_hour(
         news = []
         for x in half.values():
             there = np.isfinite(x)
-            if there.any() and np.ptp(x[there]) > 0:  # a constant cannot tell
+            if there.any() and np.ptp(x[there]) > 0:  # a constant has no news
                 new = there[1:] & (x[1:] != x[:-1]) & second
                 news.append(new.sum() / max(1, there[:-1][second].sum()))
         if news and max(news) < 1 - REPEATED:

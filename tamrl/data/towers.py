@@ -1,27 +1,23 @@
 """fetch_towers(): the FLUXNET2015 towers as local daily values, converted once and then cached."""
 
-import hashlib
-import warnings
-from importlib.resources import files
-from pathlib import Path
-
-import pandas as pd
 import xarray as xr
 
 from tamrl.data import cache, daily, schema, store
 from tamrl.data.daily import SiteYears
+from tamrl.data.derived import derived, derived_path
 from tamrl.errors import DataError
-from tamrl.files import atomic_write
 
 STORE = "fluxnet2015.zarr"
 _PARTS = (".zgroup", ".zattrs", "site/", "time/", *(f"{name}/" for name in store.STORE_NAMES))
+MADE_BY = (
+    *("schema.py", "daily.py", "store.py", "towers.py"),
+    *("facts/towers.csv", "facts/suspect_site_years.csv", "facts/variables_daily.csv"),
+)
 
 
 def fetch_towers() -> xr.Dataset:
     """Fetch daily carbon fluxes and weather of 180 FLUXNET2015 towers, 1991-2014.
 
-    Data sheet
-    ----------
     Format
         Zarr store of half-hours (site x time, UTC), one chunk per tower and variable; converted
         to local days here and cached as NetCDF.
@@ -33,7 +29,7 @@ def fetch_towers() -> xr.Dataset:
         tower's own days).
     Rules
         A day needs 47 half-hours (23 hours at hourly towers), counted per variable, so that a
-        missing label costs no driver. Gap-filled drivers are kept. Labels of broken site-years
+        missing label costs no driver. Gap-filled drivers stay. Labels of broken site-years
         are missing: those that `daily.broken_years` finds, and those whose night-time and
         day-time partitionings differ by more than 3 gC m-2 d-1 (facts/suspect_site_years.csv);
         attrs["excluded"] counts and names them.
@@ -41,30 +37,16 @@ def fetch_towers() -> xr.Dataset:
         FLUXNET2015, CC-BY-4.0; Pastorello et al. (2020), doi:10.1038/s41597-020-0534-3; the Zarr
         conversion is by the EXCITED project.
 
-    Returns
-    -------
-    xr.Dataset
-        dims (site, time), float32, NaN missing; see `tamrl.data.schema`.
+    Returns dims (site, time), float32, NaN missing; see `tamrl.data.schema`.
 
-    Raises
-    ------
-    DataError
-        When the files cannot be had, or do not hold what they should.
+    Raises DataError when the files cannot be had, or do not hold what they should.
     """
-    path = _path()
-    if path.exists():
-        try:
-            return _read(path)
-        except (OSError, ValueError, KeyError) as error:  # a disk that lost bytes: start again
-            warnings.warn(f"{path} is unreadable ({error}); converting anew", stacklevel=2)
-    ds = schema.validate(_convert(), STORE)
-    _write(ds, path)
-    return ds
+    return derived("towers", MADE_BY, lambda: schema.validate(_convert(), STORE))
 
 
 def available() -> bool:
-    """Whether `fetch_towers` can be expected to succeed, found out within seconds."""
-    return _path().exists() or cache.available(_names())
+    """Whether `fetch_towers` can be expected to succeed, answered within seconds."""
+    return derived_path("towers", MADE_BY).exists() or cache.available(_names())
 
 
 def _names() -> list[str]:
@@ -93,37 +75,8 @@ def _convert() -> xr.Dataset:
 
 def _listed() -> SiteYears:
     """Site-years whose two official partitionings disagree; the store holds only one of them."""
-    with (files("tamrl.data") / "facts" / "suspect_site_years.csv").open() as stream:
-        table = pd.read_csv(stream)
+    table = schema.facts("suspect_site_years")
     return {
         (str(site), int(year)): "night-time and day-time partitioning differ"
         for site, year in zip(table["site"], table["year"], strict=True)
     }
-
-
-def _path() -> Path:
-    """Where the daily values belong, by all that decides them: the files, the facts, this code."""
-    digest = hashlib.sha256(cache.registry_sha256().encode())
-    package = files("tamrl.data")
-    for name in ("schema.py", "daily.py", "store.py", "towers.py"):
-        digest.update((package / name).read_bytes())
-    for name in ("towers.csv", "suspect_site_years.csv"):
-        digest.update((package / "facts" / name).read_bytes())
-    return cache.cache_dir() / "derived" / f"towers-{digest.hexdigest()[:16]}.nc"
-
-
-def _read(path: Path) -> xr.Dataset:
-    with xr.open_dataset(path, engine="netcdf4") as ds:
-        return ds.load()
-
-
-def _write(ds: xr.Dataset, path: Path) -> None:
-    """Write beside the target, then rename: nobody ever sees half a file."""
-    try:
-        with atomic_write(path) as part:
-            encoding = {name: {"zlib": True, "complevel": 1} for name in ds.data_vars}
-            ds.to_netcdf(part, engine="netcdf4", encoding=encoding)
-    except OSError as error:
-        raise DataError(
-            f"cannot write {path} ({error}); free some space or set TAMRL_DATA_DIR elsewhere"
-        ) from error

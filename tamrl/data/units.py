@@ -1,60 +1,27 @@
-"""Units of predictors: the ways others write them, and the way to ours."""
+"""Units of predictors: the ways in which they are written, and conversion to those used here."""
 
 import numpy as np
 import xarray as xr
 
-from tamrl.data import cube as layout
-from tamrl.data import schema
+from tamrl.data import cube, schema
 from tamrl.data.sites import MONTHLY_VARIABLES
 from tamrl.errors import DataError
 
 # What is known of predictors: of satellites, of towers' weather, of the cube. Where a name occurs
 # in several, its unit is the same, and its range is the widest.
-SOURCES = (MONTHLY_VARIABLES, schema.VARIABLES, layout.VARIABLES)
+SOURCES = (MONTHLY_VARIABLES, schema.VARIABLES, cube.VARIABLES)
 KNOWN = {name: variable for source in SOURCES for name, variable in source.items()}
 SAME_AS = {"PRCP": "P"}  # a day's rain is not bounded by what a month's mean can be
 
-# Ways to write a unit, with the factor and the offset that lead to ours.
-UNITS: dict[str, dict[str, tuple[float, float]]] = {
-    "degC": {
-        **dict.fromkeys(("degC", "C", "Celsius", "celsius", "degree_Celsius"), (1.0, 0.0)),
-        **dict.fromkeys(("K", "kelvin", "Kelvin"), (1.0, -schema.KELVIN)),
-    },
-    "mm d-1": {
-        **dict.fromkeys(("mm d-1", "mm/day", "mm day-1", "mm/d", "kg m-2 d-1"), (1.0, 0.0)),
-        **dict.fromkeys(("m d-1", "m/day", "m day-1"), (1000.0, 0.0)),
-        **dict.fromkeys(("kg m-2 s-1", "mm s-1", "mm/s"), (86400.0, 0.0)),
-        "m s-1": (86400e3, 0.0),
-    },
-    "W m-2": {
-        **dict.fromkeys(("W m-2", "W/m2", "W m**-2", "watt m-2"), (1.0, 0.0)),
-        **dict.fromkeys(("J m-2 d-1", "J m-2 day-1"), (1 / 86400, 0.0)),
-        **dict.fromkeys(("MJ m-2 d-1", "MJ m-2 day-1"), (1e6 / 86400, 0.0)),
-    },
-    "hPa": {
-        **dict.fromkeys(("hPa", "mbar", "mb"), (1.0, 0.0)),
-        "Pa": (0.01, 0.0),
-        "kPa": (10.0, 0.0),
-    },
-    "1": {
-        **dict.fromkeys(("1", "", "fraction", "dimensionless", "unitless"), (1.0, 0.0)),
-        **dict.fromkeys(("%", "percent"), (0.01, 0.0)),
-    },
-    "%": {
-        **dict.fromkeys(("%", "percent"), (1.0, 0.0)),
-        **dict.fromkeys(("1", "fraction"), (100.0, 0.0)),
-    },
-    "m": {**dict.fromkeys(("m", "metre", "meters"), (1.0, 0.0)), "km": (1000.0, 0.0)},
-    "mm": {"mm": (1.0, 0.0), "cm": (10.0, 0.0), "m": (1000.0, 0.0)},
-    "g m-2 yr-1": dict.fromkeys(("g m-2 yr-1", "gN m-2 yr-1", "g m-2 year-1"), (1.0, 0.0)),
-}
+# Ways to write a unit, with the factor and the offset that lead to the one used here.
+UNITS: dict[str, dict[str, tuple[float, float]]] = {}
+for _unit, _written, _factor, _offset in schema.facts("units").itertuples(index=False, name=None):
+    UNITS.setdefault(_unit, {})[_written] = (float(_factor), float(_offset))
 
 
 def plausible(name: str) -> tuple[float, float]:
-    """Possible range of a predictor, monthly or daily, in our unit; endless if unknown.
+    """Possible range of a predictor, monthly or daily, in the unit used here; endless if unknown.
 
-    Examples
-    --------
     >>> plausible("humidex")
     (-inf, inf)
     """
@@ -66,15 +33,10 @@ def plausible(name: str) -> tuple[float, float]:
 
 
 def conversion(sample: xr.DataArray, source: str) -> tuple[float, float]:
-    """Find factor and offset from a variable's units, or from its values, to our unit.
+    """Find factor and offset from a variable's units, or from its values, to the unit used here.
 
-    Raises
-    ------
-    DataError
-        For an unknown unit, or none and values that fit several.
+    Raises DataError for an unknown unit, or none and values that fit several.
 
-    Examples
-    --------
     >>> warm = xr.DataArray([300.0], name="TA", attrs={"units": "K"})
     >>> conversion(warm, "my cube")  # to degC
     (1.0, -273.15)
@@ -83,13 +45,13 @@ def conversion(sample: xr.DataArray, source: str) -> tuple[float, float]:
     (86400.0, 0.0)
     """
     name = str(sample.name)
-    ours = KNOWN[name].units
-    ways = UNITS.get(ours, {ours: (1.0, 0.0)})
-    unit = sample.attrs.get("units", "" if ours == "1" else None)  # CF: no units, a pure number
+    target = KNOWN[name].units
+    ways = UNITS.get(target, {target: (1.0, 0.0)})
+    unit = sample.attrs.get("units", "" if target == "1" else None)  # CF: no units, a pure number
     if unit is not None:
         if unit not in ways:
             raise DataError(
-                f"{source}: {name} is in {unit!r}; convert it to {ours!r} "
+                f"{source}: {name} is in {unit!r}; convert it to {target!r} "
                 f"(known: {', '.join(ways)})"
             )
         return ways[unit]
@@ -116,17 +78,13 @@ def to_our_units(
 ) -> xr.Dataset:
     """Convert loaded variables by factor and offset, and check them for possible values.
 
-    Raises
-    ------
-    DataError
-        For a value that cannot be: a wrong units attribute or a code for missing left in.
+    Raises DataError for a value that cannot be: a wrong units attribute or a code for missing left
+    in.
 
-    Examples
-    --------
-    >>> cube = xr.Dataset({"TA": ("time", [293.15, 283.15], {"units": "K"})})
-    >>> to_our_units(cube, {"TA": (1.0, -273.15)}, "my cube").TA.values.round(2).tolist()
+    >>> mine = xr.Dataset({"TA": ("time", [293.15, 283.15], {"units": "K"})})
+    >>> to_our_units(mine, {"TA": (1.0, -273.15)}, "my cube").TA.values.round(2).tolist()
     [20.0, 10.0]
-    >>> to_our_units(cube, {"TA": (1.0, 0.0)}, "my cube")  # kelvin taken for degC
+    >>> to_our_units(mine, {"TA": (1.0, 0.0)}, "my cube")  # kelvin taken for degC
     Traceback (most recent call last):
     ...
     tamrl.errors.DataError: my cube: TA is 293.15 in units 'K', but ...

@@ -11,12 +11,14 @@ import xarray as xr
 
 from tamrl.data import daily, oneflux, schema, store
 from tamrl.data.daily import TowerDays
+from tamrl.data.physics import saturation_pressure
 from tamrl.errors import DataError
 
 PathArg = str | PathLike[str]
+Read = dict[str, tuple[TowerDays, str]]  # site -> its days, and the file they are from
 
 SHOWN = 5  # faults named in a warning; attrs["excluded"] names all
-# Wrong units that no range can catch, told from the tower's own days (at least this many).
+# Wrong units that no range can catch, inferred from the tower's days (at least this many).
 ENOUGH_DAYS = 60
 VPD_SHARE = 0.1  # of saturation, never exceeded by VPD in kPa read as hPa; real towers reach 0.25
 SW_LIMIT = 60.0  # W m-2, never exceeded by MJ m-2 d-1 read as W m-2; real towers exceed 250
@@ -27,34 +29,26 @@ def open_towers(
 ) -> xr.Dataset:
     """Open your own towers as the daily Dataset that `fetch_towers` returns.
 
-    Parameters
-    ----------
-    path
-        Either a Zarr store laid out like FLUXNET2015's: dims (site, time), `time` in UTC at the
-        END of each half-hour or hour, variables ta degC, vpd hPa, sw_in W m-2 and, where known,
-        nee and gpp_nt in umol CO2 m-2 s-1 with the flag nee_qc.
-        Or ONEFlux csv files (FULLSET or SUBSET; DD, HH or HR): one file, several, or a folder of
-        them. A file's name holds its tower's code, such as US-Ha1; a single file may have any
-        name if ``table`` has one row. Of several files of one tower the half-hours are used.
-        Fluxes may be absent: TA_F, VPD_F and SW_IN_F suffice for a prediction.
-    table
-        Facts about the towers, a csv file or DataFrame with columns site, lat, lon, igbp, and for
-        a store utc_offset_h (h, which turns its UTC into local standard time); koppen and
-        elevation_m where known. By default `towers.csv` beside the data, or the store's name
-        with .csv; towers of FLUXNET2015 are known without.
+    ``path`` is either a Zarr store laid out like FLUXNET2015's: dims (site, time), `time` in UTC at
+    the END of each half-hour or hour, variables ta degC, vpd hPa, sw_in W m-2 and, where known, nee
+    and gpp_nt in umol CO2 m-2 s-1 with the flag nee_qc. Or it is ONEFlux csv files (FULLSET or
+    SUBSET; DD, HH or HR): one, several, or a folder of them. A file's name holds its tower's code,
+    such as US-Ha1; a single file may have any name if ``table`` has one row. Of several files of
+    one tower the half-hours are used. Fluxes may be absent: TA_F, VPD_F and SW_IN_F suffice for a
+    prediction.
 
-    Returns
-    -------
-    xr.Dataset
-        dims (site, time), local days; see `tamrl.data.schema`. RECO = NEE + GPP. TA_min, TA_max
-        and VPD_max are NaN where only daily means are known. Labels of site-years that
-        `daily.broken_years` finds are missing. attrs["excluded"] counts and names those and any
-        tower that had to be left out (also said in a warning).
+    ``table`` has facts about the towers, a csv file or DataFrame with columns site, lat, lon, igbp,
+    and for a store utc_offset_h (h, which turns its UTC into local standard time); koppen and
+    elevation_m where known. By default it is `towers.csv` beside the data, or the store's name with
+    .csv; towers of FLUXNET2015 are known without.
 
-    Raises
-    ------
-    DataError
-        When nothing can be used: for a single tower its fault, for several all of their faults.
+    Returns local days (site, time), see `tamrl.data.schema`; RECO = NEE + GPP. TA_min, TA_max and
+    VPD_max are NaN where only daily means are known. Labels of site-years that `daily.broken_years`
+    finds are missing. attrs["excluded"] counts and names those and any tower that had to be left
+    out, which a warning names too.
+
+    Raises DataError when nothing can be used: for a single tower its fault, for several all of
+    their faults.
     """
     paths = [Path(path)] if isinstance(path, str | PathLike) else [Path(p) for p in path]
     if not paths:
@@ -64,28 +58,27 @@ def open_towers(
             raise DataError(f"{each}: no such file or folder; correct the path")
     is_store = len(paths) == 1 and paths[0].is_dir() and _is_store(paths[0])
     facts, name = _facts(paths[0], table, is_store)
+    unused: list[str] = []
     if is_store:
-        found, left_out = _from_store(paths[0], facts, name)
-        unused: list[str] = []
+        read, left_out = _from_store(paths[0], facts, name)
     else:
-        own = facts.index[facts["own"]] if "own" in facts else facts.index[:0]
-        alone = str(own[0]) if len(own) == len(paths) == 1 and paths[0].is_file() else ""
-        found, left_out, unused = _from_csv(paths, name, alone)
-    towers = {}
-    for site, (days, source) in found.items():
-        try:
-            towers[site] = _checked(site, days, facts, source, name)
-        except DataError as error:
-            left_out[site] = str(error)
-    if not towers:
+        listed = facts.index[facts["listed"]] if "listed" in facts else facts.index[:0]
+        alone = str(listed[0]) if len(listed) == len(paths) == 1 and paths[0].is_file() else ""
+        read, left_out, unused = _from_csv(paths, name, alone)
+    for site, (_, source) in list(read.items()):
+        if site not in facts.index:
+            left_out[site] = f"{source}: tower {site} is not in {name}; add a row for it"
+            del read[site]
+    ds, faults = _assembled(read, facts, name)
+    left_out |= faults
+    if ds is None:
         raise DataError(_nothing(left_out, paths))
-    ds = daily.assemble(towers, facts)
-    ds = schema.validate(daily.without_labels(ds, daily.broken_years(ds)), str(paths[0]))
+    ds = daily.without_labels(ds, daily.broken_years(ds))
     if left_out:
         whys = [left_out[site] for site in sorted(left_out)]
         ds.attrs["excluded"] = f"{len(whys)} towers: {'; '.join(whys)}; {ds.attrs['excluded']}"
         warnings.warn(
-            f"open_towers: left out {len(whys)} of {len(whys) + len(towers)} towers: "
+            f"open_towers: left out {len(whys)} of {len(whys) + ds.sizes['site']} towers: "
             + "; ".join(whys[:SHOWN])
             + (f"; {len(whys) - SHOWN} more in attrs['excluded']" if len(whys) > SHOWN else ""),
             stacklevel=2,
@@ -101,6 +94,49 @@ def open_towers(
         tower_source="user",
         registry_sha256="",
     )
+
+
+def _assembled(
+    read: Read, facts: pd.DataFrame, name: str
+) -> tuple[xr.Dataset | None, dict[str, str]]:
+    """Put sound towers side by side; of the others, say why they are not."""
+    faults: dict[str, str] = {}
+    if not read:
+        return None, faults
+    ds = daily.assemble({site: days for site, (days, _) in read.items()}, facts)
+    for i, site in enumerate(ds.site.to_numpy().astype(str)):
+        try:
+            lat, lon, igbp = facts.loc[[site], ["lat", "lon", "igbp"]].to_numpy()[0]
+            schema.check_place(f"{name}: tower {site}", lat, lon, igbp)
+            _check_units(schema.validate(ds.isel(site=[i]), read[site][1]), read[site][1])
+        except DataError as error:
+            faults[site] = str(error)
+    sound = [days for site, (days, _) in read.items() if site not in faults]
+    if not sound:
+        return None, faults
+    span = slice(min(t.days[0] for t in sound), max(t.days[-1] for t in sound))
+    absent = [v for v in schema.OPTIONAL if v in ds and not any(v in t.data for t in sound)]
+    there = ~np.isin(ds.site.to_numpy(), list(faults))
+    return ds.isel(site=there).sel(time=span).drop_vars(absent), faults
+
+
+def _check_units(tower: xr.Dataset, source: str) -> None:
+    """Refuse one tower whose values, all possible, are never as high as they must be at times."""
+    vpd, ta, sw = (tower[v].to_numpy()[0].astype(float) for v in ("VPD", "TA", "SW_IN"))
+    share = vpd / saturation_pressure(ta)
+    share = share[(ta > 5) & np.isfinite(share)]
+    source = f"{source}: tower {tower.site.item()}"
+    if share.size >= ENOUGH_DAYS and share.max() < VPD_SHARE:
+        raise DataError(
+            f"{source}: VPD never exceeds {np.nanmax(vpd):.3g}, {share.max():.0%} of "
+            "saturation; it looks like kPa, convert it to hPa"
+        )
+    sw = sw[np.isfinite(sw)]
+    if sw.size >= 6 * ENOUGH_DAYS and sw.max() < SW_LIMIT:
+        raise DataError(
+            f"{source}: SW_IN never exceeds {sw.max():.3g} in {sw.size} days; it "
+            "looks like MJ m-2 d-1, convert it to W m-2 (1 MJ m-2 d-1 = 11.57 W m-2)"
+        )
 
 
 def _is_store(path: Path) -> bool:
@@ -119,37 +155,38 @@ def _facts(
     if table is None:
         return known, "the known towers; hand in a table with site, lat, lon, igbp, utc_offset_h"
     if isinstance(table, pd.DataFrame):
-        own, name = table.reset_index() if table.index.name == "site" else table.copy(), "table"
+        listed, name = table.reset_index() if table.index.name == "site" else table.copy(), "table"
     else:
         name = str(table)
         try:
-            own = pd.read_csv(table, keep_default_na=False, na_values=["", "-9999"])
+            listed = pd.read_csv(table, keep_default_na=False, na_values=["", "-9999"])
         except (OSError, ValueError) as error:
             raise DataError(f"{name}: not a readable table of towers ({error})") from error
     for column in ("site", "lat", "lon", "igbp", *(["utc_offset_h"] if is_store else [])):
-        if column not in own:
-            raise DataError(f"{name}: column {column} is missing; have {list(own.columns)}")
-    own["site"] = own["site"].astype(str).str.strip()
-    if (twice := own["site"].duplicated()).any():
-        raise DataError(f"{name}: tower {own['site'][twice].iloc[0]} is listed twice; keep one row")
-    own = own.set_index("site")
+        if column not in listed:
+            raise DataError(f"{name}: column {column} is missing; have {list(listed.columns)}")
+    listed["site"] = listed["site"].astype(str).str.strip()
+    if (twice := listed["site"].duplicated()).any():
+        raise DataError(
+            f"{name}: tower {listed['site'][twice].iloc[0]} is listed twice; keep one row"
+        )
+    listed = listed.set_index("site")
     for column in ("lat", "lon", "utc_offset_h", "elevation_m"):
-        if column in own:  # what is no number is unknown, and refused below where it is needed
-            own[column] = pd.to_numeric(own[column], errors="coerce")
-    own["igbp"] = own["igbp"].astype(str).str.strip()
-    both = pd.concat([own, known.loc[known.index.difference(own.index)]])
-    return both.assign(own=both.index.isin(own.index)), name
+        if column in listed:  # what is no number is unknown, and refused below where it is needed
+            listed[column] = pd.to_numeric(listed[column], errors="coerce")
+    listed["igbp"] = listed["igbp"].astype(str).str.strip()
+    both = pd.concat([listed, known.loc[known.index.difference(listed.index)]])
+    return both.assign(listed=both.index.isin(listed.index)), name
 
 
-def _from_store(
-    path: Path, facts: pd.DataFrame, name: str
-) -> tuple[dict[str, tuple[TowerDays, str]], dict[str, str]]:
+def _from_store(path: Path, facts: pd.DataFrame, name: str) -> tuple[Read, dict[str, str]]:
     there = store.sites_with_data(path)
-    own = facts["own"] if "own" in facts else facts.index.isin(there)
-    described = facts[own]
-    left_out = {}
-    for site in there.difference(described.index):
-        left_out[site] = f"{path}: tower {site} is not in {name}; add a row for it"
+    listed = facts["listed"] if "listed" in facts else facts.index.isin(there)
+    described = facts[listed]
+    left_out = {
+        site: f"{path}: tower {site} is not in {name}; add a row for it"
+        for site in there.difference(described.index)
+    }
     placed = np.isfinite(described["utc_offset_h"])
     for site in described.index[~placed]:
         left_out[site] = f"{name}: tower {site} has no utc_offset_h; add it"
@@ -157,9 +194,7 @@ def _from_store(
     return {site: (days, str(path)) for site, days in towers.items()}, left_out | unread
 
 
-def _from_csv(
-    paths: list[Path], name: str, alone: str
-) -> tuple[dict[str, tuple[TowerDays, str]], dict[str, str], list[str]]:
+def _from_csv(paths: list[Path], name: str, alone: str) -> tuple[Read, dict[str, str], list[str]]:
     """Read files; ``alone`` is the tower of a single file whose name holds no code, "" if open."""
     files: list[Path] = []
     for path in paths:
@@ -167,47 +202,22 @@ def _from_csv(
         if path.is_dir() and not inside:
             raise DataError(f"{path}: no daily or half-hourly ONEFlux csv file in this folder")
         files += inside if path.is_dir() else [path]
-    found: dict[str, tuple[TowerDays, str]] = {}
+    read: Read = {}
     left_out: dict[str, str] = {}
     unused: list[str] = []
     for file in sorted(files, key=oneflux.rank):  # the first readable file of a tower counts
         key = file.name
         try:
             key = oneflux.site_code(file, alone)
-            if key in found:
+            if key in read:
                 unused.append(file.name)
                 continue
-            found[key] = oneflux.read_oneflux(file), str(file)
+            read[key] = oneflux.read_oneflux(file), str(file)
         except DataError as error:
             left_out[key] = str(error)
-    for key in left_out.keys() & found.keys():  # a second, sound file stood in
+    for key in left_out.keys() & read.keys():  # a second, sound file stood in
         unused.append(left_out.pop(key))
-    return found, left_out, unused
-
-
-def _checked(site: str, days: TowerDays, facts: pd.DataFrame, source: str, name: str) -> TowerDays:
-    """Hand back one tower's days if its place, values and units can be true."""
-    if site not in facts.index:
-        raise DataError(f"{source}: tower {site} is not in {name}; add a row for it")
-    lat, lon, igbp = facts.loc[[site], ["lat", "lon", "igbp"]].to_numpy()[0]
-    schema.check_place(f"{name}: tower {site}", lat, lon, igbp)
-    schema.validate(daily.assemble({site: days}, facts), source)
-    vpd, ta, sw = (days.data[v] for v in ("VPD", "TA", "SW_IN"))
-    # Saturation pressure in hPa, FAO-56 eq. 11 (Allen et al. 1998).
-    share = vpd / (6.108 * np.exp(17.27 * ta / (ta + 237.3)))
-    share = share[(ta > 5) & np.isfinite(share)]
-    if share.size >= ENOUGH_DAYS and share.max() < VPD_SHARE:
-        raise DataError(
-            f"{source}: tower {site}: VPD never exceeds {np.nanmax(vpd):.3g}, {share.max():.0%} of "
-            "saturation; it looks like kPa, convert it to hPa"
-        )
-    sw = sw[np.isfinite(sw)]
-    if sw.size >= 6 * ENOUGH_DAYS and sw.max() < SW_LIMIT:
-        raise DataError(
-            f"{source}: tower {site}: SW_IN never exceeds {sw.max():.3g} in {sw.size} days; it "
-            "looks like MJ m-2 d-1, convert it to W m-2 (1 MJ m-2 d-1 = 11.57 W m-2)"
-        )
-    return days
+    return read, left_out, unused
 
 
 def _nothing(left_out: dict[str, str], paths: list[Path]) -> str:

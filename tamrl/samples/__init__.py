@@ -1,5 +1,5 @@
-"""From towers to arrays, masks and splits: what every model is trained and scored on.
+"""Samples: drivers, labels and masks as arrays, and splits of towers.
 
-Read `arrays` first; `splits` says which towers are trained on, `site_attributes` what the grid
-knows of a place, `satellites` what is left without them.
+Read `arrays` first; `splits` chooses training towers, `site_attributes` are those of the grid,
+`seasons` turn months into days, `satellites` removes satellite data.
 """

@@ -4,12 +4,10 @@ One resident array per kind, indexed ``[site, time, feature]``. A missing label 
 driver day, and a missing driver is a masked input, not a dropped row.
 """
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -17,8 +15,10 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from tamrl.data.grid import grid_at
-from tamrl.data.schema import FLUXES, IGBP_CODES
-from tamrl.data.solar import daylength, potential_radiation
+from tamrl.data.physics import KELVIN, daylength, lloyd_taylor, potential_radiation
+from tamrl.data.schema import DRIVERS, FLUXES, IGBP_CODES, KOPPEN_MAIN
+from tamrl.samples import seasons
+from tamrl.samples.seasons import season_to_daily
 from tamrl.samples.site_attributes import SiteAttributes, gather
 
 Array = NDArray[np.float32]
@@ -31,18 +31,9 @@ SATELLITE = ("FPAR", "LAI", "NDWI", "LST_day", "LST_night", "SNOW", "PRCP", "PET
 SEASONAL = ("FPAR", "LAI", "NDWI", "SIF")  # satellite variables whose mean season is an input too
 GRID_MONTHLY = ("EVI", "PRCP", "TA", "SW_IN")
 GRID_STATIC = (
-    "elevation",
-    "awc",
-    "sand",
-    "clay",
-    "soil_cn",
-    "stand_age",
-    "lma",
-    "ndep",
-    "fapar_mean",
+    *("elevation", "awc", "sand", "clay", "soil_cn"),
+    *("stand_age", "lma", "ndep", "fapar_mean"),
 )
-KOPPEN_MAIN = ("Tropical", "Arid", "Temperate", "Cold", "Polar")
-BY_SITE = ("site", "x", "static", "y", "weight", "scored", "has_drivers", "process", "maps")
 FACTS = ("site", "lat", "lon", "igbp", "koppen", "koppen_main", "elevation")
 
 
@@ -52,11 +43,13 @@ class Samples:
 
     ``x`` (site, time, feature) drivers in their own units; ``static`` (site, static);
     ``y`` (site, time, flux) labels in gC m-2 d-1, fluxes in the order of ``targets``;
-    ``weight`` (site, time) QC share of days trained on, else 0; ``scored`` (site, time) days scored;
+    ``weight`` (site, time) QC share of days trained on, else 0; ``scored`` (site, time) whether a
+    day is scored;
     ``has_drivers`` (site, time) days with the minimal drivers TA, VPD and SW_IN;
-    ``maps`` (site, 12, variable, 9, 9) the grid's climatology around each tower, if asked for;
-    ``places`` what the grid knows of the towers (`tamrl.samples.site_attributes`), where there is one;
-    ``process`` (site, time, 2) relative light-use and respiration factors (see `process_scalars`).
+    ``process`` (site, time, 2) relative light-use and respiration scalars (`process_scalars`);
+    ``table`` facts of the towers (site); ``maps`` (site, 12, variable, 9, 9) the grid's climatology
+    around each tower, if asked for; ``places`` attributes of the sites from the grid
+    (`tamrl.samples.site_attributes`), where there is one.
     """
 
     site: NDArray[np.str_]
@@ -87,27 +80,29 @@ class Samples:
                 digest.update(np.ascontiguousarray(known).tobytes())
         return digest.hexdigest()[:16]
 
-    def without(self, features: tuple[str, ...]) -> Samples:
+    def select(self, towers: NDArray[np.intp], labelled: NDArray[np.bool_] | None = None) -> Self:
+        """Take some towers (indices), in that order.
+
+        ``labelled`` (tower, time): the days whose labels are kept for training, of the selected
+        towers; other days lose label and weight. Which days are scored stays as it is.
+        """
+        part: dict[str, Any] = {}
+        for name in ("site", "x", "static", "y", "weight", "scored", "has_drivers", "process"):
+            part[name] = getattr(self, name)[towers]
+        if labelled is not None:
+            part["y"] = np.where(labelled[..., None], part["y"], np.float32(np.nan))
+            part["weight"] = np.where(labelled, part["weight"], np.float32(0))
+        if self.maps is not None:
+            part["maps"] = self.maps[towers]
+        if self.places is not None:
+            part["places"] = replace(self.places, x=self.places.x[towers])
+        return replace(self, table=self.table.iloc[towers].reset_index(drop=True), **part)
+
+    def without(self, features: tuple[str, ...]) -> Self:
         """Return the same samples with the named drivers removed everywhere (set missing)."""
         x = self.x.copy()
         x[..., [self.features.index(f) for f in features]] = np.nan
         return replace(self, x=x)
-
-    def select(self, sites: NDArray, labelled: NDArray[np.bool_] | None = None) -> Samples:
-        """Return the samples of some towers (indices), in that order.
-
-        ``labelled`` (site, time): of their labels only these are left.
-        """
-        rows: dict[str, Any] = {
-            name: None if (array := getattr(self, name)) is None else array[sites]
-            for name in BY_SITE
-        }
-        if self.places is not None:
-            rows["places"] = replace(self.places, x=self.places.x[sites])
-        if labelled is not None:
-            rows["y"] = np.where(labelled[..., None], rows["y"], np.float32(np.nan))
-            rows["weight"] = np.where(labelled, rows["weight"], np.float32(0))
-        return replace(self, table=self.table.iloc[sites].reset_index(drop=True), **rows)
 
 
 def make_samples(
@@ -119,42 +114,31 @@ def make_samples(
 ) -> Samples:
     """Build the resident arrays from daily towers, monthly satellite data and the grid cube.
 
-    Parameters
-    ----------
-    towers
-        Daily Dataset (site, time), real, virtual or a user's own.
-    monthly
-        Monthly Dataset (site, month); towers without a row get missing values.
-    cube
-        Grid cube (month, lat, lon) sampled at the towers, so that its variables mean the same at a
-        tower and on the map.
-    targets
-        Variables of ``towers`` to predict, in the order of the outputs. A day is scored with all of
-        them; other targets than ``FLUXES`` are trained on wherever one of them is known.
-    others
-        SiteAttributes of which annual fluxes alone are known (`tamrl.data.fetch_annual_towers`).
+    ``towers`` (site, time) are daily, real, virtual or a user's own; ``monthly`` (site, month) are
+    satellite data, in which a tower may lack; ``cube`` (month, lat, lon) is the grid, sampled at
+    the towers, so that its variables mean the same at a tower and on the map. ``targets`` are the
+    variables of ``towers`` to predict, in the order of the outputs: a day is scored with all of
+    them; other targets than ``FLUXES`` are trained on wherever one of them is known. ``others`` are
+    towers of which annual fluxes alone are known (`tamrl.data.fetch_annual_towers`).
 
-    Returns
-    -------
-    Samples with the same features whatever is missing, so that one model fits all.
+    The features are the same whatever is missing, so that one model fits all.
     """
     towers = towers.transpose("site", "time")
     time = towers.time.values.astype("datetime64[D]")
     lat = towers.lat.values.astype(float)
     raw = {n: towers[n].values for n in (*DAILY, *targets, "NEE_QC") if n in towers}
     empty = np.full((towers.sizes["site"], len(time)), np.nan, np.float32)
-    has_drivers = np.logical_and.reduce(
-        [np.isfinite(raw.get(n, empty)) for n in ("TA", "VPD", "SW_IN")]
-    )
-    season, month = _seasons(towers, monthly, cube), time.astype("datetime64[M]").astype(int) % 12
+    has_drivers = np.logical_and.reduce([np.isfinite(raw.get(n, empty)) for n in DRIVERS])
+    sat = None if monthly is None else monthly.reindex(site=towers.site.values)
+    cells = None if cube is None else grid_at(cube, lat, towers.lon.values)
+    season, month = _seasons(len(lat), sat, cells), time.astype("datetime64[M]").astype(int) % 12
     daily_season = [n for n in season if n.endswith(("_season", "EVI_grid", "PRCP_grid"))]
     features = (*DAILY, "SW_POT", "DAYLENGTH", *SATELLITE, *daily_season)
-    sat = None if monthly is None else monthly.reindex(site=towers.site.values)
-    between = None if sat is None else _between_months(sat.month.values, time)
+    between = None if sat is None else seasons.between_months(sat.month.values, time)
     doy = (time - time.astype("datetime64[Y]")).astype(int) + 1
 
     x = np.full((*empty.shape, len(features)), np.nan, np.float32)
-    own = {n: np.full((len(lat), 12), np.nan) for n in ("TA", "VPD", "SW_IN")}
+    driver_season = {n: np.full((len(lat), 12), np.nan) for n in DRIVERS}
     for i, on in enumerate(has_drivers):  # only a tower's own days are filled: a quarter of all
         if not on.any():
             continue
@@ -165,20 +149,21 @@ def make_samples(
             if sat is None or between is None or n not in sat:
                 columns.append(empty[i, span])
             else:
-                columns.append(_interpolate(sat[n].values[i], *(b[span] for b in between)))
-        columns += [_season_to_daily(season[n][i], doy[span]) for n in daily_season]
+                columns.append(seasons.interpolate(sat[n].values[i], *(b[span] for b in between)))
+        columns += [season_to_daily(season[n][i], doy[span]) for n in daily_season]
         x[i, span] = np.stack(columns, -1)
-        for n in own:
-            own[n][i] = _month_means(raw[n][i, span], month[span])
+        for n in DRIVERS:
+            driver_season[n][i] = seasons.month_means(raw[n][i, span], month[span])
 
-    place = {}
-    for n, v in {**season, **own}.items():
-        place[f"{n}_mean"], place[f"{n}_range"] = _mean_and_range(v)
-    place |= _grid_statics(towers, cube)
-    place["elevation"] = towers.elevation.values if "elevation" in towers.coords else empty[:, 0]
-    place["abs_lat"] = np.abs(lat)
-    place |= {f"igbp_{code}": towers.igbp.values == code for code in IGBP_CODES}
-    place |= {f"koppen_{main}": towers.koppen_main.values == main for main in KOPPEN_MAIN}
+    static: dict[str, NDArray] = {}
+    for n, v in {**season, **driver_season}.items():
+        static[f"{n}_mean"], static[f"{n}_range"] = seasons.mean_and_range(v)
+    static |= {f"{n}_grid": empty[:, 0] if cells is None else cells[n].values for n in GRID_STATIC}
+    static["elevation"] = towers.elevation.values if "elevation" in towers.coords else empty[:, 0]
+    static["abs_lat"] = np.abs(lat)
+    static |= {f"igbp_{code}": towers.igbp.values == code for code in IGBP_CODES}
+    climate = towers.koppen_main.values
+    static |= {f"koppen_{main}": climate == main for main in KOPPEN_MAIN.values()}
 
     table = pd.DataFrame({n: towers[n].values for n in FACTS if n in towers.coords})
     y = np.stack([raw.get(f, empty) for f in targets], -1).astype(np.float32)
@@ -190,45 +175,33 @@ def make_samples(
         time=time,
         x=x,
         features=features,
-        static=np.stack([np.asarray(v, np.float32) for v in place.values()], -1),
-        static_names=tuple(place),
+        static=np.stack([np.asarray(v, np.float32) for v in static.values()], -1),
+        static_names=tuple(static),
         y=y,
         weight=np.where(usable & (qc >= TRAIN_QC), qc, 0).astype(np.float32),
         scored=usable & every & (qc >= SCORE_QC),
         has_drivers=has_drivers,
-        process=process_scalars(*(x[..., features.index(n)] for n in ("TA", "VPD", "SW_IN"))),
+        process=process_scalars(*(x[..., features.index(n)] for n in DRIVERS)),
         table=table,
         attrs={k: towers.attrs[k] for k in ("virtual", "tower_source") if k in towers.attrs},
-        places=None if cube is None else gather(table, cube, others),
+        places=None if cube is None else gather(table, cube, others, cells),
         targets=targets,
     )
 
 
-def _seasons(
-    towers: xr.Dataset, monthly: xr.Dataset | None, cube: xr.Dataset | None
-) -> dict[str, NDArray]:
+def _seasons(n_sites: int, sat: xr.Dataset | None, cells: xr.Dataset | None) -> dict[str, NDArray]:
     """Mean seasons (site, 12) from satellites at the tower and from the grid; NaN where unknown."""
-    unknown = np.full((towers.sizes["site"], 12), np.nan)
-    out = {}
-    sat = None if monthly is None else monthly.reindex(site=towers.site.values)
+    unknown = np.full((n_sites, 12), np.nan)
+    means = {}
     for name in SEASONAL:
-        out[f"{name}_season"] = unknown
+        means[f"{name}_season"] = unknown
         if sat is not None and name in sat:
             season = sat[name].groupby("month.month").mean().reindex(month=np.arange(1, 13))
-            out[f"{name}_season"] = season.transpose("site", "month").values
-    at = None if cube is None else grid_at(cube, towers.lat.values, towers.lon.values)
+            means[f"{name}_season"] = season.transpose("site", "month").values
     for name in GRID_MONTHLY:
-        values = unknown if at is None else at[name].transpose("site", "month").values
-        out[f"{name}_grid"] = values
-    return out
-
-
-def _grid_statics(towers: xr.Dataset, cube: xr.Dataset | None) -> dict[str, NDArray]:
-    """Soil, vegetation and terrain of the tower's grid cell (site,)."""
-    if cube is None:
-        return {f"{n}_grid": np.full(towers.sizes["site"], np.nan) for n in GRID_STATIC}
-    at = grid_at(cube, towers.lat.values, towers.lon.values)
-    return {f"{n}_grid": at[n].values for n in GRID_STATIC}
+        at = unknown if cells is None else cells[name].transpose("site", "month").values
+        means[f"{name}_grid"] = at
+    return means
 
 
 def process_scalars(ta: Any, vpd: Any, sw_in: Any, xp: Any = np) -> Any:
@@ -252,56 +225,8 @@ def process_scalars(ta: Any, vpd: Any, sw_in: Any, xp: Any = np) -> Any:
     light = 2 * sw_in / (sw_in + 150.0)
     warm = 1 / (1 + xp.exp(-(ta - 6.0) / 3.0)) * 0.97 + 0.03
     humid = xp.exp(-xp.clip(vpd - 8.0, 0, None) / 25.0)
-    t = xp.clip(ta, -30, 45) + 273.15
-    reco = xp.exp(308.56 * (1 / (288.15 - 227.13) - 1 / (t - 227.13)))
+    reco = lloyd_taylor(xp.clip(ta, -30, 45) + KELVIN, xp=xp)
     return xp.stack((light * warm * humid, xp.clip(reco, 0.05, None)), -1)  # noqa: PD013
-
-
-def _between_months(month: NDArray, time: NDArray) -> tuple[NDArray, NDArray, Array]:
-    """For each day the months before and after, by mid-month, and the weight of the later one.
-
-    Outside the months on record the weight is NaN.
-    """
-    centre = month.astype("datetime64[D]") + np.timedelta64(14, "D")
-    right = np.searchsorted(centre, time)
-    left = np.clip(right - 1, 0, len(centre) - 1)
-    right = np.clip(right, 0, len(centre) - 1)
-    gap = np.maximum((centre[right] - centre[left]).astype(int), 1)
-    w = np.clip((time - centre[left]).astype(int) / gap, 0, 1).astype(np.float32)
-    w[(time < month[0]) | (time > centre[-1] + np.timedelta64(16, "D"))] = np.nan
-    return left, right, w
-
-
-def _interpolate(values: Array, left: NDArray, right: NDArray, w: Array) -> Array:
-    """Interpolate a monthly series to days; beside a missing month only its own half is filled."""
-    a, b = values[left], values[right]
-    near = np.where(w < 0.5, a, b)
-    return np.where(np.isfinite(w), np.where(np.isfinite(a + b), a + (b - a) * w, near), np.nan)
-
-
-def _month_means(values: Array, month: NDArray) -> NDArray:
-    """Mean season (12,) of a daily series; NaN for a calendar month without a value."""
-    ok = np.isfinite(values)
-    n = np.bincount(month[ok], minlength=12)
-    total = np.bincount(month[ok], values[ok], 12)
-    return np.divide(total, n, out=np.full(12, np.nan), where=n > 0)
-
-
-def _mean_and_range(season: NDArray) -> tuple[NDArray, NDArray]:
-    """Mean and range (site,) of seasons (site, 12) with at least half of their months."""
-    ok = np.isfinite(season)
-    known = ok.sum(1) >= 6
-    mean = np.where(ok, season, 0).sum(1) / np.maximum(ok.sum(1), 1)
-    span = np.where(ok, season, -np.inf).max(1) - np.where(ok, season, np.inf).min(1)
-    return np.where(known, mean, np.nan), np.where(known, span, np.nan)
-
-
-def _season_to_daily(season: NDArray, doy: NDArray) -> Array:
-    """Interpolate a cyclic season (12,) to days of the year."""
-    position = (doy - 1) / 365.25 * 12 - 0.5
-    left = np.floor(position).astype(int)
-    w = position - left
-    return season[left % 12] * (1 - w) + season[(left + 1) % 12] * w
 
 
 @dataclass(frozen=True)
@@ -316,14 +241,11 @@ class Scaler:
     y_sd: Array
 
     @classmethod
-    def fit(cls, samples: Samples, towers: NDArray[np.intp]) -> Scaler:
+    def fit(cls, samples: Samples, towers: NDArray[np.intp]) -> Self:
         """Fit on the given towers; a feature that is constant or absent there gets sd 1."""
         x = samples.x[towers][samples.has_drivers[towers]]
         y = samples.y[towers][samples.weight[towers] > 0]
-        x_mean, x_sd = _moments(x)
-        s_mean, s_sd = _moments(samples.static[towers])
-        y_mean, y_sd = _moments(y)
-        return cls(x_mean, x_sd, s_mean, s_sd, y_mean, y_sd)
+        return cls(*(m for part in (x, samples.static[towers], y) for m in column_moments(part)))
 
     def drivers(self, x: Array) -> Array:
         """Scale drivers (…, feature), clipped to 8 sd; missing stays NaN."""
@@ -334,8 +256,11 @@ class Scaler:
         return np.nan_to_num(np.clip((s - self.s_mean) / self.s_sd, -5, 5))
 
 
-def _moments(a: Array) -> tuple[Array, Array]:
-    """Column means and sds ignoring NaN; (0, 1) for a column without values or spread."""
+def column_moments(a: Array) -> tuple[Array, Array]:
+    """Means and standard deviations (column,) of rows (…, column), ignoring NaN.
+
+    0 and 1 for a column without values; sd 1 for one without spread.
+    """
     ok = np.isfinite(a)
     n = np.maximum(ok.sum(0), 1)
     mean = np.where(ok, a, 0).sum(0, dtype=np.float64) / n
@@ -348,7 +273,7 @@ def windows(days: NDArray[np.bool_], length: int, stride: int) -> NDArray[np.int
 
     Windows step by ``stride`` from each tower's first such day; a window without one is left out.
     """
-    found = []
+    parts = []
     for tower, row in enumerate(days):
         on = np.flatnonzero(row)
         if on.size:
@@ -356,5 +281,5 @@ def windows(days: NDArray[np.bool_], length: int, stride: int) -> NDArray[np.int
             cum = np.concatenate([[0], np.cumsum(row)])
             stop = np.minimum(start + length, row.size)
             start = start[cum[stop] > cum[start]]
-            found.append(np.stack([np.full_like(start, tower), start], 1))
-    return np.concatenate(found) if found else np.empty((0, 2), np.intp)
+            parts.append(np.stack([np.full_like(start, tower), start], 1))
+    return np.concatenate(parts) if parts else np.empty((0, 2), np.intp)

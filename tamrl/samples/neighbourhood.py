@@ -1,6 +1,4 @@
-"""The neighbourhood of a place on the grid: what the spatio-temporal encoder looks at."""
-
-from __future__ import annotations
+"""Neighbourhood of a tower on the grid: the input of the spatio-temporal encoder."""
 
 from dataclasses import replace
 
@@ -13,24 +11,14 @@ from tamrl.samples.arrays import Samples
 PATCH = 9  # cells of 0.5 degrees on each side of a neighbourhood
 MONTHLY = ("TA", "PRCP", "SW_IN", "VPD", "EVI")
 STATIC = ("elevation", "awc")
-CLASSES = (
-    "ENF",
-    "EBF",
-    "DBF",
-    "MF",
-    "OSH",
-    "SAV",
-    "GRA",
-    "WET",
-    "CRO",
-)  # shares of the cell's land
+CLASSES = ("ENF", "EBF", "DBF", "MF", "OSH", "SAV", "GRA", "WET", "CRO")  # of the land
 CHANNELS = (*MONTHLY, *STATIC, *(f"igbp_{c}" for c in CLASSES))
 
 
 def globe(cube: xr.Dataset) -> NDArray[np.float32]:
-    """Channels of the whole grid (12, channel, lat, lon), scaled by their spread over land.
+    """Channels of the whole grid (12, channel, lat, lon), scaled over land; NaN where unknown.
 
-    Scaled over the globe, not over towers: nothing of a test tower can leak. NaN where unknown.
+    Scaled over the globe, not over towers: no test tower can leak.
     """
     layers = [cube[n].transpose("month", "lat", "lon").values for n in MONTHLY]
     fixed = [cube[n].values for n in STATIC]

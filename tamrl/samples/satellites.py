@@ -1,6 +1,4 @@
-"""What is left of samples at a place without satellite data, as most towers of one's own are."""
-
-from __future__ import annotations
+"""Samples without satellite data, as at most towers of a user."""
 
 from dataclasses import replace
 
@@ -18,7 +16,7 @@ def of_satellites(samples: Samples) -> tuple[NDArray[np.bool_], NDArray[np.bool_
 
 
 def without_satellites(samples: Samples) -> Samples:
-    """Take from all places what a tower without satellites lacks (`of_satellites`)."""
+    """Set missing at all towers what comes from satellites (`of_satellites`)."""
     drivers, statics = of_satellites(samples)
     x = np.where(drivers, np.float32(np.nan), samples.x)
     return replace(samples, x=x, static=np.where(statics, np.float32(np.nan), samples.static))

@@ -1,7 +1,5 @@
 """Who is trained on and who is tested: splits by tower that leak neither places nor classes."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -54,7 +52,7 @@ def blocks(table: pd.DataFrame, buffer_km: float = 50.0) -> NDArray[np.intp]:
 
 
 def assign_folds(block: NDArray, stratum: NDArray, k: int, seed: int) -> NDArray[np.intp]:
-    """Deal blocks, largest first, each to the fold poorest in its strata, then in towers."""
+    """Assign blocks, largest first, each to the fold poorest in its strata, then in towers."""
     rng = np.random.default_rng(seed)
     labels, size = np.unique(block, return_counts=True)
     order = rng.permutation(len(labels))
@@ -82,15 +80,13 @@ def folds(
     The result depends on the towers' codes and places and the seed, not on their order.
     The early-stopping towers are whole blocks, about one in eight of the rest.
 
-    Raises
-    ------
-    ValueError
-        For an unknown scheme, or fewer blocks than folds.
+    Raises ValueError for an unknown scheme, or fewer blocks than folds.
 
     Examples
     --------
-    >>> from tamrl.study.course import classroom
-    >>> towers = classroom(20, n_years=1)
+    >>> from tamrl.samples.arrays import make_samples
+    >>> from tamrl.virtual.towers import virtual_towers
+    >>> towers = make_samples(virtual_towers(20, years=(2001, 2001)))
     >>> parts = folds(towers, 4)
     >>> sum(len(part.test) for part in parts)
     20
@@ -109,24 +105,25 @@ def folds(
             raise ValueError(
                 f"{k} folds asked for, {block.max() + 1} separate blocks of towers exist"
             )
-        dealt = assign_folds(block, climate if scheme == "koppen" else igbp, k, seed)
+        fold_of = assign_folds(block, climate if scheme == "koppen" else igbp, k, seed)
         names = [f"{i}" for i in range(k)]
-        test_of = [dealt == i for i in range(k)]
+        test_of = [fold_of == i for i in range(k)]
     else:
         raise ValueError(f"unknown scheme {scheme!r}; choose blocked, koppen or biome")
-    out = []
+    parts = []
     for i, (name, test) in enumerate(zip(names, test_of, strict=True)):
         rest = np.flatnonzero(~test & ~np.isin(block, block[test]))
         valid = validation_blocks(block[rest], igbp[rest], seed + i)
-        out.append(Fold(name, order[rest[~valid]], order[rest[valid]], order[np.flatnonzero(test)]))
-    return out
+        train, stop = order[rest[~valid]], order[rest[valid]]
+        parts.append(Fold(name, train, stop, order[np.flatnonzero(test)]))
+    return parts
 
 
 def resplit_validation(fold: Fold, samples: Samples, seed: int) -> Fold:
     """Choose other early-stopping towers of a fold for another member of an ensemble.
 
-    Members that are all stopped by the same towers share their luck, and none is trained on them.
-    Seed 0 keeps the fold as it is, and so does a fold without early-stopping towers.
+    Else all members would miss the same towers in training. Seed 0 leaves the fold as it is, and
+    so does a fold without early-stopping towers.
     """
     if seed == 0 or not len(fold.valid):
         return fold
@@ -142,8 +139,8 @@ def validation_blocks(
 ) -> NDArray[np.bool_]:
     """Choose whole blocks, about one tower in ``share``, as a mask (site,) for early stopping.
 
-    Of the parts that the blocks are dealt into, one is drawn: the first would always hold the
-    largest block, ten towers of one landscape, which then would never be trained on.
+    Of the parts that the blocks are assigned to, one is chosen at random: the first would always
+    hold the largest block, ten towers of one landscape, which then would never be trained on.
     """
     k = min(share, len(np.unique(block)))
     if k < 2:
@@ -153,16 +150,14 @@ def validation_blocks(
 
 
 def other_years(samples: Samples) -> NDArray[np.int8]:
-    """Deal the labelled years of every tower into two halves, in turn (site, time): 0 or 1.
+    """Assign the labelled years of every tower to two halves, in turn (site, time): 0 or 1.
 
-    For an experiment that is *not* zero-shot: a tower is predicted in one half by a model that saw
-    it in the other. A tower with a single labelled year has no other; it is in half 0 only, and
-    days of years without labels are in half 0 too.
+    For an experiment that is *not* zero-shot: a tower is predicted in one half by a model trained
+    on the other. A single labelled year is in half 0, and so are years without labels.
     """
     year = samples.time.astype("datetime64[Y]").astype(int)
     year = year - year.min()
-    out = np.zeros(samples.weight.shape, np.int8)
-    for half, weight, score in zip(out, samples.weight, samples.scored, strict=True):
-        labelled = np.unique(year[(weight > 0) | score])
-        half[np.isin(year, labelled[1::2])] = 1
-    return out
+    halves = np.zeros(samples.weight.shape, np.int8)
+    for half, weight, score in zip(halves, samples.weight, samples.scored, strict=True):
+        half[np.isin(year, np.unique(year[(weight > 0) | score])[1::2])] = 1
+    return halves

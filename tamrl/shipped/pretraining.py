@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import ClassVar, Self
 
 import numpy as np
-import pandas as pd
 import torch
 import xarray as xr
 from numpy.typing import NDArray
@@ -37,8 +36,8 @@ from tamrl.model.train import TamRLModel
 from tamrl.samples.arrays import Samples, make_samples
 from tamrl.virtual.grid import greenness, virtual_grid
 from tamrl.virtual.noise import draw
-from tamrl.virtual.towers import BLOCK, virtual_predictors, virtual_towers
-from tamrl.virtual.world import YEAR, simulate
+from tamrl.virtual.simulator import YEAR
+from tamrl.virtual.towers import simulated_months, virtual_predictors, virtual_towers
 
 Weights = dict[str, NDArray]
 YEARS = (2001, 2003)
@@ -185,7 +184,7 @@ def with_own_cells(samples: Samples, towers: xr.Dataset, cube: xr.Dataset) -> Sa
     ``samples`` are of all ``towers`` and were made with ``cube``. Of their drivers ``EVI_grid``
     changes, of their statics its mean and range and ``fapar_mean_grid``.
     """
-    fpar = _mean_seasons(towers)
+    fpar = simulated_months(towers)["FPAR_season"]
     z = draw(towers.site.values, towers.attrs["virtual_seed"], "cell", (14,))
     share = OWN[0] + (OWN[1] - OWN[0]) * ndtr(z[:, :1])
     cell = grid_at(cube, towers.lat.values, towers.lon.values)
@@ -203,16 +202,3 @@ def with_own_cells(samples: Samples, towers: xr.Dataset, cube: xr.Dataset) -> Sa
         column = samples.static_names.index(name)
         static[:, column] = np.where(np.isfinite(static[:, column]), values, np.nan)
     return replace(samples, x=x, static=static)
-
-
-def _mean_seasons(towers: xr.Dataset) -> NDArray:
-    """Simulate the same towers again: mean season of FPAR (site, 12), without errors or gaps."""
-    first, last = towers.attrs["virtual_years"]
-    time = pd.date_range(f"{first}-01-01", f"{last}-12-31", freq="D")
-    facts = pd.DataFrame({k: towers[k].values for k in ("site", "lat", "igbp", "koppen")})
-    seed, scatter = towers.attrs["virtual_seed"], towers.attrs["virtual_scatter"]
-    parts = []
-    for start in range(0, len(facts), BLOCK):
-        fpar = simulate(facts.iloc[start : start + BLOCK], time, seed, scatter)["FPAR"]
-        parts.append(np.stack([fpar[:, time.month == m].mean(1) for m in range(1, 13)], 1))
-    return np.concatenate(parts)

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from tamrl.data import fetch_grid, fetch_methane_towers
 from tamrl.data.grid import grid_at
+from tamrl.data.physics import potential_radiation
 from tamrl.data.schema import FLUXES
-from tamrl.data.solar import potential_radiation
 from tamrl.model.adapt import add_target, finetune
 from tamrl.model.network import CARBON, Budget
 from tamrl.model.train import TamRLModel

@@ -1,4 +1,4 @@
-"""Virtual towers: a process model with known truth behind the interface of real towers.
+"""Simulated towers: a process model with known truth behind the interface of real towers.
 
-Read `world` (the fluxes), `crops` and `noise`, then `towers` and `grid` (what is observed of it).
+Read `simulator` (the fluxes), `crops` and `noise`, then `towers` and `grid` (what is observed).
 """

@@ -1,16 +1,14 @@
-"""Cropland of the virtual world: what is sown, when it is green, and whether it is watered.
+"""Crop calendar of the simulator: what is sown, when it is green, and whether it is watered.
 
 Crops are not vegetation that follows the climate alone. Autumn-sown cereals are green in spring and
 ripe in midsummer; summer crops leave the field bare until the soil is warm, and are green when
-cereals are cut. Maize, a C4 plant, makes more of the same light. What is sown changes from year to
-year; where summers are dry, summer crops are watered. A network that has seen this expects several
-kinds of cropland, and lets the drivers tell which.
+cereals are cut. Maize, a C4 plant, fixes more with the same light. What is sown changes from year
+to year; where summers are dry, summer crops are watered. A network trained on such data expects
+several kinds of cropland, and infers which from the drivers.
 
 Development follows thermal time (Bonhomme 2000, doi:10.1016/S1161-0301(00)00058-7). Shares, dates
-and heights are our own choice: a plausible farmland, calibrated on no tower.
+and heights are chosen here: plausible, not calibrated.
 """
-
-from __future__ import annotations
 
 from typing import NamedTuple
 
@@ -51,34 +49,34 @@ class Farms(NamedTuple):
     early: Array  # factor of thermal times
 
 
-def sow(world: dict[str, Array], facts: pd.DataFrame, days: int, seed: int) -> Farms:
+def sow(sim: dict[str, Array], facts: pd.DataFrame, days: int, seed: int) -> Farms:
     """Choose crops for each season year of the towers ``facts`` (site, igbp, koppen).
 
-    ``world`` has ``T_warm``, ``TA`` and ``aridity`` (`tamrl.virtual.world`).
+    ``sim`` has ``T_warm``, ``TA`` and ``aridity`` (`tamrl.virtual.simulator`).
     """
     climate = facts.koppen.str[:2]
     sown = (facts.igbp.to_numpy(str) == "CRO") & ~climate.str.startswith("A").to_numpy(bool)
-    warm = world["T_warm"][:, 0]
-    cold = 2 * world["TA"].mean(1) - warm
-    dry = (world["aridity"][:, 0] < ARID) | climate.isin(DRY_CLIMATES).to_numpy(bool)
+    warm = sim["T_warm"][:, 0]
+    cold = 2 * sim["TA"].mean(1) - warm
+    dry = (sim["aridity"][:, 0] < ARID) | climate.isin(DRY_CLIMATES).to_numpy(bool)
     case = np.where(dry, 2, np.where((warm > HOT) & (cold < COLD), 1, 0))
     share, water = np.array([COOL, HOT_SUMMER, DRY])[case].transpose(1, 0, 2)  # (site, kind)
 
     years = days // 365 + 2
-    own = ndtr(draw(facts.site, seed, "farm", (2,)))
+    farm = ndtr(draw(facts.site, seed, "farm", (2,)))
     year = draw(facts.site, seed, "crops", (3, years))
     chance = ndtr(year)
     bound = share.cumsum(1)[:, None, :-1]
-    main = (own[:, :1, None] > bound).sum(-1)
+    main = (farm[:, :1, None] > bound).sum(-1)
     rotated = (chance[:, 1, :, None] > bound).sum(-1)
     kind = np.where(chance[:, 0] < FAITHFUL, main, rotated).astype(np.intp)
-    watered = own[:, 1:] < np.take_along_axis(water, main.astype(np.intp), 1)
+    watered = farm[:, 1:] < np.take_along_axis(water, main.astype(np.intp), 1)
     return Farms(sown[:, None], sown[:, None] & watered, kind, np.exp(0.12 * year[:, 2]))
 
 
-def grow(world: dict[str, Array], farms: Farms) -> tuple[Array, Array]:
+def grow(sim: dict[str, Array], farms: Farms) -> tuple[Array, Array]:
     """Grow the crops: canopy (site, time) as a share of the full one, and gain of light use."""
-    ta, day = world["TA"], world["season_day"]
+    ta, day = sim["TA"], sim["season_day"]
     new = np.diff(day, axis=1, prepend=day[:, :1]) < 0  # midwinter
     year = np.cumsum(new, 1, dtype=np.intp)
     kind = np.take_along_axis(farms.kind, year, 1)

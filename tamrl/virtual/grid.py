@@ -1,7 +1,7 @@
-"""The globe of the virtual world: the cube of `tamrl.data.fetch_grid`, from the process world.
+"""Simulated globe: the cube of `tamrl.data.fetch_grid`, from the process model.
 
 Land is where Natural Earth has land; every cell gets the climate and vegetation class of its
-nearest tower, so that a virtual tower and the cell around it belong to one world.
+nearest tower, so that a simulated tower and the cell around it share one climate.
 """
 
 from pathlib import Path
@@ -14,31 +14,22 @@ from tqdm import tqdm
 from tamrl.data.cube import VARIABLES, make_cube
 from tamrl.data.gridfiles import LAND_CLASSES, Array, centres, unit_vectors
 from tamrl.data.koppen import KOPPEN_CODES
+from tamrl.data.physics import potential_radiation
 from tamrl.data.schema import tower_facts
-from tamrl.data.solar import potential_radiation
-from tamrl.virtual.world import BIOME, simulate
+from tamrl.virtual.simulator import BIOME, simulate
 
-LAND = (
-    Path(__file__).parents[1] / "natural_earth/shapefiles/natural_earth/physical/ne_110m_land.shp"
-)
-SOUTH = -60.0  # degrees; no tower tells of anything beyond
+_NATURAL_EARTH = Path(__file__).parents[1] / "natural_earth/shapefiles/natural_earth"
+LAND = _NATURAL_EARTH / "physical/ne_110m_land.shp"
+SOUTH = -60.0  # degrees; there is no tower beyond
 BLOCK = 256  # cells simulated at once: bounds the memory
 YEARS = ("2001-01-01", "2002-12-31")  # the second counts, the first lets soils fill
 
 
 def virtual_grid(step: float = 2.0, seed: int = 0) -> xr.Dataset:
-    """Monthly predictors (month, lat, lon) of the virtual globe in the layout of `fetch_grid`.
+    """Monthly predictors (month, lat, lon) of the simulated globe in the layout of `fetch_grid`.
 
-    Parameters
-    ----------
-    step
-        Cell size, degrees.
-    seed
-        As for `virtual_towers`: the same world.
-
-    Returns
-    -------
-    Dataset with attrs virtual = 1; variables that the virtual world does not know are NaN.
+    ``step`` is the size of cells, degrees; ``seed`` as for `virtual_towers`. The attribute virtual
+    is 1; variables that the simulator does not know are NaN.
     """
     import geopandas as gpd
     import shapely
@@ -67,7 +58,7 @@ def virtual_grid(step: float = 2.0, seed: int = 0) -> xr.Dataset:
     classes = np.zeros(land.shape, np.int8)
     classes[land] = [KOPPEN_CODES.index(code) + 1 for code in cells.koppen]
     return make_cube(fields, classes, step).assign_attrs(
-        title=f"Virtual globe: a process world with known truth, {step:g} degrees, seed {seed}",
+        title=f"Virtual globe: a process model with known truth, {step:g} degrees, seed {seed}",
         source="tamrl.virtual.grid, a model; no value is an observation",
         virtual=1,
     )
@@ -77,9 +68,9 @@ def _cells(lat: Array, lon: Array) -> pd.DataFrame:
     """Land cells with the vegetation and climate class of the nearest tower."""
     facts = tower_facts()
     near = unit_vectors(lat, lon) @ unit_vectors(facts.lat, facts.lon).T
-    own = facts.iloc[near.argmax(1)][["igbp", "koppen"]].reset_index(drop=True)
+    nearest = facts.iloc[near.argmax(1)][["igbp", "koppen"]].reset_index(drop=True)
     names = [f"CELL{north:+06.1f}{east:+07.1f}" for north, east in zip(lat, lon, strict=True)]
-    return own.assign(site=names, lat=lat, lon=lon)
+    return nearest.assign(site=names, lat=lat, lon=lon)
 
 
 def _seasons(cells: pd.DataFrame, seed: int) -> dict[str, Array]:
@@ -90,15 +81,13 @@ def _seasons(cells: pd.DataFrame, seed: int) -> dict[str, Array]:
     parts: list[dict[str, Array]] = []
     for start in tqdm(range(0, len(cells), BLOCK), "virtual globe"):
         part = cells.iloc[start : start + BLOCK]
-        world = simulate(part, time, seed)
-        world["SW_POT"] = potential_radiation(part.lat.to_numpy()[:, None], time.day_of_year)
+        sim = simulate(part, time, seed)
+        sim |= {"PRCP": sim["P"], "SUN": sim["sun"]}
+        sim["SW_POT"] = potential_radiation(part.lat.to_numpy()[:, None], time.day_of_year)
         mean = {
-            name: np.add.reduceat(world[of][:, month[0] :], month - month[0], axis=1).T / days
-            for name, of in (
-                ("TA", "TA"), ("PRCP", "P"), ("SUN", "sun"), ("SW_IN", "SW_IN"),
-                ("SW_POT", "SW_POT"), ("VPD", "VPD"), ("FPAR", "FPAR"),
-            )
-        }  # fmt: skip
+            name: np.add.reduceat(sim[name][:, month[0] :], month - month[0], axis=1).T / days
+            for name in ("TA", "PRCP", "SUN", "SW_IN", "SW_POT", "VPD", "FPAR")
+        }
         mean["SUN"] *= 100
         mean["EVI"] = greenness(mean["FPAR"])
         mean["EVI_filled"] = np.zeros_like(mean["EVI"])

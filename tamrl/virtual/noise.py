@@ -1,4 +1,4 @@
-"""Random series of the virtual world: drawn for each place by its code, with memory."""
+"""Random series of the simulator: from the seed and the code of each tower, with memory."""
 
 from collections.abc import Iterable
 from zlib import crc32

@@ -1,4 +1,4 @@
-"""Virtual towers: the process world of `tamrl.virtual.world` behind the same interface as real towers.
+"""Simulated towers: the process model of `simulator` behind the same interface as real towers.
 
 Towers stand at the real positions in the real classes, their weather and fluxes are computed, their
 noise and gaps are like a tower's, and the truth is known. A tower depends on the seed, its code,
@@ -7,6 +7,7 @@ title says "virtual".
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -16,14 +17,16 @@ from scipy.special import ndtr, ndtri
 from tqdm import tqdm
 
 from tamrl.data.schema import DRIVERS, FLUXES, VARIABLES, Variable, tower_facts, validate
+from tamrl.data.sites import MONTHLY_VARIABLES
 from tamrl.errors import DataError
-from tamrl.virtual.noise import draw, persistent
-from tamrl.virtual.world import World, satellite, simulate
+from tamrl.virtual.noise import Array, draw, persistent
+from tamrl.virtual.simulator import Simulation, satellite, simulate
 
 # Share of land in each main climate, % (Peel et al. 2007, doi:10.5194/hess-11-1633-2007).
 LAND_SHARE = {"A": 19.0, "B": 30.2, "C": 13.4, "D": 24.6, "E": 12.8}
 SATELLITE_SHARE = 0.8  # of towers have satellite rows; as in the real tables
 BLOCK = 256  # towers simulated at once: bounds the memory
+REMEMBERED = 20_000  # towers whose months stay in memory, 6 kB a tower and six years
 TRUTH = {
     "truth_lue": ("gC MJ-1", "light-use efficiency"),
     "truth_vpd_decay": ("hPa-1", "decay of production with vapour pressure deficit"),
@@ -34,14 +37,6 @@ GASES = {
     "CH4": Variable("gC m-2 d-1", "methane flux (positive: emission)", -1, 10),
     "N2O": Variable("gN m-2 d-1", "nitrous oxide flux (positive: emission)", -1, 1),
 }
-MONTHLY = {
-    "FPAR": ("1", "fraction of absorbed PAR"), "LAI": ("m2 m-2", "leaf area index"),
-    "NDWI": ("1", "normalised difference water index"),
-    "LST_day": ("degC", "land surface temperature, day"),
-    "LST_night": ("degC", "land surface temperature, night"), "SNOW": ("%", "snow cover"),
-    "PRCP": ("mm d-1", "precipitation"), "PET": ("mm d-1", "potential evaporation"),
-    "SIF": ("mW m-2 nm-1 sr-1", "sun-induced fluorescence"), "SM": ("m3 m-3", "soil moisture"),
-}  # fmt: skip
 CLOUDED = ("FPAR", "LAI", "NDWI", "LST_day", "LST_night")  # seen under clear sky only
 
 
@@ -55,46 +50,34 @@ def virtual_towers(
 ) -> xr.Dataset:
     """Daily virtual towers: the contract of `tamrl.data.schema`, with the truth known.
 
-    Parameters
-    ----------
-    n
-        Number of towers; None: the 180 real positions and classes. Fewer: a sample of them,
-        balanced over IGBP classes, in which a larger n contains a smaller one. More: the rest are
-        drawn around real towers so that main climates get their share of the land.
-    years
-        First and last year, both included.
-    noise
-        False: the truth. True: random errors that grow with the flux (Richardson et al. 2006,
-        doi:10.1016/j.agrformet.2006.01.007), short records, outages, days of low quality.
-    gases
-        Any of "CH4" (gC m-2 d-1) and "N2O" (gN m-2 d-1) besides, positive upwards.
-    scatter
-        Standard deviation of the logarithm of traits that drivers do not tell.
+    ``n`` towers; None: the 180 real positions and classes. Fewer: a sample of them, balanced over
+    IGBP classes, in which a larger n contains a smaller one. More: the rest stand around real
+    towers so that main climates get their share of the land. ``years``: first and last, both
+    included. ``noise`` False: the truth; True: random errors that grow with the flux (Richardson
+    et al. 2006, doi:10.1016/j.agrformet.2006.01.007), short records, outages, days of low quality.
+    ``gases``: any of "CH4" (gC m-2 d-1) and "N2O" (gN m-2 d-1) besides, positive upwards.
+    ``scatter``: standard deviation of the logarithm of traits that do not follow from drivers.
 
-    Returns
-    -------
-    Dataset (site, time), attrs virtual = 1; RECO = NEE + GPP to the last bit; traits as
+    Returns (site, time) with attribute virtual = 1; RECO = NEE + GPP to the last bit; traits as
     coordinates ``truth_*`` (site).
 
-    Raises
-    ------
-    DataError
-        For n < 1, years in the wrong order, or an unknown gas.
+    Raises DataError for n < 1, years in the wrong order, or an unknown gas.
     """
     for gas in set(gases) - set(GASES):
         raise DataError(f"virtual_towers: unknown gas {gas!r}; choose from {', '.join(GASES)}")
     if years[0] > years[1]:
         raise DataError(f"virtual_towers: years {years} run backwards; give (first, last)")
-    facts = _places(n, seed)
-    time = pd.date_range(f"{years[0]}-01-01", f"{years[1]}-12-31", freq="D")
+    facts, time = _places(n, seed), _days(years)
+    _forget(len(facts))
     names = [name for name in VARIABLES if name != "P"] + list(gases)
     blocks = []
     for start in tqdm(range(0, len(facts), BLOCK), "virtual towers", disable=len(facts) <= BLOCK):
-        world = simulate(facts.iloc[start : start + BLOCK], time, seed, scatter)
-        world["NEE_QC"] = np.ones_like(world["NEE"])
+        part = facts.iloc[start : start + BLOCK]
+        sim = _simulate(part, years, seed, scatter)
+        sim["NEE_QC"] = np.ones_like(sim["NEE"])
         if noise:
-            _observe(world, facts.site.iloc[start : start + BLOCK], time, seed, gases)
-        blocks.append({k: world[k].astype(np.float32) for k in [*names, *TRUTH]})
+            _observe(sim, part.site, time, seed, gases)
+        blocks.append({k: sim[k].astype(np.float32) for k in [*names, *TRUTH]})
     data = {k: np.concatenate([block[k] for block in blocks]) for k in blocks[0]}
     data["RECO"] = data["NEE"] + data["GPP"]  # after rounding, so that labels close exactly
     ds = xr.Dataset(
@@ -104,7 +87,7 @@ def virtual_towers(
         | {k: ("site", facts[k].to_numpy(float)) for k in ("lat", "lon", "elevation", "utc_offset")}
         | {k: ("site", data[k][:, 0], {"units": u, "long_name": t}) for k, (u, t) in TRUTH.items()},
         {
-            "title": f"Virtual towers: a process world with known truth, seed {seed}",
+            "title": f"Virtual towers: a process model with known truth, seed {seed}",
             "source": "tamrl.virtual.towers, a model; no value is an observation",
             "licence": "CC-BY-4.0", "citation": "see CITATION.cff",
             "history": f"virtual_towers(n={n}, years={years}, seed={seed}, noise={noise})",
@@ -117,57 +100,28 @@ def virtual_towers(
 
 
 def virtual_predictors(towers: xr.Dataset) -> xr.Dataset:
-    """Monthly satellite and reanalysis predictors of the same virtual world.
+    """Monthly satellite and reanalysis predictors of the same simulation, dims (site, month).
 
-    Parameters
-    ----------
-    towers
-        From `virtual_towers`, or a part of it.
+    ``towers`` are from `virtual_towers`, or a part of them; variables are those of
+    ``tamrl.data.fetch_tower_predictors``. With noise, one tower in five has no row and clouds hide
+    months; missing values are NaN.
 
-    Returns
-    -------
-    Dataset (site, month) with the variables of ``tamrl.data.fetch_tower_predictors``. In a noisy
-    world one tower in five has no row and clouds hide months; missing values are NaN.
-
-    Raises
-    ------
-    DataError
-        If the towers are not virtual.
+    Raises DataError if the towers are not virtual.
     """
     if towers.attrs.get("virtual") != 1:
         raise DataError("virtual_predictors: these towers are not virtual; use the real predictors")
-    attrs = towers.attrs
-    facts = pd.DataFrame({k: towers[k].values for k in ("site", "lat", "igbp", "koppen")})
-    first, last = attrs["virtual_years"]
-    time = pd.date_range(f"{first}-01-01", f"{last}-12-31", freq="D")
-    month = time.to_period("M").to_timestamp()
-    starts = np.flatnonzero(time.day == 1)
-    blocks = []
-    for start in range(0, len(facts), BLOCK):
-        part = facts.iloc[start : start + BLOCK]
-        world = simulate(part, time, attrs["virtual_seed"], attrs["virtual_scatter"])
-        daily = satellite(world) | {"sun": world["sun"]}
-        mean = {
-            k: np.add.reduceat(v, starts, axis=1) / np.diff([*starts, len(time)])
-            for k, v in daily.items()
-        }
-        if attrs["virtual_noise"]:
-            z = draw(part.site, attrs["virtual_seed"], "clouds", (len(starts) + 1,))
-            cloudy = ndtr(z[:, 1:]) < 1 - 2.2 * mean["sun"]  # the duller the month, the likelier
-            for k in MONTHLY:
-                lost = ndtr(z[:, :1]) > SATELLITE_SHARE
-                mean[k] = np.where(lost | (cloudy & (k in CLOUDED)), np.nan, mean[k])
-        blocks.append(mean)
+    attrs, mean = towers.attrs, simulated_months(towers)
+    if attrs["virtual_noise"]:
+        z = draw(towers.site.values, attrs["virtual_seed"], "clouds", (mean["sun"].shape[1] + 1,))
+        cloudy = ndtr(z[:, 1:]) < 1 - 2.2 * mean["sun"]  # the duller the month, the likelier
+        lost = ndtr(z[:, :1]) > SATELLITE_SHARE
+        for k in MONTHLY_VARIABLES:
+            mean[k] = np.where(lost | (cloudy & (k in CLOUDED)), np.nan, mean[k])
+    days = _days(attrs["virtual_years"])
+    dims = ("site", "month")
     ds = xr.Dataset(
-        {
-            k: (
-                ("site", "month"),
-                np.concatenate([b[k] for b in blocks]).astype(np.float32),
-                {"units": units, "long_name": text},
-            )
-            for k, (units, text) in MONTHLY.items()
-        },
-        {"site": towers.site.values, "month": month[starts]},
+        {k: (dims, mean[k].astype(np.float32), v.attrs) for k, v in MONTHLY_VARIABLES.items()},
+        {"site": towers.site.values, "month": days[days.day == 1]},
         {
             "title": f"Virtual towers: monthly predictors, seed {attrs['virtual_seed']}",
             **{k: attrs[k] for k in ("source", "licence", "citation", "Conventions", "virtual")},
@@ -176,20 +130,75 @@ def virtual_predictors(towers: xr.Dataset) -> xr.Dataset:
     return ds.sel(month=slice(pd.Timestamp(towers.time.values[0]).replace(day=1), towers.time[-1]))
 
 
+def simulated_months(towers: xr.Dataset) -> dict[str, Array]:
+    """Give true monthly means (site, month) of virtual towers, simulated once a tower.
+
+    The satellites' variables and ``sun``, over all simulated years, without gaps; and
+    ``FPAR_season`` (site, 12), the mean season of FPAR.
+    """
+    facts = pd.DataFrame({k: towers[k].values for k in ("site", "lat", "igbp", "koppen")})
+    years = towers.attrs["virtual_years"]
+    seed, scatter = towers.attrs["virtual_seed"], towers.attrs["virtual_scatter"]
+    keys = _keys(facts, years, seed, scatter)
+    _forget(len(facts))
+    new = facts[[key not in _months for key in keys]]
+    for start in range(0, len(new), BLOCK):
+        _simulate(new.iloc[start : start + BLOCK], years, seed, scatter)
+    rows = [_months[key] for key in keys]
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+
+_months: dict[tuple[Any, ...], dict[str, Array]] = {}  # of each tower of each data set
+
+
+def _keys(
+    facts: pd.DataFrame, years: Sequence[int], seed: int, scatter: float
+) -> list[tuple[Any, ...]]:
+    places = facts[["site", "lat", "igbp", "koppen"]].itertuples(index=False, name=None)
+    return [(*place, *years, seed, scatter) for place in places]
+
+
+def _forget(n: int) -> None:
+    """Make room for the months of n more towers; never in the middle of a data set."""
+    if len(_months) + n > REMEMBERED:
+        _months.clear()
+
+
+def _days(years: Sequence[int]) -> pd.DatetimeIndex:
+    return pd.date_range(f"{years[0]}-01-01", f"{years[1]}-12-31", freq="D")
+
+
+def _simulate(facts: pd.DataFrame, years: Sequence[int], seed: int, scatter: float) -> Simulation:
+    """Simulate towers, and remember their months for `simulated_months`."""
+    time = _days(years)
+    sim = simulate(facts, time, seed, scatter)
+    starts = np.flatnonzero(time.day == 1)
+    length = np.diff([*starts, len(time)])
+    mean = {
+        name: np.add.reduceat(daily, starts, axis=1) / length
+        for name, daily in (satellite(sim) | {"sun": sim["sun"]}).items()
+    }
+    of_month = [sim["FPAR"][:, time.month == m].mean(1) for m in range(1, 13)]
+    mean["FPAR_season"] = np.stack(of_month, 1)
+    for i, key in enumerate(_keys(facts, years, seed, scatter)):
+        _months[key] = {name: values[i].copy() for name, values in mean.items()}
+    return sim
+
+
 def _observe(
-    world: World, codes: Iterable[str], time: pd.DatetimeIndex, seed: int, gases: Sequence[str]
+    sim: Simulation, codes: Iterable[str], time: pd.DatetimeIndex, seed: int, gases: Sequence[str]
 ) -> None:
     """Turn the truth into what a tower records: errors, quality, outages, a few years only."""
     size = (len(time),)
     error = draw(codes, seed, "errors", (2 + len(GASES), *size), "laplace") / np.sqrt(2)  # sd 1
     # Errors of daily sums, gC m-2 d-1: double exponential, growing with the flux as in Richardson
-    # et al. 2006 (half-hours); levels are ours. Partitioning hands most of NEE's error to GPP.
-    nee_error = error[:, 0] * (0.15 + 0.08 * np.abs(world["NEE"]))
-    own_error = error[:, 1] * (0.05 + 0.05 * world["GPP"])
-    world["NEE"] = world["NEE"] + nee_error
-    world["GPP"] = world["GPP"] - 0.8 * nee_error + own_error
+    # et al. 2006 (half-hours); levels are chosen here. Partitioning hands most of it to GPP.
+    nee_error = error[:, 0] * (0.15 + 0.08 * np.abs(sim["NEE"]))
+    gpp_error = error[:, 1] * (0.05 + 0.05 * sim["GPP"])
+    sim["NEE"] = sim["NEE"] + nee_error
+    sim["GPP"] = sim["GPP"] - 0.8 * nee_error + gpp_error
     for k, gas in enumerate(GASES):
-        world[gas] = world[gas] * (1 + 0.2 * error[:, 2 + k])
+        sim[gas] = sim[gas] * (1 + 0.2 * error[:, 2 + k])
 
     z = draw(codes, seed, "gaps", (6, *size))
     level = 1.0 + 0.4 * z[:, 5, :1]  # a tower's own quality
@@ -201,20 +210,19 @@ def _observe(
     first = np.floor(ndtr(z[:, 5, 2:3]) * (count - length + 1))
     off = (years < first) | (years >= first + length)
     for name in (*FLUXES, *gases):
-        world[name] = np.where(off | outage, np.nan, world[name])
-    world["NEE_QC"] = np.where(off, np.nan, np.where(outage, 0, quality))
+        sim[name] = np.where(off | outage, np.nan, sim[name])
+    sim["NEE_QC"] = np.where(off, np.nan, np.where(outage, 0, quality))
     for k, driver in enumerate(DRIVERS):
         lost = off | (persistent(z[:, 2 + k], 8) < ndtri(0.01))
         for name in (v for v in VARIABLES if v.startswith(driver)):
-            world[name] = np.where(lost, np.nan, world[name])
+            sim[name] = np.where(lost, np.nan, sim[name])
 
 
 def _places(n: int | None, seed: int) -> pd.DataFrame:
     """Codes, positions and classes of the n towers, sorted by code."""
     facts = tower_facts().rename(columns={"elevation_m": "elevation", "utc_offset_h": "utc_offset"})
-    facts = facts.reset_index()[
-        ["site", "lat", "lon", "igbp", "koppen", "koppen_main", "elevation", "utc_offset"]
-    ]
+    columns = ["site", "lat", "lon", "igbp", "koppen", "koppen_main", "elevation", "utc_offset"]
+    facts = facts.reset_index()[columns]
     if n is None or n == len(facts):
         return facts
     if n < 1:

@@ -1,12 +1,12 @@
-"""The process world behind the virtual towers: climate, weather, vegetation, fluxes, day by day.
+"""Process model behind the simulated towers: climate, weather, vegetation, fluxes, day by day.
 
 Gross production follows a light-use-efficiency model (Monteith 1972, doi:10.2307/2401901),
 respiration Lloyd & Taylor (1994, doi:10.2307/2389824) plus a share of production, and
 NEE = RECO - GPP. A tower's traits follow from its climate and vegetation class, so that an encoder
-of its drivers can find them; `scatter` adds what it cannot, and so does what a farmer sows
-(`tamrl.virtual.crops`). Rain falls from the clouds that dim the light, and soil water shows in the humidity
-of the air, so that weather tells of soil water.
-Numbers without a source are our own choice: a plausible world, not a calibrated one.
+of its drivers can infer them; `scatter` adds what it cannot, and so does what a farmer sows
+(`tamrl.virtual.crops`). Rain falls from the clouds that dim the light, and soil water shows in the
+humidity of the air, so that weather carries information on soil water.
+Numbers without a source are chosen here: plausible, not calibrated.
 """
 
 import numpy as np
@@ -14,11 +14,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from tamrl.data.solar import potential_radiation
+from tamrl.data.physics import KELVIN, lloyd_taylor, potential_radiation
+from tamrl.data.physics import saturation_pressure as saturation
 from tamrl.virtual import crops
 from tamrl.virtual.noise import Array, draw, memory, persistent
 
-World = dict[str, Array]  # arrays (site, time), or (site, 1) for what does not change
+Simulation = dict[str, Array]  # arrays (site, time), or (site, 1) for what does not change
 
 # Warmest and coldest month, degC, inside what each Koppen class allows (rules in Beck et al.
 # 2018, doi:10.1038/sdata.2018.214). Key: main letter and letter of temperature.
@@ -51,37 +52,30 @@ SUNNY, OVERCAST = 0.50, 0.25  # Angstrom-Prescott: share of radiation (FAO-56 eq
 PAR_SHARE = 0.45  # of shortwave energy (Monteith 1972)
 MJ_PER_WATT_DAY = 0.0864  # W m-2 held for a day, in MJ m-2
 MM_PER_MJ = 1 / 2.45  # evaporated by 1 MJ m-2 (FAO-56)
-ZERO_C = 273.15  # K
-T0, T_REF = 227.13, 288.15  # K: lower limit of respiration (Lloyd & Taylor 1994), and 15 degC
 GPP_SHARE = 0.35  # of production is respired within the day
 MIDWINTER = (21, 203)  # coldest day of the year, north and south
 YEAR = 365.25  # days
 
 
-def saturation(t: Array) -> Array:
-    """Saturation vapour pressure, hPa, over water at t degC (Tetens; FAO-56 eq. 11)."""
-    return 6.108 * np.exp(17.27 * t / (t + 237.3))
-
-
 def simulate(
     facts: pd.DataFrame, time: pd.DatetimeIndex, seed: int = 0, scatter: float = 0.0
-) -> World:
-    """Run the world at the towers `facts` (site, lat, igbp, koppen) on the days `time`.
+) -> Simulation:
+    """Simulate the towers `facts` (site, lat, igbp, koppen) on the days `time`.
 
     Returns arrays (site, time) in the units of the tower schema, traits ``truth_*`` (site, 1),
     and what drives the rest: ``P`` and ``PET`` mm d-1, ``sun`` share of possible sunshine, ``soil``
     share of plant-available water, ``snow`` share of ground, ``FPAR``, ``APAR`` MJ m-2 d-1.
     """
-    world = _weather(facts, time, seed)
+    sim = _weather(facts, time, seed)
     biome = np.array([BIOME[code] for code in facts.igbp]).T[..., None]
     lue, fpar_min, fpar_max, capacity, ratio = biome
     wet = (facts.igbp.to_numpy(str) == "WET")[:, None]
     crop = (facts.igbp.to_numpy(str) == "CRO")[:, None]
-    farms = crops.sow(world, facts, len(time), seed)
-    _water(world, capacity, wet | farms.watered)
-    _humidity(world)
+    farms = crops.sow(sim, facts, len(time), seed)
+    _water(sim, capacity, wet | farms.watered)
+    _humidity(sim)
 
-    ta, vpd, soil = world["TA"], world["VPD"], world["soil"]
+    ta, vpd, soil = sim["TA"], sim["VPD"], sim["soil"]
     dry = np.tanh((vpd.mean(1, keepdims=True) - 7) / 7)
     cold = np.tanh((8 - ta.mean(1, keepdims=True)) / 12)
     swing = np.tanh((ta.std(1, keepdims=True) - 8) / 5)
@@ -92,37 +86,36 @@ def simulate(
     e0 = 200 * np.exp(0.3 * cold + z[3] / 2)  # K; daily range of Reichstein et al. 2005,
     # doi:10.1111/j.1365-2486.2005.001002.x
 
-    leafy = expit((memory(ta, 20) - 0.3 * world["T_warm"] - 1) / 1.5)
-    green, gain = crops.grow(world, farms)
+    leafy = expit((memory(ta, 20) - 0.3 * sim["T_warm"] - 1) / 1.5)
+    green, gain = crops.grow(sim, farms)
     leafy = np.where(farms.sown, green, leafy) * np.clip((memory(soil, 20) - 0.05) / 0.35, 0, 1)
-    rich = np.where(wet | crop, 1, 1 - np.exp(-3.5 * world["aridity"]))
+    rich = np.where(wet | crop, 1, 1 - np.exp(-3.5 * sim["aridity"]))
     fpar = fpar_min * rich + (fpar_max - fpar_min) * rich * leafy
     late = crop & ~farms.sown  # in the tropics nothing is sown by warmth; it is harvested
-    fpar *= np.where(late, 1 - 0.85 * expit((world["season_day"] - 240) / 5), 1)
-    apar = fpar * PAR_SHARE * MJ_PER_WATT_DAY * world["SW_IN"]
+    fpar *= np.where(late, 1 - 0.85 * expit((sim["season_day"] - 240) / 5), 1)
+    apar = fpar * PAR_SHARE * MJ_PER_WATT_DAY * sim["SW_IN"]
 
-    warm = memory(ta + 0.25 * (world["TA_max"] - world["TA_min"]), 7)  # photosynthesis acclimates
-    best = 8 + 0.6 * world["T_warm"]
+    warm = memory(ta + 0.25 * (sim["TA_max"] - sim["TA_min"]), 7)  # photosynthesis acclimates
+    best = 8 + 0.6 * sim["T_warm"]
     limit = np.exp(-(((warm - best) / 14) ** 2)) * expit((warm - 1) / 1.5)
     limit *= np.exp(-decay * np.maximum(vpd - 4, 0)) * np.clip(soil / 0.3, 0, 1)
-    diffuse = 1 + 0.5 * (1 - world["sun"])  # scattered light reaches more leaves
+    diffuse = 1 + 0.5 * (1 - sim["sun"])  # scattered light reaches more leaves
     gpp = lue * gain * diffuse * apar * limit
 
-    soil_t = memory(ta, 5) * (1 - 0.8 * world["snow"])  # snow insulates
-    kelvin = np.maximum(soil_t, -40) + ZERO_C
-    arrhenius = np.exp(e0 * (1 / (T_REF - T0) - 1 / (kelvin - T0)))
+    soil_t = memory(ta, 5) * (1 - 0.8 * sim["snow"])  # snow insulates
+    arrhenius = lloyd_taylor(np.maximum(soil_t, -40) + KELVIN, e0)
     arrhenius *= 0.3 + 0.7 * np.clip(soil / 0.3, 0, 1)
     # Respiration at the reference follows from what the place produces (ratio over the years).
     rb = (ratio - GPP_SHARE) * gpp.mean(1, keepdims=True) / arrhenius.mean(1, keepdims=True)
     rb = np.maximum(rb, 1e-3)
     reco = rb * arrhenius + GPP_SHARE * gpp
-    world |= {"FPAR": fpar, "APAR": apar, "GPP": gpp, "RECO": reco, "NEE": reco - gpp}
-    world |= {"truth_lue": lue, "truth_vpd_decay": decay, "truth_rb": rb, "truth_e0": e0}
-    _gases(world, rb * arrhenius, soil_t, wet, crop)
-    return world
+    sim |= {"FPAR": fpar, "APAR": apar, "GPP": gpp, "RECO": reco, "NEE": reco - gpp}
+    sim |= {"truth_lue": lue, "truth_vpd_decay": decay, "truth_rb": rb, "truth_e0": e0}
+    _gases(sim, rb * arrhenius, soil_t, wet, crop)
+    return sim
 
 
-def _weather(facts: pd.DataFrame, time: pd.DatetimeIndex, seed: int) -> World:
+def _weather(facts: pd.DataFrame, time: pd.DatetimeIndex, seed: int) -> Simulation:
     """Temperature, sunshine, radiation and rain; the climate from the Koppen class."""
     doy = time.day_of_year.to_numpy()[None]
     lat = facts.lat.to_numpy(float)[:, None]
@@ -130,10 +123,10 @@ def _weather(facts: pd.DataFrame, time: pd.DatetimeIndex, seed: int) -> World:
     thermal = [c if c[0] == "E" else "A" if c[0] == "A" else c[0] + c[2] for c in codes]
     t_warm, t_cold = np.array([TEMPERATURE[c] for c in thermal]).T[..., None]
     rain, season, sunshine = np.array([MOISTURE[c[:2]] for c in codes]).T[..., None]
-    own = draw(facts.site, seed, "climate", (3, 1)).transpose(1, 0, 2)
-    t_warm = t_warm + 1.2 * own[0]
-    half = np.maximum(t_warm - t_cold, 0.5) / 2 * np.exp(0.1 * own[1])
-    rain = rain * np.exp(0.25 * own[2])
+    deviation = draw(facts.site, seed, "climate", (3, 1)).transpose(1, 0, 2)
+    t_warm = t_warm + 1.2 * deviation[0]
+    half = np.maximum(t_warm - t_cold, 0.5) / 2 * np.exp(0.1 * deviation[1])
+    rain = rain * np.exp(0.25 * deviation[2])
 
     season_day = (doy - np.where(lat >= 0, *MIDWINTER)) % YEAR  # days since midwinter
     summer = -np.cos(2 * np.pi * season_day / YEAR)
@@ -151,18 +144,18 @@ def _weather(facts: pd.DataFrame, time: pd.DatetimeIndex, seed: int) -> World:
     p = falls * rain / YEAR / falls.mean(1, keepdims=True)
     pet = 0.0135 * np.maximum(ta + 17.8, 0) * sw_in * MJ_PER_WATT_DAY * MM_PER_MJ
     # (Hargreaves 1975, doi:10.13031/2013.36722)
-    world = {"TA": ta, "TA_min": ta - swing / 2, "TA_max": ta + swing / 2, "SW_IN": sw_in}
-    world |= {"sun": sun, "P": p, "PET": pet, "T_warm": t_warm, "season_day": season_day}
-    world["aridity"] = p.mean(1, keepdims=True) / np.maximum(pet.mean(1, keepdims=True), 0.1)
-    return world
+    sim = {"TA": ta, "TA_min": ta - swing / 2, "TA_max": ta + swing / 2, "SW_IN": sw_in}
+    sim |= {"sun": sun, "P": p, "PET": pet, "T_warm": t_warm, "season_day": season_day}
+    sim["aridity"] = p.mean(1, keepdims=True) / np.maximum(pet.mean(1, keepdims=True), 0.1)
+    return sim
 
 
-def _water(world: World, capacity: Array, wet: NDArray[np.bool_]) -> None:
+def _water(sim: Simulation, capacity: Array, wet: NDArray[np.bool_]) -> None:
     """Fill a snow store and a bucket day by day: share of soil water, share of snow cover.
 
     ``wet`` (site, 1): wetlands and watered fields, where water comes from elsewhere, too.
     """
-    p, pet, ta = (np.ascontiguousarray(world[k].T) for k in ("P", "PET", "TA"))
+    p, pet, ta = (np.ascontiguousarray(sim[k].T) for k in ("P", "PET", "TA"))
     size, inflow = capacity[:, 0], np.where(wet[:, 0], 6.0, 0.0)  # mm d-1 where it dries
     water, store = 0.6 * size, np.zeros(len(size))
     soil, snow = np.empty_like(p), np.empty_like(p)
@@ -174,21 +167,21 @@ def _water(world: World, capacity: Array, wet: NDArray[np.bool_]) -> None:
         water = water + np.where(frozen, 0, p[day]) + melt + inflow * (1 - share)
         water = np.clip(water - pet[day] * np.minimum(share / 0.6, 1), 0, size)
         soil[day], snow[day] = water / size, np.minimum(store / 15, 1)
-    world["soil"], world["snow"] = soil.T, snow.T
+    sim["soil"], sim["snow"] = soil.T, snow.T
 
 
-def _humidity(world: World) -> None:
+def _humidity(sim: Simulation) -> None:
     """Vapour pressure deficit: the dew point lies below the minimum, the more so the drier."""
-    thirst = 1 - memory(world["soil"], 5)
-    dew = world["TA_min"] - 9 * thirst**2 * np.clip((world["TA"] + 5) / 20, 0, 1)
+    thirst = 1 - memory(sim["soil"], 5)
+    dew = sim["TA_min"] - 9 * thirst**2 * np.clip((sim["TA"] + 5) / 20, 0, 1)
     vapour = saturation(dew)
-    top = saturation(world["TA_max"])
-    world["VPD"] = (top + saturation(world["TA_min"])) / 2 - vapour  # FAO-56 eq. 12
-    world["VPD_max"] = top - vapour
+    top = saturation(sim["TA_max"])
+    sim["VPD"] = (top + saturation(sim["TA_min"])) / 2 - vapour  # FAO-56 eq. 12
+    sim["VPD_max"] = top - vapour
 
 
 def _gases(
-    world: World, respired: Array, soil_t: Array, wet: NDArray[np.bool_], crop: NDArray[np.bool_]
+    sim: Simulation, respired: Array, soil_t: Array, wet: NDArray[np.bool_], crop: NDArray[np.bool_]
 ) -> None:
     """Methane gC m-2 d-1 and nitrous oxide gN m-2 d-1 from soil water and temperature.
 
@@ -198,25 +191,25 @@ def _gases(
     that is widest where soil is moist, not soaked (Davidson et al. 2000,
     doi:10.1641/0006-3568(2000)050[0667:TACMOS]2.0.CO;2); more on fertilised cropland.
     """
-    anoxic = wet * expit((world["soil"] - 0.88) / 0.03)
+    anoxic = wet * expit((sim["soil"] - 0.88) / 0.03)
     sink = 0.001 * (1 - anoxic) * np.clip(soil_t / 15, 0, 2)
-    world["CH4"] = 0.1 * anoxic * respired - sink
-    moist = np.exp(-(((world["soil"] - 0.65) / 0.2) ** 2))
-    world["N2O"] = respired / 15 * 0.005 * np.where(crop, 4, 1) * moist
+    sim["CH4"] = 0.1 * anoxic * respired - sink
+    moist = np.exp(-(((sim["soil"] - 0.65) / 0.2) ** 2))
+    sim["N2O"] = respired / 15 * 0.005 * np.where(crop, 4, 1) * moist
 
 
-def satellite(world: World) -> World:
+def satellite(sim: Simulation) -> Simulation:
     """Show the same days (site, time) as a satellite and a reanalysis would."""
-    fpar, soil = world["FPAR"], world["soil"]
+    fpar, soil = sim["FPAR"], sim["soil"]
     return {
         "FPAR": fpar,
         "LAI": -np.log(1 - np.minimum(fpar, 0.95)) / 0.5,  # Beer's law, extinction 0.5
         "NDWI": -0.25 + 0.5 * fpar + 0.2 * soil,
-        "LST_day": world["TA_max"] + 8 * (1 - soil) * world["sun"],
-        "LST_night": world["TA_min"] - 1,
-        "SNOW": 100 * world["snow"],
-        "PRCP": world["P"],
-        "PET": world["PET"],
-        "SIF": 0.055 * world["GPP"] / np.sqrt(1 + world["GPP"] / 8),  # saturates more slowly
+        "LST_day": sim["TA_max"] + 8 * (1 - soil) * sim["sun"],
+        "LST_night": sim["TA_min"] - 1,
+        "SNOW": 100 * sim["snow"],
+        "PRCP": sim["P"],
+        "PET": sim["PET"],
+        "SIF": 0.055 * sim["GPP"] / np.sqrt(1 + sim["GPP"] / 8),  # saturates more slowly
         "SM": 0.08 + 0.32 * soil,
     }

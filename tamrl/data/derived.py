@@ -1,0 +1,53 @@
+"""Datasets computed from the registry's files: stored in the cache, computed once."""
+
+import hashlib
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import xarray as xr
+
+from tamrl.data.cache import cache_dir, registry_sha256
+from tamrl.errors import DataError
+from tamrl.files import atomic_write
+
+
+def code_version(made_by: Sequence[str]) -> str:
+    """Digest (12 hex digits) of files of `tamrl.data`, modules or tables: it changes with any."""
+    digest = hashlib.sha256()
+    for name in made_by:
+        digest.update((Path(__file__).parent / name).read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def derived_path(name: str, made_by: Sequence[str]) -> Path:
+    """Where a result belongs, by all that decides it: registry, code, tables of facts."""
+    return cache_dir() / "derived" / f"{name}-{registry_sha256()}-{code_version(made_by)}.nc"
+
+
+def derived(name: str, made_by: Sequence[str], build: Callable[[], xr.Dataset]) -> xr.Dataset:
+    """Read a stored Dataset, or build and store it.
+
+    ``name`` begins the file's name in the cache's folder ``derived``; ``made_by`` are the files of
+    `tamrl.data` whose content decides the result, beside the registry. ``build`` computes it: the
+    first time, after a change of code or registry, and when the stored file is unreadable.
+
+    Raises DataError when the file cannot be written.
+    """
+    path = derived_path(name, made_by)
+    if path.is_file():
+        try:
+            with xr.open_dataset(path, engine="netcdf4") as ds:
+                return ds.load()
+        except (OSError, ValueError, KeyError) as error:  # a disk that lost bytes: start again
+            warnings.warn(f"{path} is unreadable ({error}); computing anew", stacklevel=3)
+    ds = build()
+    try:
+        with atomic_write(path) as part:
+            encoding = {name: {"zlib": True, "complevel": 1} for name in ds.data_vars}
+            ds.to_netcdf(part, engine="netcdf4", encoding=encoding)
+    except OSError as error:
+        raise DataError(
+            f"cannot write {path} ({error}); free some space or set TAMRL_DATA_DIR elsewhere"
+        ) from error
+    return ds
