@@ -11,7 +11,7 @@ import xarray as xr
 
 from tamrl.data.schema import FLUXES
 from tamrl.evaluate.crossval import cross_validate
-from tamrl.evaluate.scores import summarise
+from tamrl.evaluate.scores import sum_up, summarise
 from tamrl.model.adapt import finetune
 from tamrl.model.loss import balance
 from tamrl.model.train import Recipe, TamRLModel
@@ -102,7 +102,7 @@ def test_days_with_one_gas_missing_are_trained_on_but_not_scored(towers: xr.Data
 def test_one_protocol_for_all_targets(samples: Samples, tmp_path) -> None:  # type: ignore[no-untyped-def]
     fold = [Fold("0", TRAIN, VALID, TEST)]
     pred = cross_validate(samples, {"mean": gases.TowerMean}, fold, [0], tmp_path, jobs=1)
-    scores = summarise(pred, samples).set_index("flux")
+    scores = summarise(sum_up(pred, samples)).set_index("flux")
     assert list(scores.index) == list(samples.targets)
     expected = np.nanmean(np.nanmean(samples.y[:9, :, 3], 1))
     assert float(pred.CH4.mean()) == pytest.approx(expected, rel=1e-4)

@@ -148,7 +148,7 @@ def test_the_front_page_has_question_answer_table_and_one_figure() -> None:
     """What a reader gets who reads no further."""
     text = (ROOT / "book" / "index.md").read_text()
     assert text.split("\n\n")[1].endswith("?")
-    assert "**{glue:text}`notebooks/10_benchmark.ipynb::headline:s`.**" in text
+    assert re.search(r"^\*\*[^\n]*notebooks/10_benchmark[^\n]*\.\*\*", text, re.M)
     assert len(re.findall(r"^\| .*10_benchmark.*\|$", text, re.M)) >= 4
     assert text.count("```{figure}") == 1
 

@@ -172,7 +172,8 @@ def evaluate(
 
     from rich.table import Table
 
-    from tamrl.evaluate.scores import cross_validate, summarise
+    from tamrl.evaluate.crossval import cross_validate
+    from tamrl.evaluate.scores import sum_up, summarise
     from tamrl.model.train import Recipe, TamRLModel
     from tamrl.rivals.boosting import Boosting, Climatology
     from tamrl.samples.splits import folds as split
@@ -188,7 +189,7 @@ def evaluate(
     parts = split(samples, folds, seed=seed)
     kept = Path("runs") / str(samples.attrs["tower_source"]) / "cv"
     predictions = cross_validate(samples, models, parts, range(seed, seed + seeds), kept, jobs)
-    table = summarise(predictions, samples)
+    table = summarise(sum_up(predictions, samples))
     with atomic_write(output) as part:
         table.to_csv(part, index=False)
     virtual = ", virtual towers" if samples.attrs["virtual"] else ""

@@ -10,8 +10,9 @@ from rich.console import Console
 
 
 def compare(
-    campaign: Annotated[
-        str, typer.Argument(help="ablation, benchmark, climates, biomes, blind or directions.")
+    experiment: Annotated[
+        str,
+        typer.Argument(help="ablation, benchmark, climates, biomes, no-satellites or directions."),
     ],
     towers: Annotated[str, typer.Option(help="fluxnet2015, virtual, or auto.")] = "auto",
     folds: Annotated[
@@ -31,40 +32,41 @@ def compare(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="Folder of the tables.  [default: results/CAMPAIGN]"),
+        typer.Option("--out", "-o", help="Folder of the tables.  [default: results/NAME]"),
     ] = None,
 ) -> None:
     """Compare many models at towers that none has seen; this takes hours and can be broken off.
 
     `ablation`: TAM-RL with one mechanism taken away or exchanged at a time. `benchmark`: all
-    rivals. `climates`, `biomes`, `blind`: a few of them, with towers dealt by climate, with a
-    vegetation class left out at a time, and with satellites taken away at the tested towers.
-    `directions`: what was tried for more skill.
+    rivals. `climates`, `biomes`, `no-satellites`: a few of them, with folds balanced by climate, with a
+    vegetation class left out at a time, and without satellite data at the tested towers.
+    `directions`: what was tried for more skill; what failed is shown from stored tables and not
+    computed.
 
-    Run the same command again to go on; what is finished is kept, what has changed is computed
+    Run the same command again to go on; what is finished stays, what has changed is computed
     anew. Each model leaves one small csv, from which the book's chapters are made. With other
-    settings than the campaign's own the tables go below `runs/`, unless --out says where.
+    settings than the experiment's own the tables go below `runs/`, unless --out says where.
 
     Examples: `tamrl compare ablation` · `tamrl compare benchmark --only XGBoost --only LightGBM` ·
     `tamrl compare ablation --folds 2 --seeds 1 --epochs 1 --every 6`
     """
     from rich.table import Table
 
-    from tamrl.evaluate.sums import summarise
+    from tamrl.evaluate.scores import summarise
     from tamrl.evaluate.tables import read
     from tamrl.study.comparisons.models import EXPERIMENTS, compute
 
     console = Console(highlight=False, soft_wrap=True)
     try:
         folder = compute(
-            campaign, towers, folds, seeds, epochs, every, only or (), out, jobs, device,
+            experiment, towers, folds, seeds, epochs, every, only or (), out, jobs, device,
             say=lambda text: console.print(text, markup=False),
         )  # fmt: skip
     except ValueError as error:
         if type(error) is not ValueError:  # a DataError is told by all commands alike
             raise
         raise typer.BadParameter(str(error)) from error
-    found = read(folder, EXPERIMENTS[campaign].names)
+    found = read(folder, EXPERIMENTS[experiment].names)
     pooled = summarise(found.sums).pivot_table("RMSE", "model", "flux", sort=False)
     virtual = ", virtual towers" if found.attrs["virtual"] else ""
     shown = Table(title=f"Pooled RMSE at unseen towers{virtual}; gC m-2 d-1")

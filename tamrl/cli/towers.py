@@ -114,7 +114,7 @@ def score(
 ) -> None:
     """Score predictions against measured fluxes, on the days that both have.
 
-    Days count whose quality flag says that at least half of the day was measured, as everywhere in
+    Days count whose quality flag says that at least 0.8 of the day was measured, as everywhere in
     this study; labels without a flag all count. Where predictions have bounds, the share of
     days inside them is told.
 

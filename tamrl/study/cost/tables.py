@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from tamrl.study.comparisons.models import kept
+from tamrl.evaluate.tables import stored
 from tamrl.study.cost import timing
 
 NAME = "speed.json"  # below results/speed: what the book stands on
@@ -33,7 +33,7 @@ SHARES: Mapping[tuple[str, str], float] = {(TRAIN, "fp32"): 0.7, (STREAM, "fp32"
 
 def read(folder: Path | str | None = None) -> dict[str, Any]:
     """Read the kept measurements (None: those of the repository); DataError where there is none."""
-    return timing.read(Path(folder or kept("speed")) / NAME)
+    return timing.read(Path(folder or stored("speed")) / NAME)
 
 
 def stages(content: Mapping[str, Any]) -> pd.DataFrame:
@@ -65,7 +65,7 @@ def machines(folder: Path | str | None = None) -> pd.DataFrame:
     Columns machine, stage, precision, gemm (GFLOP/s of products of matrices), rate, per_gflop,
     fraction and times, as of `stages`. DataError where the book's own measurements are missing.
     """
-    folder = Path(folder or kept("speed"))
+    folder = Path(folder or stored("speed"))
     own = folder / NAME
     parts = []
     for path in (own, *sorted(set(folder.glob("*.json")) - {own})):
@@ -92,7 +92,7 @@ def gpus(folder: Path | str | None = None) -> pd.DataFrame:
         "gpu", "stage", "size", "precision", "batch", "members", "seconds", "rate", "gemm",
         "fraction", "peak_gb",
     ]  # fmt: skip
-    found = (timing.read(path) for path in sorted(Path(folder or kept("speed")).glob("*.json")))
+    found = (timing.read(path) for path in sorted(Path(folder or stored("speed")).glob("*.json")))
     rows = [
         {"gpu": each["machine"]["cuda"], **row} for each in found for row in each.get("gpu", [])
     ]

@@ -89,7 +89,7 @@ STUDY = (
         "09_ablation",
         smoke={
             **_TINY,
-            "only": ["TAM-RL", "FiLM only", "soft closure", "no closure", "no process factors"],
+            "only": ["TAM-RL", "FiLM only", "soft closure", "no closure", "no process scalars"],
         },
         paper=_FULL_CAMPAIGN,
         reads=("results/ablation",),
@@ -99,14 +99,14 @@ STUDY = (
         smoke={
             **_TINY,
             "only": [
-                "blend of TAM-RL and LightGBM",
+                "ensemble",
                 "TAM-RL as published",
                 "LightGBM",
                 "climatology",
             ],
         },
         paper=_FULL_CAMPAIGN,
-        reads=("results/benchmark", "results/climates", "results/biomes", "results/blind"),
+        reads=("results/benchmark", "results/climates", "results/biomes", "results/no-satellites"),
     ),
     Notebook(
         "11_trust",
@@ -126,7 +126,7 @@ STUDY = (
         "14_directions",
         smoke={
             **_TINY,
-            "only": ["TAM-RL", "TAM-RL, tower embeddings", "TAM-RL, several time scales"],
+            "only": ["TAM-RL", "TAM-RL, annual prior", "LightGBM"],
         },
         paper=_FULL_CAMPAIGN,
         reads=("results/directions", "results/ablation", "results/benchmark"),
