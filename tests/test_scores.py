@@ -11,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 
+from tamrl.cli import towers
 from tamrl.errors import DataError
 from tamrl.evaluate import scores
 from tamrl.evaluate.scores import imbalance, scored_days, sum_up, violations
 from tamrl.evaluate.timescales import by_scale, split, sum_scales
+from tamrl.samples.arrays import SCORE_QC
 
 TOWERS, YEARS = 8, 4
 FLUXES = ("GPP", "RECO", "NEE")
@@ -250,3 +252,8 @@ def test_balance_violation_is_zero_only_at_closure(samples: SimpleNamespace) -> 
     assert table.violation["off"] == pytest.approx(0.5, abs=1e-5)
     assert table.days["off"] == table.days["closed"] - 1
     assert table.cut["closed"] == pytest.approx(100, abs=1e-3)
+
+
+def test_the_help_of_the_command_states_the_rule() -> None:
+    """Days count by the same share of measured hours in words and in code."""
+    assert f"at least {SCORE_QC:g} of the day" in " ".join((towers.score.__doc__ or "").split())

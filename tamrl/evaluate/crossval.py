@@ -53,22 +53,11 @@ def cross_validate(
 ) -> xr.Dataset:
     """Predict every tower by models that never saw it.
 
-    Parameters
-    ----------
-    samples, folds
-        All towers; none may be tested in two folds, or tested and trained on in one.
-    models
-        Factories by name: a class, or ``functools.partial`` of one, whose instances are learners
-        (`tamrl.evaluate.learner.Learner`).
-    seeds
-        Members of the ensemble; each but 0 draws its own early-stopping towers among those of the
-        fold (`tamrl.samples.splits.resplit_validation`), as the members that are shipped do.
-    out
-        Folder of the results, one file a job, used again by the next call.
-    jobs
-        Processes side by side, as for `tamrl.parallel.in_parallel`.
-    members
-        Return the members (dim ``seed``) instead of their mean.
+    ``models`` are factories by name, a class or ``functools.partial`` of one, of learners
+    (`tamrl.evaluate.learner.Learner`). ``seeds``: members of the ensemble; each but 0 draws its own
+    early-stopping towers among those of the fold, as the members that are shipped do. ``out``:
+    folder of the results, one file a job, used again by the next call. ``jobs`` as for
+    `tamrl.parallel.in_parallel`. ``members``: return these (dim ``seed``), not their mean.
 
     Returns
     -------
@@ -78,7 +67,8 @@ def cross_validate(
     Raises
     ------
     DataError
-        If folds overlap, a model hides its settings or has no version, or a file cannot be read.
+        If a tower is tested in two folds, or tested and trained on in one, a model hides its
+        settings or has no version, or a file cannot be read.
     RuntimeError
         If jobs failed; what the others computed is stored.
     """
@@ -163,9 +153,8 @@ def _compute(job: Job, samples: Samples) -> None:
     """Fit, predict, and store the predictions (test tower, time, flux)."""
     start, spent = time.perf_counter(), 0.0
     model, fold = job.factory(), job.fold
-    if (
-        isinstance(model, Wrapper) and not model.alters_samples
-    ):  # stored predictions of its parts serve
+    if isinstance(model, Wrapper) and not model.alters_samples:
+        # Stored predictions of its parts serve in their place.
         model.learn(samples, fold.train, fold.valid, job.seed)
         stored = [_part(part, job, samples) for part in model.parts]
         flux = model.combine(samples, fold.test, [flux for flux, _ in stored])

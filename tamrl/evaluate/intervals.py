@@ -31,15 +31,9 @@ FULL = 0.8  # share of the days of a period that must be labelled
 def cases(members: xr.Dataset, samples: Samples, period: str = "day") -> xr.Dataset:
     """Labels beside ensemble mean and spread, by day or summed by month or year.
 
-    Parameters
-    ----------
-    members
-        One model's predictions, GPP, RECO, NEE (seed, site, time), gC m-2 d-1.
-    samples
-        Labels of these towers and days.
-    period
-        "day": scored days. "month", "year": mean over the labelled days that are trained on, times
-        the days of the period, gC m-2; missing below 80 % of days.
+    ``members`` are one model's GPP, RECO, NEE (seed, site, time) in gC m-2 d-1. ``period`` "day":
+    scored days; "month", "year": mean over the labelled days that are trained on, times the days
+    of the period, gC m-2, missing below 80 % of days.
 
     Returns
     -------

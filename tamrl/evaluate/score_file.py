@@ -19,10 +19,7 @@ ALL = "all"
 def open_fluxes(path: str | PathLike[str], table: str | PathLike[str] | None = None) -> xr.Dataset:
     """Open daily fluxes (site, time): a NetCDF file, or what `tamrl.data.open_towers` reads.
 
-    Raises
-    ------
-    DataError
-        For a file that is neither, or holds no flux by site and day.
+    DataError for a file that is neither, or holds no flux by site and day.
     """
     if Path(path).suffix not in (".nc", ".nc4"):
         return open_towers(path, table)

@@ -53,13 +53,10 @@ class Days(NamedTuple):
 
 
 def scored_days(pred: xr.Dataset, samples: Samples) -> Days:
-    """Align predictions and labels on the tower-days that all models are scored on.
+    """Align predictions and labels on the tower-days that all models are scored on (rule 1).
 
-    Raises
-    ------
-    DataError
-        If predictions name a tower or day that the samples lack, a model misses more than 1 % of
-        the scored days that another predicts, or no day is left.
+    DataError if predictions name a tower or day that the samples lack, a model misses more than 1 %
+    of the scored days that another predicts, or no day is left.
     """
     fluxes = tuple(flux for flux in samples.targets if flux in pred)
     if not fluxes:
@@ -216,7 +213,7 @@ def summarise(sums: xr.Dataset, by: str | None = None) -> pd.DataFrame:
     table = pooled.to_dataframe(dim_order=keys)
     own = score_towers(sums)
     own = own.assign(group=own[by].astype(str) if by else "")[own.n >= MIN_DAYS]
-    spread = own.groupby(keys)[list(SCORES)].quantile(list(QUARTILES.values())).unstack()  # noqa: PD010
+    spread = own.groupby(keys)[list(SCORES)].quantile(np.array([*QUARTILES.values()])).unstack()  # noqa: PD010
     for name in SCORES:
         for q, share in QUARTILES.items():
             table[f"{name}_{q}"] = spread.get((name, share), pd.Series(dtype=float))
@@ -241,11 +238,7 @@ def compare(
     -------
     Table with columns flux, RMSE, rival_RMSE (gC m-2 d-1), change, lower, upper (%; negative: the
     model is better; bounds at ``level``), better (share of towers where the model has less error).
-
-    Raises
-    ------
-    DataError
-        For a model that is not there.
+    DataError for a model that is not there.
     """
     for name in (model, rival):
         if name not in sums.model.values:

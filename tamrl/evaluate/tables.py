@@ -128,18 +128,14 @@ def write_model(path: Path, about: Mapping[str, Any], *parts: pd.DataFrame) -> N
     numbers = [
         name for name in COLUMNS if name not in ("part", "site", "flux", "period", "stratum")
     ]
-    write_csv(path, about, table.astype(dict.fromkeys(numbers, float) | WHOLE))
+    write_csv(path, about, table.astype({**dict.fromkeys(numbers, "float64"), **WHOLE}))
 
 
 def read(folder: Path | str, models: Sequence[str] = ()) -> Results:
     """Read the tables that `tamrl.study.comparisons.compute.run` put into a folder.
 
     ``models``: their order; those that are not there are ``missing``, others follow by name.
-
-    Raises
-    ------
-    DataError
-        When there is none; for a torn file, or one that stands on other towers, folds or days.
+    DataError when there is none, for a torn file, or one of other towers, folds or days.
     """
     folder = Path(folder)
     found = {}
@@ -205,7 +201,7 @@ def _sums(
     own = np.where(used.n >= MIN_DAYS, used.n, 0)
     within = np.stack([seen[short] for short in SHORT.values()])
     square = np.stack([arrays[short] for short in SHORT.values()], 1)
-    return sums, scales_of(sums, np.stack([own, own, used.years]), within, square)
+    return sums, scales_of(sums, np.stack([own, own, used.years]).astype(float), within, square)
 
 
 def _seeds(sums: xr.Dataset, rows: pd.DataFrame) -> pd.DataFrame:

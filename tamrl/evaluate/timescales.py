@@ -41,14 +41,14 @@ def sum_scales(days: Days) -> xr.Dataset:
         return out
 
     errors = [{scale: part[scale] - truth[scale] for scale in WITHIN} for part in parts]
-    count = np.stack([np.bincount(owner[scale], minlength=n) for scale in WITHIN])
+    count = np.stack([np.bincount(owner[s], minlength=n) for s in WITHIN]).astype(float)
     return scales_of(sums, count, by_tower(truth), np.stack([by_tower(e) for e in errors]))
 
 
 def scales_of(sums: xr.Dataset, n: Array, within: Array, square: Array) -> xr.Dataset:
     """Put squares of the components within towers below those between towers, from ``sums``."""
     axes = ("scale", "site", "flux")
-    inside = {"n": (axes[:2], n.astype(float)), "observed": (axes, np.zeros_like(within))}
+    inside = {"n": (axes[:2], n), "observed": (axes, np.zeros_like(within))}
     inside |= {"within": (axes, within), "square": (("model", *axes), square)}
     own = sums.n >= MIN_DAYS
     means = sums[["observed"]].assign(

@@ -76,10 +76,8 @@ def shown(sums: xr.Dataset) -> list[str]:
 def against_targets(sums: xr.Dataset) -> pd.DataFrame:
     """Compare the ensemble with the strongest boosting and TAM-RL as published, and with targets.
 
-    Returns
-    -------
-    Table with columns against, rival, flux, RMSE, rival_RMSE, change, lower, upper (%), target
-    (%; NaN: none was set), short (points by which the target is missed; negative: exceeded),
+    Returns a table with columns against, rival, flux, RMSE, rival_RMSE, change, lower, upper (%),
+    target (%; NaN: none was set), short (points by which the target is missed; negative: exceeded),
     resolved (the interval leaves out zero). Numbers are NaN where a model is not computed.
     """
     best = strongest(sums)
@@ -101,10 +99,9 @@ def class_bias(sums: xr.Dataset, model: str, by: str) -> pd.DataFrame:
     Classes of fewer than 5 towers are left out. GPP and RECO are too far off where the bias is
     above 10 % of the class's mean, NEE where it is above 0.25 gC m-2 d-1.
 
-    Returns
-    -------
-    Table with columns class, flux, towers, days, mean (observed), bias, lower, upper (gC m-2 d-1;
-    bounds at 90 % from bootstrap samples of the class's towers), share (% of the mean), off (bool).
+    Returns a table with columns class, flux, towers, days, mean (observed), bias, lower, upper (gC
+    m-2 d-1; bounds at 90 % from bootstrap samples of the class's towers), share (% of the mean),
+    off (bool).
     """
     columns = ["class", "flux", "towers", "days", "mean", "bias", "lower", "upper", "share", "off"]
     rows = []
@@ -127,9 +124,8 @@ def class_bias(sums: xr.Dataset, model: str, by: str) -> pd.DataFrame:
 def cost(results: Results) -> pd.DataFrame:
     """Seconds of fitting and predicting, by model: in all, and for each of its fits.
 
-    Returns
-    -------
-    Table (index model) with device (of networks), fits (folds x seeds), seconds, seconds a fit.
+    Returns a table (index model) with device (of networks), fits (folds x seeds), seconds, seconds
+    a fit.
     """
     about = results.about
     fits = about.seeds.map(len) * about.folds.astype(int)
@@ -157,10 +153,8 @@ def other_protocols(
 def by_protocol(several: Mapping[str, Results], names: Sequence[str]) -> pd.DataFrame:
     """Score the same models under several protocols.
 
-    Returns
-    -------
-    Table with columns protocol, model, flux, towers, RMSE, R2, bias, and change, lower, upper: of
-    the RMSE of the ensemble from the model's in %; NaN for the ensemble itself.
+    Returns a table with columns protocol, model, flux, towers, RMSE, R2, bias, and change, lower,
+    upper: of the RMSE of the ensemble from the model's in %; NaN for the ensemble itself.
     """
     parts = []
     for name, one in several.items():
@@ -219,18 +213,19 @@ def values(
     coverage.
     """
     sums, best = results.sums, strongest(results.sums)
+    fluxes = [str(flux) for flux in sums.flux.values]
     scores = summarise(sums).set_index(["model", "flux"])
-    names = ["booster", "day", "month", "year", "crps"]
-    names += [f"{name}_{rival}" for name in OTHERS for rival in ("boosting", "published")]
-    out = {f"{name}_{flux}": ABSENT for name in names for flux in sums.flux.values}
+    keys = ["booster", "ensemble", "boosting", "published", "climatology"]
+    keys += ["day", "month", "year", "crps"]
+    keys += [f"{name}_{rival}" for name in OTHERS for rival in ("boosting", "published")]
+    out = {f"{key}_{flux}": ABSENT for key in keys for flux in fluxes}
     out |= {f"booster_{flux}": name for flux, name in best.items()}
-    for flux in map(str, sums.flux.values):
+    for flux in fluxes:
         rows = {"ensemble": ENSEMBLE, "boosting": best.get(flux, ""), "published": PUBLISHED}
         for key, model in (rows | {"climatology": "climatology"}).items():
-            out[f"{key}_{flux}"] = ABSENT
             if (model, flux) in scores.index:
-                row = scores.loc[(model, flux)]
-                text = f"{row.RMSE:.2f}\N{NO-BREAK SPACE}({row.R2:.2f})"
+                rmse, r2 = scores.loc[(model, flux), ["RMSE", "R2"]]
+                text = f"{rmse:.2f}\N{NO-BREAK SPACE}({r2:.2f})"
                 out[f"{key}_{flux}"] = text.replace("-", "\N{MINUS SIGN}")
     for key, against in {"over_boosting": BOOSTING, "over_published": PUBLISHED}.items():
         out |= change_values(key, targets[targets.against == against], words=True)
@@ -239,18 +234,16 @@ def values(
     out |= change_values("informed", paired(sums, [(ENSEMBLE, INFORMED)]))
     for name in OTHERS:
         for key, rival in {"boosting": STRONG, "published": PUBLISHED}.items():
-            chosen = (protocols.protocol == PROTOCOLS[name]) & (protocols.model == rival)
-            out |= change_values(f"{name}_{key}", protocols[chosen])
+            on = (protocols.protocol == PROTOCOLS[name]) & (protocols.model == rival)
+            out |= change_values(f"{name}_{key}", protocols[on])
     for by, table in biases.items():
         off = table[table.off.astype(bool)].groupby("flux", sort=False)["class"].agg(", ".join)
-        names = "; ".join(f"{flux}: {classes}" for flux, classes in off.items())
-        out |= {
-            f"off_{by}": names or "none",
-            f"n_off_{by}": f"{int(table.off.sum())} of {len(table)}",
-        }
+        out[f"off_{by}"] = "; ".join(f"{f}: {classes}" for f, classes in off.items()) or "none"
+        out[f"n_off_{by}"] = f"{int(table.off.sum())} of {len(table)}"
     sure = interval_coverage.overall(results.intervals, ENSEMBLE)
-    for row in sure[sure.level == 0.9].itertuples():
+    for _, row in sure[sure.level == 0.9].iterrows():
         out[f"{row.period}_{row.flux}"] = f"{100 * row.coverage:.1f} %"
-        out |= {f"crps_{row.flux}": f"{row.crps:.3f}"} if row.period == "day" else {}
+        if row.period == "day":
+            out[f"crps_{row.flux}"] = f"{row.crps:.3f}"
     seconds = cost(results)["seconds a fit"]
     return out | {"seconds": f"{seconds[ENSEMBLE]:.0f}" if ENSEMBLE in seconds else ABSENT}

@@ -1,5 +1,4 @@
-"""What was tried for more skill, what each direction did, how far it is from its aims, what is
-left.
+"""What was tried for more skill, what each direction did, and what is still reachable.
 
 Directions are judged by `tamrl.study.comparisons.effects` against the plain network, on the same
 days of the same towers; those that fail stay in every table. The experiment that has seen the tower
@@ -62,10 +61,8 @@ AS_IT_IS, NO_BIAS, NO_LINE = "as it is", "constant bias removed", "offset and sl
 def by_part(results: Results) -> pd.DataFrame:
     """RMSE (gC m-2 d-1) of each model where the error was to be reduced.
 
-    Returns
-    -------
-    Table (index model; columns part, flux): all days, means of towers, daily anomalies, days of dry
-    and of tropical towers; NaN where no tower is.
+    Returns a table (index model; columns part, flux): all days, means of towers, daily anomalies,
+    days of dry and of tropical towers; NaN where no tower is.
     """
     sums, scales = results.sums, results.scales
     climate = score(sums, groups_of(sums, "koppen_main")).RMSE
@@ -82,10 +79,8 @@ def by_part(results: Results) -> pd.DataFrame:
 def oracles(sums: xr.Dataset) -> pd.DataFrame:
     """Pooled RMSE with what an oracle, which knows the labels, would correct at each tower.
 
-    Returns
-    -------
-    Table (index model; columns oracle, flux), gC m-2 d-1: `AS_IT_IS`; `NO_BIAS`, the mean error of
-    each tower taken away; `NO_LINE`, observations regressed on predictions at each tower.
+    Returns a table (index model; columns oracle, flux), gC m-2 d-1: `AS_IT_IS`; `NO_BIAS`, the mean
+    error of each tower taken away; `NO_LINE`, observations regressed on predictions at each tower.
     """
     line = (sums.joint**2 / sums.spread.where(sums.spread > 0)).fillna(0)
     left = [sums.square, sums.square - sums.error**2 / sums.n, sums.within - line]
@@ -105,10 +100,9 @@ def beside(results: Results) -> dict[str, Results]:
 def members_gain(several: Mapping[str, Results]) -> pd.DataFrame:
     """Pooled RMSE of the mean over seeds, against its members alone, of several experiments.
 
-    Returns
-    -------
-    Table with columns experiment, model, flux, members, single (mean of the members' RMSE), best
-    (of them), RMSE (of their mean), gain (% less than ``single``); no row where there is one seed.
+    Returns a table with columns experiment, model, flux, members, single (mean of the members'
+    RMSE), best (of them), RMSE (of their mean), gain (% less than ``single``); no row where there
+    is one seed.
     """
     parts = []
     for name, results in several.items():

@@ -51,13 +51,9 @@ def run(
     `tamrl.evaluate.crossval.cross_validate`, ``out`` the folder of the tables, ``stored`` that of
     the predictions, one file a model, fold and seed; ``say`` gets one line a model.
 
-    Raises
-    ------
-    DataError
-        When the tables in ``out`` stand on other towers, folds or days, two models would get the
-        same file, or a model misses scored days.
-    StudyError
-        When models failed; those that did not are finished and stored.
+    DataError when the tables in ``out`` stand on other towers, folds or days, two models would get
+    the same file, or a model misses scored days; StudyError when models failed: those that did not
+    are finished and stored.
     """
     out = Path(out)
     paths = {name: out / f"{slug(name)}.csv" for name in models}
@@ -85,7 +81,7 @@ def run(
         _check(out / tables.TOWERS, days, towers)
         if not (out / tables.TOWERS).is_file():
             attrs = samples.attrs
-            source = {"virtual": int(attrs["virtual"]), "tower_source": attrs["tower_source"]}
+            source = {"virtual": int(bool(attrs["virtual"])), "tower_source": attrs["tower_source"]}
             about_towers = {"format": FORMAT, "days": days, **source}
             tables.write_csv(out / tables.TOWERS, about_towers, towers)
         try:
@@ -147,13 +143,9 @@ def device(model: Any) -> str | None:
 def reduce_to_sums(
     pred: xr.Dataset, samples: Samples, folds: Sequence[Fold]
 ) -> tuple[pd.DataFrame, list[pd.DataFrame]]:
-    """Reduce the predictions of one model (model, seed, site, time) to tables of towers and of
-    sums.
+    """Reduce predictions of one model (model, seed, site, time) to tables of towers and of sums.
 
-    Raises
-    ------
-    DataError
-        When the model misses a scored day: its table could not be compared with others'.
+    DataError when the model misses a scored day: its table could not be compared with others'.
     """
     single = pred.isel(model=0, drop=True).rename(seed="model")
     single = single.assign_coords(model=[str(seed) for seed in pred.seed.values])
@@ -169,7 +161,7 @@ def reduce_to_sums(
             "that is stored needs all of them"
         )
     facts = _facts(samples, folds)
-    rows = tables.sum_table(facts.site, sums, scales, imbalance(every))
+    rows = tables.sum_table(list(facts.site), sums, scales, imbalance(every))
     return tables.tower_table(facts, sums, scales), [rows]
 
 

@@ -60,10 +60,8 @@ MECHANISMS = (
 def paired(sums: xr.Dataset, pairs: Iterable[tuple[str, str]]) -> pd.DataFrame:
     """Compare pairs of model and rival, in their order.
 
-    Returns
-    -------
-    Table with columns model, rival, and those of `tamrl.evaluate.scores.compare`; NaN where one of
-    the two is not computed.
+    Returns a table with columns model, rival, and those of `tamrl.evaluate.scores.compare`; NaN
+    where one of the two is not computed.
     """
     parts = []
     for model, rival in pairs:
@@ -104,10 +102,9 @@ def effect(changes: pd.DataFrame) -> str:
 def judge(sums: xr.Dataset, mechanisms: Sequence[Mechanism] = MECHANISMS) -> pd.DataFrame:
     """Judge each mechanism.
 
-    Returns
-    -------
-    Table (index mechanism): ``verdict``; a column a flux with the change of RMSE (%) that having
-    the mechanism brings, with its interval; ``resolved``, the fluxes whose interval leaves out 0.
+    Returns a table (index mechanism): ``verdict``; a column a flux with the change of RMSE (%) that
+    having the mechanism brings, with its interval; ``resolved``, the fluxes whose interval leaves
+    out 0.
     """
     rows = []
     for part in mechanisms:
@@ -142,10 +139,8 @@ def by_fold(sums: xr.Dataset, mechanisms: Sequence[Mechanism] = MECHANISMS) -> p
     Intervals from bootstrap samples of towers take the split as given; a network that was stopped
     too early errs at all towers of its fold.
 
-    Returns
-    -------
-    Table (index mechanism, flux; a column a fold): change of the squared error within a fold, in %
-    of that of all folds without the mechanism. Rows add up to the change of the whole.
+    Returns a table (index mechanism, flux; a column a fold): change of the squared error within a
+    fold, in % of that of all folds without the mechanism. Rows add up to the change of the whole.
     """
     square = xr.dot(groups_of(sums, "fold"), sums.square, dim="site")
     rows = {}

@@ -71,7 +71,10 @@ def _coverage(results: tables.Results) -> str:
     table = results.intervals
     on = (table.model == ENSEMBLE) & (table.stratum == "") & (table.level == 0.9)
     wide = table[on].pivot_table("coverage", "period", "flux")
-    head = ["Values of a | " + " | ".join(wide), " | ".join(["---"] * (1 + wide.shape[1]))]
+    head = [
+        "Values of a | " + " | ".join(map(str, wide)),
+        " | ".join(["---"] * (1 + wide.shape[1])),
+    ]
     body = [
         f"{period} | " + " | ".join(f"{100 * share:.1f} %" for share in row)
         for period, row in zip(wide.index, wide.to_numpy(), strict=True)

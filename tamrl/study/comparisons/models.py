@@ -192,12 +192,8 @@ def compute(
     tables, None: ``results/<name>`` for the experiment as it is, on real towers, else a folder
     below ``runs/`` whose name has the settings, so that no quick look overwrites stored results.
 
-    Raises
-    ------
-    ValueError
-        For an unknown experiment or model, or one that is archived.
-    DataError, StudyError
-        As `tamrl.study.comparisons.compute.run`.
+    ValueError for an unknown experiment or model, or one that is archived; DataError and StudyError
+    as `tamrl.study.comparisons.compute.run`.
     """
     wanted = experiment(name)
     models = dict(wanted.models(epochs, device))
@@ -220,8 +216,8 @@ def compute(
     say(f"{name}: {len(models)} models, {k} folds, {members} seeds; tables go to {out}")
     if wanted.archived and not only:
         say(f"not computed, but shown from {where}: {'; '.join(wanted.archived)}")
-    parts = folds(samples, k, wanted.scheme)
-    run(models, samples, parts, range(members), out, source / "cv", jobs, say)
+    split = folds(samples, k, wanted.scheme)
+    run(models, samples, split, range(members), out, source / "cv", jobs, say)
     return Path(out)
 
 
@@ -237,11 +233,8 @@ def load_results(
     ``folder`` holds the stored tables (None: ``results/<name>``); ``settings`` are those of
     `compute`. Models of the experiment that are not there are ``missing``.
 
-    Raises
-    ------
-    DataError
-        When there is no table, or the tables are of virtual towers but real ones are asked for; as
-        `read`.
+    DataError when there is no table, or the tables are of virtual towers but real ones are asked
+    for; as `tamrl.evaluate.tables.read`.
     """
     wanted = experiment(name)
     virtual = towers == "virtual" or (
