@@ -227,7 +227,7 @@ def test_wrong_shape_is_refused(notes: Path, monkeypatch: pytest.MonkeyPatch) ->
         run(notes)
 
 
-def test_gpus_are_dealt_out_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpus_are_assigned_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [own_gpu(w, 3) for w in range(5)] == ["0", "1", "2", "0", "1"]
     assert [own_gpu(w, 2, "4,GPU-7") for w in range(3)] == ["4", "GPU-7", "4"]
     assert own_gpu(1, 1) is None

@@ -38,8 +38,8 @@ def compare(
     """Compare many models at towers that none has seen; this takes hours and can be broken off.
 
     `ablation`: TAM-RL with one mechanism taken away or exchanged at a time. `benchmark`: all
-    `climates`, `biomes`, `no-satellites`: a few of them, with folds balanced by climate, with a class
-    of vegetation left out at a time, and without satellite data at the tested towers.
+    rivals. `climates`, `biomes`, `no-satellites`: a few of them, with folds balanced by climate,
+    with a vegetation class left out at a time, and without satellite data at the tested towers.
     `directions`: what was tried for more skill; what failed is shown from stored tables and not
     computed.
 
