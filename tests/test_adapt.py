@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from tamrl.cli.app import app
 from tamrl.errors import DataError
 from tamrl.model import adapt
-from tamrl.model.adapt import FROZEN, few_labels, finetune, stop_at
+from tamrl.model.adapt import FROZEN, finetune, stop_at
 from tamrl.model.train import Recipe, TamRLModel
 from tamrl.samples.arrays import Samples
 from tamrl.samples.splits import Fold
@@ -118,7 +118,7 @@ def test_every_labelled_day_counts_once(model: TamRLModel, samples: Samples) -> 
 def test_towers_that_are_selected_keep_their_places(gridded: Samples, frozen: bool) -> None:
     """A network that has the annual prior of a place has that of the same place after it."""
     wrapped = AnnualPrior(TamRLModel(SMALL, QUICK), inner=3).fit(gridded, TRAIN, VALID, 0)
-    few = few_labels(gridded, TEST[1:2], gridded.weight[TEST[1:2]] > 0)
+    few = gridded.select(TEST[1:2], gridded.weight[TEST[1:2]] > 0)
     there, here = wrapped.predict(gridded, TEST[1:2]), wrapped.predict(few, np.array([0]))
     np.testing.assert_allclose(here, there, rtol=1e-4, atol=1e-4)
     (adapted,) = adapt_networks([wrapped], few, frozen)

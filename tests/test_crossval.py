@@ -79,7 +79,7 @@ class Mean:
 
 
 class Secretive:
-    """A model that does not tell its settings."""
+    """A model that hides its settings."""
 
 
 @pytest.fixture
@@ -207,11 +207,11 @@ def test_a_damaged_result_is_named(notes: Path) -> None:
         run(notes)
 
 
-def test_models_that_cannot_be_told_apart_or_sent(notes: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"model shy: .*does not tell its settings"):
+def test_a_model_that_hides_what_decides_its_predictions_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"Secretive: .*does not give its settings"):
         cross_validate(Samples(), {"shy": Secretive}, FOLDS, [0], tmp_path, 1)
-    with pytest.raises(DataError, match=r"model lost: .*instead of a lambda"):
-        cross_validate(Samples(), {"lost": lambda: Mean(notes)}, FOLDS, [0], tmp_path, 2)
+    with pytest.raises(DataError, match="Fold declares no version"):
+        cross_validate(Samples(), {"old": partial(Fold, "a", 0, 0, 0)}, FOLDS, [0], tmp_path, 1)
 
 
 def test_folds_that_leak(notes: Path) -> None:
@@ -227,7 +227,7 @@ def test_wrong_shape_is_refused(notes: Path, monkeypatch: pytest.MonkeyPatch) ->
         run(notes)
 
 
-def test_gpus_are_dealt_out_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpus_are_assigned_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [own_gpu(w, 3) for w in range(5)] == ["0", "1", "2", "0", "1"]
     assert [own_gpu(w, 2, "4,GPU-7") for w in range(3)] == ["4", "GPU-7", "4"]
     assert own_gpu(1, 1) is None

@@ -13,7 +13,7 @@ from settings import QUICK, SMALL, TEST, TRAIN, VALID
 from tamrl.data import fetch_methane_towers
 from tamrl.data.schema import FLUXES
 from tamrl.evaluate.crossval import cross_validate
-from tamrl.evaluate.scores import summarise
+from tamrl.evaluate.scores import sum_up, summarise
 from tamrl.model.adapt import finetune
 from tamrl.model.loss import balance
 from tamrl.model.train import Recipe, TamRLModel
@@ -96,7 +96,7 @@ def test_days_with_one_gas_missing_are_trained_on_but_not_scored(towers: xr.Data
 def test_one_protocol_for_all_targets(samples: Samples, tmp_path: Path) -> None:
     fold = [Fold("0", TRAIN, VALID, TEST)]
     pred = cross_validate(samples, {"mean": gases.TowerMean}, fold, [0], tmp_path, jobs=1)
-    scores = summarise(pred, samples).set_index("flux")
+    scores = summarise(sum_up(pred, samples)).set_index("flux")
     assert list(scores.index) == list(samples.targets)
     expected = np.nanmean(np.nanmean(samples.y[:9, :, 3], 1))
     assert float(pred.CH4.mean()) == pytest.approx(expected, rel=1e-4)

@@ -166,7 +166,8 @@ def evaluate(
     """
     from functools import partial
 
-    from tamrl.evaluate.scores import cross_validate, summarise
+    from tamrl.evaluate.crossval import cross_validate
+    from tamrl.evaluate.scores import sum_up, summarise
     from tamrl.model.train import Recipe, TamRLModel
     from tamrl.rivals.boosting import Boosting, Climatology
     from tamrl.samples.splits import folds as split
@@ -181,7 +182,7 @@ def evaluate(
     }
     parts, members = split(samples, folds, seed=seed), range(seed, seed + seeds)
     predictions = cross_validate(samples, models, parts, members, _predictions(samples), jobs)
-    table = summarise(predictions, samples)
+    table = summarise(sum_up(predictions, samples))
     virtual = ", virtual towers" if samples.attrs["virtual"] else ""
     title = f"Pooled over unseen towers{virtual}; gC m-2 d-1"
     draw(title, table[["model", "flux", "RMSE", "bias", "MAE", "R2"]])
@@ -224,7 +225,7 @@ def compare(
     Examples: `tamrl compare ablation` · `tamrl compare benchmark --only XGBoost --only LightGBM` ·
     `tamrl compare ablation --folds 2 --seeds 1 --epochs 1 --every 6`
     """
-    from tamrl.evaluate.sums import summarise
+    from tamrl.evaluate.scores import summarise
     from tamrl.evaluate.tables import read
     from tamrl.study.comparisons.models import EXPERIMENTS, compute
 

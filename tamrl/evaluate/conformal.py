@@ -13,13 +13,11 @@ What is promised:
   errors, which the same towers give).
 - ``weight="day"``, the default: the same for the share of all tower-days, in which long records
   count more, as coverage is reported. It holds on average over towers, not as a bound.
-- Strata (vegetation classes) have sizes of errors of their own, drawn towards that of all towers as
-  if `SHRINK` more towers had shown it; the quantiles of the errors, relative to their sizes, are
-  those of all towers. So a class of few towers does not follow its few worst days. (Quantiles by
-  class were tried: on real towers they covered less, since few towers do not tell a class's tail.)
+- Strata (vegetation classes) have sizes of errors of their own, shrunk towards that of all towers
+  as if `SHRINK` more towers had shown it; the quantiles of the errors, relative to their sizes, are
+  those of all towers. So a class of few towers does not follow its few worst days. Quantiles by
+  class covered less on real towers, since few towers do not determine a class's tail.
 """
-
-from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -59,21 +57,13 @@ class Conformal:
         stratum: ArrayLike | None = None,
         levels: Sequence[float] = LEVELS,
         weight: str = "day",
-    ) -> Conformal:
+    ) -> "Conformal":
         """Calibrate on cases (case,) of towers that the predicting models had not seen.
 
-        Parameters
-        ----------
-        observed, mean, spread
-            Label, ensemble mean and ensemble standard deviation, all in one unit.
-        group
-            Tower of each case.
-        stratum
-            Class of each case, e.g. IGBP; None: all alike.
-        levels
-            Probabilities of the intervals.
-        weight
-            "day": every case counts once; "tower": every tower.
+        ``observed``, ``mean`` and ``spread`` (standard deviation) of the ensemble are in one unit;
+        ``group``: tower of each case; ``stratum``: class of each, e.g. IGBP, None: all alike;
+        ``levels``: probabilities of the intervals; ``weight`` "day": every case counts once,
+        "tower": every tower.
 
         Raises
         ------
@@ -144,7 +134,7 @@ class Conformal:
         return {"scale": list(self.scale), "factor": self.factor, "quantiles": quantiles}
 
     @classmethod
-    def from_dict(cls, plain: dict[str, Any]) -> Conformal:
+    def from_dict(cls, plain: dict[str, Any]) -> "Conformal":
         """Undo `to_dict`."""
         a, b, c = plain["scale"]
         quantiles = {float(level): (low, high) for level, (low, high) in plain["quantiles"].items()}

@@ -1,12 +1,10 @@
-"""Cross-validation as a heap of small jobs: every (model, fold, seed) is computed once and kept.
+"""Cross-validation as many small jobs: every (model, fold, seed) is computed once and stored.
 
 A result is named by a digest of all that decides it: the model's settings and declared versions,
-the data, the towers of the fold and the seed. So a stopped run goes on where it was, a changed model
-is computed anew, and nothing else is; nor is a model that stands in a comparison twice, alone and
-as a part of an ensemble. Versions of libraries are not in the key.
+the data, the towers of the fold and the seed. So a stopped run goes on where it was, and a model
+that is compared twice, alone and as a part of an ensemble, is fitted once. Versions of libraries
+are not in the key.
 """
-
-from __future__ import annotations
 
 import hashlib
 import json
@@ -17,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -27,11 +25,8 @@ from tamrl.errors import DataError
 from tamrl.evaluate.learner import Factory, Fluxes, Wrapper, versions
 from tamrl.files import atomic_write
 from tamrl.parallel import in_parallel
-from tamrl.samples.splits import resplit_validation
-
-if TYPE_CHECKING:
-    from tamrl.samples.arrays import Samples
-    from tamrl.samples.splits import Fold
+from tamrl.samples.arrays import Samples
+from tamrl.samples.splits import Fold, resplit_validation
 
 
 class Job(NamedTuple):
@@ -58,25 +53,11 @@ def cross_validate(
 ) -> xr.Dataset:
     """Predict every tower by models that never saw it.
 
-    Parameters
-    ----------
-    samples
-        All towers.
-    models
-        Factories by name: a class, or ``functools.partial`` of one, whose instances are learners
-        (`tamrl.evaluate.learner.Learner`).
-    folds
-        No tower may be tested in two folds, or tested and trained on in one.
-    seeds
-        Members of the ensemble; each but 0 draws its own early-stopping towers among those of the
-        fold (`tamrl.samples.splits.resplit_validation`), as the members that are shipped do.
-    out
-        Folder of the results, one file a job, used again by the next call.
-    jobs
-        Processes side by side, one thread each, GPUs in turn where models ask for cuda; 1
-        stays in this process with its own threads.
-    members
-        Keep the members (dim ``seed``) instead of their mean.
+    ``models`` are factories by name, a class or ``functools.partial`` of one, of learners
+    (`tamrl.evaluate.learner.Learner`). ``seeds``: members of the ensemble; each but 0 draws its own
+    early-stopping towers among those of the fold, as the members that are shipped do. ``out``:
+    folder of the results, one file a job, used again by the next call. ``jobs`` as for
+    `tamrl.parallel.in_parallel`. ``members``: return these (dim ``seed``), not their mean.
 
     Returns
     -------
@@ -86,14 +67,20 @@ def cross_validate(
     Raises
     ------
     DataError
-        If folds overlap, a model hides its settings or declares no version, or a kept file cannot be read.
+        If a tower is tested in two folds, or tested and trained on in one, a model hides its
+        settings or has no version, or a file cannot be read.
     RuntimeError
-        If jobs failed; what the others computed is kept.
+        If jobs failed; what the others computed is stored.
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     _check(folds, samples)
-    todo = plan(samples, models, folds, seeds, out)
+    todo = [
+        _job(name, factory, fold, int(seed), samples, out)
+        for name, factory in models.items()
+        for fold in folds
+        for seed in seeds
+    ]
     waiting = [job for job in todo if not job.path.exists()]
     tasks = [(job, samples) for job in waiting]
     outcomes = in_parallel(_compute, tasks, jobs, "cross-validation" if tasks else "", True)
@@ -122,53 +109,56 @@ def _check(folds: Sequence[Fold], samples: Samples) -> None:
             )
 
 
-def plan(
-    samples: Samples,
-    models: Mapping[str, Factory],
-    folds: Sequence[Fold],
-    seeds: Sequence[int],
-    out: Path,
-) -> list[Job]:
-    """List all jobs with the files that hold, or will hold, their results."""
-    todo = []
-    for name, factory in models.items():
-        for fold in folds:
-            for seed in seeds:
-                slug = re.sub(r"[^\w.+-]+", "_", f"{name}-{fold.name}-{seed}")
-                split = resplit_validation(fold, samples, int(seed))
-                key = _key(name, factory(), samples, split, int(seed))
-                todo.append(Job(name, factory, split, int(seed), out / f"{slug}-{key}.npz"))
-    return todo
+def _job(name: str, factory: Factory, fold: Fold, seed: int, samples: Samples, out: Path) -> Job:
+    slug = re.sub(r"[^\w.+-]+", "_", f"{name}-{fold.name}-{seed}")
+    split = resplit_validation(fold, samples, seed)
+    key = _key(factory(), samples, split, seed)
+    return Job(name, factory, split, seed, out / f"{slug}-{key}.npz")
 
 
-def _key(name: str, model: Any, samples: Samples, fold: Fold, seed: int) -> str:
-    """Digest of all that decides the predictions of one model, fold and seed."""
+def ingredients(model: Any, samples: Samples) -> list[Any]:
+    """List what decides a model's predictions, but folds and seeds; DataError if it hides any."""
     settings, declared = repr(model), versions(model)
+    name = type(model).__name__
     if re.search(r" at 0x[0-9a-f]+", settings):
         raise DataError(
-            f"model {name}: {settings} does not tell its settings, so that results cannot be "
-            "told apart; make it a dataclass or give it a __repr__"
+            f"{name}: {settings} does not give its settings, so that results cannot be told apart; "
+            "make it a dataclass or give it a __repr__"
         )
     if not declared:
         raise DataError(
-            f"model {name}: {type(model).__name__} declares no version, so that results of older "
-            "code cannot be told from those of newer; give it a class attribute: version = 1"
+            f"{name} declares no version, so that results of older code cannot be told from those "
+            "of newer; give it a class attribute: version = 1"
         )
     data = [samples.fingerprint, str(samples.time[[0, -1]]), samples.table.to_csv()]
-    towers = [samples.site[np.asarray(t)].tolist() for t in (fold.train, fold.valid, fold.test)]
-    text = json.dumps([settings, declared, data, towers, seed])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return [settings, declared, data]
+
+
+def towers_of(samples: Samples, fold: Fold) -> list[list[str]]:
+    """Names of the towers that a fold trains on, stops early on and tests."""
+    return [samples.site[np.asarray(t)].tolist() for t in (fold.train, fold.valid, fold.test)]
+
+
+def digest(parts: list[Any]) -> str:
+    """16 hexadecimal digits of what can be written as JSON."""
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def _key(model: Any, samples: Samples, fold: Fold, seed: int) -> str:
+    """Digest of all that decides the predictions of one model, fold and seed."""
+    return digest([*ingredients(model, samples), towers_of(samples, fold), seed])
 
 
 def _compute(job: Job, samples: Samples) -> None:
-    """Fit, predict, and keep the predictions (test tower, time, flux); the file appears whole."""
+    """Fit, predict, and store the predictions (test tower, time, flux)."""
     start, spent = time.perf_counter(), 0.0
     model, fold = job.factory(), job.fold
-    if isinstance(model, Wrapper) and not model.alters_samples:  # what is kept of its parts serves
+    if isinstance(model, Wrapper) and not model.alters_samples:
+        # Stored predictions of its parts serve in their place.
         model.learn(samples, fold.train, fold.valid, job.seed)
-        kept = [_part(part, job, samples) for part in model.parts]
-        flux = model.combine(samples, fold.test, [flux for flux, _ in kept])
-        spent = sum(seconds for _, seconds in kept)
+        stored = [_part(part, job, samples) for part in model.parts]
+        flux = model.combine(samples, fold.test, [flux for flux, _ in stored])
+        spent = sum(seconds for _, seconds in stored)
     else:
         model.fit(samples, fold.train, fold.valid, job.seed)
         flux = model.predict(samples, fold.test)
@@ -181,28 +171,23 @@ def _compute(job: Job, samples: Samples) -> None:
 
 
 def _part(model: Any, job: Job, samples: Samples) -> tuple[Fluxes, float]:
-    """Predictions of a part and what they took before; computed where none are kept."""
-    key = _key(f"{job.model}, a part of it", model, samples, job.fold, job.seed)
-    found = next(job.path.parent.glob(f"*-{key}.npz"), None)
-    if found is not None:
-        return _read(found)
+    """Predictions of a part and what they took before; computed where none are stored."""
+    key = _key(model, samples, job.fold, job.seed)
+    stored = next(job.path.parent.glob(f"*-{key}.npz"), None)
+    if stored is not None:
+        return _read(stored)
     path = job.path.with_name(f"part_of_{job.path.name.rsplit('-', 1)[0]}-{key}.npz")
     _compute(job._replace(factory=partial(deepcopy, model), path=path), samples)
     return _read(path)[0], 0.0  # what it took lies within the time of the whole
 
 
 def _read(path: Path) -> tuple[Fluxes, float]:
-    """Read kept predictions and the seconds that they took."""
+    """Read stored predictions and the seconds that they took."""
     try:
-        with np.load(path) as kept:
-            return kept["flux"], float(kept["seconds"])
+        with np.load(path) as stored:
+            return stored["flux"], float(stored["seconds"])
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: cannot be read ({error}); delete it, run again") from error
-
-
-def _attrs(name: str) -> dict[str, str]:
-    """CF attributes of a flux; a further gas has the unit of its labels and no name here."""
-    return VARIABLES[name].attrs if name in VARIABLES else {}
 
 
 def _gather(
@@ -217,22 +202,23 @@ def _gather(
         values, spent = _read(job.path)
         seconds[job.model] += spent
         at = flux[:, models.index(job.model), seeds.index(job.seed) if members else 0]
-        part = np.moveaxis(values, -1, 0)
         if members or job.seed == seeds[0]:
             at[:, job.fold.test] = 0
-        at[:, job.fold.test] += part / np.float32(1 if members else len(seeds))
-    dims = ("model", "seed", "site", "time") if members else ("model", "site", "time")
+        share = np.float32(1 if members else len(seeds))
+        at[:, job.fold.test] += np.moveaxis(values, -1, 0) / share
+    dims = ("model", "seed", "site", "time")
     ds = xr.Dataset(
-        {
-            name: (dims, flux[k] if members else flux[k][:, 0], _attrs(name))
+        {  # a further gas has the unit of its labels and no attributes here
+            name: (dims, flux[k], VARIABLES[name].attrs if name in VARIABLES else {})
             for k, name in enumerate(samples.targets)
         },
         {
             "model": models,
+            "seed": list(seeds)[:depth],
             "site": samples.site,
             "time": samples.time.astype("datetime64[ns]"),
             "seconds": ("model", list(seconds.values()), {"units": "s"}),
         },
         {"title": "Predictions for towers that the model was not trained on"},
     )
-    return ds.assign_coords(seed=list(seeds)) if members else ds
+    return ds if members else ds.isel(seed=0, drop=True)

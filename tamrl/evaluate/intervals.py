@@ -1,19 +1,15 @@
-"""How sure: the spread of an ensemble, calibrated on towers that its members had not seen.
+"""Prediction intervals: the spread of an ensemble, calibrated on towers that it was not trained on.
 
-Members of a deep ensemble share what the drivers do not tell, so their spread is too small. It is
-scaled by the residuals of cross-validation (`tamrl.evaluate.conformal`), where every tower was predicted by
-models that had not seen it. Errors of days are correlated, so sums over months and years are
-calibrated on sums. To judge the intervals themselves, `cross_intervals` gives each fold those of
-the other folds' towers; their residuals come from models that were trained on that fold, a slight
-dependence (Vovk 2015, doi:10.1007/s10472-013-9368-4).
+Members of a deep ensemble share what the drivers do not hold, so their spread is too small. It is
+scaled by the residuals of cross-validation (`tamrl.evaluate.conformal`). Errors of days are
+correlated, so sums over months and years are calibrated on sums. To judge the intervals themselves,
+`cross_intervals` gives each fold those of the other folds' towers; their residuals come from models
+that were trained on that fold, a slight dependence (Vovk 2015, doi:10.1007/s10472-013-9368-4).
 
 Cases are Datasets (flux, site, time) with observed, mean and spread, as `cases` makes them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -24,10 +20,8 @@ from scipy.special import ndtr
 from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError
 from tamrl.evaluate.conformal import LEVELS, Conformal
-
-if TYPE_CHECKING:
-    from tamrl.samples.arrays import Samples
-    from tamrl.samples.splits import Fold
+from tamrl.samples.arrays import Samples
+from tamrl.samples.splits import Fold
 
 Array = NDArray[np.float64]
 PERIODS = {"day": "D", "month": "M", "year": "Y"}
@@ -37,15 +31,9 @@ FULL = 0.8  # share of the days of a period that must be labelled
 def cases(members: xr.Dataset, samples: Samples, period: str = "day") -> xr.Dataset:
     """Labels beside ensemble mean and spread, by day or summed by month or year.
 
-    Parameters
-    ----------
-    members
-        One model's predictions, GPP, RECO, NEE (seed, site, time), gC m-2 d-1.
-    samples
-        Labels of these towers and days.
-    period
-        "day": scored days. "month", "year": mean over the labelled days that are trained on, times
-        the days of the period, gC m-2; missing below 80 % of days.
+    ``members`` are one model's GPP, RECO, NEE (seed, site, time) in gC m-2 d-1. ``period`` "day":
+    scored days; "month", "year": mean over the labelled days that are trained on, times the days
+    of the period, gC m-2, missing below 80 % of days.
 
     Returns
     -------
@@ -93,21 +81,11 @@ def cases(members: xr.Dataset, samples: Samples, period: str = "day") -> xr.Data
 
 
 def calibrate(
-    table: xr.Dataset,
-    stratum: ArrayLike = "",
-    levels: Sequence[float] = LEVELS,
-    weight: str = "day",
+    table: xr.Dataset, stratum: ArrayLike = "", levels: Sequence[float] = LEVELS
 ) -> dict[str, Conformal]:
-    """Calibrate each flux on cases of towers that the predicting models had not seen.
+    """Calibrate each flux on `cases` of towers that the predicting models were not trained on.
 
-    Parameters
-    ----------
-    table
-        From `cases`, made of out-of-fold predictions.
-    stratum
-        Class of each tower (site,), e.g. IGBP.
-    levels, weight
-        As for `Conformal.fit`.
+    ``stratum``: class of each tower (site,), e.g. IGBP; ``levels`` as for `Conformal.fit`.
     """
     strata = np.broadcast_to(np.asarray(stratum, dtype=str), table.sizes["site"])
     fitted = {}
@@ -117,19 +95,14 @@ def calibrate(
         ok = np.isfinite(columns).all(0)
         site = np.nonzero(ok)[0]
         y, mean, spread = (column[ok] for column in columns)
-        fitted[str(flux)] = Conformal.fit(y, mean, spread, site, strata[site], levels, weight)
+        fitted[str(flux)] = Conformal.fit(y, mean, spread, site, strata[site], levels)
     return fitted
 
 
 def intervals(
     table: xr.Dataset, fitted: Mapping[str, Conformal], stratum: ArrayLike = ""
 ) -> xr.Dataset:
-    """Bounds of all cases, observed or not.
-
-    Returns
-    -------
-    Dataset with lower and upper (level, flux, site, time), in the unit of the cases.
-    """
+    """Bounds of all cases: lower and upper (level, flux, site, time), in the unit of the cases."""
     strata = np.broadcast_to(np.asarray(stratum, dtype=str), table.sizes["site"])[:, None]
     fluxes = [str(flux) for flux in table.flux.values]
     levels = list(fitted[fluxes[0]].quantiles)
@@ -146,81 +119,35 @@ def intervals(
 
 
 def cross_intervals(
-    table: xr.Dataset,
-    samples: Samples,
-    folds: Sequence[Fold],
-    by: str | None = "igbp",
-    levels: Sequence[float] = LEVELS,
-    weight: str = "day",
+    table: xr.Dataset, samples: Samples, folds: Sequence[Fold], levels: Sequence[float] = LEVELS
 ) -> xr.Dataset:
-    """Bounds for the towers of each fold, calibrated on the towers of all other folds.
+    """Bounds for the towers of each fold, calibrated on those of all other folds, by IGBP class.
 
-    Parameters
-    ----------
-    table
-        From `cases`, made of out-of-fold predictions.
-    samples, folds
-        As given to ``cross_validate``.
-    by
-        Column of the towers' table that holds the strata; None: one stratum.
-
-    Returns
-    -------
-    As `intervals`; NaN for towers that no fold tests.
+    ``table`` is from `cases`, of out-of-fold predictions; ``samples`` and ``folds`` are as given to
+    ``cross_validate``. NaN for towers that no fold tests.
     """
     at = pd.Index(samples.site).get_indexer(table.site.values)
-    strata = samples.table[by].to_numpy(str)[at] if by else np.full(len(at), "")
+    strata = samples.table.igbp.to_numpy(str)[at]
     tested = [np.isin(at, fold.test) for fold in folds]
     known = np.logical_or.reduce(tested)
-    out = intervals(table, calibrate(table, strata, levels, weight), strata) * np.nan
+    out = intervals(table, calibrate(table, strata, levels), strata) * np.nan
     for inside in tested:
-        other = known & ~inside
-        fitted = calibrate(table.isel(site=other), strata[other], levels, weight)
+        rest = known & ~inside
+        fitted = calibrate(table.isel(site=rest), strata[rest], levels)
         own = intervals(table.isel(site=inside), fitted, strata[inside])
         for name in ("lower", "upper"):
             out[name][:, :, inside] = own[name].values
     return out
 
 
-def coverage(observed: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> float:
-    """Share of the known observations inside their interval.
-
-    Examples
-    --------
-    >>> coverage([1.0, 2.0, np.nan, 9.0], [0.0, 0.0, 0.0, 0.0], [3.0, 3.0, 3.0, 3.0])
-    0.6666666666666666
-    """
-    y, low, high = (np.asarray(v, float) for v in (observed, lower, upper))
-    known = np.isfinite(y) & np.isfinite(low) & np.isfinite(high)
-    inside = (y >= low) & (y <= high)
-    return float(inside[known].mean()) if known.any() else float("nan")
-
-
-def sharpness(lower: ArrayLike, upper: ArrayLike) -> float:
-    """Mean width of the known intervals, in their unit; among calibrated ones less is better.
-
-    Examples
-    --------
-    >>> sharpness([0.0, 1.0, np.nan], [2.0, 5.0, 9.0])
-    3.0
-    """
-    return float(np.nanmean(np.asarray(upper, float) - np.asarray(lower, float)))
-
-
 def reliability(table: xr.Dataset, bounds: xr.Dataset, stratum: ArrayLike = "") -> pd.DataFrame:
-    """Coverage and width beside the level that was promised.
-
-    Parameters
-    ----------
-    table, bounds
-        Cases, and their intervals from `cross_intervals`.
-    stratum
-        Class of each tower (site,); the row "" is for all towers together.
+    """Coverage and width of intervals of `cases` beside the level that was promised.
 
     Returns
     -------
-    Table with columns flux, stratum, level, towers, cases, coverage (of cases), tower_coverage
-    (mean over towers of their own), low and high (share of cases below and above), width.
+    Table with columns flux, stratum ("": all towers), level, towers, cases, coverage (of cases),
+    tower_coverage (mean over towers of their own), low and high (share of cases below and above),
+    width.
     """
     strata = np.broadcast_to(np.asarray(stratum, dtype=str), table.sizes["site"])
     rows = []
@@ -264,24 +191,3 @@ def crps_gaussian(observed: ArrayLike, mean: ArrayLike, sd: ArrayLike) -> Array:
     density = np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi)
     score = safe * (z * (2 * ndtr(z) - 1) + 2 * density - 1 / np.sqrt(np.pi))
     return np.where(s > 0, score, np.abs(y - m))
-
-
-def crps_ensemble(observed: ArrayLike, members: ArrayLike) -> Array:
-    """Continuous ranked probability score of members (member, …), in their unit.
-
-    Fair to small ensembles: pairs are counted without a member's pair with itself (Ferro 2014,
-    doi:10.1002/qj.2270). A single member scores its absolute error.
-
-    Examples
-    --------
-    >>> float(crps_ensemble(3.0, [2.0])), float(crps_ensemble(3.0, [2.0, 4.0]))
-    (1.0, 0.0)
-    """
-    y, x = np.asarray(observed, float), np.sort(np.asarray(members, float), axis=0)
-    n = len(x)
-    error = np.abs(x - y).mean(0)
-    if n == 1:
-        return np.asarray(error)
-    rank = 2 * np.arange(1, n + 1) - n - 1  # sum over pairs of |xi - xj|, from sorted members
-    pairs = np.tensordot(rank, x, axes=1) * 2
-    return np.asarray(error - pairs / (2 * n * (n - 1)))

@@ -1,10 +1,8 @@
 """What a model must offer to be compared: `Learner`; and `Wrapper`, a model made of other models.
 
 The protocol knows no model by name. Whatever has ``fit``, ``predict``, a ``version`` and a ``repr``
-that tells its settings is cross-validated, kept and stored in the same way.
+with its settings is cross-validated and stored in the same way.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
@@ -21,10 +19,10 @@ Fluxes = NDArray[np.float32]
 
 
 class Learner(Protocol):
-    """A model of daily fluxes; its ``repr`` tells its settings, as that of a dataclass does.
+    """A model of daily fluxes; its ``repr`` has its settings, as that of a dataclass.
 
     ``version`` is raised whenever the same settings, data and seed would give other predictions. It
-    names kept results, so that those of older code are never taken for those of newer code;
+    names stored results, so that those of older code are never taken for those of newer code;
     ``tests/test_learners.py`` fails where it was forgotten.
     """
 
@@ -44,10 +42,9 @@ Factory = Callable[[], Any]  # makes an unfitted Learner
 class Wrapper:
     """A model made of others, its ``parts``, which stay as they are: copies of them are fitted.
 
-    A subclass says what its parts are and what it adds in up to three places: `learn` before they
-    are fitted, `inputs` before they predict, `combine` after it. ``alters_samples`` tells whether
-    its parts see other samples than it is given; if not, predictions that are kept of a part serve
-    in its place (`tamrl.evaluate.crossval`).
+    A subclass adds to its parts in up to three places: `learn` before they are fitted, `inputs`
+    before they predict, `combine` after it. ``alters_samples``: its parts see other samples than it
+    is given; if not, stored predictions of a part serve in its place (`tamrl.evaluate.crossval`).
     """
 
     version: ClassVar[int] = 1
@@ -60,7 +57,7 @@ class Wrapper:
         return (self.model,)  # type: ignore[attr-defined]
 
     def learn(self, samples: Samples, train: NDArray, valid: NDArray, seed: int) -> Samples:
-        """Learn what is its own; return the samples that the parts are fitted to."""
+        """Return the samples that the parts are fitted to."""
         return samples
 
     def inputs(self, samples: Samples) -> Samples:
@@ -72,19 +69,13 @@ class Wrapper:
         return fluxes[0]
 
     def fit(self, samples: Samples, train: NDArray, valid: NDArray, seed: int = 0) -> Self:
-        """Learn what is its own, then fit a copy of each part."""
+        """Learn, then fit a copy of each part."""
         given = self.learn(samples, train, valid, seed)
         self.fitted = [deepcopy(part).fit(given, train, valid, seed) for part in self.parts]
         return self
 
     def predict(self, samples: Samples, sites: NDArray) -> Fluxes:
-        """Fluxes (site, time, flux) in gC m-2 d-1.
-
-        Raises
-        ------
-        ValueError
-            Before a fit.
-        """
+        """Fluxes (site, time, flux) in gC m-2 d-1; ValueError before a fit."""
         if not self.fitted:
             raise ValueError("fit before predicting")
         given = self.inputs(samples)
@@ -96,8 +87,7 @@ class Wrapper:
 class WithoutSatellites(Wrapper):
     """A model that is trained on all drivers and predicts without those from satellites.
 
-    At the towers it is tested on all that satellites tell is missing, as if they had no row in the
-    table of monthly predictors.
+    The tested towers are as if they had no row in the table of monthly predictors.
     """
 
     model: Any
@@ -126,9 +116,9 @@ def versions(model: Any) -> str:
     >>> versions(Mean())
     'Wrapper 1'
     """
-    found: dict[str, int] = {}
+    declared: dict[str, int] = {}
     for each in walk(model):
         for cls in type(each).__mro__:
             if "version" in vars(cls):
-                found[cls.__qualname__] = int(vars(cls)["version"])
-    return ", ".join(f"{name} {version}" for name, version in found.items())
+                declared[cls.__qualname__] = int(vars(cls)["version"])
+    return ", ".join(f"{name} {version}" for name, version in declared.items())

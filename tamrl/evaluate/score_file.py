@@ -1,60 +1,43 @@
-"""Scores of a file of predictions against measured fluxes, by the rules of `tamrl.evaluate.scores`."""
-
-from __future__ import annotations
+"""Scores of a file of predictions against measured fluxes, as in `tamrl.evaluate.scores`."""
 
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
+from tamrl.data import open_towers
 from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError
-from tamrl.evaluate.sums import SCORES, Sums, per_tower, summarise
+from tamrl.evaluate.scores import SCORES, Days, score_towers, sum_days, summarise
 from tamrl.samples.arrays import SCORE_QC
-
-if TYPE_CHECKING:
-    PathArg = str | PathLike[str]
 
 ALL = "all"
 
 
-def open_fluxes(path: PathArg, table: PathArg | None = None) -> xr.Dataset:
+def open_fluxes(path: str | PathLike[str], table: str | PathLike[str] | None = None) -> xr.Dataset:
     """Open daily fluxes (site, time): a NetCDF file, or what `tamrl.data.open_towers` reads.
 
-    Raises
-    ------
-    DataError
-        For a file that is neither, or holds no flux by site and day.
+    DataError for a file that is neither, or holds no flux by site and day.
     """
-    from tamrl.data import open_towers
-
     if Path(path).suffix not in (".nc", ".nc4"):
         return open_towers(path, table)
     try:
         with xr.open_dataset(path, engine="netcdf4") as opened:
-            found = opened.load()
+            fluxes = opened.load()
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as NetCDF ({error})") from error
-    known = [f for f in FLUXES if f in found and set(found[f].dims) == {"site", "time"}]
-    if not known:
+    if not any(f in fluxes and set(fluxes[f].dims) == {"site", "time"} for f in FLUXES):
         raise DataError(f"{path}: none of {', '.join(FLUXES)} by site and time is in it")
-    return found
+    return fluxes
 
 
-def score_file(predicted: PathArg | xr.Dataset, observed: xr.Dataset) -> pd.DataFrame:
+def score_file(predicted: str | PathLike[str] | xr.Dataset, observed: xr.Dataset) -> pd.DataFrame:
     """Score predicted daily fluxes on the days on which they are measured.
 
-    Parameters
-    ----------
-    predicted
-        Dataset, or its file: GPP, RECO, NEE (site, time), gC m-2 d-1, perhaps with ``*_lower`` and
-        ``*_upper``.
-    observed
-        Measured fluxes likewise. Where it has NEE_QC, days below 0.8 do not count, as everywhere
-        in this study.
+    Both are GPP, RECO, NEE (site, time), gC m-2 d-1; ``predicted``, or its file, perhaps with
+    ``*_lower`` and ``*_upper``. Where ``observed`` has NEE_QC, days below 0.8 do not count.
 
     Returns
     -------
@@ -72,10 +55,10 @@ def score_file(predicted: PathArg | xr.Dataset, observed: xr.Dataset) -> pd.Data
 
     >>> import numpy as np
     >>> days = {"site": ["XX-One"], "time": np.arange("2001-06-01", "2001-06-04", dtype="M8[D]")}
-    >>> said = xr.Dataset({"NEE": (("site", "time"), [[-2.0, -3.0, -9.0]])}, days)
+    >>> pred = xr.Dataset({"NEE": (("site", "time"), [[-2.0, -3.0, -9.0]])}, days)
     >>> seen = xr.Dataset({"NEE": (("site", "time"), [[-1.0, -3.0, -1.0]])}, days)
     >>> seen["NEE_QC"] = ("site", "time"), [[1.0, 0.9, 0.2]]
-    >>> score_file(said, seen).iloc[0][["site", "flux", "days", "bias", "MAE"]].to_dict()
+    >>> score_file(pred, seen).iloc[0][["site", "flux", "days", "bias", "MAE"]].to_dict()
     {'site': 'all', 'flux': 'NEE', 'days': 2, 'bias': -0.5, 'MAE': 0.5}
     """
     pred = predicted if isinstance(predicted, xr.Dataset) else open_fluxes(predicted)
@@ -93,16 +76,15 @@ def score_file(predicted: PathArg | xr.Dataset, observed: xr.Dataset) -> pd.Data
             continue
         site, tower = np.unique(np.nonzero(on)[0], return_inverse=True)
         facts = pd.DataFrame({"site": pred.site.values[site]})
-        sums = Sums.of(("",), (flux,), facts, tower, y[on][:, None], p[on][None, :, None])
-        each = per_tower(sums).rename(columns={"n": "days"}).assign(towers=1)
+        when = pd.DatetimeIndex(pred.time.values[np.nonzero(on)[1]])
+        days = Days([""], [flux], facts, tower, when, y[on][:, None], p[on][None, :, None])
+        sums = sum_days(days)
+        each = score_towers(sums).rename(columns={"n": "days"}).assign(towers=1)
         pooled = summarise(sums).assign(site=ALL)
         inside = np.full(on.shape, np.nan)
         if f"{flux}_lower" in pred:
-            low, high = (
-                pred[f"{flux}_{side}"].transpose("site", "time").values
-                for side in ("lower", "upper")
-            )
-            inside = ((y >= low) & (y <= high)).astype(float)
+            ends = [pred[f"{flux}_{end}"].transpose("site", "time") for end in ("lower", "upper")]
+            inside = ((y >= ends[0].values) & (y <= ends[1].values)).astype(float)
         each["inside"] = [inside[i][on[i]].mean() for i in site]
         pooled["inside"] = inside[on].mean()
         tables += [pooled, each]
@@ -115,9 +97,9 @@ def score_file(predicted: PathArg | xr.Dataset, observed: xr.Dataset) -> pd.Data
 
 
 def score(
-    predicted: PathArg | xr.Dataset,
-    observed: PathArg | xr.Dataset,
-    table: PathArg | None = None,
+    predicted: str | PathLike[str] | xr.Dataset,
+    observed: str | PathLike[str] | xr.Dataset,
+    table: str | PathLike[str] | None = None,
 ) -> pd.DataFrame:
     """Score predicted daily fluxes against measured ones, either of them a file: `score_file`.
 

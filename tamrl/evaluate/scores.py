@@ -1,29 +1,27 @@
 """Scores of predictions at towers: one rule, the same for all models.
 
-1. Scored days. A tower-day counts when it is scored in the samples (good quality, all labels and
-   minimal drivers there) and every model predicts all its fluxes. So all models stand on exactly
-   the same tower-days. A model that misses more than 1 % of the days that another predicts is an
-   error; the few below that are left out for all. A tower that no model predicts is not scored.
-2. Scores. With e = predicted - observed: RMSE = sqrt(mean e2), bias = mean e, MAE = mean |e| and
-   R2 = 1 - sum e2 / sum (observed - mean observed)2, never clipped: below 0 is worse than the mean.
-3. Pooled: over all scored tower-days of all towers (or of a group of towers), so that a long
-   record counts more. Per tower: over its own days, given as 25th, 50th and 75th percentile over
-   towers of at least 30 scored days, so that each tower counts once. Never a mean of one score and
-   a median of another.
-4. Differences between models are paired on the same days; their intervals come from drawing towers
-   with replacement, because the days of one tower are not independent.
+1. Scored days. A tower-day counts when it is scored in the samples and every model predicts all its
+   fluxes, so that all models are scored on the same days. A model that misses more than 1 % of the
+   days that another predicts is an error; the few below that are left out for all.
+2. Statistics. With e = predicted - observed, `sum_up` sums e, e2, |e|, the squares of observed and
+   of predicted values about their means, and their product, by tower.
+3. Scores are functions of means of statistics over the days of several towers: RMSE = sqrt(mean
+   e2), bias = mean e, MAE = mean |e| and R2 = 1 - mean e2 / variance of the observations, never
+   clipped: below 0 is worse than the mean. Pooled: over all days of all towers, or of a group, so
+   that a long record counts more. Per tower: over its own days, given as quartiles over towers of
+   at least 30 scored days.
+4. Intervals hold 90 % of the scores of 1,000 bootstrap samples of towers, because the days of one
+   tower are not independent. Differences of models are paired on the same days and samples.
 
-What follows from rules 2 to 4 is computed in `tamrl.evaluate.sums` from sums per tower, and so is the same
-whether it starts from predictions here or from a kept table (`tamrl.study.comparisons.compute`).
-
-All fluxes in gC m-2 d-1. Predictions come as from `cross_validate`: GPP, RECO, NEE (model, site,
-time).
+Fluxes in gC m-2 d-1; predictions as from `tamrl.evaluate.crossval.cross_validate`. Sums are a
+Dataset of ``n`` (site), scored days; ``observed`` and ``within`` (site, flux), mean of the
+observations and squares about it; ``error``, ``square``, ``absolute``, ``spread`` (squares of
+predictions about their mean), ``joint`` (predictions about their mean times observations) (model,
+site, flux). Coordinates along site are the facts of the towers.
 """
 
-from __future__ import annotations
-
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -31,50 +29,40 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from tamrl.errors import DataError
-from tamrl.evaluate import sums
-from tamrl.evaluate.crossval import (
-    cross_validate as cross_validate,  # handed on: one place for the protocol
-)
-from tamrl.evaluate.sums import Sums
-
-if TYPE_CHECKING:
-    from tamrl.samples.arrays import Samples
+from tamrl.samples.arrays import Samples
 
 Array = NDArray[np.float64]
 MAX_MISSED = 0.01  # share of the days that others predict which a model may miss
+MIN_DAYS = 30  # scored days of a tower that has scores of its own
+LEVEL = 0.9  # of all intervals
+QUARTILES = {25: 0.25, 50: 0.5, 75: 0.75}
+SCORES = ("R2", "RMSE", "bias", "MAE")
+STATISTICS = ("error", "square", "absolute", "spread", "joint")
 
 
-@dataclass(frozen=True)
-class Days:
-    """Scored tower-days, sorted by tower.
+class Days(NamedTuple):
+    """Scored tower-days: ``tower`` (day,) sorted rows of ``facts``, fluxes ([model,] day, flux)."""
 
-    ``site``, ``time`` indices into the samples (day,); ``observed`` (day, flux) and ``predicted``
-    (model, day, flux) in gC m-2 d-1.
-    """
-
-    models: tuple[str, ...]
-    fluxes: tuple[str, ...]
-    site: NDArray[np.intp]
-    time: NDArray[np.intp]
+    models: Sequence[str]
+    fluxes: Sequence[str]
+    facts: pd.DataFrame
+    tower: NDArray[np.intp]
+    time: pd.DatetimeIndex
     observed: Array
     predicted: Array
 
 
 def scored_days(pred: xr.Dataset, samples: Samples) -> Days:
-    """Align predictions and labels on the tower-days that all models are scored on.
+    """Align predictions and labels on the tower-days that all models are scored on (rule 1).
 
-    Raises
-    ------
-    DataError
-        If predictions name a tower or day that the samples lack, a model misses more than 1 % of
-        the scored days that another predicts, or no day is left.
+    DataError if predictions name a tower or day that the samples lack, a model misses more than 1 %
+    of the scored days that another predicts, or no day is left.
     """
     fluxes = tuple(flux for flux in samples.targets if flux in pred)
     if not fluxes:
         raise DataError(f"predictions hold none of {', '.join(samples.targets)}")
     site = pd.Index(samples.site).get_indexer(pred.site.values)
-    days = pd.DatetimeIndex(samples.time)
-    time = days.get_indexer(pd.DatetimeIndex(pred.time.values))
+    time = pd.DatetimeIndex(samples.time).get_indexer(pd.DatetimeIndex(pred.time.values))
     for name, index in (("site", site), ("time", time)):
         if (index < 0).any():
             missing = pred[name].values[index < 0][0]
@@ -101,113 +89,205 @@ def scored_days(pred: xr.Dataset, samples: Samples) -> Days:
     i, t = (index[order] for index in np.nonzero(common))
     observed = samples.y[site[i], time[t]][:, columns].astype(float)
     predicted = np.stack([v[:, i, t] for v in values], -1).astype(float)
-    return Days(names, fluxes, site[i], time[t], observed, predicted)
+    rows, tower = np.unique(site[i], return_inverse=True)
+    facts = samples.table.iloc[rows].assign(site=samples.site[rows])
+    when = pd.DatetimeIndex(samples.time)[time[t]]
+    return Days(names, fluxes, facts, tower, when, observed, predicted)
 
 
-def sum_up(pred: xr.Dataset, samples: Samples, scales: bool = False) -> Sums:
-    """Sum up per tower what all scores follow from, with time scales or without.
+def sum_up(pred: xr.Dataset, samples: Samples) -> xr.Dataset:
+    """Sum up predictions by tower over the scored days (rule 2); DataError as `scored_days`."""
+    return sum_days(scored_days(pred, samples))
 
-    Raises
-    ------
-    DataError
-        As `scored_days`.
+
+def sum_days(days: Days) -> xr.Dataset:
+    """Sum up given days by tower (rule 2)."""
+    first = np.flatnonzero(np.diff(days.tower, prepend=-1))
+    n = np.diff([*first, len(days.tower)]).astype(float)
+
+    def total(values: Array) -> Array:
+        return np.asarray(np.add.reduceat(values, first, axis=-2))
+
+    mean = total(days.observed) / n[:, None]
+    e = days.predicted - days.observed
+    p = days.predicted - (total(days.predicted) / n[:, None])[:, days.tower]
+    daily = zip(STATISTICS, (e, e**2, np.abs(e), p**2, p * days.observed), strict=True)
+    flat, deep = ("site", "flux"), ("model", "site", "flux")
+    return xr.Dataset(
+        {"n": ("site", n), "observed": (flat, mean)}
+        | {"within": (flat, total((days.observed - mean[days.tower]) ** 2))}
+        | {name: (deep, total(values)) for name, values in daily},
+        {"model": list(days.models), "flux": list(days.fluxes)}
+        | {str(name): ("site", days.facts[name].to_numpy()) for name in days.facts},
+    )
+
+
+def facts_of(sums: xr.Dataset) -> pd.DataFrame:
+    """Facts of the towers, one row each."""
+    names = [str(name) for name in sums.coords if sums[name].dims == ("site",)]
+    return pd.DataFrame({name: sums[name].values for name in names})
+
+
+def groups_of(sums: xr.Dataset, by: str | None = None) -> xr.DataArray:
+    """Which towers are in which class of a fact, 1 or 0 (group, site); None: one group of all.
+
+    Classes are sorted by name unless the coordinate has an attribute ``classes`` with their order.
     """
-    days = scored_days(pred, samples)
-    site, tower = np.unique(days.site, return_inverse=True)
-    facts = samples.table.iloc[site].assign(site=samples.site[site])
-    found = Sums.of(days.models, days.fluxes, facts, tower, days.observed, days.predicted)
-    if not scales:
-        return found
-    when = pd.DatetimeIndex(samples.time)[days.time]
-    return found.with_scales(tower, when, days.observed, days.predicted)
+    names, values = [""], np.full(sums.sizes["site"], "")
+    if by is not None:
+        values = sums[by].values.astype(str)
+        names = [c for c in sums[by].attrs.get("classes", np.unique(values)) if c in values]
+    inside = np.array(names, str)[:, None] == values
+    return xr.DataArray(inside.astype(float), {"group": names}, ("group", "site"))
 
 
-def score_towers(pred: xr.Dataset, samples: Samples) -> pd.DataFrame:
-    """Score every tower on its own days (rule 2).
+def bootstrap_weights(towers: int, n_boot: int = 1000, seed: int = 0) -> Array:
+    """How often each tower is drawn (draw, tower); the same seed draws the same towers."""
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(towers, np.full(towers, 1 / towers), size=n_boot).astype(float)
+
+
+def draws_of(sums: xr.Dataset, n_boot: int = 1000, seed: int = 0) -> xr.DataArray:
+    """Bootstrap samples of the towers of ``sums``: how often each is drawn (draw, site)."""
+    return xr.DataArray(bootstrap_weights(sums.sizes["site"], n_boot, seed), dims=("draw", "site"))
+
+
+def interval(values: xr.DataArray, level: float = LEVEL) -> list[Array]:
+    """Lower and upper bound of bootstrap samples (draw, …)."""
+    ends = [(1 - level) / 2, (1 + level) / 2]
+    return list(values.quantile(ends, "draw", skipna=False).values)
+
+
+def mean_of(statistic: xr.DataArray, n: xr.DataArray, weights: xr.DataArray) -> xr.DataArray:
+    """Mean over days: sums ``statistic`` (site, …) and ``n`` (site, …) with towers weighted.
+
+    ``weights`` (any, site) are groups of towers, or how often a bootstrap sample holds each.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return xr.dot(weights, statistic, dim="site") / xr.dot(weights, n, dim="site")
+
+
+def score(sums: xr.Dataset, weights: xr.DataArray) -> xr.Dataset:
+    """R2 (NaN without variance), RMSE, bias and MAE (rule 3), towers weighted as for `mean_of`."""
+    n = sums.n
+    square = mean_of(sums.square, n, weights)
+    level = mean_of(n * sums.observed, n, weights)
+    variance = mean_of(sums.within + n * (sums.observed - level) ** 2, n, weights)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        scores = {"R2": (1 - square / variance).where(variance > 0), "RMSE": np.sqrt(square)}
+    plain = {"bias": "error", "MAE": "absolute"}
+    scores |= {k: mean_of(sums[v], n, weights) for k, v in plain.items() if v in sums}
+    return xr.Dataset(scores)
+
+
+def score_towers(sums: xr.Dataset) -> pd.DataFrame:
+    """Score every tower on its own days, also those too short for the percentiles.
 
     Returns
     -------
-    Table with columns model, flux, site, n (scored days), R2, RMSE, bias, MAE, igbp, koppen_main;
-    every tower with a scored day is there, also those too short for the percentiles.
+    Table with columns model, flux, site, n (scored days), R2, RMSE, bias, MAE, and further facts.
     """
-    table = sums.per_tower(sum_up(pred, samples))
-    return table[["model", "flux", "site", "n", *sums.SCORES, "igbp", "koppen_main"]]
+    each = xr.DataArray(np.eye(sums.sizes["site"]), {"group": sums.site.values}, ("group", "site"))
+    table = score(sums, each).to_dataframe(dim_order=["model", "group", "flux"]).reset_index()
+    facts = facts_of(sums).assign(n=sums.n.values.astype(int))
+    table = table.rename(columns={"group": "site"}).merge(facts, on="site", how="left")
+    first = ["model", "flux", "site", "n", *SCORES]
+    return table[[*first, *(name for name in facts if name not in first)]]
 
 
-def summarise(pred: xr.Dataset, samples: Samples, by: str | None = None) -> pd.DataFrame:
+def summarise(sums: xr.Dataset, by: str | None = None) -> pd.DataFrame:
     """Pooled scores and percentiles over towers (rule 3), by model and flux.
 
-    Parameters
-    ----------
-    pred, samples
-        Predictions and what they are scored on.
-    by
-        A column of the towers' table (``igbp``, ``koppen_main``) whose classes are told apart.
+    ``by`` names a fact of the towers (``igbp``, ``koppen_main``) whose classes are scored apart.
 
     Returns
     -------
-    Table with columns [by,] model, flux, towers, days, R2, RMSE, bias, MAE (pooled), and
-    ``R2_25``, ``R2_50``, ``R2_75``, … over the ``long_towers`` of at least 30 scored days.
+    Table with columns [by,] model, flux, towers, days, long_towers (of at least 30 scored days),
+    R2, RMSE, bias, MAE (pooled), and ``R2_25``, ``R2_50``, ``R2_75``, … over the long towers.
     """
-    return sums.summarise(sum_up(pred, samples), by)
+    groups = groups_of(sums, by)
+    keys = ["group", "model", "flux"]
+    pooled = score(sums, groups)
+    pooled["towers"], pooled["days"] = groups.sum("site"), groups @ sums.n
+    pooled["long_towers"] = groups @ (sums.n >= MIN_DAYS)
+    table = pooled.to_dataframe(dim_order=keys)
+    own = score_towers(sums)
+    own = own.assign(group=own[by].astype(str) if by else "")[own.n >= MIN_DAYS]
+    spread = own.groupby(keys)[list(SCORES)].quantile(np.array([*QUARTILES.values()])).unstack()  # noqa: PD010
+    for name in SCORES:
+        for q, share in QUARTILES.items():
+            table[f"{name}_{q}"] = spread.get((name, share), pd.Series(dtype=float))
+    whole = ["towers", "days", "long_towers"]
+    table[whole] = table[whole].astype(int)
+    names = [*whole, *SCORES, *(f"{name}_{q}" for name in SCORES for q in QUARTILES)]
+    table = table[names].reset_index()
+    return table.rename(columns={"group": by}) if by else table.drop(columns="group")
 
 
 def compare(
-    pred: xr.Dataset,
-    samples: Samples,
+    sums: xr.Dataset,
     model: str,
     rival: str,
     n_boot: int = 1000,
     seed: int = 0,
-    level: float = 0.9,
+    level: float = LEVEL,
 ) -> pd.DataFrame:
-    """Relative change of pooled RMSE from a rival to a model, paired, drawn over towers (rule 4).
+    """Relative change of pooled RMSE from a rival to a model, paired (rule 4).
 
     Returns
     -------
     Table with columns flux, RMSE, rival_RMSE (gC m-2 d-1), change, lower, upper (%; negative: the
     model is better; bounds at ``level``), better (share of towers where the model has less error).
+    DataError for a model that is not there.
     """
     for name in (model, rival):
-        if name not in pred.model.values:
-            raise DataError(
-                f"model {name!r} is not among the predictions {list(pred.model.values)}"
-            )
-    pair = sum_up(pred.sel(model=[model, rival]), samples)
-    return sums.compare(pair, model, rival, n_boot, seed, level)
+        if name not in sums.model.values:
+            raise DataError(f"model {name!r} is not among the predictions {sums.model.values}")
+    pair = [sums.square.sel(model=name, drop=True) for name in (model, rival)]
+    rmse, other = (np.sqrt(square.sum("site") / sums.n.sum()) for square in pair)
+    drawn, against = (xr.dot(draws_of(sums, n_boot, seed), square, dim="site") for square in pair)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        lower, upper = interval(100 * (np.sqrt(drawn / against) - 1), level)
+    return pd.DataFrame(
+        {"flux": sums.flux.values, "RMSE": rmse.values, "rival_RMSE": other.values}
+        | {"change": 100 * (rmse.values / other.values - 1), "lower": lower, "upper": upper}
+        | {"better": (pair[0] < pair[1]).mean("site").values}
+    )
 
 
-def timescales(pred: xr.Dataset, samples: Samples) -> pd.DataFrame:
-    """Split skill by time scale: towers, seasons, days, years (see `tamrl.evaluate.timescales.split`).
+def imbalance(pred: xr.Dataset) -> xr.Dataset:
+    """Sum of |NEE - (RECO - GPP)| (gC m-2 d-1) and number of ``predicted`` days (model, site)."""
+    gap = abs(pred.NEE - (pred.RECO - pred.GPP)).astype(float)
+    return xr.Dataset({"imbalance": gap.sum("time"), "predicted": gap.count("time")})
 
-    On the scored days of towers that have at least 30; R2 and RMSE pooled over towers, tower-days,
-    tower-days and tower-years.
+
+def violations(balance: xr.Dataset, rival: str, n_boot: int = 1000, seed: int = 0) -> pd.DataFrame:
+    """Mean imbalance of each model, from `imbalance`, and by how much it is below a rival's.
 
     Returns
     -------
-    Table with columns model, flux, scale, n, R2, RMSE.
-    """
-    return sums.by_scale(sum_up(pred, samples, scales=True))
-
-
-def balance_violation(pred: xr.Dataset) -> pd.DataFrame:
-    """Mean size of NEE - (RECO - GPP) over all predicted tower-days, by model.
-
-    Returns
-    -------
-    Table with columns model, violation (gC m-2 d-1), days (with all three fluxes).
+    Table (index model): ``violation`` = mean |NEE - (RECO - GPP)| (gC m-2 d-1) over ``days``, all
+    predicted tower-days; ``cut`` (% less than the rival's; 100: none left) with bounds ``lower``,
+    ``upper`` at 90 % from bootstrap samples of towers. NaN without the rival.
 
     Examples
     --------
-    Two days, of which the second is out of balance by 1:
+    Two days at one tower, of which the second is out of balance by 1:
 
     >>> dims = ("model", "site", "time")
     >>> fluxes = {"GPP": [[[5.0, 5.0]]], "RECO": [[[3.0, 3.0]]], "NEE": [[[-2.0, -1.0]]]}
     >>> pred = xr.Dataset({n: (dims, v) for n, v in fluxes.items()}, {"model": ["free"]})
-    >>> balance_violation(pred).to_dict("records")
-    [{'model': 'free', 'violation': 0.5, 'days': 2}]
+    >>> violations(imbalance(pred), "none")[["violation", "days"]].to_dict("index")
+    {'free': {'violation': 0.5, 'days': 2}}
     """
-    gap = abs(pred.NEE - (pred.RECO - pred.GPP)).astype(float)
-    dims = ("site", "time")
-    columns = {"violation": gap.mean(dims).values, "days": gap.count(dims).values}
-    return pd.DataFrame({"model": pred.model.values} | columns)
+    total, days = balance.imbalance.sum("site"), balance.predicted.sum("site")
+    table = pd.DataFrame({"violation": (total / days).values, "days": days.values.astype(int)})
+    table = table.set_index(pd.Index(balance.model.values, name="model"))
+    table[["cut", "lower", "upper"]] = np.nan
+    if rival in table.index:
+        drawn = mean_of(balance.imbalance, balance.predicted, draws_of(balance, n_boot, seed))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            cut = 100 * (1 - drawn / drawn.sel(model=rival, drop=True))
+            table["cut"] = 100 * (1 - table.violation / table.violation[rival])
+        table["lower"], table["upper"] = interval(cut)
+    return table

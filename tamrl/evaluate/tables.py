@@ -1,13 +1,12 @@
-"""A finished comparison as it is kept: one small csv a model, beside one of the towers.
+"""A finished experiment as it is stored: one small csv a model, beside one of the towers.
 
 ``towers.csv`` has one row a tower: its facts, its fold, and sums of its observations on the days
-that are scored. ``<model>.csv`` has sums of errors: one row a tower and flux for the mean over the
-seeds (``members`` = mean), and one a flux over all towers (``site`` = all) for every seed alone.
-The first line of each file is a comment with one JSON object: what made it. From these alone follow
-all scores of `tamrl.evaluate.scores`, equal to those from the predictions, up to the 6 digits kept.
+that are scored. ``<model>.csv`` has, by its column ``part``: sums of errors by tower and flux, of
+the mean over seeds (``mean``); the same over all towers for every seed alone (its number); and how
+good the intervals are (``interval``, see `tamrl.evaluate.interval_coverage`). The first line of
+each is a comment with one JSON object: what made it. From these follow all scores of
+`tamrl.evaluate.scores`, equal to those from the predictions up to the 6 digits that are stored.
 """
-
-from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
@@ -17,39 +16,57 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
 from tamrl.errors import DataError
-from tamrl.evaluate.sums import LEVEL, MIN_DAYS, SCORES, WITHIN, Scale, Sums, bootstrap_weights
+from tamrl.evaluate.scores import MIN_DAYS, SCORES, STATISTICS
+from tamrl.evaluate.timescales import WITHIN, scales_of
 from tamrl.files import atomic_write
 
 TOWERS = "towers.csv"
-MEAN, ALL = "mean", "all"  # of the seeds, and of the towers
-FACTS = ("site", "lat", "lon", "igbp", "koppen_main", "fold", "km", "n", "years")
+MEAN, INTERVAL, ALL = "mean", "interval", "all"
+FACTS = ("site", "lat", "lon", "igbp", "koppen_main", "fold", "km")
 SHORT = dict(zip(WITHIN, ("season", "day", "year"), strict=True))  # scales in column names
-ERRORS = ("error", "square", "absolute", *SHORT.values())
+SUMMED = [*STATISTICS, *SHORT.values()]
+JUDGED = ["period", "stratum", "level", "towers", "cases"]  # of intervals, then floats
+JUDGED += ["coverage", "tower_coverage", "low", "high", "width", "crps"]
+COLUMNS = ["part", "site", "flux", *SUMMED, "predicted", "imbalance", *JUDGED]
+WHOLE = dict.fromkeys(("predicted", "towers", "cases"), "Int64")
 KM = (0.0, 100.0, 250.0, 750.0, np.inf)
 DISTANCES = ("< 100 km", "100 to 250 km", "250 to 750 km", "> 750 km")
 
 
 @dataclass(frozen=True)
 class Results:
-    """What a campaign found.
+    """What an experiment found.
 
-    ``sums`` of the seeds' means, by model and tower (`tamrl.evaluate.sums`); its towers have, besides their
-    facts, the ``fold`` they were tested in and the class of ``distance`` to the nearest training
-    tower. ``seeds``: pooled scores of single seeds (model, seed, flux, R2, RMSE, bias, MAE).
-    ``balance``: by model and site, ``predicted`` days, and |NEE - (RECO - GPP)| summed over them.
-    ``about``: what made each model's rows (index model). ``attrs``: of the towers.
-    ``missing``: models of the campaign that are not computed yet. ``folder``: where the tables lie.
+    ``sums`` (`tamrl.evaluate.scores`) and ``scales`` (`tamrl.evaluate.timescales`) of the seeds'
+    means; towers have among their facts the ``fold`` they were tested in and the class of
+    ``distance`` to the nearest training tower. ``balance``: from `tamrl.evaluate.scores.imbalance`.
+    ``seeds``: pooled scores of single seeds. ``intervals``: from
+    `tamrl.evaluate.interval_coverage`, by model. ``about``: what made each model's rows. ``attrs``:
+    of the towers. ``missing``: models not computed yet.
     """
 
-    sums: Sums
+    sums: xr.Dataset
+    scales: xr.Dataset
+    balance: xr.Dataset
     seeds: pd.DataFrame
-    balance: pd.DataFrame
+    intervals: pd.DataFrame
     about: pd.DataFrame
     attrs: Mapping[str, Any]
-    missing: tuple[str, ...] = ()
-    folder: Path = Path()
+    missing: tuple[str, ...]
+
+    @property
+    def models(self) -> list[str]:
+        """Names of the models, in order."""
+        return [str(name) for name in self.sums.model.values]
+
+
+def stored(name: str) -> Path:
+    """Folder of committed tables: below the working folder, else in the checkout of the package."""
+    here, checkout = (root / "results" / name for root in (Path(), Path(__file__).parents[2]))
+    return checkout if checkout.is_dir() and not here.is_dir() else here
 
 
 def write_csv(path: Path, about: Mapping[str, Any], table: pd.DataFrame) -> None:
@@ -60,17 +77,12 @@ def write_csv(path: Path, about: Mapping[str, Any], table: pd.DataFrame) -> None
 
 
 def read_csv(path: Path) -> tuple[dict[str, Any], pd.DataFrame]:
-    """Read what `write_csv` wrote.
-
-    Raises
-    ------
-    DataError
-        For a file that is something else, or torn.
-    """
+    """Read what `write_csv` wrote; DataError for a file that is something else, or torn."""
     try:
         head = path.open().readline()
         about = json.loads(head.removeprefix("# "))
-        table = pd.read_csv(path, skiprows=1, dtype={"members": str, "site": str, "fold": str})
+        text = dict.fromkeys(("part", "site", "fold", "flux", "stratum"), str)
+        table = pd.read_csv(path, skiprows=1, dtype=text)
         if not isinstance(about, dict):
             raise ValueError("the first line is no JSON object")
     except (ValueError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
@@ -80,55 +92,61 @@ def read_csv(path: Path) -> tuple[dict[str, Any], pd.DataFrame]:
     return about, table
 
 
-def observations(sums: Sums) -> pd.DataFrame:
-    """Put observed sums and facts in columns, one row a tower (see `TOWERS`)."""
-    columns = {"years": sums.scales["between years"].n.astype(int)}
-    for f, flux in enumerate(sums.fluxes):
-        columns |= {f"mean_{flux}": sums.mean[:, f], f"within_{flux}": sums.within[:, f]}
+def tower_table(facts: pd.DataFrame, sums: xr.Dataset, scales: xr.Dataset) -> pd.DataFrame:
+    """Observed sums beside facts of all tested towers, one row each (see `TOWERS`)."""
+    years = scales.n.sel(scale="between years")
+    columns = {"site": sums.site.values, "n": sums.n.values, "years": years.values}
+    for flux in sums.flux.values:
+        seen = sums.sel(flux=flux)
+        columns |= {f"mean_{flux}": seen.observed.values, f"within_{flux}": seen.within.values}
         for scale, short in SHORT.items():
-            columns[f"{short}_{flux}"] = sums.scales[scale].observed[:, f]
-    facts = sums.towers.assign(n=sums.n.astype(int)).reset_index(drop=True)
-    return pd.concat([facts, pd.DataFrame(columns)], axis=1)
+            columns[f"{short}_{flux}"] = scales.within.sel(scale=scale, flux=flux).values
+    table = facts.merge(pd.DataFrame(columns), on="site", how="left")
+    return table.fillna(dict.fromkeys(columns, 0)).astype({"n": int, "years": int})
 
 
-def errors(sums: Sums, model: str) -> pd.DataFrame:
-    """Put the sums of a model's errors into rows, one a tower and flux."""
-    m = sums.models.index(model)
-    index = pd.MultiIndex.from_product([sums.towers.site, sums.fluxes], names=["site", "flux"])
-    values = [sums.error, sums.square, sums.absolute]
-    values += [sums.scales[scale].square for scale in SHORT]
-    columns = {name: v[m].ravel() for name, v in zip(ERRORS, values, strict=True)}
-    return pd.DataFrame(columns, index).reset_index()
+def sum_table(
+    sites: Sequence[str], sums: xr.Dataset, scales: xr.Dataset, balance: xr.Dataset
+) -> pd.DataFrame:
+    """Rows of the mean by tower and flux, then of seeds; both are the ``model`` of the sums."""
+    errors = sums[[*STATISTICS]].assign(
+        {short: scales.square.sel(scale=scale, drop=True) for scale, short in SHORT.items()}
+    )
+    errors = errors.reindex(site=sites, fill_value=0.0)
+    closed = balance.expand_dims(flux=["NEE"]).reindex(site=sites).reindex(flux=sums.flux)
+    table = xr.merge([errors, closed], join="left", compat="override")
+    rows = table.to_dataframe(["model", "site", "flux"]).reset_index()
+    rows = rows.rename(columns={"model": "part"}).reindex(columns=COLUMNS)
+    alone = rows[rows.part != MEAN].groupby(["part", "flux"], sort=False)
+    seeds = alone[[*SUMMED, "predicted", "imbalance"]].sum(min_count=1).reset_index()
+    return pd.concat([rows[rows.part == MEAN], seeds.assign(site=ALL)], ignore_index=True)
+
+
+def write_model(path: Path, about: Mapping[str, Any], *parts: pd.DataFrame) -> None:
+    """Write the csv of one model from its rows of sums and, if there are, of intervals."""
+    table = pd.concat([part.astype(object) for part in parts]).reindex(columns=COLUMNS)
+    numbers = [
+        name for name in COLUMNS if name not in ("part", "site", "flux", "period", "stratum")
+    ]
+    write_csv(path, about, table.astype({**dict.fromkeys(numbers, "float64"), **WHOLE}))
 
 
 def read(folder: Path | str, models: Sequence[str] = ()) -> Results:
-    """Read the tables of a folder.
+    """Read the tables that `tamrl.study.comparisons.compute.run` put into a folder.
 
-    Parameters
-    ----------
-    folder
-        Where `tamrl.study.comparisons.compute.run` put them; one that is not there holds no model.
-    models
-        Order of the models; those that are not there are ``missing``, others follow by name.
-
-    Raises
-    ------
-    DataError
-        For a torn file, or one that stands on other towers, folds or days than the others.
+    ``models``: their order; those that are not there are ``missing``, others follow by name.
+    DataError when there is none, for a torn file, or one of other towers, folds or days.
     """
     folder = Path(folder)
-    paths = sorted(path for path in folder.glob("*.csv") if path.name != TOWERS)
     found = {}
-    for path in paths:
+    for path in sorted(path for path in folder.glob("*.csv") if path.name != TOWERS):
         about, table = read_csv(path)
         found[str(about.get("model"))] = (path, about, table)
-    order = [name for name in models if name in found]
-    order += [name for name in found if name not in models]
-    missing = tuple(name for name in models if name not in found)
-    if not found:
-        return _nothing(missing)
-    if not (folder / TOWERS).is_file():
-        raise DataError(f"{folder}: {TOWERS} is missing; run `tamrl compare` again")
+    if not found or not (folder / TOWERS).is_file():
+        raise DataError(
+            f"{folder} holds no table of models, or not {TOWERS}; run `tamrl compare`, which takes "
+            "hours, or ask for it to be computed on the spot with few towers, folds and epochs"
+        )
     attrs, towers = read_csv(folder / TOWERS)
     for path, about, _ in found.values():
         if about.get("days") != attrs.get("days"):
@@ -136,98 +154,62 @@ def read(folder: Path | str, models: Sequence[str] = ()) -> Results:
                 f"{path} stands on other towers, folds or days than {folder / TOWERS}; models can "
                 "only be compared on the same days: delete one of them and run `tamrl compare`"
             )
-    tables = pd.concat({name: found[name][2] for name in order}, names=["model", None])
-    tables = tables.reset_index("model").reset_index(drop=True)
-    sums = _sums(order, towers, tables[tables.members == MEAN])
-    closed = tables[(tables.members == MEAN) & tables.imbalance.notna()]
-    balance = closed[["model", "site", "predicted", "imbalance"]].reset_index(drop=True)
-    made = pd.DataFrame([found[name][1] for name in order]).set_index("model")
-    return Results(sums, _seeds(sums, tables), balance, made, attrs, missing, folder)
+    order = [name for name in models if name in found]
+    order += [name for name in found if name not in models]
+    rows = pd.concat([found[name][2].assign(model=name) for name in order], ignore_index=True)
+    mean, judged = rows[rows.part == MEAN], rows[rows.part == INTERVAL].fillna({"stratum": ""})
+    sums, scales = _sums(order, towers, mean)
+    closed = mean[mean.flux == "NEE"].set_index(["model", "site"])[["imbalance", "predicted"]]
+    return Results(
+        sums,
+        scales,
+        closed.to_xarray().reindex(model=order, site=towers.site),
+        _seeds(sums, rows[~rows.part.isin((MEAN, INTERVAL))]),
+        judged[["model", "flux", *JUDGED]].reset_index(drop=True),
+        pd.DataFrame([found[name][1] for name in order]).set_index("model"),
+        attrs,
+        tuple(name for name in models if name not in found),
+    )
 
 
-def _sums(models: Sequence[str], towers: pd.DataFrame, table: pd.DataFrame) -> Sums:
-    """Put the columns of the tables back into arrays (model, tower, flux)."""
-    fluxes = tuple(table.flux.unique())
+def _sums(
+    models: list[str], towers: pd.DataFrame, rows: pd.DataFrame
+) -> tuple[xr.Dataset, xr.Dataset]:
+    """Put the columns of the tables back into arrays; towers without a scored day are left out."""
+    fluxes = list(rows.flux.unique())
     used = towers[towers.n > 0].reset_index(drop=True)
     index = pd.MultiIndex.from_product([models, used.site, fluxes])
-    rows = table.set_index(["model", "site", "flux"]).reindex(index)
-    if rows[list(ERRORS)].isna().any(axis=None):
-        absent = rows.index[rows[list(ERRORS)].isna().any(axis=1)][0]
+    errors = rows.set_index(["model", "site", "flux"])[SUMMED].reindex(index)
+    if errors.isna().any(axis=None):
+        absent = errors.index[errors.isna().any(axis=1)][0]
         raise DataError(f"the table of {absent[0]} lacks numbers for {absent[2]} at {absent[1]}")
-    shape = (len(models), len(used), len(fluxes))
-    wrong = {name: rows[name].to_numpy(float).reshape(shape) for name in ERRORS}
+    arrays = {name: errors[name].to_numpy().reshape(-1, len(used), len(fluxes)) for name in SUMMED}
     seen = {
-        name: used[[f"{name}_{flux}" for flux in fluxes]].to_numpy(float)
+        name: used[[f"{name}_{flux}" for flux in fluxes]].to_numpy()
         for name in ("mean", "within", *SHORT.values())
     }
-    n = used.n.to_numpy(float)
-    long = np.where(used.n >= MIN_DAYS, used.n, 0).astype(float)
-    count = dict.fromkeys(WITHIN, long) | {"between years": used.years.to_numpy(float)}
-    facts = used[[name for name in FACTS if name not in ("n", "years")]]
-    facts = facts.assign(distance=pd.cut(used.km, KM, labels=DISTANCES, include_lowest=True))
-    return Sums(
-        tuple(models), fluxes, facts, n, seen["mean"], seen["within"],
-        wrong["error"], wrong["square"], wrong["absolute"],
-        {scale: Scale(count[scale], seen[short], wrong[short]) for scale, short in SHORT.items()},
-    )  # fmt: skip
+    distance = pd.cut(used.km, KM, labels=DISTANCES, include_lowest=True).astype(str).to_numpy()
+    flat, deep = ("site", "flux"), ("model", "site", "flux")
+    sums = xr.Dataset(
+        {"n": ("site", used.n.to_numpy(float))}
+        | {"observed": (flat, seen["mean"]), "within": (flat, seen["within"])}
+        | {name: (deep, arrays[name]) for name in STATISTICS},
+        {"model": models, "flux": fluxes}
+        | {name: ("site", used[name].to_numpy()) for name in FACTS}
+        | {"distance": ("site", distance, {"classes": DISTANCES})},
+    )
+    own = np.where(used.n >= MIN_DAYS, used.n, 0)
+    within = np.stack([seen[short] for short in SHORT.values()])
+    square = np.stack([arrays[short] for short in SHORT.values()], 1)
+    return sums, scales_of(sums, np.stack([own, own, used.years]).astype(float), within, square)
 
 
-def _seeds(sums: Sums, tables: pd.DataFrame) -> pd.DataFrame:
-    """Pooled scores of each seed alone: all towers are taken as one."""
-    one = tables[(tables.members != MEAN) & (tables.site == ALL)].reset_index(drop=True)
-    flux = one.flux.map({name: i for i, name in enumerate(sums.fluxes)}).to_numpy(int)
-    days = sums.n.sum()
-    mean = sums.n @ sums.mean / days
-    total = (sums.within + sums.n[:, None] * (sums.mean - mean) ** 2).sum(0)
-    columns = {
-        "R2": 1 - one.square / total[flux],
-        "RMSE": np.sqrt(one.square / days),
-        "bias": one.error / days,
-        "MAE": one.absolute / days,
-    }
-    named = one[["model", "members", "flux"]].rename(columns={"members": "seed"})
-    return named.assign(**columns)
-
-
-def _nothing(missing: tuple[str, ...]) -> Results:
-    """Say that no model is computed yet, in a form that every later step can bear."""
-    fluxes = ("GPP", "RECO", "NEE")
-    none, flat, deep = np.zeros(0), np.zeros((0, 3)), np.zeros((0, 0, 3))
-    towers = pd.DataFrame(columns=[*FACTS, "distance"])
-    scales = {scale: Scale(none, flat, deep) for scale in WITHIN}
-    sums = Sums((), fluxes, towers, none, flat, flat, deep, deep, deep, scales)
-    seeds = pd.DataFrame(columns=["model", "seed", "flux", *SCORES])
-    balance = pd.DataFrame(columns=["model", "site", "predicted", "imbalance"])
-    about = pd.DataFrame(columns=["model", "seconds", "seeds", "folds"]).set_index("model")
-    return Results(sums, seeds, balance, about, {}, missing)
-
-
-def violations(found: Results, rival: str, n_boot: int = 1000, seed: int = 0) -> pd.DataFrame:
-    """Mean imbalance of each model and by how much it is smaller than a rival's.
-
-    Returns
-    -------
-    Table (index model): ``violation`` = mean |NEE - (RECO - GPP)| (gC m-2 d-1) over ``days``, all
-    predicted tower-days at towers not trained on; ``cut`` (% less than the rival's; 100: none
-    left) with bounds ``lower``, ``upper`` at 90 % from drawing towers. NaN without the rival.
-    """
-    wide = {
-        name: found.balance.pivot_table(name, "model", "site", sort=False)
-        for name in ("imbalance", "predicted")
-    }
-    models = [name for name in found.sums.models if name in wide["imbalance"].index]
-    total, days = (wide[name].reindex(models).to_numpy(float) for name in wide)
-    table = pd.DataFrame(index=pd.Index(models, name="model"))
-    table["violation"] = total.sum(1) / days.sum(1)
-    table["days"] = days.sum(1).astype(int)
-    table[["cut", "lower", "upper"]] = np.nan
-    if rival in models:
-        at = models.index(rival)
-        drawn = bootstrap_weights(total.shape[1], n_boot, seed)
-        each = drawn @ total.T / (drawn @ days.T)  # (draw, model)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            cut = 100 * (1 - each / each[:, [at]])
-            table["cut"] = 100 * (1 - table.violation / table.violation.iloc[at])
-        table["lower"] = np.quantile(cut, (1 - LEVEL) / 2, axis=0)
-        table["upper"] = np.quantile(cut, (1 + LEVEL) / 2, axis=0)
-    return table
+def _seeds(sums: xr.Dataset, rows: pd.DataFrame) -> pd.DataFrame:
+    """Pooled scores of each seed alone."""
+    days = float(sums.n.sum())
+    level = (sums.n * sums.observed).sum("site") / days
+    total = (sums.within + sums.n * (sums.observed - level) ** 2).sum("site").to_series()
+    r2 = 1 - rows.square / rows.flux.map(total)
+    scores = (r2, np.sqrt(rows.square / days), rows.error / days, rows.absolute / days)
+    named = rows[["model", "part", "flux"]].rename(columns={"part": "seed"})
+    return named.assign(**dict(zip(SCORES, scores, strict=True))).reset_index(drop=True)

@@ -5,13 +5,74 @@ gaps: observed and predicted values must be given on the same days, so that both
 With one year of data the season holds that year's slow anomalies too.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
+import pandas as pd
+import xarray as xr
 from numpy.typing import NDArray
+
+from tamrl.evaluate.scores import MIN_DAYS, Days, groups_of, score, sum_days
 
 Array = NDArray[np.float64]
 SEASON_DAYS = 10.0  # standard deviation of the kernel that smooths the mean season
 YEAR_DAYS = 100  # days of a year that has a mean of its own
 YEARS = 3  # such years of a tower that enters between years
+WITHIN = ("seasonal cycle", "daily anomalies", "between years")  # scales with zero mean per tower
+
+
+def sum_scales(days: Days) -> xr.Dataset:
+    """Sum up by tower and time scale, at towers of at least 30 days: n, observed, within, square.
+
+    Dimensions are those of `sum_days` after ``scale``; ``n`` counts towers, days, days, years.
+    """
+    sums = sum_days(days)
+    n = sums.sizes["site"]
+    own = sums.n.values[days.tower] >= MIN_DAYS
+    rows, site = np.unique(days.tower[own], return_inverse=True)
+    doy, year = days.time[own].day_of_year.to_numpy() - 1, days.time[own].year.to_numpy()
+    truth, *parts = [split(v[own], site, doy, year) for v in (days.observed, *days.predicted)]
+    owner = dict.fromkeys(WITHIN, rows[site]) | {WITHIN[2]: rows[years(site, year)[2]]}
+
+    def by_tower(part: Mapping[str, Array]) -> Array:
+        out = np.zeros((len(WITHIN), n, len(days.fluxes)))
+        for k, scale in enumerate(WITHIN):
+            np.add.at(out[k], owner[scale], part[scale] ** 2)
+        return out
+
+    errors = [{scale: part[scale] - truth[scale] for scale in WITHIN} for part in parts]
+    count = np.stack([np.bincount(owner[s], minlength=n) for s in WITHIN]).astype(float)
+    return scales_of(sums, count, by_tower(truth), np.stack([by_tower(e) for e in errors]))
+
+
+def scales_of(sums: xr.Dataset, n: Array, within: Array, square: Array) -> xr.Dataset:
+    """Put squares of the components within towers below those between towers, from ``sums``."""
+    axes = ("scale", "site", "flux")
+    inside = {"n": (axes[:2], n), "observed": (axes, np.zeros_like(within))}
+    inside |= {"within": (axes, within), "square": (("model", *axes), square)}
+    own = sums.n >= MIN_DAYS
+    means = sums[["observed"]].assign(
+        n=own.astype(float), within=0 * sums.within, square=(sums.error / sums.n) ** 2
+    )
+    between = means.where(own, 0).expand_dims(scale=["between towers"])
+    dims = {"scale": list(WITHIN), "model": sums.model, "site": sums.site, "flux": sums.flux}
+    return xr.concat(
+        [between, xr.Dataset(inside, dims)], "scale", coords="minimal", compat="override"
+    )
+
+
+def by_scale(scales: xr.Dataset) -> pd.DataFrame:
+    """Skill by time scale at towers of at least 30 scored days, from `sum_scales`.
+
+    Returns
+    -------
+    Table with columns model, flux, scale, n, R2, RMSE, pooled over towers, tower-days, tower-days
+    and tower-years.
+    """
+    skill = score(scales, groups_of(scales)).isel(group=0, drop=True)
+    skill["n"] = scales.n.sum("site").astype(int)
+    table = skill.to_dataframe(["model", "scale", "flux"]).reset_index()
+    return table[["model", "flux", "scale", "n", "R2", "RMSE"]]
 
 
 def split(

@@ -77,7 +77,7 @@ def finetune(
         labelled &= labelled.cumsum(1) <= days
     elif days is not None:
         labelled &= days
-    few = few_labels(samples, sites, labelled)
+    few = samples.select(sites, labelled)
     if only is not None:
         if only not in model.net.config.targets:
             raise DataError(f"the model does not predict {only}; give it the target first")
@@ -165,21 +165,6 @@ def _way(net: TamRL, frozen: bool, only: str | None) -> Way:
         moves[name] = torch.zeros_like(parameters[name])
         moves[name][rows[name]] = 1
     return Way(moves, LR[True], NEW_PULL)
-
-
-def few_labels(samples: Samples, sites: NDArray[np.intp], labelled: Mask) -> Samples:
-    """Select towers, and of their labels those where ``labelled`` (site, time)."""
-    names = ("site", "x", "static", "scored", "has_drivers", "process")
-    rows = {name: getattr(samples, name)[sites] for name in names}
-    places, maps = samples.places, samples.maps
-    return replace(
-        samples, **rows,
-        y=np.where(labelled[..., None], samples.y[sites], np.float32(np.nan)),
-        weight=np.where(labelled, samples.weight[sites], np.float32(0)),
-        table=samples.table.iloc[sites].reset_index(drop=True),
-        maps=None if maps is None else maps[sites],
-        places=None if places is None else replace(places, x=places.x[sites]),
-    )  # fmt: skip
 
 
 def _blocks(labelled: Mask) -> NDArray[np.intp]:

@@ -81,8 +81,7 @@ def load_pretrained(path: File | None = None, device: str = "cpu") -> Pretrained
     """
     with as_file(files("tamrl") / SHIPPED) as shipped:
         members, header = load(shipped if path is None else Path(path), device)
-    intervals = {flux: Conformal.from_dict(v) for flux, v in header.get("intervals", {}).items()}
-    return Pretrained(members, header, intervals)
+    return Pretrained(members, header, intervals_of(header))
 
 
 def own_samples(
@@ -137,6 +136,11 @@ def load(path: Path, device: str = "auto") -> tuple[list[Any], dict[str, Any]]:
             raise DataError(f"{path}: {error}") from error
         raise DataError(f"{path}: not weights of tamrl ({error}); train them anew") from error
     return members, header
+
+
+def intervals_of(header: Mapping[str, Any]) -> dict[str, Conformal]:
+    """Calibrated intervals by flux that a header holds; none when it holds none."""
+    return {flux: Conformal.from_dict(v) for flux, v in header.get("intervals", {}).items()}
 
 
 @torch.inference_mode()

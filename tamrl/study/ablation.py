@@ -1,11 +1,8 @@
 """Which part of TAM-RL earns its keep: one variant a mechanism, all else equal.
 
-Each variant is a factory as `tamrl.evaluate.crossval.cross_validate` takes it; every one differs from the
-first in what its name says. What modulation by the place is worth once a network has met many
-places is asked of two that learn a virtual world first.
+Every variant differs from the first in what its name says. Two that are pre-trained on simulated
+towers show what modulation by the place is worth once a network has met many places.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -16,15 +13,15 @@ from tamrl.model.train import PUBLISHED, Recipe, TamRLModel
 from tamrl.shipped.pretraining import SyntheticPretraining
 
 DEFAULT = "TAM-RL"
-VIRTUAL_FIRST = "virtual towers first"
-VIRTUAL_PLAIN = f"{VIRTUAL_FIRST}, no modulation"
-WITH_MAPS = ("ConvLSTM encoder", "both encoders")  # these need `patches.with_neighbourhoods`
+PRETRAINED = "pre-trained on one data set"
+PRETRAINED_PLAIN = f"{PRETRAINED}, no modulation"
+WITH_MAPS = ("ConvLSTM encoder", "both encoders")  # they need neighbourhoods
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "modulation": ("no modulation", "FiLM only", "gates only"),
     "representation": ("no representation losses", *WITH_MAPS),
-    "closure": ("soft closure", "soft closure, weight 1", "no closure", "no process factors"),
+    "closure": ("soft closure", "soft closure, weight 1", "no closure", "no process scalars"),
     "training": ("two stages", "window of 30 days", "window of 90 days", "window of 150 days"),
-    "knowledge": (VIRTUAL_FIRST, VIRTUAL_PLAIN),
+    "pre-training": (PRETRAINED, PRETRAINED_PLAIN),
     "published": ("as published",),
 }
 _CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -38,7 +35,7 @@ _CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "soft closure": ({"closure": "soft", "process": False}, {}),
     "soft closure, weight 1": ({"closure": "soft", "process": False}, {"balance": 1.0}),
     "no closure": ({"closure": "none", "process": False}, {}),
-    "no process factors": ({"process": False}, {}),
+    "no process scalars": ({"process": False}, {}),
     "two stages": ({}, {"pretrain_epochs": 2}),
     # As many days of labels a step as the default has, so that only the context differs.
     "window of 30 days": ({}, {"length": 30, "warmup": 0, "batch": 179, "keep": 15}),
@@ -50,11 +47,7 @@ _CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 def variants(
     recipe: Recipe | None = None, device: str = "cpu", n_virtual: int = 1000
 ) -> dict[str, Callable[[], TamRLModel]]:
-    """Factories of all variants by name.
-
-    ``recipe`` is what they share besides their difference (None: the study's own); ``n_virtual``
-    the virtual towers that two of them learn first.
-    """
+    """Factories of all variants by name; two are pre-trained at ``n_virtual`` virtual towers."""
     base = recipe or Recipe()
     out: dict[str, Callable[[], TamRLModel]] = {
         name: partial(TamRLModel, overrides=net, recipe=replace(base, **training), device=device)
@@ -64,7 +57,7 @@ def variants(
         SyntheticPretraining, recipe=base, device=device, n_sites=n_virtual, datasets=1,
         epochs_each=4,
     )  # fmt: skip
-    out |= {VIRTUAL_FIRST: first, VIRTUAL_PLAIN: partial(first, {"encoder": "none"})}
+    out |= {PRETRAINED: first, PRETRAINED_PLAIN: partial(first, {"encoder": "none"})}
     published = replace(PUBLISHED, epochs=base.epochs, pretrain_epochs=base.epochs // 4)
     apart = {"closure": "soft", "gates": False, "process": False}
     out["as published"] = partial(TamRLModel, overrides=apart, recipe=published, device=device)

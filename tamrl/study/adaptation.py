@@ -8,7 +8,7 @@ import pandas as pd
 
 from tamrl.errors import DataError
 from tamrl.evaluate.learner import versions
-from tamrl.evaluate.sums import bootstrap_weights
+from tamrl.evaluate.scores import bootstrap_weights
 from tamrl.model.adapt import FROZEN, Mask, finetune
 from tamrl.model.train import TamRLModel
 from tamrl.parallel import in_parallel

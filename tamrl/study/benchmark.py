@@ -1,21 +1,30 @@
-"""Where the study's own model stands among its rivals: targets, classes of towers, cost.
+"""The ensemble among its rivals: targets, classes of towers, other protocols, cost.
 
 The strongest booster is taken flux by flux, by the very error that is compared: that favours the
-rival. Targets are reductions of pooled RMSE in % that were set before the comparison.
+rival. Targets are reductions of pooled RMSE in % that were set before the comparison. The main
+protocol assigns towers to folds at random, 50 km apart. Folds by climate ask the same with every
+climate in every fold; leaving a whole vegetation class out asks for a kind of place that no
+training tower resembles; without satellites at the tested towers a model has what most users'
+towers have.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+from scipy.spatial.distance import cdist, pdist
 
-from tamrl.evaluate.sums import LEVEL, Sums, bootstrap_weights, summarise
-from tamrl.evaluate.tables import Results
-from tamrl.study.comparisons.effects import ABSENT, NUMBERS, paired
-from tamrl.study.comparisons.models import BOOSTERS, MANY_WORLDS, NETWORK, OURS, PUBLISHED
-from tamrl.study.comparisons.wording import with_interval
+from tamrl.evaluate import interval_coverage
+from tamrl.evaluate.scores import draws_of, groups_of, interval, mean_of, summarise
+from tamrl.evaluate.tables import Results, stored
+from tamrl.samples.arrays import Samples
+from tamrl.shipped.annual import CLASSES
+from tamrl.study.comparisons import models
+from tamrl.study.comparisons.effects import ABSENT, NUMBERS, change_values, paired
+from tamrl.study.comparisons.models import BOOSTERS, ENSEMBLE, INFORMED, PUBLISHED, STRONG
 
 BOOSTING = "the strongest boosting"
 TARGETS: Mapping[str, Mapping[str, float]] = {  # % less RMSE than a rival, by flux
@@ -25,220 +34,216 @@ TARGETS: Mapping[str, Mapping[str, float]] = {  # % less RMSE than a rival, by f
 MIN_TOWERS = 5  # of a class that is judged
 MAX_SHARE = 10.0  # % of the class's mean flux that its bias may be
 MAX_NEE = 0.25  # gC m-2 d-1 that the bias of NEE may be, whose mean is near zero
-SHOWN = 4  # models in figures that show several classes
+PROTOCOLS: Mapping[str, str] = {
+    "benchmark": "towers at random, 50 km apart",
+    "climates": "folds balanced by climate, 50 km apart",
+    "biomes": "a vegetation class that no training tower has",
+    "no-satellites": "no satellite data at the tested towers",
+}
+OTHERS = tuple(PROTOCOLS)[1:]
+SHOWN = ["model", "flux", "towers", "RMSE", "R2", "bias"]
+QUARTERS = ("nearest quarter", "second", "third", "farthest quarter")
+RELATED = (
+    models.ANNUAL, "LightGBM, annual prior", INFORMED, models.NETWORK, models.PRETRAINED,
+    models.RESCALED, models.UNSCALED, "ensemble without pre-training",
+)  # fmt: skip
 
 
-def groups(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Sort the rivals of ours by kind, each once."""
-    told = tuple(
-        name
-        for name in names
-        if name.endswith("annual means") or name in (NETWORK, MANY_WORLDS) or "blend, " in name
-    )
-    sorted_ = {
-        "parts of ours, and others like it": told,
-        "boosting": tuple(name for name in names if name in BOOSTERS),
-        "as published": tuple(name for name in names if name == PUBLISHED),
-    }
-    known = {OURS, *(name for group in sorted_.values() for name in group)}
-    return sorted_ | {"others": tuple(name for name in names if name not in known)}
+def groups(names: Sequence[str]) -> dict[str, list[str]]:
+    """Sort the rivals of the ensemble by kind, each once."""
+    kinds = {"parts and relatives": RELATED, "boosting": BOOSTERS, "as published": (PUBLISHED,)}
+    known = {ENSEMBLE, *(name for kind in kinds.values() for name in kind)}
+    kinds["others"] = tuple(name for name in names if name not in known)
+    return {kind: [name for name in names if name in own] for kind, own in kinds.items()}
 
 
-def strongest(sums: Sums, models: Sequence[str] = BOOSTERS) -> dict[str, str]:
+def strongest(sums: xr.Dataset, among: Sequence[str] = BOOSTERS) -> dict[str, str]:
     """Name, flux by flux, the model of lowest pooled RMSE among those that are computed."""
-    there = [name for name in models if name in sums.models]
+    there = [name for name in among if name in sums.model.values]
     if not there:
         return {}
-    total = sums.select(there).square.sum(1)  # (model, flux)
-    return {flux: there[k] for flux, k in zip(sums.fluxes, total.argmin(0), strict=True)}
+    best = sums.square.sel(model=there).sum("site").idxmin("model")
+    return {str(flux): str(best.sel(flux=flux).values) for flux in sums.flux.values}
 
 
-def shown(sums: Sums) -> tuple[str, ...]:
-    """Choose the computed models for crowded figures: ours, the strongest booster, two bounds.
-
-    The booster is the one that is strongest in most fluxes.
-    """
+def shown(sums: xr.Dataset) -> list[str]:
+    """Choose models for crowded figures: ensemble, booster best in most fluxes, two more."""
     best = pd.Series(list(strongest(sums).values()), dtype=str).mode()
-    wanted = (OURS, *best[:1], PUBLISHED, "climatology")
-    return tuple(name for name in wanted if name in sums.models)[:SHOWN]
+    wanted = (ENSEMBLE, *best[:1], PUBLISHED, "climatology")
+    return [name for name in wanted if name in sums.model.values]
 
 
-def against_targets(sums: Sums, ours: str = OURS) -> pd.DataFrame:
-    """Hold ours against the strongest boosting and TAM-RL as published, with the targets.
+def against_targets(sums: xr.Dataset) -> pd.DataFrame:
+    """Compare the ensemble with the strongest boosting and TAM-RL as published, and with targets.
 
-    Returns
-    -------
-    Table with columns against, rival, flux, RMSE, rival_RMSE, change, lower, upper (%), target
-    (%; NaN: none was set), short (points by which the target is missed; negative: exceeded),
+    Returns a table with columns against, rival, flux, RMSE, rival_RMSE, change, lower, upper (%),
+    target (%; NaN: none was set), short (points by which the target is missed; negative: exceeded),
     resolved (the interval leaves out zero). Numbers are NaN where a model is not computed.
     """
     best = strongest(sums)
     parts = []
     for against, targets in TARGETS.items():
-        for flux in sums.fluxes:
-            rival = best.get(flux, BOOSTING) if against == BOOSTING else against
-            row = paired(sums, [(ours, rival)])
-            row = row[row.flux == flux].assign(against=against, target=targets.get(flux, np.nan))
-            parts.append(row)
+        for flux in sums.flux.values:
+            rival = best.get(str(flux), BOOSTING) if against == BOOSTING else against
+            row = paired(sums.sel(flux=[flux]), [(ENSEMBLE, rival)])
+            parts.append(row.assign(against=against, target=targets.get(str(flux), np.nan)))
     table = pd.concat(parts, ignore_index=True)
     table["short"] = table.target + table.change
     table["resolved"] = (table.upper < 0) | (table.lower > 0)
-    order = ["against", "rival", "flux", *NUMBERS[:5], "target", "short", "resolved"]
-    return table[order]
+    return table[["against", "rival", "flux", *NUMBERS[:5], "target", "short", "resolved"]]
 
 
-def target_in_words(row: pd.Series) -> str:
-    """Say for one flux and rival how the difference compares with its target."""
-    if pd.isna(row.change):
-        return f"{row.flux}: {ABSENT}"
-    said = f"{row.flux} {with_interval(row)}"
-    said += f", against {row.rival}" if row.against == BOOSTING else ""
-    if pd.notna(row.target):
-        way = "short of" if row.short > 0 else "beyond"
-        said += f", {abs(row.short):.1f} points {way} the {row.target:g} % aimed at"
-    return said if row.resolved else f"{said}, zero within the interval"
-
-
-def targets_in_words(table: pd.DataFrame, against: str) -> str:
-    """Say for all fluxes how ours compares with one rival; see `against_targets`."""
-    rows = table[table.against == against]
-    each = "; ".join(target_in_words(row) for _, row in rows.iterrows())
-    return f"Change in RMSE against {against}: {each}"
-
-
-def headline_in_words(table: pd.DataFrame) -> str:
-    """Say in one sentence how often ours has less error, and how many targets are met."""
-    said = []
-    for against, rows in table.groupby("against", sort=False):
-        if rows.change.isna().any():
-            said.append(f"the comparison with {against} is {ABSENT}")
-            continue
-        better = rows[rows.upper < 0]
-        worse = rows[rows.lower > 0]
-        aimed = rows[rows.target.notna()]
-        met = int((aimed.short <= 0).sum())
-        less = f"less error than {against} in {_named(better)}"
-        more = f" and more in {_named(worse)}" if len(worse) else ""
-        said.append(f"{less}{more}, meeting {met} of {len(aimed)} targets")
-    text = "; ".join(said)
-    start = "Beyond what drawing other towers could explain, the study's own model has "
-    return start + text if text.startswith("less") else text[:1].upper() + text[1:]
-
-
-def front_cells(sums: Sums) -> dict[str, str]:
-    """Spell the book's front table, cell by cell: error and skill of four models, and differences.
-
-    Returns
-    -------
-    Text by name. ``ours_GPP``, ``boosting_GPP`` (the strongest for that flux), ``published_GPP``,
-    ``climatology_GPP`` and so on are "RMSE (R2)", the first in gC m-2 d-1; ``over_boosting_GPP``
-    and ``over_published_GPP`` the change of our RMSE with its interval. What is not computed says
-    so.
-    """
-    scores = {
-        (str(row.model), str(row.flux)): f"{row.RMSE:.2f}\N{NO-BREAK SPACE}({row.R2:.2f})"
-        for _, row in summarise(sums).iterrows()
-    }
-    best = strongest(sums)
-    cells: dict[str, str] = {}
-    for flux in sums.fluxes:
-        rivals = {"boosting": best.get(flux, BOOSTING), "published": PUBLISHED}
-        for key, model in {"ours": OURS, **rivals, "climatology": "climatology"}.items():
-            told = scores.get((model, flux), ABSENT)
-            cells[f"{key}_{flux}"] = told.replace("-", "\N{MINUS SIGN}")
-        for key, rival in rivals.items():
-            for _, row in paired(sums, [(OURS, rival)]).iterrows():
-                if row.flux == flux:
-                    told = ABSENT if pd.isna(row.change) else with_interval(row)
-                    cells[f"over_{key}_{flux}"] = told
-    return cells
-
-
-def _named(rows: pd.DataFrame) -> str:
-    return ", ".join(rows.flux) if len(rows) else "no flux"
-
-
-def class_bias(sums: Sums, model: str, by: str, n_boot: int = 1000) -> pd.DataFrame:
-    """Bias of a model by class of towers, held against the class's mean flux.
+def class_bias(sums: xr.Dataset, model: str, by: str) -> pd.DataFrame:
+    """Bias of a model by class of towers, beside the class's mean flux.
 
     Classes of fewer than 5 towers are left out. GPP and RECO are too far off where the bias is
     above 10 % of the class's mean, NEE where it is above 0.25 gC m-2 d-1.
 
-    Returns
-    -------
-    Table with columns class, flux, towers, days, mean (observed), bias, lower, upper (gC m-2 d-1;
-    bounds at 90 % from drawing the class's towers), share (% of the mean), off (bool). Empty when
-    the model is not computed or no class is large enough.
+    Returns a table with columns class, flux, towers, days, mean (observed), bias, lower, upper (gC
+    m-2 d-1; bounds at 90 % from bootstrap samples of the class's towers), share (% of the mean),
+    off (bool).
     """
     columns = ["class", "flux", "towers", "days", "mean", "bias", "lower", "upper", "share", "off"]
-    if model not in sums.models:
-        return pd.DataFrame(columns=columns)
-    error = sums.error[sums.models.index(model)]
-    names, group = sums.classes(by)
     rows = []
-    for g, name in enumerate(names):
-        inside = group == g
-        if inside.sum() < MIN_TOWERS:
+    for name, inside in groups_of(sums, by).groupby("group") if model in sums.model else ():
+        own = sums.sel(model=model).isel(site=np.flatnonzero(inside.values.ravel()))
+        if own.sizes["site"] < MIN_TOWERS:
             continue
-        n, wrong = sums.n[inside], error[inside]
-        drawn = bootstrap_weights(len(n), n_boot)
-        each = (drawn @ wrong) / (drawn @ n)[:, None]
-        bounds = np.quantile(each, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
-        mean, bias = n @ sums.mean[inside] / n.sum(), wrong.sum(0) / n.sum()
-        for f, flux in enumerate(sums.fluxes):
+        whole = groups_of(own)
+        bias = mean_of(own.error, own.n, whole).values[0]
+        mean = mean_of(own.n * own.observed, own.n, whole).values[0]
+        lower, upper = interval(mean_of(own.error, own.n, draws_of(own)))
+        for f, flux in enumerate(own.flux.values):
             share = 100 * bias[f] / abs(mean[f])
             off = abs(bias[f]) > MAX_NEE if flux == "NEE" else abs(share) > MAX_SHARE
-            numbers = (mean[f], bias[f], *bounds[:, f], share, bool(off))
-            rows.append((name, flux, int(inside.sum()), int(n.sum()), *numbers))
+            numbers = (mean[f], bias[f], lower[f], upper[f], share, bool(off))
+            rows.append((name, flux, own.sizes["site"], int(own.n.sum()), *numbers))
     return pd.DataFrame(rows, columns=columns)
 
 
-def bias_in_words(table: pd.DataFrame) -> str:
-    """Say which classes of `class_bias` are too far off, and whether by more than chance."""
-    if table.empty:
-        return f"{ABSENT}, or no class has {MIN_TOWERS} towers"
-    off = table[table.off.astype(bool)]
-    if off.empty:
-        return f"none of {table['class'].nunique()} classes is beyond its bound"
-    said = []
-    for flux, rows in off.groupby("flux", sort=False):
-        each = []
-        for _, row in rows.iterrows():
-            size = f"{row.bias:+.2f} gC m⁻² d⁻¹" if flux == "NEE" else f"{row.share:+.0f} %"
-            within = "" if row.lower > 0 or row.upper < 0 else ", zero within its interval"
-            each.append(f"{row['class']} ({size}{within})".replace("-", "\N{MINUS SIGN}"))
-        said.append(f"{flux} {', '.join(each)}")
-    return f"{len(off)} of {len(table)} are beyond their bounds: {'; '.join(said)}"
-
-
-def cost(found: Results) -> pd.DataFrame:
+def cost(results: Results) -> pd.DataFrame:
     """Seconds of fitting and predicting, by model: in all, and for each of its fits.
 
-    Returns
-    -------
-    Table (index model) with device (of networks), fits (folds x seeds), seconds, seconds a fit.
+    Returns a table (index model) with device (of networks), fits (folds x seeds), seconds, seconds
+    a fit.
     """
-    table = pd.DataFrame(index=found.about.index)
-    table["device"] = found.about.reindex(columns=["device"]).device.fillna("")
-    table["fits"] = [
-        len(s) * int(k) for s, k in zip(found.about.seeds, found.about.folds, strict=True)
-    ]
-    table["seconds"] = found.about.seconds.astype(float).round()
-    table["seconds a fit"] = (table.seconds / table.fits).round(1)
-    return table
+    about = results.about
+    fits = about.seeds.map(len) * about.folds.astype(int)
+    table = pd.DataFrame({"device": about.reindex(columns=["device"]).device.fillna("")})
+    table = table.assign(fits=fits, seconds=about.seconds.astype(float).round())
+    return table.assign(**{"seconds a fit": (table.seconds / fits).round(1)})
 
 
-def cost_in_words(table: pd.DataFrame, ours: str = OURS) -> str:
-    """Say what a fit of ours costs beside others, those on a GPU left out; see `cost`."""
-    seconds = table["seconds a fit"][table.device.isin(("", "cpu"))]
-    if ours not in seconds:
-        return f"{ours} is {ABSENT}"
-    others = seconds.drop(ours)
-    said = f"A fit of {ours} with its predictions takes {seconds[ours]:.0f} s of a processor's core"
-    if others.empty:
-        return said
-    least, most = str(others.idxmin()), str(others.idxmax())
-    return (
-        f"{said}; of the others the quickest, {least}, takes {others.min():.1f} s and the slowest, "
-        f"{most}, {others.max():.0f} s"
+def other_protocols(
+    results: Results, towers: str, recompute: bool, **settings: Any
+) -> dict[str, Results]:
+    """Put the main comparison beside those of the other protocols that are stored.
+
+    Arguments as of `tamrl.study.comparisons.models.load_results`; on virtual towers, or when asked,
+    they are computed on the spot.
+    """
+    several = {"benchmark": results}
+    for name in PROTOCOLS:
+        there = recompute or results.attrs["virtual"] or stored(name).is_dir()
+        if name not in several and there:
+            several[name] = models.load_results(name, towers, recompute=recompute, **settings)
+    return several
+
+
+def by_protocol(several: Mapping[str, Results], names: Sequence[str]) -> pd.DataFrame:
+    """Score the same models under several protocols.
+
+    Returns a table with columns protocol, model, flux, towers, RMSE, R2, bias, and change, lower,
+    upper: of the RMSE of the ensemble from the model's in %; NaN for the ensemble itself.
+    """
+    parts = []
+    for name, one in several.items():
+        there = [model for model in names if model in one.models]
+        scores = summarise(one.sums.sel(model=there))[SHOWN]
+        pairs = [(ENSEMBLE, rival) for rival in there if rival != ENSEMBLE]
+        if pairs:
+            changes = paired(one.sums, pairs)[["rival", "flux", "change", "lower", "upper"]]
+            scores = scores.merge(changes.rename(columns={"rival": "model"}), how="left")
+        parts.append(scores.assign(protocol=PROTOCOLS[name]))
+    table = pd.concat(parts, ignore_index=True)
+    return table.reindex(columns=["protocol", *SHOWN, "change", "lower", "upper"])
+
+
+def with_dissimilarity(sums: xr.Dataset, samples: Samples) -> xr.Dataset:
+    """Add to the towers how dissimilar they are to the nearest tower that was trained on.
+
+    The index of Meyer and Pebesma (2021, doi:10.1111/2041-210X.13650) over the numbers among the
+    site attributes (climate, seasons of greenness, soil, elevation): the distance to the nearest
+    tower of another fold, divided by the mean distance between towers. ``dissimilarity`` and
+    ``quarter`` (ordered class) become facts of the towers. KeyError when the samples lack a tower.
+    """
+    at = pd.Index(samples.site).get_indexer(pd.Index(sums.site.values))
+    if (at < 0).any():
+        raise KeyError(f"tower {sums.site.values[int(np.argmin(at))]} is not among the samples")
+    numbers = [not name.startswith(CLASSES) for name in samples.static_names]
+    index = nearest(samples.static[at][:, numbers], sums.fold.values.astype(str))
+    edges = np.quantile(index, [0.25, 0.5, 0.75])
+    quarter = np.array(QUARTERS)[np.searchsorted(edges, index)]
+    return sums.assign_coords(
+        dissimilarity=("site", index), quarter=("site", quarter, {"classes": QUARTERS})
     )
+
+
+def nearest(attributes: NDArray, fold: NDArray) -> NDArray[np.float64]:
+    """Index (tower,) of attributes (tower, number), NaN = unknown, to towers of other folds."""
+    some = attributes[:, np.isfinite(attributes).any(0)].astype(float)
+    sd = np.nanstd(some, 0)
+    scaled = np.nan_to_num((some - np.nanmean(some, 0)) / np.where(sd > 0, sd, 1.0))
+    apart = cdist(scaled, scaled)
+    apart[fold[:, None] == fold] = np.inf
+    return np.asarray(apart.min(1) / pdist(scaled).mean())
+
+
+def values(
+    results: Results,
+    targets: pd.DataFrame,
+    biases: Mapping[str, pd.DataFrame],
+    protocols: pd.DataFrame,
+) -> dict[str, str]:
+    """Values of front page and chapter, from the tables of the notebook.
+
+    ``ensemble_GPP``, ``boosting_GPP`` (the strongest, ``booster_GPP``), ``published_GPP`` and
+    ``climatology_GPP``: RMSE (R2); ``over_…``: change of the ensemble's RMSE against them,
+    ``…_word`` its direction; ``off_…``: classes whose bias is beyond its bound; ``day_GPP``, …:
+    coverage.
+    """
+    sums, best = results.sums, strongest(results.sums)
+    fluxes = [str(flux) for flux in sums.flux.values]
+    scores = summarise(sums).set_index(["model", "flux"])
+    keys = ["booster", "ensemble", "boosting", "published", "climatology"]
+    keys += ["day", "month", "year", "crps"]
+    keys += [f"{name}_{rival}" for name in OTHERS for rival in ("boosting", "published")]
+    out = {f"{key}_{flux}": ABSENT for key in keys for flux in fluxes}
+    out |= {f"booster_{flux}": name for flux, name in best.items()}
+    for flux in fluxes:
+        rows = {"ensemble": ENSEMBLE, "boosting": best.get(flux, ""), "published": PUBLISHED}
+        for key, model in (rows | {"climatology": "climatology"}).items():
+            if (model, flux) in scores.index:
+                rmse, r2 = scores.loc[(model, flux), ["RMSE", "R2"]]
+                text = f"{rmse:.2f}\N{NO-BREAK SPACE}({r2:.2f})"
+                out[f"{key}_{flux}"] = text.replace("-", "\N{MINUS SIGN}")
+    for key, against in {"over_boosting": BOOSTING, "over_published": PUBLISHED}.items():
+        out |= change_values(key, targets[targets.against == against], words=True)
+    met, aimed = int((targets.short <= 0).sum()), int(targets.target.notna().sum())
+    out |= {"n_met": str(met), "n_targets": str(aimed)}
+    out |= change_values("informed", paired(sums, [(ENSEMBLE, INFORMED)]))
+    for name in OTHERS:
+        for key, rival in {"boosting": STRONG, "published": PUBLISHED}.items():
+            on = (protocols.protocol == PROTOCOLS[name]) & (protocols.model == rival)
+            out |= change_values(f"{name}_{key}", protocols[on])
+    for by, table in biases.items():
+        off = table[table.off.astype(bool)].groupby("flux", sort=False)["class"].agg(", ".join)
+        out[f"off_{by}"] = "; ".join(f"{f}: {classes}" for f, classes in off.items()) or "none"
+        out[f"n_off_{by}"] = f"{int(table.off.sum())} of {len(table)}"
+    sure = interval_coverage.overall(results.intervals, ENSEMBLE)
+    for _, row in sure[sure.level == 0.9].iterrows():
+        out[f"{row.period}_{row.flux}"] = f"{100 * row.coverage:.1f} %"
+        if row.period == "day":
+            out[f"crps_{row.flux}"] = f"{row.crps:.3f}"
+    seconds = cost(results)["seconds a fit"]
+    return out | {"seconds": f"{seconds[ENSEMBLE]:.0f}" if ENSEMBLE in seconds else ABSENT}

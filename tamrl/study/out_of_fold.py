@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tamrl.evaluate.sums import bootstrap_weights
+from tamrl.evaluate.scores import bootstrap_weights
 from tamrl.model.network import TamRL
 from tamrl.model.tensors import DeviceData
 from tamrl.model.train import TamRLModel

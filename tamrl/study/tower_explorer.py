@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from tamrl.data.schema import FLUXES, IGBP_NAMES
 from tamrl.errors import DataError
-from tamrl.evaluate.scores import score_towers
+from tamrl.evaluate.scores import score_towers, sum_up
 from tamrl.maps.regions import NATURAL_EARTH
 from tamrl.samples.arrays import Samples
 
@@ -68,7 +68,7 @@ def tower_picker(predictions: xr.Dataset, samples: Samples, model: str = "TAM-RL
     names = [str(name) for name in predictions.model.values]
     if model not in names:
         raise DataError(f"model {model!r} is not among the predictions: {', '.join(names)}")
-    scores = score_towers(predictions, samples)
+    scores = score_towers(sum_up(predictions, samples))
     scores = scores[scores.model == model]
     table = samples.table.set_index("site")
     order = sorted(scores.site.unique(), key=lambda s: (IGBP_NAMES[table.igbp[s]], s))

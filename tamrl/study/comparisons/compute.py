@@ -1,12 +1,10 @@
-"""A comparison that takes hours: resumable, one model at a time, boiled down to small tables.
+"""An experiment that takes hours: resumable, one model at a time, reduced to small tables.
 
-Every model is cross-validated by tower (`tamrl.evaluate.crossval`, whose kept predictions are used again),
-then summed up per tower and written as one csv (`tamrl.evaluate.tables`). A campaign that was broken
-off goes on where it stopped; a model whose settings, code, data, folds or seeds have changed is
-computed anew; one that has not is not touched.
+Every model is cross-validated by tower (`tamrl.evaluate.crossval`, whose stored predictions are
+used again), then summed up per tower and written as one csv (`tamrl.evaluate.tables`). An
+experiment that was broken off goes on where it stopped; a model whose settings, version, data,
+folds or seeds have changed is computed anew; one that has not is not touched.
 """
-
-from __future__ import annotations
 
 import hashlib
 import json
@@ -14,7 +12,7 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,29 +22,17 @@ import xarray as xr
 from tamrl import __version__
 from tamrl.data.cache import registry_sha256
 from tamrl.errors import DataError, StudyError
-from tamrl.evaluate import interval_coverage, oracles
-from tamrl.evaluate.crossval import cross_validate, plan
+from tamrl.evaluate import tables
+from tamrl.evaluate.crossval import cross_validate, digest, ingredients, towers_of
 from tamrl.evaluate.interval_coverage import interval_table
 from tamrl.evaluate.learner import Factory, versions, walk
-from tamrl.evaluate.scores import sum_up
-from tamrl.evaluate.tables import (
-    ALL,
-    ERRORS,
-    FACTS,
-    MEAN,
-    TOWERS,
-    errors,
-    observations,
-    read_csv,
-    write_csv,
-)
+from tamrl.evaluate.scores import imbalance, scored_days, sum_days
+from tamrl.evaluate.timescales import sum_scales
 from tamrl.model.train import pick_device
+from tamrl.samples.arrays import Samples
 from tamrl.samples.splits import Fold, distance_km
 
-if TYPE_CHECKING:
-    from tamrl.samples.arrays import Samples
-
-FORMAT = 1  # of the tables; raise it when what their columns mean changes: all are made anew
+FORMAT = 2  # of the tables; raise it when what their columns mean changes: all are made anew
 
 
 def run(
@@ -55,68 +41,56 @@ def run(
     folds: Sequence[Fold],
     seeds: Sequence[int],
     out: Path | str,
-    kept: Path | str,
+    stored: Path | str,
     jobs: int = 2,
     say: Callable[[str], None] = print,
 ) -> tuple[str, ...]:
-    """Compute what is missing of a comparison; return the models that were.
+    """Compute what is missing of an experiment; return the models that were.
 
-    Parameters
-    ----------
-    models, samples, folds, seeds, jobs
-        As for `tamrl.evaluate.crossval.cross_validate`.
-    out
-        Folder of the tables.
-    kept
-        Folder of the predictions, one file a model, fold and seed: a model that was broken off
-        goes on with the next of these.
-    say
-        Gets one line a model.
+    ``models``, ``samples``, ``folds``, ``seeds`` and ``jobs`` are those of
+    `tamrl.evaluate.crossval.cross_validate`, ``out`` the folder of the tables, ``stored`` that of
+    the predictions, one file a model, fold and seed; ``say`` gets one line a model.
 
-    Raises
-    ------
-    DataError
-        When the tables in ``out`` stand on other towers, folds or days, two models would get the
-        same file, or a model misses scored days.
-    StudyError
-        When models failed; those that did not are finished and kept.
+    DataError when the tables in ``out`` stand on other towers, folds or days, two models would get
+    the same file, or a model misses scored days; StudyError when models failed: those that did not
+    are finished and stored.
     """
     out = Path(out)
     paths = {name: out / f"{slug(name)}.csv" for name in models}
-    if len({path.name.lower() for path in paths.values()} | {TOWERS}) <= len(paths):
+    if len({path.name.lower() for path in paths.values()} | {tables.TOWERS}) <= len(paths):
         raise DataError(f"models {', '.join(models)}: two of them share a file; rename one")
     days = _days(samples, folds)
-    _check(out / TOWERS, days)
+    _check(out / tables.TOWERS, days)
     ran, failed, left = [], [], []
     for name, factory in models.items():
-        made = provenance(name, factory, samples, folds, seeds, Path(kept))
-        if _key(paths[name]) == made["key"]:
-            say(f"{name}: unchanged, kept")
+        about = {"model": name, **header(factory(), samples, folds, seeds)}
+        path = paths[name]
+        if path.is_file() and tables.read_csv(path)[0].get("key") == about["key"]:
+            say(f"{name}: unchanged, not computed again")
         else:
-            left.append((name, factory, made))
+            left.append((name, factory, about))
     start = time.monotonic()
-    for done, (name, factory, made) in enumerate(left):
+    for done, (name, factory, about) in enumerate(left):
         try:
-            with_seeds = cross_validate(
-                samples, {name: factory}, folds, seeds, kept, jobs, members=True
-            )
+            pred = cross_validate(samples, {name: factory}, folds, seeds, stored, jobs, True)
         except RuntimeError as error:  # one model's trouble must not cost the night
             failed.append(f"{name}: {error}")
             say(f"{name}: failed ({error})")
             continue
-        towers, table = reduce_to_sums(with_seeds, samples, folds)
-        _check(out / TOWERS, days, towers)
-        if not (out / TOWERS).is_file():
-            write_csv(out / TOWERS, {"format": FORMAT, "days": days, **_source(samples)}, towers)
+        towers, parts = reduce_to_sums(pred, samples, folds)
+        _check(out / tables.TOWERS, days, towers)
+        if not (out / tables.TOWERS).is_file():
+            attrs = samples.attrs
+            source = {"virtual": int(bool(attrs["virtual"])), "tower_source": attrs["tower_source"]}
+            about_towers = {"format": FORMAT, "days": days, **source}
+            tables.write_csv(out / tables.TOWERS, about_towers, towers)
         try:
-            interval_coverage.write(
-                out, slug(name), made, interval_table(with_seeds, samples, folds)
-            )
+            judged = interval_table(pred, samples, folds).assign(part=tables.INTERVAL)
+            parts = [*parts, judged]
         except DataError as error:  # a quick look at few towers has scores all the same
             say(f"{name}: no intervals ({error})")
-        oracles.write(out, slug(name), made, oracles.sum_up(with_seeds, samples, folds))
-        made |= {"days": days, "seconds": round(float(with_seeds.seconds[0]), 1)}
-        write_csv(paths[name], made, table)
+        about |= {"days": days, "seconds": round(float(pred.seconds[0]), 1)}
+        tables.write_model(paths[name], about, *parts)
         ran.append(name)
         spent = time.monotonic() - start
         rest = spent / (done + 1) * (len(left) - done - 1)
@@ -134,96 +108,61 @@ def slug(name: str) -> str:
     return re.sub(r"[^\w.+-]+", "-", name)
 
 
-def provenance(
-    name: str,
-    factory: Factory,
-    samples: Samples,
-    folds: Sequence[Fold],
-    seeds: Sequence[int],
-    kept: Path,
+def key_of(model: Any, samples: Samples, folds: Sequence[Fold], seeds: Sequence[int]) -> str:
+    """Key of a model's table: equal only where all is that decides its rows."""
+    parts = [[fold.name, *towers_of(samples, fold)] for fold in folds]
+    return digest([FORMAT, *ingredients(model, samples), parts, [int(seed) for seed in seeds]])
+
+
+def header(
+    model: Any, samples: Samples, folds: Sequence[Fold], seeds: Sequence[int]
 ) -> dict[str, Any]:
-    """Tell what makes a model's rows; ``key`` is equal only where all that decides them is."""
-    model = factory()
-    files = [job.path.name for job in plan(samples, {name: factory}, folds, seeds, kept)]
-    decisive = json.dumps([FORMAT, sorted(files)])
+    """Describe what makes a model's rows, for the first line of its table."""
     recipe = getattr(model, "recipe", None)
     return {
-        "model": name,
-        "key": hashlib.sha256(decisive.encode()).hexdigest()[:16],
+        "key": key_of(model, samples, folds, seeds),
         "format": FORMAT,
         "settings": repr(model),
-        "code": versions(model),
+        "versions": versions(model),
         "samples": samples.fingerprint,
         "registry": registry_sha256()[:16],
         "folds": len(folds),
         "seeds": [int(seed) for seed in seeds],
         "epochs": getattr(recipe, "epochs", getattr(model, "epochs", None)),
         "device": device(model),
-        "versions": {"tamrl": __version__, "torch": torch.__version__, "numpy": np.__version__},
+        "libraries": {"tamrl": __version__, "torch": torch.__version__, "numpy": np.__version__},
     }
 
 
 def device(model: Any) -> str | None:
-    """Tell where a model's network learns, or that of a part; None without networks."""
+    """Device on which a model's network, or that of a part, is trained; None without networks."""
     own = next((d for part in walk(model) if (d := getattr(part, "device", None))), None)
     return pick_device(own).type if own == "auto" else own
 
 
 def reduce_to_sums(
     pred: xr.Dataset, samples: Samples, folds: Sequence[Fold]
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Sum up the predictions of one model, all its seeds, as tables of towers and of errors.
+) -> tuple[pd.DataFrame, list[pd.DataFrame]]:
+    """Reduce predictions of one model (model, seed, site, time) to tables of towers and of sums.
 
-    Parameters
-    ----------
-    pred
-        From `cross_validate` with ``members``: (model, seed, site, time), one model.
-
-    Raises
-    ------
-    DataError
-        When the model misses a scored day: its table could not be compared with others'.
+    DataError when the model misses a scored day: its table could not be compared with others'.
     """
     single = pred.isel(model=0, drop=True).rename(seed="model")
     single = single.assign_coords(model=[str(seed) for seed in pred.seed.values])
-    mean = single.mean("model", skipna=False, keep_attrs=True).expand_dims(model=[MEAN])
+    mean = single.mean("model", skipna=False).expand_dims(model=[tables.MEAN])
     every = xr.concat([mean, single], "model")
-    sums = sum_up(every, samples, scales=True)
+    days = scored_days(every, samples)
+    sums, scales = sum_days(days), sum_scales(days)
     tested = np.sort(np.concatenate([fold.test for fold in folds]))
     expected, n = int(samples.scored[tested].sum()), int(sums.n.sum())
     if n != expected:
         raise DataError(
             f"model {pred.model.values[0]} predicts {n} of {expected} scored days; a comparison "
-            "that is kept needs all of them"
+            "that is stored needs all of them"
         )
     facts = _facts(samples, folds)
-    seen = observations(sums).drop(columns=[name for name in samples.table if name != "site"])
-    towers = facts.merge(seen, on="site", how="left")
-    towers = towers.fillna(dict.fromkeys(towers.columns.drop(list(facts)), 0))
-    towers = towers.astype({"n": int, "years": int})
-    tables = [_all_rows(errors(sums, MEAN), every, MEAN, towers.site)]
-    for seed in sums.models[1:]:
-        rows = _all_rows(errors(sums, seed), every, seed, towers.site)
-        together = rows.drop(columns="site").groupby(["members", "flux"], sort=False)
-        tables.append(together.sum(min_count=1).reset_index().assign(site=ALL))
-    table = pd.concat(tables)
-    table["predicted"] = table.predicted.astype("Int64")
-    return towers, table[["members", "site", "flux", *ERRORS, "predicted", "imbalance"]]
-
-
-def _all_rows(table: pd.DataFrame, pred: xr.Dataset, member: str, sites: pd.Series) -> pd.DataFrame:
-    """Give every tested tower its rows, and those of NEE the imbalance of all predicted days."""
-    fluxes = table.flux.unique()
-    index = pd.MultiIndex.from_product([sites, fluxes], names=["site", "flux"])
-    out = table.set_index(["site", "flux"]).reindex(index, fill_value=0.0)
-    out[["predicted", "imbalance"]] = np.nan
-    if {"GPP", "RECO", "NEE"} <= set(fluxes):
-        one = pred.sel(model=member).sel(site=sites.to_numpy())
-        gap = abs(one.NEE - (one.RECO - one.GPP)).astype(float)
-        nee = out.index.get_level_values("flux") == "NEE"
-        out.loc[nee, "predicted"] = gap.count("time").values
-        out.loc[nee, "imbalance"] = gap.sum("time").values
-    return out.reset_index().assign(members=member)
+    rows = tables.sum_table(list(facts.site), sums, scales, imbalance(every))
+    return tables.tower_table(facts, sums, scales), [rows]
 
 
 def _facts(samples: Samples, folds: Sequence[Fold]) -> pd.DataFrame:
@@ -235,29 +174,24 @@ def _facts(samples: Samples, folds: Sequence[Fold]) -> pd.DataFrame:
         facts = table.iloc[fold.test][["lat", "lon", "igbp", "koppen_main"]]
         near = km[np.ix_(fold.test, fold.train)].min(1)
         parts.append(facts.assign(site=samples.site[fold.test], fold=fold.name, km=near))
-    return pd.concat(parts).sort_index()[list(FACTS[:7])].reset_index(drop=True)
-
-
-def _source(samples: Samples) -> dict[str, Any]:
-    virtual = int(bool(samples.attrs.get("virtual", 0)))
-    return {"virtual": virtual, "tower_source": str(samples.attrs.get("tower_source", ""))}
+    return pd.concat(parts).sort_index()[list(tables.FACTS)].reset_index(drop=True)
 
 
 def _days(samples: Samples, folds: Sequence[Fold]) -> str:
-    """Digest of what all models of a comparison must share: towers, folds and scored days."""
-    digest = hashlib.sha256(str(samples.time[[0, -1]]).encode())
+    """Digest of what all models of an experiment must share: towers, folds and scored days."""
+    shared = hashlib.sha256(str(samples.time[[0, -1]]).encode())
     for fold in folds:
         test = fold.test[np.argsort(samples.site[fold.test])]
-        digest.update(json.dumps([fold.name, samples.site[test].tolist()]).encode())
-        digest.update(np.packbits(samples.scored[test]).tobytes())
-    return digest.hexdigest()[:16]
+        shared.update(json.dumps([fold.name, samples.site[test].tolist()]).encode())
+        shared.update(np.packbits(samples.scored[test]).tobytes())
+    return shared.hexdigest()[:16]
 
 
 def _check(path: Path, days: str, towers: pd.DataFrame | None = None) -> None:
     """Refuse to add a model to tables that stand on other days or, if given, other labels."""
     if not path.is_file():
         return
-    about, before = read_csv(path)
+    about, before = tables.read_csv(path)
     same = about.get("days") == days
     if same and towers is not None:
         numbers = towers.select_dtypes("number").columns
@@ -267,8 +201,3 @@ def _check(path: Path, days: str, towers: pd.DataFrame | None = None) -> None:
             f"{path} holds other towers, folds, scored days or labels than this comparison; choose "
             "another folder for the tables (--out), or delete that one to begin anew"
         )
-
-
-def _key(path: Path) -> object:
-    """Key of a finished model's table; None where there is none."""
-    return read_csv(path)[0].get("key") if path.is_file() else None

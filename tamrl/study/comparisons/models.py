@@ -1,9 +1,8 @@
-"""The comparisons of this study: plain lists of models, and how each is computed or read.
+"""The experiments of this study: plain lists of models, and how each is computed or read.
 
-To add a model to a comparison, add a line to its list; `tamrl compare` then computes only that one.
+To add a model to an experiment, add a line to its list; `tamrl compare` then computes only that
+one.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ from typing import Any
 
 from tamrl.errors import DataError
 from tamrl.evaluate.learner import Factory, WithoutSatellites
-from tamrl.evaluate.tables import Results, read
+from tamrl.evaluate.tables import Results, read, stored
 from tamrl.model.train import Recipe, TamRLModel
 from tamrl.rivals.boosting import Boosting, Climatology, XGBoost
 from tamrl.rivals.networks import CTLSTM, LSTM, TRANSFORMER, Transformer
@@ -28,21 +27,14 @@ from tamrl.study import ablation
 from tamrl.study.comparisons.compute import run
 
 NETWORK = ablation.DEFAULT
-OURS = "blend of TAM-RL and LightGBM"
+ENSEMBLE = "ensemble"
 PUBLISHED = "TAM-RL as published"
-VIRTUAL_FIRST = f"{NETWORK}, virtual towers first"
-ANNUAL = f"{NETWORK}, annual means"
-MANY_WORLDS = f"{NETWORK}, ten virtual worlds first"
-UNDRAWN = "blend, not drawn to annual means"
-DRAWN = f"{MANY_WORLDS}, drawn to annual means"
-GLOBAL_ENCODER = f"{NETWORK}, encoder of global drivers"
-EMBEDDINGS = f"{NETWORK}, tower embeddings"
-PROCESS = f"{NETWORK}, process parameters"
-TIME_SCALES = f"{NETWORK}, several time scales"
-RESIDUAL = f"LightGBM and {NETWORK} on its residual"
-MEMBERS = f"{NETWORK}, mean of four"
-COMBINED = f"{NETWORK}, virtual towers first, several time scales"
-SEEN = f"{NETWORK}, seen in training, other years (not zero-shot)"
+ANNUAL = f"{NETWORK}, annual prior"
+PRETRAINED_ONCE = f"{NETWORK}, {ablation.PRETRAINED}"
+PRETRAINED = f"{NETWORK}, pre-trained"
+RESCALED = f"{PRETRAINED}, annual rescaling"
+UNSCALED = "ensemble without rescaling"
+INFORMED = "LightGBM, annual prior and rescaling"
 BOOSTERS = (
     "LightGBM",
     "LightGBM, no lags",
@@ -53,26 +45,40 @@ BOOSTERS = (
     "XGBoost, process-scaled",
 )
 STRONG = "LightGBM, classes only"
+# Tried without success: their code left the package; their stored tables are shown, not computed.
+GLOBAL_ENCODER = f"{NETWORK}, encoder of global drivers"
+EMBEDDINGS = f"{NETWORK}, tower embeddings"
+PROCESS = f"{NETWORK}, process parameters"
+TIME_SCALES = f"{NETWORK}, several time scales"
+RESIDUAL = f"LightGBM and {NETWORK} on its residual"
+MEMBERS = f"{NETWORK}, mean of four"
+COMBINED = f"{PRETRAINED_ONCE}, several time scales"
+SEEN = f"{NETWORK}, seen in training, other years (not zero-shot)"
+ARCHIVED = (
+    GLOBAL_ENCODER, EMBEDDINGS, PROCESS, TIME_SCALES, RESIDUAL, MEMBERS, COMBINED, SEEN,
+)  # fmt: skip
+TAG, COMMIT = "tried-directions", "1405414"  # of the code that computes them
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """Named models and the protocol that all of them are put to.
+    """Named models and the protocol that is the same for all of them.
 
     ``models`` takes the passes over the training towers (None: each network's own) and the device
-    of the networks; ``folds`` by tower, dealt by ``scheme`` (`tamrl.samples.splits.folds`; for ``biome``
-    there are as many as classes); ``seeds``: networks or boosters that are averaged a fold.
+    of the networks; ``folds`` by tower, assigned by ``scheme`` (`tamrl.samples.splits.folds`; for
+    ``biome`` there are as many as classes); ``seeds``: networks or boosters that are averaged a
+    fold; ``archived``: models that are shown from stored tables and not computed.
     """
 
-    name: str
     models: Callable[[int | None, str], Mapping[str, Factory]]
     folds: int
     seeds: int
     scheme: str = "blocked"
+    archived: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the models, in order; the first is the one that others are held against."""
+        """Names of the models that can be computed; the others are compared with the first."""
         return tuple(self.models(None, "cpu"))
 
 
@@ -82,7 +88,7 @@ def _recipe(epochs: int | None, base: Recipe | None = None) -> Recipe:
 
 
 def _n_virtual(epochs: int | None) -> int:
-    """Virtual towers to learn first: a quick look is quick here, too."""
+    """Virtual towers of a data set: a quick look is quick here, too."""
     return ensemble.N_VIRTUAL if epochs is None else min(50 * epochs, ensemble.N_VIRTUAL)
 
 
@@ -98,12 +104,10 @@ def _benchmark(epochs: int | None, device: str) -> Mapping[str, Factory]:
     light = [partial(Boosting, **i) for i in (*inputs, {"statics": CLASSES})]
     boosters: list[Factory] = [*light, *(partial(XGBoost, **i) for i in inputs)]
     return {
-        OURS: ensemble.factory("ensemble", **net, n_virtual=n_virtual),
+        ENSEMBLE: ensemble.factory("ensemble", **net, n_virtual=n_virtual),
         ANNUAL: partial(AnnualPrior, TamRLModel(**net)),
-        "LightGBM, annual means": partial(AnnualPrior, Boosting()),
-        "LightGBM, told and drawn to annual means": partial(
-            AnnualRescaling, AnnualPrior(Boosting())
-        ),
+        "LightGBM, annual prior": partial(AnnualPrior, Boosting()),
+        INFORMED: partial(AnnualRescaling, AnnualPrior(Boosting())),
         NETWORK: partial(TamRLModel, **net),
         PUBLISHED: _ablation(epochs, device)["as published"],
         **dict(zip(BOOSTERS, boosters, strict=True)),
@@ -111,54 +115,59 @@ def _benchmark(epochs: int | None, device: str) -> Mapping[str, Factory]:
         "LSTM": partial(LSTM, **net),
         "transformer": partial(Transformer, **attention),
         "climatology": Climatology,
-        MANY_WORLDS: ensemble.factory("network", **net, n_virtual=n_virtual),
-        DRAWN: ensemble.factory("network with rescaling", **net, n_virtual=n_virtual),
-        UNDRAWN: ensemble.factory("without rescaling", **net, n_virtual=n_virtual),
-        "blend, no virtual towers": ensemble.factory("ensemble", **net, n_virtual=0),
+        PRETRAINED: ensemble.factory("network", **net, n_virtual=n_virtual),
+        RESCALED: ensemble.factory("network with rescaling", **net, n_virtual=n_virtual),
+        UNSCALED: ensemble.factory("without rescaling", **net, n_virtual=n_virtual),
+        "ensemble without pre-training": ensemble.factory("ensemble", **net, n_virtual=0),
     }
 
 
 def _few(epochs: int | None, device: str) -> Mapping[str, Factory]:
-    """Ours and what it is held against, for further protocols."""
+    """List the ensemble and a few rivals, for further protocols."""
     every = _benchmark(epochs, device)
-    return {name: every[name] for name in (OURS, MANY_WORLDS, STRONG, "climatology")}
+    return {name: every[name] for name in (ENSEMBLE, PRETRAINED, STRONG, "climatology")}
 
 
-def _blind(epochs: int | None, device: str) -> Mapping[str, Factory]:
-    """Ours and what it is held against, at towers without satellites."""
+def _no_satellites(epochs: int | None, device: str) -> Mapping[str, Factory]:
+    """List the ensemble and a few rivals, at towers without satellite data."""
     every = _benchmark(epochs, device)
-    blend = every[UNDRAWN]()
-    parts = [WithoutSatellites(part) for part in blend.parts]  # each is kept, and serves for itself
-    names = (MANY_WORLDS, NETWORK, PUBLISHED, STRONG)
+    blend = every[UNSCALED]()
+    parts = [WithoutSatellites(part) for part in blend.parts]  # each is stored, and used again
+    names = (PRETRAINED, NETWORK, PUBLISHED, STRONG)
     return {
-        OURS: partial(AnnualRescaling, Blend(parts, blend.weights)),
+        ENSEMBLE: partial(AnnualRescaling, Blend(parts, blend.weights)),
         **{name: partial(WithoutSatellites, every[name]()) for name in names},
         "climatology": Climatology,
     }
 
 
 def _directions(epochs: int | None, device: str) -> Mapping[str, Factory]:
-    net: dict[str, Any] = {"recipe": _recipe(epochs), "device": device}
-    n_virtual = _n_virtual(epochs)
+    every = _benchmark(epochs, device)
+    once = _ablation(epochs, device)[ablation.PRETRAINED]
+    names = (PRETRAINED, RESCALED, UNSCALED, "LightGBM")
     return {
-        NETWORK: partial(TamRLModel, **net),
-        ANNUAL: partial(AnnualPrior, TamRLModel(**net)),
-        VIRTUAL_FIRST: _ablation(epochs, device)[ablation.VIRTUAL_FIRST],
-        MANY_WORLDS: ensemble.factory("network", **net, n_virtual=n_virtual),
-        DRAWN: ensemble.factory("network with rescaling", **net, n_virtual=n_virtual),
-        UNDRAWN: ensemble.factory("without rescaling", **net, n_virtual=n_virtual),
-        "LightGBM": Boosting,
+        NETWORK: every[NETWORK],
+        ANNUAL: every[ANNUAL],
+        PRETRAINED_ONCE: once,
+        **{name: every[name] for name in names},
     }
 
 
 EXPERIMENTS = {
-    "ablation": Experiment("ablation", _ablation, folds=5, seeds=3),
-    "benchmark": Experiment("benchmark", _benchmark, folds=10, seeds=3),
-    "climates": Experiment("climates", _few, folds=5, seeds=1, scheme="koppen"),
-    "biomes": Experiment("biomes", _few, folds=10, seeds=1, scheme="biome"),
-    "blind": Experiment("blind", _blind, folds=10, seeds=1),
-    "directions": Experiment("directions", _directions, folds=10, seeds=1),
+    "ablation": Experiment(_ablation, folds=5, seeds=3),
+    "benchmark": Experiment(_benchmark, folds=10, seeds=3),
+    "climates": Experiment(_few, folds=5, seeds=1, scheme="koppen"),
+    "biomes": Experiment(_few, folds=10, seeds=1, scheme="biome"),
+    "no-satellites": Experiment(_no_satellites, folds=10, seeds=1),
+    "directions": Experiment(_directions, folds=10, seeds=1, archived=ARCHIVED),
 }
+
+
+def experiment(name: str) -> Experiment:
+    """Return the experiment of a name; ValueError for an unknown one."""
+    if name not in EXPERIMENTS:
+        raise ValueError(f"unknown comparison {name!r}; there are {', '.join(EXPERIMENTS)}")
+    return EXPERIMENTS[name]
 
 
 def compute(
@@ -174,49 +183,39 @@ def compute(
     device: str = "cpu",
     say: Callable[[str], None] = print,
 ) -> Path:
-    """Compute what is missing of a campaign and return the folder of its tables.
+    """Compute what is missing of an experiment and return the folder of its tables.
 
-    Parameters
-    ----------
-    name
-        One of `EXPERIMENTS`.
-    n_folds, n_seeds, epochs
-        None: as the campaign says.
-    every
-        Take every n-th tower, for a quick look.
-    only
-        Names of models; none means all.
-    out
-        Folder of the tables; None: ``results/<name>`` for the campaign as it is, on real towers,
-        else a folder below ``runs/`` that tells the settings, so that no quick look overwrites
-        kept results.
+    ``n_folds``, ``n_seeds`` and ``epochs`` None: as the experiment says; ``every``: take every n-th
+    tower, for a quick look; ``only``: names of models, none means all; ``out``: folder of the
+    tables, None: ``results/<name>`` for the experiment as it is, on real towers, else a folder
+    below ``runs/`` whose name has the settings, so that no quick look overwrites stored results.
 
-    Raises
-    ------
-    ValueError
-        For an unknown campaign or model.
-    DataError, StudyError
-        As `tamrl.study.comparisons.compute.run`.
+    ValueError for an unknown experiment or model, or one that is archived; DataError and StudyError
+    as `tamrl.study.comparisons.compute.run`.
     """
-    campaign = _campaign(name)
-    models = dict(campaign.models(epochs, device))
+    wanted = experiment(name)
+    models = dict(wanted.models(epochs, device))
+    where = f"stored tables; the code that computes them has the tag {TAG} (commit {COMMIT})"
     for model in only:
+        if model in wanted.archived:
+            raise ValueError(f"{model} is shown from {where}")
         if model not in models:
             raise ValueError(f"{name} has no model {model!r}; it has {'; '.join(models)}")
     models = {model: models[model] for model in models if not only or model in only}
     samples = _samples(towers, every)
     source = Path("runs") / str(samples.attrs["tower_source"])
-    k, members = n_folds or campaign.folds, n_seeds or campaign.seeds
+    k, members = n_folds or wanted.folds, n_seeds or wanted.seeds
     if out is None:
-        as_planned = (k, members, epochs, every) == (campaign.folds, campaign.seeds, None, 1)
+        as_planned = (k, members, epochs, every) == (wanted.folds, wanted.seeds, None, 1)
         parts = [name, f"{k}-folds", f"{members}-seeds"]
         parts += [f"{epochs}-epochs"] * (epochs is not None) + [f"every-{every}"] * (every > 1)
-        virtual = bool(samples.attrs["virtual"])
-        kept = as_planned and not virtual
-        out = Path("results") / name if kept else source / "compare" / "_".join(parts)
+        real = as_planned and not samples.attrs["virtual"]
+        out = Path("results") / name if real else source / "compare" / "_".join(parts)
     say(f"{name}: {len(models)} models, {k} folds, {members} seeds; tables go to {out}")
-    dealt = folds(samples, k, campaign.scheme)
-    run(models, samples, dealt, range(members), out, source / "cv", jobs, say)
+    if wanted.archived and not only:
+        say(f"not computed, but shown from {where}: {'; '.join(wanted.archived)}")
+    split = folds(samples, k, wanted.scheme)
+    run(models, samples, split, range(members), out, source / "cv", jobs, say)
     return Path(out)
 
 
@@ -225,51 +224,27 @@ def load_results(
     towers: str = "auto",
     folder: str | Path | None = None,
     recompute: bool = False,
-    empty: bool = False,
     **settings: Any,
 ) -> Results:
-    """Read a campaign's kept tables; on virtual towers, or when asked, compute it on the spot.
+    """Read an experiment's stored tables; on virtual towers, or when asked, compute it on the spot.
 
-    ``folder`` holds the kept tables (None: ``results/<name>``); ``settings`` are those of
-    `compute`. Models of the campaign that are not there are ``missing``; with ``empty`` that may be
-    all of them.
+    ``folder`` holds the stored tables (None: ``results/<name>``); ``settings`` are those of
+    `compute`. Models of the experiment that are not there are ``missing``.
 
-    Raises
-    ------
-    DataError
-        When the kept tables are of virtual towers but real ones are asked for, or there is none and
-        ``empty`` is false; as `read`.
+    DataError when there is no table, or the tables are of virtual towers but real ones are asked
+    for; as `tamrl.evaluate.tables.read`.
     """
-    campaign = _campaign(name)
+    wanted = experiment(name)
     virtual = towers == "virtual" or (
         towers == "auto" and bool(load_towers(towers).attrs["virtual"])
     )
     if virtual or recompute:
-        return read(compute(name, towers, **settings), campaign.names)
-    folder = Path(folder or kept(name))
-    found = read(folder, campaign.names)
-    if not found.sums.models and empty:
-        return replace(found, attrs={"virtual": 0, "tower_source": "fluxnet2015"})
-    if not found.sums.models:
-        raise DataError(
-            f"{folder} holds no table of {name}; run `tamrl compare {name}`, which takes hours, or "
-            "ask for it to be computed on the spot with few towers, folds and epochs"
-        )
-    if found.attrs.get("virtual"):
+        return read(compute(name, towers, **settings), wanted.names)
+    folder = Path(folder or stored(name))
+    results = read(folder, (*wanted.names, *wanted.archived))
+    if results.attrs.get("virtual"):
         raise DataError(f"{folder} holds scores of virtual towers; delete it, or ask for virtual")
-    return found
-
-
-def kept(name: str) -> Path:
-    """Folder of the kept tables: below the working folder, else in the checkout of the package."""
-    here, checkout = (root / "results" / name for root in (Path(), Path(__file__).parents[3]))
-    return checkout if checkout.is_dir() and not here.is_dir() else here
-
-
-def _campaign(name: str) -> Experiment:
-    if name not in EXPERIMENTS:
-        raise ValueError(f"unknown comparison {name!r}; there are {', '.join(EXPERIMENTS)}")
-    return EXPERIMENTS[name]
+    return results
 
 
 def _samples(towers: str, every: int) -> Samples:

@@ -1,6 +1,8 @@
-"""Sentences made of scores, so that prose never says other than the numbers."""
+"""Words that depend on numbers, so that prose never says other than the tables."""
 
 import pandas as pd
+
+WORDS = ("lower", "higher", "not resolvably different")
 
 
 def with_interval(row: pd.Series) -> str:
@@ -16,35 +18,37 @@ def with_interval(row: pd.Series) -> str:
     )
 
 
-def verdict(comparison: pd.DataFrame, model: str, rival: str) -> str:
-    """Say for which fluxes a model has less error than its rival, and for which that is open.
+def direction(row: pd.Series) -> str:
+    """Word for a change: one of `WORDS`, the last where its interval includes zero.
 
-    ``comparison`` is from `tamrl.evaluate.scores.compare`; a difference is called one when its interval
-    leaves out zero.
+    Examples
+    --------
+    >>> direction(pd.Series({"lower": -5.2, "upper": -1.0}))
+    'lower'
     """
-    said = []
-    for says, chosen in (
-        ("lower", comparison.upper < 0),
-        ("higher", comparison.lower > 0),
-        ("not resolvably different", (comparison.lower <= 0) & (comparison.upper >= 0)),
-    ):
-        if chosen.any():
-            rows = [row for _, row in comparison[chosen].iterrows()]
-            fluxes = ", ".join(f"{row.flux} ({with_interval(row)})" for row in rows)
-            said.append(f"{says} for {fluxes}")
-    return f"At towers never seen, the error of {model} compared with {rival} is {'; '.join(said)}"
+    return WORDS[0] if row.upper < 0 else WORDS[1] if row.lower > 0 else WORDS[2]
+
+
+def verdict(comparison: pd.DataFrame, model: str, rival: str) -> str:
+    """Sort fluxes by the direction in which the error of a model differs from its rival's.
+
+    ``comparison`` is from `tamrl.evaluate.scores.compare`.
+    """
+    words = comparison.apply(direction, axis=1)
+    parts = []
+    for word in WORDS:
+        rows = [row for _, row in comparison[words == word].iterrows()]
+        fluxes = ", ".join(f"{row.flux} ({with_interval(row)})" for row in rows)
+        parts += [f"{word} for {fluxes}"] * bool(rows)
+    return f"At towers never seen, the error of {model} compared with {rival} is {'; '.join(parts)}"
 
 
 def leading(rises: pd.DataFrame) -> str:
-    """Say which single group of predictors each flux needs most.
-
-    ``rises`` is from `tamrl.study.drivers.permutation.permutation`, all biomes together; groups that join others
-    ("light x greenness") are left out.
-    """
+    """Name the single group of predictors that each flux needs most, from permutation."""
     single = rises[~rises.predictors.str.contains(" x ")]
     top = single.loc[single.groupby("flux", sort=False).rise.idxmax()]
-    said = [f"{row.predictors} for {row.flux} (+{row.rise:.2f})" for _, row in top.iterrows()]
+    parts = [f"{row.predictors} for {row.flux} (+{row.rise:.2f})" for _, row in top.iterrows()]
     return (
         "Exchanged between days of towers never seen, what raises the error (gC m⁻² d⁻¹) most is "
-        + ", ".join(said)
+        + ", ".join(parts)
     )

@@ -73,15 +73,15 @@ STUDY = (
     Notebook(
         "09_ablation", reads=("results/ablation",), paper=_WHOLE,
         smoke={**_TINY, "only": [
-            "TAM-RL", "FiLM only", "soft closure", "no closure", "no process factors",
+            "TAM-RL", "FiLM only", "soft closure", "no closure", "no process scalars",
         ]},
     ),
     Notebook(
         "10_benchmark", paper=_WHOLE,
         smoke={**_TINY, "only": [
-            "blend of TAM-RL and LightGBM", "TAM-RL as published", "LightGBM", "climatology",
+            "ensemble", "TAM-RL as published", "LightGBM", "climatology",
         ]},
-        reads=("results/benchmark", "results/climates", "results/biomes", "results/blind"),
+        reads=("results/benchmark", "results/climates", "results/biomes", "results/no-satellites"),
     ),
     Notebook(
         "11_trust", smoke={"members": 2, "folds": 3, "count": 5, "repeats": 2, **_ALONE},
@@ -95,7 +95,7 @@ STUDY = (
     Notebook(
         "14_directions", paper=_WHOLE,
         smoke={**_TINY, "only": [
-            "TAM-RL", "TAM-RL, tower embeddings", "TAM-RL, several time scales",
+            "TAM-RL", "TAM-RL, annual prior", "LightGBM",
         ]},
         reads=("results/directions", "results/ablation", "results/benchmark"),
     ),

@@ -1,0 +1,148 @@
+"""Effects are what intervals say, and no more; words, folds, values and the model card follow."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from tamrl.evaluate.scores import Days, sum_days, summarise
+from tamrl.evaluate.tables import read, stored
+from tamrl.study import benchmark
+from tamrl.study.comparisons import effects, modelcard
+from tamrl.study.comparisons.effects import ABSENT, HARMS, HELPS, MIXED, OPEN, Mechanism
+from tamrl.study.comparisons.models import ENSEMBLE, EXPERIMENTS, PUBLISHED
+from tamrl.study.comparisons.wording import WORDS, direction, verdict
+
+N, DAYS = 40, 60
+FLUXES = ("GPP", "RECO", "NEE")
+
+
+def sums(**error: float | np.ndarray) -> xr.Dataset:
+    """Make models whose errors have these standard deviations (a number or by tower)."""
+    rng = np.random.default_rng(0)
+    tower = np.repeat(np.arange(N), DAYS)
+    observed = rng.normal(3, 1, (N * DAYS, 3))
+    sign = rng.choice([-1.0, 1.0], observed.shape)
+    size = [np.broadcast_to(value, N)[tower, None] for value in error.values()]
+    facts = pd.DataFrame({"site": [f"T{i:02d}" for i in range(N)], "igbp": ["ENF", "CRO"] * 20})
+    facts["fold"] = [str(i // 8) for i in range(N)]
+    when = pd.DatetimeIndex(np.tile(pd.date_range("2001-01-01", periods=DAYS), N))
+    predicted = np.stack([observed + sign * own for own in size])
+    return sum_days(Days(tuple(error), FLUXES, facts, tower, when, observed, predicted))
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ([(-3, -5, -1), (1, -1, 3)], HELPS),
+        ([(3, 1, 5), (1, -1, 3)], HARMS),
+        ([(3, 1, 5), (-3, -5, -1)], MIXED),
+        ([(3, -1, 5), (0, -1, 1)], OPEN),
+        ([(np.nan, np.nan, np.nan), (0, -1, 1)], ABSENT),
+    ],
+)
+def test_an_interval_must_exclude_zero(rows: list[tuple], says: str) -> None:
+    """Nothing helps whose interval includes zero for every flux."""
+    changes = pd.DataFrame(rows, columns=["change", "lower", "upper"])
+    assert effects.effect(changes) == says
+
+
+def test_words_follow_the_interval() -> None:
+    """Better, worse and open are told apart; what does not occur is not mentioned."""
+    rows = [("GPP", -3.1, -5.0, -1.2), ("RECO", 0.4, -1.0, 2.0), ("NEE", 2.5, 0.1, 4.9)]
+    table = pd.DataFrame(rows, columns=["flux", "change", "lower", "upper"])
+    assert list(table.apply(direction, axis=1)) == [WORDS[0], WORDS[2], WORDS[1]]
+    assert WORDS[1] not in verdict(table[:2], "a", "b")
+    values = effects.change_values("over", table, words=True)
+    assert values["over_NEE"] == "+2.5 %, +0.1 to +4.9"
+    assert values["over_GPP_word"] == "lower"
+
+
+def test_mechanisms_are_judged_by_what_lacks_them() -> None:
+    """Half the error with a mechanism: it helps; a model that is not there is absent."""
+    parts = (Mechanism("gate", "good", "bad"), Mechanism("film", "good", "nowhere"))
+    judged = effects.judge(sums(good=0.5, bad=1.0), parts)
+    assert list(judged.verdict) == [HELPS, ABSENT]
+    assert judged.resolved["gate"] == "GPP, RECO, NEE"
+    assert judged.GPP["gate"].startswith("\N{MINUS SIGN}50.0 %")
+    values = effects.verdict_values(judged)
+    assert (values["helps"], values["absent"]) == ("gate (GPP, RECO, NEE)", "film")
+    assert (values["n_intervals"], values["n_resolved"], values["n_harms"]) == ("3", "3", "0")
+
+
+def test_the_least_error_is_named_with_those_as_good() -> None:
+    made = sums(**{"TAM-RL": 1.0, "two stages": 1.0, "no modulation": 3.0})
+    values = effects.default_values(made)
+    assert (values["least"], values["alike"]) == ("TAM-RL", "two stages")
+    assert (values["n_worse"], values["better"]) == ("1", "none")
+    assert effects.default_values(made.isel(model=[0]))["alike"] == "none"
+
+
+def test_folds_add_up_and_one_that_carries_a_verdict_is_named() -> None:
+    """Better in four folds of five only by a little, and far better in one."""
+    lucky = np.where(np.arange(N) // 8 == 4, 0.2, 1.05)
+    made = sums(plain=1.0, better=0.9, split=lucky)
+    parts = (Mechanism("even", "better", "plain"), Mechanism("lucky", "split", "plain"))
+    folded = effects.by_fold(made, [*parts, Mechanism("absent", "nowhere", "plain")])
+    np.testing.assert_allclose(folded.loc["even"].sum(axis=1), 100 * (0.9**2 - 1))
+    whole = 100 * ((4 * 1.05**2 + 0.2**2) / 5 - 1)
+    np.testing.assert_allclose(folded.loc["lucky"].sum(axis=1), whole)
+    assert (folded.loc["lucky"]["4"] < 0).all()
+    named = effects.single_folds(folded)
+    assert "lucky (GPP" in named
+    assert "even" not in named
+    assert effects.single_folds(folded.loc[["even"]]) == "none"
+
+
+def test_the_strongest_booster_is_the_rival_and_what_is_absent_is_named() -> None:
+    made = sums(**{ENSEMBLE: 0.99, "LightGBM": 1.2, "XGBoost": 1.0, PUBLISHED: 2.0})
+    assert set(benchmark.strongest(made).values()) == {"XGBoost"}
+    targets = benchmark.against_targets(made).set_index(["against", "flux"])
+    assert targets.loc[(benchmark.BOOSTING, "GPP"), "short"] == pytest.approx(3)
+    assert targets.loc[(PUBLISHED, "GPP"), "short"] < 0
+    assert np.isnan(targets.loc[(PUBLISHED, "RECO"), "short"])
+    absent = benchmark.against_targets(made.sel(model=["XGBoost"]))
+    assert absent.change.isna().all()
+
+
+def test_the_bias_of_a_class_is_that_of_its_days() -> None:
+    """A constant of 1 at croplands alone is their bias, and off the allowed one."""
+    made = sums(m=0.1)
+    made["error"] = made.error + made.n * (made.igbp == "CRO")
+    table = benchmark.class_bias(made, "m", "igbp").set_index(["class", "flux"])
+    assert table.bias["CRO", "GPP"] == pytest.approx(1, abs=0.02)
+    assert table.off["CRO", "GPP"]
+    assert not table.off["ENF", "GPP"]
+    assert benchmark.class_bias(made, "other", "igbp").empty
+
+
+def test_every_model_of_the_benchmark_is_in_one_group() -> None:
+    names = EXPERIMENTS["benchmark"].names
+    grouped = [name for group in benchmark.groups(names).values() for name in group]
+    assert sorted([*grouped, ENSEMBLE]) == sorted(names)
+    results = read(stored("benchmark"), [*names, "further"])
+    assert effects.protocol(results)["missing"] == "further"
+
+
+def test_the_card_is_that_of_the_weights_and_results() -> None:
+    """`python -m tamrl.study.comparisons.modelcard` was run after either changed."""
+    card = modelcard.CARD.read_text()
+    assert card == modelcard.text()
+    for row in summarise(read(stored("benchmark")).sums.sel(model=[ENSEMBLE])).itertuples():
+        assert f"| {row.flux} | {row.RMSE:.2f} | {row.R2:.2f} |" in card
+
+
+def test_values_are_published_with_their_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each table is a csv below runs/, each value can be read from the notebook by its name."""
+    glued = {}
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("myst_nb.glue", lambda name, value, display: glued.update({name: value}))
+    results = read(stored("biomes"))
+    effects.publish(results, "99", {"scores": summarise(results.sums)}, {"a": "1"})
+    assert (tmp_path / "runs" / "fluxnet2015" / "99_scores.csv").exists()
+    assert glued["a"] == "1"
+    assert glued["n_towers"] == "179"

@@ -1,0 +1,224 @@
+"""Ensemble intervals at towers: nested by fold, honest for sums, and proper scores."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.integrate import quad
+from scipy.stats import norm
+
+from tamrl import plots
+from tamrl.data.schema import FLUXES
+from tamrl.errors import DataError
+from tamrl.evaluate import interval_coverage
+from tamrl.evaluate.intervals import (
+    calibrate,
+    cases,
+    cross_intervals,
+    crps_gaussian,
+    intervals,
+    reliability,
+)
+from tamrl.evaluate.tables import read, stored
+
+TOWERS, MEMBERS = 100, 4
+
+
+def make_world(seed: int = 0) -> tuple[SimpleNamespace, xr.Dataset, list[SimpleNamespace]]:
+    """Make a hundred towers over two years: errors of members, of days, and of whole towers."""
+    rng = np.random.default_rng(seed)
+    days = pd.date_range("2003-01-01", "2004-12-31")
+    shape = (TOWERS, len(days), 3)
+    hat = (
+        4 + 3 * np.sin(2 * np.pi * days.day_of_year.to_numpy() / 365.25)[:, None] + np.zeros(shape)
+    )
+    igbp = np.where(np.arange(TOWERS) % 4 == 0, "CRO", "ENF")
+    wild = np.where(igbp == "CRO", 1.0, 0.5)[:, None, None]
+    y = hat + wild * (rng.normal(0, 1, (TOWERS, 1, 3)) + rng.normal(0, 1, shape))
+    members = hat + 0.3 * rng.normal(size=(MEMBERS, *shape))
+    score = rng.random(shape[:2]) < 0.9
+    site = np.array([f"T{i:03d}" for i in range(TOWERS)])
+    samples = SimpleNamespace(
+        site=site, time=days.to_numpy("datetime64[D]"), y=y, scored=score,
+        weight=score.astype(float), table=pd.DataFrame({"site": site, "igbp": igbp}),
+    )  # fmt: skip
+    dims = ("seed", "site", "time")
+    coords = {"seed": range(MEMBERS), "site": site, "time": days}
+    ds = xr.Dataset({f: (dims, members[..., k]) for k, f in enumerate(FLUXES)}, coords)
+    towers = np.arange(TOWERS)
+    folds = [
+        SimpleNamespace(name=str(k), test=towers[towers % 5 == k], train=towers[towers % 5 != k])
+        for k in range(5)
+    ]
+    return samples, ds, folds
+
+
+@pytest.fixture(scope="module")
+def world() -> tuple[SimpleNamespace, xr.Dataset, list[SimpleNamespace]]:
+    return make_world()
+
+
+def test_cases_by_day(world: tuple) -> None:
+    samples, members, _ = world
+    table = cases(members, samples)
+    gpp = table.sel(flux="GPP")
+    assert (np.isfinite(gpp.observed.values) == samples.scored).all()
+    i, t = np.argwhere(samples.scored)[1234]
+    assert gpp.observed.values[i, t] == pytest.approx(samples.y[i, t, 0])
+    assert gpp.spread.values[i, t] == pytest.approx(members.GPP.values[:, i, t].std())
+    assert table["mean"].units == "gC m-2 d-1"
+
+
+def test_cases_by_period_scale_to_the_whole_period(world: tuple) -> None:
+    """Sums are of days with labels, scaled to all days; the spread is that of members' sums."""
+    samples, members, _ = world
+    table = cases(members, samples, "month").sel(flux="RECO")
+    assert table.sizes == {"site": TOWERS, "time": 24}
+    feb = (samples.time >= np.datetime64("2004-02-01")) & (
+        samples.time < np.datetime64("2004-03-01")
+    )
+    at = {"site": 7, "time": 13}
+    on = feb & samples.scored[7]
+    assert str(table.time.values[13])[:10] == "2004-02-01"
+    assert float(table.observed[at]) == pytest.approx(samples.y[7, on, 1].mean() * 29)
+    sums = members.RECO.values[:, 7][:, on].mean(1) * 29
+    assert float(table["mean"][at]) == pytest.approx(sums.mean())
+    assert float(table.spread[at]) == pytest.approx(sums.std())
+    assert table["mean"].units == "gC m-2"
+
+    few = SimpleNamespace(**vars(samples) | {"weight": samples.weight.copy()})
+    few.weight[7, np.flatnonzero(feb)[:7]] = 0  # 22 of 29 days are less than 80 %
+    assert np.isnan(cases(members, few, "month").sel(flux="RECO").observed[at])
+    part = members.isel(time=slice(0, 200))  # 200 days are no year
+    assert np.isnan(cases(part, samples, "year").observed).all()
+
+
+def test_members_of_other_towers_are_refused(world: tuple) -> None:
+    samples, members, _ = world
+    with pytest.raises(DataError, match="not all in the samples"):
+        cases(members.assign_coords(site=[f"X{i}" for i in range(TOWERS)]), samples)
+    with pytest.raises(DataError, match="period 'week' is unknown"):
+        cases(members, samples, "week")
+
+
+def test_cross_intervals_cover_where_raw_spread_does_not(world: tuple) -> None:
+    samples, members, folds = world
+    table = cases(members, samples)
+    bounds = cross_intervals(table, samples, folds)
+    scores = reliability(table, bounds, samples.table.igbp).set_index(["flux", "stratum", "level"])
+    for flux in FLUXES:
+        for level in (0.5, 0.9):
+            # half the variance is the towers': 100 of them tell the share to about 0.03
+            assert scores.coverage[flux, "", level] == pytest.approx(level, abs=0.06)
+            for igbp in ("CRO", "ENF"):
+                assert scores.coverage[flux, igbp, level] == pytest.approx(level, abs=0.1)
+        assert scores.width[flux, "CRO", 0.9] > 1.5 * scores.width[flux, "ENF", 0.9]
+    raw = [table["mean"] + k * 1.645 * table.spread for k in (-1, 1)]
+    inside = (table.observed >= raw[0]) & (table.observed <= raw[1])
+    assert inside.where(np.isfinite(table.observed)).mean() < 0.5
+
+
+def test_sums_need_a_calibration_of_their_own(world: tuple) -> None:
+    """Year sums as if days were independent miss the towers' bias; calibrated sums do not."""
+    samples, members, folds = world
+    year = cases(members, samples, "year")
+    bounds = cross_intervals(year, samples, folds)
+    scores = reliability(year, bounds)
+    got = scores[scores.level == 0.9].coverage
+    assert got.to_numpy() == pytest.approx(0.9, abs=0.08)
+    day = cases(members, samples)
+    daily = cross_intervals(day, samples, folds).sel(level=0.9)
+    half = (daily.upper - daily.lower) / 2
+    half = np.sqrt((half**2).groupby("time.year").mean() * 365).values
+    independent = [year["mean"].values + k * half for k in (-1, 1)]
+    inside = (year.observed >= independent[0]) & (year.observed <= independent[1])
+    assert float(inside.where(np.isfinite(year.observed)).mean()) < 0.5
+
+
+def test_a_tower_does_not_calibrate_itself(world: tuple) -> None:
+    """Spoiling the labels of a fold changes the bounds of all others, never its own."""
+    samples, members, folds = world
+    table = cases(members, samples, "month")
+    spoiled = table.copy(deep=True)
+    spoiled.observed[:, folds[2].test] += 100
+    before, after = (cross_intervals(t, samples, folds) for t in (table, spoiled))
+    same = (before.lower.fillna(0) == after.lower.fillna(0)).all(["flux", "level", "time"]).values
+    assert same[folds[2].test].all()
+    assert not same[folds[0].test].any()
+
+
+def test_order_of_towers_does_not_matter(world: tuple) -> None:
+    samples, members, folds = world
+    table = cases(members, samples, "month")
+    mixed = table.isel(site=np.random.default_rng(1).permutation(TOWERS))
+    a, b = cross_intervals(table, samples, folds), cross_intervals(mixed, samples, folds)
+    xr.testing.assert_allclose(a, b.sel(site=a.site))
+
+
+def test_bounds_for_new_towers_and_untested_ones(world: tuple) -> None:
+    samples, members, folds = world
+    table = cases(members, samples, "year")
+    fitted = calibrate(table, samples.table.igbp)
+    new = table.isel(site=[0, 1])
+    new["observed"] = new.observed * np.nan
+    bounds = intervals(new, fitted, ["CRO", "WAT"])
+    assert np.isfinite(bounds.lower).all()
+    assert (bounds.lower < bounds.upper).all()
+    wide, narrow = bounds.sel(level=0.9), bounds.sel(level=0.5)
+    assert (wide.lower < narrow.lower).all()
+    assert (wide.upper > narrow.upper).all()
+    part = cross_intervals(table, samples, folds[:4])
+    assert np.isnan(part.lower.isel(site=folds[4].test)).all()
+    assert np.isfinite(part.lower.isel(site=folds[0].test)).any()
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.floats(-5, 5), st.floats(-5, 5), st.floats(0.1, 5))
+def test_crps_of_a_normal_is_the_integral(y: float, m: float, s: float) -> None:
+    below, _ = quad(lambda x: norm.cdf(x, m, s) ** 2, m - 60, y)
+    above, _ = quad(lambda x: norm.sf(x, m, s) ** 2, y, m + 60)
+    assert float(crps_gaussian(y, m, s)) == pytest.approx(below + above, rel=1e-5, abs=1e-6)
+
+
+def test_crps_is_proper_and_without_spread_the_absolute_error() -> None:
+    """The right spread scores best."""
+    assert crps_gaussian([1.0, 5.0], [3.0, 5.0], [0.0, 0.0]).tolist() == [2, 0]
+    y = np.random.default_rng(8).normal(0, 2, 40_000)
+    mean = {s: crps_gaussian(y, 0 * y, s + 0 * y).mean() for s in (1.0, 1.6, 2.0, 2.5, 4.0)}
+    assert min(mean, key=mean.__getitem__) == 2
+
+
+def test_the_table_covers_what_it_promises(world: tuple) -> None:
+    """90 % hold about 90 % of days, months and years; a sum over a year is wider than a day."""
+    samples, members, folds = world
+    table = interval_coverage.interval_table(members.expand_dims(model=["m"]), samples, folds)
+    most = table[(table.stratum == "") & (table.level == 0.9)]
+    assert set(most.period) == {"day", "month", "year"}
+    assert most.coverage.between(0.8, 0.99).all()
+    assert most.crps.gt(0).all()
+    width = most.groupby("period").width.mean()
+    # The offset of a tower stays in the mean of a year: it does not average out like noise.
+    assert width["year"] > 365 * width["day"] / np.sqrt(365)
+    days = table[(table.period == "day") & (table.stratum == "") & (table.flux == "GPP")]
+    assert days.sort_values("level").width.is_monotonic_increasing
+    assert plots.reliability(days).axes
+    classes = table[(table.stratum != "") & (table.level == 0.9)]
+    figure = plots.coverage_by_class(classes)
+    labels = [text.get_text().split(" ")[0] for text in figure.axes[0].get_yticklabels()]
+    assert set(labels) == set(classes.stratum)
+
+
+def test_stored_intervals_are_those_of_all_models() -> None:
+    """Fluxes side by side, models in their order; where there is none, tables are empty."""
+    results = read(stored("benchmark"))
+    table = interval_coverage.sharpness(results.intervals)
+    assert list(table.index) == results.models
+    assert table["coverage"].to_numpy(float).min() > 0.8
+    assert table["crps"].notna().all(axis=None)
+    none = results.intervals[:0]
+    assert interval_coverage.sharpness(none).empty
+    assert plots.coverage_by_class(interval_coverage.by_class(none, "m")).axes

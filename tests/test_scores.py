@@ -1,0 +1,259 @@
+"""Scores: the written rule, its edges, paired differences, and skill split by time scale."""
+
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
+
+from tamrl.cli import towers
+from tamrl.errors import DataError
+from tamrl.evaluate import scores
+from tamrl.evaluate.scores import imbalance, scored_days, sum_up, violations
+from tamrl.evaluate.timescales import by_scale, split, sum_scales
+from tamrl.samples.arrays import SCORE_QC
+
+TOWERS, YEARS = 8, 4
+FLUXES = ("GPP", "RECO", "NEE")
+
+
+def make_samples(seed: int = 0, short: int = 10) -> SimpleNamespace:
+    """Eight towers, four years: a season, tower means, noise, gaps; the last has `short` days."""
+    rng = np.random.default_rng(seed)
+    days = pd.date_range("2001-01-01", f"{2000 + YEARS}-12-31")
+    season = 3 * np.sin(2 * np.pi * days.day_of_year.to_numpy() / 365.25)
+    level = np.linspace(2, 9, TOWERS)[:, None, None]
+    y = level + season[:, None] + rng.normal(0, 1, (TOWERS, len(days), 3))
+    y[..., 2] = y[..., 1] - y[..., 0]
+    score = rng.random((TOWERS, len(days))) < 0.7
+    score[-1] &= np.cumsum(score[-1]) <= short
+    igbp = ["ENF", "ENF", "ENF", "GRA", "GRA", "CRO", "CRO", "CRO"]
+    table = pd.DataFrame({"igbp": igbp, "koppen_main": ["Cold"] * 4 + ["Arid"] * 4})
+    site = np.array([f"T{i}" for i in range(TOWERS)])
+    return SimpleNamespace(
+        targets=FLUXES,
+        site=site, time=days.to_numpy("datetime64[D]"), y=y.astype(np.float32), scored=score,
+        table=table.assign(site=site),
+    )  # fmt: skip
+
+
+def predictions(samples: SimpleNamespace, **models: np.ndarray) -> xr.Dataset:
+    """Put arrays (site, time, flux) of several models into a Dataset as cross_validate gives it."""
+    values = np.stack(list(models.values())).astype(np.float32)
+    coords = {"model": list(models), "site": samples.site, "time": samples.time}
+    dims = ("model", "site", "time")
+    return xr.Dataset({f: (dims, values[..., k]) for k, f in enumerate(FLUXES)}, coords)
+
+
+def summarise(pred: xr.Dataset, samples: SimpleNamespace, by: str | None = None) -> pd.DataFrame:
+    return scores.summarise(sum_up(pred, samples), by)
+
+
+def score_towers(pred: xr.Dataset, samples: SimpleNamespace) -> pd.DataFrame:
+    return scores.score_towers(sum_up(pred, samples))
+
+
+@pytest.fixture
+def samples() -> SimpleNamespace:
+    return make_samples()
+
+
+@pytest.fixture
+def noisy(samples: SimpleNamespace) -> np.ndarray:
+    return samples.y + np.random.default_rng(1).normal(0.3, 1, samples.y.shape)
+
+
+def test_scores_agree_with_sklearn(samples: SimpleNamespace, noisy: np.ndarray) -> None:
+    pred = predictions(samples, a=noisy, b=samples.y * 0.5)
+    towers = score_towers(pred, samples).set_index(["model", "flux", "site"])
+    pooled = summarise(pred, samples).set_index(["model", "flux"])
+    assert len(towers) == 2 * 3 * TOWERS
+    for model in ("a", "b"):
+        for k, flux in enumerate(FLUXES):
+            hat = pred[flux].sel(model=model).values
+            for rows, got in (
+                (slice(2, 3), towers.loc[(model, flux, "T2")]),
+                (slice(None), pooled.loc[(model, flux)]),
+            ):
+                on = samples.scored[rows]
+                o, p = samples.y[rows][on][:, k], hat[rows][on]
+                rmse, mae = root_mean_squared_error(o, p), mean_absolute_error(o, p)
+                expected = {"R2": r2_score(o, p), "RMSE": rmse, "MAE": mae, "bias": (p - o).mean()}
+                assert got[list(expected)].to_dict() == pytest.approx(expected, abs=1e-5)
+    assert pooled.days.unique() == samples.scored.sum()
+
+
+def test_r2_is_not_clipped(samples: SimpleNamespace) -> None:
+    pred = predictions(samples, bad=samples.y + 30)
+    assert (summarise(pred, samples)[["R2", "R2_25", "R2_50", "R2_75"]] < -1).all(axis=None)
+
+
+def test_short_towers_count_pooled_only(samples: SimpleNamespace) -> None:
+    """Spoil only the tower of ten days: percentiles stay perfect, pooled scores do not."""
+    hat = samples.y.copy()
+    hat[-1] += 5
+    table = summarise(predictions(samples, m=hat), samples)
+    assert (table.R2_25 > 0.9999).all()
+    assert (table.RMSE_75 < 1e-5).all()
+    assert (table.RMSE > 0.1).all()
+    assert (table.towers == 8).all()
+    assert (table.long_towers == 7).all()
+    assert (score_towers(predictions(samples, m=hat), samples).site == "T7").sum() == 3
+
+
+def test_order_of_towers_and_days_does_not_matter(
+    samples: SimpleNamespace, noisy: np.ndarray
+) -> None:
+    pred = predictions(samples, m=noisy)
+    mixed = pred.isel(site=[5, 1, 0, 7, 6, 2, 3, 4]).transpose("time", "site", "model")
+    pd.testing.assert_frame_equal(score_towers(pred, samples), score_towers(mixed, samples))
+    part = pred.isel(site=[6, 2])
+    assert set(score_towers(part, samples).site) == {"T2", "T6"}
+
+
+def test_classes_are_scored_apart(samples: SimpleNamespace, noisy: np.ndarray) -> None:
+    pred = predictions(samples, m=noisy)
+    table = summarise(pred, samples, by="igbp")
+    assert list(table.igbp.unique()) == ["CRO", "ENF", "GRA"]
+    gpp = table[table.flux == "GPP"].set_index("igbp")
+    assert gpp.days.sum() == samples.scored.sum()
+    alone = summarise(pred.isel(site=[3, 4]), samples)
+    for name in ("R2", "RMSE", "bias", "RMSE_50"):
+        assert gpp.loc["GRA", name] == pytest.approx(alone[name][0])
+
+
+def test_all_models_on_the_same_days(samples: SimpleNamespace, noisy: np.ndarray) -> None:
+    """A few days missing in one model leave all; more than one in a hundred is an error."""
+    few, many = noisy.copy(), noisy.copy()
+    few[0, :5] = np.nan
+    many[1, :400, 1] = np.nan
+    table = summarise(predictions(samples, a=few, b=noisy), samples)
+    assert (table.days == samples.scored.sum() - samples.scored[0, :5].sum()).all()
+    assert table.RMSE[:3].to_numpy() == pytest.approx(table.RMSE[3:].to_numpy())
+    with pytest.raises(DataError, match=r"model b misses \d+ of \d+ scored days.*first: T1"):
+        summarise(predictions(samples, a=noisy, b=many), samples)
+
+
+def test_predictions_that_do_not_fit(samples: SimpleNamespace, noisy: np.ndarray) -> None:
+    pred = predictions(samples, m=noisy)
+    with pytest.raises(DataError, match="site XX-Xxx is not in the samples"):
+        summarise(pred.isel(site=[0]).assign_coords(site=["XX-Xxx"]), samples)
+    with pytest.raises(DataError, match="no scored day"):
+        summarise(pred * np.nan, samples)
+    with pytest.raises(DataError, match="none of GPP"):
+        summarise(pred.rename(GPP="x", RECO="y", NEE="z"), samples)
+    with pytest.raises(DataError, match="'other' is not among"):
+        scores.compare(sum_up(pred, samples), "m", "other")
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.floats(-10, 10).filter(lambda c: abs(c) > 1e-3))
+def test_a_constant_error_is_bias_rmse_and_mae(c: float) -> None:
+    samples = make_samples()
+    table = summarise(predictions(samples, m=samples.y + c), samples)
+    assert table.bias.to_numpy() == pytest.approx(c, rel=1e-3, abs=1e-5)
+    assert table.RMSE.to_numpy() == pytest.approx(abs(c), rel=1e-3, abs=1e-5)
+    assert table.MAE.to_numpy() == pytest.approx(abs(c), rel=1e-3, abs=1e-5)
+
+
+def test_compare_equal_and_proportional_models(samples: SimpleNamespace, noisy: np.ndarray) -> None:
+    better = samples.y + 0.9 * (noisy - samples.y)
+    sums = sum_up(predictions(samples, a=better, b=noisy, c=noisy), samples)
+    same = scores.compare(sums, "b", "c")
+    assert (same[["change", "lower", "upper"]] == 0).all(axis=None)
+    assert (same.better == 0).all()
+    gain = scores.compare(sums, "a", "b")
+    for name in ("change", "lower", "upper"):  # every tower gains alike: no uncertainty
+        assert gain[name].to_numpy() == pytest.approx(-10, abs=1e-3)
+    assert (gain.better == 1).all()
+
+
+def test_compare_draws_towers_not_days(samples: SimpleNamespace) -> None:
+    """The interval equals the one from towers copied whole; a gain at one tower is uncertain."""
+    rng = np.random.default_rng(2)
+    b = samples.y + rng.normal(0, 1, samples.y.shape)
+    a = samples.y + rng.normal(0, 1, samples.y.shape)
+    a[0] = samples.y[0]
+    sums = sum_up(predictions(samples, a=a, b=b), samples)
+    got = scores.compare(sums, "a", "b", n_boot=40, seed=5)
+    counts = np.random.default_rng(5).multinomial(8, np.full(8, 1 / 8), size=40)
+    change = []
+    for draw in counts:
+        rmse = []
+        for values in (a, b):
+            errors = [(values - samples.y)[i][samples.scored[i]][:, 0] for i in range(8)]
+            copied = np.concatenate([errors[i] for i in np.repeat(range(8), draw)])
+            rmse.append(np.sqrt((copied**2).mean()))
+        change.append(100 * (rmse[0] / rmse[1] - 1))
+    assert got.lower[0] == pytest.approx(np.quantile(change, 0.05), abs=1e-2)
+    assert got.upper[0] == pytest.approx(np.quantile(change, 0.95), abs=1e-2)
+    assert got.upper[0] - got.lower[0] > 5
+    pd.testing.assert_frame_equal(got, scores.compare(sums, "a", "b", n_boot=40, seed=5))
+    start = time.process_time()
+    scores.compare(sums, "a", "b", n_boot=2000)
+    assert time.process_time() - start < 1
+
+
+def test_timescales_tell_what_is_wrong(samples: SimpleNamespace) -> None:
+    rng = np.random.default_rng(3)
+    y = samples.y
+    day = samples.time - samples.time.astype("datetime64[Y]")
+    season = 3 * np.sin(2 * np.pi * day.astype(int) / 365.25)[None, :, None]
+    biased = y + rng.normal(0, 2, (TOWERS, 1, 3))
+    flat = np.broadcast_to(y.mean(1, keepdims=True), y.shape)
+    seasonal = flat + season * (1, 1, 0)
+    pred = predictions(samples, biased=biased, flat=flat, seasonal=seasonal)
+    table = by_scale(sum_scales(scored_days(pred, samples)))
+    r2 = table[table.flux == "GPP"].pivot_table(index="model", columns="scale", values="R2")
+    assert r2.loc["biased", ["seasonal cycle", "daily anomalies", "between years"]].min() > 0.999
+    assert r2.loc["biased", "between towers"] < 0.9
+    assert r2.loc["flat", "between towers"] > 0.98
+    assert abs(r2.loc["flat", "seasonal cycle"]) < 0.02
+    assert r2.loc["seasonal", "seasonal cycle"] > 0.95
+    assert abs(r2.loc["seasonal", "daily anomalies"]) < 0.02
+    n = table[table.model == "flat"].set_index("scale").n
+    assert set(n["between towers"]) == {7}  # the tower of ten days is left out
+    assert set(n["between years"]) == {7 * YEARS}
+
+
+def test_split_adds_up_and_finds_years_despite_gaps() -> None:
+    """Mean, season and anomaly add up; a year without its winter is not taken for a warm year."""
+    days = pd.date_range("2001-01-01", "2006-12-31")
+    offset = np.array([0.5, -0.5, 0.2, -0.2, 0.3, -0.3])[days.year - 2001]
+    values = 10 * np.sin(2 * np.pi * days.day_of_year / 365.25 - 1.6).to_numpy() + offset
+    keep = ~((days.year == 2003) & (days.day_of_year < 120))
+    site, doy = np.zeros(keep.sum(), int), days.day_of_year.to_numpy()[keep] - 1
+    parts = split(values[keep, None], site, doy, days.year.to_numpy()[keep])
+    total = parts["between towers"][0] + parts["seasonal cycle"] + parts["daily anomalies"]
+    assert total[:, 0] == pytest.approx(values[keep])
+    expected = np.array([0.5, -0.5, 0.2, -0.2, 0.3, -0.3])
+    assert parts["between years"][:, 0] == pytest.approx(expected, abs=0.1)
+
+
+def test_years_too_few_or_too_short_are_not_scored() -> None:
+    days = pd.date_range("2001-01-01", "2002-12-31")
+    zeros = np.zeros(len(days), int)
+    args = (zeros, days.day_of_year.to_numpy() - 1, days.year.to_numpy())
+    parts = split(np.random.default_rng(0).normal(size=(len(days), 2)), *args)
+    assert parts["between years"].shape == (0, 2)
+
+
+def test_balance_violation_is_zero_only_at_closure(samples: SimpleNamespace) -> None:
+    off = samples.y.copy()
+    off[..., 2] += np.where(np.arange(len(samples.time)) % 2, 0.5, -0.5)
+    off[0, 0] = np.nan
+    table = violations(imbalance(predictions(samples, closed=samples.y, off=off)), "off")
+    assert table.violation["closed"] < 1e-6
+    assert table.violation["off"] == pytest.approx(0.5, abs=1e-5)
+    assert table.days["off"] == table.days["closed"] - 1
+    assert table.cut["closed"] == pytest.approx(100, abs=1e-3)
+
+
+def test_the_help_of_the_command_states_the_rule() -> None:
+    """Days count by the same share of measured hours in words and in code."""
+    assert f"at least {SCORE_QC:g} of the day" in " ".join((towers.score.__doc__ or "").split())
