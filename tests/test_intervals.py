@@ -14,7 +14,7 @@ from scipy.stats import norm
 from tamrl import plots
 from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError
-from tamrl.evaluate import interval_coverage
+from tamrl.evaluate import intervals as interval_coverage
 from tamrl.evaluate.intervals import (
     calibrate,
     cases,

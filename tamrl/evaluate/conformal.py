@@ -6,8 +6,6 @@ new place is like one drawn from all towers. So ranks are taken over towers, aft
 Willett (2023, arXiv:2306.06342): with K towers, the quantile p is read at p (K + 1) / K. MAPIE
 and crepes treat all rows as exchangeable and know no towers, hence this code.
 
-What is promised:
-
 - ``weight="tower"``: a random day of a random new tower is inside with at least the stated
   probability, as long as towers are exchangeable (up to the few numbers that describe the size of
   errors, which the same towers give).
@@ -15,8 +13,8 @@ What is promised:
   count more, as coverage is reported. It holds on average over towers, not as a bound.
 - Strata (vegetation classes) have sizes of errors of their own, shrunk towards that of all towers
   as if `SHRINK` more towers had shown it; the quantiles of the errors, relative to their sizes, are
-  those of all towers. So a class of few towers does not follow its few worst days. Quantiles by
-  class covered less on real towers, since few towers do not determine a class's tail.
+  those of all towers, since few towers do not determine the tail of their class: quantiles by class
+  covered less on real towers.
 """
 
 from collections.abc import Sequence
@@ -72,11 +70,11 @@ class Conformal:
             interval need 19.
         """
         y, m, s = (np.asarray(v, float) for v in (observed, mean, spread))
-        if not (np.isfinite(y) & np.isfinite(m) & np.isfinite(s)).all():
+        if not np.isfinite([y, m, s]).all():
             raise DataError("calibration: observed, mean and spread must be finite; drop the rest")
         if weight not in ("day", "tower"):
             raise DataError(f"calibration: weight {weight!r} is unknown; choose day or tower")
-        _, tower = np.unique(np.asarray(group), return_inverse=True)
+        tower = np.unique(np.asarray(group), return_inverse=True)[1]
         towers = tower.max(initial=-1) + 1
         needed = int(np.ceil(2 / (1 - max(levels)) - 1 - 1e-9))
         if towers < needed:
@@ -87,25 +85,21 @@ class Conformal:
         w = 1 / np.bincount(tower)[tower] if weight == "tower" else np.ones(len(y))
         scale = _error_size(np.abs(y - m), s, np.abs(m), w)
         r = (y - m) / _size(scale, m, s)
-        classes = np.full(len(y), "") if stratum is None else np.asarray(stratum, dtype=str)
+        classes = np.broadcast_to(np.asarray("" if stratum is None else stratum, dtype=str), len(y))
         names, at = np.unique(classes, return_inverse=True)
         factor = np.ones(len(names))
         usual = np.average(np.abs(r), weights=w)
         for k in range(len(names)):
-            own = at == k
-            count = len(np.unique(tower[own]))
-            size = np.average(np.abs(r[own]), weights=w[own]) / usual if usual > 0 else 1.0
+            inside = at == k
+            count = len(np.unique(tower[inside]))
+            size = np.average(np.abs(r[inside]), weights=w[inside]) / usual if usual > 0 else 1.0
             factor[k] = (count * size + SHRINK) / (count + SHRINK)
         ahead = (towers + 1) / towers  # for one more tower, yet to be seen
         quantiles = {level: _bounds(r / factor[at], w, level, ahead) for level in levels}
         return cls(scale, dict(zip(names.tolist(), factor.tolist(), strict=True)), quantiles)
 
     def interval(
-        self,
-        mean: ArrayLike,
-        spread: ArrayLike,
-        stratum: ArrayLike = "",
-        level: float = 0.9,
+        self, mean: ArrayLike, spread: ArrayLike, stratum: ArrayLike = "", level: float = 0.9
     ) -> tuple[Array, Array]:
         """Lower and upper bound, shaped and in the unit of ``mean``; NaN where that is NaN.
 
@@ -158,12 +152,10 @@ def _bounds(r: Array, w: Array, level: float, ahead: float) -> tuple[float, floa
     """Quantiles of both tails, at a probability moved outwards by the factor `ahead`."""
     p = min((1 + level) / 2 * ahead, 1.0)
     order = np.argsort(r)
-    r, w = r[order], w[order]
-    low = r[::-1][_first(np.cumsum(w[::-1]), p)]
-    return float(low), float(r[_first(np.cumsum(w), p)])
 
+    def first(order: NDArray[np.intp]) -> float:  # at which the share p of all weight is reached
+        share = np.cumsum(w[order])
+        at = np.searchsorted(share, p * share[-1] * (1 - 1e-12))
+        return float(r[order[min(at, len(order) - 1)]])
 
-def _first(cumulative: Array, p: float) -> int:
-    """Return the first index at which the share `p` of all weight is reached."""
-    at = np.searchsorted(cumulative, p * cumulative[-1] * (1 - 1e-12))
-    return min(int(at), len(cumulative) - 1)
+    return first(order[::-1]), first(order)

@@ -10,6 +10,7 @@ Cases are Datasets (flux, site, time) with observed, mean and spread, as `cases`
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -24,8 +25,12 @@ from tamrl.samples.arrays import Samples
 from tamrl.samples.splits import Fold
 
 Array = NDArray[np.float64]
+DIMS = ("flux", "site", "time")
 PERIODS = {"day": "D", "month": "M", "year": "Y"}
 FULL = 0.8  # share of the days of a period that must be labelled
+NORMAL_90 = 3.2897  # width of the central 90 % of a normal distribution, in standard deviations
+MIN_TOWERS = 5  # of a class that is judged
+GRID = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9)  # levels of a reliability diagram
 
 
 def cases(members: xr.Dataset, samples: Samples, period: str = "day") -> xr.Dataset:
@@ -48,11 +53,9 @@ def cases(members: xr.Dataset, samples: Samples, period: str = "day") -> xr.Data
         raise DataError("members: towers or days are not all in the samples")
     rows = np.ix_(site, time)
     use = samples.scored[rows] if period == "day" else samples.weight[rows] > 0
-    unit = days.astype(f"datetime64[{PERIODS[period]}]")
-    starts = np.flatnonzero(np.diff(unit.astype(int), prepend=np.iinfo(int).min))
-    first = unit[starts]
-    length = ((first + 1).astype("datetime64[D]") - first.astype("datetime64[D]")).astype(int)
-    out: dict[str, list[Array]] = {"observed": [], "mean": [], "spread": []}
+    first, starts = np.unique(days.astype(f"datetime64[{PERIODS[period]}]"), return_index=True)
+    length = np.diff(np.stack([first, first + 1]).astype("datetime64[D]"), axis=0)[0].astype(int)
+    out: list[tuple[Array, ...]] = []
     for k, flux in enumerate(FLUXES):
         values = members[flux].transpose("seed", "site", "time").values
         label = samples.y[..., k][rows]
@@ -61,21 +64,12 @@ def cases(members: xr.Dataset, samples: Samples, period: str = "day") -> xr.Data
         factor = np.where(count >= FULL * length, length / np.maximum(count, 1), np.nan)
         both = np.where(ok, np.stack([label, *values]), 0)
         sums = np.add.reduceat(both, starts, axis=-1, dtype=float) * factor
-        out["observed"].append(sums[0])
-        out["mean"].append(np.mean(sums[1:], 0))
-        out["spread"].append(np.std(sums[1:], 0))
-    coords = {
-        "flux": list(FLUXES),
-        "site": members.site.values,
-        "time": first.astype("datetime64[ns]"),
-    }
-    units = "gC m-2 d-1" if period == "day" else "gC m-2"
+        out.append((sums[0], np.mean(sums[1:], 0), np.std(sums[1:], 0)))
+    units = {"units": "gC m-2 d-1" if period == "day" else "gC m-2"}
+    names = zip(("observed", "mean", "spread"), zip(*out, strict=True), strict=True)
     return xr.Dataset(
-        {
-            name: (("flux", "site", "time"), np.stack(v), {"units": units})
-            for name, v in out.items()
-        },
-        coords,
+        {name: (DIMS, np.stack(values), units) for name, values in names},
+        dict(zip(DIMS, (list(FLUXES), members.site.values, first.astype("M8[ns]")), strict=True)),
         {"period": period},
     )
 
@@ -90,8 +84,7 @@ def calibrate(
     strata = np.broadcast_to(np.asarray(stratum, dtype=str), table.sizes["site"])
     fitted = {}
     for flux in table.flux.values:
-        part = table.sel(flux=flux)
-        columns = [part[name].values for name in ("observed", "mean", "spread")]
+        columns = [table[name].sel(flux=flux).values for name in ("observed", "mean", "spread")]
         ok = np.isfinite(columns).all(0)
         site = np.nonzero(ok)[0]
         y, mean, spread = (column[ok] for column in columns)
@@ -107,14 +100,15 @@ def intervals(
     fluxes = [str(flux) for flux in table.flux.values]
     levels = list(fitted[fluxes[0]].quantiles)
     bounds = np.empty((2, len(levels), *table["mean"].shape))
-    for f, flux in enumerate(fluxes):
-        mean, spread = (table[name].sel(flux=flux).values for name in ("mean", "spread"))
-        for k, level in enumerate(levels):
-            bounds[:, k, f] = fitted[flux].interval(mean, spread, strata, level)
-    dims, attrs = ("level", "flux", "site", "time"), table["mean"].attrs
+    for (k, level), (f, flux) in product(enumerate(levels), enumerate(fluxes)):
+        mean, spread = (table[name].values[f] for name in ("mean", "spread"))
+        bounds[:, k, f] = fitted[flux].interval(mean, spread, strata, level)
     return xr.Dataset(
-        {name: (dims, bounds[i], attrs) for i, name in enumerate(("lower", "upper"))},
-        {"level": levels, **{dim: table[dim] for dim in dims[1:]}},
+        {
+            name: (("level", *DIMS), bound, table["mean"].attrs)
+            for name, bound in zip(("lower", "upper"), bounds, strict=True)
+        },
+        {"level": levels, **{dim: table[dim] for dim in DIMS}},
     )
 
 
@@ -130,14 +124,12 @@ def cross_intervals(
     strata = samples.table.igbp.to_numpy(str)[at]
     tested = [np.isin(at, fold.test) for fold in folds]
     known = np.logical_or.reduce(tested)
-    out = intervals(table, calibrate(table, strata, levels), strata) * np.nan
+    parts = []
     for inside in tested:
         rest = known & ~inside
         fitted = calibrate(table.isel(site=rest), strata[rest], levels)
-        own = intervals(table.isel(site=inside), fitted, strata[inside])
-        for name in ("lower", "upper"):
-            out[name][:, :, inside] = own[name].values
-    return out
+        parts.append(intervals(table.isel(site=inside), fitted, strata[inside]))
+    return xr.concat(parts, "site").reindex(site=table.site)
 
 
 def reliability(table: xr.Dataset, bounds: xr.Dataset, stratum: ArrayLike = "") -> pd.DataFrame:
@@ -151,25 +143,24 @@ def reliability(table: xr.Dataset, bounds: xr.Dataset, stratum: ArrayLike = "") 
     """
     strata = np.broadcast_to(np.asarray(stratum, dtype=str), table.sizes["site"])
     rows = []
-    for flux in table.flux.values:
-        for level in bounds.level.values:
-            y = table.observed.sel(flux=flux).values
-            low, high = (bounds[k].sel(flux=flux, level=level).values for k in ("lower", "upper"))
-            known = np.isfinite(y) & np.isfinite(low)
-            for name in ["", *sorted(set(strata) - {""})]:
-                on = known & ((strata == name) | (name == ""))[:, None]
-                count = on.sum(1)
-                below, above = (on & (y < low)).sum(1), (on & (y > high)).sum(1)
-                inside = (count - below - above)[count > 0] / count[count > 0]
-                n = max(count.sum(), 1)
-                row = {"flux": str(flux), "stratum": name, "level": float(level)}
-                row |= {"towers": int((count > 0).sum()), "cases": int(count.sum())}
-                row |= {"coverage": 1 - (below.sum() + above.sum()) / n if count.any() else np.nan}
-                row |= {"tower_coverage": inside.mean() if inside.size else np.nan}
-                row |= {"low": below.sum() / n, "high": above.sum() / n}
-                row |= {"width": (high - low)[on].mean() if count.any() else np.nan}
-                rows.append(row)
-    return pd.DataFrame(rows)
+    for flux, level in product(table.flux.values, bounds.level.values):
+        y = table.observed.sel(flux=flux).values
+        low, high = (bounds[k].sel(flux=flux, level=level).values for k in ("lower", "upper"))
+        known = np.isfinite(y) & np.isfinite(low)
+        for name in ["", *sorted(set(strata) - {""})]:
+            on = known & ((strata == name) | (name == ""))[:, None]
+            count = on.sum(1)
+            some, n = count > 0, count.sum()
+            below, above = ((on & side).sum(1) for side in (y < low, y > high))
+            inside = (count - below - above)[some] / count[some]
+            out = [below.sum(), above.sum()]
+            means = (
+                (1 - sum(out) / n, inside.mean(), (high - low)[on].mean()) if n else [np.nan] * 3
+            )
+            shares = [total / max(n, 1) for total in out]
+            rows.append((str(flux), name, level, some.sum(), n, *means[:2], *shares, means[2]))
+    columns = ["flux", "stratum", "level", "towers", "cases", "coverage", "tower_coverage"]
+    return pd.DataFrame(rows, columns=[*columns, "low", "high", "width"])
 
 
 def crps_gaussian(observed: ArrayLike, mean: ArrayLike, sd: ArrayLike) -> Array:
@@ -191,3 +182,53 @@ def crps_gaussian(observed: ArrayLike, mean: ArrayLike, sd: ArrayLike) -> Array:
     density = np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi)
     score = safe * (z * (2 * ndtr(z) - 1) + 2 * density - 1 / np.sqrt(np.pi))
     return np.where(s > 0, score, np.abs(y - m))
+
+
+def interval_table(pred: xr.Dataset, samples: Samples, folds: Sequence[Fold]) -> pd.DataFrame:
+    """Compare the calibrated intervals of one model (model, seed, site, time) with the labels.
+
+    Each fold's are calibrated on the towers of all other folds, for days and for sums over periods.
+
+    Returns
+    -------
+    Table with columns period (day, month, year), those of `reliability`, strata being IGBP classes,
+    and crps, for all towers at 90 %: of a normal distribution as wide as the interval. Units: gC
+    m-2 d-1 for days, gC m-2 for sums. Levels other than 50 and 90 % for days of all towers only.
+    """
+    single = pred.isel(model=0, drop=True)
+    at = pd.Index(samples.site).get_indexer(single.site.values)
+    igbp = samples.table.igbp.to_numpy(str)[at]
+    tables = []
+    for period in PERIODS:
+        table = cases(single, samples, period)
+        bounds = cross_intervals(table, samples, folds, GRID if period == "day" else LEVELS)
+        rows = reliability(table, bounds, igbp)
+        rows = rows[rows.level.isin(LEVELS) | (rows.stratum == "")]
+        most = bounds.sel(level=0.9)
+        middle, sd = (most.upper + most.lower) / 2, (most.upper - most.lower) / NORMAL_90
+        crps = map(np.nanmean, crps_gaussian(table.observed, middle, sd))
+        score = rows.flux.map(dict(zip(FLUXES, crps, strict=True)))
+        tables.append(
+            rows.assign(period=period, crps=score.where((rows.stratum == "") & (rows.level == 0.9)))
+        )
+    return pd.concat(tables, ignore_index=True)
+
+
+def by_class(table: pd.DataFrame, model: str) -> pd.DataFrame:
+    """Coverage of one model's 90 % intervals in classes with at least five towers."""
+    rows = table[(table.model == model) & (table.level == 0.9) & (table.stratum != "")]
+    columns = ["period", "stratum", "flux", "towers", "coverage", "cases"]
+    return rows.loc[rows.towers >= MIN_TOWERS, columns]
+
+
+def overall(table: pd.DataFrame, model: str) -> pd.DataFrame:
+    """One model's intervals over all towers: coverage by period, flux and level, and sharpness."""
+    rows = table[(table.model == model) & (table.stratum == "")]
+    columns = ["period", "flux", "level", "cases", "coverage", "tower_coverage", "width", "crps"]
+    return rows[columns].reset_index(drop=True)
+
+
+def sharpness(table: pd.DataFrame) -> pd.DataFrame:
+    """Put CRPS, width and coverage of the 90 % intervals of days side by side, a row a model."""
+    rows = table[(table.period == "day") & (table.stratum == "") & (table.level == 0.9)]
+    return rows.pivot_table(["crps", "width", "coverage"], "model", "flux", sort=False)

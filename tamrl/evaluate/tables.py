@@ -3,7 +3,7 @@
 ``towers.csv`` has one row a tower: its facts, its fold, and sums of its observations on the days
 that are scored. ``<model>.csv`` has, by its column ``part``: sums of errors by tower and flux, of
 the mean over seeds (``mean``); the same over all towers for every seed alone (its number); and how
-good the intervals are (``interval``, see `tamrl.evaluate.interval_coverage`). The first line of
+good the intervals are (``interval``, see `tamrl.evaluate.intervals`). The first line of
 each is a comment with one JSON object: what made it. From these follow all scores of
 `tamrl.evaluate.scores`, equal to those from the predictions up to the 6 digits that are stored.
 """
@@ -44,7 +44,7 @@ class Results:
     means; towers have among their facts the ``fold`` they were tested in and the class of
     ``distance`` to the nearest training tower. ``balance``: from `tamrl.evaluate.scores.imbalance`.
     ``seeds``: pooled scores of single seeds. ``intervals``: from
-    `tamrl.evaluate.interval_coverage`, by model. ``about``: what made each model's rows. ``attrs``:
+    `tamrl.evaluate.intervals`, by model. ``about``: what made each model's rows. ``attrs``:
     of the towers. ``missing``: models not computed yet.
     """
 

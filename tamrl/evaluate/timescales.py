@@ -5,8 +5,6 @@ gaps: observed and predicted values must be given on the same days, so that both
 With one year of data the season holds that year's slow anomalies too.
 """
 
-from collections.abc import Mapping
-
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -15,6 +13,7 @@ from numpy.typing import NDArray
 from tamrl.evaluate.scores import MIN_DAYS, Days, groups_of, score, sum_days
 
 Array = NDArray[np.float64]
+Index = NDArray[np.intp]
 SEASON_DAYS = 10.0  # standard deviation of the kernel that smooths the mean season
 YEAR_DAYS = 100  # days of a year that has a mean of its own
 YEARS = 3  # such years of a tower that enters between years
@@ -28,21 +27,20 @@ def sum_scales(days: Days) -> xr.Dataset:
     """
     sums = sum_days(days)
     n = sums.sizes["site"]
-    own = sums.n.values[days.tower] >= MIN_DAYS
-    rows, site = np.unique(days.tower[own], return_inverse=True)
-    doy, year = days.time[own].day_of_year.to_numpy() - 1, days.time[own].year.to_numpy()
-    truth, *parts = [split(v[own], site, doy, year) for v in (days.observed, *days.predicted)]
-    owner = dict.fromkeys(WITHIN, rows[site]) | {WITHIN[2]: rows[years(site, year)[2]]}
+    long = sums.n.values[days.tower] >= MIN_DAYS
+    rows, site = np.unique(days.tower[long], return_inverse=True)
+    doy, year = days.time[long].day_of_year.to_numpy() - 1, days.time[long].year.to_numpy()
+    truth, *parts = [split(v[long], site, doy, year) for v in (days.observed, *days.predicted)]
+    owners = (rows[site], rows[site], rows[years(site, year)[2]])
 
-    def by_tower(part: Mapping[str, Array]) -> Array:
-        out = np.zeros((len(WITHIN), n, len(days.fluxes)))
-        for k, scale in enumerate(WITHIN):
-            np.add.at(out[k], owner[scale], part[scale] ** 2)
-        return out
+    def by_tower(components: list[Array]) -> Array:
+        squares = [_group_sum(v**2, own, n) for v, own in zip(components, owners, strict=True)]
+        return np.stack(squares)
 
-    errors = [{scale: part[scale] - truth[scale] for scale in WITHIN} for part in parts]
-    count = np.stack([np.bincount(owner[s], minlength=n) for s in WITHIN]).astype(float)
-    return scales_of(sums, count, by_tower(truth), np.stack([by_tower(e) for e in errors]))
+    within = by_tower([truth[scale] for scale in WITHIN])
+    square = [by_tower([part[scale] - truth[scale] for scale in WITHIN]) for part in parts]
+    count = np.stack([np.bincount(own, minlength=n) for own in owners]).astype(float)
+    return scales_of(sums, count, within, np.stack(square))
 
 
 def scales_of(sums: xr.Dataset, n: Array, within: Array, square: Array) -> xr.Dataset:
@@ -50,24 +48,21 @@ def scales_of(sums: xr.Dataset, n: Array, within: Array, square: Array) -> xr.Da
     axes = ("scale", "site", "flux")
     inside = {"n": (axes[:2], n), "observed": (axes, np.zeros_like(within))}
     inside |= {"within": (axes, within), "square": (("model", *axes), square)}
-    own = sums.n >= MIN_DAYS
+    long = sums.n >= MIN_DAYS
     means = sums[["observed"]].assign(
-        n=own.astype(float), within=0 * sums.within, square=(sums.error / sums.n) ** 2
+        n=long.astype(float), within=0 * sums.within, square=(sums.error / sums.n) ** 2
     )
-    between = means.where(own, 0).expand_dims(scale=["between towers"])
+    between = means.where(long, 0).expand_dims(scale=["between towers"])
     dims = {"scale": list(WITHIN), "model": sums.model, "site": sums.site, "flux": sums.flux}
-    return xr.concat(
-        [between, xr.Dataset(inside, dims)], "scale", coords="minimal", compat="override"
-    )
+    parts = [between, xr.Dataset(inside, dims)]
+    return xr.concat(parts, "scale", coords="minimal", compat="override")
 
 
 def by_scale(scales: xr.Dataset) -> pd.DataFrame:
     """Skill by time scale at towers of at least 30 scored days, from `sum_scales`.
 
-    Returns
-    -------
-    Table with columns model, flux, scale, n, R2, RMSE, pooled over towers, tower-days, tower-days
-    and tower-years.
+    Returns a table with columns model, flux, scale, n, R2, RMSE, pooled over towers, tower-days,
+    tower-days and tower-years.
     """
     skill = score(scales, groups_of(scales)).isel(group=0, drop=True)
     skill["n"] = scales.n.sum("site").astype(int)
@@ -75,10 +70,10 @@ def by_scale(scales: xr.Dataset) -> pd.DataFrame:
     return table[["model", "flux", "scale", "n", "R2", "RMSE"]]
 
 
-def split(
-    values: Array, site: NDArray[np.intp], doy: NDArray[np.intp], year: NDArray[np.intp]
-) -> dict[str, Array]:
-    """Split daily values of towers into components by time scale.
+def split(values: Array, site: Index, doy: Index, year: Index) -> dict[str, Array]:
+    """Split daily values (day, flux), any unit, of towers into components by time scale.
+
+    ``site``, ``doy`` and ``year``: tower 0, 1, …, day of the year from 0, and calendar year (day,).
 
     - ``between towers`` (site, flux): the tower's mean.
     - ``seasonal cycle`` (day, flux): the tower's mean season, a function of the day of the year
@@ -87,13 +82,6 @@ def split(
     - ``between years`` (year, flux): means of the anomalies over years of at least 100 days, about
       their mean, for towers with at least 3 such years. Anomalies, not values, are averaged, so
       that a year without its winter is no warm year.
-
-    Parameters
-    ----------
-    values
-        Observed or predicted flux (day, flux), any unit.
-    site, doy, year
-        Tower 0, 1, …, day of the year from 0, and calendar year of each value (day,).
     """
     lag = np.arange(366)
     near = np.exp(-0.5 * (np.minimum(lag, 366 - lag) / SEASON_DAYS) ** 2)
@@ -104,27 +92,20 @@ def split(
     total = _group_sum(values, cell, towers * 366).reshape(towers, 366, -1)
     smooth = np.einsum("sdf,de->sef", total, near, optimize=True)
     season = smooth[site, doy] / weight[site, doy][:, None]
-    count = np.bincount(site, minlength=towers)[:, None]
-    mean_season = _group_sum(season, site, towers) / count
     anomaly = values - season
-    anomaly -= (_group_sum(anomaly, site, towers) / count)[site]
+    anomaly -= _group_mean(anomaly, site, towers)[site]
     at, full, owner = years(site, year)
-    n = np.bincount(at, minlength=len(full))
-    yearly = (_group_sum(anomaly, at, len(full)) / n[:, None])[full]
-    own_years = np.maximum(np.bincount(owner, minlength=towers), 1)[:, None]
-    yearly -= (_group_sum(yearly, owner, towers) / own_years)[owner]
+    yearly = _group_mean(anomaly, at, len(full))[full]
     return {
-        "between towers": _group_sum(values, site, towers) / count,
-        "seasonal cycle": season - mean_season[site],
+        "between towers": _group_mean(values, site, towers),
+        "seasonal cycle": season - _group_mean(season, site, towers)[site],
         "daily anomalies": anomaly,
-        "between years": yearly,
+        "between years": yearly - _group_mean(yearly, owner, towers)[owner],
     }
 
 
-def years(
-    site: NDArray[np.intp], year: NDArray[np.intp]
-) -> tuple[NDArray[np.intp], NDArray[np.bool_], NDArray[np.intp]]:
-    """Find the years between which is told: of enough days, of towers with enough such years.
+def years(site: Index, year: Index) -> tuple[Index, NDArray[np.bool_], Index]:
+    """Find the years that are compared: of enough days, of towers with enough such years.
 
     Returns the tower-year (day,) of each day, which tower-years count (tower-year,), and the tower
     of each of those that count (year,), in the order of `split`'s "between years".
@@ -136,7 +117,12 @@ def years(
     return at, full, owner[full]
 
 
-def _group_sum(values: Array, group: NDArray[np.intp], groups: int) -> Array:
+def _group_sum(values: Array, group: Index, groups: int) -> Array:
     """Sum rows to (group, flux)."""
-    columns = [np.bincount(group, column, groups) for column in values.T]
-    return np.stack(columns, -1)
+    return np.stack([np.bincount(group, column, groups) for column in values.T], -1)
+
+
+def _group_mean(values: Array, group: Index, groups: int) -> Array:
+    """Average rows to (group, flux); 0 for a group without any."""
+    count = np.bincount(group, minlength=groups)[:, None]
+    return _group_sum(values, group, groups) / np.maximum(count, 1)

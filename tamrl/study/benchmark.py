@@ -17,7 +17,8 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist, pdist
 
-from tamrl.evaluate import interval_coverage
+from tamrl.evaluate import intervals
+from tamrl.evaluate.intervals import MIN_TOWERS
 from tamrl.evaluate.scores import draws_of, groups_of, interval, mean_of, summarise
 from tamrl.evaluate.tables import Results, stored
 from tamrl.samples.arrays import Samples
@@ -31,7 +32,6 @@ TARGETS: Mapping[str, Mapping[str, float]] = {  # % less RMSE than a rival, by f
     BOOSTING: {"GPP": 4.0, "RECO": 4.0, "NEE": 4.0},
     PUBLISHED: {"GPP": 9.6, "NEE": 8.0},
 }
-MIN_TOWERS = 5  # of a class that is judged
 MAX_SHARE = 10.0  # % of the class's mean flux that its bias may be
 MAX_NEE = 0.25  # gC m-2 d-1 that the bias of NEE may be, whose mean is near zero
 PROTOCOLS: Mapping[str, str] = {
@@ -240,7 +240,7 @@ def values(
         off = table[table.off.astype(bool)].groupby("flux", sort=False)["class"].agg(", ".join)
         out[f"off_{by}"] = "; ".join(f"{f}: {classes}" for f, classes in off.items()) or "none"
         out[f"n_off_{by}"] = f"{int(table.off.sum())} of {len(table)}"
-    sure = interval_coverage.overall(results.intervals, ENSEMBLE)
+    sure = intervals.overall(results.intervals, ENSEMBLE)
     for _, row in sure[sure.level == 0.9].iterrows():
         out[f"{row.period}_{row.flux}"] = f"{100 * row.coverage:.1f} %"
         if row.period == "day":

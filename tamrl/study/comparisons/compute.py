@@ -24,7 +24,7 @@ from tamrl.data.cache import registry_sha256
 from tamrl.errors import DataError, StudyError
 from tamrl.evaluate import tables
 from tamrl.evaluate.crossval import cross_validate, digest, ingredients, towers_of
-from tamrl.evaluate.interval_coverage import interval_table
+from tamrl.evaluate.intervals import interval_table
 from tamrl.evaluate.learner import Factory, versions, walk
 from tamrl.evaluate.scores import imbalance, scored_days, sum_days
 from tamrl.evaluate.timescales import sum_scales
