@@ -11,9 +11,18 @@ from tamrl.evaluate.scores import Days, sum_days, summarise
 from tamrl.evaluate.tables import read, stored
 from tamrl.study import benchmark
 from tamrl.study.comparisons import effects, modelcard
-from tamrl.study.comparisons.effects import ABSENT, HARMS, HELPS, MIXED, OPEN, Mechanism
+from tamrl.study.comparisons.effects import (
+    ABSENT,
+    HARMS,
+    HELPS,
+    MIXED,
+    OPEN,
+    WORDS,
+    Mechanism,
+    direction,
+    verdict,
+)  # fmt: skip
 from tamrl.study.comparisons.models import ENSEMBLE, EXPERIMENTS, PUBLISHED
-from tamrl.study.comparisons.wording import WORDS, direction, verdict
 
 N, DAYS = 40, 60
 FLUXES = ("GPP", "RECO", "NEE")

@@ -14,7 +14,7 @@ from tamrl.model.train import TamRLModel
 from tamrl.parallel import in_parallel
 from tamrl.samples.arrays import Samples
 from tamrl.samples.splits import Fold
-from tamrl.study.comparisons.wording import verdict, with_interval
+from tamrl.study.comparisons.effects import verdict, with_interval
 
 MODES = {"frozen": True, "full": False}
 GAP = 10  # days beside labelled ones that are not scored either: weather lasts

@@ -24,7 +24,7 @@ from tamrl.samples.arrays import Array, Samples, make_samples
 from tamrl.samples.splits import Fold
 from tamrl.sources import load_towers
 from tamrl.study.adaptation import GAP
-from tamrl.study.comparisons.wording import with_interval
+from tamrl.study.comparisons.effects import with_interval
 from tamrl.virtual.towers import virtual_predictors, virtual_towers
 
 # Warming over 100 years, kg CO2 per kg: IPCC AR6 WG1 table 7.15, CH4 of other than fossil origin

@@ -1,13 +1,12 @@
-"""Effects of what was compared: what helps, what harms, what is not resolved.
+"""Effects of what was compared: what helps, what harms, what is not resolved; numbers in words.
 
 A difference counts when its interval over towers leaves out zero, and only then. All differences
 are changes of pooled RMSE in %, negative when the model has less error.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,17 +15,16 @@ import xarray as xr
 from tamrl.evaluate.scores import compare, groups_of
 from tamrl.evaluate.tables import Results
 from tamrl.study.ablation import DEFAULT, PRETRAINED, PRETRAINED_PLAIN
-from tamrl.study.comparisons.wording import direction, with_interval
 
 HELPS, HARMS, MIXED, OPEN = "helps", "harms", "helps some fluxes, harms others", "not resolved"
 ABSENT = "not computed"
+WORDS = ("lower", "higher", "not resolvably different")
 FREE, SOFT, HARD = "no closure", "soft closure", "no process scalars"
 NUMBERS = ("RMSE", "rival_RMSE", "change", "lower", "upper", "better")
 LEAST = 1.0  # % of squared error; a smaller change is not worth a word
 
 
-@dataclass(frozen=True)
-class Mechanism:
+class Mechanism(NamedTuple):
     """A part of the model, a variant that has it, and one that differs in lacking it alone."""
 
     name: str
@@ -48,20 +46,47 @@ MECHANISMS = (
     Mechanism("hard in place of soft closure", HARD, SOFT),
     Mechanism("process scalars", DEFAULT, HARD),
     Mechanism("two-stage training", "two stages", DEFAULT),
-    Mechanism("windows of 30 days", "window of 30 days", DEFAULT),
-    Mechanism("windows of 90 days", "window of 90 days", DEFAULT),
-    Mechanism("windows of 150 days", "window of 150 days", DEFAULT),
+    *(Mechanism(f"windows of {n} days", f"window of {n} days", DEFAULT) for n in (30, 90, 150)),
     Mechanism("pre-training on one data set", PRETRAINED, DEFAULT),
     Mechanism("modulation, after pre-training", PRETRAINED, PRETRAINED_PLAIN),
     Mechanism("all that differs from the publication", DEFAULT, "as published"),
 )
 
 
-def paired(sums: xr.Dataset, pairs: Iterable[tuple[str, str]]) -> pd.DataFrame:
-    """Compare pairs of model and rival, in their order.
+def with_interval(row: pd.Series) -> str:
+    """Spell a change in % with its interval, with true minus signs, or "not computed".
 
-    Returns a table with columns model, rival, and those of `tamrl.evaluate.scores.compare`; NaN
-    where one of the two is not computed.
+    >>> with_interval(pd.Series({"change": 3.14, "lower": 1.0, "upper": 5.2}))
+    '+3.1 %, +1.0 to +5.2'
+    """
+    text = f"{row.change:+.1f} %, {row.lower:+.1f} to {row.upper:+.1f}"
+    return ABSENT if pd.isna(row.change) else text.replace("-", "\N{MINUS SIGN}")
+
+
+def direction(row: pd.Series) -> str:
+    """Word for a change: one of `WORDS`, the last where its interval includes zero.
+
+    >>> direction(pd.Series({"lower": -5.2, "upper": -1.0}))
+    'lower'
+    """
+    return WORDS[0] if row.upper < 0 else WORDS[1] if row.lower > 0 else WORDS[2]
+
+
+def verdict(comparison: pd.DataFrame, model: str, rival: str) -> str:
+    """Sort the fluxes of `tamrl.evaluate.scores.compare` by the direction of the difference."""
+    words = comparison.apply(direction, axis=1)
+    parts = []
+    for word in WORDS:
+        rows = [row for _, row in comparison[words == word].iterrows()]
+        fluxes = ", ".join(f"{row.flux} ({with_interval(row)})" for row in rows)
+        parts += [f"{word} for {fluxes}"] * bool(rows)
+    return f"At towers never seen, the error of {model} compared with {rival} is {'; '.join(parts)}"
+
+
+def paired(sums: xr.Dataset, pairs: Iterable[tuple[str, str]]) -> pd.DataFrame:
+    """Compare pairs of model and rival, in their order; NaN where one of the two is not computed.
+
+    Columns are model, rival, and those of `tamrl.evaluate.scores.compare`.
     """
     parts = []
     for model, rival in pairs:
@@ -73,19 +98,12 @@ def paired(sums: xr.Dataset, pairs: Iterable[tuple[str, str]]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)[["model", "rival", "flux", *NUMBERS]]
 
 
-def spelt(changes: pd.DataFrame) -> list[str]:
-    """Spell changes with their intervals, or "not computed"."""
-    rows = [row for _, row in changes.iterrows()]
-    return [ABSENT if pd.isna(row.change) else with_interval(row) for row in rows]
-
-
 def change_values(name: str, changes: pd.DataFrame, words: bool = False) -> dict[str, str]:
     """Values by flux for the book: ``name_GPP``, a change with its interval, ``name_GPP_word``."""
-    out = dict(zip(name + "_" + changes.flux, spelt(changes), strict=True))
-    if not words:
-        return out
-    for _, row in changes.iterrows():
-        out[f"{name}_{row.flux}_word"] = ABSENT if pd.isna(row.change) else direction(row)
+    rows = [(f"{name}_{row.flux}", row) for _, row in changes.iterrows()]
+    out = {key: with_interval(row) for key, row in rows}
+    if words:
+        out |= {f"{k}_word": ABSENT if pd.isna(row.change) else direction(row) for k, row in rows}
     return out
 
 
@@ -107,11 +125,11 @@ def judge(sums: xr.Dataset, mechanisms: Sequence[Mechanism] = MECHANISMS) -> pd.
     out 0.
     """
     rows = []
-    for part in mechanisms:
-        changes = paired(sums, [(part.having, part.lacking)])
+    for name, *pair in mechanisms:
+        changes = paired(sums, [(pair[0], pair[1])])
         resolved = changes.flux[(changes.upper < 0) | (changes.lower > 0)]
-        row = {"mechanism": part.name, "verdict": effect(changes)}
-        row |= dict(zip(changes.flux, spelt(changes), strict=True))
+        row = {"mechanism": name, "verdict": effect(changes)}
+        row |= {change.flux: with_interval(change) for _, change in changes.iterrows()}
         rows.append(row | {"resolved": ", ".join(resolved)})
     return pd.DataFrame(rows).set_index("mechanism")
 
@@ -120,35 +138,31 @@ def verdict_values(judged: pd.DataFrame) -> dict[str, str]:
     """Numbers and names of `judge` for the book: by verdict, and of resolved intervals."""
     short = {"helps": HELPS, "harms": HARMS, "mixed": MIXED, "open": OPEN, "absent": ABSENT}
     values = {"n_tried": str(len(judged))}
-    for key, verdict in short.items():
-        rows = judged.resolved[judged.verdict == verdict]
+    for key, word in short.items():
+        rows = judged.resolved[judged.verdict == word]
         names = [f"{name} ({fluxes})" if fluxes else str(name) for name, fluxes in rows.items()]
         values |= {f"n_{key}": str(len(rows)), key: "; ".join(names) or "none"}
-    fluxes = judged.shape[1] - 2
-    intervals = int((judged.verdict != ABSENT).sum()) * fluxes
+    intervals = int((judged.verdict != ABSENT).sum()) * (judged.shape[1] - 2)
     resolved = sum(len(names.split(", ")) for names in judged.resolved if names)
-    by_chance = f"{intervals / 10:.0f}"
-    return values | {
-        "n_intervals": str(intervals), "n_resolved": str(resolved), "by_chance": by_chance,
-    }  # fmt: skip
+    values |= {"n_intervals": str(intervals), "n_resolved": str(resolved)}
+    return values | {"by_chance": f"{intervals / 10:.0f}"}
 
 
 def by_fold(sums: xr.Dataset, mechanisms: Sequence[Mechanism] = MECHANISMS) -> pd.DataFrame:
     """Split what having a mechanism changes into folds: one unlucky split can carry a verdict.
 
     Intervals from bootstrap samples of towers take the split as given; a network that was stopped
-    too early errs at all towers of its fold.
-
-    Returns a table (index mechanism, flux; a column a fold): change of the squared error within a
-    fold, in % of that of all folds without the mechanism. Rows add up to the change of the whole.
+    too early errs at all towers of its fold. Returns a table (index mechanism, flux; a column a
+    fold): change of the squared error within a fold, in % of that of all folds without the
+    mechanism. Rows add up to the change of the whole.
     """
     square = xr.dot(groups_of(sums, "fold"), sums.square, dim="site")
     rows = {}
-    for part in mechanisms:
-        if {part.having, part.lacking} <= set(sums.model.values):
-            having, lacking = (square.sel(model=name) for name in (part.having, part.lacking))
+    for name, *pair in mechanisms:
+        if {*pair} <= set(sums.model.values):
+            having, lacking = (square.sel(model=model) for model in pair)
             share = 100 * (having - lacking) / lacking.sum("group")
-            rows[part.name] = share.to_pandas().T.rename_axis(columns="fold")
+            rows[name] = share.to_pandas().T.rename_axis(columns="fold")
     return pd.concat(rows, names=["mechanism"]) if rows else pd.DataFrame()
 
 
@@ -166,7 +180,7 @@ def single_folds(folded: pd.DataFrame) -> str:
     return "; ".join(names) or "none"
 
 
-def default_values(sums: xr.Dataset, default: str = DEFAULT) -> dict[str, str]:
+def default_values(sums: xr.Dataset) -> dict[str, str]:
     """Count and name configurations for the book.
 
     ``n_others``, ``n_worse`` and ``better``: than the default, resolvably in a flux and not the
@@ -174,19 +188,15 @@ def default_values(sums: xr.Dataset, default: str = DEFAULT) -> dict[str, str]:
     resolvably worse than this in any flux.
     """
     models = [str(name) for name in sums.model.values]
-    others = {name: effect(paired(sums, [(name, default)])) for name in models if name != default}
+    others = {name: effect(paired(sums, [(name, DEFAULT)])) for name in models if name != DEFAULT}
     rmse = np.sqrt(sums.square.sum("site"))  # (model, flux), up to the number of days
-    least = str(sums.model.values[int((rmse / rmse.min("model")).mean("flux").argmin())])
+    least = models[int(np.argmin((rmse / rmse.min("model")).mean("flux").values))]
     rivals = [name for name in models if name != least]
     alike = [name for name in rivals if not (paired(sums, [(name, least)]).lower > 0).any()]
-    effects = list(others.values())
-    return {
-        "n_others": str(len(others)),
-        "n_worse": str(effects.count(HARMS)),
-        "better": "; ".join(name for name, one in others.items() if one == HELPS) or "none",
-        "least": least,
-        "alike": "; ".join(alike) or "none",
-    }
+    better = [name for name, one in others.items() if one == HELPS]
+    counts = {"n_others": str(len(others)), "n_worse": str([*others.values()].count(HARMS))}
+    names = {"least": least, "alike": "; ".join(alike) or "none"}
+    return {**counts, "better": "; ".join(better) or "none", **names}
 
 
 def closures(results: Results, violation: pd.DataFrame) -> pd.DataFrame:
@@ -199,7 +209,7 @@ def closures(results: Results, violation: pd.DataFrame) -> pd.DataFrame:
     table = violation.reindex(list(names))[["violation", "cut", "lower", "upper"]]
     changes = paired(results.sums, [(name, FREE) for name in names])
     for flux, rows in changes.groupby("flux", sort=False):
-        table[flux] = ["", *spelt(rows)[1:]]
+        table[flux] = ["", *rows[1:].apply(with_interval, axis=1)]
     return table.rename(index=names).rename_axis("closure")
 
 
@@ -217,21 +227,12 @@ def closure_values(table: pd.DataFrame) -> dict[str, str]:
 
 def protocol(results: Results) -> dict[str, str]:
     """Give what is the same for all models, as values; numbers that differ as a range."""
-    about = results.about
-    members, folds = about.seeds.map(len), about.folds.astype(int)
-    return {
-        "n_models": str(len(results.models)),
-        "n_folds": _range(folds),
-        "n_members": _range(members),
-        "n_days": f"{int(results.sums.n.sum()):,}",
-        "n_towers": str(results.sums.sizes["site"]),
-        "missing": "; ".join(results.missing) or "none",
-    }
-
-
-def _range(values: pd.Series) -> str:
-    low, high = int(values.min()), int(values.max())
-    return f"{low}" if low == high else f"{low} to {high}"
+    out = {"n_models": str(len(results.models))}
+    members = results.about.seeds.map(len)
+    for key, counts in {"n_folds": results.about.folds, "n_members": members}.items():
+        out[key] = " to ".join(str(int(n)) for n in sorted({counts.min(), counts.max()}))
+    out |= {"n_days": f"{int(results.sums.n.sum()):,}", "n_towers": str(len(results.sums.site))}
+    return out | {"missing": "; ".join(results.missing) or "none"}
 
 
 def publish(

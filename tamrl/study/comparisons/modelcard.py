@@ -19,8 +19,6 @@ from tamrl.study.comparisons.models import ENSEMBLE
 
 HERE = Path(__file__).resolve().parents[2]
 CARD = HERE / Path(SHIPPED).with_name("MODEL_CARD.md")
-TEMPLATE = CARD.with_name("MODEL_CARD.template.md")
-RESULTS = HERE.parent / "results" / "benchmark"
 FEW = 5  # towers; classes of fewer are named
 RIVALS = ("LightGBM", "LightGBM, classes only", models.PUBLISHED, models.NETWORK)
 
@@ -28,14 +26,13 @@ RIVALS = ("LightGBM", "LightGBM, classes only", models.PUBLISHED, models.NETWORK
 def text() -> str:
     """Fill the template from the shipped weights and the stored benchmark, as Markdown."""
     model = load_pretrained()
-    results = tables.read(RESULTS, models.EXPERIMENTS["benchmark"].names)
+    results = tables.read(HERE.parent / "results" / "benchmark")
     scores = summarise(results.sums.sel(model=[ENSEMBLE]))
     about = results.about.loc[ENSEMBLE]
     changes = paired(results.sums, [(ENSEMBLE, rival) for rival in RIVALS])
     weights = model.members[0].fitted[0].weights  # of the network and the trees
     towers = results.sums.igbp.to_series().value_counts().sort_index()
-    members = len(list(about.seeds))
-    return TEMPLATE.read_text().format(
+    return CARD.with_name("MODEL_CARD.template.md").read_text().format(
         members=model.header["members"],
         share=f"{100 * weights[0] / sum(weights):.0f} %",
         file=SHIPPED,
@@ -43,7 +40,7 @@ def text() -> str:
         towers=model.header["towers"],
         registry=str(model.header["registry"])[:16],
         folds=about.folds,
-        seeds=f"{members} member{'s' * (members > 1)}",
+        seeds=f"{len(about.seeds)} member{'s' * (len(about.seeds) > 1)}",
         days=int(scores.days[0]),
         scored=int(scores.towers[0]),
         scores=_rows(
@@ -59,7 +56,7 @@ def text() -> str:
         few=FEW,
         rare=", ".join(f"{name} ({n})" for name, n in towers[towers < FEW].items()),
         licence=model.header["licence"],
-    )
+    )  # fmt: skip
 
 
 def _rows(rows: Iterable[str]) -> str:
@@ -70,24 +67,13 @@ def _coverage(results: tables.Results) -> str:
     """Table of the share of days, months and years that the 90 % intervals contain."""
     table = results.intervals
     on = (table.model == ENSEMBLE) & (table.stratum == "") & (table.level == 0.9)
-    wide = table[on].pivot_table("coverage", "period", "flux")
-    head = [
-        "Values of a | " + " | ".join(map(str, wide)),
-        " | ".join(["---"] * (1 + wide.shape[1])),
-    ]
-    body = [
-        f"{period} | " + " | ".join(f"{100 * share:.1f} %" for share in row)
-        for period, row in zip(wide.index, wide.to_numpy(), strict=True)
-    ]
-    return f"Share inside intervals of 90 % that other folds' towers gave:\n\n{_rows(head + body)}"
-
-
-def main() -> None:
-    """Write the card."""
-    with atomic_write(CARD) as part:
-        part.write_text(text())
-    print(CARD)
+    wide = (100 * table[on].pivot_table("coverage", "period", "flux")).map("{:.1f} %".format)
+    rows = [["Values of a", *wide], ["---"] * (1 + wide.shape[1]), *wide.reset_index().to_numpy()]
+    title = "Share inside intervals of 90 % that other folds' towers gave:\n\n"
+    return title + _rows(" | ".join(row) for row in rows)
 
 
 if __name__ == "__main__":
-    main()
+    with atomic_write(CARD) as part:
+        part.write_text(text())
+    print(CARD)

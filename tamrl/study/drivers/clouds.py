@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tamrl.parallel import in_parallel
 from tamrl.samples.arrays import SATELLITE, make_samples
-from tamrl.study.comparisons.wording import with_interval
+from tamrl.study.comparisons.effects import with_interval
 from tamrl.study.out_of_fold import Fitted, bootstrap_rmse, interval, tower_squares, trained
 
 SHARES = tuple(round(0.1 * k, 1) for k in range(10))
