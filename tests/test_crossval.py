@@ -1,7 +1,7 @@
 """Cross-validation: no leak, nothing computed twice, nothing lost, nothing stale."""
 
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -14,44 +14,34 @@ import xarray as xr
 from tamrl.errors import DataError
 from tamrl.evaluate.crossval import cross_validate
 from tamrl.parallel import VISIBLE, own_gpu, pin_gpu
+from tamrl.samples.splits import Fold
 from tamrl.shipped.blend import Blend
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Six towers, five days."""
+    """Six towers, five days; the fluxes of a tower are its number."""
 
-    site: np.ndarray = field(default_factory=lambda: np.array(list("ABCDEF")))
-    time: np.ndarray = field(
-        default_factory=lambda: np.arange("2001-01-01", "2001-01-06", dtype="datetime64[D]")
-    )
-    y: np.ndarray = field(
-        default_factory=lambda: np.arange(6.0)[:, None, None] * np.ones((6, 5, 3))
-    )
-    table: pd.DataFrame = field(
-        default_factory=lambda: pd.DataFrame({"igbp": "GRA", "lat": range(6), "lon": 10.0})
-    )
-    targets: tuple[str, ...] = ("GPP", "RECO", "NEE")
+    shift: float = 0.0
+    site: ClassVar[np.ndarray] = np.array(list("ABCDEF"))
+    time: ClassVar[np.ndarray] = np.arange("2001-01-01", "2001-01-06", dtype="datetime64[D]")
+    table: ClassVar[pd.DataFrame] = pd.DataFrame({"igbp": "GRA", "lat": range(6), "lon": 10.0})
+    targets: ClassVar[tuple[str, ...]] = ("GPP", "RECO", "NEE")
+
+    @property
+    def y(self) -> np.ndarray:
+        return np.arange(6.0)[:, None, None] * np.ones((6, 5, 3)) + self.shift
 
     @property
     def fingerprint(self) -> str:
         return str(self.y.sum())
 
 
-@dataclass(frozen=True)
-class Fold:
-    """Towers of one split."""
-
-    name: str
-    train: np.ndarray
-    valid: np.ndarray
-    test: np.ndarray
+def fold(name: str, *towers: tuple[int, int]) -> Fold:
+    return Fold(name, *map(np.array, towers))
 
 
-FOLDS = [
-    Fold(str(k), *(np.array(t) for t in towers))
-    for k, towers in enumerate([((2, 3), (4, 5), (0, 1)), ((0, 1), (5, 4), (2, 3))])
-]
+FOLDS = [fold("0", (2, 3), (4, 5), (0, 1)), fold("1", (0, 1), (5, 4), (2, 3))]
 
 
 @dataclass
@@ -61,7 +51,6 @@ class Mean:
     version: ClassVar[int] = 1
     notes: Path
     shift: float = 0.0
-    breaks: str = ""
 
     def fit(self, samples: Samples, train: np.ndarray, valid: np.ndarray, seed: int) -> "Mean":
         towers = np.union1d(train, valid)
@@ -106,8 +95,7 @@ def run(notes: Path, samples: Samples | None = None, **kwargs: object) -> xr.Dat
 
 def test_no_tower_is_predicted_by_a_model_that_saw_it(notes: Path) -> None:
     ds = run(notes)
-    assert ds.GPP.dims == ("model", "site", "time")
-    assert ds.GPP.units == "gC m-2 d-1"
+    assert (ds.GPP.dims, ds.GPP.units) == (("model", "site", "time"), "gC m-2 d-1")
     # Towers A, B: mean of C to F (3.5) and of seeds 0, 2 (1); C, D: mean of A, B, E, F (2.5).
     assert ds.NEE.sel(model="mean", time="2001-01-03").values == pytest.approx(
         [4.5, 4.5, 3.5, 3.5, np.nan, np.nan], nan_ok=True
@@ -160,8 +148,7 @@ def test_what_changes_is_computed_anew(notes: Path) -> None:
     fits(notes)
     assert float(run(notes, shift=1.0).GPP.max()) == 5.5
     assert len(fits(notes)) == 4
-    other = replace(Samples(), y=Samples().y + 1)
-    run(notes, other)
+    run(notes, Samples(shift=1.0))
     assert len(fits(notes)) == 4
     run(notes, folds=[replace(FOLDS[0], train=np.array([2])), FOLDS[1]])
     assert fits(notes) == {"CEF-0", "CEF-2"}
@@ -210,8 +197,8 @@ def test_a_damaged_result_is_named(notes: Path) -> None:
 def test_a_model_that_hides_what_decides_its_predictions_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"Secretive: .*does not give its settings"):
         cross_validate(Samples(), {"shy": Secretive}, FOLDS, [0], tmp_path, 1)
-    with pytest.raises(DataError, match="Fold declares no version"):
-        cross_validate(Samples(), {"old": partial(Fold, "a", 0, 0, 0)}, FOLDS, [0], tmp_path, 1)
+    with pytest.raises(DataError, match="Samples declares no version"):
+        cross_validate(Samples(), {"old": Samples}, FOLDS, [0], tmp_path, 1)
 
 
 def test_folds_that_leak(notes: Path) -> None:
@@ -228,10 +215,8 @@ def test_wrong_shape_is_refused(notes: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_gpus_are_assigned_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert [own_gpu(w, 3) for w in range(5)] == ["0", "1", "2", "0", "1"]
     assert [own_gpu(w, 2, "4,GPU-7") for w in range(3)] == ["4", "GPU-7", "4"]
-    assert own_gpu(1, 1) is None
-    assert own_gpu(1, 0) is None
+    assert own_gpu(1, 1) is own_gpu(1, 0) is None
     monkeypatch.setenv(VISIBLE, "2,5")
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     pin_gpu(3)

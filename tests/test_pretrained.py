@@ -18,7 +18,8 @@ from tamrl.cli.app import app
 from tamrl.data.cache import registry_sha256
 from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError
-from tamrl.evaluate.score_file import open_fluxes, score_file
+from tamrl.evaluate.score_file import open_fluxes
+from tamrl.evaluate.score_file import score as score_file
 from tamrl.model.train import TamRLModel
 from tamrl.rivals.boosting import Boosting
 from tamrl.samples.arrays import Samples, make_samples

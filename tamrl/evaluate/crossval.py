@@ -14,6 +14,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,19 +39,11 @@ class Job(NamedTuple):
     seed: int
     path: Path
 
-    def __str__(self) -> str:
-        return f"{self.model}, fold {self.fold.name}, seed {self.seed}"
-
 
 def cross_validate(
-    samples: Samples,
-    models: Mapping[str, Factory],
-    folds: Sequence[Fold],
-    seeds: Sequence[int],
-    out: Path | str,
-    jobs: int = 2,
-    members: bool = False,
-) -> xr.Dataset:
+    samples: Samples, models: Mapping[str, Factory], folds: Sequence[Fold], seeds: Sequence[int],
+    out: Path | str, jobs: int = 2, members: bool = False,
+) -> xr.Dataset:  # fmt: skip
     """Predict every tower by models that never saw it.
 
     ``models`` are factories by name, a class or ``functools.partial`` of one, of learners
@@ -72,48 +65,35 @@ def cross_validate(
     RuntimeError
         If jobs failed; what the others computed is stored.
     """
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
     _check(folds, samples)
-    todo = [
-        _job(name, factory, fold, int(seed), samples, out)
-        for name, factory in models.items()
-        for fold in folds
-        for seed in seeds
-    ]
-    waiting = [job for job in todo if not job.path.exists()]
-    tasks = [(job, samples) for job in waiting]
+    todo = []
+    for (name, factory), fold, seed in product(models.items(), folds, map(int, seeds)):
+        split = resplit_validation(fold, samples, seed)
+        slug = re.sub(r"[^\w.+-]+", "_", f"{name}-{fold.name}-{seed}")
+        path = Path(out) / f"{slug}-{_key(factory(), samples, split, seed)}.npz"
+        todo.append(Job(name, factory, split, seed, path))
+    tasks = [(job, samples) for job in todo if not job.path.exists()]
     outcomes = in_parallel(_compute, tasks, jobs, "cross-validation" if tasks else "", True)
-    failed = [(j, e) for j, e in zip(waiting, outcomes, strict=True) if isinstance(e, Exception)]
+    failed = [(t[0], e) for t, e in zip(tasks, outcomes, strict=True) if isinstance(e, Exception)]
     if failed:
         job, error = failed[0]
         raise RuntimeError(
-            f"{len(failed)} of {len(waiting)} jobs failed, the first: {job}: "
-            f"{type(error).__name__}: {error}; run again to compute only these"
+            f"{len(failed)} of {len(tasks)} jobs failed, the first: {job.model}, fold "
+            f"{job.fold.name}, seed {job.seed}: {type(error).__name__}: {error}; run again to "
+            "compute only these"
         ) from error
-    return _gather(samples, list(models), seeds, todo, members)
+    return _gather(samples, list(models), list(seeds), todo, members)
 
 
 def _check(folds: Sequence[Fold], samples: Samples) -> None:
-    tested = np.concatenate([fold.test for fold in folds])
-    twice = np.flatnonzero(np.bincount(tested, minlength=len(samples.site)) > 1)
-    if twice.size:
-        raise DataError(
-            f"tower {samples.site[twice[0]]} is tested in two folds; make them disjoint"
-        )
+    """Refuse folds that leak."""
+    tower, count = np.unique(np.concatenate([fold.test for fold in folds]), return_counts=True)
+    for site in samples.site[tower[count > 1]]:
+        raise DataError(f"tower {site} is tested in two folds; make them disjoint")
     for fold in folds:
-        leak = np.intersect1d(np.concatenate([fold.train, fold.valid]), fold.test)
-        if leak.size:
-            raise DataError(
-                f"fold {fold.name}: tower {samples.site[leak[0]]} is trained on and tested"
-            )
-
-
-def _job(name: str, factory: Factory, fold: Fold, seed: int, samples: Samples, out: Path) -> Job:
-    slug = re.sub(r"[^\w.+-]+", "_", f"{name}-{fold.name}-{seed}")
-    split = resplit_validation(fold, samples, seed)
-    key = _key(factory(), samples, split, seed)
-    return Job(name, factory, split, seed, out / f"{slug}-{key}.npz")
+        known = np.concatenate([fold.train, fold.valid])
+        for site in samples.site[np.intersect1d(known, fold.test)]:
+            raise DataError(f"fold {fold.name}: tower {site} is trained on and tested")
 
 
 def ingredients(model: Any, samples: Samples) -> list[Any]:
@@ -165,7 +145,7 @@ def _compute(job: Job, samples: Samples) -> None:
     flux = np.asarray(flux, np.float32)
     expected = (len(fold.test), len(samples.time), len(samples.targets))
     if flux.shape != expected:
-        raise DataError(f"{job}: predict gave shape {flux.shape}, expected {expected}")
+        raise DataError(f"{job.model}: predict gave shape {flux.shape}, expected {expected}")
     with atomic_write(job.path) as part, part.open("wb") as file:
         np.savez_compressed(file, flux=flux, seconds=time.perf_counter() - start + spent)
 
@@ -191,34 +171,28 @@ def _read(path: Path) -> tuple[Fluxes, float]:
 
 
 def _gather(
-    samples: Samples, models: list[str], seeds: Sequence[int], done: list[Job], members: bool
+    samples: Samples, models: list[str], seeds: list[int], done: list[Job], members: bool
 ) -> xr.Dataset:
     """Read all results into one Dataset, the mean over seeds or every member."""
-    depth = len(seeds) if members else 1
-    shape = (len(samples.targets), len(models), depth, len(samples.site), len(samples.time))
+    kept = seeds if members else seeds[:1]
+    shape = (len(samples.targets), len(models), len(kept), len(samples.site), len(samples.time))
     flux = np.full(shape, np.nan, np.float32)
     seconds = dict.fromkeys(models, 0.0)
+    share = np.float32(1 if members else len(seeds))
     for job in done:
         values, spent = _read(job.path)
         seconds[job.model] += spent
         at = flux[:, models.index(job.model), seeds.index(job.seed) if members else 0]
-        if members or job.seed == seeds[0]:
+        if job.seed in kept:
             at[:, job.fold.test] = 0
-        share = np.float32(1 if members else len(seeds))
         at[:, job.fold.test] += np.moveaxis(values, -1, 0) / share
     dims = ("model", "seed", "site", "time")
-    ds = xr.Dataset(
-        {  # a further gas has the unit of its labels and no attributes here
-            name: (dims, flux[k], VARIABLES[name].attrs if name in VARIABLES else {})
-            for k, name in enumerate(samples.targets)
-        },
-        {
-            "model": models,
-            "seed": list(seeds)[:depth],
-            "site": samples.site,
-            "time": samples.time.astype("datetime64[ns]"),
-            "seconds": ("model", list(seconds.values()), {"units": "s"}),
-        },
+    named = zip(samples.targets, flux, strict=True)
+    ds = xr.Dataset(  # a further gas has the unit of its labels and no attributes here
+        {k: (dims, v, VARIABLES[k].attrs if k in VARIABLES else {}) for k, v in named},
+        {"model": models, "seed": kept, "site": samples.site}
+        | {"time": samples.time.astype("datetime64[ns]")}
+        | {"seconds": ("model", list(seconds.values()), {"units": "s"})},
         {"title": "Predictions for towers that the model was not trained on"},
     )
     return ds if members else ds.isel(seed=0, drop=True)

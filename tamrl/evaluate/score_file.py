@@ -13,10 +13,10 @@ from tamrl.errors import DataError
 from tamrl.evaluate.scores import SCORES, Days, score_towers, sum_days, summarise
 from tamrl.samples.arrays import SCORE_QC
 
-ALL = "all"
+Source = str | PathLike[str]
 
 
-def open_fluxes(path: str | PathLike[str], table: str | PathLike[str] | None = None) -> xr.Dataset:
+def open_fluxes(path: Source, table: Source | None = None) -> xr.Dataset:
     """Open daily fluxes (site, time): a NetCDF file, or what `tamrl.data.open_towers` reads.
 
     DataError for a file that is neither, or holds no flux by site and day.
@@ -33,21 +33,20 @@ def open_fluxes(path: str | PathLike[str], table: str | PathLike[str] | None = N
     return fluxes
 
 
-def score_file(predicted: str | PathLike[str] | xr.Dataset, observed: xr.Dataset) -> pd.DataFrame:
+def score(
+    predicted: Source | xr.Dataset, observed: Source | xr.Dataset, table: Source | None = None
+) -> pd.DataFrame:
     """Score predicted daily fluxes on the days on which they are measured.
 
-    Both are GPP, RECO, NEE (site, time), gC m-2 d-1; ``predicted``, or its file, perhaps with
-    ``*_lower`` and ``*_upper``. Where ``observed`` has NEE_QC, days below 0.8 do not count.
+    Both are GPP, RECO, NEE (site, time), gC m-2 d-1, or all that `open_fluxes` reads, ``table``
+    with the facts about the observed towers; ``predicted`` perhaps with ``*_lower`` and
+    ``*_upper``. Where ``observed`` has NEE_QC, days below 0.8 do not count.
 
     Returns
     -------
     Table with columns site ("all": pooled over towers), flux, towers, days, R2, RMSE, bias, MAE,
-    and the share ``inside`` the bounds, NaN without any.
-
-    Raises
-    ------
-    DataError
-        When both share no flux, tower or day with values.
+    and the share ``inside`` the bounds, NaN without any. DataError when both share no flux, tower
+    or day with values.
 
     Examples
     --------
@@ -58,20 +57,22 @@ def score_file(predicted: str | PathLike[str] | xr.Dataset, observed: xr.Dataset
     >>> pred = xr.Dataset({"NEE": (("site", "time"), [[-2.0, -3.0, -9.0]])}, days)
     >>> seen = xr.Dataset({"NEE": (("site", "time"), [[-1.0, -3.0, -1.0]])}, days)
     >>> seen["NEE_QC"] = ("site", "time"), [[1.0, 0.9, 0.2]]
-    >>> score_file(pred, seen).iloc[0][["site", "flux", "days", "bias", "MAE"]].to_dict()
+    >>> score(pred, seen).iloc[0][["site", "flux", "days", "bias", "MAE"]].to_dict()
     {'site': 'all', 'flux': 'NEE', 'days': 2, 'bias': -0.5, 'MAE': 0.5}
     """
     pred = predicted if isinstance(predicted, xr.Dataset) else open_fluxes(predicted)
-    pred, seen = xr.align(pred, observed, join="inner")
+    seen = observed if isinstance(observed, xr.Dataset) else open_fluxes(observed, table)
+    pred, seen = xr.align(pred, seen, join="inner")
     if not pred.sizes.get("site") or not pred.sizes.get("time"):
         raise DataError(
             "predictions and measurements share no tower and day; towers are matched by their site"
         )
-    good = True if "NEE_QC" not in seen else (seen.NEE_QC >= SCORE_QC).transpose("site", "time")
+    pred, seen = (d.transpose("site", "time", ...) for d in (pred, seen))
+    good = np.asarray(seen.NEE_QC >= SCORE_QC if "NEE_QC" in seen else True)
     tables = []
     for flux in (f for f in FLUXES if f in pred and f in seen):
-        p, y = (d[flux].transpose("site", "time").values.astype(float) for d in (pred, seen))
-        on = np.isfinite(p) & np.isfinite(y) & np.asarray(good)
+        p, y = (d[flux].values.astype(float) for d in (pred, seen))
+        on = np.isfinite(p) & np.isfinite(y) & good
         if not on.any():
             continue
         site, tower = np.unique(np.nonzero(on)[0], return_inverse=True)
@@ -80,11 +81,11 @@ def score_file(predicted: str | PathLike[str] | xr.Dataset, observed: xr.Dataset
         days = Days([""], [flux], facts, tower, when, y[on][:, None], p[on][None, :, None])
         sums = sum_days(days)
         each = score_towers(sums).rename(columns={"n": "days"}).assign(towers=1)
-        pooled = summarise(sums).assign(site=ALL)
+        pooled = summarise(sums).assign(site="all")
         inside = np.full(on.shape, np.nan)
         if f"{flux}_lower" in pred:
-            ends = [pred[f"{flux}_{end}"].transpose("site", "time") for end in ("lower", "upper")]
-            inside = ((y >= ends[0].values) & (y <= ends[1].values)).astype(float)
+            low, high = (pred[f"{flux}_{end}"].values for end in ("lower", "upper"))
+            inside = ((y >= low) & (y <= high)).astype(float)
         each["inside"] = [inside[i][on[i]].mean() for i in site]
         pooled["inside"] = inside[on].mean()
         tables += [pooled, each]
@@ -94,16 +95,3 @@ def score_file(predicted: str | PathLike[str] | xr.Dataset, observed: xr.Dataset
         )
     columns = ["site", "flux", "towers", "days", *SCORES, "inside"]
     return pd.concat(tables, ignore_index=True)[columns]
-
-
-def score(
-    predicted: str | PathLike[str] | xr.Dataset,
-    observed: str | PathLike[str] | xr.Dataset,
-    table: str | PathLike[str] | None = None,
-) -> pd.DataFrame:
-    """Score predicted daily fluxes against measured ones, either of them a file: `score_file`.
-
-    ``observed`` may be all that `open_fluxes` reads, ``table`` the facts about its towers.
-    """
-    seen = observed if isinstance(observed, xr.Dataset) else open_fluxes(observed, table)
-    return score_file(predicted, seen)

@@ -21,6 +21,7 @@ site, flux). Coordinates along site are the facts of the towers.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -69,7 +70,7 @@ def scored_days(pred: xr.Dataset, samples: Samples) -> Days:
             raise DataError(f"predictions: {name} {missing} is not in the samples")
     names = tuple(str(m) for m in pred.model.values)
     values = [pred[f].transpose("model", "site", "time").values for f in fluxes]
-    complete = np.logical_and.reduce([np.isfinite(v) for v in values])
+    complete = np.asarray(np.isfinite(values).all(0))
     score = samples.scored[np.ix_(site, time)]
     some = score & complete.any(0)
     for name, has in zip(names, complete, strict=True):
@@ -104,10 +105,7 @@ def sum_days(days: Days) -> xr.Dataset:
     """Sum up given days by tower (rule 2)."""
     first = np.flatnonzero(np.diff(days.tower, prepend=-1))
     n = np.diff([*first, len(days.tower)]).astype(float)
-
-    def total(values: Array) -> Array:
-        return np.asarray(np.add.reduceat(values, first, axis=-2))
-
+    total = partial(np.add.reduceat, indices=first, axis=-2)
     mean = total(days.observed) / n[:, None]
     e = days.predicted - days.observed
     p = days.predicted - (total(days.predicted) / n[:, None])[:, days.tower]
@@ -120,12 +118,6 @@ def sum_days(days: Days) -> xr.Dataset:
         {"model": list(days.models), "flux": list(days.fluxes)}
         | {str(name): ("site", days.facts[name].to_numpy()) for name in days.facts},
     )
-
-
-def facts_of(sums: xr.Dataset) -> pd.DataFrame:
-    """Facts of the towers, one row each."""
-    names = [str(name) for name in sums.coords if sums[name].dims == ("site",)]
-    return pd.DataFrame({name: sums[name].values for name in names})
 
 
 def groups_of(sums: xr.Dataset, by: str | None = None) -> xr.DataArray:
@@ -152,10 +144,9 @@ def draws_of(sums: xr.Dataset, n_boot: int = 1000, seed: int = 0) -> xr.DataArra
     return xr.DataArray(bootstrap_weights(sums.sizes["site"], n_boot, seed), dims=("draw", "site"))
 
 
-def interval(values: xr.DataArray, level: float = LEVEL) -> list[Array]:
-    """Lower and upper bound of bootstrap samples (draw, …)."""
-    ends = [(1 - level) / 2, (1 + level) / 2]
-    return list(values.quantile(ends, "draw", skipna=False).values)
+def interval(values: xr.DataArray) -> list[Array]:
+    """Lower and upper bound of 90 % of bootstrap samples (draw, …)."""
+    return list(values.quantile([(1 - LEVEL) / 2, (1 + LEVEL) / 2], "draw", skipna=False).values)
 
 
 def mean_of(statistic: xr.DataArray, n: xr.DataArray, weights: xr.DataArray) -> xr.DataArray:
@@ -183,16 +174,16 @@ def score(sums: xr.Dataset, weights: xr.DataArray) -> xr.Dataset:
 def score_towers(sums: xr.Dataset) -> pd.DataFrame:
     """Score every tower on its own days, also those too short for the percentiles.
 
-    Returns
-    -------
-    Table with columns model, flux, site, n (scored days), R2, RMSE, bias, MAE, and further facts.
+    Returns a table with columns model, flux, site, n (scored days), R2, RMSE, bias, MAE, and
+    further facts.
     """
     each = xr.DataArray(np.eye(sums.sizes["site"]), {"group": sums.site.values}, ("group", "site"))
     table = score(sums, each).to_dataframe(dim_order=["model", "group", "flux"]).reset_index()
-    facts = facts_of(sums).assign(n=sums.n.values.astype(int))
+    names = [str(name) for name in sums.coords if sums[name].dims == ("site",)]
+    facts = pd.DataFrame({"n": sums.n.values.astype(int)} | {k: sums[k].values for k in names})
     table = table.rename(columns={"group": "site"}).merge(facts, on="site", how="left")
     first = ["model", "flux", "site", "n", *SCORES]
-    return table[[*first, *(name for name in facts if name not in first)]]
+    return table[[*first, *(name for name in names if name not in first)]]
 
 
 def summarise(sums: xr.Dataset, by: str | None = None) -> pd.DataFrame:
@@ -225,20 +216,15 @@ def summarise(sums: xr.Dataset, by: str | None = None) -> pd.DataFrame:
 
 
 def compare(
-    sums: xr.Dataset,
-    model: str,
-    rival: str,
-    n_boot: int = 1000,
-    seed: int = 0,
-    level: float = LEVEL,
+    sums: xr.Dataset, model: str, rival: str, n_boot: int = 1000, seed: int = 0
 ) -> pd.DataFrame:
     """Relative change of pooled RMSE from a rival to a model, paired (rule 4).
 
     Returns
     -------
     Table with columns flux, RMSE, rival_RMSE (gC m-2 d-1), change, lower, upper (%; negative: the
-    model is better; bounds at ``level``), better (share of towers where the model has less error).
-    DataError for a model that is not there.
+    model is better), better (share of towers where the model has less error). DataError for a model
+    that is not there.
     """
     for name in (model, rival):
         if name not in sums.model.values:
@@ -247,7 +233,7 @@ def compare(
     rmse, other = (np.sqrt(square.sum("site") / sums.n.sum()) for square in pair)
     drawn, against = (xr.dot(draws_of(sums, n_boot, seed), square, dim="site") for square in pair)
     with np.errstate(invalid="ignore", divide="ignore"):
-        lower, upper = interval(100 * (np.sqrt(drawn / against) - 1), level)
+        lower, upper = interval(100 * (np.sqrt(drawn / against) - 1))
     return pd.DataFrame(
         {"flux": sums.flux.values, "RMSE": rmse.values, "rival_RMSE": other.values}
         | {"change": 100 * (rmse.values / other.values - 1), "lower": lower, "upper": upper}
@@ -261,7 +247,7 @@ def imbalance(pred: xr.Dataset) -> xr.Dataset:
     return xr.Dataset({"imbalance": gap.sum("time"), "predicted": gap.count("time")})
 
 
-def violations(balance: xr.Dataset, rival: str, n_boot: int = 1000, seed: int = 0) -> pd.DataFrame:
+def violations(balance: xr.Dataset, rival: str) -> pd.DataFrame:
     """Mean imbalance of each model, from `imbalance`, and by how much it is below a rival's.
 
     Returns
@@ -285,9 +271,9 @@ def violations(balance: xr.Dataset, rival: str, n_boot: int = 1000, seed: int = 
     table = table.set_index(pd.Index(balance.model.values, name="model"))
     table[["cut", "lower", "upper"]] = np.nan
     if rival in table.index:
-        drawn = mean_of(balance.imbalance, balance.predicted, draws_of(balance, n_boot, seed))
+        drawn = mean_of(balance.imbalance, balance.predicted, draws_of(balance))
         with np.errstate(invalid="ignore", divide="ignore"):
-            cut = 100 * (1 - drawn / drawn.sel(model=rival, drop=True))
             table["cut"] = 100 * (1 - table.violation / table.violation[rival])
+            cut = 100 * (1 - drawn / drawn.sel(model=rival, drop=True))
         table["lower"], table["upper"] = interval(cut)
     return table

@@ -30,6 +30,7 @@ SHORT = dict(zip(WITHIN, ("season", "day", "year"), strict=True))  # scales in c
 SUMMED = [*STATISTICS, *SHORT.values()]
 JUDGED = ["period", "stratum", "level", "towers", "cases"]  # of intervals, then floats
 JUDGED += ["coverage", "tower_coverage", "low", "high", "width", "crps"]
+TEXT = ("part", "site", "fold", "flux", "period", "stratum")
 COLUMNS = ["part", "site", "flux", *SUMMED, "predicted", "imbalance", *JUDGED]
 WHOLE = dict.fromkeys(("predicted", "towers", "cases"), "Int64")
 KM = (0.0, 100.0, 250.0, 750.0, np.inf)
@@ -38,24 +39,16 @@ DISTANCES = ("< 100 km", "100 to 250 km", "250 to 750 km", "> 750 km")
 
 @dataclass(frozen=True)
 class Results:
-    """What an experiment found.
+    """What an experiment gave; ``sums`` and ``scales`` are of the seeds' means."""
 
-    ``sums`` (`tamrl.evaluate.scores`) and ``scales`` (`tamrl.evaluate.timescales`) of the seeds'
-    means; towers have among their facts the ``fold`` they were tested in and the class of
-    ``distance`` to the nearest training tower. ``balance``: from `tamrl.evaluate.scores.imbalance`.
-    ``seeds``: pooled scores of single seeds. ``intervals``: from
-    `tamrl.evaluate.intervals`, by model. ``about``: what made each model's rows. ``attrs``:
-    of the towers. ``missing``: models not computed yet.
-    """
-
-    sums: xr.Dataset
-    scales: xr.Dataset
-    balance: xr.Dataset
-    seeds: pd.DataFrame
-    intervals: pd.DataFrame
-    about: pd.DataFrame
-    attrs: Mapping[str, Any]
-    missing: tuple[str, ...]
+    sums: xr.Dataset  # `scores`; facts of towers have their test ``fold`` and class of ``distance``
+    scales: xr.Dataset  # `timescales`
+    balance: xr.Dataset  # `scores.imbalance`
+    seeds: pd.DataFrame  # pooled scores of single seeds
+    intervals: pd.DataFrame  # `intervals.interval_table`, by model
+    about: pd.DataFrame  # what made each model's rows
+    attrs: Mapping[str, Any]  # of the towers
+    missing: tuple[str, ...]  # models not computed yet
 
     @property
     def models(self) -> list[str]:
@@ -81,8 +74,7 @@ def read_csv(path: Path) -> tuple[dict[str, Any], pd.DataFrame]:
     try:
         head = path.open().readline()
         about = json.loads(head.removeprefix("# "))
-        text = dict.fromkeys(("part", "site", "fold", "flux", "stratum"), str)
-        table = pd.read_csv(path, skiprows=1, dtype=text)
+        table = pd.read_csv(path, skiprows=1, dtype=dict.fromkeys(TEXT, str))
         if not isinstance(about, dict):
             raise ValueError("the first line is no JSON object")
     except (ValueError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
@@ -125,10 +117,8 @@ def sum_table(
 def write_model(path: Path, about: Mapping[str, Any], *parts: pd.DataFrame) -> None:
     """Write the csv of one model from its rows of sums and, if there are, of intervals."""
     table = pd.concat([part.astype(object) for part in parts]).reindex(columns=COLUMNS)
-    numbers = [
-        name for name in COLUMNS if name not in ("part", "site", "flux", "period", "stratum")
-    ]
-    write_csv(path, about, table.astype({**dict.fromkeys(numbers, "float64"), **WHOLE}))
+    kinds = {n: "float64" for n in COLUMNS if n not in TEXT} | WHOLE
+    write_csv(path, about, table.astype(kinds))
 
 
 def read(folder: Path | str, models: Sequence[str] = ()) -> Results:
@@ -178,18 +168,19 @@ def _sums(
     """Put the columns of the tables back into arrays; towers without a scored day are left out."""
     fluxes = list(rows.flux.unique())
     used = towers[towers.n > 0].reset_index(drop=True)
+    flat, deep = ("site", "flux"), ("model", "site", "flux")
     index = pd.MultiIndex.from_product([models, used.site, fluxes])
-    errors = rows.set_index(["model", "site", "flux"])[SUMMED].reindex(index)
+    errors = rows.set_index([*deep])[SUMMED].reindex(index)
     if errors.isna().any(axis=None):
         absent = errors.index[errors.isna().any(axis=1)][0]
         raise DataError(f"the table of {absent[0]} lacks numbers for {absent[2]} at {absent[1]}")
-    arrays = {name: errors[name].to_numpy().reshape(-1, len(used), len(fluxes)) for name in SUMMED}
+    shape = (len(models), len(used), len(fluxes))
+    arrays = {name: errors[name].to_numpy().reshape(shape) for name in SUMMED}
     seen = {
         name: used[[f"{name}_{flux}" for flux in fluxes]].to_numpy()
         for name in ("mean", "within", *SHORT.values())
     }
     distance = pd.cut(used.km, KM, labels=DISTANCES, include_lowest=True).astype(str).to_numpy()
-    flat, deep = ("site", "flux"), ("model", "site", "flux")
     sums = xr.Dataset(
         {"n": ("site", used.n.to_numpy(float))}
         | {"observed": (flat, seen["mean"]), "within": (flat, seen["within"])}
@@ -198,10 +189,10 @@ def _sums(
         | {name: ("site", used[name].to_numpy()) for name in FACTS}
         | {"distance": ("site", distance, {"classes": DISTANCES})},
     )
-    own = np.where(used.n >= MIN_DAYS, used.n, 0)
+    long = np.where(used.n >= MIN_DAYS, used.n, 0)
     within = np.stack([seen[short] for short in SHORT.values()])
     square = np.stack([arrays[short] for short in SHORT.values()], 1)
-    return sums, scales_of(sums, np.stack([own, own, used.years]).astype(float), within, square)
+    return sums, scales_of(sums, np.stack([long, long, used.years]).astype(float), within, square)
 
 
 def _seeds(sums: xr.Dataset, rows: pd.DataFrame) -> pd.DataFrame:

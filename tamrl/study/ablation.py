@@ -15,10 +15,9 @@ from tamrl.shipped.pretraining import SyntheticPretraining
 DEFAULT = "TAM-RL"
 PRETRAINED = "pre-trained on one data set"
 PRETRAINED_PLAIN = f"{PRETRAINED}, no modulation"
-WITH_MAPS = ("ConvLSTM encoder", "both encoders")  # they need neighbourhoods
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "modulation": ("no modulation", "FiLM only", "gates only"),
-    "representation": ("no representation losses", *WITH_MAPS),
+    "representation": ("no representation losses", "ConvLSTM encoder", "both encoders"),
     "closure": ("soft closure", "soft closure, weight 1", "no closure", "no process scalars"),
     "training": ("two stages", "window of 30 days", "window of 90 days", "window of 150 days"),
     "pre-training": (PRETRAINED, PRETRAINED_PLAIN),

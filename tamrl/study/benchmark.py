@@ -57,13 +57,11 @@ def groups(names: Sequence[str]) -> dict[str, list[str]]:
     return {kind: [name for name in names if name in own] for kind, own in kinds.items()}
 
 
-def strongest(sums: xr.Dataset, among: Sequence[str] = BOOSTERS) -> dict[str, str]:
-    """Name, flux by flux, the model of lowest pooled RMSE among those that are computed."""
-    there = [name for name in among if name in sums.model.values]
-    if not there:
-        return {}
-    best = sums.square.sel(model=there).sum("site").idxmin("model")
-    return {str(flux): str(best.sel(flux=flux).values) for flux in sums.flux.values}
+def strongest(sums: xr.Dataset) -> dict[str, str]:
+    """Name, flux by flux, the booster of lowest pooled RMSE among those that are computed."""
+    there = [name for name in BOOSTERS if name in sums.model.values]
+    best = sums.square.sel(model=there).sum("site")
+    return best.to_pandas().idxmin().to_dict() if there else {}
 
 
 def shown(sums: xr.Dataset) -> list[str]:
@@ -106,32 +104,30 @@ def class_bias(sums: xr.Dataset, model: str, by: str) -> pd.DataFrame:
     columns = ["class", "flux", "towers", "days", "mean", "bias", "lower", "upper", "share", "off"]
     rows = []
     for name, inside in groups_of(sums, by).groupby("group") if model in sums.model else ():
-        own = sums.sel(model=model).isel(site=np.flatnonzero(inside.values.ravel()))
-        if own.sizes["site"] < MIN_TOWERS:
+        part = sums.sel(model=model).isel(site=np.flatnonzero(inside.values.ravel()))
+        if part.sizes["site"] < MIN_TOWERS:
             continue
-        whole = groups_of(own)
-        bias = mean_of(own.error, own.n, whole).values[0]
-        mean = mean_of(own.n * own.observed, own.n, whole).values[0]
-        lower, upper = interval(mean_of(own.error, own.n, draws_of(own)))
-        for f, flux in enumerate(own.flux.values):
-            share = 100 * bias[f] / abs(mean[f])
-            off = abs(bias[f]) > MAX_NEE if flux == "NEE" else abs(share) > MAX_SHARE
-            numbers = (mean[f], bias[f], lower[f], upper[f], share, bool(off))
-            rows.append((name, flux, own.sizes["site"], int(own.n.sum()), *numbers))
+        statistics = (part.n * part.observed, part.error)
+        mean, bias = (mean_of(v, part.n, groups_of(part)).values[0] for v in statistics)
+        lower, upper = interval(mean_of(part.error, part.n, draws_of(part)))
+        share = 100 * bias / abs(mean)
+        off = np.where(part.flux == "NEE", abs(bias) > MAX_NEE, abs(share) > MAX_SHARE)
+        numbers = zip(part.flux.values, mean, bias, lower, upper, share, off.tolist(), strict=True)
+        size = (part.sizes["site"], int(part.n.sum()))
+        rows += [(name, flux, *size, *one) for flux, *one in numbers]
     return pd.DataFrame(rows, columns=columns)
 
 
 def cost(results: Results) -> pd.DataFrame:
-    """Seconds of fitting and predicting, by model: in all, and for each of its fits.
+    """Give seconds of fitting and predicting, by model, and the device of its networks.
 
-    Returns a table (index model) with device (of networks), fits (folds x seeds), seconds, seconds
-    a fit.
+    Columns (index model): device, fits (folds x seeds), seconds, seconds a fit.
     """
     about = results.about
-    fits = about.seeds.map(len) * about.folds.astype(int)
-    table = pd.DataFrame({"device": about.reindex(columns=["device"]).device.fillna("")})
-    table = table.assign(fits=fits, seconds=about.seconds.astype(float).round())
-    return table.assign(**{"seconds a fit": (table.seconds / fits).round(1)})
+    table = about.reindex(columns=["device"]).fillna("")
+    table["fits"] = about.seeds.map(len) * about.folds.astype(int)
+    table["seconds"] = about.seconds.astype(float).round()
+    return table.assign(**{"seconds a fit": (table.seconds / table.fits).round(1)})
 
 
 def other_protocols(
@@ -142,12 +138,11 @@ def other_protocols(
     Arguments as of `tamrl.study.comparisons.models.load_results`; on virtual towers, or when asked,
     they are computed on the spot.
     """
-    several = {"benchmark": results}
-    for name in PROTOCOLS:
-        there = recompute or results.attrs["virtual"] or stored(name).is_dir()
-        if name not in several and there:
-            several[name] = models.load_results(name, towers, recompute=recompute, **settings)
-    return several
+    new = recompute or results.attrs["virtual"]
+    there = [name for name in OTHERS if new or stored(name).is_dir()]
+    return {"benchmark": results} | {
+        name: models.load_results(name, towers, recompute=recompute, **settings) for name in there
+    }
 
 
 def by_protocol(several: Mapping[str, Results], names: Sequence[str]) -> pd.DataFrame:
@@ -159,14 +154,11 @@ def by_protocol(several: Mapping[str, Results], names: Sequence[str]) -> pd.Data
     parts = []
     for name, one in several.items():
         there = [model for model in names if model in one.models]
-        scores = summarise(one.sums.sel(model=there))[SHOWN]
-        pairs = [(ENSEMBLE, rival) for rival in there if rival != ENSEMBLE]
-        if pairs:
-            changes = paired(one.sums, pairs)[["rival", "flux", "change", "lower", "upper"]]
-            scores = scores.merge(changes.rename(columns={"rival": "model"}), how="left")
-        parts.append(scores.assign(protocol=PROTOCOLS[name]))
-    table = pd.concat(parts, ignore_index=True)
-    return table.reindex(columns=["protocol", *SHOWN, "change", "lower", "upper"])
+        scores = summarise(one.sums.sel(model=there))[SHOWN].assign(protocol=PROTOCOLS[name])
+        changes = paired(one.sums, [(ENSEMBLE, rival) for rival in there]).drop(columns="model")
+        changes = changes[changes.rival != ENSEMBLE].rename(columns={"rival": "model"})
+        parts.append(scores.merge(changes[["model", "flux", *NUMBERS[2:5]]], how="left"))
+    return pd.concat(parts, ignore_index=True)[["protocol", *SHOWN, *NUMBERS[2:5]]]
 
 
 def with_dissimilarity(sums: xr.Dataset, samples: Samples) -> xr.Dataset:
@@ -200,11 +192,9 @@ def nearest(attributes: NDArray, fold: NDArray) -> NDArray[np.float64]:
 
 
 def values(
-    results: Results,
-    targets: pd.DataFrame,
-    biases: Mapping[str, pd.DataFrame],
+    results: Results, targets: pd.DataFrame, biases: Mapping[str, pd.DataFrame],
     protocols: pd.DataFrame,
-) -> dict[str, str]:
+) -> dict[str, str]:  # fmt: skip
     """Values of front page and chapter, from the tables of the notebook.
 
     ``ensemble_GPP``, ``boosting_GPP`` (the strongest, ``booster_GPP``), ``published_GPP`` and

@@ -54,7 +54,8 @@ AIMS: Mapping[str, Mapping[str, float]] = {  # pooled RMSE, gC m-2 d-1, set befo
     "excellent": {"GPP": 2.02, "RECO": 1.55, "NEE": 1.70},
 }
 GAIN = ["experiment", "model", "flux", "members", "single", "best", "RMSE", "gain"]
-CLIMATES = {"Arid": "dry", "Tropical": "tropical"}
+PARTS = {"": "all days", "between towers": "tower means", "daily anomalies": "anomalies"}
+PARTS |= {"Arid": "dry", "Tropical": "tropical"}
 AS_IT_IS, NO_BIAS, NO_LINE = "as it is", "constant bias removed", "offset and slope removed"
 
 
@@ -66,13 +67,11 @@ def by_part(results: Results) -> pd.DataFrame:
     """
     sums, scales = results.sums, results.scales
     climate = score(sums, groups_of(sums, "koppen_main")).RMSE
-    climate = climate.reindex(group=list(CLIMATES)).assign_coords(group=list(CLIMATES.values()))
     scale = score(scales, groups_of(scales)).RMSE.isel(group=0, drop=True)
-    scale = scale.sel(scale=["between towers", "daily anomalies"]).rename(scale="group")
-    scale = scale.assign_coords(group=["tower means", "anomalies"])
-    pooled = score(sums, groups_of(sums)).RMSE.assign_coords(group=["all days"])
-    table = xr.concat([pooled, scale, climate], "group").rename(group="part")
-    table = table.transpose("model", "part", "flux")
+    pooled = score(sums, groups_of(sums)).RMSE
+    table = xr.concat([pooled, scale.rename(scale="group"), climate], "group")
+    table = table.reindex(group=list(PARTS)).assign_coords(group=list(PARTS.values()))
+    table = table.rename(group="part").transpose("model", "part", "flux")
     return table.stack(at=("part", "flux")).to_pandas()  # noqa: PD013
 
 
@@ -100,9 +99,8 @@ def beside(results: Results) -> dict[str, Results]:
 def members_gain(several: Mapping[str, Results]) -> pd.DataFrame:
     """Pooled RMSE of the mean over seeds, against its members alone, of several experiments.
 
-    Returns a table with columns experiment, model, flux, members, single (mean of the members'
-    RMSE), best (of them), RMSE (of their mean), gain (% less than ``single``); no row where there
-    is one seed.
+    Columns: experiment, model, flux, members, single (mean of the members' RMSE), best (of them),
+    RMSE (of their mean), gain (% less than ``single``); no row where there is one seed.
     """
     parts = []
     for name, results in several.items():

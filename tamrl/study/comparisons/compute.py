@@ -36,15 +36,9 @@ FORMAT = 2  # of the tables; raise it when what their columns mean changes: all 
 
 
 def run(
-    models: Mapping[str, Factory],
-    samples: Samples,
-    folds: Sequence[Fold],
-    seeds: Sequence[int],
-    out: Path | str,
-    stored: Path | str,
-    jobs: int = 2,
-    say: Callable[[str], None] = print,
-) -> tuple[str, ...]:
+    models: Mapping[str, Factory], samples: Samples, folds: Sequence[Fold], seeds: Sequence[int],
+    out: Path | str, stored: Path | str, jobs: int = 2, say: Callable[[str], None] = print,
+) -> tuple[str, ...]:  # fmt: skip
     """Compute what is missing of an experiment; return the models that were.
 
     ``models``, ``samples``, ``folds``, ``seeds`` and ``jobs`` are those of
@@ -56,56 +50,51 @@ def run(
     are finished and stored.
     """
     out = Path(out)
-    paths = {name: out / f"{slug(name)}.csv" for name in models}
+    paths = {name: out / (re.sub(r"[^\w.+-]+", "-", name) + ".csv") for name in models}
     if len({path.name.lower() for path in paths.values()} | {tables.TOWERS}) <= len(paths):
         raise DataError(f"models {', '.join(models)}: two of them share a file; rename one")
     days = _days(samples, folds)
     _check(out / tables.TOWERS, days)
-    ran, failed, left = [], [], []
+    ran, failed, left = [], [], {}
     for name, factory in models.items():
         about = {"model": name, **header(factory(), samples, folds, seeds)}
-        path = paths[name]
-        if path.is_file() and tables.read_csv(path)[0].get("key") == about["key"]:
+        if paths[name].is_file() and tables.read_csv(paths[name])[0].get("key") == about["key"]:
             say(f"{name}: unchanged, not computed again")
         else:
-            left.append((name, factory, about))
+            left[name] = about
     start = time.monotonic()
-    for done, (name, factory, about) in enumerate(left):
+    for done, (name, about) in enumerate(left.items(), 1):
         try:
-            pred = cross_validate(samples, {name: factory}, folds, seeds, stored, jobs, True)
+            model = {name: models[name]}
+            pred = cross_validate(samples, model, folds, seeds, stored, jobs, True)
         except RuntimeError as error:  # one model's trouble must not cost the night
             failed.append(f"{name}: {error}")
             say(f"{name}: failed ({error})")
             continue
-        towers, parts = reduce_to_sums(pred, samples, folds)
+        towers, sums = reduce_to_sums(pred, samples, folds)
         _check(out / tables.TOWERS, days, towers)
         if not (out / tables.TOWERS).is_file():
             attrs = samples.attrs
             source = {"virtual": int(bool(attrs["virtual"])), "tower_source": attrs["tower_source"]}
             about_towers = {"format": FORMAT, "days": days, **source}
             tables.write_csv(out / tables.TOWERS, about_towers, towers)
+        parts = [sums]
         try:
-            judged = interval_table(pred, samples, folds).assign(part=tables.INTERVAL)
-            parts = [*parts, judged]
+            parts += [interval_table(pred, samples, folds).assign(part=tables.INTERVAL)]
         except DataError as error:  # a quick look at few towers has scores all the same
             say(f"{name}: no intervals ({error})")
         about |= {"days": days, "seconds": round(float(pred.seconds[0]), 1)}
         tables.write_model(paths[name], about, *parts)
         ran.append(name)
-        spent = time.monotonic() - start
-        rest = spent / (done + 1) * (len(left) - done - 1)
-        say(f"{name}: done, {spent / 60:.0f} min so far, about {rest / 60:.0f} min to go")
+        spent = (time.monotonic() - start) / 60
+        rest = spent / done * (len(left) - done)
+        say(f"{name}: done, {spent:.0f} min so far, about {rest:.0f} min to go")
     if failed:
         raise StudyError(
             f"{len(failed)} of {len(models)} models failed, the first: {failed[0]}. The others are "
             f"finished, in {out}; run the same command again to compute only these"
         )
     return tuple(ran)
-
-
-def slug(name: str) -> str:
-    """Name of a model's file, without its ending."""
-    return re.sub(r"[^\w.+-]+", "-", name)
 
 
 def key_of(model: Any, samples: Samples, folds: Sequence[Fold], seeds: Sequence[int]) -> str:
@@ -142,7 +131,7 @@ def device(model: Any) -> str | None:
 
 def reduce_to_sums(
     pred: xr.Dataset, samples: Samples, folds: Sequence[Fold]
-) -> tuple[pd.DataFrame, list[pd.DataFrame]]:
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Reduce predictions of one model (model, seed, site, time) to tables of towers and of sums.
 
     DataError when the model misses a scored day: its table could not be compared with others'.
@@ -160,21 +149,16 @@ def reduce_to_sums(
             f"model {pred.model.values[0]} predicts {n} of {expected} scored days; a comparison "
             "that is stored needs all of them"
         )
-    facts = _facts(samples, folds)
-    rows = tables.sum_table(list(facts.site), sums, scales, imbalance(every))
-    return tables.tower_table(facts, sums, scales), [rows]
-
-
-def _facts(samples: Samples, folds: Sequence[Fold]) -> pd.DataFrame:
-    """Facts of the tested towers, in the samples' order: fold, and km to the nearest trained on."""
-    table = samples.table
+    # Facts in the samples' order, with fold, and km to the nearest tower that was trained on.
+    table = samples.table.assign(site=samples.site)
     km = distance_km(table.lat.to_numpy(), table.lon.to_numpy())
-    parts = []
-    for fold in folds:
-        facts = table.iloc[fold.test][["lat", "lon", "igbp", "koppen_main"]]
-        near = km[np.ix_(fold.test, fold.train)].min(1)
-        parts.append(facts.assign(site=samples.site[fold.test], fold=fold.name, km=near))
-    return pd.concat(parts).sort_index()[list(tables.FACTS)].reset_index(drop=True)
+    parts = [
+        table.iloc[fold.test].assign(fold=fold.name, km=km[np.ix_(fold.test, fold.train)].min(1))
+        for fold in folds
+    ]
+    facts = pd.concat(parts).sort_index()[list(tables.FACTS)].reset_index(drop=True)
+    rows = tables.sum_table(list(facts.site), sums, scales, imbalance(every))
+    return tables.tower_table(facts, sums, scales), rows
 
 
 def _days(samples: Samples, folds: Sequence[Fold]) -> str:

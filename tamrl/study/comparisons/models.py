@@ -1,7 +1,6 @@
 """The experiments of this study: plain lists of models, and how each is computed or read.
 
-To add a model to an experiment, add a line to its list; `tamrl compare` then computes only that
-one.
+A line more in a list is a model more, which `tamrl compare` then computes alone.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +15,7 @@ from tamrl.evaluate.tables import Results, read, stored
 from tamrl.model.train import Recipe, TamRLModel
 from tamrl.rivals.boosting import Boosting, Climatology, XGBoost
 from tamrl.rivals.networks import CTLSTM, LSTM, TRANSFORMER, Transformer
-from tamrl.samples.arrays import Samples, make_samples
+from tamrl.samples.arrays import make_samples
 from tamrl.samples.neighbourhood import with_neighbourhoods
 from tamrl.samples.splits import folds
 from tamrl.shipped import ensemble
@@ -35,16 +34,17 @@ PRETRAINED = f"{NETWORK}, pre-trained"
 RESCALED = f"{PRETRAINED}, annual rescaling"
 UNSCALED = "ensemble without rescaling"
 INFORMED = "LightGBM, annual prior and rescaling"
-BOOSTERS = (
-    "LightGBM",
-    "LightGBM, no lags",
-    "LightGBM, process-scaled",
-    "LightGBM, classes only",
-    "XGBoost",
-    "XGBoost, no lags",
-    "XGBoost, process-scaled",
-)
+INPUTS: Mapping[str, dict[str, Any]] = {
+    "": {}, ", no lags": {"lags": False}, ", process-scaled": {"process": True},
+}  # fmt: skip
 STRONG = "LightGBM, classes only"
+_LIGHT: dict[str, Factory] = {f"LightGBM{k}": partial(Boosting, **i) for k, i in INPUTS.items()}
+_BOOSTING = (
+    _LIGHT
+    | {STRONG: partial(Boosting, statics=CLASSES)}
+    | {f"XGBoost{k}": partial(XGBoost, **i) for k, i in INPUTS.items()}
+)
+BOOSTERS = tuple(_BOOSTING)
 # Tried without success: their code left the package; their stored tables are shown, not computed.
 GLOBAL_ENCODER = f"{NETWORK}, encoder of global drivers"
 EMBEDDINGS = f"{NETWORK}, tower embeddings"
@@ -82,9 +82,11 @@ class Experiment:
         return tuple(self.models(None, "cpu"))
 
 
-def _recipe(epochs: int | None, base: Recipe | None = None) -> Recipe:
+def _network(epochs: int | None, device: str, base: Recipe | None = None) -> dict[str, Any]:
+    """Give the settings of a network: its recipe, perhaps with other epochs, and its device."""
     base = base or Recipe()
-    return base if epochs is None else replace(base, epochs=epochs)
+    recipe = base if epochs is None else replace(base, epochs=epochs)
+    return {"recipe": recipe, "device": device}
 
 
 def _n_virtual(epochs: int | None) -> int:
@@ -93,31 +95,27 @@ def _n_virtual(epochs: int | None) -> int:
 
 
 def _ablation(epochs: int | None, device: str) -> Mapping[str, Factory]:
-    return ablation.variants(_recipe(epochs), device, _n_virtual(epochs))
+    return ablation.variants(**_network(epochs, device), n_virtual=_n_virtual(epochs))
 
 
 def _benchmark(epochs: int | None, device: str) -> Mapping[str, Factory]:
-    net: dict[str, Any] = {"recipe": _recipe(epochs), "device": device}
-    n_virtual = _n_virtual(epochs)
-    attention: dict[str, Any] = {"recipe": _recipe(epochs, TRANSFORMER), "device": device}
-    inputs: tuple[dict[str, Any], ...] = ({}, {"lags": False}, {"process": True})
-    light = [partial(Boosting, **i) for i in (*inputs, {"statics": CLASSES})]
-    boosters: list[Factory] = [*light, *(partial(XGBoost, **i) for i in inputs)]
+    net = _network(epochs, device)
+    shipped = {**net, "n_virtual": _n_virtual(epochs)}
     return {
-        ENSEMBLE: ensemble.factory("ensemble", **net, n_virtual=n_virtual),
+        ENSEMBLE: ensemble.factory("ensemble", **shipped),
         ANNUAL: partial(AnnualPrior, TamRLModel(**net)),
         "LightGBM, annual prior": partial(AnnualPrior, Boosting()),
         INFORMED: partial(AnnualRescaling, AnnualPrior(Boosting())),
         NETWORK: partial(TamRLModel, **net),
         PUBLISHED: _ablation(epochs, device)["as published"],
-        **dict(zip(BOOSTERS, boosters, strict=True)),
+        **_BOOSTING,
         "CT-LSTM": partial(CTLSTM, **net),
         "LSTM": partial(LSTM, **net),
-        "transformer": partial(Transformer, **attention),
+        "transformer": partial(Transformer, **_network(epochs, device, TRANSFORMER)),
         "climatology": Climatology,
-        PRETRAINED: ensemble.factory("network", **net, n_virtual=n_virtual),
-        RESCALED: ensemble.factory("network with rescaling", **net, n_virtual=n_virtual),
-        UNSCALED: ensemble.factory("without rescaling", **net, n_virtual=n_virtual),
+        PRETRAINED: ensemble.factory("network", **shipped),
+        RESCALED: ensemble.factory("network with rescaling", **shipped),
+        UNSCALED: ensemble.factory("without rescaling", **shipped),
         "ensemble without pre-training": ensemble.factory("ensemble", **net, n_virtual=0),
     }
 
@@ -134,23 +132,16 @@ def _no_satellites(epochs: int | None, device: str) -> Mapping[str, Factory]:
     blend = every[UNSCALED]()
     parts = [WithoutSatellites(part) for part in blend.parts]  # each is stored, and used again
     names = (PRETRAINED, NETWORK, PUBLISHED, STRONG)
-    return {
-        ENSEMBLE: partial(AnnualRescaling, Blend(parts, blend.weights)),
-        **{name: partial(WithoutSatellites, every[name]()) for name in names},
-        "climatology": Climatology,
-    }
+    out: dict[str, Factory] = {ENSEMBLE: partial(AnnualRescaling, Blend(parts, blend.weights))}
+    out |= {name: partial(WithoutSatellites, every[name]()) for name in names}
+    return out | {"climatology": Climatology}
 
 
 def _directions(epochs: int | None, device: str) -> Mapping[str, Factory]:
-    every = _benchmark(epochs, device)
-    once = _ablation(epochs, device)[ablation.PRETRAINED]
-    names = (PRETRAINED, RESCALED, UNSCALED, "LightGBM")
-    return {
-        NETWORK: every[NETWORK],
-        ANNUAL: every[ANNUAL],
-        PRETRAINED_ONCE: once,
-        **{name: every[name] for name in names},
-    }
+    once = {PRETRAINED_ONCE: _ablation(epochs, device)[ablation.PRETRAINED]}
+    every = {**_benchmark(epochs, device), **once}
+    names = (NETWORK, ANNUAL, PRETRAINED_ONCE, PRETRAINED, RESCALED, UNSCALED, "LightGBM")
+    return {name: every[name] for name in names}
 
 
 EXPERIMENTS = {
@@ -171,18 +162,11 @@ def experiment(name: str) -> Experiment:
 
 
 def compute(
-    name: str,
-    towers: str = "auto",
-    n_folds: int | None = None,
-    n_seeds: int | None = None,
-    epochs: int | None = None,
-    every: int = 1,
-    only: Sequence[str] = (),
-    out: Path | str | None = None,
-    jobs: int = 2,
-    device: str = "cpu",
+    name: str, towers: str = "auto", n_folds: int | None = None, n_seeds: int | None = None,
+    epochs: int | None = None, every: int = 1, only: Sequence[str] = (),
+    out: Path | str | None = None, jobs: int = 2, device: str = "cpu",
     say: Callable[[str], None] = print,
-) -> Path:
+) -> Path:  # fmt: skip
     """Compute what is missing of an experiment and return the folder of its tables.
 
     ``n_folds``, ``n_seeds`` and ``epochs`` None: as the experiment says; ``every``: take every n-th
@@ -202,7 +186,10 @@ def compute(
         if model not in models:
             raise ValueError(f"{name} has no model {model!r}; it has {'; '.join(models)}")
     models = {model: models[model] for model in models if not only or model in only}
-    samples = _samples(towers, every)
+    daily = load_towers(towers).isel(site=slice(None, None, every))
+    cube = load_grid(daily)
+    samples = make_samples(daily, load_predictors(daily), cube, others=load_others(daily))
+    samples = with_neighbourhoods(samples, cube)
     source = Path("runs") / str(samples.attrs["tower_source"])
     k, members = n_folds or wanted.folds, n_seeds or wanted.seeds
     if out is None:
@@ -220,36 +207,21 @@ def compute(
 
 
 def load_results(
-    name: str,
-    towers: str = "auto",
-    folder: str | Path | None = None,
-    recompute: bool = False,
+    name: str, towers: str = "auto", folder: str | Path | None = None, recompute: bool = False,
     **settings: Any,
-) -> Results:
+) -> Results:  # fmt: skip
     """Read an experiment's stored tables; on virtual towers, or when asked, compute it on the spot.
 
-    ``folder`` holds the stored tables (None: ``results/<name>``); ``settings`` are those of
-    `compute`. Models of the experiment that are not there are ``missing``.
-
-    DataError when there is no table, or the tables are of virtual towers but real ones are asked
-    for; as `tamrl.evaluate.tables.read`.
+    ``folder`` holds the tables (None: ``results/<name>``); ``settings`` are those of `compute`.
+    Models of the experiment that are not there are ``missing``. DataError when there is no table,
+    or they are of virtual towers but real ones are asked for; as `tamrl.evaluate.tables.read`.
     """
     wanted = experiment(name)
-    virtual = towers == "virtual" or (
-        towers == "auto" and bool(load_towers(towers).attrs["virtual"])
-    )
-    if virtual or recompute:
+    auto = towers == "auto"
+    if recompute or towers == "virtual" or (auto and load_towers(towers).attrs["virtual"]):
         return read(compute(name, towers, **settings), wanted.names)
     folder = Path(folder or stored(name))
     results = read(folder, (*wanted.names, *wanted.archived))
     if results.attrs.get("virtual"):
         raise DataError(f"{folder} holds scores of virtual towers; delete it, or ask for virtual")
     return results
-
-
-def _samples(towers: str, every: int) -> Samples:
-    """Load towers with all that any model reads, neighbourhoods on the grid among it."""
-    daily = load_towers(towers).isel(site=slice(None, None, every))
-    cube = load_grid(daily)
-    samples = make_samples(daily, load_predictors(daily), cube, others=load_others(daily))
-    return with_neighbourhoods(samples, cube)
