@@ -17,9 +17,14 @@ NOISE = {
 }
 
 
-def covered(c: Conformal, y: np.ndarray, m: np.ndarray, s: np.ndarray, level: float) -> np.ndarray:
+def covered(c: Conformal, y: np.ndarray, m: object, s: object, level: float = 0.9) -> np.ndarray:
     low, high = c.interval(m, s, level=level)
     return (low <= y) & (y <= high)
+
+
+def width(c: Conformal, mean: object = 0.0, spread: object = 0.0, stratum: str = "") -> float:
+    low, high = c.interval(mean, spread, stratum)
+    return float(np.mean(high - low))
 
 
 @settings(deadline=None, max_examples=25)
@@ -49,21 +54,18 @@ def clustered(rng: np.random.Generator, towers: int) -> tuple[np.ndarray, np.nda
 def test_new_towers_are_covered_though_days_are_clustered(weight: str) -> None:
     """Few towers with a bias each: ranks over towers cover a new tower, ranks over days do not."""
     rng = np.random.default_rng(0)
-    ours, naive, n = [], [], []
+    by_tower, by_day, n = [], [], []
     for _ in range(400):
         r, tower = clustered(rng, 19)
-        zero = np.zeros_like(r)
-        c = Conformal.fit(r, zero, zero, tower, levels=(0.9,), weight=weight)
-        new, other = clustered(rng, 1)
-        zero = np.zeros_like(new)
-        ours.append(covered(c, new, zero, zero, 0.9).mean())
+        c = Conformal.fit(r, 0 * r, 0 * r, tower, levels=(0.9,), weight=weight)
+        new, _ = clustered(rng, 1)
+        by_tower.append(covered(c, new, 0 * new, 0 * new).mean())
         low, high = np.quantile(r, [0.05, 0.95])
-        naive.append(((new >= low) & (new <= high)).mean())
-        n.append(len(other))
+        by_day.append(((new >= low) & (new <= high)).mean())
+        n.append(len(new))
     w = None if weight == "tower" else n
-    error = np.std(ours) / np.sqrt(len(ours))
-    assert np.average(ours, weights=w) > 0.9 - 2.5 * error
-    assert np.average(naive, weights=w) < 0.9 - 2.5 * error
+    enough = 0.9 - 2.5 * np.std(by_tower) / np.sqrt(len(by_tower))
+    assert np.average(by_tower, weights=w) > enough > np.average(by_day, weights=w)
 
 
 def test_weight_by_tower_does_not_follow_the_long_record() -> None:
@@ -71,13 +73,10 @@ def test_weight_by_tower_does_not_follow_the_long_record() -> None:
     rng = np.random.default_rng(1)
     r = np.concatenate([rng.normal(0, 1, 40 * 50), rng.normal(0, 10, 10_000)])
     tower = np.concatenate([np.repeat(np.arange(40), 50), np.full(10_000, 40)])
-    zero = np.zeros_like(r)
-    width = {}
-    for weight in ("day", "tower"):
-        c = Conformal.fit(r, zero, zero, tower, weight=weight)
-        low, high = c.interval(0, 0)
-        width[weight] = high - low
-    assert width["tower"] < 0.3 * width["day"]
+    by_day, by_tower = (
+        Conformal.fit(r, 0 * r, 0 * r, tower, weight=weight) for weight in ("day", "tower")
+    )
+    assert width(by_tower) < 0.3 * width(by_day)
 
 
 def test_size_of_errors_is_learned_and_sharpens() -> None:
@@ -91,11 +90,8 @@ def test_size_of_errors_is_learned_and_sharpens() -> None:
     ratio = np.array(c.scale) / c.scale[1]
     assert ratio == pytest.approx([0.2 / 1.5, 1, 0.1 / 1.5], rel=0.15)
     flat = Conformal.fit(y, np.zeros(n) + m.mean(), np.zeros(n), tower)
-    low, high = c.interval(m, s)
-    wide = flat.interval(m.mean(), 0)
-    assert (high - low).mean() < 0.65 * (wide[1] - wide[0])
-    certain = s < 0.1
-    assert ((y >= low) & (y <= high))[certain].mean() == pytest.approx(0.9, abs=0.03)
+    assert width(c, m, s) < 0.65 * width(flat, m.mean())
+    assert covered(c, y, m, s)[s < 0.1].mean() == pytest.approx(0.9, abs=0.03)
 
 
 def test_bias_and_skew_move_both_bounds() -> None:
@@ -117,18 +113,15 @@ def test_classes_are_served_and_small_ones_lean_on_all() -> None:
     y = sd * rng.normal(size=len(towers))
     zero = np.zeros_like(y)
     c = Conformal.fit(y, zero, zero, towers, stratum)
-
-    def width(name: str) -> float:
-        low, high = c.interval(0, 0, name)
-        return float(high - low)
-
+    low, high = c.interval(zero, zero, stratum)
+    inside = (y >= low) & (y <= high)
     for name in ("ENF", "CRO"):
-        low, high = c.interval(zero, zero, stratum)
-        inside = ((y >= low) & (y <= high))[stratum == name]
-        assert inside.mean() == pytest.approx(0.9, abs=0.05)
-    assert width("CRO") > 2 * width("ENF")
-    assert width("ENF") < width("SNO") < width("")  # two towers do not get their own way
-    assert width("WAT") == width("")  # a class never seen
+        assert inside[stratum == name].mean() == pytest.approx(0.9, abs=0.05)
+    every, enf, cro, sno, never_seen = (
+        width(c, stratum=name) for name in ("", "ENF", "CRO", "SNO", "WAT")
+    )
+    assert cro > 2 * enf
+    assert enf < sno < every == never_seen  # two towers do not get their own way
 
 
 def test_units_do_not_matter() -> None:
@@ -141,23 +134,17 @@ def test_units_do_not_matter() -> None:
 
 
 def test_stored_as_json_and_back() -> None:
-    rng = np.random.default_rng(6)
-    y = rng.normal(size=600)
+    y = np.random.default_rng(6).normal(size=600)
     c = Conformal.fit(y, 0 * y, 0 * y, np.arange(600) // 10, np.where(y > 0, "ENF", "GRA"))
     assert Conformal.from_dict(json.loads(json.dumps(c.to_dict()))) == c
 
 
-def test_perfect_predictions_need_no_width() -> None:
-    y = np.arange(100.0)
-    c = Conformal.fit(y, y, np.zeros(100), np.arange(100))
-    assert np.array(c.interval(y, np.zeros(100))) == pytest.approx(np.stack([y, y]))
-
-
-def test_missing_predictions_stay_missing() -> None:
-    c = Conformal.fit(np.arange(50.0), np.zeros(50), np.zeros(50), np.arange(50))
-    low, high = c.interval([1.0, np.nan], [0.0, 0.0])
-    assert np.isfinite(low[0])
-    assert np.isnan([low[1], high[1]]).all()
+def test_perfect_predictions_need_no_width_and_missing_ones_stay_missing() -> None:
+    y, none = np.arange(100.0), np.zeros(100)
+    c = Conformal.fit(y, y, none, np.arange(100))
+    assert np.array(c.interval(y, none)) == pytest.approx(np.stack([y, y]))
+    bounds = np.array(c.interval([1.0, np.nan], [0.0, 0.0]))
+    assert (np.isnan(bounds) == [False, True]).all()
 
 
 def test_what_cannot_be_calibrated() -> None:

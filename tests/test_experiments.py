@@ -18,6 +18,7 @@ from tamrl.cli.app import app
 from tamrl.errors import DataError, StudyError
 from tamrl.evaluate import scores, tables
 from tamrl.evaluate.crossval import cross_validate
+from tamrl.evaluate.learner import walk
 from tamrl.evaluate.scores import (
     imbalance,
     score_towers,
@@ -25,7 +26,7 @@ from tamrl.evaluate.scores import (
     sum_days,
     summarise,
     violations,
-)
+)  # fmt: skip
 from tamrl.evaluate.tables import read, read_csv
 from tamrl.evaluate.timescales import by_scale, sum_scales
 from tamrl.model.train import TamRLModel
@@ -54,9 +55,10 @@ class Guess:
     trouble: str = ""
 
     def fit(self, samples: Samples, train: np.ndarray, valid: np.ndarray, seed: int) -> "Guess":
-        if self.trouble == "killed" and (self.notes / "armed").exists():
+        armed = (self.notes / "armed").exists()
+        if self.trouble == "killed" and armed:
             os.kill(os.getpid(), signal.SIGKILL)
-        if self.trouble == "failing" and (self.notes / "armed").exists():
+        if self.trouble == "failing" and armed:
             raise ValueError("out of luck")
         (self.notes / f"{self.noise}-{train.sum()}-{seed}").touch()
         self.seed = seed
@@ -301,16 +303,10 @@ def test_lists_of_models(name: str) -> None:
     assert wanted.seeds > 1 or name in ("climates", "biomes", "no-satellites", "directions")
     stored = read(tables.stored(name), (*wanted.names, *wanted.archived))
     assert stored.models == [*wanted.names, *wanted.archived]
-    networks = 0
-    for factory in wanted.models(1, "cpu").values():
-        todo = [factory()]
-        while todo:
-            model = todo.pop()
-            todo += getattr(model, "parts", ())
-            if hasattr(model, "recipe"):
-                assert model.recipe.epochs == 1
-                networks += 1
-    assert networks >= 2
+    parts = [part for factory in wanted.models(1, "cpu").values() for part in walk(factory())]
+    epochs = [part.recipe.epochs for part in parts if hasattr(part, "recipe")]
+    assert set(epochs) == {1}
+    assert len(epochs) >= 2
 
 
 @pytest.mark.slow

@@ -40,7 +40,7 @@ Factory = Callable[[], Any]  # makes an unfitted Learner
 
 @dataclass
 class Wrapper:
-    """A model made of others, its ``parts``, which stay as they are: copies of them are fitted.
+    """A model made of others, its ``parts``, of which copies are fitted.
 
     A subclass adds to its parts in up to three places: `learn` before they are fitted, `inputs`
     before they predict, `combine` after it. ``alters_samples``: its parts see other samples than it
@@ -85,10 +85,7 @@ class Wrapper:
 
 @dataclass
 class WithoutSatellites(Wrapper):
-    """A model that is trained on all drivers and predicts without those from satellites.
-
-    The tested towers are as if they had no row in the table of monthly predictors.
-    """
+    """A model that is trained on all drivers and predicts as if satellites had seen no tower."""
 
     model: Any
     version: ClassVar[int] = 1
@@ -109,16 +106,10 @@ def walk(model: Any, fitted: bool = False) -> Iterator[Any]:
 def versions(model: Any) -> str:
     """Name the classes that make a learner and its parts, each with its declared version.
 
-    Examples
-    --------
     >>> class Mean(Wrapper):
     ...     parts = ()
     >>> versions(Mean())
     'Wrapper 1'
     """
-    declared: dict[str, int] = {}
-    for each in walk(model):
-        for cls in type(each).__mro__:
-            if "version" in vars(cls):
-                declared[cls.__qualname__] = int(vars(cls)["version"])
-    return ", ".join(f"{name} {version}" for name, version in declared.items())
+    classes = (cls for each in walk(model) for cls in type(each).__mro__ if "version" in vars(cls))
+    return ", ".join(dict.fromkeys(f"{c.__qualname__} {int(vars(c)['version'])}" for c in classes))

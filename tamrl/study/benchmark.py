@@ -9,6 +9,7 @@ towers have.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -52,8 +53,7 @@ RELATED = (
 def groups(names: Sequence[str]) -> dict[str, list[str]]:
     """Sort the rivals of the ensemble by kind, each once."""
     kinds = {"parts and relatives": RELATED, "boosting": BOOSTERS, "as published": (PUBLISHED,)}
-    known = {ENSEMBLE, *(name for kind in kinds.values() for name in kind)}
-    kinds["others"] = tuple(name for name in names if name not in known)
+    kinds["others"] = tuple({*names} - {ENSEMBLE}.union(*kinds.values()))
     return {kind: [name for name in names if name in own] for kind, own in kinds.items()}
 
 
@@ -80,11 +80,10 @@ def against_targets(sums: xr.Dataset) -> pd.DataFrame:
     """
     best = strongest(sums)
     parts = []
-    for against, targets in TARGETS.items():
-        for flux in sums.flux.values:
-            rival = best.get(str(flux), BOOSTING) if against == BOOSTING else against
-            row = paired(sums.sel(flux=[flux]), [(ENSEMBLE, rival)])
-            parts.append(row.assign(against=against, target=targets.get(str(flux), np.nan)))
+    for (against, targets), flux in product(TARGETS.items(), sums.flux.values):
+        rival = best.get(flux, BOOSTING) if against == BOOSTING else against
+        row = paired(sums.sel(flux=[flux]), [(ENSEMBLE, rival)])
+        parts.append(row.assign(against=against, target=targets.get(flux, np.nan)))
     table = pd.concat(parts, ignore_index=True)
     table["short"] = table.target + table.change
     table["resolved"] = (table.upper < 0) | (table.lower > 0)
@@ -197,10 +196,9 @@ def values(
 ) -> dict[str, str]:  # fmt: skip
     """Values of front page and chapter, from the tables of the notebook.
 
-    ``ensemble_GPP``, ``boosting_GPP`` (the strongest, ``booster_GPP``), ``published_GPP`` and
-    ``climatology_GPP``: RMSE (R2); ``over_…``: change of the ensemble's RMSE against them,
-    ``…_word`` its direction; ``off_…``: classes whose bias is beyond its bound; ``day_GPP``, …:
-    coverage.
+    ``ensemble_GPP``, ``boosting_GPP`` (the strongest, ``booster_GPP``), ``published_GPP``, …: RMSE
+    (R2); ``over_…``: change of the ensemble's RMSE against them, ``…_word`` its direction;
+    ``off_…``: classes whose bias is beyond its bound; ``day_GPP``, …: coverage.
     """
     sums, best = results.sums, strongest(results.sums)
     fluxes = [str(flux) for flux in sums.flux.values]
