@@ -11,17 +11,7 @@ from tamrl.evaluate.scores import Days, sum_days, summarise
 from tamrl.evaluate.tables import read, stored
 from tamrl.study import benchmark
 from tamrl.study.comparisons import effects, modelcard
-from tamrl.study.comparisons.effects import (
-    ABSENT,
-    HARMS,
-    HELPS,
-    MIXED,
-    OPEN,
-    WORDS,
-    Mechanism,
-    direction,
-    verdict,
-)  # fmt: skip
+from tamrl.study.comparisons.effects import ABSENT, HARMS, HELPS, MIXED, OPEN, WORDS, Mechanism
 from tamrl.study.comparisons.models import ENSEMBLE, EXPERIMENTS, PUBLISHED
 
 N, DAYS = 40, 60
@@ -42,28 +32,21 @@ def sums(**error: float | np.ndarray) -> xr.Dataset:
     return sum_days(Days(tuple(error), FLUXES, facts, tower, when, observed, predicted))
 
 
-@pytest.mark.parametrize(
-    ("rows", "says"),
-    [
-        ([(-3, -5, -1), (1, -1, 3)], HELPS),
-        ([(3, 1, 5), (1, -1, 3)], HARMS),
-        ([(3, 1, 5), (-3, -5, -1)], MIXED),
-        ([(3, -1, 5), (0, -1, 1)], OPEN),
-        ([(np.nan, np.nan, np.nan), (0, -1, 1)], ABSENT),
-    ],
-)
-def test_an_interval_must_exclude_zero(rows: list[tuple], says: str) -> None:
+def test_an_interval_must_exclude_zero() -> None:
     """Nothing helps whose interval includes zero for every flux."""
-    changes = pd.DataFrame(rows, columns=["change", "lower", "upper"])
-    assert effects.effect(changes) == says
+    less, more, either, nothing = (-3, -5, -1), (3, 1, 5), (1, -1, 3), (np.nan,) * 3
+    rows = {HELPS: [less, either], HARMS: [more, either], MIXED: [more, less]}
+    rows |= {OPEN: [either, either], ABSENT: [nothing, either]}
+    for says, given in rows.items():
+        assert effects.effect(pd.DataFrame(given, columns=["change", "lower", "upper"])) == says
 
 
 def test_words_follow_the_interval() -> None:
     """Better, worse and open are told apart; what does not occur is not mentioned."""
     rows = [("GPP", -3.1, -5.0, -1.2), ("RECO", 0.4, -1.0, 2.0), ("NEE", 2.5, 0.1, 4.9)]
     table = pd.DataFrame(rows, columns=["flux", "change", "lower", "upper"])
-    assert list(table.apply(direction, axis=1)) == [WORDS[0], WORDS[2], WORDS[1]]
-    assert WORDS[1] not in verdict(table[:2], "a", "b")
+    assert list(table.apply(effects.direction, axis=1)) == [WORDS[0], WORDS[2], WORDS[1]]
+    assert WORDS[1] not in effects.verdict(table[:2], "a", "b")
     values = effects.change_values("over", table, words=True)
     assert values["over_NEE"] == "+2.5 %, +0.1 to +4.9"
     assert values["over_GPP_word"] == "lower"
