@@ -13,7 +13,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from rich.console import Console
 
 from tamrl.errors import StudyError
-from tamrl.study.runner import book, execute, run
+from tamrl.study.runner import execute, run
 from tamrl.study.runner.run import Notebook
 
 pytestmark = pytest.mark.slow  # kernels are started
@@ -245,10 +245,10 @@ def test_the_book_is_built_and_says_when_it_is_virtual(root: Path) -> None:
     """Pages use a substitution for their titles; the site carries an announcement."""
     small_book(root, "# Front{{ virtual }}\n\nText.\n")
     console = Console(file=io.StringIO())
-    page = book.build(root, True, True, console, note=book.VIRTUAL).read_text()
+    page = run.build_book(root, True, True, console, note=run.VIRTUAL).read_text()
     assert "<h1>Front\N{NO-BREAK SPACE}(virtual towers)" in page
     assert "Virtual towers: every number" in page
-    page = book.build(root, False, True, console).read_text()
+    page = run.build_book(root, False, True, console).read_text()
     assert "irtual" not in page
 
 
@@ -256,4 +256,4 @@ def test_a_warning_of_the_book_is_an_error_that_shows_it(root: Path) -> None:
     """A reference to nothing must not end as dead text on a page."""
     small_book(root, "# Front\n\nSee {ref}`nowhere`.\n")
     with pytest.raises(StudyError, match="nowhere"):
-        book.build(root, False, True, Console(file=io.StringIO()))
+        run.build_book(root, False, True, Console(file=io.StringIO()))
