@@ -11,12 +11,9 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 def in_parallel(
-    function: Callable[..., Any],
-    tasks: Sequence[tuple[Any, ...]],
-    jobs: int = 1,
-    progress: str = "",
-    keep_going: bool = False,
-) -> list[Any]:
+    function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], jobs: int = 1,
+    progress: str = "", keep_going: bool = False,
+) -> list[Any]:  # fmt: skip
     """Call ``function(*task)`` for every task and return the results in the order of the tasks.
 
     ``jobs`` processes run side by side, one thread each, GPUs in turn; 1 stays in this process with
@@ -35,10 +32,8 @@ def in_parallel(
         joblib.parallel_config("sequential" if alone else "loky", **threads),
         tqdm(total=len(tasks), desc=progress, disable=not progress) as bar,
     ):
-        pool = joblib.Parallel(
-            min(jobs, len(tasks)), return_as="generator_unordered", mmap_mode="c"
-        )
-        call = joblib.delayed(_call)
+        order, call = "generator_unordered", joblib.delayed(_call)
+        pool = joblib.Parallel(min(jobs, len(tasks)), return_as=order, mmap_mode="c")
         for i, result in pool(call(i, not alone, function, task) for i, task in enumerate(tasks)):
             if isinstance(result, Exception) and not keep_going:
                 raise result
@@ -47,9 +42,7 @@ def in_parallel(
     return results
 
 
-def _call(
-    index: int, pinned: bool, function: Callable[..., Any], task: tuple[Any, ...]
-) -> tuple[int, Any]:
+def _call(index: int, pinned: bool, function: Any, task: tuple[Any, ...]) -> tuple[int, Any]:
     if pinned:
         pin_gpu(index)
     try:
@@ -59,10 +52,9 @@ def _call(
 
 
 def own_gpu(worker: int, count: int, visible: str | None = None) -> str | None:
-    """Name the GPU of the worker with this number, from 0: workers take the ``count`` GPUs in turn.
+    """Name the GPU of a worker (a number from 0): workers take the ``count`` GPUs in turn.
 
-    ``visible`` names those that may be used, separated by commas (None: all, by number). Without a
-    choice, that is without GPUs or with a single one, the result is None.
+    ``visible`` names those that may be used, with commas (None: all). None if there is no choice.
     """
     names = visible.split(",") if visible else [str(i) for i in range(count)]
     return names[worker % len(names)] if count > 1 else None

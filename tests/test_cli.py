@@ -49,17 +49,6 @@ def few(
     return virtual
 
 
-def oneflux(tower: xr.Dataset) -> str:
-    """Write a tower's drivers as an ONEFlux daily csv without fluxes, and its facts; name it."""
-    csv = f"FLX_{tower.site.item()}_FLUXNET2015_SUBSET_DD_2001-2003_1-4.csv"
-    drivers = {f"{n}_F": tower[n].fillna(-9999).values for n in ("TA", "VPD", "SW_IN")}
-    table = pd.DataFrame({"TIMESTAMP": tower.time.dt.strftime("%Y%m%d").values, **drivers})
-    table.to_csv(csv, index=False)
-    facts = {name: [tower[name].item()] for name in ("site", "lat", "lon", "igbp")}
-    pd.DataFrame(facts).to_csv("facts.csv", index=False)
-    return csv
-
-
 def test_help_shows_an_example() -> None:
     """Nobody should have to guess how a command is written; `python -m tamrl` lists all."""
     listed = subprocess.check_output([sys.executable, "-m", "tamrl", "--help"], text=True)
@@ -75,8 +64,14 @@ def test_train_then_predict_towers_without_fluxes(few: xr.Dataset) -> None:
     recipe = "--model network --epochs 1 --members 2 --jobs 1 --virtual 0"
     done(f"train -o model.safetensors {recipe} --device cpu")
     tower = few.isel(site=3)
+    csv = f"FLX_{tower.site.item()}_FLUXNET2015_SUBSET_DD_2001-2003_1-4.csv"
+    drivers = {f"{n}_F": tower[n].fillna(-9999).values for n in ("TA", "VPD", "SW_IN")}
+    table = pd.DataFrame({"TIMESTAMP": tower.time.dt.strftime("%Y%m%d").values, **drivers})
+    table.to_csv(csv, index=False)
+    facts = {name: [tower[name].item()] for name in ("site", "lat", "lon", "igbp")}
+    pd.DataFrame(facts).to_csv("facts.csv", index=False)
     options = "--device cpu --table facts.csv -m model.safetensors -o new/fluxes.nc"
-    assert "without bounds" in done(f"predict {oneflux(tower)} {options}")  # not calibrated
+    assert "without bounds" in done(f"predict {csv} {options}")  # not calibrated
     fluxes = xr.load_dataset("new/fluxes.nc")
     assert fluxes.NEE.attrs["units"] == "gC m-2 d-1"
     assert fluxes.attrs["virtual"] == 1  # of the towers it was trained on

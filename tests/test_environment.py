@@ -26,12 +26,9 @@ def requirements(*groups: str) -> dict[str, Requirement]:
 
 def imported(path: Path) -> set[str]:
     """List the top-level modules that a source file imports, anywhere in it."""
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and not node.level:
-            names.add(node.module or "")
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    names = {alias.name for n in nodes if isinstance(n, ast.Import) for alias in n.names}
+    names |= {str(n.module) for n in nodes if isinstance(n, ast.ImportFrom) and not n.level}
     return {name.split(".")[0] for name in names}
 
 

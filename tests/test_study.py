@@ -39,7 +39,7 @@ def write_notebook(root: Path, name: str, body: str = "print(towers, seed)") -> 
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Make a small study of two notebooks, the second reading the first, on given towers."""
+    """Make a small study of two notebooks, the second reading the first."""
     for folder in ("notebooks", "tamrl/cli", "tamrl/study/runner", "results/reference"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "tamrl" / "model.py").write_text("HIDDEN = 1\n")
@@ -223,28 +223,19 @@ def test_every_notebook_of_the_list_takes_its_parameters() -> None:
         assert set(notebook.after) <= {nb.name for nb in run.STUDY[:position]}
 
 
-def small_book(root: Path, text: str) -> None:
-    """Write a book of one page with the study's settings."""
+def test_the_book_says_when_it_is_virtual_and_its_warnings_are_errors(root: Path) -> None:
+    """In titles and in an announcement; a reference to nothing does not end as dead text."""
     (root / "book").mkdir()
     (root / "book" / "_toc.yml").write_text("format: jb-book\nroot: index\n")
-    (root / "book" / "index.md").write_text(text)
+    (root / "book" / "index.md").write_text("# Front{{ virtual }}\n\nText.\n")
     config = yaml.safe_load((run.ROOT / "_config.yml").read_text())
     del config["bibtex_bibfiles"], config["sphinx"]["config"]["bibtex_reference_style"]
     del config["html"]["favicon"]
     (root / "_config.yml").write_text(json.dumps(config))
-
-
-def test_the_book_is_built_and_says_when_it_is_virtual(root: Path) -> None:
-    """Pages use a substitution for their titles; the site carries an announcement."""
-    small_book(root, "# Front{{ virtual }}\n\nText.\n")
     page = run.build_book(root, True, True, quiet(), note=run.VIRTUAL).read_text()
     assert "<h1>Front\N{NO-BREAK SPACE}(virtual towers)" in page
     assert run.VIRTUAL in page
     assert "irtual" not in run.build_book(root, False, True, quiet()).read_text()
-
-
-def test_a_warning_of_the_book_is_an_error_that_shows_it(root: Path) -> None:
-    """A reference to nothing must not end as dead text on a page."""
-    small_book(root, "# Front\n\nSee {ref}`nowhere`.\n")
+    (root / "book" / "index.md").write_text("# Front\n\nSee {ref}`nowhere`.\n")
     with pytest.raises(StudyError, match="nowhere"):
         run.build_book(root, False, True, quiet())

@@ -162,9 +162,8 @@ def evaluate(
     parts, members = split(samples, folds, seed=seed), range(seed, seed + seeds)
     predictions = cross_validate(samples, models, parts, members, _predictions(samples), jobs)
     table = summarise(sum_up(predictions, samples))
-    virtual = ", virtual towers" if samples.attrs["virtual"] else ""
-    title = f"Pooled over unseen towers{virtual}; gC m-2 d-1"
-    draw(title, table[["model", "flux", "RMSE", "bias", "MAE", "R2"]])
+    shown = table[["model", "flux", "RMSE", "bias", "MAE", "R2"]]
+    draw("Pooled over unseen towers", shown, samples.attrs["virtual"])
     write_scores(table, output)
 
 
@@ -219,8 +218,7 @@ def compare(
         folder = compute(experiment, *settings, say=say)
     results = read(folder, EXPERIMENTS[experiment].names)
     pooled = summarise(results.sums).pivot_table("RMSE", "model", "flux", sort=False)
-    virtual = ", virtual towers" if results.attrs["virtual"] else ""
-    draw(f"Pooled RMSE at unseen towers{virtual}; gC m-2 d-1", pooled.reset_index())
+    draw("Pooled RMSE at unseen towers", pooled.reset_index(), results.attrs["virtual"])
     if results.missing:
         say(f"Not yet computed: {', '.join(results.missing)}")
     say(f"Tables: {folder}")

@@ -19,9 +19,9 @@ def say(text: str | Table) -> None:
     Console(highlight=False, soft_wrap=True).print(text, markup=False)
 
 
-def draw(title: str, rows: Any) -> None:
-    """Draw a DataFrame: words to the left, numbers to the right with three digits."""
-    table = Table(title=title)
+def draw(title: str, rows: Any, virtual: Any = False) -> None:
+    """Draw a DataFrame of fluxes: words to the left, numbers to the right with three digits."""
+    table = Table(title=f"{title}{', virtual towers' * bool(virtual)}; gC m-2 d-1")
     for name in rows:
         words = isinstance(rows[name].iloc[0], str)
         table.add_column(str(name), justify="left" if words else "right")
@@ -62,9 +62,8 @@ def known_device(name: str) -> str:
     return name
 
 
-Device = Annotated[
-    str, Option(callback=known_device, help="auto (the fastest at hand), cpu, cuda or mps.")
-]
+_DEVICE = "auto (the fastest at hand), cpu, cuda or mps."
+Device = Annotated[str, Option(callback=known_device, help=_DEVICE)]
 Towers = Annotated[str, Option(help="fluxnet2015, virtual, or auto: real where available.")]
 OwnTowers = Annotated[Path, Argument(help="ONEFlux csv file or folder, or a Zarr store.")]
 Facts = Annotated[Path | None, Option("--table", help="csv of towers: site, lat, lon, igbp, …")]

@@ -124,6 +124,7 @@ def test_every_figure_has_a_name_a_caption_and_words_for_those_who_cannot_see(na
     assert set(re.findall(r"`(fig-[^`]+)`", row)) == figures
     assert all(DOCUMENTS["REPRODUCING.md"].count(f"`{figure}`") == 1 for figure in figures)
     assert f"`notebooks/{name}.ipynb`" in DOCUMENTS["README.md"]
+    assert f"{{doc}}`notebooks/{name}`" in PAGES["reproducing"]
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -18,7 +18,6 @@ from tamrl.errors import StudyError
 
 ROOT = Path(__file__).resolve().parents[3]
 Parameters = Mapping[str, Any]
-# No notebook depends on these, below the root of the repository.
 NOT_IN_NOTEBOOKS = ("tamrl/cli", "tamrl/study/runner", "tamrl/__main__.py")
 ENVIRONMENT = {
     "JUPYTER_PREFER_ENV_PATH": "1",  # this environment's kernel goes first
@@ -28,10 +27,7 @@ ENVIRONMENT = {
 
 
 def check_parameters(source: Path, values: Parameters) -> None:
-    """Raise ValueError for a name that the notebook's parameters cell does not define.
-
-    Papermill itself would inject an unknown name without a word.
-    """
+    """ValueError for a name that the cell of parameters lacks; Papermill would inject it."""
     known = papermill.inspect_notebook(source)
     if unknown := [name for name in values if name not in known]:
         there = ", ".join(sorted(known))
@@ -43,9 +39,9 @@ def cache_key(
 ) -> str:
     """Digest of all that an executed notebook depends on.
 
-    These are its cells, its parameters, the package's code and facts below the command line and the
-    runner, the data registry, the keys of the notebooks whose results it reads (``upstream``), the
-    folders of tables that it ``reads``, and what is done to it after execution.
+    These are its cells and parameters, the keys of notebooks that it reads (``upstream``), what is
+    done to it after execution, the package but `NOT_IN_NOTEBOOKS`, the data registry, and the
+    folders of tables that it ``reads``.
     """
     cells = nbformat.read(source, as_version=4).cells
     stated = [[(c.cell_type, c.source, c.metadata) for c in cells], values, upstream]
@@ -63,8 +59,7 @@ def cache_key(
 def execute(source: Path, values: Parameters, key: str, root: Path, virtual: bool) -> None:
     """Run one notebook to its end, then move it into the book; a failed one stays in runs/.
 
-    The kernel is this very interpreter, and what it writes to stderr appears on the screen. It
-    starts in the working folder of the caller, who may run several at once.
+    The kernel is this interpreter, in the caller's working folder; its stderr is on the screen.
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -97,9 +92,8 @@ def execute(source: Path, values: Parameters, key: str, root: Path, virtual: boo
 def finish(path: Path, figures: Path, virtual: bool) -> None:
     """Prepare an executed notebook for the book, in place.
 
-    Progress bars and log lines (stderr) go; on virtual towers the title and every caption say so;
-    each figure with a name is saved as ``figures/<name>.png`` (``.svg`` if it is a drawing), or
-    ``<name>.virtual.png``.
+    Progress bars and log lines (stderr) go; on virtual towers title and captions say so; each
+    figure with a name is saved as ``figures/<name>[.virtual].png``, or ``.svg`` if a drawing.
     """
     notebook = nbformat.read(path, as_version=4)
     figures.mkdir(parents=True, exist_ok=True)

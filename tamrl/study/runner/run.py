@@ -10,8 +10,9 @@ import sys
 import time
 from collections.abc import Iterable
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 import yaml
 from rich.console import Console
@@ -20,20 +21,20 @@ from tamrl.errors import DataError, StudyError
 from tamrl.study.runner import verify
 from tamrl.study.runner.execute import ROOT, Parameters, cache_key, check_parameters, execute
 
-# Notebooks at a time: on two cores two of one process each leave less idle than one of two.
-PROFILES = {"smoke": 2, "reference": 2, "paper": 1}
+# Notebooks at a time by profile: on two cores two of one process idle less than one of two.
+PROFILES = {"smoke": 2, "reference": 2, "paper": 1}  # minutes; the book; full size, for a GPU
 VIRTUAL = "Virtual towers: every number and figure here comes from simulated data."
 SMOKE = "Smoke run: it shows that everything works; its scores mean little."
+NONE: Parameters = MappingProxyType({})
 
 
-@dataclass(frozen=True)
-class Notebook:
+class Notebook(NamedTuple):
     """One notebook, what each profile sets in it, and the notebooks and tables it reads."""
 
     name: str
-    smoke: Parameters = field(default_factory=dict)
-    reference: Parameters = field(default_factory=dict)
-    paper: Parameters = field(default_factory=dict)
+    smoke: Parameters = NONE
+    reference: Parameters = NONE
+    paper: Parameters = NONE
     after: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()  # folders, from the root of the repository
 
@@ -77,8 +78,7 @@ STUDY = (  # name, smoke, reference, paper
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """Notebooks executed, notebooks still valid, and the first page of the book if it was built."""
 
     executed: tuple[str, ...]
@@ -87,26 +87,16 @@ class Outcome:
 
 
 def run(
-    profile: str = "reference",
-    towers: str = "auto",
-    only: Iterable[str] = (),
-    parameters: Parameters | None = None,
-    *,
-    build: bool = True,
-    force: bool = False,
-    root: Path = ROOT,
-    notebooks: tuple[Notebook, ...] = STUDY,
-    console: Console | None = None,
-) -> Outcome:
+    profile: str = "reference", towers: str = "auto", only: Iterable[str] = (),
+    parameters: Parameters | None = None, *, build: bool = True, force: bool = False,
+    root: Path = ROOT, notebooks: tuple[Notebook, ...] = STUDY, console: Console | None = None,
+) -> Outcome:  # fmt: skip
     """Execute the notebooks that need it (with ``force``: all), and ``build`` the book.
 
-    ``profile`` is "smoke" (minutes, proves that all runs), "reference" (the book on two cores) or
-    "paper" (full size, for a GPU); ``towers`` is as for `tamrl.sources.load_towers`; ``only`` has
+    ``profile`` is one of `PROFILES`, ``towers`` as for `tamrl.sources.load_towers`; ``only`` has
     beginnings of notebook names, such as "03" (none: all), whose ``parameters`` replace those of
-    the profile.
-
-    Raises ValueError for an unknown profile, notebook or parameter, StudyError when a cell fails
-    (with the cell and its error) or the book has a warning (with its log).
+    the profile. ValueError for an unknown profile, notebook or parameter; StudyError when a cell
+    fails (with the cell and its error) or the book has a warning (with its log).
     """
     console, only = console or Console(), tuple(only)
     if profile not in PROFILES:
@@ -166,8 +156,6 @@ def run(
         try:
             differences = verify.compare(root / "runs/fluxnet2015", root / "results/reference")
             console.print(verify.verdict(differences))
-            if len(differences):
-                console.print("They are listed by: python -m tamrl.study.runner.verify")
         except DataError as error:
             console.print(f"The tables are not checked: {error}")
     executed = tuple(nb.name for nb in todo)
@@ -196,10 +184,10 @@ def _stored_key(root: Path, name: str) -> str:
 def build_book(
     root: Path, virtual: bool, everything: bool, console: Console, note: str = ""
 ) -> Path:
-    """Build ``_build/html`` with warnings as errors and return its first page.
+    """Build ``_build/html``, with a ``note`` above every page and warnings as errors.
 
-    ``note`` stands above every page. ``everything`` rebuilds all pages: those that quote a
-    notebook's numbers do not notice by themselves that it was executed again.
+    ``everything``: rebuild pages that quote numbers of a notebook executed again. Returns the first
+    page.
     """
     config = yaml.safe_load((root / "_config.yml").read_text())
     if virtual:

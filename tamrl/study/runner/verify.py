@@ -72,9 +72,8 @@ def compare_tables(fresh: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame
     old, new = (t if key else t.assign(row=range(len(t))) for t in (reference, fresh))
     for side, table in (("reference", old), ("fresh", new)):
         if (twice := table.duplicated(by)).any():
-            raise DataError(
-                f"the {side} table has two rows {table.loc[twice, by].iloc[0].tolist()}"
-            )
+            row = table.loc[twice, by].iloc[0].tolist()
+            raise DataError(f"the {side} table has two rows {row}")
     both = old.merge(new, "outer", by, suffixes=("", ":fresh"), indicator=True)
     names = [", ".join(map(str, row)) for row in both[by].to_numpy()]
     matched = both._merge == "both"
@@ -112,10 +111,8 @@ def verdict(differences: pd.DataFrame) -> str:
     """Say in one line whether a run's tables are the committed ones, from what `compare` lists."""
     if differences.empty:
         return "The tables are those of results/reference, within the stated tolerances."
-    tables = ", ".join(differences.table.unique())
-    return (
-        f"{len(differences)} numbers differ from the committed ones by more than allowed: {tables}"
-    )
+    tables, count = ", ".join(differences.table.unique()), len(differences)
+    return f"{count} numbers differ by more than allowed (make verify lists them): {tables}"
 
 
 def accept(run: Path = RUN, reference: Path = REFERENCE) -> list[str]:
