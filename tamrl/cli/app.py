@@ -18,7 +18,7 @@ from tamrl.cli import maps, towers
 from tamrl.cli.common import Device, Epochs, Jobs, Seed, Towers, draw, say, usage, write_scores
 from tamrl.errors import DataError, StudyError
 
-# The modules that do the work are imported inside the commands: `tamrl --help` answers at once.
+# What does the work is imported inside the commands: `tamrl --help` answers at once.
 
 
 class _OneLine(typer.core.TyperGroup):
@@ -59,7 +59,7 @@ def tamrl(
 ) -> None:
     """Carbon fluxes from towers to the globe with task-aware modulation (TAM-RL).
 
-    A first walk, with the model that comes with the package:
+    With the model that comes with the package:
     `tamrl predict my-tower.csv --table facts.csv -o fluxes.nc`,
     `tamrl score fluxes.nc my-tower.csv --table facts.csv`; to train one of your own, `tamrl fetch`
     and `tamrl train -o model.safetensors`.
@@ -83,13 +83,13 @@ def fetch(
     if unknown := set(parts or ()) - set(PARTS):
         raise typer.BadParameter(f"{', '.join(unknown)}: not one of {', '.join(PARTS)}")
     for part in parts or PARTS:
-        files = cache.fetch(cache.registry_names(PARTS[part]), part)
-        say(f"{part}: {len(files)} files")
+        say(f"{part}: {len(cache.fetch(cache.registry_names(PARTS[part]), part))} files")
     say(f"In {cache.cache_dir()}")
 
 
-_MODEL = """ensemble: what won the benchmark; without rescaling; network with rescaling; network:
-TAM-RL alone."""
+_MODEL = (
+    """ensemble, as shipped; without rescaling; network with rescaling; network: TAM-RL alone."""
+)
 _VIRTUAL = "Towers of each simulated data set, learnt first; 0: none."
 _CALIBRATE = "Folds of towers that intervals are calibrated on; 0: no intervals."
 

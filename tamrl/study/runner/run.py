@@ -167,11 +167,11 @@ def announce(towers: str, console: Console) -> bool:
     from tamrl.sources import load_towers  # here, so that a book can be built without the model
 
     loaded = load_towers(towers)
-    text = f"{loaded.sizes['site']} real towers ({loaded.attrs['tower_source']})"
-    if loaded.attrs["virtual"]:
-        text = "[bold]VIRTUAL TOWERS: all that follows comes from simulated data"
-    console.print(text)
-    return bool(loaded.attrs["virtual"])
+    if virtual := bool(loaded.attrs["virtual"]):
+        console.print("[bold]VIRTUAL TOWERS: all that follows comes from simulated data")
+    else:
+        console.print(f"{loaded.sizes['site']} real towers ({loaded.attrs['tower_source']})")
+    return virtual
 
 
 def _stored_key(root: Path, name: str) -> str:
@@ -184,10 +184,9 @@ def _stored_key(root: Path, name: str) -> str:
 def build_book(
     root: Path, virtual: bool, everything: bool, console: Console, note: str = ""
 ) -> Path:
-    """Build ``_build/html``, with a ``note`` above every page and warnings as errors.
+    """Build ``_build/html``, a ``note`` above every page, and return its first page.
 
-    ``everything``: rebuild pages that quote numbers of a notebook executed again. Returns the first
-    page.
+    Warnings are errors. ``everything``: also pages that did not change; they quote notebooks.
     """
     config = yaml.safe_load((root / "_config.yml").read_text())
     if virtual:

@@ -6,6 +6,7 @@ has a tolerance; counts of towers and days have none.
 """
 
 import shutil
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -117,31 +118,30 @@ def verdict(differences: pd.DataFrame) -> str:
 
 def accept(run: Path = RUN, reference: Path = REFERENCE) -> list[str]:
     """Copy the run's tables (csv) to the reference; return their names."""
-    tables = sorted(run.glob("*.csv"))
-    if not tables:
+    names = sorted(path.name for path in run.glob("*.csv"))
+    if not names:
         raise DataError(f"{run} holds no table: run `make book` first")
-    for table in tables:
-        with atomic_write(reference / table.name) as part:
-            shutil.copyfile(table, part)
-    return [table.name for table in tables]
+    for name in names:
+        with atomic_write(reference / name) as part:
+            shutil.copyfile(run / name, part)
+    return names
 
 
-def main(
-    take: Annotated[bool, typer.Option("--accept", help="Make this run the reference.")] = False,
-) -> None:
+Accept = Annotated[bool, typer.Option("--accept", help="Make this run the reference.")]
+
+
+def main(take: Accept = False) -> None:
     """Compare the tables of the last run on real towers with the committed ones."""
     try:
         if take:
-            typer.echo(f"Now the reference, in {REFERENCE}: {', '.join(accept())}")
-            return
+            return typer.echo(f"Now the reference, in {REFERENCE}: {', '.join(accept())}")
         differences = compare()
     except DataError as error:
-        typer.echo(f"tamrl: {error}", err=True)
-        raise typer.Exit(1) from error
+        sys.exit(f"tamrl: {error}")
     if not differences.empty:
         typer.echo(differences.to_string(index=False, float_format=lambda v: f"{v:.4g}"))
     typer.echo(verdict(differences))
-    raise typer.Exit(int(not differences.empty))
+    sys.exit(not differences.empty)
 
 
 if __name__ == "__main__":
