@@ -1,15 +1,12 @@
 """TAM-RL: carbon fluxes from flux towers to everywhere, by task-aware modulation.
 
-Four ways in, each with the names to begin with.
-
 *Use the trained model*: `load_pretrained`, whose ``predict`` gives fluxes with bounds at towers of
-your own; `score` holds them against measurements, `finetune` adapts the model to a tower.
+your own; `score` compares them with measurements, `finetune` adapts the model to a tower.
 
 >>> import tamrl
 >>> model = tamrl.load_pretrained()
 >>> model.header["towers"]
 180
-
 >>> fluxes = model.predict("my-tower.csv", table="facts.csv")  # doctest: +SKIP
 
 *Data and samples*: `open_towers` reads your files, `fetch_towers` the 180 towers of FLUXNET2015,
@@ -25,10 +22,8 @@ arrays that all models are trained on.
     tamrl.summarise(predictions, samples)
 
 *Maps and monitoring*: `upscale` runs models over a cube of drivers, `anomalies` judges a tower's
-newest weeks.
-
-Data that cannot be used raise `DataError`, whose message says what to do. All else is in the rooms
-``tamrl.data``, ``tamrl.model``, ``tamrl.maps``, …; the command line is ``tamrl --help``.
+newest weeks. Data that cannot be used raise `DataError`, whose message says what to do. All else is
+in ``tamrl.data``, ``tamrl.model``, ``tamrl.maps``, …; the command line is ``tamrl --help``.
 """
 
 from importlib.metadata import version

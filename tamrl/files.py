@@ -12,10 +12,7 @@ STALE = 600.0  # s, an unfinished file untouched for so long belongs to a killed
 
 @contextmanager
 def atomic_write(path: Path | str) -> Iterator[Path]:
-    """Yield a name beside ``path`` to write to; it becomes ``path`` when the block ends well.
-
-    After an error nothing is left behind, and what was at ``path`` before is still there.
-    """
+    """Yield a file to write; it becomes ``path`` if the block ends well; else nothing changes."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{uuid4().hex}.part")  # unique in threads and processes

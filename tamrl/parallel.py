@@ -11,46 +11,30 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 def in_parallel(
-    function: Callable[..., Any],
-    tasks: Sequence[tuple[Any, ...]],
-    jobs: int = 1,
-    progress: str = "",
-    keep_going: bool = False,
-) -> list[Any]:
+    function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], jobs: int = 1,
+    progress: str = "", keep_going: bool = False,
+) -> list[Any]:  # fmt: skip
     """Call ``function(*task)`` for every task and return the results in the order of the tasks.
 
-    Parameters
-    ----------
-    function, tasks
-        Large arrays among the arguments are mapped from one file, in memory once for all workers;
-        what one of them changes does not reach another.
-    jobs
-        Processes side by side, one thread each, GPUs in turn; 1 stays in this process with its own
-        threads.
-    progress
-        Label of a progress bar; none if empty.
-    keep_going
-        Let an exception stand in the place of the result and go on, instead of raising it at once.
+    ``jobs`` processes run side by side, one thread each, GPUs in turn; 1 stays in this process with
+    its own threads. Large arrays among the arguments are mapped from one file, in memory once for
+    all workers; what one of them changes does not reach another. ``progress`` labels a progress bar
+    (none if empty). An exception is raised at once, or, if ``keep_going``, is the task's result.
     """
     if not tasks:
         return []
-    results: list[Any] = [None] * len(tasks)
     alone = jobs == 1
     if not alone:
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # idle threads must not spin
+    results: list[Any] = [None] * len(tasks)
     threads = {} if alone else {"inner_max_num_threads": 1}
     with (
         joblib.parallel_config("sequential" if alone else "loky", **threads),
         tqdm(total=len(tasks), desc=progress, disable=not progress) as bar,
     ):
-        pool = joblib.Parallel(
-            min(jobs, len(tasks)), return_as="generator_unordered", mmap_mode="c"
-        )
-        calls = (
-            joblib.delayed(_call)(i, None if alone else i, function, task)
-            for i, task in enumerate(tasks)
-        )
-        for i, result in pool(calls):
+        order, call = "generator_unordered", joblib.delayed(_call)
+        pool = joblib.Parallel(min(jobs, len(tasks)), return_as=order, mmap_mode="c")
+        for i, result in pool(call(i, not alone, function, task) for i, task in enumerate(tasks)):
             if isinstance(result, Exception) and not keep_going:
                 raise result
             results[i] = result
@@ -58,11 +42,9 @@ def in_parallel(
     return results
 
 
-def _call(
-    index: int, worker: int | None, function: Callable[..., Any], task: tuple[Any, ...]
-) -> tuple[int, Any]:
-    if worker is not None:
-        pin_gpu(worker)
+def _call(index: int, pinned: bool, function: Any, task: tuple[Any, ...]) -> tuple[int, Any]:
+    if pinned:
+        pin_gpu(index)
     try:
         return index, function(*task)
     except Exception as error:  # whatever a task raises: the caller decides
@@ -70,13 +52,9 @@ def _call(
 
 
 def own_gpu(worker: int, count: int, visible: str | None = None) -> str | None:
-    """Name the GPU of the worker with this number, from 0: workers take the ``count`` GPUs in turn.
+    """Name the GPU of a worker (a number from 0): workers take the ``count`` GPUs in turn.
 
-    ``visible`` names those that may be used, separated by commas; None: all, by number. Without a
-    choice, that is without GPUs or with a single one, the result is None.
-
-    >>> [own_gpu(worker, 2) for worker in range(4)]
-    ['0', '1', '0', '1']
+    ``visible`` names those that may be used, with commas (None: all). None if there is no choice.
     """
     names = visible.split(",") if visible else [str(i) for i in range(count)]
     return names[worker % len(names)] if count > 1 else None

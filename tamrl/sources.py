@@ -16,31 +16,26 @@ SOURCES = ("auto", "fluxnet2015", "virtual")
 def load_towers(source: str = "auto") -> xr.Dataset:
     """Daily towers (site, time), real or virtual; attrs["virtual"] says which.
 
-    ``source`` "fluxnet2015": the real towers or an error; "virtual": the simulated ones; "auto":
-    the real towers if cache, mirror or network yield them, else the simulated ones after a warning
-    on the first line of standard error.
-
-    Raises DataError for an unknown source, or when "fluxnet2015" cannot be had.
+    ``source`` "fluxnet2015": the real towers or DataError; "virtual": the simulated ones; "auto":
+    the real ones if cache, mirror or network have them, else, after a warning on the first line of
+    standard error, the simulated ones. DataError for another source.
     """
     if source not in SOURCES:
         raise DataError(f"towers={source!r} is unknown; use one of {', '.join(SOURCES)}")
-    if source == "virtual":
-        return virtual_towers()
     if source == "fluxnet2015":
         return fetch_towers()
-    reason = "neither cache, mirror nor network has the FLUXNET2015 files"
-    try:
-        if towers.available():
-            return fetch_towers()
-    except DataError as error:
-        reason = str(error)
-    print(
-        "VIRTUAL TOWERS: every number, figure and file of this run comes from a simulation, "
-        f"because the real towers could not be had ({reason}). Set TAMRL_DATA_MIRROR to a "
-        "directory with the files, or connect to the network, for real ones.",
-        file=sys.stderr,
-        flush=True,
-    )
+    if source == "auto":
+        reason = "neither cache, mirror nor network has the FLUXNET2015 files"
+        try:
+            if towers.available():
+                return fetch_towers()
+        except DataError as error:
+            reason = str(error)
+        sys.stderr.write(
+            "VIRTUAL TOWERS: every number, figure and file of this run comes from a simulation, "
+            f"because the real towers could not be had ({reason}). Set TAMRL_DATA_MIRROR to a "
+            "directory with the files, or connect to the network, for real ones.\n"
+        )
     return virtual_towers()
 
 
@@ -50,9 +45,9 @@ def load_predictors(towers: xr.Dataset) -> xr.Dataset:
 
 
 def load_grid(towers: xr.Dataset, resolution: float = 0.5) -> xr.Dataset:
-    """Predictor cube (month, lat, lon) of the real globe, or of the simulated one of these towers.
+    """Predictor cube (month, lat, lon) of the real globe, with a ``resolution`` of 0.5 or 1 degree.
 
-    ``resolution`` (0.5 or 1.0 degrees) is that of the real globe; the simulated one has 2 degrees.
+    For virtual towers it is the simulated globe that they stand on, at 2 degrees.
     """
     if towers.attrs["virtual"]:
         return virtual_grid(seed=towers.attrs["virtual_seed"])
@@ -67,10 +62,8 @@ def load_others(towers: xr.Dataset) -> xr.Dataset | None:
 def load_samples(source: str = "auto", every: int = 1) -> Samples:
     """Towers with their satellite and gridded predictors, ready for any model.
 
-    ``source`` is as for `load_towers`, and so are the errors; ``every`` = 3 takes a third of the
-    towers, for a quick look.
+    ``source`` and errors are those of `load_towers`; ``every`` = 3 takes a third of the towers.
     """
     towers = load_towers(source).isel(site=slice(None, None, every))
-    return make_samples(
-        towers, load_predictors(towers), load_grid(towers), others=load_others(towers)
-    )
+    monthly, cube, others = load_predictors(towers), load_grid(towers), load_others(towers)
+    return make_samples(towers, monthly, cube, others=others)

@@ -1,12 +1,9 @@
 """What all tests share: no network, one thread, and the two sets of towers they may ask for."""
 
-from __future__ import annotations
-
 import errno
 import os
 import socket
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 # Before anything imports numpy or torch: threads that wait must not spin (tests run in parallel).
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -16,15 +13,21 @@ os.environ.setdefault("MPLBACKEND", "agg")
 import pytest
 import xarray as xr
 
-if TYPE_CHECKING:
-    from tamrl.samples.arrays import Samples
+from tamrl.data import fetch_towers
+from tamrl.data.cache import available, registry_names
+from tamrl.samples.arrays import Samples, make_samples
+from tamrl.virtual.grid import virtual_grid
+from tamrl.virtual.towers import virtual_predictors, virtual_towers
 
 LOOPBACK = ("127.", "::1", "localhost")
 
 
 @pytest.fixture(autouse=True, scope="session")
-def no_network() -> Iterator[None]:
-    """Let tests reach servers on this machine only, as if the cable were pulled."""
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Reach servers on this machine only, as if the cable were pulled, and pre-train anew.
+
+    Weights stored by code of the same version would hide a change.
+    """
     connect = socket.socket.connect
 
     def guarded(self: socket.socket, address: object) -> None:
@@ -35,13 +38,6 @@ def no_network() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket.socket, "connect", guarded)
-        yield
-
-
-@pytest.fixture(autouse=True, scope="session")
-def pretraining(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Pre-train anew: weights stored by code of the same version would hide a change."""
-    with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TAMRL_PRETRAINING_DIR", str(tmp_path_factory.mktemp("pretraining")))
         yield
 
@@ -49,7 +45,6 @@ def pretraining(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def need() -> Callable[[str], None]:
     """Give tests `need("grid/")`: skip, with the reason, unless cache or mirror has these data."""
-    from tamrl.data.cache import available, registry_names
 
     def need(prefix: str) -> None:
         names = registry_names(prefix)
@@ -67,40 +62,28 @@ def need() -> Callable[[str], None]:
 def real_towers(need: Callable[[str], None]) -> xr.Dataset:
     """Return the 180 FLUXNET2015 towers, daily, dims (site, time)."""
     need("fluxnet2015.zarr/")
-    from tamrl.data import fetch_towers
-
     return fetch_towers()
 
 
 @pytest.fixture(scope="session")
 def virtual() -> xr.Dataset:
     """Return twelve virtual towers over three years, dims (site, time)."""
-    from tamrl.virtual.towers import virtual_towers
-
     return virtual_towers(n=12, seed=0, years=(2001, 2003))
 
 
 @pytest.fixture(scope="session")
 def samples(virtual: xr.Dataset) -> Samples:
     """Return samples of the twelve virtual towers, with satellites, without a grid."""
-    from tamrl.samples.arrays import make_samples
-    from tamrl.virtual.towers import virtual_predictors
-
     return make_samples(virtual, virtual_predictors(virtual))
 
 
 @pytest.fixture(scope="session")
 def globe() -> xr.Dataset:
     """Return the virtual globe, 2 degrees, dims (month, lat, lon)."""
-    from tamrl.virtual.grid import virtual_grid
-
     return virtual_grid()
 
 
 @pytest.fixture(scope="session")
 def gridded(virtual: xr.Dataset, globe: xr.Dataset) -> Samples:
     """Return samples of the twelve virtual towers with satellites, grid and places."""
-    from tamrl.samples.arrays import make_samples
-    from tamrl.virtual.towers import virtual_predictors
-
     return make_samples(virtual, virtual_predictors(virtual), globe)

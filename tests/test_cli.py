@@ -26,6 +26,13 @@ def call(command: str) -> Result:
     return CliRunner().invoke(app, command)
 
 
+def done(command: str) -> str:
+    """Run it to its end; return what it writes."""
+    result = call(command)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run commands in an empty folder."""
@@ -42,21 +49,9 @@ def few(
     return virtual
 
 
-def oneflux(tower: xr.Dataset) -> str:
-    """Write a tower's drivers as an ONEFlux daily csv without fluxes, and its facts; name it."""
-    csv = f"FLX_{tower.site.item()}_FLUXNET2015_SUBSET_DD_2001-2003_1-4.csv"
-    drivers = {f"{n}_F": tower[n].fillna(-9999).values for n in ("TA", "VPD", "SW_IN")}
-    table = pd.DataFrame({"TIMESTAMP": tower.time.dt.strftime("%Y%m%d").values, **drivers})
-    table.to_csv(csv, index=False)
-    facts = {name: [tower[name].item()] for name in ("site", "lat", "lon", "igbp")}
-    pd.DataFrame(facts).to_csv("facts.csv", index=False)
-    return csv
-
-
 def test_help_shows_an_example() -> None:
     """Nobody should have to guess how a command is written; `python -m tamrl` lists all."""
-    module = [sys.executable, "-m", "tamrl", "--help"]
-    listed = subprocess.run(module, capture_output=True, text=True, check=True).stdout
+    listed = subprocess.check_output([sys.executable, "-m", "tamrl", "--help"], text=True)
     for command in COMMANDS:
         assert command in listed
         assert f"tamrl {command} " in call(f"{command} --help").stdout.split("Example")[1]
@@ -67,14 +62,16 @@ def test_help_shows_an_example() -> None:
 def test_train_then_predict_towers_without_fluxes(few: xr.Dataset) -> None:
     """Weights go to one file; every day with the minimal drivers gets finite, closed fluxes."""
     recipe = "--model network --epochs 1 --members 2 --jobs 1 --virtual 0"
-    done = call(f"train -o model.safetensors {recipe} --device cpu")
-    assert done.exit_code == 0, done.output
+    done(f"train -o model.safetensors {recipe} --device cpu")
     tower = few.isel(site=3)
-    csv = oneflux(tower)
-    done = call(
-        f"predict {csv} --device cpu --table facts.csv -m model.safetensors -o new/fluxes.nc"
-    )
-    assert done.exit_code == 0, done.output
+    csv = f"FLX_{tower.site.item()}_FLUXNET2015_SUBSET_DD_2001-2003_1-4.csv"
+    drivers = {f"{n}_F": tower[n].fillna(-9999).values for n in ("TA", "VPD", "SW_IN")}
+    table = pd.DataFrame({"TIMESTAMP": tower.time.dt.strftime("%Y%m%d").values, **drivers})
+    table.to_csv(csv, index=False)
+    facts = {name: [tower[name].item()] for name in ("site", "lat", "lon", "igbp")}
+    pd.DataFrame(facts).to_csv("facts.csv", index=False)
+    options = "--device cpu --table facts.csv -m model.safetensors -o new/fluxes.nc"
+    assert "without bounds" in done(f"predict {csv} {options}")  # not calibrated
     fluxes = xr.load_dataset("new/fluxes.nc")
     assert fluxes.NEE.attrs["units"] == "gC m-2 d-1"
     assert fluxes.attrs["virtual"] == 1  # of the towers it was trained on
@@ -84,53 +81,40 @@ def test_train_then_predict_towers_without_fluxes(few: xr.Dataset) -> None:
         np.testing.assert_array_equal(known, expected.sel(time=fluxes.time))
     np.testing.assert_allclose(fluxes.NEE, fluxes.RECO - fluxes.GPP, atol=1e-5)
     assert float(fluxes.GPP.min()) >= 0
-    assert "GPP_lower" not in fluxes  # these weights were not calibrated
-    assert "without bounds" in done.stdout
+    assert "GPP_lower" not in fluxes
     assert [p.name for p in Path("new").iterdir()] == ["fluxes.nc"]  # nothing half-written beside
 
 
 @pytest.mark.slow
 def test_evaluate_writes_all_scores(few: xr.Dataset) -> None:
     """Three models by three fluxes, on the same days; the table on the screen says "virtual"."""
-    done = call("evaluate --folds 2 --epochs 1 --jobs 1 -o scores.csv")
-    assert done.exit_code == 0, done.output
+    assert "virtual" in done("evaluate --folds 2 --epochs 1 --jobs 1 -o scores.csv")
     scores = pd.read_csv("scores.csv")
     assert len(scores) == 9
     assert len(set(scores.days)) == 1
     assert np.isfinite(scores[["RMSE", "R2", "bias", "MAE"]]).all(axis=None)
-    assert "virtual" in done.stdout
 
 
 def test_what_a_user_can_mend_is_one_line_without_traceback(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Exit status 1, the file and the remedy on stderr."""
-    done = call("predict towers.csv -m none.safetensors -o x.nc")
-    assert done.exit_code == 1
-    assert re.match(r"tamrl: none\.safetensors.*tamrl train -o", done.stderr)
     Path("broken.safetensors").write_bytes(b"not weights")
-    done = call("predict towers.csv -m broken.safetensors -o x.nc")
-    assert (done.exit_code, done.stderr.count("\n")) == (1, 1)
-    assert "broken.safetensors: not weights of tamrl" in done.stderr
+    for weights, line in (("none", "[^\n]*tamrl train -o"), ("broken", ": not weights of tamrl")):
+        failed = call(f"predict towers.csv -m {weights}.safetensors -o x.nc")
+        assert (failed.exit_code, failed.stderr.count("\n")) == (1, 1)
+        assert re.match(rf"tamrl: {weights}\.safetensors{line}", failed.stderr)
     for error in (DataError("grid.nc is torn"), StudyError("03, cell 4"), OSError("full")):
         monkeypatch.setattr("tamrl.study.runner.run.run", Mock(side_effect=error))
-        done = call("study")
-        assert (done.exit_code, done.stderr) == (1, f"tamrl: {error}\n")
+        failed = call("study")
+        assert (failed.exit_code, failed.stderr) == (1, f"tamrl: {error}\n")
 
 
 @pytest.mark.parametrize(
     "command",
-    [
-        "fly",
-        "fetch everything",
-        "train",
-        "study --profile quick",
-        "study --only 99",
-        "study --param seed=3",
-        "study --only 03 --param seed",
-        "study --only 03 --param sed=3",
-        "predict towers.csv -o x.nc --device foo",
-    ],
+    ["fly", "fetch everything", "train", "predict towers.csv -o x.nc --device foo"]
+    + [f"study {option}" for option in ("--profile quick", "--only 99", "--param seed=3")]
+    + [f"study --only 03 --param {setting}" for setting in ("seed", "sed=3")],
 )
 def test_a_command_that_is_not_understood_ends_with_status_2(command: str) -> None:
     """As every command line does; nothing is computed."""
@@ -144,9 +128,9 @@ def test_a_device_that_is_not_there_is_refused_before_any_work(
     """No data are read first, and the message names the device and the remedy."""
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr("tamrl.sources.load_samples", lambda *_: pytest.fail("data were read"))
-    done = call(f"{command} -o out --device cuda")
-    assert done.exit_code == 2
-    assert re.search(r"no\s+cuda\s+device.*cpu", done.stderr, re.S)
+    failed = call(f"{command} -o out --device cuda")
+    assert failed.exit_code == 2
+    assert re.search(r"no\s+cuda\s+device.*cpu", failed.stderr, re.S)
 
 
 def test_parameters_reach_the_study_with_their_types(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,8 +138,6 @@ def test_parameters_reach_the_study_with_their_types(monkeypatch: pytest.MonkeyP
     run = Mock(return_value=Outcome(("03_scores",), (), None))
     monkeypatch.setattr("tamrl.study.runner.run.run", run)
     given = "--param seed=7 --param scheme=biome --param tune=false"
-    done = call(f"study --profile smoke --towers virtual --only 03 {given}")
-    assert done.exit_code == 0, done.output
+    assert "03_scores" in done(f"study --profile smoke --towers virtual --only 03 {given}")
     values = {"seed": 7, "scheme": "biome", "tune": False}
     run.assert_called_once_with("smoke", "virtual", ["03"], values, build=True, force=False)
-    assert "03_scores" in done.stdout

@@ -30,10 +30,9 @@ def test_what_is_asked_for_comes_or_is_an_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sources, "fetch_towers", unreachable)
-    with pytest.raises(DataError, match="no network"):
-        sources.load_towers("fluxnet2015")
-    with pytest.raises(DataError, match="towers='ameriflux' is unknown; use one of auto"):
-        sources.load_towers("ameriflux")
+    for source, why in (("fluxnet2015", "no network"), ("ameriflux", "unknown; use one of auto")):
+        with pytest.raises(DataError, match=why):
+            sources.load_towers(source)
     assert sources.load_towers("virtual").attrs["tower_source"] == "virtual"
     assert "VIRTUAL TOWERS" not in capsys.readouterr().err
 

@@ -5,7 +5,7 @@ do. 2: the command was not understood.
 """
 
 import os
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,10 +15,10 @@ from typer import Argument, Option
 
 from tamrl import __version__
 from tamrl.cli import maps, towers
-from tamrl.cli.common import Device, Epochs, Jobs, Seed, Towers, draw, say, write_scores
+from tamrl.cli.common import Device, Epochs, Jobs, Seed, Towers, draw, say, usage, write_scores
 from tamrl.errors import DataError, StudyError
 
-# The modules that do the work are imported inside the commands: `tamrl --help` answers at once.
+# What does the work is imported inside the commands: `tamrl --help` answers at once.
 
 
 class _OneLine(typer.core.TyperGroup):
@@ -35,19 +35,16 @@ class _OneLine(typer.core.TyperGroup):
 app = typer.Typer(
     cls=_OneLine, no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False
 )
-for command in (towers.predict, towers.finetune, towers.score):
+for command in (towers.predict, towers.finetune, towers.score, maps.train_map):
     app.command()(command)
-app.command("train-map")(maps.train_map)
 app.command("map")(maps.map_cube)
 
 PARTS = {
-    "towers": "fluxnet2015.zarr/",
-    "predictors": "tower_predictors/",
-    "grid": "grid/",
-    "reference": "reference/",
-    "annual": "towers_annual/",
-    "methane": "towers_methane/",
-}
+    "towers": "fluxnet2015.zarr/", "predictors": "tower_predictors/", "grid": "grid/",
+    "reference": "reference/", "annual": "towers_annual/", "methane": "towers_methane/",
+}  # fmt: skip
+Names = list[str] | None
+_SCORES = Path("scores.csv")
 
 
 def _version(asked: bool) -> None:
@@ -62,7 +59,7 @@ def tamrl(
 ) -> None:
     """Carbon fluxes from towers to the globe with task-aware modulation (TAM-RL).
 
-    A first walk, with the model that comes with the package:
+    With the model that comes with the package:
     `tamrl predict my-tower.csv --table facts.csv -o fluxes.nc`,
     `tamrl score fluxes.nc my-tower.csv --table facts.csv`; to train one of your own, `tamrl fetch`
     and `tamrl train -o model.safetensors`.
@@ -73,9 +70,7 @@ def tamrl(
 
 @app.command()
 def fetch(
-    parts: Annotated[
-        list[str] | None, Argument(help=f"Any of: {', '.join(PARTS)}. None means all.")
-    ] = None,
+    parts: Annotated[Names, Argument(help=f"Any of: {', '.join(PARTS)}. None means all.")] = None,
 ) -> None:
     """Fetch data into the cache, every file checked against its sha256.
 
@@ -88,31 +83,27 @@ def fetch(
     if unknown := set(parts or ()) - set(PARTS):
         raise typer.BadParameter(f"{', '.join(unknown)}: not one of {', '.join(PARTS)}")
     for part in parts or PARTS:
-        files = cache.fetch(cache.registry_names(PARTS[part]), part)
-        say(f"{part}: {len(files)} files")
+        say(f"{part}: {len(cache.fetch(cache.registry_names(PARTS[part]), part))} files")
     say(f"In {cache.cache_dir()}")
+
+
+_MODEL = (
+    """ensemble, as shipped; without rescaling; network with rescaling; network: TAM-RL alone."""
+)
+_VIRTUAL = "Towers of each simulated data set, learnt first; 0: none."
+_CALIBRATE = "Folds of towers that intervals are calibrated on; 0: no intervals."
 
 
 @app.command()
 def train(
     output: Annotated[Path, Option("--output", "-o", help="Where the weights go.")],
     towers: Towers = "auto",
-    model: Annotated[
-        str,
-        Option(
-            help="ensemble: what won the benchmark; without rescaling; network with rescaling; "
-            "network: TAM-RL alone."
-        ),
-    ] = "ensemble",
+    model: Annotated[str, Option(help=_MODEL)] = "ensemble",
     seed: Seed = 0,
     members: Annotated[int, Option(min=1, help="Models in the ensemble.")] = 1,
     epochs: Epochs = None,
-    virtual: Annotated[
-        int, Option(min=0, help="Towers of each simulated data set, learnt first; 0: none.")
-    ] = 1000,
-    calibrate: Annotated[
-        int, Option(help="Folds of towers that intervals are calibrated on; 0: no intervals.")
-    ] = 0,
+    virtual: Annotated[int, Option(min=0, help=_VIRTUAL)] = 1000,
+    calibrate: Annotated[int, Option(help=_CALIBRATE)] = 0,
     jobs: Jobs = 2,
     device: Device = "auto",
 ) -> None:
@@ -126,15 +117,11 @@ def train(
     `tamrl train -o m.safetensors --members 5 --calibrate 10`
     """
     from tamrl.data.cache import registry_sha256
-    from tamrl.model.train import Recipe
     from tamrl.shipped import ensemble, pretrained
     from tamrl.sources import load_samples
 
-    recipe = Recipe() if epochs is None else Recipe(epochs=epochs)
-    try:
-        make = ensemble.factory(model, recipe, device, virtual)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
+    with usage():
+        make = ensemble.factory(model, _recipe(epochs), device, virtual)
     samples, intervals = load_samples(towers), None
     if calibrate:
         folder = _predictions(samples)
@@ -154,9 +141,7 @@ def evaluate(
     epochs: Epochs = None,
     seed: Seed = 0,
     jobs: Jobs = 2,
-    output: Annotated[Path, Option("--output", "-o", help="csv of all scores.")] = Path(
-        "scores.csv"
-    ),
+    output: Annotated[Path, Option("--output", "-o", help="csv of all scores.")] = _SCORES,
 ) -> None:
     """Score TAM-RL, boosting and climatology at towers that they have not seen.
 
@@ -164,29 +149,28 @@ def evaluate(
 
     Examples: `tamrl evaluate --folds 10 --seeds 3` · `tamrl evaluate --towers virtual --epochs 2`
     """
-    from functools import partial
-
     from tamrl.evaluate.crossval import cross_validate
     from tamrl.evaluate.scores import sum_up, summarise
-    from tamrl.model.train import Recipe, TamRLModel
+    from tamrl.model.train import TamRLModel
     from tamrl.rivals.boosting import Boosting, Climatology
     from tamrl.samples.splits import folds as split
     from tamrl.sources import load_samples
 
     samples = load_samples(towers)
-    recipe = Recipe() if epochs is None else Recipe(epochs=epochs)
-    models: dict[str, Callable[[], Any]] = {
-        "TAM-RL": partial(TamRLModel, recipe=recipe),
-        "Boosting": Boosting,
-        "Climatology": Climatology,
-    }
+    models: dict[str, Any] = {"TAM-RL": partial(TamRLModel, recipe=_recipe(epochs))}
+    models |= {"Boosting": Boosting, "Climatology": Climatology}
     parts, members = split(samples, folds, seed=seed), range(seed, seed + seeds)
     predictions = cross_validate(samples, models, parts, members, _predictions(samples), jobs)
     table = summarise(sum_up(predictions, samples))
-    virtual = ", virtual towers" if samples.attrs["virtual"] else ""
-    title = f"Pooled over unseen towers{virtual}; gC m-2 d-1"
-    draw(title, table[["model", "flux", "RMSE", "bias", "MAE", "R2"]])
+    shown = table[["model", "flux", "RMSE", "bias", "MAE", "R2"]]
+    draw("Pooled over unseen towers", shown, samples.attrs["virtual"])
     write_scores(table, output)
+
+
+def _recipe(epochs: int | None) -> Any:
+    from tamrl.model.train import Recipe
+
+    return Recipe() if epochs is None else Recipe(epochs=epochs)
 
 
 def _predictions(samples: Any) -> Path:
@@ -208,7 +192,7 @@ def compare(
     every: Annotated[int, Option(min=1, help="Every n-th tower, for a quick look.")] = 1,
     jobs: Jobs = 2,
     device: Device = "cpu",
-    only: Annotated[list[str] | None, Option(help="Name of a model; repeatable.")] = None,
+    only: Annotated[Names, Option(help="Name of a model; repeatable.")] = None,
     out: Annotated[Path | None, Option("--out", "-o", help=_FOLDER)] = None,
 ) -> None:
     """Compare many models at towers that none has seen; this takes hours and can be broken off.
@@ -229,18 +213,12 @@ def compare(
     from tamrl.evaluate.tables import read
     from tamrl.study.comparisons.models import EXPERIMENTS, compute
 
-    try:
-        folder = compute(
-            experiment, towers, folds, seeds, epochs, every, only or (), out, jobs, device, say=say
-        )
-    except ValueError as error:
-        if isinstance(error, DataError):
-            raise
-        raise typer.BadParameter(str(error)) from error
+    settings = (towers, folds, seeds, epochs, every, only or (), out, jobs, device)
+    with usage():
+        folder = compute(experiment, *settings, say=say)
     results = read(folder, EXPERIMENTS[experiment].names)
     pooled = summarise(results.sums).pivot_table("RMSE", "model", "flux", sort=False)
-    virtual = ", virtual towers" if results.attrs["virtual"] else ""
-    draw(f"Pooled RMSE at unseen towers{virtual}; gC m-2 d-1", pooled.reset_index())
+    draw("Pooled RMSE at unseen towers", pooled.reset_index(), results.attrs["virtual"])
     if results.missing:
         say(f"Not yet computed: {', '.join(results.missing)}")
     say(f"Tables: {folder}")
@@ -250,8 +228,8 @@ def compare(
 def study(
     profile: Annotated[str, Option(help="smoke, reference or paper.")] = "reference",
     towers: Towers = "auto",
-    only: Annotated[list[str] | None, Option(help="A notebook's name or number, as 03.")] = None,
-    param: Annotated[list[str] | None, Option(help="name=value, with --only; repeatable.")] = None,
+    only: Annotated[Names, Option(help="A notebook's name or number, as 03.")] = None,
+    param: Annotated[Names, Option(help="name=value, with --only; repeatable.")] = None,
     force: Annotated[bool, Option("--force", help="Run even what is up to date.")] = False,
     book: Annotated[bool, Option(help="Build the book afterwards.")] = True,
 ) -> None:
@@ -270,12 +248,8 @@ def study(
     if pairs and not only:
         raise typer.BadParameter("--param needs --only: which notebook is meant?")
     values = {name: yaml.safe_load(value) for name, _, value in pairs}
-    try:
+    with usage():
         done = notebooks.run(profile, towers, only or (), values, build=book, force=force)
-    except DataError:
-        raise
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
     ran, unchanged = ", ".join(done.executed) or "none", ", ".join(done.kept) or "none"
     say(f"Executed: {ran}. Unchanged: {unchanged}.")
     say("Computed results: runs/. Executed notebooks: book/notebooks/.")
@@ -287,7 +261,3 @@ def main() -> None:
     """Run the command line; `python -m tamrl`."""
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     app(prog_name="tamrl")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,5 +1,7 @@
-"""What commands share: options, how they speak and draw a table, a check of the device."""
+"""What commands share: options, how they speak and draw a table, checks of what is asked."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,23 +10,24 @@ from rich.console import Console
 from rich.table import Table
 from typer import Argument, Option
 
+from tamrl.errors import DataError
 from tamrl.files import atomic_write
 
 
-def say(text: str) -> None:
-    """Write a line to standard output, whatever the width of the terminal."""
+def say(text: str | Table) -> None:
+    """Write a line or a table to standard output, whatever the width of the terminal."""
     Console(highlight=False, soft_wrap=True).print(text, markup=False)
 
 
-def draw(title: str, rows: Any) -> None:
-    """Draw a DataFrame: words to the left, numbers to the right with three digits."""
-    table = Table(title=title)
+def draw(title: str, rows: Any, virtual: Any = False) -> None:
+    """Draw a DataFrame of fluxes: words to the left, numbers to the right with three digits."""
+    table = Table(title=f"{title}{', virtual towers' * bool(virtual)}; gC m-2 d-1")
     for name in rows:
         words = isinstance(rows[name].iloc[0], str)
         table.add_column(str(name), justify="left" if words else "right")
     for row in rows.itertuples(index=False):
         table.add_row(*(f"{v:.3f}" if isinstance(v, float) else str(v) for v in row))
-    Console(highlight=False, soft_wrap=True).print(table)
+    say(table)
 
 
 def write_scores(scores: Any, path: Path) -> None:
@@ -32,6 +35,17 @@ def write_scores(scores: Any, path: Path) -> None:
     with atomic_write(path) as part:
         scores.to_csv(part, index=False)
     say(f"All scores: {path}")
+
+
+@contextmanager
+def usage() -> Iterator[None]:
+    """Let a ValueError that is not about data end as a command that was not understood."""
+    try:
+        yield
+    except DataError:
+        raise
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def known_device(name: str) -> str:

@@ -1,4 +1,4 @@
-"""The commands that use a trained model at one's own towers; see `tamrl.cli.app`."""
+"""The commands that use a trained model at a user's towers; see `tamrl.cli.app`."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +10,7 @@ from tamrl.cli.common import Device, Facts, OwnTowers, draw, say, write_scores
 from tamrl.errors import DataError
 from tamrl.files import atomic_write
 
+_FROZEN = "Adapt a few hundred offsets, or all weights."
 _MODEL = "Weights from `tamrl train`.  [default: the package's]"
 Weights = Annotated[Path | None, Option("--model", "-m", help=_MODEL)]
 
@@ -46,9 +47,7 @@ def finetune(
     output: Annotated[Path, Option("--output", "-o", help="Where the adapted weights go.")],
     model: Weights = None,
     table: Facts = None,
-    frozen: Annotated[
-        bool, Option("--frozen/--full", help="Adapt a few hundred offsets, or all weights.")
-    ] = True,
+    frozen: Annotated[bool, Option("--frozen/--full", help=_FROZEN)] = True,
     device: Device = "auto",
 ) -> None:
     """Adapt trained weights to your own tower with the few days of fluxes that it has.
@@ -88,7 +87,7 @@ def score(
     scores = score_file.score(predicted, observed, table)
     pooled = scores[scores.site == "all"]
     columns = [c for c in scores if c not in ("site", "towers") and pooled[c].notna().any()]
-    draw(f"{int(pooled.towers.max())} tower(s); gC m-2 d-1", pooled[columns])
+    draw(f"{int(pooled.towers.max())} tower(s)", pooled[columns])
     if output is not None:
         write_scores(scores, output)
 

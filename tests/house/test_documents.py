@@ -15,21 +15,28 @@ from tamrl.shipped.pretrained import SHIPPED
 from tamrl.study.runner.run import STUDY
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = ("README.md", "REPRODUCING.md", "CONTRIBUTING.md", "CHANGELOG.md")
+NAMES = ("README.md", "REPRODUCING.md", "CONTRIBUTING.md", "CHANGELOG.md")
+DOCUMENTS = {name: (ROOT / name).read_text() for name in NAMES}
 PAGES = {path.stem: path.read_text() for path in sorted((ROOT / "book").glob("*.md"))}
+CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text())
 CELLS = {
     notebook.name: nbformat.read(ROOT / "notebooks" / f"{notebook.name}.ipynb", 4).cells
     for notebook in STUDY
 }
 CODE = {name: [c for c in cells if c.cell_type == "code"] for name, cells in CELLS.items()}
 PROSE = [c.source for cells in CELLS.values() for c in cells if c.cell_type == "markdown"]
+EXAMPLES = (  # of parameters: which notebook, and the text that names them
+    (r'NB=(\d\d) P="([^"]+)"', r"(\w+)="),
+    (r"papermill notebooks/(\w+)\.ipynb \S+((?: -p \w+ [^\s`]+)+)", r"-p (\w+)"),
+    (r"--only (\d\d)((?: --param [^\s`]+)+)", r"--param (\w+)="),
+)
 each_notebook = pytest.mark.parametrize("name", CELLS)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_documents_are_finished_and_what_they_name_exists(document: str) -> None:
     """No gap, no dead link or path; each `make X` is a target, with a known profile and towers."""
-    text = (ROOT / document).read_text()
+    text = DOCUMENTS[document]
     assert not re.search(r"@@|\b(TODO|TBD|FIXME|XXX|to be filled|to be measured)\b", text)
     links = [link for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text) if ":" not in link]
     paths = re.findall(r"`((?:tamrl|tests|notebooks)/[\w./]+)`", text)
@@ -43,21 +50,19 @@ def test_documents_are_finished_and_what_they_name_exists(document: str) -> None
 
 def test_names_of_the_package_in_prose_exist() -> None:
     """A dotted name in documents, pages and notebooks is that of a module or of what is in it."""
-    texts = [(ROOT / document).read_text() for document in DOCUMENTS]
-    names = set(re.findall(r"`(tamrl(?:\.\w+)+)`", "\n".join([*texts, *PAGES.values(), *PROSE])))
-    for name in sorted(names - {"tamrl.safetensors"}):
+    text = "\n".join([*DOCUMENTS.values(), *PAGES.values(), *PROSE])
+    for name in set(re.findall(r"`(tamrl(?:\.\w+)+)`", text)) - {"tamrl.safetensors"}:
         pkgutil.resolve_name(name)
 
 
 def test_version_and_citation_agree() -> None:
     """Changelog and citation name the version of pyproject; what is cited has a DOI."""
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    released = re.findall(r"^## \[(\d[^\]]*)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    released = re.findall(r"^## \[(\d[^\]]*)\]", DOCUMENTS["CHANGELOG.md"], re.MULTILINE)
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert version == released[0] == citation["version"]
     assert {"cff-version", "message", "title", "authors", "license"} <= set(citation)
-    config = yaml.safe_load((ROOT / "_config.yml").read_text())
-    assert citation["repository-code"] == config["repository"]["url"]
+    assert citation["repository-code"] == CONFIG["repository"]["url"]
     assert all(re.match(r"10\.\d{4,}/", one["doi"]) for one in citation["references"])
 
 
@@ -66,9 +71,7 @@ def test_issue_templates_are_forms_that_can_be_filled() -> None:
     for path in (ROOT / ".github" / "ISSUE_TEMPLATE").glob("[!c]*.yml"):
         form = yaml.safe_load(path.read_text())
         fields = [field for field in form["body"] if field["type"] != "markdown"]
-        assert form["name"]
-        assert form["description"]
-        assert all(field["attributes"]["label"] for field in fields)
+        assert all([form["name"], form["description"], *(f["attributes"]["label"] for f in fields)])
         assert len({field["id"] for field in fields}) == len(fields) > 0
 
 
@@ -76,8 +79,8 @@ def test_tracked_files_are_small_and_name_no_other_machine() -> None:
     """Below 2 MB but for the weights; no path of one machine; the mirror beside a clone in .ci."""
     hosts = "|".join(["pypi" + r"\.org", r"pythonhosted" + r"\.org", r"npmjs" + r"\.(?:org|com)"])
     machine = re.compile(rf"/(?:home|Users|root|work)/\w|{hosts}")
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
-    for name in filter(lambda name: (ROOT / name).is_file(), listed.stdout.splitlines()):
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout
+    for name in (name for name in listed.splitlines() if (ROOT / name).is_file()):
         content = (ROOT / name).read_bytes()
         assert len(content) < (10_000_000 if name == f"tamrl/{SHIPPED}" else 2_000_000), name
         text = "" if b"\0" in content else content.decode(errors="replace")
@@ -96,10 +99,14 @@ def test_a_notebook_states_a_claim_and_holds_no_logic(name: str) -> None:
     assert re.findall(r"^(\d)\. ", last, re.M) == ["1", "2", "3"]
     logic = ast.FunctionDef | ast.ClassDef | ast.If | ast.While | ast.Try
     for cell in CODE[name]:
-        assert not cell.outputs
-        assert cell.execution_count is None
+        assert (cell.outputs, cell.execution_count) == ([], None)
         tree = ast.parse("" if "%pip" in cell.source else cell.source)
         assert not any(isinstance(node, logic) for node in ast.walk(tree)), cell.source
+
+
+def is_alt_text(text: str) -> bool:
+    """Whether a figure is described in whole sentences."""
+    return text.endswith(".") and len(text.split()) >= 8
 
 
 @each_notebook
@@ -111,15 +118,13 @@ def test_every_figure_has_a_name_a_caption_and_words_for_those_who_cannot_see(na
             shown = cell.metadata.mystnb
             assert re.fullmatch(r"fig-[a-z-]+", shown.figure.name)
             assert shown.figure.caption.endswith(".")
-            assert shown.image.alt.endswith(".")
-            assert len(shown.image.alt.split()) >= 8
+            assert is_alt_text(shown.image.alt)
             figures.add(shown.figure.name)
-    rows = (ROOT / "REPRODUCING.md").read_text().splitlines()
-    (row,) = (line for line in rows if line.startswith(f"| `{name}` |"))
+    (row,) = re.findall(rf"^\| `{name}` \|.*", DOCUMENTS["REPRODUCING.md"], re.M)
     assert set(re.findall(r"`(fig-[^`]+)`", row)) == figures
-    assert f"`notebooks/{name}.ipynb`" in (ROOT / "README.md").read_text()
-    everywhere = re.findall(r"`(fig-[^`]+)`", "\n".join(rows))
-    assert all(everywhere.count(figure) == 1 for figure in figures)
+    assert all(DOCUMENTS["REPRODUCING.md"].count(f"`{figure}`") == 1 for figure in figures)
+    assert f"`notebooks/{name}.ipynb`" in DOCUMENTS["README.md"]
+    assert f"{{doc}}`notebooks/{name}`" in PAGES["reproducing"]
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -130,7 +135,9 @@ def test_a_page_states_a_claim_says_what_is_virtual_and_describes_its_figures(pa
     assert text.splitlines()[0].endswith("{{ virtual }}")
     if page == "index":
         assert opening.endswith("?")
-        assert "**{glue:text}`notebooks/10_benchmark.ipynb::headline:s`.**" in text
+        assert re.search(
+            r"^\*\*[^\n]*10_benchmark.ipynb::over_boosting_NEE[^\n]*\.\*\*", text, re.M
+        )
     else:
         assert re.fullmatch(r"\*\*[^\n]+\.\*\*", opening)
         assert last.startswith("What would change our mind\n\n")
@@ -138,7 +145,7 @@ def test_a_page_states_a_claim_says_what_is_virtual_and_describes_its_figures(pa
         assert "{{ virtual }}" in figure or "fig-model" in figure  # the model: drawn without data
     alts = re.findall(r"^:alt: (.*)$", text, re.M)
     assert len(alts) == text.count("```{figure}")
-    assert all(alt.endswith(".") and len(alt.split()) >= 8 for alt in alts)
+    assert all(is_alt_text(alt) for alt in alts)
 
 
 def test_every_reference_has_a_doi_and_every_citation_a_reference() -> None:
@@ -148,3 +155,45 @@ def test_every_reference_has_a_doi_and_every_citation_a_reference() -> None:
     keys = {re.split(r"[{,]", entry)[1] for entry in entries}
     cited = re.findall(r"\{cite(?::t)?\}`([^`]+)`", "\n".join([*PAGES.values(), *PROSE]))
     assert {key for group in cited for key in group.split(",")} == keys
+
+
+def parameters(name: str) -> set[str]:
+    """Read the names that a notebook's cell of parameters sets, each in a line that explains it."""
+    (cell,) = (c for c in CELLS[name] if "parameters" in c.metadata.get("tags", []))
+    lines = cell.source.splitlines()
+    assert all(re.fullmatch(r"\w+ = \S+  # .{10,}", line) for line in lines), lines
+    return {line.split(" ")[0] for line in lines}
+
+
+@each_notebook
+def test_a_notebook_can_be_run_with_other_parameters_and_on_colab(name: str) -> None:
+    """What its end asks to be set is a parameter; its first cell installs tamrl, if missing."""
+    known = parameters(name)
+    assert "towers" in known
+    assert set(re.findall(r"Set `(\w+) = ", CELLS[name][-1].source)) <= known
+    source = next(c.source for c in CELLS[name] if c.cell_type == "code")
+    assert 'find_spec("tamrl") is None' in source
+    assert re.findall(r"%pip install (.*)", source) == [
+        f'-q "tamrl[maps] @ git+{CONFIG["repository"]["url"]}"'
+    ]
+
+
+def test_parameters_in_examples_exist() -> None:
+    """Each example that sets a notebook's parameters, in documents, help and book, can be run."""
+    code = [path.read_text() for path in (*ROOT.glob("tamrl/cli/*.py"), ROOT / "Makefile")]
+    text = "\n".join([*DOCUMENTS.values(), *PAGES.values(), *code])
+    for example, setting in EXAMPLES:
+        examples = re.findall(example, text)
+        assert examples, f"no example like {example}"
+        for start, values in examples:
+            (name,) = (name for name in CELLS if name.startswith(start))
+            assert set(re.findall(setting, values)) <= parameters(name), (name, values)
+
+
+def test_the_table_of_contents_holds_every_notebook_and_page() -> None:
+    """A notebook that is executed but not shown, or shown but not executed, is a mistake."""
+    toc = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())
+    files = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
+    notebooks = [name for name in files if name.startswith("notebooks/")]
+    assert notebooks == [f"notebooks/{name}" for name in CELLS]
+    assert {*files, toc["root"]} - set(notebooks) == set(PAGES)

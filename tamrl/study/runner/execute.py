@@ -6,7 +6,7 @@ import inspect
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,78 +15,61 @@ import papermill
 from nbclient.exceptions import DeadKernelError
 
 from tamrl.errors import StudyError
-from tamrl.study.runner.book import ROOT
 
+ROOT = Path(__file__).resolve().parents[3]
 Parameters = Mapping[str, Any]
-# No notebook depends on these, below the package's folder.
-NOT_IN_NOTEBOOKS = ("cli", "study/runner", "__main__.py")
+NOT_IN_NOTEBOOKS = ("tamrl/cli", "tamrl/study/runner", "tamrl/__main__.py")
+ENVIRONMENT = {
+    "JUPYTER_PREFER_ENV_PATH": "1",  # this environment's kernel goes first
+    "OMP_WAIT_POLICY": "passive",  # idle threads must not spin
+    "PYTHONWARNINGS": "ignore:IProgress not found",  # of tqdm, in pooch
+}
 
 
 def check_parameters(source: Path, values: Parameters) -> None:
-    """Raise ValueError for a name that the notebook's parameters cell does not define.
-
-    Papermill itself would inject an unknown name without a word.
-    """
+    """ValueError for a name that the cell of parameters lacks; Papermill would inject it."""
     known = papermill.inspect_notebook(source)
-    for name in values:
-        if name not in known:
-            raise ValueError(
-                f"{source.name} has no parameter {name!r}; it has {', '.join(sorted(known))}"
-            )
+    if unknown := [name for name in values if name not in known]:
+        there = ", ".join(sorted(known))
+        raise ValueError(f"{source.name} has no parameter {unknown[0]!r}; it has {there}")
 
 
-def cache_key(source: Path, values: Parameters, upstream: list[str], root: Path = ROOT) -> str:
+def cache_key(
+    source: Path, values: Parameters, upstream: list[str], reads: Iterable[str], root: Path
+) -> str:
     """Digest of all that an executed notebook depends on.
 
-    These are its cells, its parameters, the package's code and facts below the command line and the
-    runner, the data registry, the keys of the notebooks whose results it reads, and what is done to
-    it after execution.
+    These are its cells and parameters, the keys of notebooks that it reads (``upstream``), what is
+    done to it after execution, the package but `NOT_IN_NOTEBOOKS`, the data registry, and the
+    folders of tables that it ``reads``.
     """
-    digest = hashlib.sha256()
     cells = nbformat.read(source, as_version=4).cells
-    digest.update(json.dumps([(c.cell_type, c.source, c.metadata) for c in cells]).encode())
-    digest.update(json.dumps([values, upstream], sort_keys=True).encode())
-    digest.update(inspect.getsource(finish).encode())
-    package, outside = root / "tamrl", [root / "tamrl" / part for part in NOT_IN_NOTEBOOKS]
-    for path in sorted([*package.rglob("*"), root / "data_registry.txt"]):
-        unrelated = path.suffix == ".pyc" or any(path.is_relative_to(part) for part in outside)
-        if path.is_file() and not unrelated:
-            digest.update(f"{path.relative_to(root)}\n".encode())
+    stated = [[(c.cell_type, c.source, c.metadata) for c in cells], values, upstream]
+    stated.append(inspect.getsource(finish))
+    digest = hashlib.sha256(json.dumps(stated, sort_keys=True).encode())
+    starts = [root / part for part in ("tamrl", "data_registry.txt", *reads)]
+    for path in sorted(path for start in starts for path in (start, *start.rglob("*"))):
+        unrelated = any(path.is_relative_to(root / part) for part in NOT_IN_NOTEBOOKS)
+        if path.is_file() and path.suffix != ".pyc" and not unrelated:
+            digest.update(f"{path.relative_to(root).as_posix()}\n".encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
-def digest(folder: Path) -> str:
-    """Digest of the files of a folder, names and bytes; of one that is not there, of none."""
-    total = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        total.update(f"{path.relative_to(folder).as_posix()}\n".encode())
-        total.update(path.read_bytes())
-    return total.hexdigest()
-
-
-def execute(source: Path, values: Parameters, key: str, root: Path, virtual: bool) -> Path:
+def execute(source: Path, values: Parameters, key: str, root: Path, virtual: bool) -> None:
     """Run one notebook to its end, then move it into the book; a failed one stays in runs/.
 
-    The kernel is this very interpreter, and what it writes to stderr appears on the screen. It
-    starts in the working folder of the caller, who may run several at once.
+    The kernel is this interpreter, in the caller's working folder; its stderr is on the screen.
     """
-    os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")  # this environment's kernel goes first
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # idle threads must not spin
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     os.environ.pop("MPLBACKEND", None)  # a notebook keeps its figures only if it draws inline
-    os.environ.setdefault("PYTHONWARNINGS", "ignore:IProgress not found")  # of tqdm, in pooch
     attempt = root / "runs" / "executing" / f"{source.stem}.{os.getpid()}.ipynb"
     attempt.parent.mkdir(parents=True, exist_ok=True)
+    options: dict[str, Any] = {"progress_bar": False, "stderr_file": sys.stderr}
+    options |= {"kernel_name": "python3", "extra_arguments": ["--log-level=CRITICAL"]}
     try:
-        papermill.execute_notebook(
-            source,
-            attempt,
-            dict(values),
-            kernel_name="python3",
-            progress_bar=False,
-            stderr_file=sys.stderr,
-            extra_arguments=["--log-level=CRITICAL"],
-        )
+        papermill.execute_notebook(source, attempt, dict(values), **options)
     except papermill.PapermillExecutionError as error:
         raise StudyError(
             f"{source.name}, cell {error.cell_index}:\n\n{error.source}\n\n"
@@ -104,28 +87,23 @@ def execute(source: Path, values: Parameters, key: str, root: Path, virtual: boo
     finish(attempt, shelf / "figures", virtual)
     os.replace(attempt, shelf / source.name)
     (shelf / f"{source.stem}.key").write_text(key)
-    return shelf / source.name
 
 
 def finish(path: Path, figures: Path, virtual: bool) -> None:
     """Prepare an executed notebook for the book, in place.
 
-    Progress bars and log lines (stderr) go; on virtual towers the title and every caption say so;
-    each figure with a name is saved as ``figures/<name>.png`` (``.svg`` if it is a drawing), or
-    ``<name>.virtual.png``.
+    Progress bars and log lines (stderr) go; on virtual towers title and captions say so; each
+    figure with a name is saved as ``figures/<name>[.virtual].png``, or ``.svg`` if a drawing.
     """
     notebook = nbformat.read(path, as_version=4)
     figures.mkdir(parents=True, exist_ok=True)
     keep = ("parameters", "duration", "version")  # and not the paths of this machine
     notebook.metadata.papermill = {name: notebook.metadata.papermill[name] for name in keep}
-    titled = False
-    for cell in notebook.cells:
-        if cell.cell_type == "markdown" and not titled:
-            head, _, rest = cell.source.partition("\n")
-            cell.source = f"{head} (virtual towers)\n{rest}" if virtual else cell.source
-            titled = True
-        if cell.cell_type != "code":
-            continue
+    if virtual:
+        title = next(cell for cell in notebook.cells if cell.cell_type == "markdown")
+        head, _, rest = title.source.partition("\n")
+        title.source = f"{head} (virtual towers)\n{rest}"
+    for cell in (cell for cell in notebook.cells if cell.cell_type == "code"):
         cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
         figure = cell.metadata.get("mystnb", {}).get("figure", {})
         if virtual and "caption" in figure:

@@ -5,105 +5,80 @@ builds the book; a notebook reaches ``book/notebooks/`` only after its last cell
 """
 
 import contextlib
+import subprocess
+import sys
 import time
 from collections.abc import Iterable
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
+import yaml
 from rich.console import Console
 
-from tamrl.errors import DataError
-from tamrl.study.runner import book, verify
-from tamrl.study.runner.execute import Parameters, cache_key, check_parameters, digest, execute
+from tamrl.errors import DataError, StudyError
+from tamrl.study.runner import verify
+from tamrl.study.runner.execute import ROOT, Parameters, cache_key, check_parameters, execute
 
-ROOT = book.ROOT
-PROFILES = ("smoke", "reference", "paper")
-# Notebooks at a time: on two cores two of one process each leave less idle than one of two.
-SIDE_BY_SIDE = {"smoke": 2, "reference": 2, "paper": 1}
+# Notebooks at a time by profile: on two cores two of one process idle less than one of two.
+PROFILES = {"smoke": 2, "reference": 2, "paper": 1}  # minutes; the book; full size, for a GPU
+VIRTUAL = "Virtual towers: every number and figure here comes from simulated data."
+SMOKE = "Smoke run: it shows that everything works; its scores mean little."
+NONE: Parameters = MappingProxyType({})
 
 
-@dataclass(frozen=True)
-class Notebook:
+class Notebook(NamedTuple):
     """One notebook, what each profile sets in it, and the notebooks and tables it reads."""
 
     name: str
-    smoke: Parameters = field(default_factory=dict)
-    reference: Parameters = field(default_factory=dict)
-    paper: Parameters = field(default_factory=dict)
+    smoke: Parameters = NONE
+    reference: Parameters = NONE
+    paper: Parameters = NONE
     after: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()  # folders, from the root of the repository
 
 
 _ALONE = {"jobs": 1}  # no processes besides the notebook's own
+_FEW = {"n_towers": 24, "n_years": 2, "epochs": 2}
 _QUICK = {"every": 3, "folds": 2, "epochs": 1, **_ALONE}
 _FULL = {"folds": 10, "n_seeds": 10, "epochs": 16, "jobs": 8}
 # Of experiments that are computed on the spot: those on virtual towers, or when asked.
 _TINY = {"every": 9, "folds": 2, "epochs": 1, **_ALONE}
 _WHOLE = {"recompute": True, "every": 1, "folds": None, "n_seeds": None, "epochs": None, "jobs": 8}
 
-STUDY = (
-    Notebook(
-        "00_course",
-        smoke={"n_towers": 24, "n_years": 2, "epochs": 2, "n_adapted": 2, "labels": 30},
-    ),
+STUDY = (  # name, smoke, reference, paper
+    Notebook("00_course", {**_FEW, "n_adapted": 2, "labels": 30}),
     Notebook("01_towers"),
-    Notebook("02_method", smoke={"n_towers": 24, "n_years": 2, "epochs": 2}),
-    Notebook(
-        "03_scores", smoke={**_QUICK, "trees": 60, "tune": False}, reference=_ALONE, paper=_FULL,
-    ),
-    Notebook("04_balance", smoke=_QUICK, reference=_ALONE, paper=_FULL, after=("03_scores",)),
-    Notebook(
-        "05_map", smoke={"members": 2, "folds": 2, "resolution": 1.0, **_ALONE}, reference=_ALONE,
-        paper={"members": 10, "folds": 10, "jobs": 8},
-    ),
-    Notebook(
-        "06_drivers", smoke={**_QUICK, "days": 1, "step": 0.9}, reference=_ALONE,
-        paper={"folds": 10, "epochs": 16, "repeats": 5, "step": 0.1, "jobs": 8},
-    ),
-    Notebook(
-        "07_adaptation", smoke={**_QUICK, "n_tested": 1, "n_towers": 2, "longest": 90},
-        reference=_ALONE,
-        paper={"folds": 10, "n_tested": 10, "n_towers": None, "epochs": 16, "jobs": 8},
-    ),
-    Notebook(
-        "08_gases", smoke={"n_virtual": 24, "folds": 2, "epochs": 1, "marsh_epochs": 1, **_ALONE},
-        reference=_ALONE, paper={"n_virtual": 180, "folds": 10, "epochs": 16, "jobs": 8},
-    ),
-    Notebook(
-        "09_ablation", reads=("results/ablation",), paper=_WHOLE,
-        smoke={**_TINY, "only": [
-            "TAM-RL", "FiLM only", "soft closure", "no closure", "no process scalars",
-        ]},
-    ),
-    Notebook(
-        "10_benchmark", paper=_WHOLE,
-        smoke={**_TINY, "only": [
-            "ensemble", "TAM-RL as published", "LightGBM", "climatology",
-        ]},
-        reads=("results/benchmark", "results/climates", "results/biomes", "results/no-satellites"),
-    ),
-    Notebook(
-        "11_trust", smoke={"members": 2, "folds": 3, "count": 5, "repeats": 2, **_ALONE},
-        reference=_ALONE, paper={"members": 10, "repeats": 100, "resolution": 0.5, "jobs": 8},
-    ),
-    Notebook(
-        "12_monitor", smoke=_QUICK, reference=_ALONE,
-        paper={"folds": 10, "epochs": 16, "jobs": 8}, after=("03_scores",),
-    ),
+    Notebook("02_method", _FEW),
+    Notebook("03_scores", {**_QUICK, "trees": 60, "tune": False}, _ALONE, _FULL),
+    Notebook("04_balance", _QUICK, _ALONE, _FULL, after=("03_scores",)),
+    Notebook("05_map", {"members": 2, "folds": 2, "resolution": 1.0, **_ALONE}, _ALONE,
+             {"members": 10, "folds": 10, "jobs": 8}),
+    Notebook("06_drivers", {**_QUICK, "days": 1, "step": 0.9}, _ALONE,
+             {"folds": 10, "epochs": 16, "repeats": 5, "step": 0.1, "jobs": 8}),
+    Notebook("07_adaptation", {**_QUICK, "n_tested": 1, "n_towers": 2, "longest": 90}, _ALONE,
+             {"folds": 10, "n_tested": 10, "n_towers": None, "epochs": 16, "jobs": 8}),
+    Notebook("08_gases", {"n_virtual": 24, "folds": 2, "epochs": 1, "marsh_epochs": 1, **_ALONE},
+             _ALONE, {"n_virtual": 180, "folds": 10, "epochs": 16, "jobs": 8}),
+    Notebook("09_ablation", {**_TINY, "only": [
+        "TAM-RL", "FiLM only", "soft closure", "no closure", "no process scalars",
+    ]}, paper=_WHOLE, reads=("results/ablation",)),
+    Notebook("10_benchmark", {**_TINY, "only": [
+        "ensemble", "TAM-RL as published", "LightGBM", "climatology",
+    ]}, paper=_WHOLE,
+    reads=("results/benchmark", "results/climates", "results/biomes", "results/no-satellites")),
+    Notebook("11_trust", {"members": 2, "folds": 3, "count": 5, "repeats": 2, **_ALONE}, _ALONE,
+             {"members": 10, "repeats": 100, "resolution": 0.5, "jobs": 8}),
+    Notebook("12_monitor", _QUICK, _ALONE, {"folds": 10, "epochs": 16, "jobs": 8},
+             after=("03_scores",)),
     Notebook("13_cost", paper={"measure": True}, reads=("results/speed",)),
-    Notebook(
-        "14_directions", paper=_WHOLE,
-        smoke={**_TINY, "only": [
-            "TAM-RL", "TAM-RL, annual prior", "LightGBM",
-        ]},
-        reads=("results/directions", "results/ablation", "results/benchmark"),
-    ),
+    Notebook("14_directions", {**_TINY, "only": ["TAM-RL", "TAM-RL, annual prior", "LightGBM"]},
+             paper=_WHOLE, reads=("results/directions", "results/ablation", "results/benchmark")),
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """Notebooks executed, notebooks still valid, and the first page of the book if it was built."""
 
     executed: tuple[str, ...]
@@ -112,116 +87,79 @@ class Outcome:
 
 
 def run(
-    profile: str = "reference",
-    towers: str = "auto",
-    only: Iterable[str] = (),
-    parameters: Parameters | None = None,
-    *,
-    build: bool = True,
-    force: bool = False,
-    root: Path = ROOT,
-    notebooks: tuple[Notebook, ...] = STUDY,
-    console: Console | None = None,
-) -> Outcome:
-    """Execute the notebooks that need it and build the book.
+    profile: str = "reference", towers: str = "auto", only: Iterable[str] = (),
+    parameters: Parameters | None = None, *, build: bool = True, force: bool = False,
+    root: Path = ROOT, notebooks: tuple[Notebook, ...] = STUDY, console: Console | None = None,
+) -> Outcome:  # fmt: skip
+    """Execute the notebooks that need it (with ``force``: all), and ``build`` the book.
 
-    Parameters
-    ----------
-    profile
-        "smoke" (minutes, proves that all runs), "reference" (the book on two cores) or "paper"
-        (full size, for a GPU).
-    towers
-        "auto", "fluxnet2015" or "virtual", as for `tamrl.sources.load_towers`.
-    only
-        Beginnings of notebook names, such as "03"; none means all.
-    parameters
-        Values that replace those of the profile, for the notebooks chosen by ``only``.
-    build
-        Whether to build the book afterwards.
-    force
-        Execute even what is up to date.
-
-    Raises
-    ------
-    ValueError
-        For an unknown profile, notebook or parameter.
-    StudyError
-        When a cell fails (with the cell and its error) or the book has a warning (with its log).
+    ``profile`` is one of `PROFILES`, ``towers`` as for `tamrl.sources.load_towers`; ``only`` has
+    beginnings of notebook names, such as "03" (none: all), whose ``parameters`` replace those of
+    the profile. ValueError for an unknown profile, notebook or parameter; StudyError when a cell
+    fails (with the cell and its error) or the book has a warning (with its log).
     """
-    console = console or Console()
+    console, only = console or Console(), tuple(only)
     if profile not in PROFILES:
         raise ValueError(f"unknown profile {profile!r}; there are {', '.join(PROFILES)}")
-    chosen = choose(notebooks, tuple(only))
+    for start in only:
+        if not any(nb.name.startswith(start) for nb in notebooks):
+            names = ", ".join(nb.name for nb in notebooks)
+            raise ValueError(f"no notebook begins with {start!r}; there are {names}")
+    chosen = tuple(nb for nb in notebooks if not only or nb.name.startswith(only))
     settings = {nb.name: {**getattr(nb, profile), **(parameters or {})} for nb in chosen}
-    for nb in chosen:
-        check_parameters(root / "notebooks" / f"{nb.name}.ipynb", settings[nb.name])
+    sources = {nb.name: root / "notebooks" / f"{nb.name}.ipynb" for nb in chosen}
+    for name, values in settings.items():
+        check_parameters(sources[name], values)
 
     virtual = announce(towers, console)
     keys: dict[str, str] = {}
-    todo: list[tuple[Notebook, Parameters]] = []
+    todo: list[Notebook] = []
     for nb in chosen:
-        source = root / "notebooks" / f"{nb.name}.ipynb"
-        values: Parameters = {
-            **settings[nb.name],
-            "towers": "virtual" if virtual else "fluxnet2015",
-        }
+        settings[nb.name]["towers"] = "virtual" if virtual else "fluxnet2015"
         upstream = [keys.get(name) or _stored_key(root, name) for name in nb.after]
-        upstream += [digest(root / folder) for folder in nb.reads]
-        keys[nb.name] = key = cache_key(source, values, upstream, root)
-        if not force and _stored_key(root, nb.name) == key:
+        keys[nb.name] = cache_key(sources[nb.name], settings[nb.name], upstream, nb.reads, root)
+        if not force and _stored_key(root, nb.name) == keys[nb.name]:
             console.print(f"  {nb.name}: unchanged, kept")
         else:
-            todo.append((nb, values))
-    executed = tuple(nb.name for nb, _ in todo)
-    kept = tuple(nb.name for nb in chosen if nb.name not in executed)
+            todo.append(nb)
 
-    def one(nb: Notebook, values: Parameters, before: list[Future[None]]) -> None:
-        for future in before:
+    def one(name: str, after: tuple[str, ...]) -> None:
+        for future in (futures[other] for other in after if other in futures):
             future.result()  # waits; raises what the notebook that is read raised
         started = time.monotonic()
-        shown = ", ".join(f"{name}={value!r}" for name, value in values.items())
-        console.print(f"  {nb.name}: running with {shown}", markup=False)
-        source = root / "notebooks" / f"{nb.name}.ipynb"
-        execute(source, values, keys[nb.name], root, virtual)
-        console.print(f"  {nb.name}: done in {time.monotonic() - started:.0f} s")
+        shown = ", ".join(f"{key}={value!r}" for key, value in settings[name].items())
+        console.print(f"  {name}: running with {shown}", markup=False)
+        execute(sources[name], settings[name], keys[name], root, virtual)
+        console.print(f"  {name}: done in {time.monotonic() - started:.0f} s")
 
     # Kernels start in the working folder, which all threads share: it is set once, for all of them.
-    with contextlib.chdir(root), ThreadPoolExecutor(SIDE_BY_SIDE[profile]) as pool:
-        futures: dict[str, Future[None]] = {}
-        for nb, values in sorted(todo, key=lambda item: bool(item[0].after)):
-            before = [futures[name] for name in nb.after if name in futures]
-            futures[nb.name] = pool.submit(one, nb, values, before)
+    futures: dict[str, Future[None]] = {}
+    with contextlib.chdir(root), ThreadPoolExecutor(PROFILES[profile]) as pool:
+        for nb in sorted(todo, key=lambda nb: bool(nb.after)):
+            futures[nb.name] = pool.submit(one, nb.name, nb.after)
         done, _ = wait(futures.values(), return_when=FIRST_EXCEPTION)
         for future in futures.values():
             future.cancel()  # after a failure what runs is finished, and nothing else is started
         for future in done:
             future.result()  # raises
     page = None
-    absent = [nb.name for nb in notebooks if not _stored_key(root, nb.name)]
-    if build and absent:
+    if build and (absent := [nb.name for nb in notebooks if not _stored_key(root, nb.name)]):
         console.print(
             f"The book needs all notebooks; not yet executed: {', '.join(absent)}. Run them with: "
             f"make book. What ran is in {root / 'book' / 'notebooks'}",
             markup=False,
         )
     elif build:
-        notes = [book.VIRTUAL] * virtual + [book.SMOKE] * (profile == "smoke")
-        page = book.build(root, virtual, bool(executed), console, " ".join(notes))
+        notes = [VIRTUAL] * virtual + [SMOKE] * (profile == "smoke")
+        page = build_book(root, virtual, bool(todo), console, " ".join(notes))
     if profile == "reference" and not virtual and not parameters and chosen == notebooks:
         try:
-            console.print(verify.verdict(root / "runs/fluxnet2015", root / "results/reference"))
+            differences = verify.compare(root / "runs/fluxnet2015", root / "results/reference")
+            console.print(verify.verdict(differences))
         except DataError as error:
             console.print(f"The tables are not checked: {error}")
-    return Outcome(executed, kept, page)
-
-
-def choose(notebooks: tuple[Notebook, ...], only: tuple[str, ...]) -> tuple[Notebook, ...]:
-    """Return the notebooks whose names begin with one of ``only``, in the order of the list."""
-    for start in only:
-        if not any(nb.name.startswith(start) for nb in notebooks):
-            names = ", ".join(nb.name for nb in notebooks)
-            raise ValueError(f"no notebook begins with {start!r}; there are {names}")
-    return tuple(nb for nb in notebooks if not only or nb.name.startswith(only))
+    executed = tuple(nb.name for nb in todo)
+    return Outcome(executed, tuple(name for name in sources if name not in executed), page)
 
 
 def announce(towers: str, console: Console) -> bool:
@@ -229,9 +167,8 @@ def announce(towers: str, console: Console) -> bool:
     from tamrl.sources import load_towers  # here, so that a book can be built without the model
 
     loaded = load_towers(towers)
-    virtual = bool(loaded.attrs["virtual"])
-    if virtual:
-        console.print("VIRTUAL TOWERS: all that follows comes from simulated data", style="bold")
+    if virtual := bool(loaded.attrs["virtual"]):
+        console.print("[bold]VIRTUAL TOWERS: all that follows comes from simulated data")
     else:
         console.print(f"{loaded.sizes['site']} real towers ({loaded.attrs['tower_source']})")
     return virtual
@@ -239,6 +176,39 @@ def announce(towers: str, console: Console) -> bool:
 
 def _stored_key(root: Path, name: str) -> str:
     """Return the key of the executed notebook in the book, "" when there is none."""
-    folder = root / "book" / "notebooks"
-    key = folder / f"{name}.key"
-    return key.read_text() if key.exists() and (folder / f"{name}.ipynb").exists() else ""
+    executed = root / "book" / "notebooks" / f"{name}.ipynb"
+    key = executed.with_suffix(".key")
+    return key.read_text() if key.exists() and executed.exists() else ""
+
+
+def build_book(
+    root: Path, virtual: bool, everything: bool, console: Console, note: str = ""
+) -> Path:
+    """Build ``_build/html``, a ``note`` above every page, and return its first page.
+
+    Warnings are errors. ``everything``: also pages that did not change; they quote notebooks.
+    """
+    config = yaml.safe_load((root / "_config.yml").read_text())
+    if virtual:
+        config["title"] += " (virtual towers)"
+        config["parse"]["myst_substitutions"]["virtual"] = "&nbsp;(virtual towers)"
+    config.setdefault("html", {})["announcement"] = note
+    extensions = config.get("sphinx", {}).get("local_extensions", {})
+    extensions.update({name: str(ROOT / place) for name, place in extensions.items()})
+    folder = root / "_build"
+    folder.mkdir(exist_ok=True)
+    (folder / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False))
+    console.print("  book: building")
+    main = "import sys; from jupyter_book.cli.main import main; sys.exit(main())"
+    command = [sys.executable, "-c", main, "build", "book", "--config", str(folder / "_config.yml")]
+    command += ["--path-output", ".", "-W", "-n", "--keep-going", *(["--all"] * everything)]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    log = folder / "book.log"
+    log.write_text(done.stdout + done.stderr)
+    if done.returncode:
+        lines = (done.stdout + done.stderr).splitlines()
+        marks = ("WARNING", "ERROR", "Error", "Exception")
+        warnings = [line for line in lines if any(mark in line for mark in marks)] or lines[-20:]
+        shown = "\n".join(warnings[:40])
+        raise StudyError(f"the book has warnings or errors:\n{shown}\nLog: {log}")
+    return folder / "html" / "index.html"

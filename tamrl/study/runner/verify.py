@@ -1,13 +1,12 @@
-"""Is it the same study? Compares the tables of a run with those committed in results/reference.
+"""Compares the tables of a run, in runs/fluxnet2015, with those committed in results/reference.
 
-    python -m tamrl.study.runner.verify            # compare runs/fluxnet2015 with the reference
-    python -m tamrl.study.runner.verify --accept   # make the tables of the run the reference
-
-A network that is trained on another processor ends up with slightly other weights, so each kind
-of number has a tolerance; counts of towers and days have none.
+`python -m tamrl.study.runner.verify` lists what differs, `--accept` makes the run's tables the
+reference. A network trained on another processor has slightly other weights, so each kind of number
+has a tolerance; counts of towers and days have none.
 """
 
 import shutil
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +16,7 @@ import typer
 
 from tamrl.errors import DataError
 from tamrl.files import atomic_write
-from tamrl.study.runner.book import ROOT
+from tamrl.study.runner.execute import ROOT
 
 RUN = ROOT / "runs" / "fluxnet2015"
 REFERENCE = ROOT / "results" / "reference"
@@ -36,36 +35,24 @@ TOLERANCE: dict[str, tuple[float, float]] = {
     "upper": (3.0, 0.10),
     "violation": (0.005, 0.30),  # gC m-2 d-1
     "value": (0.0, 0.05),  # PgC yr-1
+    "": (1e-6, 0.05),  # any other
 }
-ANY_OTHER = (1e-6, 0.05)
 
 
 def tolerance(column: pd.Series) -> tuple[float, float]:
     """Absolute and relative difference that counts as the same; none for counts and flags."""
     if pd.api.types.is_integer_dtype(column) or pd.api.types.is_bool_dtype(column):
         return 0.0, 0.0
-    return next((t for k, t in TOLERANCE.items() if str(column.name).startswith(k)), ANY_OTHER)
+    return next(t for start, t in TOLERANCE.items() if str(column.name).startswith(start))
 
 
 def compare_tables(fresh: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
     """List where two tables differ by more than is allowed.
 
     Rows are matched by their columns that hold no numbers and, where these are not unique, by as
-    many columns of integers, from the left, as it takes. Integers must agree exactly.
-
-    Returns
-    -------
-    DataFrame with columns row, column, reference, fresh, allowed; empty when all agree. A row or
-    column that one table lacks is listed with the value "absent".
-
-    Raises
-    ------
-    DataError
-        For a table with two rows of the same key.
-
-    Examples
-    --------
-    An RMSE may differ by 0.05 gC m-2 d-1, the number of towers not at all.
+    many columns of integers, from the left, as it takes. Integers must agree exactly. The result
+    has `COLUMNS`; a row or column that one table lacks is listed as "absent". DataError for a table
+    with two rows of the same key. An RMSE may differ by 0.05 gC m-2 d-1, a count not at all:
 
     >>> old = pd.DataFrame({"flux": ["GPP", "NEE"], "RMSE": [2.1, 1.5], "towers": [180, 180]})
     >>> new = pd.DataFrame({"flux": ["GPP", "NEE"], "RMSE": [2.12, 1.7], "towers": [180, 180]})
@@ -85,8 +72,8 @@ def compare_tables(fresh: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame
     by = key or ["row"]
     old, new = (t if key else t.assign(row=range(len(t))) for t in (reference, fresh))
     for side, table in (("reference", old), ("fresh", new)):
-        if table.duplicated(by).any():
-            row = table.loc[table.duplicated(by), by].iloc[0].tolist()
+        if (twice := table.duplicated(by)).any():
+            row = table.loc[twice, by].iloc[0].tolist()
             raise DataError(f"the {side} table has two rows {row}")
     both = old.merge(new, "outer", by, suffixes=("", ":fresh"), indicator=True)
     names = [", ".join(map(str, row)) for row in both[by].to_numpy()]
@@ -108,63 +95,53 @@ def _absent(row: str, column: str, committed: bool) -> tuple[str, str, object, o
 
 
 def compare(run: Path = RUN, reference: Path = REFERENCE) -> pd.DataFrame:
-    """Compare each committed table (csv) with the run's one of the same name.
-
-    DataError when nothing is committed, or the run made none of the tables.
-    """
+    """Compare each committed csv with the run's one; DataError when either has none of them."""
     names = sorted(path.name for path in reference.glob("*.csv"))
     if not names:
         raise DataError(f"{reference} holds no table to compare with")
     if not any((run / name).is_file() for name in names):
         raise DataError(f"{run} holds none of {', '.join(names)}: run `make book` first")
-    parts = []
-    for name in names:
-        part = pd.DataFrame([_absent("every row", "every column", True)], columns=COLUMNS)
-        if (run / name).is_file():
-            part = compare_tables(pd.read_csv(run / name), pd.read_csv(reference / name))
-        parts.append(part.assign(table=name))
-    return pd.concat(parts, ignore_index=True)[["table", *COLUMNS]]
+    nothing = pd.DataFrame([_absent("every row", "every column", True)], columns=COLUMNS)
+    parts = dict.fromkeys(names, nothing)
+    for name in (name for name in names if (run / name).is_file()):
+        parts[name] = compare_tables(pd.read_csv(run / name), pd.read_csv(reference / name))
+    return pd.concat(parts, names=["table"]).reset_index("table").reset_index(drop=True)
 
 
-def verdict(run: Path = RUN, reference: Path = REFERENCE) -> str:
-    """Say in one line whether a run's tables are the committed ones; DataError as `compare`."""
-    differences = compare(run, reference)
+def verdict(differences: pd.DataFrame) -> str:
+    """Say in one line whether a run's tables are the committed ones, from what `compare` lists."""
     if differences.empty:
-        return f"Its tables are those of {reference.name}, within the stated tolerances."
-    return (
-        f"{len(differences)} numbers differ from the committed ones by more than allowed, in "
-        f"{', '.join(differences.table.unique())}: python -m tamrl.study.runner.verify lists them"
-    )
+        return "The tables are those of results/reference, within the stated tolerances."
+    tables, count = ", ".join(differences.table.unique()), len(differences)
+    return f"{count} numbers differ by more than allowed (make verify lists them): {tables}"
 
 
 def accept(run: Path = RUN, reference: Path = REFERENCE) -> list[str]:
     """Copy the run's tables (csv) to the reference; return their names."""
-    tables = sorted(run.glob("*.csv"))
-    if not tables:
+    names = sorted(path.name for path in run.glob("*.csv"))
+    if not names:
         raise DataError(f"{run} holds no table: run `make book` first")
-    for table in tables:
-        with atomic_write(reference / table.name) as part:
-            shutil.copyfile(table, part)
-    return [table.name for table in tables]
+    for name in names:
+        with atomic_write(reference / name) as part:
+            shutil.copyfile(run / name, part)
+    return names
 
 
-def main(
-    take: Annotated[bool, typer.Option("--accept", help="Make this run the reference.")] = False,
-) -> None:
+Accept = Annotated[bool, typer.Option("--accept", help="Make this run the reference.")]
+
+
+def main(take: Accept = False) -> None:
     """Compare the tables of the last run on real towers with the committed ones."""
     try:
         if take:
-            typer.echo(f"Now the reference, in {REFERENCE}: {', '.join(accept())}")
-            return
+            return typer.echo(f"Now the reference, in {REFERENCE}: {', '.join(accept())}")
         differences = compare()
     except DataError as error:
-        typer.echo(f"tamrl: {error}", err=True)
-        raise typer.Exit(1) from error
+        sys.exit(f"tamrl: {error}")
     if not differences.empty:
         typer.echo(differences.to_string(index=False, float_format=lambda v: f"{v:.4g}"))
-        typer.echo(f"{len(differences)} numbers differ from {REFERENCE} by more than is allowed.")
-        raise typer.Exit(1)
-    typer.echo(f"The tables of {RUN} are those of {REFERENCE}, within the stated tolerances.")
+    typer.echo(verdict(differences))
+    sys.exit(not differences.empty)
 
 
 if __name__ == "__main__":
