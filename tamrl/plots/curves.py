@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
-from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -210,9 +209,9 @@ def scaling(table: pd.DataFrame) -> Figure:
         part = table[table.axis == name]
         for (stage, precision), line in part.groupby(["stage", "precision"], sort=False):
             kind = str(stage).partition(",")[0]
-            look: dict[str, Any] = {"color": COLOURS.get(kind, style.GREY), "markersize": 5}
-            ax.plot(line.value, line.rate, "-" if precision == "fp32" else "--", **look,
-                    marker=MARKS.get(str(precision), "o"), label=f"{kind}, {precision}")  # fmt: skip
+            ax.plot(line.value, line.rate, "-" if precision == "fp32" else "--", markersize=5,
+                    marker=MARKS.get(str(precision), "o"), color=COLOURS.get(kind, style.GREY),
+                    label=f"{kind}, {precision}")  # fmt: skip
         ticks = sorted(set(part.value))
         ax.set(xscale="log", yscale="log", xlabel=AXES[name])
         ax.set_xticks(ticks, [str(t) for t in ticks], fontsize=9)
