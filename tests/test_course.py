@@ -21,7 +21,7 @@ def lesson() -> Lesson:
     return samples, fold, alone, course.teach(samples, fold, 10)
 
 
-def test_nothing_is_told_of_a_place_but_its_history(lesson: Lesson) -> None:
+def test_a_place_is_known_by_its_history_only(lesson: Lesson) -> None:
     """No facts, no satellite on the day; satellites in the support set."""
     samples, _, _, aware = lesson
     assert np.isnan(samples.static).all()
@@ -36,12 +36,9 @@ def test_nothing_is_told_of_a_place_but_its_history(lesson: Lesson) -> None:
 def test_the_support_set_lowers_the_error_at_nearly_all_towers(lesson: Lesson) -> None:
     """The claim of the course, at towers that neither model has seen."""
     samples, fold, alone, aware = lesson
-    guess = {
-        "alone": course.predict(alone, samples, fold.test),
-        "aware": course.predict(aware, samples, fold.test),
-    }
-    table = course.errors(guess, samples, fold.test)
-    production = table[table.flux == "GPP"]
+    models = {"alone": alone, "aware": aware}
+    guess = {name: course.predict(m, samples, fold.test) for name, m in models.items()}
+    production = course.errors(guess, samples, fold.test).query("flux == 'GPP'")
     assert len(production) == len(fold.test)
     assert (production.aware < production.alone).mean() > 0.8
     assert production.aware.mean() < 0.7 * production.alone.mean()
@@ -61,7 +58,6 @@ def test_the_same_weather_gives_other_fluxes_for_other_kinds(lesson: Lesson) -> 
 
 
 def test_a_support_window_is_ten_day_means(lesson: Lesson) -> None:
-    """In own units, as the encoder reads it."""
     samples, *_ = lesson
     window = course.support_window(samples, 3, ("TA", "FPAR"))
     assert window.shape == (36, 2)
@@ -70,7 +66,6 @@ def test_a_support_window_is_ten_day_means(lesson: Lesson) -> None:
 
 
 def test_z_has_a_plane_and_one_model_for_all_has_no_z(lesson: Lesson) -> None:
-    """The two leading components, the first the wider."""
     samples, _, alone, aware = lesson
     flat = course.task_embeddings(aware, samples)
     assert flat["first"].std() >= flat["second"].std() > 0

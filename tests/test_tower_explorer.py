@@ -4,7 +4,6 @@ import base64
 import json
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
@@ -31,12 +30,10 @@ def predictions(samples: Samples) -> xr.Dataset:
 
 @pytest.fixture(scope="module")
 def page(samples: Samples, predictions: xr.Dataset) -> str:
-    """Return the picker of the model that is too high."""
-    return tower_explorer.tower_picker(predictions, samples, "high").html
+    return tower_explorer.tower_picker(predictions, samples, "high").data
 
 
 def data_of(page: str) -> dict:
-    """Return what the page's script reads."""
     (text,) = re.findall(r"<script type=\"application/json\"[^>]*>(.*?)</script>", page, re.S)
     return json.loads(text)
 
@@ -52,11 +49,9 @@ def test_the_page_holds_the_means_of_what_was_observed_and_predicted(
     series = series.reshape(-1, tower["periods"])
     row = list(samples.site).index(tower["site"])
     flux = np.where(samples.scored[row, :, None], samples.y[row], np.nan)
-    days = pd.DataFrame(flux, pd.DatetimeIndex(samples.time))
-    days = days[str(tower["first"]) :]
-    period = [days.index.year, np.minimum((days.index.day_of_year - 1) // 8, 45)]
-    known = days.groupby(period).count() >= 4
-    expected = days.groupby(period).mean().where(known).to_numpy()[: tower["periods"]]
+    days = pd.DataFrame(flux, pd.DatetimeIndex(samples.time))[str(tower["first"]) :]
+    period = days.groupby([days.index.year, np.minimum((days.index.day_of_year - 1) // 8, 45)])
+    expected = period.mean().where(period.count() >= 4).to_numpy()[: tower["periods"]]
     assert np.isfinite(expected).sum() > 100
     np.testing.assert_allclose(series[:3].T, expected, atol=0.0051)
     both = np.isfinite(series[0]) & np.isfinite(series[3])
@@ -76,40 +71,28 @@ def test_every_scored_tower_is_on_the_map_and_in_the_table(page: str, samples: S
 def test_nothing_is_fetched_from_anywhere(page: str) -> None:
     """No source, link or import: the only address is the name of SVG's grammar."""
     assert set(re.findall(r"https?://[^\s\"'<>`]+", page)) == {"http://www.w3.org/2000/svg"}
-    assert not re.search(
-        r"<(?:script|img|link|iframe)[^>]+(?:src|href)=|@import|fetch\(|url\(", page
-    )
+    sources = r"<(?:script|img|link|iframe)[^>]+(?:src|href)=|@import|fetch\(|url\("
+    assert not re.search(sources, page)
     assert "[[" not in page
 
 
-def test_a_virtual_world_is_called_so(page: str) -> None:
+def test_virtual_towers_are_called_so(page: str) -> None:
     """In the caption, on the map's name and in the data that the title is made of."""
     assert data_of(page)["virtual"] is True
     assert page.count("Virtual towers. ") == 2
 
 
 def test_names_cannot_break_out_of_the_page(samples: Samples, predictions: xr.Dataset) -> None:
-    """A user's own tower may be called anything."""
     evil = "</script><b>"
     mine = samples.site.astype("<U20")
     mine[0] = evil
     named = replace(samples, site=mine, table=samples.table.assign(site=mine))
-    page = tower_explorer.tower_picker(predictions.assign_coords(site=mine), named, "high").html
+    page = tower_explorer.tower_picker(predictions.assign_coords(site=mine), named, "high").data
     assert evil not in page
-
-    class Closed(HTMLParser):
-        scripts = 0
-
-        def handle_endtag(self, tag: str) -> None:
-            self.scripts += tag == "script"
-
-    parser = Closed()
-    parser.feed(page)
-    assert parser.scripts == 2
+    assert page.count("</script") == 2
 
 
 def test_an_unknown_model_is_named(samples: Samples, predictions: xr.Dataset) -> None:
-    """With those that there are."""
     with pytest.raises(DataError, match="'TAM-RL' is not among the predictions: high, right"):
         tower_explorer.tower_picker(predictions, samples)
 

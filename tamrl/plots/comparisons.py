@@ -35,23 +35,21 @@ def _effects(
             )  # fmt: skip
         else:
             ax.hlines(height, row.lower, row.upper, colors=colour, linewidth=2)
-            _mark(ax, row.change, height, colour, row.lower > 0 or row.upper < 0)
+            look = _mark(row.lower > 0 or row.upper < 0, colour=colour)
+            ax.plot(row.change, height, zorder=3, **look)
 
 
-def _mark(ax: Any, x: float, y: float, colour: str, filled: bool, marker: str = "o") -> None:
-    ax.plot(x, y, marker, color=colour, markersize=6, zorder=3, markeredgewidth=1.5,
-            markerfacecolor=colour if filled else "white")  # fmt: skip
+def _mark(filled: bool, marker: str = "o", colour: str = GREY) -> dict[str, Any]:
+    """Look of the mark of an interval."""
+    return {"marker": marker, "color": colour, "markersize": 6, "markeredgewidth": 1.5,
+            "markerfacecolor": colour if filled else "white", "linewidth": 2}  # fmt: skip
 
 
-def _entry(label: str, filled: bool, marker: str = "o") -> Line2D:
-    """Make an entry of a legend: a mark on its interval."""
-    face = GREY if filled else "white"
-    return Line2D([], [], label=label, marker=marker, color=GREY, markerfacecolor=face,
-                  markersize=6, linewidth=2, markeredgewidth=1.5)  # fmt: skip
+def _entry(label: str, *look: Any) -> Line2D:
+    return Line2D([], [], label=label, **_mark(*look))
 
 
 def _resolved() -> list[Line2D]:
-    """Explain filled and hollow marks."""
     return [_entry("interval leaves out zero", True), _entry("interval includes zero", False)]
 
 
@@ -72,8 +70,8 @@ def forest(
 ) -> Figure:  # fmt: skip
     """Draw changes with intervals, a panel a flux, a row a model, under the headings of groups.
 
-    ``table`` has ``name`` (that of the rows), flux, change, lower, upper in %; NaN is not
-    computed. What lies beyond ``limit`` (%) is given as a number with an arrow.
+    ``table`` has ``name`` (of the rows), flux, change, lower, upper in %; NaN is not computed. What
+    lies beyond ``limit`` (%) is a number with an arrow.
     """
     names = [n for head, models in groups.items() if models for n in (head, *models)]
     heads = {head for head, models in groups.items() if models}
@@ -98,8 +96,7 @@ def forest(
 def targets(table: pd.DataFrame, label: str) -> Figure:
     """Draw changes against rivals beside the change that was aimed at, a row a rival and flux.
 
-    ``table`` is from `tamrl.study.benchmark.against_targets`: against, rival, flux, change, lower,
-    upper and target in % (NaN: not computed, or none set).
+    ``table`` (%) is from `tamrl.study.benchmark.against_targets`.
     """
     fig, ax = plt.subplots(figsize=(7.6, 0.4 * len(table) + 1.3))
     y = np.arange(len(table))[::-1]
@@ -122,9 +119,8 @@ def targets(table: pd.DataFrame, label: str) -> Figure:
 def class_bias(table: pd.DataFrame, share: float, absolute: float) -> Figure:
     """Draw the bias by class with its interval, a panel a flux, over what is allowed.
 
-    ``table`` is from `tamrl.study.benchmark.class_bias`, one or several classifications below each
-    other (class, flux, towers, mean, bias, lower, upper, off); allowed are ``share`` % of the
-    class's mean, and ``absolute`` gC m-2 d-1 for NEE. What is beyond is a filled diamond.
+    ``table`` is from `tamrl.study.benchmark.class_bias`; allowed are ``share`` % of a class's mean,
+    and ``absolute`` gC m-2 d-1 for NEE. What is beyond is a filled diamond.
     """
     classes = list(table["class"].unique())
     fig, panels = by_flux(table, (7.8, ROW * max(len(classes), 3) + 1.2))
@@ -140,54 +136,47 @@ def class_bias(table: pd.DataFrame, share: float, absolute: float) -> Figure:
         colour = FLUX_COLOURS.get(flux, GREY)
         ax.hlines(y, rows.lower, rows.upper, colors=colour, linewidth=2)
         for height, (_, row) in zip(y, rows.iterrows(), strict=True):
-            _mark(ax, row.bias, height, colour, bool(row.off), "D" if row.off else "o")
+            look = _mark(bool(row.off), "D" if row.off else "o", colour)
+            ax.plot(row.bias, height, zorder=3, **look)
     counts = table.groupby("class").towers.first()
     names = [f"{name} ({counts[name]})" for name in classes]
     _names(fig.axes, y, names, f"predicted - observed ({UNIT})")
-    handles = [Patch(color="#dddddd", label="allowed"), _entry("within", False)]
-    handles.append(_entry("beyond", True, "D"))
+    marks = [_entry("within", False), _entry("beyond", True, "D")]
+    handles = [Patch(color="#dddddd", label="allowed"), *marks]
     fig.legend(handles=handles, loc="outside lower center", ncols=3)
     return fig
 
 
 @figure
 def reliability(table: pd.DataFrame) -> Figure:
-    """Draw the share of days inside intervals against their nominal level, a line a flux.
-
-    ``table`` has flux, level, coverage of one model.
-    """
+    """Draw the ``coverage`` of intervals of one model against their ``level``, a line a flux."""
     fig, ax = plt.subplots(figsize=(4.6, 4.2))
     ax.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="nominal")
     for flux, rows in table.groupby("flux", sort=False):
         line, name = rows.sort_values("level"), str(flux)
         ax.plot(line.level, line.coverage, marker=MARKERS.get(name, "o"), markersize=6,
                 color=FLUX_COLOURS.get(name, GREY), label=name)  # fmt: skip
-    ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
-    ax.set_xlabel("nominal level of the interval (%)")
-    ax.set_ylabel("share of days inside at unseen towers (%)")
+    ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="nominal level of the interval (%)",
+           ylabel="share of days inside at unseen towers (%)")  # fmt: skip
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_formatter(PercentFormatter(1, symbol=""))
     return fig
 
 
 @figure
-def coverage_by_class(table: pd.DataFrame, allowed: tuple[float, float] = (0.85, 0.95)) -> Figure:
-    """Draw the share inside intervals of 90 %, a row a class, a panel a period, a mark a flux.
-
-    ``table`` has period, stratum, flux, towers, coverage; ``allowed`` is shaded.
-    """
+def coverage_by_class(table: pd.DataFrame) -> Figure:
+    """Draw the coverage of 90 % intervals, a row a stratum, a panel a period, a mark a flux."""
     periods = list(dict.fromkeys(table.period)) or ["day"]  # none: an empty panel
     towers = table.groupby("stratum").towers.max().sort_values()
     size = (7.6, max(1.3 + 0.3 * len(towers), 2.5))
     fig, axes = columns(len(periods), size, sharex=True)
     for ax, period in zip(axes, periods, strict=True):
-        ax.axvspan(*allowed, color="#e4e4e4", zorder=0, label="85 to 95 %")
+        ax.axvspan(0.85, 0.95, color="#e4e4e4", zorder=0, label="85 to 95 %")
         ax.axvline(0.9, color=GREY, linewidth=1, zorder=1)
         for flux, rows in table[table.period == period].groupby("flux", sort=False):
             name, y = str(flux), towers.index.get_indexer(rows.stratum)
             ax.plot(rows.coverage, y, MARKERS.get(name, "o"), color=FLUX_COLOURS.get(name, GREY),
-                    markersize=6, label=name, markeredgecolor="black",
-                    markeredgewidth=0.4)  # fmt: skip
+                    label=name, markeredgecolor="black", markeredgewidth=0.4)  # fmt: skip
         ax.set_title(f"values of a {period}", loc="left")
         ax.set_xlabel("share inside (%)")
         ax.xaxis.set_major_formatter(PercentFormatter(1, symbol=""))

@@ -1,5 +1,6 @@
 """Figures of maps, their seasons and budgets, and how far to trust them."""
 
+import calendar
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,8 +16,7 @@ from numpy.typing import ArrayLike
 from tamrl.plots import style
 from tamrl.plots.scores import differences
 
-MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September",
-          "October", "November", "December")  # fmt: skip
+MONTHS = tuple(calendar.month_name)[1:]
 DEGREES = ccrs.PlateCarree()
 EUROPE = (-11, 31, 35.5, 70)  # west, east, south, north, degrees
 SOUTH, NORTH = -57, 84  # of land with fluxes, degrees
@@ -24,12 +24,8 @@ SOUTH, NORTH = -57, 84  # of land with fluxes, degrees
 
 def limits(fields: ArrayLike, flux: str) -> tuple[float, float]:
     """Limits of colour for all panels: 1st to 99th percentile; NEE symmetric around zero."""
-    low, high = (float(v) for v in np.nanpercentile(np.asarray(fields), [1, 99]))
+    low, high = map(float, np.nanpercentile(np.asarray(fields), [1, 99]))
     return (-max(-low, high), max(-low, high)) if flux == "NEE" else (min(low, 0.0), high)
-
-
-def _limits(panels: Mapping[str, xr.DataArray], flux: str) -> tuple[float, float]:
-    return limits(np.concatenate([np.ravel(field) for field in panels.values()]), flux)
 
 
 def _mesh(ax: Any, field: xr.DataArray, cmap: str, span: tuple[float, float]) -> Any:
@@ -52,13 +48,10 @@ def towers_map(table: pd.DataFrame) -> Figure:
     europe: Any = fig.add_subplot(grid[1], projection=ccrs.AlbersEqualArea(10, 52))
     europe.set_extent(EUROPE, DEGREES)
     for ax in (style.globe(fig, grid[0]), style.land(europe)):
-        for code in (c for c in style.BIOMES if (table.igbp == c).any()):
-            towers = table[table.igbp == code]
-            colour, marker = style.BIOMES[code]
-            ax.scatter(
-                towers.lon, towers.lat, s=18, c=colour, marker=marker, edgecolors="black",
-                zorder=3, linewidths=0.4, transform=DEGREES, label=f"{code} ({len(towers)})",
-            )  # fmt: skip
+        for code, colour, marker, here in style.by_class(table):
+            ax.scatter(here.lon, here.lat, s=18, c=colour, marker=marker, edgecolors="black",
+                       zorder=3, linewidths=0.4, transform=DEGREES,
+                       label=f"{code} ({len(here)})")  # fmt: skip
     return fig
 
 
@@ -70,7 +63,7 @@ def flux_maps(
     """Draw fields (lat, lon), all with the same limits (``span``); NEE diverges around zero."""
     n_rows, width = -(-len(panels) // columns), 7.6 / columns
     fig = plt.figure(figsize=(7.6, 0.53 * width * n_rows + 0.6))
-    span = span or _limits(panels, flux)
+    span = span or limits(np.concatenate([*map(np.ravel, panels.values())]), flux)
     axes = [style.globe(fig, n_rows, columns, position + 1) for position in range(len(panels))]
     for ax, (title, field) in zip(axes, panels.items(), strict=True):
         image = _mesh(ax, field, style.COLOUR_MAPS[flux], span)
@@ -86,10 +79,7 @@ def month_frame(field: xr.DataArray, flux: str, span: tuple[float, float], title
 
 @style.figure
 def mean_and_spread(pairs: Mapping[str, tuple[xr.DataArray, xr.DataArray]], spread: str) -> Figure:
-    """Draw each flux's mean beside its uncertainty, each with a colour bar of its own.
-
-    ``pairs``: flux -> mean and uncertainty (lat, lon), gC m-2 d-1; ``spread`` names the second.
-    """
+    """Draw each flux's mean and uncertainty (lat, lon), gC m-2 d-1, whose name is ``spread``."""
     fig = plt.figure(figsize=(8.2, 2.7 * len(pairs)))
     for row, (flux, (mean, sd)) in enumerate(pairs.items()):
         for column, (field, name, colours, span) in enumerate((
@@ -98,28 +88,23 @@ def mean_and_spread(pairs: Mapping[str, tuple[xr.DataArray, xr.DataArray]], spre
         )):  # fmt: skip
             ax = style.globe(fig, len(pairs), 2, 2 * row + column + 1)
             ax.set_title(name)
-            image = _mesh(ax, field, colours, span)
-            fig.colorbar(
-                image, ax=ax, location="bottom", shrink=0.8, extend="both", label=style.UNIT
-            )
+            fig.colorbar(_mesh(ax, field, colours, span), ax=ax, location="bottom", shrink=0.8,
+                         extend="both", label=style.UNIT)  # fmt: skip
     return fig
 
 
 @style.figure
 def region(panels: Mapping[str, xr.DataArray], flux: str, title: str) -> Figure:
     """Draw fields (lat, lon) of a region side by side, all with the same limits, under a title."""
-    span = _limits(panels, flux)
+    span = limits(np.concatenate([*map(np.ravel, panels.values())]), flux)
     fig = plt.figure(figsize=(8.2, 3.4))
-    axes = []
     for column, (name, field) in enumerate(panels.items()):
-        west, east = float(field.lon[0]), float(field.lon[-1])
+        west, east, south, north = (float(at[i]) for at in (field.lon, field.lat) for i in (0, -1))
         centre = ccrs.AlbersEqualArea((west + east) / 2, float(field.lat.mean()))
-        ax: Any = fig.add_subplot(1, len(panels), column + 1, projection=centre)
-        ax.set_extent((west, east, float(field.lat[0]), float(field.lat[-1])), DEGREES)
+        ax: Any = fig.add_subplot(1, len(panels), column + 1, projection=centre, title=name)
+        ax.set_extent((west, east, south, north), DEGREES)
         image = _mesh(style.land(ax), field, style.COLOUR_MAPS[flux], span)
-        ax.set_title(name)
-        axes.append(ax)
-    _bar(fig, image, axes, f"{flux} ({style.UNIT})\n{title}")
+    _bar(fig, image, fig.axes, f"{flux} ({style.UNIT})\n{title}")
     return fig
 
 
@@ -129,13 +114,10 @@ def hovmoller(tables: Mapping[str, pd.DataFrame]) -> Figure:
     fig, axes = style.columns(len(tables), (8.4, 3.8))
     for ax, (flux, table) in zip(axes, tables.items(), strict=True):
         low, high = limits(table, flux)
-        image = ax.pcolormesh(
-            table.columns, table.index, table, cmap=style.COLOUR_MAPS[flux], vmin=low, vmax=high,
-            shading="nearest",
-        )  # fmt: skip
-        ax.set_facecolor("#f2f2f2")
-        ax.set(title=flux, xticks=(1, 4, 7, 10), xticklabels=("Jan", "Apr", "Jul", "Oct"))
-        ax.set_ylim(SOUTH, NORTH)
+        image = ax.pcolormesh(table.columns, table.index, table, cmap=style.COLOUR_MAPS[flux],
+                              vmin=low, vmax=high, shading="nearest")  # fmt: skip
+        ax.set(title=flux, xticks=(1, 4, 7, 10), xticklabels=("Jan", "Apr", "Jul", "Oct"),
+               ylim=(SOUTH, NORTH), facecolor="#f2f2f2")  # fmt: skip
         fig.colorbar(image, ax=ax, location="bottom", extend="both", label=style.UNIT)
     axes[0].set_ylabel("latitude (degrees north)")
     return fig
@@ -156,18 +138,13 @@ def zonal(profiles: Mapping[str, pd.DataFrame], label: str) -> Figure:
 
 @style.figure
 def against_reference(maps: xr.Dataset, zonal: pd.DataFrame, name: str = "FLUXCOM") -> Figure:
-    """Draw the difference of two maps of mean GPP, and both by latitude.
-
-    ``maps`` and ``zonal`` as from `tamrl.maps.budgets.compare_gpp`.
-    """
+    """Draw what `tamrl.maps.budgets.compare_gpp` returns: two maps' difference, and both by lat."""
     fig = plt.figure(figsize=(8.8, 3.7))
     grid = fig.add_gridspec(2, 2, width_ratios=[2.6, 1], height_ratios=[18, 1])
     top = float(np.nanpercentile(np.abs(maps.difference), 99))
     image = _mesh(style.globe(fig, grid[0, 0]), maps.difference, "PuOr", (-top, top))
-    fig.colorbar(
-        image, cax=fig.add_subplot(grid[1, 0]), orientation="horizontal", extend="both",
-        label=f"this study minus {name} ({style.UNIT})",
-    )  # fmt: skip
+    fig.colorbar(image, cax=fig.add_subplot(grid[1, 0]), orientation="horizontal", extend="both",
+                 label=f"this study minus {name} ({style.UNIT})")  # fmt: skip
     side = fig.add_subplot(grid[0, 1])
     for column, colour, dash in zip(zonal, (style.BLUE, style.GREY), ("-", "--"), strict=True):
         side.plot(zonal[column], zonal.index, dash, color=colour, label=column)
@@ -177,20 +154,18 @@ def against_reference(maps: xr.Dataset, zonal: pd.DataFrame, name: str = "FLUXCO
 
 @style.figure
 def hatched(panels: Mapping[str, tuple[xr.DataArray, str, str]], outside: xr.DataArray) -> Figure:
-    """Draw fields (lat, lon) with hatching where a place is outside for half of the year or more.
+    """Draw fields (lat, lon), hatched where ``outside`` (share of the year) is half or more.
 
-    ``panels``: title -> field, colour map, label of its colour bar; ``outside`` (lat, lon): share
-    of the year.
+    ``panels``: title -> field, colour map, label of its colour bar.
     """
     fig = plt.figure(figsize=(7.6, 3.9 * len(panels)))
     for row, (title, (field, colours, label)) in enumerate(panels.items()):
         ax = style.globe(fig, len(panels), 1, row + 1)
         image = _mesh(ax, field, colours, (0, float(np.nanpercentile(field, 99))))
         with plt.rc_context({"hatch.linewidth": 0.9, "hatch.color": style.RED}):
-            ax.contourf(
-                outside.lon, outside.lat, outside.transpose("lat", "lon").fillna(0),
-                levels=[0.5, 1.1], colors="none", hatches=["//////"], transform=DEGREES, zorder=2,
-            )  # fmt: skip
+            ax.contourf(outside.lon, outside.lat, outside.transpose("lat", "lon").fillna(0),
+                        levels=[0.5, 1.1], colors="none", hatches=["//////"], transform=DEGREES,
+                        zorder=2)  # fmt: skip
         ax.set_title(title)
         _bar(fig, image, ax, label, "max")
     return fig
@@ -204,31 +179,24 @@ def rank_correlations(table: pd.DataFrame, label: str) -> Figure:
 
 @style.figure
 def next_towers(cells: pd.DataFrame, towers: pd.DataFrame, index: xr.DataArray) -> Figure:
-    """Draw where towers stand and where the next ones help most, numbered, over dissimilarity.
-
-    ``cells``: index rank, lat, lon; ``towers``: lat, lon; ``index`` (lat, lon).
-    """
+    """Draw towers and the cells (index rank) where the next help most, over dissimilarity."""
     fig = plt.figure(figsize=(7.8, 4.6))
     ax = style.globe(fig, 1, 1, 1)
     image = _mesh(ax, index, "cividis", (0, float(np.nanpercentile(index, 98))))
     ax.scatter(towers.lon, towers.lat, s=9, c="white", edgecolors="black", linewidths=0.5,
                transform=DEGREES, zorder=3, label="towers that exist")  # fmt: skip
     ax.scatter([], [], s=130, c=style.RED, label="next towers, by rank")
+    disc = {"boxstyle": "circle", "facecolor": style.RED, "edgecolor": "white", "linewidth": 0.8}
     for rank, row in cells[::-1].iterrows():  # the best site last, on top of all others
         ax.text(row.lon, row.lat, str(rank), transform=DEGREES, zorder=5, ha="center",
-                va="center", fontsize=7.5, color="white", weight="bold", bbox={
-                    "boxstyle": "circle", "facecolor": style.RED, "edgecolor": "white",
-                    "linewidth": 0.8})  # fmt: skip
+                va="center", fontsize=7.5, color="white", weight="bold", bbox=disc)  # fmt: skip
     _bar(fig, image, ax, "dissimilarity to the towers, mean over the year", "max")
     return fig
 
 
 @style.figure
 def gain_curve(curve: pd.DataFrame, label: str) -> Figure:
-    """Draw what is left of the mean dissimilarity, %, as towers are added by rule or by chance.
-
-    ``curve`` as from `tamrl.maps.network_design.next_towers`.
-    """
+    """Draw the mean dissimilarity left, %, as `tamrl.maps.network_design.next_towers` adds some."""
     left = 100 * curve / curve.rule.iloc[0]
     fig, ax = plt.subplots(figsize=(6.4, 3.4))
     ax.fill_between(left.index, left.lowest, left.highest, color=style.GREY, alpha=0.25)

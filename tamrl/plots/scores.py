@@ -1,11 +1,13 @@
-"""Figures of scores, series and budgets of fluxes, and of the carbon balance."""
+"""Figures of scores, series, anomalies and budgets of fluxes, and of the carbon balance."""
 
 from collections.abc import Mapping
 from typing import Any
 
+import matplotlib.dates as mdates
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import xarray as xr
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -31,14 +33,10 @@ def stacked_years(counts: pd.DataFrame, ylabel: str) -> Figure:
 
 
 @style.figure
-def score_boxes(
-    scores: pd.DataFrame, metric: str, label: str, by: str = "flux",
-    limits: tuple[float, float] = (-1.0, 1.0),
-) -> Figure:  # fmt: skip
+def score_boxes(scores: pd.DataFrame, metric: str, label: str, by: str = "flux") -> Figure:
     """Draw the spread of ``metric`` over towers: quartile box, 5-95 % whiskers, one a model.
 
-    ``scores`` has model, flux, site and the metric; groups on the axis are the values of ``by``.
-    ``limits`` of the axis are those of R2 as a rule: one bad tower must not hide the others.
+    ``by`` groups the boxes. The axis ends at 1 and -1: one bad tower must not hide the others.
     """
     groups, colours = list(scores[by].unique()), style.model_colours(scores.model.unique())
     named = 1 + 0.12 * len(groups) * max(len(str(group)) for group in groups)  # names side by side
@@ -52,7 +50,7 @@ def score_boxes(
         )  # fmt: skip
         for patch in box["boxes"]:
             patch.set(facecolor=colours[model], alpha=0.85, label=model)
-    ax.set(xticks=range(len(groups)), xticklabels=groups, ylabel=label, ylim=limits)
+    ax.set(xticks=range(len(groups)), xticklabels=groups, ylabel=label, ylim=(-1, 1))
     return fig
 
 
@@ -71,11 +69,9 @@ def density(pairs: Mapping[str, tuple[NDArray, NDArray]], xlabel: str, ylabel: s
         low, high = np.percentile(np.concatenate([x, y]), [0.1, 99.9])
         image = ax.hexbin(x, y, gridsize=60, extent=(low, high, low, high), bins="log", mincnt=1)
         ax.axline((low, low), slope=1, color=style.RED, linewidth=1)
-        ax.set(xlim=(low, high), ylim=(low, high), aspect="equal", title=flux)
-        ax.set(
-            xlabel=f"{xlabel} ({style.UNIT})",
-            ylabel=f"{ylabel} ({style.UNIT})" if ax is axes[0] else "",
-        )
+        ax.set(xlim=(low, high), ylim=(low, high), aspect="equal", title=flux,
+               xlabel=f"{xlabel} ({style.UNIT})")  # fmt: skip
+    axes[0].set_ylabel(f"{ylabel} ({style.UNIT})")
     fig.colorbar(image, ax=axes, label="tower-days", shrink=0.8)
     return fig
 
@@ -98,13 +94,10 @@ def bars(table: pd.DataFrame, value: str, label: str, by: str) -> Figure:
 
 @style.figure
 def differences(table: pd.DataFrame, label: str, span: tuple[float, float] | None = None) -> Figure:
-    """Draw ``change`` with its interval ``lower``..``upper`` by flux and rival, against zero.
-
-    A column ``label`` names the rows instead of flux and rival; ``span`` sets the axis.
-    """
+    """Draw ``change`` within lower..upper by flux and rival, or by ``label`` where there is one."""
     fig, ax = plt.subplots(figsize=(7.0, 0.42 * len(table) + 1.1))
     y = np.arange(len(table))[::-1]
-    dots(ax, y, table.change, table, [style.FLUX_COLOURS.get(f, style.GREY) for f in table.flux])
+    _dots(ax, y, table.change, table, [style.FLUX_COLOURS.get(f, style.GREY) for f in table.flux])
     ax.axvline(0, color="black", linewidth=0.8)
     names = table.label if "label" in table else table.flux + " against " + table.rival
     low, high = min(table.lower.min(), 0), max(table.upper.max(), 0)
@@ -114,9 +107,9 @@ def differences(table: pd.DataFrame, label: str, span: tuple[float, float] | Non
     return fig
 
 
-def dots(
-    ax: Any, y: NDArray, values: pd.Series, table: pd.DataFrame, colours: list[str],
-    marker: str = "o", **line: Any,
+def _dots(
+    ax: Any, y: NDArray, values: pd.Series, table: pd.DataFrame, colours: Any, marker: str = "o",
+    **line: Any,
 ) -> None:  # fmt: skip
     """Draw values as marks on their intervals (columns lower, upper of ``table``)."""
     ax.hlines(y, table.lower, table.upper, colors=colours, **{"linewidth": 2, **line})
@@ -157,10 +150,7 @@ def violations(table: pd.DataFrame) -> Figure:
 
 @style.figure
 def budget_bars(table: pd.DataFrame) -> Figure:
-    """Draw global totals against published ones, one panel a flux.
-
-    ``table`` has flux, source, value, lower, upper (PgC yr-1) and ours (bool).
-    """
+    """Draw global totals beside published ones: flux, source, value, lower, upper (PgC yr-1)."""
     fluxes = list(table.flux.unique())
     sizes = [int((table.flux == f).sum()) for f in fluxes]
     height = 0.34 * sum(sizes) + 0.75 * len(fluxes)
@@ -168,8 +158,8 @@ def budget_bars(table: pd.DataFrame) -> Figure:
     for ax, flux in zip(axes, fluxes, strict=True):
         totals = table[table.flux == flux]
         y = np.arange(len(totals))[::-1]
-        colours = [style.BLUE if ours else style.GREY for ours in totals.ours]
-        dots(ax, y, totals.value, totals, colours, "D", linewidth=5, alpha=0.5)
+        colours = np.where(totals.ours, style.BLUE, style.GREY)
+        _dots(ax, y, totals.value, totals, colours, "D", linewidth=5, alpha=0.5)
         ax.set(yticks=y, yticklabels=totals.source, ylim=(-0.6, len(totals) - 0.4))
         ax.set_title(flux, loc="left", weight="bold")
         ax.set_xlabel("PgC yr$^{-1}$")
@@ -179,20 +169,54 @@ def budget_bars(table: pd.DataFrame) -> Figure:
 
 @style.figure
 def country_bars(tables: Mapping[str, pd.DataFrame], flux: str, count: int = 15) -> Figure:
-    """Draw the totals of the countries with the largest ones, one bar a model, with intervals.
-
-    ``tables``: model -> as from `tamrl.maps.budgets.totals` by country.
-    """
+    """Draw the largest totals of countries (`tamrl.maps.budgets.totals`), a bar a model."""
     first = next(iter(tables.values()))
     first = first[(first.flux == flux) & (first.region != "unassigned")]
     names = list(first.reindex(first.total.abs().sort_values(ascending=False).index).region[:count])
     fig, ax = plt.subplots(figsize=(7.6, 0.42 * count + 1.2))
-    height = 0.8 / len(tables)
-    for m, (model, colour) in enumerate(style.model_colours(tables).items()):
+    colours = style.model_colours(tables)
+    for model, (x, height) in _beside(colours, names).items():
         totals = tables[model][tables[model].flux == flux].set_index("region").loc[names]
-        y = np.arange(count)[::-1] - (m - (len(tables) - 1) / 2) * height
-        ax.barh(y, totals.total, height * 0.9, color=colour, label=model)
+        y = count - 1 - x
+        ax.barh(y, totals.total, height * 0.9, color=colours[model], label=model)
         ax.hlines(y, totals.lower, totals.upper, colors="black", linewidth=1)
     ax.axvline(0, color="black", linewidth=0.6)
     ax.set(yticks=range(count), yticklabels=names[::-1], xlabel=f"{flux} (PgC yr$^{{-1}}$)")
     return fig
+
+
+@style.figure
+def monitor_record(judged: xr.Dataset) -> Figure:
+    """Draw `tamrl.monitor.anomalies` of each flux over what is usual: mean, one sd over years."""
+    fig, panels = _judged(judged, "mean")
+    for ax, one, colour in panels:
+        ax.fill_between(one.time, one.usual - one.usual_sd, one.usual + one.usual_sd, alpha=0.35,
+                        color=style.GREY, label="usual, one sd of years")  # fmt: skip
+        ax.plot(one.time, one.usual, "--", color=style.GREY, linewidth=1, label="usual")
+        ax.plot(one.time, one["mean"], color=colour, linewidth=1.5, label="this year")
+    return fig
+
+
+@style.figure
+def monitor_anomaly(judged: xr.Dataset) -> Figure:
+    """Draw the anomaly of each flux with its interval, and the observed one where it is known."""
+    fig, panels = _judged(judged, "anomaly")
+    for ax, one, colour in panels:
+        ax.fill_between(one.time, one.lower, one.upper, color=style.GREY, alpha=0.35, label="90 %")
+        ax.plot(one.time, one.anomaly, color=colour, linewidth=1.5, label="predicted")
+        ax.plot(one.time, one.observed, ".", color="black", markersize=3, label="observed")
+        ax.axhline(0, color=style.GREY, linewidth=0.8)
+    return fig
+
+
+def _judged(judged: xr.Dataset, what: str) -> tuple[Figure, list[tuple[Any, xr.Dataset, str]]]:
+    """Make a panel of dates for each flux, with its series and colour."""
+    fig, axes = style.rows(judged.sizes["flux"], 6.0, sharex=True)
+    fig.supylabel(f"{what} of {judged.attrs['window']} days ({style.UNIT})", fontsize=11)
+    panels = []
+    for ax, flux in zip(axes, map(str, judged.flux.values), strict=True):
+        colour = style.FLUX_COLOURS.get(flux, style.GREY)
+        ax.set_title(flux, loc="left", color=colour, weight="bold")
+        ax.xaxis.set_major_formatter(mdates.ConciseDateFormatter(ax.xaxis.get_major_locator()))
+        panels.append((ax, judged.sel(flux=flux), colour))
+    return fig, panels

@@ -1,11 +1,10 @@
 """The look that all figures share: colours, fonts, panels, legends, globes.
 
 Colours differ under colour blindness (Okabe & Ito 2008, https://jfly.uni-koeln.de/color/), and
-vegetation classes differ by marker as well. After ``use_style(attrs)`` with ``virtual`` set, every
-figure says so.
+vegetation classes by marker as well.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec
@@ -57,10 +56,9 @@ def use_style(attrs: Mapping[str, Any]) -> None:
 
 
 def figure(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Finish a figure: a legend below its panels, a note of virtual towers, and closed.
+    """Finish a figure: a legend below, unless it has one, a note of virtual towers, and closed.
 
-    The legend names each labelled thing once, unless the figure has one of its own. A closed
-    figure is shown once in a notebook, as the value of its cell.
+    A closed figure is shown once in a notebook, as the value of its cell.
     """
 
     @wraps(draw)
@@ -81,10 +79,10 @@ def figure(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 
 def model_colours(names: Iterable[object]) -> dict[str, str]:
-    """Give each model its colour, in whatever order and letter case models are named.
+    """Give each model its colour, whatever the order and letter case of the names.
 
-    Names without a colour of their own get a spare one by their letters, no two of ``names`` the
-    same as long as there are spare ones.
+    Names without one get a spare colour by their letters, no two of ``names`` the same while there
+    are spare ones.
     """
     colours: dict[str, str] = {}
     for name in map(str, names):
@@ -94,6 +92,13 @@ def model_colours(names: Iterable[object]) -> dict[str, str]:
         unused = [colour for colour in spare if colour not in colours.values()]
         colours.setdefault(name, known or (unused or spare)[0])
     return colours
+
+
+def by_class(table: pd.DataFrame) -> Iterator[tuple[str, str, str, pd.DataFrame]]:
+    """Code, colour, marker and rows of each vegetation class (column igbp) of ``table``."""
+    for code, look in BIOMES.items():
+        if (table.igbp == code).any():
+            yield code, *look, table[table.igbp == code]
 
 
 def rows(panels: int, height: float, **options: Any) -> tuple[Figure, list[Axes]]:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from tamrl.errors import DataError
 from tamrl.evaluate.learner import versions
-from tamrl.evaluate.scores import bootstrap_weights
+from tamrl.evaluate.scores import LEVEL, bootstrap_weights
 from tamrl.model.adapt import FROZEN, Mask, finetune
 from tamrl.model.train import TamRLModel
 from tamrl.parallel import in_parallel
@@ -28,32 +28,31 @@ def adapt_towers(
 ) -> pd.DataFrame:  # fmt: skip
     """Adapt the model of each fold to each of its test towers, on ever more labelled days.
 
-    A tower's labelled days follow each other from a random day (``seed``), so that seasons mix;
-    shorter sets begin the longer ones. The same days are scored for all lengths: those that are
-    scored in the samples, more than 10 days from the longest set. Towers with fewer than 90 of
-    them are left out. ``model`` was trained without the test towers, or is a factory: one is
-    trained a fold, with weights in ``folder`` for the next call. ``limit``: most towers of
-    a fold, chosen at random. Returns a table with columns fold, site, mode, days, flux, n (scored
-    days), square, error (sums over them of (predicted - observed)^2 and predicted - observed).
+    A tower's labelled days follow each other from a random day (``seed``); shorter sets begin the
+    longer ones. The same days are scored for all lengths: those more than 10 days from the longest
+    set; towers with fewer than 90 are left out. ``model`` was trained without the test towers, or
+    is a factory: one is trained a fold, with weights in ``folder`` for the next call. ``limit``:
+    most towers of a fold, chosen at random. Returns a table with columns fold, site, mode, days,
+    flux, n (scored days), square, error (sums of squares, and of predicted - observed).
     """
     tasks = [(model, samples, fold, lengths, modes, seed, folder, limit) for fold in folds]
-    table = pd.DataFrame([row for part in in_parallel(_adapt_fold, tasks, jobs) for row in part])
-    if table.empty:
+    tables = [table for part in in_parallel(_adapt_fold, tasks, jobs) for table in part]
+    if not tables:
         raise DataError(f"no test tower has {max(lengths)} labelled days and {MIN_SCORED} more")
-    return table
+    return pd.concat(tables, ignore_index=True)
 
 
 def _adapt_fold(
     model: TamRLModel | Callable[[], TamRLModel], samples: Samples, fold: Fold,
     lengths: Sequence[int], modes: Sequence[str], seed: int, folder: Path | None, limit: int | None,
-) -> list[dict[str, object]]:  # fmt: skip
+) -> list[pd.DataFrame]:  # fmt: skip
     if not isinstance(model, TamRLModel):
         model = model()
         if folder is not None:
             version = versions(model).replace(" ", "").replace(",", "-")
             model.checkpoint = folder / f"fold-{fold.name}-{seed}-{version}.pt"
         model.fit(samples, fold.train, fold.valid, seed)
-    rows: list[dict[str, object]] = []
+    tables = []
     days_of = {t: _split_days(samples, t, max(lengths), seed) for t in fold.test}
     usable = [t for t, (_, scored) in days_of.items() if scored.sum() >= MIN_SCORED]
     for tower in np.random.default_rng(seed).permutation(usable)[:limit]:
@@ -65,11 +64,12 @@ def _adapt_fold(
                 adapted = finetune(model, samples, site, on, MODES[mode]) if days else model
                 flux = adapted.predict(samples.select(site, on), np.array([0]))[0]
                 e = flux[scored] - observed
-                facts = {"fold": fold.name, "site": samples.site[tower], "mode": mode, "days": days}
-                sums = zip(samples.targets, (e.astype(float) ** 2).sum(0), e.sum(0), strict=True)
-                rows += [{**facts, "flux": f, "n": len(e), "square": s, "error": m}
-                         for f, s, m in sums]  # fmt: skip
-    return rows
+                tables.append(pd.DataFrame({
+                    "fold": fold.name, "site": samples.site[tower], "mode": mode, "days": days,
+                    "flux": samples.targets, "n": len(e),
+                    "square": (e.astype(float) ** 2).sum(0), "error": e.sum(0).astype(float),
+                }))  # fmt: skip
+    return tables
 
 
 def _split_days(samples: Samples, tower: int, longest: int, seed: int) -> tuple[Mask, Mask]:
@@ -86,14 +86,11 @@ def _split_days(samples: Samples, tower: int, longest: int, seed: int) -> tuple[
     return given, scored
 
 
-def adaptation_curve(
-    errors: pd.DataFrame, n_boot: int = 1000, seed: int = 0, level: float = 0.9
-) -> pd.DataFrame:
+def adaptation_curve(errors: pd.DataFrame, n_boot: int = 1000, seed: int = 0) -> pd.DataFrame:
     """Pool errors of `adapt_towers` by labelled days, with bootstrap intervals over towers.
 
     Returns a table with columns mode, days, flux, towers, RMSE (gC m-2 d-1), change, lower, upper
-    (% of the zero-shot RMSE, paired; bounds at ``level``) and better (share of towers with less
-    error).
+    (% of the zero-shot RMSE, paired, 90 %) and better (share of towers with less error).
     """
     rows = []
     for (mode, flux), part in errors.groupby(["mode", "flux"], sort=False):
@@ -103,7 +100,7 @@ def adaptation_curve(
         for days in square:
             sums = weights @ square[[days, 0]].to_numpy()
             change = 100 * (np.sqrt(sums[:, 0] / sums[:, 1]) - 1)
-            lower, upper = np.quantile(change, [(1 - level) / 2, (1 + level) / 2])
+            lower, upper = np.quantile(change, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
             rows.append({
                 "mode": mode, "days": days, "flux": flux, "towers": len(square),
                 "RMSE": np.sqrt(square[days].sum() / n.sum()),

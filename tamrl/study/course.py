@@ -1,9 +1,8 @@
 """The course, step by step, on virtual towers small enough for a minute on two cores.
 
-In the course a place's satellites reach the model through its support set only: on the day that is
-predicted they are hidden, and static attributes are missing. So whatever is known of the kind of
-place has passed through z, and can be looked at. The model, the training and the adaptation are
-those of the study.
+A place's satellites reach the model through its support set only: on the day that is predicted they
+are hidden, and static attributes are missing. So whatever is known of the kind of place has passed
+through z. The model, the training and the adaptation are those of the study.
 """
 
 from dataclasses import astuple, replace
@@ -20,7 +19,7 @@ from tamrl.model.tensors import STEP_DAYS, STEPS, DeviceData, Support
 from tamrl.model.train import Recipe, TamRLModel
 from tamrl.samples.arrays import Samples, make_samples
 from tamrl.samples.splits import Fold
-from tamrl.study.out_of_fold import trained
+from tamrl.study.out_of_fold import on_device
 from tamrl.virtual.towers import virtual_predictors, virtual_towers
 
 HIDDEN = {"hidden": 32, "process": False}  # a small decoder that knows no physics of its own
@@ -28,18 +27,13 @@ LEARNING_RATE = 1e-2  # such a small network bears it, and a course cannot wait
 
 
 def classroom(n_towers: int = 48, n_years: int = 2, seed: int = 0, scatter: float = 0.0) -> Samples:
-    """Make virtual towers of many kinds without static attributes (class, climate, place).
+    """Make virtual towers without static attributes (class, climate, place), noise and gaps.
 
-    ``scatter`` lets places differ in what no driver shows, as in `virtual_towers`; days are without
-    noise or gaps. DataError for fewer than one tower.
-
-    Examples
-    --------
-    >>> len(classroom(4, n_years=1).site)
-    4
+    ``scatter`` lets places differ in what no driver shows, as in `virtual_towers`. DataError for
+    fewer than one tower.
     """
-    world = virtual_towers(n_towers, (2001, 2000 + n_years), seed, noise=False, scatter=scatter)
-    samples = make_samples(world, virtual_predictors(world))
+    towers = virtual_towers(n_towers, (2001, 2000 + n_years), seed, noise=False, scatter=scatter)
+    samples = make_samples(towers, virtual_predictors(towers))
     return replace(samples, static=np.full_like(samples.static, np.nan))
 
 
@@ -47,11 +41,9 @@ def teach(
     samples: Samples, fold: Fold, epochs: int = 8, seed: int = 0, device: str = "cpu",
     daily_satellites: bool = False, **overrides: Any,
 ) -> TamRLModel:  # fmt: skip
-    """Train a small TAM-RL on the towers of a fold.
+    """Train a small TAM-RL on the towers of a fold, with or without the day's satellite drivers.
 
-    ``daily_satellites``: whether a day's satellite drivers are shown besides those of the support
-    set. ``overrides`` are fields of `tamrl.model.network.Config`: ``encoder="none"`` makes one
-    global model, which is the same for all places.
+    ``overrides`` of `tamrl.model.network.Config`: ``encoder="none"`` makes one global model.
     """
     recipe = Recipe(
         epochs=epochs, batch=16, length=120, warmup=20, lr=LEARNING_RATE, drop_driver=0,
@@ -62,8 +54,7 @@ def teach(
 
 def without_daily_satellites(model: TamRLModel, samples: Samples) -> DeviceData:
     """Tensors in which satellites are seen in the support set, but on no day to be predicted."""
-    net = trained(model)
-    data = DeviceData(samples, net, next(net.parameters()).device)
+    _, data = on_device(model, samples)
     data.seen = data.seen * ~data.satellite.to(data.seen.device)
     return data
 
@@ -79,13 +70,12 @@ def errors(
     """RMSE of each tower and flux (gC m-2 d-1): columns site, igbp, flux and one a model."""
     truth, on = samples.y[sites], samples.scored[sites]
     rows = []
-    for i, site in enumerate(sites):
-        for k, flux in enumerate(FLUXES):
-            row = {"site": samples.site[site], "igbp": samples.table.igbp[site], "flux": flux}
-            for name, values in predictions.items():
-                gap = values[i, on[i], k] - truth[i, on[i], k]
-                row[name] = float(np.sqrt(np.mean(gap.astype(float) ** 2)))
-            rows.append(row)
+    for i, k in np.ndindex(len(sites), len(FLUXES)):
+        row = samples.table.loc[sites[i], ["site", "igbp"]].to_dict() | {"flux": FLUXES[k]}
+        for name, values in predictions.items():
+            gap = values[i, on[i], k] - truth[i, on[i], k]
+            row[name] = float(np.sqrt(np.mean(gap.astype(float) ** 2)))
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
@@ -99,12 +89,8 @@ def support_window(samples: Samples, site: int, drivers: tuple[str, ...]) -> pd.
 
 @torch.inference_mode()
 def task_embeddings(model: TamRLModel, samples: Samples) -> pd.DataFrame:
-    """Two leading principal components of each tower's z, with igbp and site.
-
-    ValueError for a model without an encoder, which has no z.
-    """
-    net = trained(model)
-    data = DeviceData(samples, net, next(net.parameters()).device)
+    """Two leading principal components of each tower's z, with igbp; ValueError without encoder."""
+    net, data = on_device(model, samples)
     _, z = embed_sites(net, data, np.arange(len(samples.site)), model.recipe.windows_of_support)
     if z is None:
         raise ValueError("this model has no encoder, and so no task embedding z")
@@ -118,11 +104,7 @@ def task_embeddings(model: TamRLModel, samples: Samples) -> pd.DataFrame:
 def same_weather(
     model: TamRLModel, samples: Samples, weather_of: int, kinds: list[int]
 ) -> pd.DataFrame:
-    """Predict daily GPP from one place's weather with the support sets of other places.
-
-    Every column is predicted from the daily drivers of ``weather_of``; only the support set, and
-    through it z, is that of the tower named by the column.
-    """
+    """Predict daily GPP from the drivers of one place with the support sets of other places."""
     out = {}
     for kind in kinds:
         data = without_daily_satellites(model, samples)

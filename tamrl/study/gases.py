@@ -1,7 +1,6 @@
-"""More gases by configuration: named targets, linear budgets, marshes with CO2 and CH4.
+"""More gases by configuration: named targets, the CO2-equivalent budget, marshes with CO2 and CH4.
 
-The model, the loss and the training are those of the carbon balance; here are only the names, the
-coefficients of the CO2-equivalent budget, and two kinds of towers that measure another gas.
+The model, the loss and the training are those of the carbon balance.
 """
 
 from collections.abc import Sequence
@@ -38,86 +37,77 @@ MASS = {"NEE": 44.009 / 12.011, "CH4": 16.043 / 12.011, "N2O": 44.013 / 28.014}
 PAR_PER_SW = 0.45 * 4.57
 CLEAREST = 0.9  # share of the radiation above the air; a clear sky passes 0.75 (FAO-56 eq. 37)
 NEW_STEPS = 60  # most steps to learn a gas, whose head starts at nothing
+GASES = ("CH4", "N2O")
 EQUIVALENT = "CO2EQ"  # gCO2-eq m-2 d-1, the warming of all gases together, positive upwards
 
 
-def equivalent(gases: Sequence[str] = ("CH4", "N2O")) -> Budget:
+def equivalent(gases: Sequence[str] = GASES) -> Budget:
     """CO2-equivalent budget (gCO2-eq m-2 d-1) of NEE (gC), CH4 (gC) and N2O (gN), all m-2 d-1."""
     warming = {"NEE": MASS["NEE"]} | {gas: MASS[gas] * GWP100[gas] for gas in gases}
     return Budget(EQUIVALENT, tuple(warming), tuple(warming.values()))
 
 
-def settings(gases: Sequence[str] = ("CH4", "N2O")) -> dict[str, Any]:
+def settings() -> dict[str, Any]:
     """Override `model.Config` for carbon, other gases and their CO2-equivalent."""
-    targets = (*FLUXES, *gases, EQUIVALENT)
-    return {"targets": targets, "budgets": (CARBON, equivalent(gases))}
+    return {"targets": (*FLUXES, *GASES, EQUIVALENT), "budgets": (CARBON, equivalent())}
 
 
-def with_equivalent(towers: xr.Dataset, gases: Sequence[str] = ("CH4", "N2O")) -> xr.Dataset:
+def with_equivalent(towers: xr.Dataset) -> xr.Dataset:
     """Add the label CO2EQ (site, time), gCO2-eq m-2 d-1, where all its parts are known."""
-    budget = equivalent(gases)
     text = "NEE and other gases as CO2, warming over 100 years (positive: warms)"
     attrs = {"units": "gCO2-eq m-2 d-1", "long_name": text}
-    total = sum(_terms(towers, budget).values()).values.astype(np.float32)
+    total = sum(_terms(towers).values()).values.astype(np.float32)
     return towers.assign({EQUIVALENT: (("site", "time"), total, attrs)})
 
 
-def _terms(fluxes: xr.Dataset, budget: Budget) -> dict[str, Any]:
-    """Name what each part of a budget contributes, in the unit of its total."""
+def _terms(fluxes: xr.Dataset) -> dict[str, Any]:
+    """Split into what each gas adds to the CO2-equivalent budget, gCO2-eq m-2 d-1."""
+    budget = equivalent()
     parts = zip(budget.coefficients, budget.parts, strict=True)
     return {p: c * fluxes[p].astype(float) for c, p in parts}
 
 
-def gap(prediction: xr.Dataset, gases: Sequence[str] = ("CH4", "N2O")) -> tuple[float, float]:
+def gap(prediction: xr.Dataset) -> tuple[float, float]:
     """Largest daily gap of the CO2-equivalent budget, and its mean size, gCO2-eq m-2 d-1."""
     total = prediction[EQUIVALENT].astype(float)
-    apart = total - sum(_terms(prediction, equivalent(gases)).values())
-    return float(abs(apart).max()), float(abs(total).mean())
+    return float(abs(total - sum(_terms(prediction).values())).max()), float(abs(total).mean())
 
 
 def marsh_samples(marshes: xr.Dataset, cube: xr.Dataset | None = None) -> Samples:
     """Turn `fetch_methane_towers` into samples with targets GPP, RECO, NEE, CH4.
 
-    What the marshes did not measure is derived: shortwave from PAR, and vapour pressure deficit
-    from the mean season of the grid cell (without ``cube``: 8 hPa, no effect on the process
-    scalars). A day with more light than the clearest sky lets through is missing; PAR of US-LA1,
-    less than half of what is expected for its latitude, stays as published. NEE is RECO - GPP, also
-    where the file has none. EVI and salinity join as daily drivers; the water table does not,
-    because its unit differs between the marshes. The file has no quality flag: every day counts.
+    Shortwave is derived from PAR, and vapour pressure deficit from the mean season of the grid cell
+    (without ``cube``: 8 hPa, no effect on the process scalars). A day with more light than the
+    clearest sky lets through is missing; PAR of US-LA1, less than half of what is expected for its
+    latitude, stays as published. NEE is RECO - GPP. EVI and salinity join as daily drivers; the
+    water table, whose unit differs between the marshes, does not. The file has no quality flag:
+    every day counts.
     """
     marshes = marshes.transpose("site", "time")
-    month = marshes.time.dt.month.values - 1
-    if cube is None:
-        vpd = np.full((marshes.sizes["site"], 12), 8.0)
-    else:
+    vpd = np.full((marshes.sizes["site"], 12), 8.0)
+    if cube is not None:
         at = grid_at(cube, marshes.lat.values, marshes.lon.values)
         vpd = at["VPD"].transpose("site", "month").values
-    doy = marshes.time.dt.dayofyear.values
+    month, doy = marshes.time.dt.month.values - 1, marshes.time.dt.dayofyear.values
     top = np.stack([potential_radiation(lat, doy) for lat in marshes.lat.values])
     light = marshes.PAR.values / PAR_PER_SW
-    daily = {
-        "SW_IN": (("site", "time"), np.where(light <= CLEAREST * top, light, np.nan)),
-        "VPD": (("site", "time"), vpd[:, month].astype(np.float32)),
-        "NEE": marshes.RECO - marshes.GPP,
-        "NEE_QC": (("site", "time"), np.where(np.isfinite(marshes.TA), 1, np.nan)),
-    }
-    towers = marshes.assign(daily)
-    towers = towers.assign_coords(koppen_main=("site", np.full(marshes.sizes["site"], "Temperate")))
+    towers = marshes.assign(
+        SW_IN=(("site", "time"), np.where(light <= CLEAREST * top, light, np.nan)),
+        VPD=(("site", "time"), vpd[:, month].astype(np.float32)),
+        NEE=marshes.RECO - marshes.GPP,
+        NEE_QC=(("site", "time"), np.where(np.isfinite(marshes.TA), 1, np.nan)),
+    ).assign_coords(koppen_main=("site", np.full(marshes.sizes["site"], "Temperate")))
     samples = make_samples(towers, None, cube, (*FLUXES, "CH4"))
     more = [marshes[name].values[..., None] for name in ("EVI", "salinity")]
     return replace(
-        samples,
-        x=np.concatenate([samples.x, *more], -1).astype(np.float32),
+        samples, x=np.concatenate([samples.x, *more], -1).astype(np.float32),
         features=(*samples.features, "EVI", "salinity"),
         attrs={"virtual": 0, "tower_source": "marshes"},
-    )
+    )  # fmt: skip
 
 
 def load_marshes(source: str = "auto") -> Samples:
-    """Load the five real marshes, or five virtual wetlands where `load_towers` gives virtual ones.
-
-    DataError for an unknown source, or real towers without the marshes' file.
-    """
+    """Load the five real marshes, or virtual wetlands where `load_towers` gives virtual towers."""
     if not load_towers(source).attrs["virtual"]:
         return marsh_samples(fetch_methane_towers(), fetch_grid())
     simulated = virtual_towers(gases=("CH4",))
@@ -128,11 +118,9 @@ def load_marshes(source: str = "auto") -> Samples:
 def leave_one_out(samples: Samples) -> list[Fold]:
     """Test each place once; the next one decides when to stop, the others are trained on."""
     n = len(samples.site)
-    return [
-        Fold(str(site), np.setdiff1d(range(n), [i, (i + 1) % n]), np.array([(i + 1) % n]),
-             np.array([i]))
-        for i, site in enumerate(samples.site)
-    ]  # fmt: skip
+    orders = (np.roll(range(n), -i) for i in range(n))
+    return [Fold(str(samples.site[i]), np.sort(rest), np.array([j]), np.array([i]))
+            for i, j, *rest in orders]  # fmt: skip
 
 
 @dataclass
@@ -166,11 +154,8 @@ def learn_gas(
     scored, more than 10 after the labels), RMSE, mean_RMSE (of the mean of the same labels), both
     in the unit of the gas, and change (%). A place with fewer later days than labels is left out.
     """
-    seen = replace(
-        samples, x=samples.x[..., : len(model.features)],
-        features=samples.features[: len(model.features)],
-    )  # fmt: skip
-    y, rows = samples.y[..., -1], []
+    n_x, y, rows = len(model.features), samples.y[..., -1], []
+    seen = replace(samples, x=samples.x[..., :n_x], features=samples.features[:n_x])
     for site in range(len(samples.site)):
         on = np.isfinite(y[site]) & (samples.weight[site] > 0)
         for n in days:
@@ -192,10 +177,9 @@ def learn_gas(
     return table.assign(change=100 * (table.RMSE / table.mean_RMSE - 1))
 
 
-def shares(prediction: xr.Dataset, gases: Sequence[str] = ("CH4", "N2O")) -> pd.DataFrame:
+def shares(prediction: xr.Dataset) -> pd.DataFrame:
     """Split the mean CO2-equivalent flux into its parts, gCO2-eq m-2 d-1, by model."""
-    terms = _terms(prediction, equivalent(gases))
-    means = {part: term.mean(("site", "time")).values for part, term in terms.items()}
+    means = {gas: term.mean(("site", "time")).values for gas, term in _terms(prediction).items()}
     return pd.DataFrame(means, index=pd.Index(prediction.model.values, name="model"))
 
 

@@ -6,15 +6,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tamrl.evaluate.scores import bootstrap_weights
+from tamrl.evaluate.scores import LEVEL, bootstrap_weights
 from tamrl.model.network import TamRL
 from tamrl.model.tensors import DeviceData
 from tamrl.model.train import TamRLModel
 from tamrl.parallel import in_parallel
 from tamrl.samples.arrays import Samples
 from tamrl.samples.splits import Fold
-
-LEVEL = 0.9  # of all intervals
 
 
 class Fitted(NamedTuple):
@@ -43,6 +41,12 @@ def trained(model: TamRLModel) -> TamRL:
     return model.net.eval()
 
 
+def on_device(model: TamRLModel, samples: Samples) -> tuple[TamRL, DeviceData]:
+    """Network of a fitted model, its dropout off, and tensors of the samples on its device."""
+    net = trained(model)
+    return net, DeviceData(samples, net, next(net.parameters()).device)
+
+
 def tower_squares(model: TamRLModel, samples: Samples, data: DeviceData | None = None) -> NDArray:
     """Sum of squared errors on scored days (tower, flux) of all towers of ``samples``."""
     e = model.predict(samples, np.arange(len(samples.site)), data=data) - samples.y
@@ -50,14 +54,11 @@ def tower_squares(model: TamRLModel, samples: Samples, data: DeviceData | None =
 
 
 def bootstrap_rmse(squares: NDArray, days: NDArray, n_boot: int = 500, seed: int = 0) -> NDArray:
-    """RMSE (1 + n_boot, flux) pooled over towers: as they are, then resampled.
-
-    The same seed resamples the same towers, so that differences are paired.
-    """
+    """RMSE (1 + n_boot, flux) pooled over towers: as they are, then resampled, paired by seed."""
     weights = np.concatenate([np.ones((1, len(days))), bootstrap_weights(len(days), n_boot, seed)])
     return np.asarray(np.sqrt(weights @ squares / (weights @ days)[:, None]))
 
 
 def interval(resampled: NDArray) -> NDArray:
-    """Bounds (2, flux) at `LEVEL` of a statistic from `bootstrap_rmse`."""
+    """Bounds (2, flux) of the 90 % interval of a statistic from `bootstrap_rmse`."""
     return np.asarray(np.quantile(resampled[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0))

@@ -10,10 +10,7 @@ def publish(
     folder: Path, name: str, attrs: Mapping[str, object], tables: Mapping[str, pd.DataFrame],
     values: Mapping[str, object],
 ) -> None:  # fmt: skip
-    """Write ``<name>_<table>.csv`` into ``folder`` and glue the values by name.
-
-    Names of tables begin with ``virtual_`` where ``attrs`` say that the towers are virtual.
-    """
+    """Write ``<name>_<table>.csv``, "virtual_" before it where towers are; glue the values."""
     from myst_nb import glue
 
     prefix = "virtual_" if attrs.get("virtual") else ""

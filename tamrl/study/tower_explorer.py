@@ -1,19 +1,19 @@
 """A map on which a tower is picked and its series appear: one piece of HTML that needs no server.
 
-Everything that the page needs is inside it: coastlines, series and scores as data, a style sheet
-and a script (``tamrl/web``). Without JavaScript the map and a table of all towers remain. It shows
-in a notebook, on Colab and in the book alike.
+Coastlines, series, scores, style sheet and script (``tamrl/web``) are inside it. Without JavaScript
+the map and a table of all towers remain.
 """
 
 import base64
-import html
 import json
-from dataclasses import dataclass
+from html import escape
 from importlib.resources import files
 
+import geopandas
 import numpy as np
 import pandas as pd
 import xarray as xr
+from IPython.display import HTML
 from numpy.typing import NDArray
 
 from tamrl.data.schema import FLUXES, IGBP_NAMES
@@ -39,31 +39,12 @@ REGIONS = {  # west, south, east, north, degrees
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Picker:
-    """A piece of HTML; a notebook that ends a cell with it shows it."""
-
-    html: str
-    towers: int
-
-    def __repr__(self) -> str:
-        return f"A map of {self.towers} towers, to be seen in a browser"
-
-    def _repr_html_(self) -> str:
-        return self.html
-
-
-def tower_picker(predictions: xr.Dataset, samples: Samples, model: str = "TAM-RL") -> Picker:
+def tower_picker(predictions: xr.Dataset, samples: Samples, model: str = "TAM-RL") -> HTML:
     """Make the map of towers with their observed and predicted series.
 
     ``predictions`` of GPP, RECO and NEE (model, site, time), gC m-2 d-1, each tower by models that
     were not trained on it, for the towers of ``samples``. The page has about 5 kB a tower and 80 kB
-    besides.
-
-    Raises
-    ------
-    DataError
-        If the model is not among the predictions, or they hold no scored tower.
+    besides. DataError if the model is not among the predictions, or they hold no scored tower.
     """
     names = [str(name) for name in predictions.model.values]
     if model not in names:
@@ -72,31 +53,24 @@ def tower_picker(predictions: xr.Dataset, samples: Samples, model: str = "TAM-RL
     scores = scores[scores.model == model]
     table = samples.table.set_index("site")
     order = sorted(scores.site.unique(), key=lambda s: (IGBP_NAMES[table.igbp[s]], s))
-    of_model = predictions.sel(model=model)
     towers = []
     for site in order:
         fact = table.loc[site]
         rows = scores[scores.site == site].set_index("flux")
         x, y = project(fact.lon, fact.lat)
-        towers.append(
-            {
-                "site": site, "biome": IGBP_NAMES[fact.igbp], "climate": fact.koppen_main,
-                "lat": round(float(fact.lat), 2), "lon": round(float(fact.lon), 2),
-                "x": x, "y": y, "days": int(rows.n.iloc[0]),
-                "rmse": [_number(rows.RMSE[f]) for f in FLUXES],
-                "r2": [_number(rows.R2[f]) for f in FLUXES],
-            }
-            | _series(of_model.sel(site=site), samples)
-        )  # fmt: skip
-    virtual = bool(samples.attrs.get("virtual", 0))
-    return Picker(_page(towers, model, virtual), len(towers))
+        towers.append({
+            "site": site, "biome": IGBP_NAMES[fact.igbp], "climate": fact.koppen_main,
+            "lat": round(float(fact.lat), 2), "lon": round(float(fact.lon), 2),
+            "x": x, "y": y, "days": int(rows.n.iloc[0]),
+            "rmse": [_number(rows.RMSE[f]) for f in FLUXES],
+            "r2": [_number(rows.R2[f]) for f in FLUXES],
+            **_series(predictions.sel(model=model, site=site), samples),
+        })  # fmt: skip
+    return HTML(_page(towers, model, bool(samples.attrs.get("virtual", 0))))
 
 
 def period_means(values: Floats, time: NDArray[np.datetime64]) -> tuple[int, Floats]:
-    """First year, and means (46 x years, …) of daily values (time, …) over eight days.
-
-    Periods are counted from 1 January; NaN where fewer than four days are known.
-    """
+    """First year and means (46 x years, …) over eight days; NaN where fewer than four are known."""
     year = time.astype("datetime64[Y]").astype(int) + 1970
     day = (time.astype("datetime64[D]") - time.astype("datetime64[Y]")).astype(int)
     slot = (year - year[0]) * PERIODS + np.minimum(day // PERIOD, PERIODS - 1)
@@ -142,15 +116,12 @@ def _series(predicted: xr.Dataset, samples: Samples) -> dict[str, int | str]:
 
 def land_path() -> str:
     """Outline of the land, as the path of an SVG in map units, at 1:110 million."""
-    import geopandas
-
     land = geopandas.read_file(NATURAL_EARTH / "physical" / "ne_110m_land.shp")
     path = []
     for shape in land.geometry.clip_by_rect(-180, SOUTH, 180, NORTH).explode():
         if shape.is_empty:
             continue
-        lon, lat = np.asarray(shape.exterior.coords).T
-        points = np.stack([np.round(UNIT * SHRINK * lon), np.round(-UNIT * lat)], -1).astype(int)
+        points = np.array([project(lon, lat) for lon, lat in shape.exterior.coords])
         steps = np.diff(points, axis=0)
         steps = steps[steps.any(1)]
         if len(steps) > 2:
@@ -167,16 +138,15 @@ def _box(west: float, south: float, east: float, north: float) -> list[int]:
 
 def _page(towers: list[dict], model: str, virtual: bool) -> str:
     """Put the pieces together; what stands here works without JavaScript."""
-    web = files("tamrl") / "web"
-    regions = {name: _box(*edges) for name, edges in REGIONS.items()}
+    web, regions = files("tamrl") / "web", {name: _box(*edges) for name, edges in REGIONS.items()}
     data = {
         "model": model, "virtual": virtual, "step": STEP, "missing": MISSING, "periods": PERIODS,
         "period_days": PERIOD, "fluxes": list(FLUXES), "regions": regions, "towers": towers,
     }  # fmt: skip
     marks = "".join(
-        f'<circle role="option" aria-selected="false" data-tower-mark="{_safe(t["site"])}" '
-        f'id="tamrl-tower-{_safe(t["site"])}" cx="{t["x"]}" cy="{t["y"]}" r="14">'
-        f"<title>{_safe(t['site'])}, {_safe(t['biome'])}</title></circle>"
+        f'<circle role="option" aria-selected="false" data-tower-mark="{escape(t["site"])}" '
+        f'id="tamrl-tower-{escape(t["site"])}" cx="{t["x"]}" cy="{t["y"]}" r="14">'
+        f"<title>{escape(t['site'])}, {escape(t['biome'])}</title></circle>"
         for t in towers
     )
     text = (web / "picker.html").read_text(encoding="utf-8")
@@ -184,14 +154,10 @@ def _page(towers: list[dict], model: str, virtual: bool) -> str:
         "style": (web / "picker.css").read_text(encoding="utf-8"),
         "script": (web / "picker.js").read_text(encoding="utf-8"),
         "virtual": "Virtual towers. " if virtual else "",
-        "model": _safe(model),
-        "view": " ".join(map(str, regions["World"])),
-        "land": land_path(),
-        "marks": marks,
-        "rows": "".join(_row(t) for t in towers),
-        "count": str(len(towers)),
+        "model": escape(model), "view": " ".join(map(str, regions["World"])), "land": land_path(),
+        "marks": marks, "rows": "".join(map(_row, towers)), "count": str(len(towers)),
         "data": json.dumps(data, separators=(",", ":")).replace("</", "<\\/"),
-    }.items():
+    }.items():  # fmt: skip
         text = text.replace(f"[[{name}]]", value)
     return text
 
@@ -205,9 +171,5 @@ def _row(tower: dict) -> str:
     ]
     last = tower["first"] + tower["periods"] // PERIODS - 1
     cells = [tower["biome"], f"{tower['first']}\N{EN DASH}{last}", f"{tower['days']:,}", *scores]
-    head = f'<th scope="row">{_safe(tower["site"])}</th>'
-    return f"<tr>{head}{''.join(f'<td>{_safe(cell)}</td>' for cell in cells)}</tr>"
-
-
-def _safe(text: str) -> str:
-    return html.escape(str(text), quote=True)
+    head = f'<th scope="row">{escape(tower["site"])}</th>'
+    return f"<tr>{head}{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"

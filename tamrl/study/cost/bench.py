@@ -1,22 +1,21 @@
 """`make bench`: how fast samples are built, networks trained and fluxes predicted on one core.
 
-Machines that are shared drift, so each rate stands beside the rate of a plain product of matrices
-(gemm) on the same core in the same minutes. Operations are counted by PyTorch (`flops`). Every
-stage goes through the code that the study runs, in a process of its own with one thread. Rates of
-training are labelled tower-days a second of an epoch: a day counts once, however many windows
-cross it. The file names the machine's processor, and neither its host name nor its folders.
+Shared machines drift, so each rate stands beside that of a product of matrices (gemm) on the same
+core in the same minutes. Every stage goes through the study's code, in a process of its own with
+one thread. Rates of training are labelled tower-days a second of an epoch: a day counts once,
+however many windows cross it. The file names the processor, and neither its host nor folders.
 """
 
 import argparse
 import json
 import os
 import platform
+import re
 import resource
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -27,18 +26,17 @@ from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
 from tamrl.files import atomic_write
-from tamrl.model import predict
 from tamrl.model.network import Config, TamRL
-from tamrl.model.precision import products
 from tamrl.model.tensors import STEPS, DeviceData, set_scale
 from tamrl.model.train import Recipe, TamRLModel
 from tamrl.samples.arrays import Samples, make_samples, windows
 from tamrl.sources import load_grid, load_others, load_predictors, load_samples, load_towers
 from tamrl.study.cost.tables import EXACT, FORMAT, SIZE, STREAM, TRAIN, read_file
 
-AUTHORS = {"hidden": 128, "latent": 64, "layers": 2}  # the shape at which their code was timed
-AUTHORS_BATCH = 32  # windows a step there
-SIZES: Mapping[str, dict[str, int]] = {"hidden 64, 1 layer": {}, SIZE: AUTHORS}
+SIZES: dict[str, dict[str, Any]] = {  # and the authors', with their 32 windows a step
+    "hidden 64, 1 layer": {}, SIZE: {"hidden": 128, "latent": 64, "layers": 2},
+}  # fmt: skip
+AUTHORS_BATCH = 32
 EXACT_DAYS, EXACT_TOWERS = 150, 2  # days of a window; towers of short record, for exact prediction
 EPOCHS = 3  # timed, of which the fastest counts
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -48,17 +46,20 @@ GEMM = 1024  # rows and columns of the matrices that are multiplied
 Row = dict[str, Any]
 
 
-@dataclass
 class _Timed(TamRLModel):
     """TAM-RL that notes the seconds of its epochs, without the prediction that scores each."""
 
-    spent: list[float] = field(default_factory=list)
+    spent: tuple[float, ...] = ()
 
     def _epoch(self, *args: Any) -> dict[str, float]:
         start = time.perf_counter()
         terms = super()._epoch(*args)
-        self.spent.append(time.perf_counter() - start)
+        self.spent += (time.perf_counter() - start,)
         return terms
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    return Timer("work()", globals={"work": work}).timeit(1).median
 
 
 def gemm(precision: str = "fp32") -> float:
@@ -69,7 +70,7 @@ def gemm(precision: str = "fp32") -> float:
 
 
 def flops(work: Callable[[], object]) -> int:
-    """Count the floating-point operations of ``work``: products of matrices and convolutions.
+    """Count the floating-point operations of products of matrices and convolutions.
 
     oneDNN's LSTM is one opaque operation, so that it is taken apart for the count.
     """
@@ -98,58 +99,47 @@ def rate(days: float, seconds: float, per_day: float, precision: str, before: fl
 def build(source: str) -> Row:
     """Time the making of samples from the daily Dataset of all towers."""
     before, towers = gemm(), load_towers(source)
-    given = (towers, load_predictors(towers), load_grid(towers))
+    data = (towers, load_predictors(towers), load_grid(towers))
     others = load_others(towers)
-    days = int(make_samples(*given, others=others).has_drivers.sum())
-    timer = Timer("make(*given, others=others)", globals={
-        "make": make_samples, "given": given, "others": others})  # fmt: skip
-    row = rate(days, timer.timeit(1).median, 0, "fp32", before)
+    days = int(make_samples(*data, others=others).has_drivers.sum())
+    seconds = _seconds(lambda: make_samples(*data, others=others))
+    row = rate(days, seconds, 0, "fp32", before)
     return {"stage": "days to samples", "towers": towers.sizes["site"], **row}
 
 
 def train(source: str, size: str, precision: str) -> Row:
     """Time epochs of training on all towers but the last few, which score them."""
-    before, samples, net = gemm(), load_samples(source), SIZES[size]
-    batch = AUTHORS_BATCH if net == AUTHORS else Recipe().batch
+    before, samples = gemm(), load_samples(source)
+    batch = AUTHORS_BATCH if size == SIZE else Recipe().batch
     recipe = Recipe(batch=batch, precision=precision, epochs=EPOCHS)
     towers = np.arange(len(samples.site) - max(len(samples.site) // 18, 1))
-    model = _Timed(dict(net), recipe)
+    model = _Timed(dict(SIZES[size]), recipe)
     model.fit(samples, towers, np.flatnonzero((samples.weight > 0).any(1))[-1:])
-    span = recipe.length - recipe.warmup
-    labelled = samples.weight[towers] > 0
+    span, labelled = recipe.length - recipe.warmup, samples.weight[towers] > 0
     n = len(windows(labelled, span, span))
     used = min(max(n // batch, 1) * batch, n)  # an incomplete last batch is left out
     days = float(labelled.sum()) * used / n
-    per_day = step_flops(_network(samples, net), recipe) * used / days
+    per_day = _window_flops(_network(samples, size), recipe, True) * used / days
     row = rate(days, min(model.spent), per_day, precision, before)
     return {"stage": TRAIN, "size": size, "batch": batch, "towers": len(towers), **row}
 
 
-def step_flops(net: TamRL, recipe: Recipe, n: int = 4) -> float:
-    """Operations of one window in training: its place's support encoded, forward and backward."""
+def _window_flops(net: TamRL, recipe: Recipe, training: bool) -> int:
+    """Operations of a window; in training with its support set encoded, forward and backward."""
     c = net.config
-    support = torch.ones(n, recipe.windows_of_support, STEPS, c.features)
-    days = torch.ones(n, recipe.length, c.features)
+    support = torch.ones(1, recipe.windows_of_support, STEPS, c.features)
+    days = torch.ones(1, recipe.length, c.features)
 
     def work() -> None:
-        facts = net.embed_site(torch.ones(n, c.statics))
+        facts = net.embed_site(torch.ones(1, c.statics))
+        if not training:
+            net.decode(days, days, days[..., :2], facts, torch.ones(1, c.latent))
+            return
         z, _, rebuilt = net.encode(support, support, facts)
         out = net.decode(days, days, days[..., :2], facts, z, skip=recipe.warmup)
         (out.flux.sum() + (0 if rebuilt is None else rebuilt.sum())).backward()
 
-    return flops(work) / n
-
-
-def day_flops(net: TamRL, days: int = 10) -> float:
-    """Operations of one day in prediction, without what is done once a place."""
-    c = net.config
-
-    def work(n: int) -> Callable[[], object]:
-        x, facts = torch.ones(1, n, c.features), torch.ones(1, c.embed)
-        return lambda: net.decode(x, x, x[..., :2], facts, torch.ones(1, c.latent))
-
-    with torch.inference_mode():
-        return (flops(work(2 * days)) - flops(work(days))) / days
+    return flops(work)
 
 
 def prediction(source: str, size: str, precision: str, exact: bool = False) -> Row:
@@ -161,46 +151,34 @@ def prediction(source: str, size: str, precision: str, exact: bool = False) -> R
     known = samples.has_drivers.sum(1)
     order = np.argsort(known, kind="stable")
     sites = order[known[order] >= 2 * EXACT_DAYS][:EXACT_TOWERS] if exact else np.sort(order)
-    net = _network(samples, SIZES[size]).eval()
+    net = _network(samples, size).eval()
     data = DeviceData(samples, net, torch.device("cpu"))
-    support = Recipe().windows_of_support
-
-    def work() -> None:
-        with products(data.x.device, precision):
-            if exact:
-                predict.windowed(net, data, samples.has_drivers, sites, support, EXACT_DAYS, 1)
-            else:
-                predict.stream(net, data, samples.has_drivers, sites, support)
-
-    seconds = Timer("work()", globals={"work": work}).timeit(1).median
-    per_day = day_flops(net) * (EXACT_DAYS if exact else 1)
+    recipe = Recipe(precision=precision, keep=int(exact), length=EXACT_DAYS)
+    seconds = _seconds(lambda: TamRLModel({}, recipe).predict(samples, sites, net, data))
+    with torch.inference_mode():
+        per_day = _window_flops(net, recipe, False) / (1 if exact else EXACT_DAYS)
     row = rate(int(known[sites].sum()), seconds, per_day, precision, before)
     return {"stage": EXACT if exact else STREAM, "size": size, "towers": len(sites), **row}
 
 
-def _network(samples: Samples, size: Mapping[str, int]) -> TamRL:
+def _network(samples: Samples, size: str) -> TamRL:
     """Make an untrained network with the scaling of all towers."""
     torch.manual_seed(0)
-    config: dict[str, Any] = dict(size)
-    net = TamRL(Config(len(samples.features), len(samples.static_names), **config))
+    net = TamRL(Config(len(samples.features), len(samples.static_names), **SIZES[size]))
     set_scale(net, samples, np.arange(len(samples.site)))
     return net
 
 
-def machine() -> dict[str, Any]:
-    """Describe processor, cores, memory, instructions and versions; no name of a host."""
-    model, flags = platform.processor() or platform.machine(), ""
-    if (info := Path("/proc/cpuinfo")).is_file():
-        lines = dict(line.split(":", 1) for line in info.read_text().splitlines() if ":" in line)
-        facts = {name.strip(): value.strip() for name, value in lines.items()}
-        model, flags = facts.get("model name", model), facts.get("flags", "")
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+def machine() -> Row:
+    """Describe processor, instructions and versions; no name of a host."""
+    info = Path("/proc/cpuinfo")
+    text = info.read_text() if info.is_file() else ""
+    model = re.search(r"model name\s*: (.*)", text)
     return {
-        "cpu": model, "cores": os.cpu_count(), "memory_gb": round(memory, 1),
-        "simd": torch.backends.cpu.get_cpu_capability(),
-        "bf16": [flag for flag in BF16_FLAGS if flag in flags.split()], "cuda": None,
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(), "torch": str(torch.__version__),
+        "cpu": model[1] if model else platform.processor() or platform.machine(),
+        "cores": os.cpu_count(), "simd": torch.backends.cpu.get_cpu_capability(),
+        "bf16": [flag for flag in BF16_FLAGS if flag in text], "cuda": None,
+        "system": f"{platform.system()} {platform.machine()}", "torch": str(torch.__version__),
     }  # fmt: skip
 
 
@@ -209,26 +187,21 @@ def _alone(stage: Callable[..., Row], *args: object) -> Row:
     with ProcessPoolExecutor(1, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
         row = pool.submit(stage, *args).result()
         peak = pool.submit(resource.getrusage, resource.RUSAGE_SELF).result().ru_maxrss
-    return {**row, "peak_gb": peak * 1024 / 1e9}  # KiB on Linux
+    row["peak_gb"] = peak * 1024 / 1e9  # KiB on Linux
+    numbers = {k: float(f"{v:.4g}") for k, v in row.items() if isinstance(v, float)}
+    return {k: None if v != v else v for k, v in (row | numbers).items()}
 
 
-def measure(source: str, out: Path) -> dict[str, Any]:
+def measure(source: str, out: Path) -> Row:
     """Time every stage, a quarter of an hour on a free machine, and write the file ``out``."""
-    about, towers = machine(), load_towers(source)
+    about, attrs = machine(), load_towers(source).attrs
     rows = [_alone(build, source)]
     for size in SIZES:
         for precision in ("fp32", *["bf16"] * bool(about["bf16"])):
             rows.append(_alone(train, source, size, precision))
             rows += [_alone(prediction, source, size, precision, exact) for exact in (False, True)]
-    rows = [
-        {k: None if v != v else float(f"{v:.4g}") if isinstance(v, float) else v
-         for k, v in row.items()}
-        for row in rows
-    ]  # fmt: skip
-    content = {
-        "format": FORMAT, "machine": about, "tower_source": towers.attrs["tower_source"],
-        "virtual": int(towers.attrs["virtual"]), "stages": rows,
-    }  # fmt: skip
+    content = {"format": FORMAT, "machine": about, "tower_source": attrs["tower_source"],
+               "virtual": int(attrs["virtual"]), "stages": rows}  # fmt: skip
     out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(out) as part:
         part.write_text(json.dumps(content, indent=1) + "\n")
@@ -237,8 +210,9 @@ def measure(source: str, out: Path) -> dict[str, Any]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m tamrl.study.cost.bench", description=__doc__)
-    parser.add_argument("--towers", default="auto", help="auto, fluxnet2015 or virtual")
+    parser.add_argument(
+        "--towers", dest="source", default="auto", help="auto, fluxnet2015 or virtual"
+    )
     parser.add_argument("--out", type=Path, default=Path("_build/speed.json"))
-    given = parser.parse_args()
-    for row in measure(given.towers, given.out)["stages"]:
+    for row in measure(**vars(parser.parse_args()))["stages"]:
         print(row)

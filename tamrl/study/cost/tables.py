@@ -60,15 +60,12 @@ def stages(content: Content) -> pd.DataFrame:
     and the targets aim (tower-days/s) and least (fraction); the last three at `SIZE` alone.
     """
     table = pd.DataFrame(content["stages"])
-    key = list(zip(table.stage, table.precision, strict=True))
-    same = table["size"] == SIZE
+    key, same = list(zip(table.stage, table.precision, strict=True)), table["size"] == SIZE
     table["times"] = (table.per_gflop / table.stage.map(PEER)).where(same)
-    table["aim"] = pd.Series([RATES.get(k) for k in key], dtype=float).where(same)
-    table["least"] = pd.Series([SHARES.get(k) for k in key], dtype=float).where(same)
-    return table[[
-        "stage", "size", "precision", "batch", "towers", "days", "seconds", "rate", "gemm",
-        "per_gflop", "fraction", "peak_gb", "times", "aim", "least",
-    ]]  # fmt: skip
+    for name, targets in (("aim", RATES), ("least", SHARES)):
+        table[name] = pd.Series(map(targets.get, key), dtype=float).where(same)
+    names = "stage size precision batch towers days seconds rate gemm per_gflop fraction peak_gb"
+    return table[[*names.split(), "times", "aim", "least"]]
 
 
 def machine(content: Content) -> str:
@@ -85,10 +82,8 @@ def gpus(contents: list[dict[str, Any]]) -> pd.DataFrame:
     rate (tower-days/s), gemm (GFLOP/s at this precision), fraction (of gemm), peak_gb (of the GPU).
     """
     rows = [{"gpu": c["machine"]["cuda"], **row} for c in contents for row in c.get("gpu", [])]
-    return pd.DataFrame(rows, columns=[
-        "gpu", "stage", "size", "precision", "batch", "members", "seconds", "rate", "gemm",
-        "fraction", "peak_gb",
-    ])  # fmt: skip
+    names = "gpu stage size precision batch members seconds rate gemm fraction peak_gb"
+    return pd.DataFrame(rows, columns=names.split())
 
 
 def scaling(content: Content) -> pd.DataFrame:
@@ -98,11 +93,10 @@ def scaling(content: Content) -> pd.DataFrame:
 
 
 def skill(content: Content) -> pd.DataFrame:
-    """Errors at held-out towers by precision and way of predicting, and how far these differ.
+    """Errors at held-out towers by precision and way of predicting, in standard deviations.
 
-    Columns precision, seed, error (RMSE / sd, mean of the fluxes, all held-out towers),
-    error_stream and error_exact (three of them), difference (root mean square of exact minus
-    streaming / sd).
+    Columns precision, seed, error (RMSE, mean of the fluxes, all held-out towers), error_stream and
+    error_exact (three of them), difference (root mean square of exact minus streaming).
     """
     columns = ["precision", "seed", "error", "error_stream", "error_exact", "difference"]
     return pd.DataFrame(content["skill"])[columns]

@@ -1,9 +1,8 @@
 """Which days and drivers moved a flux, and through which latent features.
 
 Integrated gradients (Sundararajan, Taly & Yan 2017, arXiv 1703.01365) share out the difference
-between a day's flux and that of mean drivers among the drivers of this and the days before; the
-shares add up to it (completeness). Gates and latent features show the inside of the decoder.
-They show what the model uses, not what causes the flux. Fluxes in gC m-2 d-1.
+between a day's flux and that of mean drivers among the drivers of this and the days before, and
+add up to it (completeness). They show what the model uses, not what causes the flux.
 """
 
 from typing import NamedTuple
@@ -16,11 +15,11 @@ from captum.attr import IntegratedGradients
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tamrl.model.tensors import DeviceData
+from tamrl.model.predict import embed_sites
 from tamrl.model.train import TamRLModel
 from tamrl.samples.arrays import Samples, process_scalars
-from tamrl.study.drivers.permutation import GROUPS, SCALARS, Groups, members
-from tamrl.study.out_of_fold import trained
+from tamrl.study.drivers.permutation import SCALARS, members
+from tamrl.study.out_of_fold import on_device, trained
 
 
 class Windows(NamedTuple):
@@ -39,10 +38,8 @@ def scored_windows(
     model: TamRLModel, samples: Samples, towers: NDArray, days: int, length: int, seed: int
 ) -> Windows:
     """Gather ``days`` random windows a tower that end on a scored day and lack no active day."""
-    net, rng = trained(model), np.random.default_rng(seed)
-    part = samples.select(towers)
-    data = DeviceData(part, net, next(net.parameters()).device)
-    ready = part.scored.copy()
+    rng, part = np.random.default_rng(seed), samples.select(towers)
+    (net, data), ready = on_device(model, part), part.scored.copy()
     ready[:, : length - 1] = False
     views = np.lib.stride_tricks.sliding_window_view(part.has_drivers, length, 1)
     ready[:, length - 1 :] &= views.all(-1)
@@ -50,17 +47,14 @@ def scored_windows(
     site = np.repeat(np.arange(len(picks)), [len(p) for p in picks])
     end = np.concatenate(picks)
     at = data.at(site, end[:, None] + np.arange(1 - length, 1))
-    facts = net.embed_site(data.static[site])
-    support = data.support.sample_windows(
-        site, np.full(len(site), -1), model.recipe.windows_of_support, None
-    )
-    z, _, _ = net.encode(*support, facts, None if data.maps is None else data.maps[site])
+    facts, z = embed_sites(net, data, site, model.recipe.windows_of_support)
     coords = {
         "site": ("sample", part.site[site]),
         "time": ("sample", part.time[end].astype("datetime64[ns]")),
         "igbp": ("sample", part.table.igbp.to_numpy(str)[site]),
     }
-    return Windows(*data.drivers(at), facts, z, coords)
+    task = None if z is None else z.clone()  # clones take part in gradients
+    return Windows(*data.drivers(at), facts.clone(), task, coords)
 
 
 def attributions(
@@ -94,18 +88,12 @@ def attributions(
             parts.append(value.float())
     with torch.no_grad():
         change = last(x, seen, facts, z) - last(torch.zeros_like(x), seen, facts, z)
-    unit = {"units": "gC m-2 d-1"}
+    dims, unit = ("sample", "flux", "lag", "driver"), {"units": "gC m-2 d-1"}
     return xr.Dataset(
-        {
-            "attribution": (
-                ("sample", "flux", "lag", "driver"), torch.stack(parts, 1).cpu().numpy(), unit,
-            ),
-            "change": (("sample", "flux"), change.cpu().numpy(), unit),
-        },
-        {
-            **coords, "flux": list(net.config.targets), "driver": list(samples.features),
-            "lag": ("lag", np.arange(length)[::-1], {"units": "days before"}),
-        },
+        {"attribution": (dims, torch.stack(parts, 1).cpu().numpy(), unit),
+         "change": (("sample", "flux"), change.cpu().numpy(), unit)},
+        {**coords, "flux": list(net.config.targets), "driver": list(samples.features),
+         "lag": ("lag", np.arange(length)[::-1], {"units": "days before"})},
     )  # fmt: skip
 
 
@@ -114,11 +102,10 @@ def latents(
     model: TamRLModel, samples: Samples, towers: NDArray, days: int = 30, length: int = 90,
     seed: int = 0,
 ) -> xr.Dataset:  # fmt: skip
-    """Gates of places, and what each latent feature adds to each flux on single days.
+    """Gates of places (0 to 2; 1: as for all), and what latent features add to fluxes with a head.
 
-    Returns (sample, flux, latent) of the fluxes with a head: ``gate`` (0 to 2; 1: as for all) and
-    ``contribution`` = gate x head x feature, to the flux's pre-activation; coordinates as in
-    `attributions`.
+    Returns (sample, flux, latent) ``gate`` and ``contribution`` = gate x head x feature, to the
+    flux's pre-activation; coordinates as in `attributions`.
     """
     net = trained(model)
     x, seen, process, facts, z, coords = scored_windows(model, samples, towers, days, length, seed)
@@ -137,22 +124,19 @@ def latents(
 
 
 def gates_by_class(inner: xr.Dataset) -> dict[str, pd.DataFrame]:
-    """Mean gate by class (rows) and latent feature, flux by flux, from `latents`.
-
-    Features that move the flux most stand first.
-    """
+    """Mean gate by class (rows) and latent feature, those that move the flux most first."""
     order = (-inner.contribution.std("sample")).argsort(axis=-1)
+    means = inner.gate.groupby("igbp").mean()
     return {
-        str(flux): inner.gate.sel(flux=flux).groupby("igbp").mean()
-        .isel(latent=order.sel(flux=flux).values).to_pandas()
+        str(flux): means.sel(flux=flux).isel(latent=order.sel(flux=flux).values).to_pandas()
         for flux in inner.flux.values
-    }  # fmt: skip
+    }
 
 
-def by_group(attributed: xr.Dataset, groups: Groups = GROUPS) -> xr.DataArray:
+def by_group(attributed: xr.Dataset) -> xr.DataArray:
     """Sum ``attribution`` over the drivers of each group: (sample, flux, lag, predictors)."""
     parts = [
         attributed.attribution.isel(driver=at).sum("driver").expand_dims(predictors=[name])
-        for name, at in members([str(d) for d in attributed.driver.values], groups).items()
+        for name, at in members([str(d) for d in attributed.driver.values]).items()
     ]
     return xr.concat(parts, "predictors").transpose("sample", "flux", "lag", "predictors")

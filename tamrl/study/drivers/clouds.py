@@ -2,7 +2,7 @@
 
 At towers that a model never saw, random months lose all their satellite variables together. What
 is made of these (mean seasons, facts of the place, the support set) is made anew from the months
-that are left, and models are not trained again. Fluxes in gC m-2 d-1.
+left; models are not trained again.
 """
 
 from collections.abc import Mapping, Sequence
@@ -48,12 +48,11 @@ def gap_curve(
     cube: xr.Dataset | None = None, shares: Sequence[float] = SHARES, n_boot: int = 500,
     seed: int = 0, jobs: int = 1,
 ) -> pd.DataFrame:  # fmt: skip
-    """Error at unseen towers against the share of satellite months removed there.
+    """Error at unseen towers with satellite data against the share of months removed there.
 
-    ``models``, by name, were fitted on the samples of these very ``towers``, ``monthly`` and
-    ``cube``. Returns a table with columns model, flux, share (0 to 1), towers, RMSE, lower, upper
-    (gC m-2 d-1), change, change_lower, change_upper (% of the model's error at the first share);
-    90 % bootstrap intervals over towers. Only towers with satellite data count.
+    ``models`` were fitted on the samples of these very Datasets. Returns a table with columns
+    model, flux, share (0 to 1), towers, RMSE, lower, upper (gC m-2 d-1), change, change_lower,
+    change_upper (% of the model's error at the first share); 90 % bootstrap intervals over towers.
     """
     seen = _known(monthly).any("month").reindex(site=towers.site.values, fill_value=False).values
     tasks = [(models, towers, cloud(monthly, share, seed), cube) for share in shares]
@@ -62,18 +61,19 @@ def gap_curve(
     for name, fits in models.items():
         site = np.concatenate([test for _, test in fits])
         first: NDArray | None = None
-        for share, (squares, days) in zip(shares, per_share, strict=True):
-            used = seen[site] & (days[name] > 0)
-            rmse = bootstrap_rmse(squares[name][used], days[name][used], n_boot, seed)
+        for share, parts in zip(shares, per_share, strict=True):
+            squares, days = parts[name]
+            used = seen[site] & (days > 0)
+            rmse = bootstrap_rmse(squares[used], days[used], n_boot, seed)
             first = rmse if first is None else first
             change = 100 * (rmse / first - 1)
             (low, high), (change_low, change_high) = interval(rmse), interval(change)
-            for k, flux in enumerate(trained(fits[0].model).config.targets):
-                row = {"model": name, "flux": flux, "share": share, "towers": int(used.sum())}
-                row |= {"RMSE": rmse[0, k], "lower": low[k], "upper": high[k]}
-                row |= {"change": change[0, k], "change_lower": change_low[k]}
-                rows.append(row | {"change_upper": change_high[k]})
-    return pd.DataFrame(rows)
+            rows.append(pd.DataFrame({
+                "model": name, "flux": trained(fits[0].model).config.targets, "share": share,
+                "towers": int(used.sum()), "RMSE": rmse[0], "lower": low, "upper": high,
+                "change": change[0], "change_lower": change_low, "change_upper": change_high,
+            }))  # fmt: skip
+    return pd.concat(rows, ignore_index=True)
 
 
 def values(curve: pd.DataFrame) -> dict[str, str]:
@@ -90,12 +90,13 @@ def values(curve: pd.DataFrame) -> dict[str, str]:
 def _squares(
     models: Mapping[str, Sequence[Fitted]], towers: xr.Dataset, monthly: xr.Dataset,
     cube: xr.Dataset | None,
-) -> tuple[dict[str, NDArray], dict[str, NDArray]]:  # fmt: skip
+) -> dict[str, tuple[NDArray, NDArray]]:  # fmt: skip
     """Squared errors (tower, flux) and scored days (tower,) of each model's held-out towers."""
-    samples = make_samples(towers, monthly, cube)
-    squares, days = {}, {}
+    samples, out = make_samples(towers, monthly, cube), {}
     for name, fits in models.items():
-        parts = [(model, samples.select(test)) for model, test in fits]
-        squares[name] = np.concatenate([tower_squares(model, part) for model, part in parts])
-        days[name] = np.concatenate([part.scored.sum(1) for _, part in parts])
-    return squares, days
+        parts = [
+            (tower_squares(m, samples.select(on)), samples.scored[on].sum(1)) for m, on in fits
+        ]
+        squares, days = zip(*parts, strict=True)
+        out[name] = np.concatenate(squares), np.concatenate(days)
+    return out

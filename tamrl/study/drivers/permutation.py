@@ -1,8 +1,8 @@
 """Permutation importance: which predictors each flux needs.
 
-A group of predictors is exchanged between days of towers that the models never saw, and the error
-grows (Breiman 2001, doi 10.1023/A:1010933404324). Predictors that stand in for each other are
-exchanged together. It shows what a model uses, not what causes the flux.
+A group of predictors is exchanged between days of towers that the models never saw, those that
+stand in for each other together, and the error grows (Breiman 2001, doi 10.1023/A:1010933404324).
+It shows what a model uses, not what causes the flux.
 """
 
 import copy
@@ -17,7 +17,7 @@ from tamrl.model.tensors import DeviceData
 from tamrl.model.train import TamRLModel
 from tamrl.parallel import in_parallel
 from tamrl.samples.arrays import Samples, process_scalars
-from tamrl.study.out_of_fold import Fitted, bootstrap_rmse, interval, tower_squares, trained
+from tamrl.study.out_of_fold import Fitted, bootstrap_rmse, interval, on_device, tower_squares
 
 GROUPS = {  # beginnings of names
     "light": ("SW_IN", "SW_POT", "DAYLENGTH"),
@@ -42,25 +42,23 @@ def members(features: Sequence[str], groups: Groups = GROUPS) -> dict[str, list[
 
 
 def permutation(
-    fits: Sequence[Fitted], samples: Samples, by: str = "igbp", groups: Groups = GROUPS,
-    repeats: int = 1, n_boot: int = 500, seed: int = 0, jobs: int = 1,
+    fits: Sequence[Fitted], samples: Samples, groups: Groups = GROUPS, repeats: int = 1,
+    n_boot: int = 500, seed: int = 0, jobs: int = 1,
 ) -> pd.DataFrame:  # fmt: skip
     """Rise of the error at unseen towers when a group of predictors is exchanged.
 
-    Drivers are exchanged between all days of all held-out towers of a fold, those of one group
-    together, and the model's process scalars with them; the task embedding stays. ``place facts``
-    and ``own history`` are exchanged between towers. Returns a table with columns predictors,
-    flux, ``by`` ("all" or a class), towers, RMSE (undisturbed), rise, lower, upper (gC m-2 d-1;
-    90 % bootstrap interval over towers).
+    Drivers are exchanged between all days of all held-out towers of a fold, and the model's process
+    scalars with them; the task embedding stays. ``place facts`` and ``own history`` are exchanged
+    between towers. Returns a table with columns predictors, flux, igbp ("all" or a class), towers,
+    RMSE (undisturbed), rise, lower, upper (gC m-2 d-1; 90 % bootstrap interval over towers).
     """
     tasks = [
-        (model, samples.select(test), groups, repeats, seed + i)
-        for i, (model, test) in enumerate(fits)
+        (m, samples.select(test), groups, repeats, seed + i) for i, (m, test) in enumerate(fits)
     ]
     parts = in_parallel(_squares, tasks, jobs)
     squares = {kind: np.concatenate([part[kind] for part in parts]) for kind in parts[0]}
     towers = np.concatenate([test for _, test in fits])
-    n, label = samples.scored[towers].sum(1), samples.table[by].to_numpy(str)[towers]
+    n, label = samples.scored[towers].sum(1), samples.table.igbp.to_numpy(str)[towers]
     rows = []
     for name in ("all", *sorted(set(label[n > 0]))):
         inside = (n > 0) & ((label == name) | (name == "all"))
@@ -68,24 +66,24 @@ def permutation(
         for kind in (k for k in squares if k):
             rise = bootstrap_rmse(squares[kind][inside], n[inside], n_boot, seed) - base
             low, high = interval(rise)
-            for k, flux in enumerate(trained(fits[0].model).config.targets):
-                row = {"predictors": kind, "flux": flux, by: name, "towers": int(inside.sum())}
-                row |= {"RMSE": base[0, k], "rise": rise[0, k], "lower": low[k], "upper": high[k]}
-                rows.append(row)
-    return pd.DataFrame(rows)
+            rows.append(pd.DataFrame({
+                "predictors": kind, "flux": samples.targets, "igbp": name,
+                "towers": int(inside.sum()), "RMSE": base[0], "rise": rise[0], "lower": low,
+                "upper": high,
+            }))  # fmt: skip
+    return pd.concat(rows, ignore_index=True)
 
 
 def values(rises: pd.DataFrame) -> dict[str, str]:
     """Gather the rises by group and flux, and the leading single group of each flux."""
     whole = rises[rises.igbp == "all"]
     out = {"n_towers": str(whole.towers.max())}
-    for row in whole.to_dict("records"):
-        name = f"rise_{row['predictors']}_{row['flux']}".replace(" ", "_")
-        out[name] = f"{row['rise']:.2f}"
+    for row in whole.itertuples():
+        out[f"rise_{row.predictors}_{row.flux}".replace(" ", "_")] = f"{row.rise:.2f}"
     single = whole[~whole.predictors.str.contains(" x ")]
-    for row in single.loc[single.groupby("flux").rise.idxmax()].to_dict("records"):
-        out |= {f"first_{row['flux']}": row["predictors"], f"first_rise_{row['flux']}":
-                f"{row['rise']:.2f}"}  # fmt: skip
+    for row in single.loc[single.groupby("flux").rise.idxmax()].itertuples():
+        out[f"first_{row.flux}"] = str(row.predictors)
+        out[f"first_rise_{row.flux}"] = f"{row.rise:.2f}"
     return out
 
 
@@ -93,11 +91,10 @@ def _squares(
     model: TamRLModel, samples: Samples, groups: Groups, repeats: int, seed: int
 ) -> dict[str, NDArray]:
     """Squared errors (tower, flux), undisturbed ("") and with each kind exchanged."""
-    net, rng = trained(model), np.random.default_rng(seed)
-    data = DeviceData(samples, net, next(net.parameters()).device)
+    (net, data), rng = on_device(model, samples), np.random.default_rng(seed)
     columns = members(samples.features, groups)
     out = {"": tower_squares(model, samples, data)}
-    for kind in (*columns, FACTS, *([HISTORY] if net.encoder is not None else [])):
+    for kind in (*columns, FACTS, *[HISTORY] * (net.encoder is not None)):
         runs = (exchanged(data, samples, kind, columns, rng) for _ in range(repeats))
         out[kind] = np.mean([tower_squares(model, samples, run) for run in runs], 0)
     return out
@@ -122,9 +119,9 @@ def exchanged(
         source = days[0][order], days[1][order]
         out.x, out.seen, out.process = data.x.clone(), data.seen.clone(), data.process.clone()
         (site, day), (old_site, old_day) = days, source
-        for i in columns[kind]:
-            out.x[site, day, i] = data.x[old_site, old_day, i]
-            out.seen[site, day, i] = data.seen[old_site, old_day, i]
+        for new, old in ((out.x, data.x), (out.seen, data.seen)):
+            for i in columns[kind]:
+                new[site, day, i] = old[old_site, old_day, i]
         ta, vpd, sw_in = (
             samples.x[..., i][source if i in columns[kind] else days]
             for i in (samples.features.index(name) for name in SCALARS)

@@ -1,0 +1,220 @@
+"""Figures of drivers, of what labels are worth, of the course, of the method and of its cost."""
+
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import xarray as xr
+from IPython.display import SVG
+from matplotlib.figure import Figure
+
+from tamrl.plots import style
+
+PREDICTORS = {
+    "light": (style.ORANGE, "-"), "temperature": (style.RED, "-"), "humidity": (style.SKY, "--"),
+    "greenness": (style.GREEN, "-"), "water": (style.BLUE, "--"), "place facts": (style.GREY, "-"),
+    "own history": (style.PINK, "-"), "light x greenness": (style.GREEN, ":"),
+}  # fmt: skip
+LINES = ((style.BLUE, "o-"), (style.RED, "s--"), (style.GREY, "^:"))
+PLACES = ((style.GREEN, "o", "-"), (style.RED, "s", "--"), (style.BLUE, "^", ":"),
+          (style.ORANGE, "D", "-."))  # fmt: skip
+MARKS = {"fp32": "o", "bf16": "s"}
+COLOURS = {"training": style.ORANGE, "prediction": style.GREEN}
+AXES = {"towers": "towers", "length": "days of a window", "hidden": "hidden size of the LSTM"}
+
+
+@style.figure
+def importance(table: pd.DataFrame) -> Figure:
+    """Draw the ``rise`` of error with its interval by predictors, one panel a flux."""
+    kinds = list(table.predictors.unique())
+    fig, panels = style.by_flux(table, (8, 0.3 * len(kinds) + 1))
+    y = np.arange(len(kinds))[::-1]
+    for ax, _, rises in panels:
+        here = rises.set_index("predictors").loc[kinds]
+        ax.barh(y, here.rise, 0.7, color=[PREDICTORS.get(k, (style.GREY,))[0] for k in kinds])
+        ax.hlines(y, here.lower, here.upper, colors="black", linewidth=0.9)
+        ax.axvline(0, color="black", linewidth=0.6)
+        ax.set(xlabel=f"rise of RMSE\n({style.UNIT})", yticks=y, yticklabels=kinds)
+    return fig
+
+
+@style.figure
+def by_biome(tables: Mapping[str, pd.DataFrame], label: str) -> Figure:
+    """Draw one field a flux, classes down and predictors across, with its numbers."""
+    height = 0.3 * len(next(iter(tables.values()))) + 1.6
+    fig, axes = style.columns(len(tables), (3.1 * len(tables) + 0.6, height))
+    top = max(float(np.nanmax(t.to_numpy())) for t in tables.values())
+    for ax, (title, table) in zip(axes, tables.items(), strict=True):
+        image = ax.imshow(table, cmap="cividis", vmin=0, vmax=top, aspect="auto")
+        for (row, column), value in np.ndenumerate(table.to_numpy()):
+            text, colour = f"{value:.1f}", "white" if value < 0.6 * top else "black"
+            ax.text(column, row, text.replace("-0.0", "0.0"), ha="center", va="center", fontsize=9,
+                    color=colour)  # fmt: skip
+        ax.set(title=title, yticks=range(len(table)), yticklabels=table.index)
+        ax.set_xticks(range(table.shape[1]), table.columns, rotation=60, ha="right")
+    fig.colorbar(image, ax=axes, label=label, shrink=0.8)
+    return fig
+
+
+@style.figure
+def memory(strength: xr.DataArray, fluxes: Sequence[str] = ("GPP", "RECO")) -> Figure:
+    """Draw ``strength`` (flux, lag, predictors), gC m-2 d-1, against the days it lies back."""
+    fig, axes = style.columns(len(fluxes), (7.6, 3.1))
+    for ax, flux in zip(axes, fluxes, strict=True):
+        for name, line in strength.sel(flux=flux).to_pandas().items():
+            colour, dash = PREDICTORS.get(str(name), (style.GREY, "-"))
+            ax.plot(line.index + 1, line, dash, color=colour, label=str(name))
+        ax.set(title=flux, xscale="log", yscale="log", xlabel="days back (1: the day itself)")
+    top = float(strength.max())
+    axes[0].set(ylim=(1e-4 * top, 2 * top), ylabel=f"mean |attribution| ({style.UNIT})")
+    return fig
+
+
+@style.figure
+def gates(table: Mapping[str, pd.DataFrame]) -> Figure:
+    """Draw gates around 1, one panel a flux: classes down, latent features across."""
+    fig, axes = style.rows(len(table), 2.1 * len(table) + 0.6)
+    span = max(float(np.abs(t.to_numpy() - 1).max()) for t in table.values())
+    for ax, (flux, field) in zip(axes, table.items(), strict=True):
+        image = ax.imshow(field, cmap="PuOr", vmin=1 - span, vmax=1 + span, aspect="auto")
+        ax.set(yticks=range(len(field)), yticklabels=field.index, xticks=[])
+        ax.set_title(flux, loc="left")
+    axes[-1].set_xlabel("latent features, those that move the flux most on the left")
+    fig.colorbar(image, ax=axes, label="gate (1: as for all)", shrink=0.8)
+    return fig
+
+
+def gap_curves(table: pd.DataFrame) -> Figure:
+    """Draw the error against the share of satellite months removed, one line a model."""
+    change = table[["model", "flux", "change"]].assign(
+        lower=table.change_lower, upper=table.change_upper, percent=100 * table.share
+    )
+    return _curves(change, "percent", "model", "satellite months\nremoved (%)")
+
+
+def label_curves(table: pd.DataFrame) -> Figure:
+    """Draw the change of error against the number of labelled days, one line a way of adapting."""
+    return _curves(table, "days", "mode", "labelled days")
+
+
+@style.figure
+def _curves(table: pd.DataFrame, x: str, by: str, label: str) -> Figure:
+    """Draw ``change`` within lower..upper (%) against ``x``, a panel a flux, a line each of by."""
+    fig, panels = style.by_flux(table, (8, 2.9))
+    for ax, _, of_flux in panels:
+        for name, (colour, mark) in zip(table[by].unique(), LINES, strict=False):
+            here = of_flux[of_flux[by] == name]
+            ax.plot(here[x], here.change, mark, color=colour, markersize=4, label=name)
+            ax.fill_between(here[x], here.lower, here.upper, color=colour, alpha=0.2)
+        ax.axhline(0, color="black", linewidth=0.6)
+        ax.set_xlabel(label)
+    fig.axes[0].set_ylabel("change of RMSE (%)")
+    return fig
+
+
+def model() -> SVG:
+    """Show the drawing of TAM-RL that the package carries."""
+    return SVG(files("tamrl").joinpath("web/model.svg").read_text(encoding="utf-8"))
+
+
+@style.figure
+def responses(frames: Mapping[str, pd.DataFrame], driver: str, flux: str, label: str) -> Figure:
+    """Draw the column ``flux`` against ``driver`` (``label``), a dot a day, a colour a place."""
+    fig, ax = plt.subplots(figsize=(6.4, 3.6))
+    for (name, frame), (colour, marker, _) in zip(frames.items(), PLACES, strict=False):
+        ax.plot(frame[driver], frame[flux], marker, color=colour, markersize=3, label=name,
+                alpha=0.6, markeredgewidth=0)  # fmt: skip
+    ax.set(xlabel=label, ylabel=f"{flux} ({style.UNIT})")
+    return fig
+
+
+@style.figure
+def before_and_after(table: pd.DataFrame, before: str, after: str) -> Figure:
+    """Draw the RMSE of each site under two models, one panel a flux, worst sites on the left."""
+    fig, panels = style.by_flux(table, (7.6, 3.2))
+    for ax, _, here in panels:
+        here = here.sort_values(before, ascending=False)
+        x = np.arange(len(here))
+        ax.vlines(x, here[before], here[after], color=style.GREY, linewidth=0.8)
+        ax.plot(x, here[before], "s", color=style.RED, markersize=4, label=before)
+        ax.plot(x, here[after], "o", color=style.BLUE, markersize=4, label=after)
+        ax.set(xlabel="towers", xticks=[], ylim=(0, None))
+    fig.axes[0].set_ylabel(f"RMSE ({style.UNIT})")
+    return fig
+
+
+@style.figure
+def supports(frames: Mapping[str, pd.DataFrame], labels: Mapping[str, str]) -> Figure:
+    """Draw the support windows of places (index day of the year); ``labels``: driver -> unit."""
+    fig, axes = style.columns(len(labels), (8.0, 3.0), sharey=False)
+    for ax, (driver, label) in zip(axes, labels.items(), strict=True):
+        for (name, frame), (colour, marker, line) in zip(frames.items(), PLACES, strict=False):
+            ax.plot(frame[driver], line, marker=marker, color=colour, markersize=3, linewidth=1,
+                    label=name)  # fmt: skip
+        ax.set(xlabel="day of the year", title=label)
+    return fig
+
+
+@style.figure
+def embedding(table: pd.DataFrame) -> Figure:
+    """Draw places in the plane of z: columns first, second and igbp."""
+    fig, ax = plt.subplots(figsize=(6.4, 4.0))
+    for code, colour, marker, here in style.by_class(table):
+        ax.scatter(here["first"], here["second"], s=34, c=colour, marker=marker, label=code,
+                   edgecolors="black", linewidths=0.4)  # fmt: skip
+    ax.set(xlabel="first principal component of z", ylabel="second")
+    ax.set_aspect("equal", "datalim")
+    fig.legend(loc="outside right center")
+    return fig
+
+
+@style.figure
+def kinds(frame: pd.DataFrame, label: str) -> Figure:
+    """Draw one flux under one weather, a line for each kind of place that the columns name."""
+    fig, ax = plt.subplots(figsize=(7.2, 3.2))
+    for (name, column), (colour, _, line) in zip(frame.items(), PLACES, strict=False):
+        ax.plot(column, line, color=colour, linewidth=1.3, label=str(name))
+    ax.set_ylabel(label)
+    ax.axhline(0, color=style.GREY, linewidth=0.6)
+    return fig
+
+
+@style.figure
+def against_peer(table: pd.DataFrame, size: str) -> Figure:
+    """Draw each stage's tower-days per operation as a multiple of the authors' code at ``size``.
+
+    ``table`` is from `tamrl.study.cost.tables.stages`.
+    """
+    rows = table[(table["size"] == size) & table.times.notna()]
+    names = list(dict.fromkeys(rows.stage))[::-1]
+    fig, ax = plt.subplots(figsize=(6.4, 0.9 + 0.45 * len(names)))
+    for precision, part in rows.groupby("precision", sort=False):
+        y = [names.index(name) for name in part.stage]
+        ax.plot(part.times, y, MARKS.get(str(precision), "o"), label=str(precision), markersize=7)
+    ax.axvline(1, color=style.RED, linewidth=1, label="the authors' code, fp32")
+    ax.set(xscale="log", ylim=(-0.6, len(names) - 0.4), yticks=range(len(names)),
+           yticklabels=names)  # fmt: skip
+    ax.set_xlabel("tower-days per operation, as a multiple of the authors' code")
+    return fig
+
+
+@style.figure
+def scaling(table: pd.DataFrame) -> Figure:
+    """Draw rates (tower-days/s) against towers, days of a window and hidden size."""
+    shown = [name for name in AXES if name in set(table.axis)]
+    fig, axes = style.columns(len(shown), (7.8, 3.4))
+    for ax, name in zip(axes, shown, strict=True):
+        part = table[table.axis == name]
+        for (stage, precision), line in part.groupby(["stage", "precision"], sort=False):
+            kind = str(stage).partition(",")[0]
+            ax.plot(line.value, line.rate, "-" if precision == "fp32" else "--", markersize=5,
+                    marker=MARKS.get(str(precision), "o"), color=COLOURS.get(kind, style.GREY),
+                    label=f"{kind}, {precision}")  # fmt: skip
+        ticks = sorted(set(part.value))
+        ax.set(xscale="log", yscale="log", xlabel=AXES[name])
+        ax.set_xticks(ticks, [str(t) for t in ticks], fontsize=9)
+        ax.minorticks_off()
+    axes[0].set_ylabel("tower-days/s, one core")
+    return fig
