@@ -1,8 +1,7 @@
 """Predicting whole records: streamed along time, or exactly as in training, window by window.
 
-Streaming carries the LSTM's state from day to day and computes every day once. The windowed way
-starts each window from an empty state, as in training, and keeps its last days only; it is slower
-by the overlap. The book measures how far the two differ on real towers.
+Streaming carries the LSTM's state from day to day. The windowed way starts each window from an
+empty state, as in training, and keeps its last days only; it is slower by the overlap.
 """
 
 import platform
@@ -19,7 +18,6 @@ STREAM_DAYS = 256  # days decoded in one piece, which fits the cache; the state 
 TOWERS = 32  # decoded at once by a processor, whose cache they fit
 FILLING = 4096  # towers decoded at once by a GPU: fewer leave it idle between days
 WINDOWS = 512  # windows decoded at once
-
 PRECISIONS = ("fp32", "bf16")
 
 Fluxes = NDArray[np.float32]
@@ -74,10 +72,8 @@ def stream(
             days = begin[:, None] + np.arange(at, min(at + STREAM_DAYS, longest))
             here = data.at(site, np.minimum(days, has_drivers.shape[1] - 1))
             flux, state, _ = net.decode(*data.drivers(here), facts, z, state)
-            pieces = flux.float().cpu().numpy()
-            for row, day, end, piece in zip(
-                group, begin + at, last[group] + 1, pieces, strict=True
-            ):
+            rows = zip(group, begin + at, last[group] + 1, flux.float().cpu().numpy(), strict=True)
+            for row, day, end, piece in rows:
                 out[row, day:end][: len(piece)] = piece[: end - day]
     return out
 
@@ -114,16 +110,17 @@ def embed_sites(
 ) -> tuple[Tensor, Tensor | None]:
     """Embed the facts and the task of sites: (site, embed), (site, latent) or None."""
     place = to_device(site, data.device)
-    facts = net.embed_site(data.static[place])
-    s_x, s_seen = data.support.sample_windows(site, np.full(len(site), -1), support, None)
-    maps = None if data.maps is None else data.maps[place]
-    return facts, net.encode(s_x, s_seen, facts, maps)[0]
+    facts, maps = (
+        net.embed_site(data.static[place]),
+        None if data.maps is None else data.maps[place],
+    )
+    support_windows = data.support.sample_windows(site, np.full(len(site), -1), support, None)
+    return facts, net.encode(*support_windows, facts, maps)[0]
 
 
 def _blank(net: TamRL, has_drivers: NDArray, sites: NDArray) -> tuple[Fluxes, NDArray, NDArray]:
     """Return missing fluxes, and the first and last active day of each site (1, 0 if none)."""
-    shape = (len(sites), has_drivers.shape[1], len(net.config.targets))
-    some = has_drivers[sites].any(1)
-    first = np.where(some, has_drivers[sites].argmax(1), 1)
-    last = np.where(some, has_drivers.shape[1] - 1 - has_drivers[sites][:, ::-1].argmax(1), 0)
-    return np.full(shape, np.nan, np.float32), first, last
+    on, days = has_drivers[sites], has_drivers.shape[1]
+    first = np.where(on.any(1), on.argmax(1), 1)
+    last = np.where(on.any(1), days - 1 - on[:, ::-1].argmax(1), 0)
+    return np.full((*on.shape, len(net.config.targets)), np.nan, np.float32), first, last
