@@ -1,14 +1,12 @@
 """A prior of a site's mean annual GPP and RECO, and two ways for daily models to use it.
 
 A daily model trained at 150 sites knows much of days and little of sites: most of its error at a
-new one is a constant bias. Several hundred more, of which only annual fluxes are known, inform just
-that. A Gaussian process (`AnnualMeans`) learns from all of them, from features of the grid.
-
-`AnnualPrior` adds its prediction to the static attributes of a daily model. At a training tower it
-is always predicted without that tower, so that the daily model learns how far to trust it.
-`AnnualRescaling` shrinks the annual means of a daily model's predictions half-way towards the
-prior: both estimates err by about as much, and their errors are only partly correlated. The first
-does not replace the second: a network learns to ignore the prior at sites that it knows well.
+new one is a constant bias. A Gaussian process (`AnnualMeans`) learns that, from features of the
+grid, at several hundred more sites of which only annual fluxes are known. `AnnualPrior` adds its
+prediction to the static attributes of a daily model; at a training tower it is always predicted
+without that tower, so that the daily model learns how far to trust it. `AnnualRescaling` shrinks
+the annual means of a model's predictions half-way towards the prior: both err by about as much, and
+not alike. The first does not replace the second: a network ignores the prior where it knows a site.
 """
 
 from collections.abc import Mapping, Sequence
@@ -86,8 +84,8 @@ class AnnualMeans:
             kernel or KERNEL, optimizer=None if kernel else "fmin_l_bfgs_b"
         ).fit(self._scaled(x), (y - centre) / spread)
         fitted = {"points": process.X_train_, "alpha": process.alpha_}
-        self.kernel = process.kernel_
         self.arrays = scale | fitted | {"centre": centre, "spread": spread}
+        self.kernel = process.kernel_
         return self
 
     def predict(self, x: Array) -> Array:
@@ -116,14 +114,12 @@ class AnnualMeans:
     def store(self) -> tuple[dict[str, Any], Mapping[str, Array]]:
         """Give names, kernel and arrays for a file; fitted only."""
         assert self.kernel is not None
-        theta = [float(v) for v in self.kernel.theta]
-        return {"names": list(self.names), "theta": theta}, self.arrays
+        return {"names": list(self.names), "theta": self.kernel.theta.tolist()}, self.arrays
 
     @classmethod
     def restore(cls, about: Mapping[str, Any], arrays: Mapping[str, Array], device: str) -> Self:
         """Make the process again of what `store` gave."""
-        kernel = KERNEL.clone_with_theta(np.array(about["theta"]))
-        return cls(tuple(about["names"]), kernel, arrays)
+        return cls(tuple(about["names"]), KERNEL.clone_with_theta(np.array(about["theta"])), arrays)
 
 
 @dataclass
@@ -157,17 +153,16 @@ class _WithAnnual(Wrapper):
     def restore(cls, about: Mapping[str, Any], arrays: Mapping[str, Array], device: str) -> Self:
         """Make the model again of what `store` gave."""
         settings: dict[str, Any] = {k: tuple(v) for k, v in about.items() if k == "statics"}
-        fitted = [about["model"]]
-        return cls(about["model"], **settings, annual=about["annual"], fitted=fitted)
+        return cls(about["model"], **settings, annual=about["annual"], fitted=[about["model"]])
 
 
 @dataclass
 class AnnualPrior(_WithAnnual):
     """A ``model`` that has the prior of mean annual GPP and RECO among its static attributes.
 
-    Static attributes whose names begin with one of ``statics`` stay beside it, no others. The
-    training towers are split in ``inner`` parts (fewer if there are not as many blocks of towers
-    50 km apart), each predicted by a process that has not seen it.
+    Only static attributes whose names begin with one of ``statics`` stay beside it. The training
+    towers are split in ``inner`` parts (fewer if there are not as many blocks of towers 50 km
+    apart), each predicted by a process that has not seen it.
     """
 
     statics: tuple[str, ...] = CLASSES
@@ -220,8 +215,8 @@ class AnnualRescaling(_WithAnnual):
         flux = np.array(fluxes[0], np.float32)
         known = np.asarray(np.isfinite(flux).all(-1), np.float32)
         own = own_means(replace(samples, site=samples.site[sites], y=flux, weight=known))
-        factors = rescaling_factors(own, self.prior_of(samples)[sites])
-        flux[..., :2] *= factors[:, None].astype(np.float32)
+        factors = rescaling_factors(own, self.prior_of(samples)[sites])[:, None]
+        flux[..., :2] *= factors.astype(np.float32)
         flux[..., 2] = flux[..., 1] - flux[..., 0]
         return flux
 

@@ -1,8 +1,8 @@
 """The model that the study ships: which one, how it is trained, what its intervals rest on.
 
-What won at towers that none had seen (`tamrl compare benchmark`) is the mean of a TAM-RL that was
-pre-trained on simulated towers and of boosted trees with a prior of the annual means of their
-place; it is closed, and rescaled half-way to these annual means.
+What won at unseen towers (`tamrl compare benchmark`) is the mean of a TAM-RL pre-trained on
+simulated towers and of boosted trees with a prior of the annual means of their place; it is closed,
+and rescaled half-way to these annual means.
 """
 
 from functools import partial
@@ -80,17 +80,14 @@ def calibrated(
     samples: Samples, make: Factory, members: int, n_folds: int, folder: Path | str,
     seed: int = 0, jobs: int = 1,
 ) -> dict[str, Conformal]:  # fmt: skip
-    """Intervals of daily fluxes from towers that models of the same making had not seen.
+    """Intervals of daily fluxes by flux and vegetation class, from towers that no model had seen.
 
-    ``make``, ``members``, ``seed`` are as for `train`: so many models are trained on each of
-    ``n_folds`` folds of towers. Predictions that ``folder`` holds are not computed again. Returns
-    the calibration by flux, stratified by vegetation class (`tamrl.evaluate.conformal`).
+    As many models as `train` would make are trained on each of ``n_folds`` folds of towers.
+    Predictions that ``folder`` holds are not computed again.
     """
     parts = folds(samples, n_folds, seed=seed)
-    seeds = range(seed, seed + members)
-    predicted = cross_validate(
-        samples, {"ensemble": make}, parts, seeds, folder, jobs, members=True
-    )
+    seeds, models = range(seed, seed + members), {"ensemble": make}
+    predicted = cross_validate(samples, models, parts, seeds, folder, jobs, members=True)
     single = predicted.isel(model=0, drop=True)
     igbp = samples.table.set_index(samples.site).igbp.loc[single.site.values].to_numpy(str)
     return calibrate(cases(single, samples), igbp)

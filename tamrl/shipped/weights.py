@@ -1,4 +1,4 @@
-"""Every model of the study that can be shipped, as arrays and plain text for safetensors files.
+"""Models as arrays and plain text for safetensors files.
 
 A model says itself how it is stored: ``store`` gives settings and fitted parts, and arrays;
 ``restore`` makes it again. A file names models by their ``kind``, one of `KINDS`; nothing that is
@@ -22,10 +22,8 @@ from tamrl.shipped.annual import AnnualMeans, AnnualPrior, AnnualRescaling
 from tamrl.shipped.blend import Blend
 
 Arrays = dict[str, NDArray]
-KINDS: Mapping[str, Any] = {
-    cls.kind: cls
-    for cls in (TamRLModel, Boosting, Blend, AnnualMeans, AnnualPrior, AnnualRescaling)
-}
+STORED = (TamRLModel, Boosting, Blend, AnnualMeans, AnnualPrior, AnnualRescaling)
+KINDS: Mapping[str, Any] = {cls.kind: cls for cls in STORED}
 
 
 def pack(model: Any, name: str, arrays: Arrays) -> dict[str, Any]:
@@ -119,7 +117,10 @@ def digest(model: Any) -> str:
     """Hex digest of all arrays of a fitted model."""
     arrays: Arrays = {}
     pack(model, "", arrays)
-    total = hashlib.sha256()
-    for name, value in sorted(arrays.items()):
-        total.update(name.encode() + value.tobytes())
-    return total.hexdigest()
+    return digest_of(arrays)
+
+
+def digest_of(arrays: Mapping[str, NDArray]) -> str:
+    """Hex digest of named arrays."""
+    each = (name.encode() + value.tobytes() for name, value in sorted(arrays.items()))
+    return hashlib.sha256(b"".join(each)).hexdigest()
