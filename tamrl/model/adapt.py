@@ -20,7 +20,7 @@ from tamrl.model.network import TamRL
 from tamrl.model.predict import embed_sites
 from tamrl.model.tensors import DeviceData, to_device
 from tamrl.model.train import TamRLModel
-from tamrl.samples.arrays import Samples, windows
+from tamrl.samples.arrays import Samples, require_same, windows
 
 FROZEN = ("encoder.mix.0.bias", "film_x.bias", "film_h.bias", "gate.bias", "bias")
 STEPS = 20  # most steps of the descent
@@ -41,32 +41,26 @@ def finetune(
 
     ``sites`` (site,) are the towers that the result is for, as indices into ``samples``. ``days``
     are those whose labels may be used: a mask (site, time), the first n labelled days of each
-    tower, or None for all; no other label is looked at. ``frozen`` moves the offsets in `FROZEN`
-    only (a few hundred numbers), else all weights. ``steps`` bounds the steps; the labels decide
-    how many are made. ``only`` this target is learnt, such as one from `add_target`: its head and
-    its gate move, and other fluxes stay the same to the last bit.
+    tower, or None for all. ``frozen`` moves the offsets in `FROZEN` only (a few hundred numbers),
+    else all weights. ``steps`` bounds the steps; the labels decide how many are made. ``only`` this
+    target is learnt, such as one from `add_target`: other fluxes stay the same to the last bit.
 
-    Returns a further model; ``model`` stays as it is. Its ``log`` holds, per step, the mean error
-    of the blocks left out (``held_out``, squared, in units of the fluxes' variance) and whether the
-    step was ``taken``. Raises DataError when fewer than 10 days are labelled, or the drivers are
-    not those of the training.
+    Returns a further model. Its ``log`` holds, per step, the mean error of the blocks left out
+    (``held_out``, squared, in units of the fluxes' variance) and whether it was ``taken``. Raises
+    DataError when fewer than 10 days are labelled, or the drivers are not those of the training.
     """
     if model.net is None:
         raise ValueError("fit or load the model before adapting it")
-    if model.features and model.features != samples.features:
-        unknown = sorted(set(model.features) ^ set(samples.features))
-        raise DataError(f"the model was trained on other drivers; they differ in {unknown}")
+    text = "the model was trained on other drivers; they differ in"
+    require_same(samples.features, model.features or samples.features, text)
     labelled = samples.weight[sites] > 0
-    if isinstance(days, int | np.integer):
-        labelled &= labelled.cumsum(1) <= days
-    elif days is not None:
-        labelled &= days
+    if days is not None:
+        labelled &= days if isinstance(days, np.ndarray) else labelled.cumsum(1) <= days
     few = samples.select(sites, labelled)
     if only is not None:
         if only not in model.net.config.targets:
             raise DataError(f"the model does not predict {only}; give it the target first")
-        one = np.array([name == only for name in model.net.config.targets])
-        y = np.where(one, few.y, np.float32(np.nan))
+        y = np.where(np.array(model.net.config.targets) == only, few.y, np.float32(np.nan))
         few = replace(few, y=y, weight=np.where(np.isfinite(y).any(-1), few.weight, 0))
     n = int((few.weight > 0).sum())
     if n < MIN_DAYS:
@@ -103,23 +97,16 @@ def add_target(
         raise DataError(f"{name}: a spread of {sd} says nothing of the size of the flux")
     wider = (*c.positive, name) if positive else c.positive
     net = TamRL(replace(c, targets=(*c.targets, name), positive=wider))
-    state = old.state_dict()
-    for key, value in net.state_dict().items():
-        more = torch.zeros_like(value)
-        more[: len(state[key])] = state[key]
-        state[key] = more
+    state = net.state_dict()  # of the same memory
+    for key, value in old.state_dict().items():
+        state[key].zero_()[: len(value)] = value
     state["y_mean"][-1], state["y_sd"][-1] = mean, sd
-    net.load_state_dict(state)
     return replace(model, net=net.to(old.y_sd.device).eval(), log=[])
 
 
 def stop_at(held: NDArray) -> int:
-    """Choose the first step whose error (block, step) is within one standard error of the least.
-
-    The error is of paired differences: step 0 stands where blocks disagree (Breiman et al. 1984,
-    Classification and Regression Trees, section 3.4.3).
-    """
-    more = held - held[:, [held.mean(0).argmin()]]
+    """Choose the first step whose error (block, step) is within one standard error of the least."""
+    more = held - held[:, [held.mean(0).argmin()]]  # paired (Breiman et al. 1984, CART, 3.4.3)
     return int(np.argmax(more.mean(0) <= more.std(0, ddof=1) / np.sqrt(len(held))))
 
 

@@ -30,10 +30,7 @@ LOW_BITS = (1 << 53) - 1  # of a random integer: those that make a number in [0,
 
 @dataclass(frozen=True)
 class Budget:
-    """A linear balance, ``total = sum(coefficient * part)``, all in one unit, such as `CARBON`.
-
-    A further gas is a further target, and a CO2-equivalent sum one more budget.
-    """
+    """A linear balance, ``total = sum(coefficient * part)``, in one unit: of carbon, or of CO2e."""
 
     total: str
     parts: tuple[str, ...]
@@ -107,8 +104,7 @@ class SupportEncoder(nn.Module):
 class ConvLSTM(nn.Module):
     """Spatio-temporal encoder of a 12-month climatology (Shi et al. 2015, arXiv 1506.04214).
 
-    Four unpadded 3 x 3 convolutions look at 9 x 9 cells, the recurrence along months at one, so
-    that a place cut out (9 x 9) and the same place inside the globe give equal numbers.
+    Four unpadded 3 x 3 convolutions see 9 x 9 cells, the recurrence one: a patch equals the globe.
     """
 
     def __init__(self, c: Config):
@@ -146,10 +142,9 @@ class TaskEncoder(nn.Module):
     def forward(
         self, support: Tensor, seen: Tensor, facts: Tensor, maps: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Return z (B, D), the windows' embeddings (B, W, D) and the rebuilt support.
+        """Return z (B, D), embeddings (B, W, D) of windows with any driver, and rebuilt support.
 
         ``support``, ``seen`` (B, W, L, F); ``facts`` (B, embed); ``maps`` (B, 12, C, 9, 9).
-        A window without any driver is left out of the mean over windows.
         """
         parts, each, rebuilt = [facts], None, None
         if self.series is not None:
@@ -243,8 +238,7 @@ class TamRL(nn.Module):
     def close(self, raw: Tensor, process: Tensor) -> Tensor:
         """Heads (B, T, k) -> fluxes (B, T, K) in gC m-2 d-1, by the chosen closure.
 
-        hard: positive fluxes pass softplus, each budget's total is the sum of its parts. soft,
-        none: free heads; the loss punishes imbalance (soft), or nothing does.
+        hard: softplus of positive fluxes, totals of budgets as sums; soft, none: free heads.
         """
         c, flux = self.config, {}
         for j, i in enumerate(self.free):

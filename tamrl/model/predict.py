@@ -45,11 +45,7 @@ def cpu_has_bf16() -> bool:
 def stream(
     net: TamRL, data: DeviceData, has_drivers: NDArray, sites: NDArray, support: int
 ) -> Fluxes:
-    """Fluxes (site, time, flux) of the span with drivers of each site, by one pass along time.
-
-    z is made of ``support`` windows; ``has_drivers`` (site, time) is of all towers. Days outside
-    the span are NaN. Each tower starts at its own first day, so that others do not matter.
-    """
+    """Fluxes (site, time, flux) by one pass along time, from a site's first to its last drivers."""
     out, first, last = _blank(net, has_drivers, sites)
     length = last - first + 1
     order = np.argsort(-length, kind="stable")
@@ -58,10 +54,8 @@ def stream(
         group = group[length[group] > 0]
         if not len(group):
             continue
-        site, longest = np.asarray(sites)[group], int(length[group].max())
-        begin = first[group]
-        facts, z = embed_sites(net, data, site, support)
-        state = None
+        site, begin, longest = np.asarray(sites)[group], first[group], int(length[group].max())
+        (facts, z), state = embed_sites(net, data, site, support), None
         for at in range(0, longest, STREAM_DAYS):
             on = np.flatnonzero(begin + at <= last[group])  # towers whose record goes on
             if len(on) < len(group):
@@ -83,10 +77,7 @@ def windowed(
     net: TamRL, data: DeviceData, has_drivers: NDArray, sites: NDArray, support: int,
     length: int, keep: int,
 ) -> Fluxes:  # fmt: skip
-    """Fluxes (site, time, flux) from windows of ``length`` days, of which the last ``keep`` count.
-
-    The first days of a record are predicted from a shorter past, as they would be in reality.
-    """
+    """Fluxes (site, time, flux) from windows of ``length`` days: their last ``keep``."""
     out, first, last = _blank(net, has_drivers, sites)
     sites = np.ascontiguousarray(sites)  # torch takes no reversed view
     facts, z = embed_sites(net, data, sites, support)
@@ -98,10 +89,9 @@ def windowed(
         row = to_device(i, facts.device)
         task = None if z is None else z[row]
         flux = net.decode(*data.drivers(here), facts[row], task).flux.float().cpu().numpy()
-        column = (day - begin)[:, None] + np.arange(keep)
-        inside = (column < length) & (day[:, None] + np.arange(keep) <= last[i][:, None])
-        w, c = np.nonzero(inside)
-        out[i[w], day[w] + c] = flux[w, column[w, c]]
+        column, after = (v[:, None] + np.arange(keep) for v in (day - begin, day))
+        w, c = np.nonzero((column < length) & (after <= last[i][:, None]))
+        out[i[w], after[w, c]] = flux[w, column[w, c]]
     return out
 
 

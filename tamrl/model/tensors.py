@@ -83,10 +83,9 @@ class Support:
     def sample_windows(
         self, site: NDArray, year: NDArray, n: int, rng: np.random.Generator | None
     ) -> tuple[Tensor, Tensor]:
-        """Gather ``n`` windows (B, n, L, F), values and ``seen``, of each (site, query year).
+        """Gather ``n`` windows (B, n, L, F), values and ``seen``, of other years than (site, year).
 
-        They are of other years where any exist: random ones with ``rng`` (training), else evenly
-        spaced ones (prediction). Where there are fewer, the rest is unseen padding.
+        Random ones with ``rng`` (training), else evenly spaced; the rest is unseen padding.
         """
         pick, used = np.zeros((len(site), n), np.intp), np.zeros((len(site), n), bool)
         for row, (s, y) in enumerate(zip(site, year, strict=True)):
@@ -104,10 +103,7 @@ class Support:
 
 
 class DeviceData:
-    """Tensors of all towers, scaled once, on the device.
-
-    Where it lacks the `room`, what has a time axis stays with the host (``home``): windows move.
-    """
+    """Tensors of all towers, scaled once; on the host (``home``) where the device lacks `room`."""
 
     def __init__(self, samples: Samples, net: TamRL, device: torch.device):
         cpu_net = type(net)(net.config)
@@ -163,10 +159,7 @@ class DeviceData:
         return to_device(~hide, self.device).to(self.x.dtype)[:, None]
 
     def without_satellites(self, hidden: NDArray[np.bool_]) -> tuple[Tensor, Tensor]:
-        """Mask of drivers (site, driver) and statics (site, static) if sites ``hidden`` lack them.
-
-        See `tamrl.samples.satellites`; what the grid knows of their cells stays.
-        """
+        """Masks (site, driver), statics (site, static): sites ``hidden`` lack `of_satellites`."""
         drivers, statics = (to_device(hidden[:, None] & n, self.device) for n in self.lacking)
         return (~drivers).to(self.x.dtype), self.static.masked_fill(statics, torch.nan)
 

@@ -231,8 +231,7 @@ class TamRLModel:
     ) -> Fluxes:  # fmt: skip
         """Predict fluxes (site, time, flux) in gC m-2 d-1; NaN on days without minimal drivers.
 
-        Streamed along time, or by windows (``keep``), with z of all years of a place. GPP and RECO
-        are clipped at 0 where the closure does not ensure it.
+        z is of all years of a place. GPP and RECO are clipped at 0 where no closure ensures it.
         """
         net = net or self.net
         if net is None:
@@ -244,9 +243,8 @@ class TamRLModel:
         with products(data.device, r.precision):
             out = stream(*what) if r.keep == 0 else windowed(*what, r.length, r.keep)
         if c.closure != "hard":
-            for p in c.positive:
-                i = c.targets.index(p)
-                out[..., i] = np.maximum(out[..., i], 0)
+            i = [c.targets.index(p) for p in c.positive]
+            out[..., i] = np.maximum(out[..., i], 0)
         out[~samples.has_drivers[sites]] = np.nan
         return out
 

@@ -34,10 +34,7 @@ NOT_NEEDED = (  # lines of LightGBM's text about how trees grew; half of it
 
 @dataclass
 class Climatology:
-    """Mean flux of the vegetation class on the day of the year, smoothed over 31 days.
-
-    A class absent from training gets the mean of all training towers.
-    """
+    """Mean flux of the class (all towers if unknown) and day of the year, smoothed over 31 days."""
 
     version: ClassVar[int] = 1
     smooth: int = 31

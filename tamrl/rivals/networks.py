@@ -64,11 +64,7 @@ def _without_statics(samples: Samples) -> Samples:
 
 
 class AttentionNet(TamRL):
-    """Decoder of causal self-attention in place of the LSTM: a day sees the days before it.
-
-    Pre-norm blocks of width H with sinusoidal positions; heads and closure are those of `TamRL`.
-    It has no state to go on from: predictions are made of windows.
-    """
+    """Causal self-attention of width H, pre-norm, in place of the LSTM; it predicts by windows."""
 
     def __init__(self, config: Config):
         if config.encoder != "none":

@@ -4,6 +4,7 @@ A missing label never costs a driver day, and a missing driver is a masked input
 """
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Self
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from tamrl.data.grid import grid_at
 from tamrl.data.physics import KELVIN, daylength, lloyd_taylor, potential_radiation
 from tamrl.data.schema import DRIVERS, FLUXES, IGBP_CODES, KOPPEN_MAIN
+from tamrl.errors import DataError
 from tamrl.samples.site_attributes import SiteAttributes, gather
 
 Array = NDArray[np.float32]
@@ -74,10 +76,7 @@ class Samples:
         return digest.hexdigest()[:16]
 
     def select(self, towers: NDArray[np.intp], labelled: NDArray[np.bool_] | None = None) -> Self:
-        """Take some towers (indices), in that order.
-
-        ``labelled`` (tower, time): days that keep label and weight; which are scored stays.
-        """
+        """Take towers (indices) in that order; labels of the days ``labelled`` (tower, time)."""
         names = ("site", "x", "static", "y", "weight", "scored", "has_drivers", "process")
         part: dict[str, Any] = {name: getattr(self, name)[towers] for name in names}
         if labelled is not None:
@@ -115,11 +114,18 @@ def make_samples(
     time = towers.time.values.astype("datetime64[D]")
     lat = towers.lat.values.astype(float)
     raw = {n: towers[n].values for n in (*DAILY, *targets, "NEE_QC") if n in towers}
-    empty = np.full((towers.sizes["site"], len(time)), np.nan, np.float32)
+    empty = np.full((len(lat), len(time)), np.nan, np.float32)
     has_drivers = np.logical_and.reduce([np.isfinite(raw.get(n, empty)) for n in DRIVERS])
     sat = xr.Dataset() if monthly is None else monthly.reindex(site=towers.site.values)
     cells = None if cube is None else grid_at(cube, lat, towers.lon.values)
-    season, month = _seasons(len(lat), sat, cells), time.astype("datetime64[M]").astype(int) % 12
+    names = [*(f"{n}_season" for n in SEASONAL), *(f"{n}_grid" for n in GRID_MONTHLY)]
+    season = dict.fromkeys(names, np.full((len(lat), 12), np.nan))
+    for n in (name for name in SEASONAL if name in sat):
+        mean = sat[n].groupby("month.month").mean().reindex(month=np.arange(1, 13))
+        season[f"{n}_season"] = mean.transpose("site", "month").values
+    if cells is not None:
+        season |= {f"{n}_grid": cells[n].transpose("site", "month").values for n in GRID_MONTHLY}
+    month = time.astype("datetime64[M]").astype(int) % 12
     daily_season = [n for n in season if n.endswith(("_season", "EVI_grid", "PRCP_grid"))]
     features = (*DAILY, "SW_POT", "DAYLENGTH", *SATELLITE, *daily_season)
     between = between_months(sat.month.values, time) if sat else ()
@@ -153,9 +159,8 @@ def make_samples(
 
     table = pd.DataFrame({n: towers[n].values for n in FACTS if n in towers.coords})
     y = np.stack([raw.get(f, empty) for f in targets], -1).astype(np.float32)
-    some, every = np.isfinite(y).any(-1), np.isfinite(y).all(-1)
-    usable = has_drivers & (every if targets == FLUXES else some)
-    qc = raw.get("NEE_QC", empty)
+    every, qc = np.isfinite(y).all(-1), raw.get("NEE_QC", empty)
+    usable = has_drivers & (every if targets == FLUXES else np.isfinite(y).any(-1))
     return Samples(
         site=towers.site.values.astype(str),
         time=time,
@@ -175,23 +180,8 @@ def make_samples(
     )
 
 
-def _seasons(n_sites: int, sat: xr.Dataset, cells: xr.Dataset | None) -> dict[str, NDArray]:
-    """Mean seasons (site, 12) from satellites at the tower and from the grid; NaN where unknown."""
-    names = [*(f"{n}_season" for n in SEASONAL), *(f"{n}_grid" for n in GRID_MONTHLY)]
-    means = dict.fromkeys(names, np.full((n_sites, 12), np.nan))
-    for n in (name for name in SEASONAL if name in sat):
-        season = sat[n].groupby("month.month").mean().reindex(month=np.arange(1, 13))
-        means[f"{n}_season"] = season.transpose("site", "month").values
-    if cells is not None:
-        means |= {f"{n}_grid": cells[n].transpose("site", "month").values for n in GRID_MONTHLY}
-    return means
-
-
 def between_months(month: NDArray, time: NDArray) -> tuple[NDArray, NDArray, Array]:
-    """For each day the months before and after, by mid-month, and the weight of the later one.
-
-    Outside the months on record the weight is NaN.
-    """
+    """Months before and after each day, by mid-month, and the later one's weight; NaN outside."""
     centre = month.astype("datetime64[D]") + np.timedelta64(14, "D")
     right = np.searchsorted(centre, time)
     left = np.clip(right - 1, 0, len(centre) - 1)
@@ -227,10 +217,7 @@ def mean_and_range(season: NDArray) -> tuple[NDArray, NDArray]:
 
 
 def season_to_daily(season: NDArray, doy: NDArray) -> NDArray[np.float64]:
-    """Interpolate a cyclic season (12,), monthly means, to days of the year (day,).
-
-    Linear between the middles of months of equal length; NaN beside a missing month.
-    """
+    """Interpolate a cyclic season (12,) of monthly means between mid-months to days (day,)."""
     position = (doy - 1) / 365.25 * 12 - 0.5
     left = np.floor(position).astype(int)
     w = position - left  # np.interp differs in the last bit, and so would the samples' fingerprint
@@ -258,11 +245,15 @@ def process_scalars(ta: Any, vpd: Any, sw_in: Any, xp: Any = np) -> Any:
     return xp.stack((light * warm * humid, xp.clip(reco, 0.05, None)), -1)  # noqa: PD013
 
 
-def windows(days: NDArray[np.bool_], length: int, stride: int) -> NDArray[np.intp]:
-    """Index windows (tower, start) of ``length`` days that hold a day of ``days`` (site, time).
+def require_same(names: Iterable[str], expected: Iterable[str], what: str) -> None:
+    """Raise DataError, which says ``what`` is wrong and which names differ, unless they agree."""
+    given, wanted = tuple(names), tuple(expected)
+    if given != wanted:
+        raise DataError(f"{what} {sorted(set(given) ^ set(wanted))}")
 
-    They step by ``stride`` from each tower's first such day; a window without one is left out.
-    """
+
+def windows(days: NDArray[np.bool_], length: int, stride: int) -> NDArray[np.intp]:
+    """Windows (tower, start) of ``length`` days that hold a day of ``days`` (site, time)."""
     parts = []
     for tower, row in enumerate(days):
         on = np.flatnonzero(row)

@@ -41,12 +41,11 @@ class SiteAttributes:
 def features(lat: ArrayLike, igbp: ArrayLike, cells: xr.Dataset) -> pd.DataFrame:
     """Attributes of sites (rows, with named columns): of their grid cell, and of their own class.
 
-    Mean, least and greatest month of each monthly variable of ``cells`` (as from
-    `tamrl.data.grid_at`); soil, terrain, shares of vegetation classes; then three products that
-    carbon uptake and respiration go with: light x greenness x warmth (Monteith 1972,
+    Mean, least and greatest month of each monthly variable of ``cells`` (as from `grid_at`); soil,
+    terrain, shares of vegetation classes; light x greenness x warmth (Monteith 1972,
     doi:10.2307/2401901), the temperature factor of respiration relative to 10 degC (Lloyd & Taylor
-    1994, doi:10.2307/2389824), rain in warm months. The site's own: vegetation class ``igbp``
-    (site,) and the absolute value of ``lat`` (site,), degrees.
+    1994, doi:10.2307/2389824), rain in warm months; vegetation class ``igbp`` and absolute ``lat``,
+    degrees, of the site (site,).
     """
     columns: dict[str, NDArray] = {}
     for name, values in cells.data_vars.items():
@@ -71,11 +70,7 @@ def features(lat: ArrayLike, igbp: ArrayLike, cells: xr.Dataset) -> pd.DataFrame
 
 
 def classes_only(table: pd.DataFrame, names: Sequence[str]) -> Array:
-    """Attributes (site, attribute) where there is no grid: vegetation class and latitude.
-
-    ``table`` has lat and igbp; those of ``names`` that come from the grid are NaN, which a model
-    takes for the mean of its training.
-    """
+    """Attributes (site, attribute) without a grid: class and latitude; all others are NaN."""
     known = {f"igbp_{code}": table.igbp.to_numpy(str) == code for code in IGBP_CODES}
     known["abs_lat"] = np.abs(table.lat.to_numpy(float))
     nothing = np.full(len(table), np.nan)
@@ -88,9 +83,9 @@ def gather(
 ) -> SiteAttributes:  # fmt: skip
     """Collect the attributes of towers and of other sites with annual fluxes.
 
-    ``table`` has site, lat, lon and igbp of the towers; ``cells`` are the values of the grid
-    ``cube`` (month, lat, lon) at the towers where they are known already. ``others``
-    (`tamrl.data.fetch_annual_towers`) in ``table``, or without GPP or RECO (TER), are left out.
+    ``table`` has site, lat, lon and igbp of the towers, ``cells`` their values of the grid ``cube``
+    (month, lat, lon), if known. Of ``others`` (`tamrl.data.fetch_annual_towers`) those with GPP and
+    RECO (TER) that are not in ``table`` count.
     """
     cells = grid_at(cube, table.lat, table.lon) if cells is None else cells
     x = features(table.lat, table.igbp, cells)

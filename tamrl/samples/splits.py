@@ -69,11 +69,9 @@ def folds(samples: Samples, k: int = 10, scheme: str = "blocked", seed: int = 0)
     """Split towers so that no test tower lies within 50 km of a training tower.
 
     ``blocked``: k folds, strata by IGBP. ``koppen``: the same, strata by climate. ``biome``: one
-    fold per IGBP class, which is absent from training and validation. The result depends on the
-    towers' codes and places and the seed, not on their order. The early-stopping towers are whole
-    blocks, about one in eight of the rest.
-
-    Raises ValueError for an unknown scheme, or fewer blocks than folds.
+    fold per IGBP class, which is absent from training and validation. The result depends on codes
+    and places of towers and the seed, not on their order. Early-stopping towers are whole blocks,
+    about one in eight of the rest. ValueError: unknown scheme, or fewer blocks than folds.
 
     >>> from tamrl.samples.arrays import make_samples
     >>> from tamrl.virtual.towers import virtual_towers
@@ -105,11 +103,7 @@ def folds(samples: Samples, k: int = 10, scheme: str = "blocked", seed: int = 0)
 
 
 def resplit_validation(fold: Fold, samples: Samples, seed: int) -> Fold:
-    """Choose other early-stopping towers of a fold for another member of an ensemble.
-
-    Else all members would miss the same towers in training. Seed 0 leaves the fold as it is, and so
-    does a fold without early-stopping towers.
-    """
+    """Choose other early-stopping towers for another member; seed 0 leaves the fold as it is."""
     if seed == 0 or not len(fold.valid):
         return fold
     towers = np.concatenate([fold.train, fold.valid])
@@ -122,8 +116,7 @@ def resplit_validation(fold: Fold, samples: Samples, seed: int) -> Fold:
 def validation_blocks(block: NDArray[np.intp], stratum: NDArray, seed: int) -> NDArray[np.bool_]:
     """Choose whole blocks, about one tower in eight, as a mask (site,) for early stopping.
 
-    Of the parts that the blocks are assigned to, one is chosen at random: the first would always
-    hold the largest block, ten towers of one landscape, which then would never be trained on.
+    A part at random: the first would always hold the largest block, ten towers of one landscape.
     """
     k = min(SHARE, len(np.unique(block)))
     if k < 2:

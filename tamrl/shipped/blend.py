@@ -18,10 +18,9 @@ from tamrl.samples.arrays import Samples
 
 
 def close_balance(flux: ArrayLike) -> Fluxes:
-    """Project fluxes on the nearest ones that close and are not negative.
+    """Move GPP, RECO, NEE (…, 3) to the nearest that close to the last bit and are not negative.
 
-    ``flux`` (…, 3) is GPP, RECO, NEE in gC m-2 d-1; NaN stays NaN. Returns the (…, 3) float32 of
-    least squared differences with GPP >= 0, RECO >= 0 and NEE = RECO - GPP to the last bit.
+    In gC m-2 d-1, float32; nearest by the sum of squared differences. NaN stays NaN.
     """
     gpp, reco, nee = np.moveaxis(np.asarray(flux, np.float64), -1, 0)
     third = (nee - reco + gpp) / 3  # a third of what is out of balance falls to each flux
@@ -39,10 +38,7 @@ def close_balance(flux: ArrayLike) -> Fluxes:
 
 @dataclass
 class Blend(Wrapper):
-    """Weighted mean of several unfitted ``models``, moved to the nearest fluxes that close.
-
-    ``weights`` has one number for each model (DataError if not); they need not sum to 1.
-    """
+    """Mean of unfitted ``models`` by ``weights`` (any sum), moved to the nearest that closes."""
 
     models: Sequence[Any]
     weights: tuple[float, ...]

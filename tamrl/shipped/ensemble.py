@@ -48,10 +48,7 @@ def factory(
     model: str = "ensemble", recipe: Recipe | None = None, device: str = "cpu",
     n_virtual: int = N_VIRTUAL,
 ) -> Factory:  # fmt: skip
-    """Make unfitted models of a name in `MODELS`; ValueError for another.
-
-    The network learns `DATASETS` of ``n_virtual`` simulated towers first, if any.
-    """
+    """Make unfitted models of a name in `MODELS`, with ``n_virtual`` simulated towers or none."""
     if model not in MODELS:
         raise ValueError(f"unknown model {model!r}; there are {', '.join(MODELS)}")
     return partial(build, model, recipe, device, n_virtual)
@@ -60,30 +57,21 @@ def factory(
 def train(
     samples: Samples, make: Factory, members: int = 1, seed: int = 0, jobs: int = 1
 ) -> list[Any]:
-    """Train an ensemble on all towers; one tower in eight stops the networks early.
-
-    Members differ by seed: in their towers held out, their weights at the start, their rows.
-    ``jobs`` of them are trained side by side; a single network leaves most of a GPU idle.
-    """
-    table, tasks = samples.table, []
+    """Train members, ``jobs`` at a time, on all towers; one tower in eight stops each early."""
+    block, igbp, tasks = blocks(samples.table), samples.table.igbp.to_numpy(str), []
     for member in range(seed, seed + members):
-        held = validation_blocks(blocks(table), table.igbp.to_numpy(str), member)
+        held = validation_blocks(block, igbp, member)
         tasks.append((make(), samples, np.flatnonzero(~held), np.flatnonzero(held), member))
-    return in_parallel(_fit, tasks, jobs, "members")
-
-
-def _fit(model: Any, *data: Any) -> Any:
-    return model.fit(*data)
+    return in_parallel(lambda model, *data: model.fit(*data), tasks, jobs, "members")
 
 
 def calibrated(
     samples: Samples, make: Factory, members: int, n_folds: int, folder: Path | str,
     seed: int = 0, jobs: int = 1,
 ) -> dict[str, Conformal]:  # fmt: skip
-    """Intervals of daily fluxes by flux and vegetation class, from towers that no model had seen.
+    """Intervals of daily flux by class, of towers that models as of `train` had not seen.
 
-    As many models as `train` would make are trained on each of ``n_folds`` folds of towers.
-    Predictions that ``folder`` holds are not computed again.
+    There are ``n_folds`` folds. Predictions that ``folder`` holds are not computed again.
     """
     parts = folds(samples, n_folds, seed=seed)
     seeds, models = range(seed, seed + members), {"ensemble": make}

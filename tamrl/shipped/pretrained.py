@@ -26,7 +26,7 @@ from tamrl.errors import DataError
 from tamrl.evaluate.conformal import Conformal
 from tamrl.files import atomic_write
 from tamrl.model.train import pick_device
-from tamrl.samples.arrays import Samples, make_samples
+from tamrl.samples.arrays import Samples, make_samples, require_same
 from tamrl.samples.site_attributes import SiteAttributes, classes_only
 from tamrl.shipped.weights import Arrays, pack, unpack
 
@@ -76,10 +76,7 @@ def load_pretrained(path: File | None = None, device: str = "cpu") -> Pretrained
 
 
 def own_samples(towers: File | xr.Dataset, table: File | pd.DataFrame | None = None) -> Samples:
-    """Read a user's towers, with the grid of `tamrl.data.fetch_grid`.
-
-    DataError where it cannot be had; `tamrl.samples.arrays.make_samples` makes samples without.
-    """
+    """Read a user's towers, with the grid of `fetch_grid`; DataError where it cannot be had."""
     from tamrl.data import fetch_grid, open_towers
 
     daily = towers if isinstance(towers, xr.Dataset) else open_towers(towers, table)
@@ -90,10 +87,7 @@ def save(
     models: Sequence[Any], path: Path, samples: Samples,
     intervals: Mapping[str, Conformal] | None = None, **facts: object,
 ) -> None:  # fmt: skip
-    """Write trained ensemble members to one file, atomically.
-
-    ``intervals`` by flux, of days, are of this ensemble; ``facts`` (seed, …) go into the header.
-    """
+    """Write members to one file, atomically; bounds by flux and ``facts`` go into its header."""
     arrays: Arrays = {}
     about = [pack(model, str(i), arrays) for i, model in enumerate(models)]
     header = {
@@ -133,13 +127,9 @@ def predict(
     models: Sequence[Any], samples: Samples, header: Mapping[str, Any],
     intervals: Mapping[str, Conformal] | None = None,
 ) -> xr.Dataset:  # fmt: skip
-    """Daily GPP, RECO and NEE (site, time) in gC m-2 d-1: the mean over the members.
-
-    NaN without the minimal drivers; ``header`` is as of `load`; ``intervals`` give 90 % bounds.
-    """
-    if tuple(header["features"]) != samples.features:
-        unknown = sorted(set(header["features"]) ^ set(samples.features))
-        raise DataError(f"the weights were trained on other drivers; they differ in {unknown}")
+    """Daily fluxes (site, time) in gC m-2 d-1, mean over members, with bounds by ``intervals``."""
+    text = "the weights were trained on other drivers; they differ in"
+    require_same(samples.features, header["features"], text)
     samples = placed(samples, header)
     each = np.stack([model.predict(samples, np.arange(len(samples.site))) for model in models])
     mean, spread = each.mean(0), each.std(0)

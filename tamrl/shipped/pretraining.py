@@ -25,13 +25,12 @@ from scipy.special import ndtr
 
 from tamrl.data.cache import cache_dir
 from tamrl.data.grid import grid_at
-from tamrl.errors import DataError
 from tamrl.evaluate.learner import versions
 from tamrl.files import atomic_write
 from tamrl.model.network import Config, TamRL
 from tamrl.model.tensors import DeviceData
 from tamrl.model.train import TamRLModel
-from tamrl.samples.arrays import Samples, make_samples
+from tamrl.samples.arrays import Samples, make_samples, require_same
 from tamrl.shipped.weights import digest_of
 from tamrl.virtual.grid import greenness, virtual_grid
 from tamrl.virtual.noise import draw
@@ -47,6 +46,7 @@ OWN = (0.3, 0.9)  # least and greatest share of a cell that is like the tower
 # How the grid errs about the rest: sd of a factor of all months, and of each month, in EVI.
 FACTOR, MONTH = 0.1, 0.02
 MIDDLE = (np.arange(12) + 0.5) / 12 * YEAR + 1  # of months, days of the year
+_globe = cache(virtual_grid)
 
 
 @dataclass
@@ -54,10 +54,9 @@ class SyntheticPretraining(TamRLModel):
     """TAM-RL that begins with weights learnt at simulated towers.
 
     It learns ``datasets`` of ``n_sites`` towers one after the other, ``epochs_each``, under one
-    schedule of learning rates. They differ in weather, noise, gaps and in the places drawn around
-    the 180 places of real towers, which are in each. Real towers are learnt with the share
-    ``lr_factor`` of the recipe's learning rate: at the full one they overwrite what was learnt
-    before, and the first passes are the best. In both stages satellites drop out by site.
+    schedule of learning rates. They differ in weather, noise, gaps and places around those of real
+    towers, which are in each. Real towers are learnt with the share ``lr_factor`` of the recipe's
+    learning rate: the full one overwrites what was learnt. Satellites drop out by site throughout.
     """
 
     version: ClassVar[int] = 1
@@ -76,10 +75,8 @@ class SyntheticPretraining(TamRLModel):
         seed_of_data = seed + ELSEWHERE if samples.attrs.get("virtual") else seed
         simulated = make_samples(virtual_towers(1, YEARS))
         for what in ("features", "static_names"):
-            theirs, given = getattr(simulated, what), getattr(samples, what)
-            if theirs != given:
-                unknown = sorted(set(theirs) ^ set(given))
-                raise DataError(f"simulated towers have other {what}: {unknown}")
+            names = getattr(samples, what), getattr(simulated, what)
+            require_same(*names, f"simulated towers have other {what}:")
         learnt, recipe = self._learnt(seed_of_data), self.recipe
         self.start = {name: value for name, value in learnt.items() if name not in SCALES}
         self.recipe = replace(recipe, lr=recipe.lr * self.lr_factor)
@@ -153,24 +150,16 @@ def _read(path: Path, key: str) -> Weights | None:
 
 def simulated_samples(n: int, seed: int) -> Samples:
     """Make samples of ``n`` simulated towers, with satellites and a grid as real ones have."""
-    towers = virtual_towers(n, YEARS, seed=seed)
-    samples = make_samples(towers, virtual_predictors(towers), _globe())
-    return with_own_cells(samples, towers, _globe())
-
-
-@cache
-def _globe() -> xr.Dataset:
-    return virtual_grid()
+    towers, globe = virtual_towers(n, YEARS, seed=seed), _globe()
+    return with_own_cells(make_samples(towers, virtual_predictors(towers), globe), towers, globe)
 
 
 def with_own_cells(samples: Samples, towers: xr.Dataset, cube: xr.Dataset) -> Samples:
-    """Let the greenness of each simulated tower's grid cell be partly that of the tower.
+    """Let the greenness of a simulated tower's grid cell be partly that of the tower.
 
-    The simulated globe has the class of the nearest real tower in each cell, seldom that of a
-    simulated tower in it, whereas real towers are mostly built in what covers their cell: without
-    satellites, its greenness alone shows when a tower is green. Of the drivers of ``samples``, made
-    with ``cube`` of all ``towers``, ``EVI_grid`` changes, of the statics its mean and range and
-    ``fapar_mean_grid``.
+    A cell of the simulated globe has the class of the nearest real tower, whereas real towers are
+    mostly built in what covers their cell. Of ``samples``, made with ``cube`` of all ``towers``,
+    ``EVI_grid``, its mean and range and ``fapar_mean_grid`` change.
     """
     fpar = simulated_months(towers)["FPAR_season"]
     z = draw(towers.site.values, towers.attrs["virtual_seed"], "cell", (14,))
