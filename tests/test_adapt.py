@@ -84,13 +84,10 @@ def test_the_given_labels_and_no_others_decide(model: TamRLModel, samples: Sampl
     given = on & (on.cumsum(1) <= 60)
     changed = replace(samples, y=samples.y.copy())
     changed.y[TEST[:1]] = np.where(given[..., None], samples.y[TEST[:1]], 99)
-    first, again, other = (
-        weights(finetune(model, s, TEST[:1], days))
-        for s, days in ((samples, 60), (samples, given), (changed, given))
-    )
-    for name, value in first.items():
-        assert torch.equal(value, again[name])
-        assert torch.equal(value, other[name])
+    given = (samples, 60), (samples, given), (changed, given)
+    first, *others = (weights(finetune(model, s, TEST[:1], days)) for s, days in given)
+    for other in others:
+        assert all(torch.equal(value, other[name]) for name, value in first.items())
 
 
 def test_every_labelled_day_counts_once(model: TamRLModel, samples: Samples) -> None:

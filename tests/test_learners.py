@@ -1,7 +1,5 @@
 """The contract of all learners, and that today's predictions are those of the declared version."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -108,7 +106,6 @@ Fit = Callable[[str], tuple[Any, Samples, np.ndarray]]
 
 @pytest.fixture(scope="module")
 def fit(samples: Samples) -> Fit:
-    """Fit a learner once for all tests: the model, its samples, its predictions at ``TEST``."""
     done: dict[str, Any] = {}
 
     def once(name: str) -> Any:
@@ -123,10 +120,7 @@ def fit(samples: Samples) -> Fit:
 
 def expect(predicted: np.ndarray, name: str, declared: str) -> None:
     """Compare with the stored: processors differ in the last bits, code that changed by more."""
-    text = (
-        f"{name} predicts otherwise than {declared} did: raise the version of what changed and "
-        "store the new predictions"
-    )
+    text = f"{name} is not as {declared}: raise the version of what changed, store its predictions"
     with np.load(GOLDEN) as golden:
         stored = golden[name]
     np.testing.assert_allclose(predicted[:, ::EVERY], stored, rtol=0, atol=1e-4, err_msg=text)

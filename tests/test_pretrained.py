@@ -82,8 +82,7 @@ def test_what_ships_works_for_any_tower(samples: Samples, daily: xr.Dataset) -> 
     model = load_pretrained()
     path = Path(pretrained.__file__).parents[1] / pretrained.SHIPPED
     assert path.stat().st_size < 10e6
-    assert model.header["virtual"] == 0
-    assert model.header["registry"] == registry_sha256()
+    assert (model.header["virtual"], model.header["registry"]) == (0, registry_sha256())
     bare = make_samples(daily)
     out = model.predict(bare)
     np.testing.assert_array_equal(np.isfinite(out.NEE), bare.has_drivers)
@@ -162,9 +161,7 @@ def test_scores_of_a_file(daily: xr.Dataset, tmp_path: Path) -> None:
     """Truth scores 1, an offset is a bias, poor days do not count, nothing shared is an error."""
     truth = daily[list(FLUXES)].reset_coords(drop=True)
     pooled = score_file(truth, daily).set_index("site").loc["all"].set_index("flux")
-    assert (pooled.R2 == 1).all()
-    assert (pooled.RMSE == 0).all()
-    assert pooled.inside.isna().all()
+    assert ((pooled.R2 == 1) & (pooled.RMSE == 0) & pooled.inside.isna()).all()
     assert pooled.days["NEE"] == int(((daily.NEE_QC >= 0.8) & daily.NEE.notnull()).sum())
     moved = score_file(truth + 0.5, daily)
     np.testing.assert_allclose(moved.bias, 0.5, atol=1e-6)
@@ -207,8 +204,7 @@ def test_finetune_on_the_command_line(grid, fitted, daily, samples, tmp_path: Pa
     assert "labelled days" in done.output
     (adapted,), header = pretrained.load(own, "cpu")
     assert header["adapted_to"] == str(samples.site[3])
-    assert isinstance(adapted, AnnualPrior)
-    assert isinstance(adapted.fitted[0], TamRLModel)
+    assert [type(m) for m in (adapted, *adapted.fitted)] == [AnnualPrior, TamRLModel]
     assert load_pretrained(own).predict(samples).NEE.notnull().any()
 
 

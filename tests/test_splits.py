@@ -82,13 +82,6 @@ def test_each_member_of_a_fold_is_stopped_by_towers_of_its_own() -> None:
         assert len(learnt) > 0.98 * (len(fold.train) + len(fold.valid))
 
 
-def test_known_distance() -> None:
-    """From Hyytiala to Tharandt, on a sphere of mean radius."""
-    facts = tower_facts().loc[["FI-Hyy", "DE-Tha"]]
-    d = distance_km(facts.lat.to_numpy(), facts.lon.to_numpy())
-    assert d[0] == pytest.approx([0, 1360], abs=25)
-
-
 @pytest.mark.parametrize(
     ("n", "k", "scheme", "text"),
     [

@@ -95,10 +95,9 @@ def test_known_truth_of_virtual_towers_is_recovered() -> None:
 def test_streamed_and_windowed_prediction_agree(samples: Samples) -> None:
     """After enough days the past beyond a window is forgotten: both ways agree."""
     model = fitted(samples, replace(THREE, epochs=4))
-    streamed = model.predict(samples, TEST)
+    streamed, on = model.predict(samples, TEST), samples.has_drivers[TEST]
     model.recipe = replace(model.recipe, length=150, keep=30)
     exact = model.predict(samples, TEST)
-    on = samples.has_drivers[TEST]
     assert np.array_equal(np.isfinite(streamed), np.isfinite(exact))
     off = np.sqrt(((streamed[on] - exact[on]) ** 2).mean(0)) / streamed[on].std(0)
     assert (off < 0.05).all(), off
@@ -108,7 +107,6 @@ def test_streamed_and_windowed_prediction_agree(samples: Samples) -> None:
 
 
 def test_a_record_shorter_than_a_window_is_learnt_whole(samples: Samples) -> None:
-    """A user may have less than a year."""
     log = fitted(samples, replace(THREE, length=10 * len(samples.time), epochs=2)).log
     assert log[1]["data"] < log[0]["data"]
 
@@ -163,7 +161,6 @@ def test_half_precision_is_near_and_closes_the_budget(samples: Samples) -> None:
 
 
 def test_streams_are_the_same_in_pieces_and_for_few_towers(trained, samples, monkeypatch) -> None:
-    """Records of other lengths beside a tower do not move its start."""
     uneven = samples.has_drivers.copy()
     uneven[9, :400], uneven[10, 300:] = False, False  # one record begins late, one ends early
     some = replace(samples, has_drivers=uneven)
