@@ -1,7 +1,5 @@
 """The contract of all learners, and that today's predictions are those of the declared version."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -34,12 +32,10 @@ TREES: dict[str, Any] = {"trees": 20, "tune": False}
 
 
 def net(recipe: Recipe = QUICK, **overrides: object) -> TamRLModel:
-    """Make a small network."""
     return TamRLModel({**SMALL, **overrides}, recipe)
 
 
 def trees() -> AnnualPrior:
-    """Make small trees that have the annual prior."""
     return AnnualPrior(Boosting(**TREES))
 
 
@@ -75,9 +71,7 @@ LEARNERS: Mapping[str, Callable[[], Any]] = {
     "annual rescaling, annual prior, LightGBM": lambda: AnnualRescaling(trees()),
     "blend": lambda: Blend((net(), trees()), (3.0, 1.0)),
     "without satellites, TAM-RL": lambda: WithoutSatellites(net()),
-    "pre-training, one data set": partial(
-        SyntheticPretraining, SMALL, QUICK, n_sites=20, datasets=1, epochs_each=2
-    ),
+    "pre-training, one data set": partial(pretrained, datasets=1, epochs_each=2),
     "pre-training, two data sets": pretrained,
     "ensemble": lambda: AnnualRescaling(Blend((pretrained(), trees()), (3.0, 1.0))),
 }
@@ -98,10 +92,8 @@ every_learner = pytest.mark.parametrize("name", LEARNERS)
 
 @pytest.fixture(scope="module")
 def samples() -> Samples:
-    towers = virtual_towers(n=12, seed=0, years=(2001, 2002))
-    cube = virtual_grid()
-    made = make_samples(towers, virtual_predictors(towers), cube)
-    return with_neighbourhoods(made, cube)
+    towers, cube = virtual_towers(n=12, seed=0, years=(2001, 2002)), virtual_grid()
+    return with_neighbourhoods(make_samples(towers, virtual_predictors(towers), cube), cube)
 
 
 def given(samples: Samples, name: str) -> Samples:
@@ -114,7 +106,6 @@ Fit = Callable[[str], tuple[Any, Samples, np.ndarray]]
 
 @pytest.fixture(scope="module")
 def fit(samples: Samples) -> Fit:
-    """Fit a learner once for all tests: the model, its samples, its predictions at ``TEST``."""
     done: dict[str, Any] = {}
 
     def once(name: str) -> Any:
@@ -129,15 +120,10 @@ def fit(samples: Samples) -> Fit:
 
 def expect(predicted: np.ndarray, name: str, declared: str) -> None:
     """Compare with the stored: processors differ in the last bits, code that changed by more."""
+    text = f"{name} is not as {declared}: raise the version of what changed, store its predictions"
     with np.load(GOLDEN) as golden:
-        np.testing.assert_allclose(
-            predicted[:, ::EVERY],
-            golden[name],
-            rtol=0,
-            atol=1e-4,
-            err_msg=f"{name} predicts otherwise than {declared} did: raise the version of what "
-            "changed and store the new predictions",
-        )
+        stored = golden[name]
+    np.testing.assert_allclose(predicted[:, ::EVERY], stored, rtol=0, atol=1e-4, err_msg=text)
 
 
 @every_learner
@@ -151,8 +137,8 @@ def test_the_version_names_the_behaviour(fit: Fit, name: str) -> None:
 @pytest.mark.parametrize("frozen", [True, False])
 def test_adaptation_is_as_it_was(fit: Fit, frozen: bool) -> None:
     model, data, _ = fit("TAM-RL")
-    adapted = finetune(model, data, np.array([10]), 90, frozen=frozen, steps=5)
-    predicted = adapted.predict(data, np.array([10]))
+    site = np.array([10])
+    predicted = finetune(model, data, site, 90, frozen=frozen, steps=5).predict(data, site)
     expect(predicted, f"fine-tuned, {'frozen' if frozen else 'full'}", "this package")
 
 
@@ -177,10 +163,9 @@ def test_fluxes_on_every_day_with_drivers_and_on_no_other(fit: Fit, name: str) -
 @every_learner
 def test_order_and_company_of_towers_do_not_matter(fit: Fit, name: str) -> None:
     model, data, predicted = fit(name)
-    reverse = model.predict(data, TEST[::-1])[::-1]
-    np.testing.assert_allclose(reverse, predicted, rtol=1e-4, atol=1e-4)
-    alone = model.predict(data, TEST[1:2])
-    np.testing.assert_allclose(alone, predicted[1:2], rtol=1e-4, atol=1e-4)
+    same = partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4)
+    same(model.predict(data, TEST[::-1])[::-1], predicted)
+    same(model.predict(data, TEST[1:2]), predicted[1:2])
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -42,23 +42,20 @@ ALL = np.arange(24)
 
 @pytest.fixture(scope="module")
 def daily() -> xr.Dataset:
-    """Make 24 virtual towers over two years."""
     return virtual_towers(n=24, years=(2001, 2002))
 
 
 @pytest.fixture(scope="module")
 def samples(daily: xr.Dataset) -> Samples:
-    """Make samples of them, with a coarse grid."""
     return make_samples(daily, virtual_predictors(daily), virtual_grid(2.5))
 
 
 @pytest.fixture(scope="module")
 def fitted(samples: Samples) -> dict[str, Any]:
-    """Fit one model of each."""
     return {name: make().fit(samples, ALL[:20], ALL[20:], 1) for name, make in MAKE.items()}
 
 
-def test_files_of_others_are_refused(fitted: dict[str, Any], samples: Samples, tmp_path: Path):
+def test_files_of_others_are_refused(fitted, samples: Samples, tmp_path: Path) -> None:
     """One error that names the file; nothing that is read is executed."""
     path = tmp_path / "w.safetensors"
     with pytest.raises(DataError, match="no such file of weights"):
@@ -86,19 +83,18 @@ def test_what_ships_works_for_any_tower(samples: Samples, daily: xr.Dataset) -> 
     model = load_pretrained()
     path = Path(pretrained.__file__).parents[1] / pretrained.SHIPPED
     assert path.stat().st_size < 10e6
-    assert model.header["virtual"] == 0
-    assert model.header["registry"] == registry_sha256()
+    assert (model.header["virtual"], model.header["registry"]) == (0, registry_sha256())
     bare = make_samples(daily)
     out = model.predict(bare)
     np.testing.assert_array_equal(np.isfinite(out.NEE), bare.has_drivers)
     np.testing.assert_array_equal(out.NEE, out.RECO - out.GPP)
-    assert float(out.GPP.min()) >= 0
-    assert float(out.RECO.min()) >= 0
+    assert min(out.GPP.min(), out.RECO.min()) >= 0
     assert (out.NEE_lower < out.NEE_upper).where(out.NEE.notnull(), True).all()
     assert score_file(out, daily).set_index("site").loc["all"].R2.max() > 0.3
 
 
-def expect_golden(label: str, predicted: xr.Dataset, every: int) -> None:
+def expect_golden(label: str, samples: Samples, every: int) -> None:
+    predicted = load_pretrained().predict(samples)
     with np.load(GOLDEN) as golden:
         names = [name for name in golden.files if name.startswith(f"{label}, ")]
         assert len(names) >= 3
@@ -110,16 +106,14 @@ def expect_golden(label: str, predicted: xr.Dataset, every: int) -> None:
 def test_what_ships_predicts_as_when_it_was_trained() -> None:
     """Fluxes and bounds of simulated towers, without a grid."""
     towers = virtual_towers(n=6, seed=0, years=(2001, 2002))
-    samples = make_samples(towers, virtual_predictors(towers), None)
-    expect_golden("virtual", load_pretrained().predict(samples), 10)
+    expect_golden("virtual", make_samples(towers, virtual_predictors(towers)), 10)
 
 
 def test_what_ships_predicts_real_towers_as_when_it_was_trained(need, real_towers) -> None:
     need("grid/")
     need("tower_predictors/")
     towers = real_towers.sel(site=["US-Ha1", "FI-Hyy", "AU-Tum", "DE-Tha"])
-    samples = make_samples(towers, load_predictors(towers), load_grid(towers))
-    expect_golden("real", load_pretrained().predict(samples), 30)
+    expect_golden("real", make_samples(towers, load_predictors(towers), load_grid(towers)), 30)
 
 
 def test_bounds_come_with_calibrated_weights(samples: Samples, daily, tmp_path: Path) -> None:
@@ -131,18 +125,15 @@ def test_bounds_come_with_calibrated_weights(samples: Samples, daily, tmp_path: 
     out = load_pretrained(path).predict(samples)
     np.testing.assert_allclose(out.NEE, out.RECO - out.GPP, atol=1e-5)
     for flux in FLUXES:
-        known = out[flux].notnull()
-        assert (out[f"{flux}_lower"] <= out[flux])[:].where(known, True).all()
-        assert (out[f"{flux}_upper"] >= out[flux]).where(known, True).all()
-        assert out[f"{flux}_lower"].attrs["units"] == "gC m-2 d-1"
+        lower, middle, upper = (out[f"{flux}{end}"] for end in ("_lower", "", "_upper"))
+        assert ((lower <= middle) & (middle <= upper) | middle.isnull()).all()
+        assert lower.attrs["units"] == "gC m-2 d-1"
     scores = score_file(out, daily)
     assert scores[scores.site == "all"].inside.between(0.8, 1).all()
 
 
 @pytest.mark.parametrize("kind", ["prior of all", "prior of a part"])
-def test_without_a_grid_the_prior_is_the_mean_of_the_class(
-    kind: str, fitted: dict[str, Any], daily: xr.Dataset, samples: Samples, tmp_path: Path
-) -> None:
+def test_without_a_grid_the_prior_is_the_mean_of_the_class(kind, fitted, daily, samples, tmp_path):
     """Finite on every day with the minimal drivers; the features that are known still count."""
     path = tmp_path / "w.safetensors"
     pretrained.save([fitted[kind]], path, samples, towers=24)
@@ -152,7 +143,6 @@ def test_without_a_grid_the_prior_is_the_mean_of_the_class(
     np.testing.assert_array_equal(np.isfinite(out.NEE), bare.has_drivers)
     assert not np.allclose(out.NEE, model.predict(samples).NEE, equal_nan=True)
     placed = pretrained.placed(bare, model.header).places
-    assert placed is not None
     assert placed.names == samples.places.names
     known = np.isfinite(placed.x).all(0)
     np.testing.assert_allclose(placed.x[:, known], samples.places.x[:, known])
@@ -170,63 +160,61 @@ def test_members_side_by_side_are_those_in_turn(samples: Samples) -> None:
 
 def test_scores_of_a_file(daily: xr.Dataset, tmp_path: Path) -> None:
     """Truth scores 1, an offset is a bias, poor days do not count, nothing shared is an error."""
-    truth = daily[list(FLUXES)].drop_vars([c for c in daily.coords if c not in ("site", "time")])
-    rows = score_file(truth, daily)
-    pooled = rows[rows.site == "all"].set_index("flux")
-    assert (pooled.R2 == 1).all()
-    assert (pooled.RMSE == 0).all()
-    assert pooled.inside.isna().all()
-    good = (daily.NEE_QC >= 0.8) & daily.NEE.notnull()
-    assert pooled.days["NEE"] == int(good.sum())
+    truth = daily[list(FLUXES)].reset_coords(drop=True)
+    pooled = score_file(truth, daily).set_index("site").loc["all"].set_index("flux")
+    assert ((pooled.R2 == 1) & (pooled.RMSE == 0) & pooled.inside.isna()).all()
+    assert pooled.days["NEE"] == int(((daily.NEE_QC >= 0.8) & daily.NEE.notnull()).sum())
     moved = score_file(truth + 0.5, daily)
     np.testing.assert_allclose(moved.bias, 0.5, atol=1e-6)
     assert set(moved.site) == {"all", *daily.site.values}
-    with pytest.raises(DataError, match="share no tower and day"):
-        score_file(truth.assign_coords(site=[f"XX-{i:03d}" for i in range(24)]), daily)
-    with pytest.raises(DataError, match="no day has both"):
-        score_file(truth * np.nan, daily)
+    elsewhere = truth.assign_coords(site=[f"XX-{i:03d}" for i in range(24)])
+    for wrong, text in ((elsewhere, "share no tower and day"), (truth * np.nan, "no day has both")):
+        with pytest.raises(DataError, match=text):
+            score_file(wrong, daily)
 
-    path = tmp_path / "p.nc"
+    path, seen, out = (tmp_path / name for name in ("p.nc", "o.nc", "s.csv"))
     truth.to_netcdf(path)
-    seen = tmp_path / "o.nc"
     (truth + 1).to_netcdf(seen)
-    out = tmp_path / "s.csv"
     done = CliRunner().invoke(app, ["score", str(path), str(seen), "-o", str(out)])
     assert done.exit_code == 0, done.output
     assert "-1.000" in done.output
     assert out.is_file()
     (tmp_path / "bad.nc").write_text("no")
-    with pytest.raises(DataError, match=r"bad.nc: cannot be read"):
-        open_fluxes(tmp_path / "bad.nc")
     truth.mean("time").to_netcdf(tmp_path / "flat.nc")
-    with pytest.raises(DataError, match="by site and time"):
-        open_fluxes(tmp_path / "flat.nc")
+    for name, text in (("bad.nc", r"bad.nc: cannot be read"), ("flat.nc", "by site and time")):
+        with pytest.raises(DataError, match=text):
+            open_fluxes(tmp_path / name)
 
 
-def test_adapting_the_networks_of_a_blend(
-    fitted: dict[str, Any], daily: xr.Dataset, samples: Samples, tmp_path: Path, monkeypatch
-) -> None:
-    """Trees stay behind; the network keeps the prior of its place."""
+@pytest.mark.parametrize("grid", [True, False])
+def test_finetune_on_the_command_line(grid, fitted, daily, samples, tmp_path: Path, monkeypatch):
+    """Trees of a blend stay behind; the network keeps the prior of its place; no grid is needed."""
+
+    def fetch_grid() -> xr.Dataset:
+        if grid:
+            return virtual_grid(2.5)
+        raise DataError("not here")
+
     path, own = tmp_path / "w.safetensors", tmp_path / "own.safetensors"
-    pretrained.save([fitted["prior of all"]], path, samples, towers=24)
-    monkeypatch.setattr("tamrl.data.fetch_grid", lambda: virtual_grid(2.5))
+    pretrained.save([fitted["prior of all"]], path, samples, seed=0, towers=24)
+    monkeypatch.setattr("tamrl.data.fetch_grid", fetch_grid)
     monkeypatch.setattr("tamrl.data.open_towers", lambda path, table: daily.isel(site=[3]))
     call = ["finetune", "x.csv", "-m", str(path), "-o", str(own), "--device", "cpu"]
     done = CliRunner().invoke(app, call)
     assert done.exit_code == 0, done.output
-    (adapted,), _ = pretrained.load(own, "cpu")
-    assert isinstance(adapted, AnnualPrior)
-    assert isinstance(adapted.fitted[0], TamRLModel)
+    assert "labelled days" in done.output
+    (adapted,), header = pretrained.load(own, "cpu")
+    assert header["adapted_to"] == str(samples.site[3])
+    assert [type(m) for m in (adapted, *adapted.fitted)] == [AnnualPrior, TamRLModel]
     assert load_pretrained(own).predict(samples).NEE.notnull().any()
 
 
 @pytest.mark.parametrize("name", ensemble.MODELS)
 def test_models_by_name(name: str) -> None:
     """The ensemble rescales a blend; each other name leaves out what it says."""
-    made = repr(ensemble.factory(name, n_virtual=0)())
+    plain, made = (repr(ensemble.factory(name, n_virtual=n)()) for n in (0, 9))
     assert ("AnnualRescaling" in made) == (name in ("ensemble", "network with rescaling"))
     assert ("Blend" in made) == (not name.startswith("network"))
-    assert "SyntheticPretraining" not in made
-    assert "SyntheticPretraining" in repr(ensemble.factory(name)())
+    assert ("SyntheticPretraining" in made) > ("SyntheticPretraining" in plain)
     with pytest.raises(ValueError, match="unknown model 'best'"):
         ensemble.factory("best")

@@ -33,34 +33,32 @@ def fitted(samples: Samples, recipe: Recipe, seed: int = 0, **options: Any) -> T
     return TamRLModel(SMALL, recipe, **options).fit(samples, TRAIN, VALID, seed)
 
 
-def weights(model: TamRLModel) -> dict[str, torch.Tensor]:
-    assert model.net is not None
+def weights(model: Any) -> dict[str, torch.Tensor]:
     return model.net.state_dict()
+
+
+def untrained(samples: Samples) -> TamRL:
+    return TamRL(Config(len(samples.features), len(samples.static_names), **SMALL))
 
 
 def test_kept_weights_reproduce_the_best_score(samples: Samples) -> None:
     model = fitted(samples, replace(THREE, epochs=5, lr=0.05))
-    scores = [e["valid"] for e in model.log]
-    assert model.net is not None
     data = DeviceData(samples, model.net, CPU)
     again = data.score(model.net, model.predict(samples, VALID), VALID)
-    assert again == pytest.approx(min(scores), rel=1e-6)
+    assert again == pytest.approx(min(e["valid"] for e in model.log), rel=1e-6)
 
 
 def test_stop_and_resume_equals_an_uninterrupted_run(samples: Samples, tmp_path: Path) -> None:
     whole = fitted(samples, THREE, 1)
 
-    class StoppedError(Exception):
-        pass
-
     class Interrupted(TamRLModel):
         def _epoch(self, *args, **kwargs):  # type: ignore[no-untyped-def]
             if len(self.log) == 2:
-                raise StoppedError
+                raise KeyboardInterrupt
             return super()._epoch(*args, **kwargs)
 
     path = tmp_path / "run.pt"
-    with pytest.raises(StoppedError):
+    with pytest.raises(KeyboardInterrupt):
         Interrupted(SMALL, THREE, checkpoint=path).fit(samples, TRAIN, VALID, 1)
     resumed = fitted(samples, THREE, 1, checkpoint=path)
     assert all(torch.equal(v, weights(resumed)[k]) for k, v in weights(whole).items())
@@ -71,19 +69,14 @@ def test_stop_and_resume_equals_an_uninterrupted_run(samples: Samples, tmp_path:
     assert other.log[0]["data"] != whole.log[0]["data"]
 
 
-def test_published_recipe_logs_every_term(samples: Samples) -> None:
+def test_published_recipe_logs_every_term_and_class_weights_have_mean_one(samples: Samples) -> None:
     recipe = replace(PUBLISHED, epochs=2, batch=16, pretrain_epochs=1)
     model = TamRLModel({**SMALL, "closure": "soft", "gates": False}, recipe)
     model.fit(samples, TRAIN, VALID, 0)
     assert {"data", "balance", "non_negativity", "total", "valid"} <= set(model.log[-1])
-
-
-def test_class_weights_have_mean_one_over_days(samples: Samples) -> None:
-    net = TamRL(Config(len(samples.features), len(samples.static_names), **SMALL))
-    data = DeviceData(samples, net, CPU)
+    data = DeviceData(samples, untrained(samples), CPU)
     data.balance_classes(samples, TRAIN, 1.0)
-    days = samples.weight[TRAIN].sum(1)
-    mean = (data.class_weight.numpy()[TRAIN] * days).sum() / days.sum()
+    mean = np.average(data.class_weight.numpy()[TRAIN], weights=samples.weight[TRAIN].sum(1))
     assert mean == pytest.approx(1, rel=1e-5)
 
 
@@ -91,10 +84,9 @@ def test_class_weights_have_mean_one_over_days(samples: Samples) -> None:
 def test_known_truth_of_virtual_towers_is_recovered() -> None:
     towers = virtual_towers(n=100, seed=1, years=(2001, 2003), noise=False)
     s = make_samples(towers, virtual_predictors(towers))
-    site = np.random.default_rng(0).permutation(100)
+    train, valid, test = np.split(np.random.default_rng(0).permutation(100), [75, 85])
     recipe = Recipe(epochs=40, drop_satellite=0, drop_driver=0, hide=0.2)
-    model = TamRLModel({"dropout": 0.0}, recipe).fit(s, site[:75], site[75:85], 0)
-    test = site[85:]
+    model = TamRLModel({"dropout": 0.0}, recipe).fit(s, train, valid, 0)
     pred, y = model.predict(s, test)[s.scored[test]], s.y[test][s.scored[test]]
     r2 = 1 - ((pred - y) ** 2).sum(0) / ((y - y.mean(0)) ** 2).sum(0)
     assert (r2 > 0.95).all(), r2
@@ -103,10 +95,9 @@ def test_known_truth_of_virtual_towers_is_recovered() -> None:
 def test_streamed_and_windowed_prediction_agree(samples: Samples) -> None:
     """After enough days the past beyond a window is forgotten: both ways agree."""
     model = fitted(samples, replace(THREE, epochs=4))
-    streamed = model.predict(samples, TEST)
+    streamed, on = model.predict(samples, TEST), samples.has_drivers[TEST]
     model.recipe = replace(model.recipe, length=150, keep=30)
     exact = model.predict(samples, TEST)
-    on = samples.has_drivers[TEST]
     assert np.array_equal(np.isfinite(streamed), np.isfinite(exact))
     off = np.sqrt(((streamed[on] - exact[on]) ** 2).mean(0)) / streamed[on].std(0)
     assert (off < 0.05).all(), off
@@ -116,19 +107,15 @@ def test_streamed_and_windowed_prediction_agree(samples: Samples) -> None:
 
 
 def test_a_record_shorter_than_a_window_is_learnt_whole(samples: Samples) -> None:
-    """A user may have less than a year."""
-    recipe = replace(THREE, length=10 * len(samples.time), epochs=2)
-    log = fitted(samples, recipe).log
+    log = fitted(samples, replace(THREE, length=10 * len(samples.time), epochs=2)).log
     assert log[1]["data"] < log[0]["data"]
 
 
 def test_a_record_within_the_warm_up_is_refused(samples: Samples) -> None:
-    some = slice(0, Recipe().warmup)
     days = ("x", "y", "weight", "scored", "has_drivers", "process")
-    few = {name: getattr(samples, name)[:, some] for name in days}
-    short = replace(samples, time=samples.time[some], **few)
+    first = {name: getattr(samples, name)[:, :30] for name in days}
     with pytest.raises(DataError, match="within the warm-up of 30"):
-        TamRLModel(recipe=Recipe(epochs=1), device="cpu").fit(short, TRAIN, VALID)
+        TamRLModel().fit(replace(samples, time=samples.time[:30], **first), TRAIN, VALID)
 
 
 def test_where_a_model_learns_is_none_of_its_settings(tmp_path: Path) -> None:
@@ -144,7 +131,6 @@ def test_a_gpu_learns_as_a_processor_does(samples: Samples, precision: str) -> N
     """Draws of dropout differ; but weights that a GPU learnt predict the same on a processor."""
     model = TamRLModel(recipe=Recipe(epochs=2, precision=precision), device="cuda")
     model.fit(samples, TRAIN, VALID)
-    assert model.net is not None
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         there = model.predict(samples, TRAIN)
     model.net.to("cpu")
@@ -167,55 +153,38 @@ def test_half_precision_is_near_and_closes_the_budget(samples: Samples) -> None:
     on = samples.has_drivers[TEST]
     coarse = model.predict(samples, TEST)[on]
     assert 0 < np.abs(coarse - fine[on]).max() < 0.1 * fine[on].std()
-    gpp, reco, nee = np.moveaxis(coarse, -1, 0)
+    gpp, reco, nee = coarse.T
     assert np.abs(nee - (reco - gpp)).max() <= 1e-5 * max(gpp.max(), reco.max())
     again = fitted(samples, model.recipe)
     assert again.log[-1]["data"] < again.log[0]["data"]
     assert all(v.dtype == torch.float32 for v in weights(again).values())
 
 
-def test_streams_are_the_same_in_short_and_long_pieces_and_for_few_towers_at_once(
-    trained: TamRLModel, samples: Samples, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_streams_are_the_same_in_pieces_and_for_few_towers(trained, samples, monkeypatch) -> None:
     uneven = samples.has_drivers.copy()
     uneven[9, :400], uneven[10, 300:] = False, False  # one record begins late, one ends early
     some = replace(samples, has_drivers=uneven)
     monkeypatch.setattr(predict, "STREAM_DAYS", 10_000)
     whole = trained.predict(some, TEST)
+    assert np.isfinite(whole[uneven[TEST]]).all()
     monkeypatch.setattr(predict, "STREAM_DAYS", 50)
     monkeypatch.setattr(predict, "TOWERS", 2)
-    pieces = trained.predict(some, TEST)
-    assert np.isfinite(pieces[uneven[TEST]]).all()
-    np.testing.assert_allclose(pieces, whole, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(trained.predict(some, TEST), whole, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(trained.predict(some, TEST[:1]), whole[:1], rtol=1e-4, atol=1e-4)
 
 
-def test_a_tower_is_predicted_alone_as_among_others(trained: TamRLModel, samples: Samples) -> None:
-    """Records of other lengths beside it do not move its start."""
-    shorter = replace(samples, has_drivers=samples.has_drivers.copy())
-    shorter.has_drivers[TEST[0], : samples.has_drivers.shape[1] // 2] = False
-    alone, among = (trained.predict(shorter, sites)[0] for sites in (TEST[:1], TEST))
-    assert np.isfinite(alone[shorter.has_drivers[TEST[0]]]).all()
-    np.testing.assert_allclose(alone, among, rtol=1e-4, atol=1e-4)
-
-
-def test_data_that_a_device_has_no_room_for_stay_with_the_host(
-    trained: TamRLModel, samples: Samples, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    net = trained.net
-    assert net is not None
+def test_data_without_room_on_a_device_stay_with_the_host(trained, samples, monkeypatch) -> None:
     monkeypatch.setattr(tensors, "room", lambda device: 1.0)
-    far = DeviceData(samples, net, torch.device("meta"))  # which holds no values
-    assert far.x.device.type == far.y.device.type == far.weight.device.type == "cpu"
-    assert far.static.device.type == "meta"
+    far = DeviceData(samples, trained.net, torch.device("meta"))  # which holds no values
     at = far.at(TEST, np.arange(30)[None].repeat(len(TEST), 0))
-    assert at.device.type == "cpu"
-    assert all(part.device.type == "meta" for part in far.drivers(at))
-    assert torch.equal(net.head, weights(fitted(samples, ONE))["head"])
+    assert {v.device.type for v in (far.x, far.y, far.weight, at)} == {"cpu"}
+    assert {v.device.type for v in (far.static, *far.drivers(at))} == {"meta"}
+    assert torch.equal(trained.net.head, weights(fitted(samples, ONE))["head"])
 
 
 def test_hidden_sites_are_as_towers_without_satellites(gridded: Samples) -> None:
     """Their days, statics and support are those of samples without; nothing of others changes."""
-    net = TamRL(Config(len(gridded.features), len(gridded.static_names), **SMALL))
+    net = untrained(gridded)
     set_scale(net, gridded, np.arange(12))
     full, bare = (DeviceData(s, net, CPU) for s in (gridded, without_satellites(gridded)))
     hidden = np.isin(np.arange(12), [4, 7])
@@ -231,10 +200,9 @@ def test_hidden_sites_are_as_towers_without_satellites(gridded: Samples) -> None
 def test_satellites_that_are_all_hidden_teach_nothing(samples: Samples) -> None:
     """Where every site is hidden, values of satellites cannot reach the weights."""
     always = replace(ONE, satellite_dropout="site", drop_satellite=1.0, reconstruction=0.0)
-    drivers, _ = of_satellites(samples)
     given = replace(samples, static=without_satellites(samples).static)
-    shaken = replace(given, x=np.where(drivers, samples.x[::-1] * 3, samples.x))
-    one, two = (weights(fitted(s, always)) for s in (given, shaken))
+    shaken = np.where(of_satellites(samples)[0], samples.x[::-1] * 3, samples.x)
+    one, two = (weights(fitted(s, always)) for s in (given, replace(given, x=shaken)))
     for name in ("lstm.weight_hh_l0", "head"):
         assert (one[name] - two[name]).abs().max() < 1e-4 * one[name].abs().max()
     with pytest.raises(ValueError, match="window or site"):

@@ -1,14 +1,13 @@
 """Adaptation: a trained model meets a new tower, or a new gas, with few labels.
 
-Two ways, one descent. *Frozen* moves only what belongs to a place: the offset of z, of FiLM, of the
-gates and of the heads. *Full* moves all weights. Both are pulled back to the zero-shot weights, the
-harder the fewer the days (L2-SP, Li et al. 2018, arXiv 1802.01483), and both stop where blocks of
-the given labels that were left out say so: at step 0, zero-shot, unless going on is clearly better.
+*Frozen* moves only what belongs to a place: the offset of z, of FiLM, of the gates and of the
+heads. *Full* moves all weights. Both are pulled back to the zero-shot weights, the harder the fewer
+the days (L2-SP, Li et al. 2018, arXiv 1802.01483), and both stop where blocks of the given labels
+that were left out say so: at step 0, zero-shot, unless going on is clearly better.
 """
 
 from copy import deepcopy
 from dataclasses import replace
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,7 +20,7 @@ from tamrl.model.network import TamRL
 from tamrl.model.predict import embed_sites
 from tamrl.model.tensors import DeviceData, to_device
 from tamrl.model.train import TamRLModel
-from tamrl.samples.arrays import Samples, windows
+from tamrl.samples.arrays import Samples, require_same, windows
 
 FROZEN = ("encoder.mix.0.bias", "film_x.bias", "film_h.bias", "gate.bias", "bias")
 STEPS = 20  # most steps of the descent
@@ -40,49 +39,28 @@ def finetune(
 ) -> TamRLModel:  # fmt: skip
     """Adapt a trained model to towers of which few days are labelled; deterministic.
 
-    Parameters
-    ----------
-    model
-        Trained; stays as it is.
-    sites
-        Towers (site,) that the result is for, as indices into ``samples``.
-    days
-        Which labels may be used: a mask (site, time), the first n labelled days of each tower, or
-        None for all. No other label is looked at.
-    frozen
-        Move the offsets in `FROZEN` only (a few hundred numbers), or all weights.
-    steps
-        Bound on the steps; the labels decide how many are made.
-    only
-        Learn this target alone, such as one from `add_target`: its head and its gate move, and
-        other fluxes stay the same to the last bit.
+    ``sites`` (site,) are the towers that the result is for, as indices into ``samples``. ``days``
+    are those whose labels may be used: a mask (site, time), the first n labelled days of each
+    tower, or None for all. ``frozen`` moves the offsets in `FROZEN` only (a few hundred numbers),
+    else all weights. ``steps`` bounds the steps; the labels decide how many are made. ``only`` this
+    target is learnt, such as one from `add_target`: other fluxes stay the same to the last bit.
 
-    Returns
-    -------
-    A further model. Its ``log`` holds, per step, the mean error of the blocks left out
-    (``held_out``, squared, in units of the fluxes' variance) and whether the step was ``taken``.
-
-    Raises
-    ------
-    DataError
-        When fewer than 10 days are labelled, or the drivers are not those of the training.
+    Returns a further model. Its ``log`` holds, per step, the mean error of the blocks left out
+    (``held_out``, squared, in units of the fluxes' variance) and whether it was ``taken``. Raises
+    DataError when fewer than 10 days are labelled, or the drivers are not those of the training.
     """
     if model.net is None:
         raise ValueError("fit or load the model before adapting it")
-    if model.features and model.features != samples.features:
-        unknown = sorted(set(model.features) ^ set(samples.features))
-        raise DataError(f"the model was trained on other drivers; they differ in {unknown}")
+    text = "the model was trained on other drivers; they differ in"
+    require_same(samples.features, model.features or samples.features, text)
     labelled = samples.weight[sites] > 0
-    if isinstance(days, int | np.integer):
-        labelled &= labelled.cumsum(1) <= days
-    elif days is not None:
-        labelled &= days
+    if days is not None:
+        labelled &= days if isinstance(days, np.ndarray) else labelled.cumsum(1) <= days
     few = samples.select(sites, labelled)
     if only is not None:
         if only not in model.net.config.targets:
             raise DataError(f"the model does not predict {only}; give it the target first")
-        one = np.array([name == only for name in model.net.config.targets])
-        y = np.where(one, few.y, np.float32(np.nan))
+        y = np.where(np.array(model.net.config.targets) == only, few.y, np.float32(np.nan))
         few = replace(few, y=y, weight=np.where(np.isfinite(y).any(-1), few.weight, 0))
     n = int((few.weight > 0).sum())
     if n < MIN_DAYS:
@@ -92,9 +70,9 @@ def finetune(
     data = DeviceData(few, model.net, next(model.net.parameters()).device)
     block = _blocks(few.weight > 0)
     way = _way(model.net, frozen, only)
-    held = [_descend(model, data, block, k, way, steps)[1] for k in range(BLOCKS)]
-    mean = np.mean(held, 0)
-    best = stop_at(np.stack(held)) if only is None else int(mean.argmin())
+    held = np.stack([_descend(model, data, block, k, way, steps)[1] for k in range(BLOCKS)])
+    mean = held.mean(0)
+    best = stop_at(held) if only is None else int(mean.argmin())
     net, _ = _descend(model, data, block, None, way, best)
     log = [{"step": s, "held_out": v, "taken": float(s <= best)} for s, v in enumerate(mean)]
     return replace(model, net=net, log=log)
@@ -105,11 +83,10 @@ def add_target(
 ) -> TamRLModel:
     """Give a trained model one more flux to predict, such as another gas; `finetune` learns it.
 
-    All other fluxes stay as they are. The new one, last of ``samples.targets``, starts at its
-    ``mean`` (a ``positive`` one of hard closure near its spread ``sd``) whatever the drivers. Both
-    are in its own unit, of other places or of the few labels. DataError when the model has this
-    target already, or ``sd`` is not positive. Then, for example,
-    ``finetune(add_target(network, "CH4", 0.05, 0.1), samples, sites, days=90, only="CH4")``.
+    The new one, last of ``samples.targets``, starts at its ``mean`` (a ``positive`` one of hard
+    closure near its spread ``sd``) whatever the drivers; both are in its own unit, of other places
+    or of the few labels. DataError when the model has this target already, or ``sd`` is not
+    positive. Then ``finetune(add_target(model, "CH4", 0.05, 0.1), samples, sites, only="CH4")``.
     """
     if model.net is None:
         raise ValueError("fit or load the model before giving it a target")
@@ -120,51 +97,35 @@ def add_target(
         raise DataError(f"{name}: a spread of {sd} says nothing of the size of the flux")
     wider = (*c.positive, name) if positive else c.positive
     net = TamRL(replace(c, targets=(*c.targets, name), positive=wider))
-    state = old.state_dict()
-    for key, value in net.state_dict().items():
-        more = torch.zeros_like(value)
-        more[: len(state[key])] = state[key]
-        state[key] = more
+    state = net.state_dict()  # of the same memory
+    for key, value in old.state_dict().items():
+        state[key].zero_()[: len(value)] = value
     state["y_mean"][-1], state["y_sd"][-1] = mean, sd
-    net.load_state_dict(state)
     return replace(model, net=net.to(old.y_sd.device).eval(), log=[])
 
 
 def stop_at(held: NDArray) -> int:
-    """Choose the first step whose error (block, step) is within one standard error of the least.
-
-    The error is that of the paired difference, so that step 0 stands where blocks disagree
-    (Breiman et al. 1984, Classification and Regression Trees, section 3.4.3).
-    """
-    more = held - held[:, [held.mean(0).argmin()]]
+    """Choose the first step whose error (block, step) is within one standard error of the least."""
+    more = held - held[:, [held.mean(0).argmin()]]  # paired (Breiman et al. 1984, CART, 3.4.3)
     return int(np.argmax(more.mean(0) <= more.std(0, ddof=1) / np.sqrt(len(held))))
 
 
-class Way(NamedTuple):
-    """What moves in a descent (by parameter, 1 where it moves), how fast, how hard it is pulled."""
-
-    moves: dict[str, Tensor]
-    lr: float
-    pull: float
-
-
-def _way(net: TamRL, frozen: bool, only: str | None) -> Way:
-    """Choose what moves: all, the offsets that belong to a place, or what one target has alone."""
+def _way(net: TamRL, frozen: bool, only: str | None) -> tuple[dict[str, Tensor], float, float]:
+    """Choose what moves (1 where a parameter does), how fast, and how hard it is pulled back."""
     parameters = dict(net.named_parameters())
     if only is None:
         names = [name for name in parameters if not frozen or name in FROZEN]
         moves = {name: torch.ones_like(parameters[name]) for name in names}
-        return Way(moves, LR[frozen], PULL[frozen])
+        return moves, LR[frozen], PULL[frozen]
     i, hidden = net.config.targets.index(only), net.config.hidden
     if i not in net.free:
         raise DataError(f"{only} is the sum of other fluxes; it has nothing of its own to learn")
     rows = {"head": [net.free.index(i)], "bias": [net.free.index(i)]}
     rows["gate.bias"] = list(range(i * hidden, (i + 1) * hidden))
-    moves = {}
-    for name in rows.keys() & parameters.keys():
-        moves[name] = torch.zeros_like(parameters[name])
-        moves[name][rows[name]] = 1
-    return Way(moves, LR[True], NEW_PULL)
+    moves = {n: torch.zeros_like(parameters[n]) for n in rows.keys() & parameters.keys()}
+    for name, moving in moves.items():
+        moving[rows[name]] = 1
+    return moves, LR[True], NEW_PULL
 
 
 def _blocks(labelled: Mask) -> NDArray[np.intp]:
@@ -175,25 +136,25 @@ def _blocks(labelled: Mask) -> NDArray[np.intp]:
 
 def _descend(
     model: TamRLModel, data: DeviceData, block: NDArray[np.intp], held: int | None,
-    way: Way, steps: int,
+    way: tuple[dict[str, Tensor], float, float], steps: int,
 ) -> tuple[TamRL, list[float]]:  # fmt: skip
     """Go ``steps`` down from the zero-shot weights without block ``held``; its error at each."""
-    net = deepcopy(model.net)
+    net, (moves, lr, pull) = deepcopy(model.net), way
     assert net is not None
     for module in net.modules():  # without dropout, yet in training mode: cuDNN asks for it
         module.train(not isinstance(module, nn.Dropout))
     net.requires_grad_(False)
-    moved = {name: p for name, p in net.named_parameters() if name in way.moves}
+    moved = {name: p for name, p in net.named_parameters() if name in moves}
     origin = {name: p.clone() for name, p in moved.items()}
     for p in moved.values():
         p.requires_grad_(True)
-    opt = torch.optim.Adam(moved.values(), lr=way.lr)
+    opt = torch.optim.Adam(moved.values(), lr=lr)
     rows, time, counted = _windows(model, block)
     at, row = data.at(rows, time), to_device(rows, data.device)
     y, w = data.series("y", at), data.series("weight", at) * to_device(counted, data.device)
     out = to_device(block[rows[:, None], time] == (-1 if held is None else held), data.device)
     inside, outside = w * ~out, w * out
-    pull = way.pull / (inside > 0).sum()
+    hold = pull / (inside > 0).sum()
     c, r, errors = net.config, model.recipe, []
     for step in range(steps + 1):
         facts, z = embed_sites(net, data, np.arange(len(data.static)), r.windows_of_support)
@@ -207,10 +168,10 @@ def _descend(
             value = value + r.balance * loss.balance(flux, c.targets, c.budgets, inside)
         away = [(p - origin[name]).square().sum() for name, p in moved.items()]
         opt.zero_grad(set_to_none=True)
-        (value + pull * torch.stack(away).sum()).backward()
+        (value + hold * torch.stack(away).sum()).backward()
         for name, p in moved.items():
             if p.grad is not None:
-                p.grad *= way.moves[name]
+                p.grad *= moves[name]
         opt.step()
     net.requires_grad_(True)
     return net.eval(), errors

@@ -30,10 +30,7 @@ LOW_BITS = (1 << 53) - 1  # of a random integer: those that make a number in [0,
 
 @dataclass(frozen=True)
 class Budget:
-    """A linear balance, ``total = sum(coefficient * part)``, all in one unit, such as `CARBON`.
-
-    A further gas is a further target, and a CO2-equivalent sum one more budget.
-    """
+    """A linear balance, ``total = sum(coefficient * part)``, in one unit: of carbon, or of CO2e."""
 
     total: str
     parts: tuple[str, ...]
@@ -107,12 +104,12 @@ class SupportEncoder(nn.Module):
 class ConvLSTM(nn.Module):
     """Spatio-temporal encoder of a 12-month climatology (Shi et al. 2015, arXiv 1506.04214).
 
-    Four unpadded 3 x 3 convolutions look at 9 x 9 cells; the recurrence along months has a 1 x 1
-    kernel, so that a place cut out (9 x 9) and the same place inside the globe give equal numbers.
+    Four unpadded 3 x 3 convolutions see 9 x 9 cells, the recurrence one: a patch equals the globe.
     """
 
-    def __init__(self, c: Config, width: int = 16):
+    def __init__(self, c: Config):
         super().__init__()
+        width = 16
         sizes = [2 * c.map_variables, width, width, width]
         self.stem = nn.Sequential(*[m for s in sizes for m in (nn.Conv2d(s, width, 3), nn.SiLU())])
         self.gates = nn.Conv2d(2 * width, 4 * width, 1)
@@ -123,8 +120,7 @@ class ConvLSTM(nn.Module):
         seen = torch.isfinite(maps)
         x = torch.cat([torch.where(seen, maps, 0), seen.to(maps.dtype)], 2)
         x = self.stem(x.flatten(0, 1)).unflatten(0, x.shape[:2])  # (B, 12, width, r, c)
-        h = cell = torch.zeros_like(x[:, 0])
-        total = torch.zeros_like(h)
+        h = cell = total = torch.zeros_like(x[:, 0])
         for month in (*range(12), *range(12)):  # twice round the year: the cycle has no start
             i, f, o, g = self.gates(torch.cat([x[:, month], h], 1)).chunk(4, 1)
             cell = torch.sigmoid(f + 1) * cell + torch.sigmoid(i) * torch.tanh(g)
@@ -146,10 +142,9 @@ class TaskEncoder(nn.Module):
     def forward(
         self, support: Tensor, seen: Tensor, facts: Tensor, maps: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Return z (B, D), the windows' embeddings (B, W, D) and the rebuilt support.
+        """Return z (B, D), embeddings (B, W, D) of windows with any driver, and rebuilt support.
 
         ``support``, ``seen`` (B, W, L, F); ``facts`` (B, embed); ``maps`` (B, 12, C, 9, 9).
-        A window without any driver is left out of the mean over windows.
         """
         parts, each, rebuilt = [facts], None, None
         if self.series is not None:
@@ -190,10 +185,10 @@ class TamRL(nn.Module):
         self.head = nn.Parameter(torch.randn(len(self.free), c.hidden) * c.hidden**-0.5)
         self.bias = nn.Parameter(torch.zeros(len(self.free)))
         if self.encoder is not None and c.film:
-            self.film_x = _identity(nn.Linear(c.latent, 2 * c.features))
-            self.film_h = _identity(nn.Linear(c.latent, 2 * c.hidden))
+            self.film_x = _identity(c.latent, 2 * c.features)
+            self.film_h = _identity(c.latent, 2 * c.hidden)
         if self.encoder is not None and c.gates:
-            self.gate = _identity(nn.Linear(c.latent, k * c.hidden))
+            self.gate = _identity(c.latent, k * c.hidden)
 
     def scale(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Raw drivers (…, F), NaN = missing -> scaled drivers (0 where missing) and ``seen``."""
@@ -208,10 +203,8 @@ class TamRL(nn.Module):
     def encode(
         self, support: Tensor, seen: Tensor, facts: Tensor, maps: Tensor | None = None
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """Task embedding z (B, D) of places from scaled support windows; see `TaskEncoder`."""
-        if self.encoder is None:
-            return None, None, None
-        return self.encoder(support, seen, facts, maps)
+        """Encode places by scaled support windows as `TaskEncoder` does; None without encoder."""
+        return (None,) * 3 if self.encoder is None else self.encoder(support, seen, facts, maps)
 
     def decode(
         self, x: Tensor, seen: Tensor, process: Tensor, facts: Tensor, z: Tensor | None,
@@ -219,9 +212,9 @@ class TamRL(nn.Module):
     ) -> Output:  # fmt: skip
         """Turn scaled drivers (B, T, F) of places described by ``facts`` and ``z`` into fluxes.
 
-        ``process`` (B, T, 2): light-use and respiration scalars, 1 where unknown. ``state`` of the
-        LSTM to go on from: a long series in pieces equals the series at once. The first ``skip``
-        days only set the state: fluxes (B, T - skip, K) are of the days after them.
+        ``process`` (B, T, 2): light-use and respiration scalars, 1 where unknown. With ``state`` of
+        the LSTM a series in pieces equals the series at once. The first ``skip`` days only set the
+        state: fluxes (B, T - skip, K) are of the days after them.
         """
         c = self.config
         if z is not None and c.film:
@@ -245,8 +238,7 @@ class TamRL(nn.Module):
     def close(self, raw: Tensor, process: Tensor) -> Tensor:
         """Heads (B, T, k) -> fluxes (B, T, K) in gC m-2 d-1, by the chosen closure.
 
-        hard: positive fluxes pass softplus, each budget's total is the sum of its parts.
-        soft, none: free heads; the loss punishes imbalance (soft), or nothing does.
+        hard: softplus of positive fluxes, totals of budgets as sums; soft, none: free heads.
         """
         c, flux = self.config, {}
         for j, i in enumerate(self.free):
@@ -288,8 +280,9 @@ def _modulate(v: Tensor, film: Tensor) -> Tensor:
     return torch.addcmul(beta, 1 + gamma, v)
 
 
-def _identity(layer: nn.Linear) -> nn.Linear:
+def _identity(size: int, out: int) -> nn.Linear:
     """Start a modulation at none: zero weights and bias."""
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
+    layer = nn.Linear(size, out)
+    for p in layer.parameters():
+        nn.init.zeros_(p)
     return layer

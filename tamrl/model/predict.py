@@ -1,8 +1,7 @@
 """Predicting whole records: streamed along time, or exactly as in training, window by window.
 
-Streaming carries the LSTM's state from day to day and computes every day once. The windowed way
-starts each window from an empty state, as in training, and keeps its last days only; it is slower
-by the overlap. The book measures how far the two differ on real towers.
+Streaming carries the LSTM's state from day to day. The windowed way starts each window from an
+empty state, as in training, and keeps its last days only; it is slower by the overlap.
 """
 
 import platform
@@ -19,7 +18,6 @@ STREAM_DAYS = 256  # days decoded in one piece, which fits the cache; the state 
 TOWERS = 32  # decoded at once by a processor, whose cache they fit
 FILLING = 4096  # towers decoded at once by a GPU: fewer leave it idle between days
 WINDOWS = 512  # windows decoded at once
-
 PRECISIONS = ("fp32", "bf16")
 
 Fluxes = NDArray[np.float32]
@@ -47,11 +45,7 @@ def cpu_has_bf16() -> bool:
 def stream(
     net: TamRL, data: DeviceData, has_drivers: NDArray, sites: NDArray, support: int
 ) -> Fluxes:
-    """Fluxes (site, time, flux) of the span with drivers of each site, by one pass along time.
-
-    z is made of ``support`` windows; ``has_drivers`` (site, time) is of all towers. Days outside
-    the span are NaN. Each tower starts at its own first day, so that others do not matter.
-    """
+    """Fluxes (site, time, flux) by one pass along time, from a site's first to its last drivers."""
     out, first, last = _blank(net, has_drivers, sites)
     length = last - first + 1
     order = np.argsort(-length, kind="stable")
@@ -60,10 +54,8 @@ def stream(
         group = group[length[group] > 0]
         if not len(group):
             continue
-        site, longest = np.asarray(sites)[group], int(length[group].max())
-        begin = first[group]
-        facts, z = embed_sites(net, data, site, support)
-        state = None
+        site, begin, longest = np.asarray(sites)[group], first[group], int(length[group].max())
+        (facts, z), state = embed_sites(net, data, site, support), None
         for at in range(0, longest, STREAM_DAYS):
             on = np.flatnonzero(begin + at <= last[group])  # towers whose record goes on
             if len(on) < len(group):
@@ -74,10 +66,8 @@ def stream(
             days = begin[:, None] + np.arange(at, min(at + STREAM_DAYS, longest))
             here = data.at(site, np.minimum(days, has_drivers.shape[1] - 1))
             flux, state, _ = net.decode(*data.drivers(here), facts, z, state)
-            pieces = flux.float().cpu().numpy()
-            for row, day, end, piece in zip(
-                group, begin + at, last[group] + 1, pieces, strict=True
-            ):
+            rows = zip(group, begin + at, last[group] + 1, flux.float().cpu().numpy(), strict=True)
+            for row, day, end, piece in rows:
                 out[row, day:end][: len(piece)] = piece[: end - day]
     return out
 
@@ -87,10 +77,7 @@ def windowed(
     net: TamRL, data: DeviceData, has_drivers: NDArray, sites: NDArray, support: int,
     length: int, keep: int,
 ) -> Fluxes:  # fmt: skip
-    """Fluxes (site, time, flux) from windows of ``length`` days, of which the last ``keep`` count.
-
-    The first days of a record are predicted from a shorter past, as they would be in reality.
-    """
+    """Fluxes (site, time, flux) from windows of ``length`` days: their last ``keep``."""
     out, first, last = _blank(net, has_drivers, sites)
     sites = np.ascontiguousarray(sites)  # torch takes no reversed view
     facts, z = embed_sites(net, data, sites, support)
@@ -102,10 +89,9 @@ def windowed(
         row = to_device(i, facts.device)
         task = None if z is None else z[row]
         flux = net.decode(*data.drivers(here), facts[row], task).flux.float().cpu().numpy()
-        column = (day - begin)[:, None] + np.arange(keep)
-        inside = (column < length) & (day[:, None] + np.arange(keep) <= last[i][:, None])
-        w, c = np.nonzero(inside)
-        out[i[w], day[w] + c] = flux[w, column[w, c]]
+        column, after = (v[:, None] + np.arange(keep) for v in (day - begin, day))
+        w, c = np.nonzero((column < length) & (after <= last[i][:, None]))
+        out[i[w], after[w, c]] = flux[w, column[w, c]]
     return out
 
 
@@ -114,16 +100,17 @@ def embed_sites(
 ) -> tuple[Tensor, Tensor | None]:
     """Embed the facts and the task of sites: (site, embed), (site, latent) or None."""
     place = to_device(site, data.device)
-    facts = net.embed_site(data.static[place])
-    s_x, s_seen = data.support.sample_windows(site, np.full(len(site), -1), support, None)
-    maps = None if data.maps is None else data.maps[place]
-    return facts, net.encode(s_x, s_seen, facts, maps)[0]
+    facts, maps = (
+        net.embed_site(data.static[place]),
+        None if data.maps is None else data.maps[place],
+    )
+    support_windows = data.support.sample_windows(site, np.full(len(site), -1), support, None)
+    return facts, net.encode(*support_windows, facts, maps)[0]
 
 
 def _blank(net: TamRL, has_drivers: NDArray, sites: NDArray) -> tuple[Fluxes, NDArray, NDArray]:
     """Return missing fluxes, and the first and last active day of each site (1, 0 if none)."""
-    shape = (len(sites), has_drivers.shape[1], len(net.config.targets))
-    some = has_drivers[sites].any(1)
-    first = np.where(some, has_drivers[sites].argmax(1), 1)
-    last = np.where(some, has_drivers.shape[1] - 1 - has_drivers[sites][:, ::-1].argmax(1), 0)
-    return np.full(shape, np.nan, np.float32), first, last
+    on, days = has_drivers[sites], has_drivers.shape[1]
+    first = np.where(on.any(1), on.argmax(1), 1)
+    last = np.where(on.any(1), days - 1 - on[:, ::-1].argmax(1), 0)
+    return np.full((*on.shape, len(net.config.targets)), np.nan, np.float32), first, last

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tamrl.model.network import TamRL
-from tamrl.samples.arrays import Samples, Scaler
+from tamrl.samples.arrays import Samples
 from tamrl.samples.satellites import of_satellites
 
 SATELLITE_PREFIX = ("FPAR", "LAI", "NDWI", "LST", "SNOW", "PRCP", "PET", "SIF", "SM", "EVI")
@@ -28,13 +28,9 @@ def pick_device(name: str = "auto") -> torch.device:
     return torch.device(name)
 
 
-def to_device(values: NDArray, device: torch.device) -> Tensor:
-    """Copy an array to the device, without waiting for a GPU to have received it."""
-    return move(torch.from_numpy(values), device)
-
-
-def move(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy a tensor to the device, asynchronously from page-locked memory if it is a GPU."""
+def to_device(values: NDArray | Tensor, device: torch.device) -> Tensor:
+    """Copy to the device; to a GPU from page-locked memory, without waiting for it."""
+    tensor = torch.from_numpy(values) if isinstance(values, np.ndarray) else values
     if tensor.device.type == "cpu" and device.type == "cuda":
         tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=device.type == "cuda")
@@ -45,8 +41,7 @@ def room(device: torch.device) -> float:
     if device.type == "cuda":
         return SHARE * torch.cuda.mem_get_info(device)[0]
     if device.type == "mps":
-        used = torch.mps.current_allocated_memory()
-        return SHARE * (torch.mps.recommended_max_memory() - used)
+        return SHARE * (torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory())
     return float("inf")  # of the host: what does not fit there was never read
 
 
@@ -70,14 +65,12 @@ class Support:
         doy = (samples.time - samples.time.astype("datetime64[Y]")).astype(int)
         years = np.unique(year)
         shape = (len(samples.site), len(years), STEPS, len(samples.features))
-        mean = np.full(shape, np.nan, np.float32)
+        mean, usable = np.full(shape, np.nan, np.float32), np.zeros(shape[:2], bool)
         step = np.minimum(doy // STEP_DAYS, STEPS - 1)
-        usable = np.zeros(shape[:2], bool)
         for j, y in enumerate(years):
             days = np.flatnonzero(year == y)
             starts = np.flatnonzero(np.diff(step[days], prepend=-1))
-            have = samples.has_drivers[:, days].mean(1) >= 0.5
-            usable[:, j] = have
+            usable[:, j] = have = samples.has_drivers[:, days].mean(1) >= 0.5
             x = samples.x[have][:, days]
             ok = np.isfinite(x)
             n = np.add.reduceat(ok, starts, 1, dtype=np.int32)
@@ -90,13 +83,11 @@ class Support:
     def sample_windows(
         self, site: NDArray, year: NDArray, n: int, rng: np.random.Generator | None
     ) -> tuple[Tensor, Tensor]:
-        """Gather ``n`` windows of each (site, query year), from other years where any exist.
+        """Gather ``n`` windows (B, n, L, F), values and ``seen``, of other years than (site, year).
 
-        With ``rng`` random years (training), else evenly spaced ones (prediction). Where there are
-        fewer, the rest is unseen padding. Values and ``seen`` (B, n, L, F).
+        Random ones with ``rng`` (training), else evenly spaced; the rest is unseen padding.
         """
-        pick = np.zeros((len(site), n), np.intp)
-        used = np.zeros((len(site), n), bool)
+        pick, used = np.zeros((len(site), n), np.intp), np.zeros((len(site), n), bool)
         for row, (s, y) in enumerate(zip(site, year, strict=True)):
             have = np.flatnonzero(self.usable[s])
             if y >= 0 and len(have) > 1:
@@ -107,19 +98,12 @@ class Support:
                 have = have[np.linspace(0, len(have) - 1, n).round().astype(int)]
             pick[row, : len(have)], used[row, : len(have)] = have, True
         at = to_device(site[:, None] * self.x.shape[1] + pick, self.x.device)
-        x, seen = take(self.x, at), take(self.seen, at)
-        if not used.all():
-            mask = to_device(used[..., None, None], x.device)
-            x, seen = x * mask, seen * mask
-        return x, seen
+        mask = to_device(used[..., None, None], at.device)
+        return take(self.x, at) * mask, take(self.seen, at) * mask
 
 
 class DeviceData:
-    """Tensors of all towers, scaled once, on the device.
-
-    Where it lacks the `room`, what has a time axis stays with the host (``home``), and only each
-    step's windows are moved.
-    """
+    """Tensors of all towers, scaled once; on the host (``home``) where the device lacks `room`."""
 
     def __init__(self, samples: Samples, net: TamRL, device: torch.device):
         cpu_net = type(net)(net.config)
@@ -127,13 +111,12 @@ class DeviceData:
         x, seen = cpu_net.scale(torch.from_numpy(samples.x))
         each = (x, seen, samples.process, samples.y, samples.weight)
         home = device if sum(a.nbytes for a in each) <= room(device) else torch.device("cpu")
-        self.device, self.home = device, home
+        self.device, self.home, self.weight_np = device, home, samples.weight
         self.x, self.seen = x.to(home), seen.to(home)
         self.support = Support.build(samples, cpu_net, device)
         self.static = torch.from_numpy(samples.static).to(device)
         self.process = torch.nan_to_num(torch.from_numpy(samples.process), nan=1.0).to(home)
         self.y = torch.from_numpy(samples.y).to(home)
-        self.weight_np = samples.weight
         self.weight = torch.from_numpy(samples.weight).to(home)
         self.maps = None if samples.maps is None else torch.from_numpy(samples.maps).to(device)
         year = samples.time.astype("datetime64[Y]").astype(int)
@@ -148,8 +131,8 @@ class DeviceData:
         weight = np.ones(len(train))
         for name in ("igbp", "koppen_main"):
             of = samples.table[name].to_numpy(str)[train]
-            share = {k: days[of == k].sum() / days.sum() for k in set(of)}
-            weight *= np.array([max(share[k], 1e-3) for k in of]) ** -exponent
+            share = {k: max(days[of == k].sum() / days.sum(), 1e-3) for k in set(of)}
+            weight *= np.array([share[k] for k in of]) ** -exponent
         weight = (weight * (days.sum() / (weight * days).sum())).astype(np.float32)
         self.class_weight[to_device(train, self.device)] = to_device(weight, self.device)
 
@@ -160,7 +143,7 @@ class DeviceData:
     def series(self, name: str, at: Tensor) -> Tensor:
         """Days ``at`` (B, T), from `DeviceData.at`, of a tensor (site, time, ...): (B, T, ...)."""
         # In memory days come first, which is the order in which the LSTM reads.
-        return move(take(getattr(self, name), at.T), self.device).transpose(0, 1)
+        return to_device(take(getattr(self, name), at.T), self.device).transpose(0, 1)
 
     def drivers(self, at: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Scaled drivers, which of them are seen, and process factors of days ``at`` (B, T)."""
@@ -176,10 +159,7 @@ class DeviceData:
         return to_device(~hide, self.device).to(self.x.dtype)[:, None]
 
     def without_satellites(self, hidden: NDArray[np.bool_]) -> tuple[Tensor, Tensor]:
-        """Mask of drivers (site, driver) and statics (site, static) if sites ``hidden`` lack them.
-
-        See `tamrl.samples.satellites`; what the grid knows of their cells stays.
-        """
+        """Masks (site, driver), statics (site, static): sites ``hidden`` lack `of_satellites`."""
         drivers, statics = (to_device(hidden[:, None] & n, self.device) for n in self.lacking)
         return (~drivers).to(self.x.dtype), self.static.masked_fill(statics, torch.nan)
 
@@ -192,6 +172,12 @@ class DeviceData:
 
 def set_scale(net: TamRL, samples: Samples, train: NDArray) -> None:
     """Store means and sds of drivers, statics and fluxes over the training towers in the model."""
-    s = Scaler.fit(samples, train)
-    for name in ("x_mean", "x_sd", "s_mean", "s_sd", "y_mean", "y_sd"):
-        getattr(net, name).copy_(torch.from_numpy(getattr(s, name)))
+    x, y = samples.x[train][samples.has_drivers[train]], samples.y[train][samples.weight[train] > 0]
+    for name, rows in (("x", x), ("s", samples.static[train]), ("y", y)):
+        ok = np.isfinite(rows)
+        n = np.maximum(ok.sum(0), 1)
+        mean = np.where(ok, rows, 0).sum(0, dtype=np.float64) / n
+        sd = np.sqrt(np.where(ok, (rows - mean) ** 2, 0).sum(0, dtype=np.float64) / n)
+        sd = np.where(sd > 1e-6, sd, 1)  # of a feature that is constant or absent there
+        getattr(net, f"{name}_mean").copy_(torch.from_numpy(mean.astype(np.float32)))
+        getattr(net, f"{name}_sd").copy_(torch.from_numpy(sd.astype(np.float32)))

@@ -1,7 +1,7 @@
 """Training: one loop for every configuration, device and stage, resumable bit for bit.
 
-`TamRLModel` has the ``fit`` and ``predict`` of all learners. Data stay resident as tensors (site,
-time, feature); a step gathers windows by index, each labelled day once an epoch.
+Data stay resident as tensors (site, time, feature); a step gathers windows by index, each labelled
+day once an epoch.
 """
 
 import hashlib
@@ -54,7 +54,6 @@ class Recipe:
     precision: str = "fp32"  # or bf16: of the products of matrices; weights and losses stay fp32
 
     def __post_init__(self) -> None:
-        """Refuse unknown ways (ValueError)."""
         if self.satellite_dropout not in ("window", "site"):
             raise ValueError(f"satellite_dropout {self.satellite_dropout!r}: window or site")
 
@@ -95,28 +94,23 @@ class TamRLModel:
                 "longer ones, or a recipe with a shorter warm-up"
             )
         maps = 0 if samples.maps is None else samples.maps.shape[2]
-        sizes: dict[str, Any] = {
-            "features": len(samples.features),
-            "statics": len(samples.static_names),
-        }
-        c = Config(**sizes, map_variables=maps, **self.overrides)
+        sizes = len(samples.features), len(samples.static_names)
+        c = Config(*sizes, map_variables=maps, **self.overrides)
         self.features, self.log = samples.features, []
         self.net = net = self.build(c)
         set_scale(net, samples, train)
-        net.to(dev)
-        data = DeviceData(samples, net, dev)
+        data = DeviceData(samples, net.to(dev), dev)
         if r.class_balance > 0:
             data.balance_classes(samples, train, r.class_balance)
         mean_net = self.build(c).to(dev)
         mean_net.load_state_dict(net.state_dict())
         opt = torch.optim.AdamW(_decayed(net, r.weight_decay), lr=r.lr, fused=True)
-        index = windows(samples.weight[train] > 0, r.length - r.warmup, r.length - r.warmup)
-        steps = max(len(index) // r.batch, 1) * r.epochs
+        span = r.length - r.warmup
+        steps = max(len(windows(samples.weight[train] > 0, span, span)) // r.batch, 1) * r.epochs
         plan = torch.optim.lr_scheduler.OneCycleLR(opt, r.lr, total_steps=steps + 1, pct_start=0.15)
         best: dict[str, Any] = {"score": float("inf"), "state": None}
-        first, given = 0, data
+        first, given, key = 0, data, _key(c, r, samples, train, valid, seed)
         parts: dict[str, Any] = {"net": net, "mean": mean_net, "opt": opt, "plan": plan}
-        key = _key(c, r, samples, train, valid, seed)
         if self.checkpoint is not None and self.checkpoint.exists():
             saved = torch.load(self.checkpoint, weights_only=True, map_location=dev)
             if saved["key"] == key:
@@ -126,8 +120,7 @@ class TamRLModel:
                 best, first, self.log = saved["best"], saved["epoch"] + 1, saved["log"]
         bar = tqdm(range(first, r.epochs), disable=not self.progress, desc=f"train, seed {seed}")
         for epoch in bar:
-            rng = np.random.default_rng([seed, epoch])
-            alone = epoch < r.pretrain_epochs
+            rng, alone = np.random.default_rng([seed, epoch]), epoch < r.pretrain_epochs
             given = self.epoch_data(epoch, net, given)
             terms = self._epoch(net, mean_net, given, train, opt, plan, rng, alone)
             score = data.score(mean_net, self.predict(samples, valid, mean_net, data), valid)
@@ -145,7 +138,7 @@ class TamRLModel:
         return self
 
     def build(self, config: Config) -> TamRL:
-        """Make the network; a rival puts its own in this place."""
+        """Make the network; rivals and variants make their own."""
         return TamRL(config)
 
     def epoch_data(self, epoch: int, net: TamRL, data: DeviceData) -> DeviceData:
@@ -161,10 +154,9 @@ class TamRLModel:
         r, span = self.recipe, self.recipe.length - self.recipe.warmup
         index = windows(data.weight_np[train] > 0, span, span)
         index = index[rng.permutation(len(index))]
-        site = train[index[:, 0]]
         start = index[:, 1] - r.warmup + rng.integers(-span // 2, span // 2 + 1, len(index))
         start = np.clip(start, 0, max(data.x.shape[1] - r.length, 0))
-        sums: dict[str, Tensor] = {}
+        site, sums = train[index[:, 0]], dict[str, Tensor]()
         n = max(len(index) // r.batch, 1)
         mean, new = (cast(list[Tensor], [*each.parameters()]) for each in (mean_net, net))
         for b in range(n):
@@ -206,9 +198,9 @@ class TamRLModel:
             middle = data.year[start + length // 2]
             key, back = np.unique(np.stack([site, middle], 1), axis=0, return_inverse=True)
             query, year = key.T.copy()
-            s_x, s_seen = data.support.sample_windows(query, year, r.windows_of_support, rng)
             places = to_device(query, data.device)
-            s_x, s_seen = (v * mask[places, None, None] for v in (s_x, s_seen))
+            support = data.support.sample_windows(query, year, r.windows_of_support, rng)
+            s_x, s_seen = (v * mask[places, None, None] for v in support)
             shown = s_seen
             if r.reconstruction > 0:
                 steps = to_device(rng.random(s_seen.shape[:3]) < r.hide, s_seen.device)
@@ -239,8 +231,7 @@ class TamRLModel:
     ) -> Fluxes:  # fmt: skip
         """Predict fluxes (site, time, flux) in gC m-2 d-1; NaN on days without minimal drivers.
 
-        Streamed along time, or by windows (``keep``), with z of all years of a place. GPP and RECO
-        are clipped at 0 where the closure does not ensure it.
+        z is of all years of a place. GPP and RECO are clipped at 0 where no closure ensures it.
         """
         net = net or self.net
         if net is None:
@@ -252,9 +243,8 @@ class TamRLModel:
         with products(data.device, r.precision):
             out = stream(*what) if r.keep == 0 else windowed(*what, r.length, r.keep)
         if c.closure != "hard":
-            for p in c.positive:
-                i = c.targets.index(p)
-                out[..., i] = np.maximum(out[..., i], 0)
+            i = [c.targets.index(p) for p in c.positive]
+            out[..., i] = np.maximum(out[..., i], 0)
         out[~samples.has_drivers[sites]] = np.nan
         return out
 
@@ -285,9 +275,10 @@ def _tuples(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _decayed(net: TamRL, decay: float) -> list[dict[str, Any]]:
     """Weight decay on matrices only, not on biases."""
-    matrices = [p for p in net.parameters() if p.ndim > 1]
-    others = [p for p in net.parameters() if p.ndim <= 1]
-    return [{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
+    each = [
+        ([p for p in net.parameters() if (p.ndim > 1) == on], on * decay) for on in (True, False)
+    ]
+    return [{"params": params, "weight_decay": weight} for params, weight in each]
 
 
 def _key(c: Config, r: Recipe, samples: Samples, train: NDArray, valid: NDArray, seed: int) -> str:

@@ -1,9 +1,8 @@
 """Rivals without a network: climatology, and boosted trees of LightGBM and XGBoost.
 
-`Climatology` knows only vegetation class and season. `Boosting` is a FLUXCOM-style upscaler:
-gradient-boosted trees from the day's drivers (and their means over the days before) to each flux
-on its own (Nelson et al. 2024, doi 10.5194/bg-21-5079-2024). `XGBoost` is the same, grown by the
-library of FLUXCOM-X-BASE.
+`Boosting` is a FLUXCOM-style upscaler: trees from the day's drivers (and their means over the days
+before) to each flux on its own (Nelson et al. 2024, doi 10.5194/bg-21-5079-2024). `XGBoost` is the
+same, grown by the library of FLUXCOM-X-BASE.
 """
 
 import lzma
@@ -35,17 +34,14 @@ NOT_NEEDED = (  # lines of LightGBM's text about how trees grew; half of it
 
 @dataclass
 class Climatology:
-    """Mean flux of the vegetation class on the day of the year, smoothed over 31 days.
-
-    A class absent from training gets the mean of all training towers.
-    """
+    """Mean flux of the class (all towers if unknown) and day of the year, smoothed over 31 days."""
 
     version: ClassVar[int] = 1
     smooth: int = 31
     table: dict[str, NDArray] = field(default_factory=dict, repr=False)
 
     def fit(self, samples: Samples, train: NDArray, valid: NDArray, seed: int = 0) -> Self:
-        """Average over all labelled days of training and validation towers; nothing is random."""
+        """Average over all labelled days of training and validation towers."""
         towers = np.concatenate([train, valid])
         igbp = samples.table.igbp.to_numpy(str)
         self.table = {"": self._mean(samples, towers)}
@@ -67,9 +63,8 @@ class Climatology:
     def predict(self, samples: Samples, sites: NDArray) -> Array:
         """Fluxes (site, time, flux) in gC m-2 d-1, NaN where the minimal drivers are missing."""
         igbp, doy = samples.table.igbp.to_numpy(str)[sites], _season_day(samples, sites)
-        out = np.stack(
-            [self.table.get(c, self.table[""])[d] for c, d in zip(igbp, doy, strict=True)]
-        )
+        seasons = [self.table.get(code, self.table[""]) for code in igbp]
+        out = np.stack([season[d] for season, d in zip(seasons, doy, strict=True)])
         return np.where(samples.has_drivers[sites][..., None], out, np.nan).astype(np.float32)
 
 
@@ -144,21 +139,18 @@ class Boosting:
         """Pick the settings of least squared error on left-out blocks of towers (thinned data)."""
         thin = np.arange(seed % 4, len(x), 4)
         block = blocks(samples.table)[site[thin]]
-        (y, w), scores = target, []
-        for params in self.GRID:
-            error = 0.0
+        (y, w), errors = target, np.zeros(len(self.GRID))
+        for k, params in enumerate(self.GRID):
             for a, b in GroupKFold(3).split(thin, groups=block):
                 i, o = thin[a], thin[b]
                 model = self._grow(x[i], y[i], w[i], seed, self.trees // 2, params)
-                error += float((w[o] * (model(x[o]) - y[o]) ** 2).sum())
-            scores.append(error)
-        return dict(self.GRID[int(np.argmin(scores))])
+                errors[k] += float((w[o] * (model(x[o]) - y[o]) ** 2).sum())
+        return dict(self.GRID[int(errors.argmin())])
 
     def predict(self, samples: Samples, sites: NDArray) -> Array:
         """Fluxes (site, time, flux) in gC m-2 d-1, each from its own trees."""
-        sites = np.asarray(sites)
-        out = np.full((len(sites), len(samples.time), 3), np.nan, np.float32)
         on = samples.has_drivers[sites]
+        out = np.full((*on.shape, 3), np.nan, np.float32)
         x = self._inputs(samples, sites)[on]
         flux = {f: np.asarray(model(x)) for f, model in self.models.items()}
         if self.process:
@@ -237,8 +229,6 @@ class XGBoost(Boosting):
 def _past_mean(x: Array, days: int) -> Array:
     """Mean of the known values of the past ``days`` days, today included (site, time)."""
     ok = np.isfinite(x)
-    total = np.cumsum(np.where(ok, x, 0), 1, dtype=np.float64)
-    count = np.cumsum(ok, 1, dtype=np.float64)
-    total[:, days:] -= total[:, :-days].copy()
-    count[:, days:] -= count[:, :-days].copy()
+    total, count = sums = np.cumsum(np.stack([np.where(ok, x, 0), ok]), 2, dtype=np.float64)
+    sums[..., days:] -= sums[..., :-days].copy()
     return np.divide(total, count, out=np.full(x.shape, np.nan), where=count > 0).astype(np.float32)

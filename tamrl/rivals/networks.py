@@ -1,10 +1,9 @@
-"""Rival networks from the literature.
+"""Rival networks from the literature, with loop, loss and drivers of `TamRLModel`.
 
-They share loop, loss and drivers of `tamrl.model.train.TamRLModel`. `LSTM` knows the daily drivers
-alone (Hochreiter & Schmidhuber 1997, doi 10.1162/neco.1997.9.8.1735), `CTLSTM` static attributes
-besides, at every step (Kratzert et al. 2019, doi 10.5194/hess-23-5089-2019, there for rivers), and
-`Transformer` attends to the days before (Vaswani et al. 2017, arXiv 1706.03762). All three have
-three free heads, without closure, as published models have; GPP and RECO are cut off at 0.
+`LSTM` knows the daily drivers alone (Hochreiter & Schmidhuber 1997,
+doi 10.1162/neco.1997.9.8.1735), `CTLSTM` static attributes besides, at every step (Kratzert et al.
+2019, doi 10.5194/hess-23-5089-2019), and `Transformer` attends to the days before (Vaswani et al.
+2017, arXiv 1706.03762). All have three free heads and no closure; GPP and RECO are cut off at 0.
 """
 
 import math
@@ -38,7 +37,6 @@ class CTLSTM(TamRLModel):
     version: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        """Lay ``overrides`` over what makes it plain."""
         self.overrides = {**PLAIN, **self.overrides}
 
 
@@ -66,11 +64,7 @@ def _without_statics(samples: Samples) -> Samples:
 
 
 class AttentionNet(TamRL):
-    """Decoder of causal self-attention in place of the LSTM: a day sees the days before it.
-
-    Pre-norm blocks of width H with sinusoidal positions; heads and closure are those of `TamRL`.
-    It has no state to go on from: predictions are made of windows.
-    """
+    """Causal self-attention of width H, pre-norm, in place of the LSTM; it predicts by windows."""
 
     def __init__(self, config: Config):
         if config.encoder != "none":
@@ -94,16 +88,14 @@ class AttentionNet(TamRL):
         if state is not None:
             raise ValueError("a window of the transformer stands alone; set Recipe.keep")
         days = x.shape[1]
-        fixed = facts.unsqueeze(1).expand(-1, days, -1)
-        h = self.enter(torch.cat([x * seen, seen, fixed], -1))
+        h = self.enter(torch.cat([x * seen, seen, facts.unsqueeze(1).expand(-1, days, -1)], -1))
         h = h + _positions(days, h)
         later = nn.Transformer.generate_square_subsequent_mask(days, x.device, x.dtype)
         h = self.blocks(h, later, is_causal=True)[:, skip:]
         h = self.drop(fn.silu(self.latent(h)), skip)  # (B, T - skip, H)
         raw = fn.linear(h, self.head, self.bias)
-        none = h.new_zeros(0)
         gates = h.new_ones(len(h), len(self.config.targets), self.config.hidden)
-        return Output(self.close(raw.float(), process[:, skip:]), (none, none), gates)
+        return Output(self.close(raw.float(), process[:, skip:]), (h.new_zeros(0),) * 2, gates)
 
 
 def _positions(days: int, like: Tensor) -> Tensor:
@@ -123,7 +115,6 @@ class Transformer(CTLSTM):
     recipe: Recipe = field(default_factory=lambda: TRANSFORMER)
 
     def __post_init__(self) -> None:
-        """Refuse to stream along time, which attention can't."""
         super().__post_init__()
         if self.recipe.keep == 0:
             raise ValueError("a transformer predicts window by window; set Recipe.keep")

@@ -1,5 +1,5 @@
 """Samples: drivers, labels and masks as arrays, and splits of towers.
 
 Read `arrays` first; `splits` chooses training towers, `site_attributes` are those of the grid,
-`seasons` turn months into days, `satellites` removes satellite data.
+`satellites` removes satellite data.
 """

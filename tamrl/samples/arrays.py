@@ -1,10 +1,10 @@
-"""From towers to arrays: drivers and labels with separate masks, scaling, windows.
+"""From towers to arrays ``[site, time, feature]``: drivers and labels with separate masks.
 
-One resident array per kind, indexed ``[site, time, feature]``. A missing label never costs a
-driver day, and a missing driver is a masked input, not a dropped row.
+A missing label never costs a driver day, and a missing driver is a masked input, not a dropped row.
 """
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Self
@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from tamrl.data.grid import grid_at
 from tamrl.data.physics import KELVIN, daylength, lloyd_taylor, potential_radiation
 from tamrl.data.schema import DRIVERS, FLUXES, IGBP_CODES, KOPPEN_MAIN
-from tamrl.samples import seasons
-from tamrl.samples.seasons import season_to_daily
+from tamrl.errors import DataError
 from tamrl.samples.site_attributes import SiteAttributes, gather
 
 Array = NDArray[np.float32]
@@ -31,9 +30,8 @@ SATELLITE = ("FPAR", "LAI", "NDWI", "LST_day", "LST_night", "SNOW", "PRCP", "PET
 SEASONAL = ("FPAR", "LAI", "NDWI", "SIF")  # satellite variables whose mean season is an input too
 GRID_MONTHLY = ("EVI", "PRCP", "TA", "SW_IN")
 GRID_STATIC = (
-    *("elevation", "awc", "sand", "clay", "soil_cn"),
-    *("stand_age", "lma", "ndep", "fapar_mean"),
-)
+    "elevation", "awc", "sand", "clay", "soil_cn", "stand_age", "lma", "ndep", "fapar_mean",
+)  # fmt: skip
 FACTS = ("site", "lat", "lon", "igbp", "koppen", "koppen_main", "elevation")
 
 
@@ -41,15 +39,13 @@ FACTS = ("site", "lat", "lon", "igbp", "koppen", "koppen_main", "elevation")
 class Samples:
     """Everything a model sees, for all towers; missing drivers and labels are NaN.
 
-    ``x`` (site, time, feature) drivers in their own units; ``static`` (site, static);
-    ``y`` (site, time, flux) labels in gC m-2 d-1, fluxes in the order of ``targets``;
-    ``weight`` (site, time) QC share of days trained on, else 0; ``scored`` (site, time) whether a
-    day is scored;
-    ``has_drivers`` (site, time) days with the minimal drivers TA, VPD and SW_IN;
-    ``process`` (site, time, 2) relative light-use and respiration scalars (`process_scalars`);
-    ``table`` facts of the towers (site); ``maps`` (site, 12, variable, 9, 9) the grid's climatology
-    around each tower, if asked for; ``places`` attributes of the sites from the grid
-    (`tamrl.samples.site_attributes`), where there is one.
+    ``x`` (site, time, feature) drivers in their own units; ``static`` (site, static); ``y`` (site,
+    time, flux) labels in gC m-2 d-1, fluxes in the order of ``targets``; ``weight`` (site, time) QC
+    share of days trained on, else 0; ``scored`` (site, time) days that are scored; ``has_drivers``
+    (site, time) days with the minimal drivers TA, VPD and SW_IN; ``process`` (site, time, 2)
+    relative light-use and respiration scalars (`process_scalars`); ``table`` facts of the towers;
+    ``maps`` (site, 12, variable, 9, 9) the grid's climatology around each tower, if asked for;
+    ``places`` attributes of the sites from the grid (`SiteAttributes`), where there is one.
     """
 
     site: NDArray[np.str_]
@@ -73,22 +69,16 @@ class Samples:
     def fingerprint(self) -> str:
         """Digest of drivers, labels and names: equal data give equal keys for cached results."""
         digest = hashlib.sha256(repr((self.features, self.static_names, list(self.site))).encode())
-        for a in (self.x, self.static, self.y, self.weight, self.scored, self.process):
-            digest.update(np.ascontiguousarray(a).tobytes())
-        if self.places is not None:
-            for known in (self.places.x, self.places.other_x, self.places.other_y):
-                digest.update(np.ascontiguousarray(known).tobytes())
+        for name in ("x", "static", "y", "weight", "scored", "process"):
+            digest.update(np.ascontiguousarray(getattr(self, name)).tobytes())
+        for name in () if self.places is None else ("x", "other_x", "other_y"):
+            digest.update(np.ascontiguousarray(getattr(self.places, name)).tobytes())
         return digest.hexdigest()[:16]
 
     def select(self, towers: NDArray[np.intp], labelled: NDArray[np.bool_] | None = None) -> Self:
-        """Take some towers (indices), in that order.
-
-        ``labelled`` (tower, time): the days whose labels are kept for training, of the selected
-        towers; other days lose label and weight. Which days are scored stays as it is.
-        """
-        part: dict[str, Any] = {}
-        for name in ("site", "x", "static", "y", "weight", "scored", "has_drivers", "process"):
-            part[name] = getattr(self, name)[towers]
+        """Take towers (indices) in that order; labels of the days ``labelled`` (tower, time)."""
+        names = ("site", "x", "static", "y", "weight", "scored", "has_drivers", "process")
+        part: dict[str, Any] = {name: getattr(self, name)[towers] for name in names}
         if labelled is not None:
             part["y"] = np.where(labelled[..., None], part["y"], np.float32(np.nan))
             part["weight"] = np.where(labelled, part["weight"], np.float32(0))
@@ -106,20 +96,17 @@ class Samples:
 
 
 def make_samples(
-    towers: xr.Dataset,
-    monthly: xr.Dataset | None = None,
-    cube: xr.Dataset | None = None,
-    targets: tuple[str, ...] = FLUXES,
-    others: xr.Dataset | None = None,
-) -> Samples:
-    """Build the resident arrays from daily towers, monthly satellite data and the grid cube.
+    towers: xr.Dataset, monthly: xr.Dataset | None = None, cube: xr.Dataset | None = None,
+    targets: tuple[str, ...] = FLUXES, others: xr.Dataset | None = None,
+) -> Samples:  # fmt: skip
+    """Build the arrays from daily towers, monthly satellite data and the grid cube.
 
     ``towers`` (site, time) are daily, real, virtual or a user's own; ``monthly`` (site, month) are
     satellite data, in which a tower may lack; ``cube`` (month, lat, lon) is the grid, sampled at
     the towers, so that its variables mean the same at a tower and on the map. ``targets`` are the
-    variables of ``towers`` to predict, in the order of the outputs: a day is scored with all of
-    them; other targets than ``FLUXES`` are trained on wherever one of them is known. ``others`` are
-    towers of which annual fluxes alone are known (`tamrl.data.fetch_annual_towers`).
+    variables of ``towers`` to predict: a day is scored with all of them; other targets than
+    ``FLUXES`` are trained on wherever one of them is known. ``others`` are towers of which annual
+    fluxes alone are known (`tamrl.data.fetch_annual_towers`).
 
     The features are the same whatever is missing, so that one model fits all.
     """
@@ -127,14 +114,21 @@ def make_samples(
     time = towers.time.values.astype("datetime64[D]")
     lat = towers.lat.values.astype(float)
     raw = {n: towers[n].values for n in (*DAILY, *targets, "NEE_QC") if n in towers}
-    empty = np.full((towers.sizes["site"], len(time)), np.nan, np.float32)
+    empty = np.full((len(lat), len(time)), np.nan, np.float32)
     has_drivers = np.logical_and.reduce([np.isfinite(raw.get(n, empty)) for n in DRIVERS])
-    sat = None if monthly is None else monthly.reindex(site=towers.site.values)
+    sat = xr.Dataset() if monthly is None else monthly.reindex(site=towers.site.values)
     cells = None if cube is None else grid_at(cube, lat, towers.lon.values)
-    season, month = _seasons(len(lat), sat, cells), time.astype("datetime64[M]").astype(int) % 12
+    names = [*(f"{n}_season" for n in SEASONAL), *(f"{n}_grid" for n in GRID_MONTHLY)]
+    season = dict.fromkeys(names, np.full((len(lat), 12), np.nan))
+    for n in (name for name in SEASONAL if name in sat):
+        mean = sat[n].groupby("month.month").mean().reindex(month=np.arange(1, 13))
+        season[f"{n}_season"] = mean.transpose("site", "month").values
+    if cells is not None:
+        season |= {f"{n}_grid": cells[n].transpose("site", "month").values for n in GRID_MONTHLY}
+    month = time.astype("datetime64[M]").astype(int) % 12
     daily_season = [n for n in season if n.endswith(("_season", "EVI_grid", "PRCP_grid"))]
     features = (*DAILY, "SW_POT", "DAYLENGTH", *SATELLITE, *daily_season)
-    between = None if sat is None else seasons.between_months(sat.month.values, time)
+    between = between_months(sat.month.values, time) if sat else ()
     doy = (time - time.astype("datetime64[Y]")).astype(int) + 1
 
     x = np.full((*empty.shape, len(features)), np.nan, np.float32)
@@ -146,18 +140,16 @@ def make_samples(
         columns = [raw[n][i, span] if n in raw else empty[i, span] for n in DAILY]
         columns += [potential_radiation(lat[i], doy[span]), daylength(lat[i], doy[span])]
         for n in SATELLITE:
-            if sat is None or between is None or n not in sat:
-                columns.append(empty[i, span])
-            else:
-                columns.append(seasons.interpolate(sat[n].values[i], *(b[span] for b in between)))
+            at = [b[span] for b in between]
+            columns.append(interpolate(sat[n].values[i], *at) if n in sat else empty[i, span])
         columns += [season_to_daily(season[n][i], doy[span]) for n in daily_season]
         x[i, span] = np.stack(columns, -1)
         for n in DRIVERS:
-            driver_season[n][i] = seasons.month_means(raw[n][i, span], month[span])
+            driver_season[n][i] = month_means(raw[n][i, span], month[span])
 
     static: dict[str, NDArray] = {}
     for n, v in {**season, **driver_season}.items():
-        static[f"{n}_mean"], static[f"{n}_range"] = seasons.mean_and_range(v)
+        static[f"{n}_mean"], static[f"{n}_range"] = mean_and_range(v)
     static |= {f"{n}_grid": empty[:, 0] if cells is None else cells[n].values for n in GRID_STATIC}
     static["elevation"] = towers.elevation.values if "elevation" in towers.coords else empty[:, 0]
     static["abs_lat"] = np.abs(lat)
@@ -167,9 +159,8 @@ def make_samples(
 
     table = pd.DataFrame({n: towers[n].values for n in FACTS if n in towers.coords})
     y = np.stack([raw.get(f, empty) for f in targets], -1).astype(np.float32)
-    some, every = np.isfinite(y).any(-1), np.isfinite(y).all(-1)
-    usable = has_drivers & (every if targets == FLUXES else some)
-    qc = raw.get("NEE_QC", empty)
+    every, qc = np.isfinite(y).all(-1), raw.get("NEE_QC", empty)
+    usable = has_drivers & (every if targets == FLUXES else np.isfinite(y).any(-1))
     return Samples(
         site=towers.site.values.astype(str),
         time=time,
@@ -189,19 +180,48 @@ def make_samples(
     )
 
 
-def _seasons(n_sites: int, sat: xr.Dataset | None, cells: xr.Dataset | None) -> dict[str, NDArray]:
-    """Mean seasons (site, 12) from satellites at the tower and from the grid; NaN where unknown."""
-    unknown = np.full((n_sites, 12), np.nan)
-    means = {}
-    for name in SEASONAL:
-        means[f"{name}_season"] = unknown
-        if sat is not None and name in sat:
-            season = sat[name].groupby("month.month").mean().reindex(month=np.arange(1, 13))
-            means[f"{name}_season"] = season.transpose("site", "month").values
-    for name in GRID_MONTHLY:
-        at = unknown if cells is None else cells[name].transpose("site", "month").values
-        means[f"{name}_grid"] = at
-    return means
+def between_months(month: NDArray, time: NDArray) -> tuple[NDArray, NDArray, Array]:
+    """Months before and after each day, by mid-month, and the later one's weight; NaN outside."""
+    centre = month.astype("datetime64[D]") + np.timedelta64(14, "D")
+    right = np.searchsorted(centre, time)
+    left = np.clip(right - 1, 0, len(centre) - 1)
+    right = np.clip(right, 0, len(centre) - 1)
+    gap = np.maximum((centre[right] - centre[left]).astype(int), 1)
+    w = np.clip((time - centre[left]).astype(int) / gap, 0, 1).astype(np.float32)
+    w[(time < month[0]) | (time > centre[-1] + np.timedelta64(16, "D"))] = np.nan
+    return left, right, w
+
+
+def interpolate(values: Array, left: NDArray, right: NDArray, w: Array) -> Array:
+    """Interpolate a monthly series to days; beside a missing month only the near half is filled."""
+    a, b = values[left], values[right]
+    near = np.where(w < 0.5, a, b)
+    return np.where(np.isfinite(w), np.where(np.isfinite(a + b), a + (b - a) * w, near), np.nan)
+
+
+def month_means(values: Array, month: NDArray) -> NDArray:
+    """Mean season (12,) of a daily series; NaN for a calendar month without a value."""
+    ok = np.isfinite(values)
+    n = np.bincount(month[ok], minlength=12)
+    total = np.bincount(month[ok], values[ok], 12)
+    return np.divide(total, n, out=np.full(12, np.nan), where=n > 0)
+
+
+def mean_and_range(season: NDArray) -> tuple[NDArray, NDArray]:
+    """Mean and range (site,) of seasons (site, 12) with at least half of their months."""
+    ok = np.isfinite(season)
+    known = ok.sum(1) >= 6
+    mean = np.where(ok, season, 0).sum(1) / np.maximum(ok.sum(1), 1)
+    span = np.where(ok, season, -np.inf).max(1) - np.where(ok, season, np.inf).min(1)
+    return np.where(known, mean, np.nan), np.where(known, span, np.nan)
+
+
+def season_to_daily(season: NDArray, doy: NDArray) -> NDArray[np.float64]:
+    """Interpolate a cyclic season (12,) of monthly means between mid-months to days (day,)."""
+    position = (doy - 1) / 365.25 * 12 - 0.5
+    left = np.floor(position).astype(int)
+    w = position - left  # np.interp differs in the last bit, and so would the samples' fingerprint
+    return np.asarray(season[left % 12] * (1 - w) + season[(left + 1) % 12] * w)
 
 
 def process_scalars(ta: Any, vpd: Any, sw_in: Any, xp: Any = np) -> Any:
@@ -213,13 +233,9 @@ def process_scalars(ta: Any, vpd: Any, sw_in: Any, xp: Any = np) -> Any:
     doi 10.2307/2389824), relative to 15 degC. Missing where a driver is missing.
     ``xp`` is the library of the arrays: numpy, or torch where gradients are wanted.
 
-    Examples
-    --------
-    A mild sunny day, and a night at the same temperature: no light, and respiration as by day.
-
-    >>> day = process_scalars(np.array(15.0), np.array(8.0), np.array(150.0))
-    >>> night = process_scalars(np.array(15.0), np.array(8.0), np.array(0.0))
-    >>> day.round(2).tolist(), night.round(2).tolist()
+    >>> mild_day = process_scalars(np.array(15.0), np.array(8.0), np.array(150.0))
+    >>> mild_night = process_scalars(np.array(15.0), np.array(8.0), np.array(0.0))
+    >>> mild_day.round(2).tolist(), mild_night.round(2).tolist()
     ([0.95, 1.0], [0.0, 1.0])
     """
     light = 2 * sw_in / (sw_in + 150.0)
@@ -229,50 +245,15 @@ def process_scalars(ta: Any, vpd: Any, sw_in: Any, xp: Any = np) -> Any:
     return xp.stack((light * warm * humid, xp.clip(reco, 0.05, None)), -1)  # noqa: PD013
 
 
-@dataclass(frozen=True)
-class Scaler:
-    """Mean and standard deviation of drivers, statics and fluxes over training towers only."""
-
-    x_mean: Array
-    x_sd: Array
-    s_mean: Array
-    s_sd: Array
-    y_mean: Array
-    y_sd: Array
-
-    @classmethod
-    def fit(cls, samples: Samples, towers: NDArray[np.intp]) -> Self:
-        """Fit on the given towers; a feature that is constant or absent there gets sd 1."""
-        x = samples.x[towers][samples.has_drivers[towers]]
-        y = samples.y[towers][samples.weight[towers] > 0]
-        return cls(*(m for part in (x, samples.static[towers], y) for m in column_moments(part)))
-
-    def drivers(self, x: Array) -> Array:
-        """Scale drivers (…, feature), clipped to 8 sd; missing stays NaN."""
-        return np.clip((x - self.x_mean) / self.x_sd, -8, 8)
-
-    def statics(self, s: Array) -> Array:
-        """Scale statics (site, static), clipped to 5 sd, missing -> 0 (the training mean)."""
-        return np.nan_to_num(np.clip((s - self.s_mean) / self.s_sd, -5, 5))
-
-
-def column_moments(a: Array) -> tuple[Array, Array]:
-    """Means and standard deviations (column,) of rows (…, column), ignoring NaN.
-
-    0 and 1 for a column without values; sd 1 for one without spread.
-    """
-    ok = np.isfinite(a)
-    n = np.maximum(ok.sum(0), 1)
-    mean = np.where(ok, a, 0).sum(0, dtype=np.float64) / n
-    sd = np.sqrt(np.where(ok, (a - mean) ** 2, 0).sum(0, dtype=np.float64) / n)
-    return mean.astype(np.float32), np.where(sd > 1e-6, sd, 1).astype(np.float32)
+def require_same(names: Iterable[str], expected: Iterable[str], what: str) -> None:
+    """Raise DataError, which says ``what`` is wrong and which names differ, unless they agree."""
+    given, wanted = tuple(names), tuple(expected)
+    if given != wanted:
+        raise DataError(f"{what} {sorted(set(given) ^ set(wanted))}")
 
 
 def windows(days: NDArray[np.bool_], length: int, stride: int) -> NDArray[np.intp]:
-    """Index windows (tower, start) of ``length`` days that hold a day of ``days`` (site, time).
-
-    Windows step by ``stride`` from each tower's first such day; a window without one is left out.
-    """
+    """Windows (tower, start) of ``length`` days that hold a day of ``days`` (site, time)."""
     parts = []
     for tower, row in enumerate(days):
         on = np.flatnonzero(row)

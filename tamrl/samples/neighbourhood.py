@@ -16,15 +16,10 @@ CHANNELS = (*MONTHLY, *STATIC, *(f"igbp_{c}" for c in CLASSES))
 
 
 def globe(cube: xr.Dataset) -> NDArray[np.float32]:
-    """Channels of the whole grid (12, channel, lat, lon), scaled over land; NaN where unknown.
-
-    Scaled over the globe, not over towers: no test tower can leak.
-    """
+    """Channels (12, channel, lat, lon) of the grid, scaled over all land, not over towers."""
     layers = [cube[n].transpose("month", "lat", "lon").values for n in MONTHLY]
-    fixed = [cube[n].values for n in STATIC]
-    fixed += [cube["igbp_fraction"].sel(igbp=c).values for c in CLASSES]
-    shape = layers[0].shape
-    stack = np.stack([*layers, *(np.broadcast_to(f, shape) for f in fixed)], 1)
+    fixed = [cube[n] for n in STATIC] + [cube["igbp_fraction"].sel(igbp=c) for c in CLASSES]
+    stack = np.stack([*layers, *(np.broadcast_to(f.values, layers[0].shape) for f in fixed)], 1)
     mean = np.nanmean(stack, (0, 2, 3), keepdims=True, dtype=np.float64)
     sd = np.nanstd(stack, (0, 2, 3), keepdims=True, dtype=np.float64)
     return np.clip((stack - mean) / np.maximum(sd, 1e-6), -8, 8).astype(np.float32)
@@ -44,7 +39,5 @@ def with_neighbourhoods(samples: Samples, cube: xr.Dataset) -> Samples:
     lat, lon = samples.table.lat.to_numpy(float), samples.table.lon.to_numpy(float)
     row = np.abs(cube.lat.values[None] - lat[:, None]).argmin(1)
     col = np.abs((cube.lon.values[None] - lon[:, None] + 180) % 360 - 180).argmin(1)
-    maps = np.stack(
-        [margin[..., r : r + PATCH, c : c + PATCH] for r, c in zip(row, col, strict=True)]
-    )
-    return replace(samples, maps=maps)
+    patches = [margin[..., r : r + PATCH, c : c + PATCH] for r, c in zip(row, col, strict=True)]
+    return replace(samples, maps=np.stack(patches))

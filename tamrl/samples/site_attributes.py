@@ -1,8 +1,8 @@
 """Static attributes of sites: climate, vegetation and soil from the grid; annual fluxes elsewhere.
 
-All attributes come from the grid, so that they mean the same at a training tower, at a user's tower
-and in a cell of the map. Towers of other networks, of which only medians of annual sums are
-known, have the same attributes (`tamrl.data.fetch_annual_towers`).
+All come from the grid, so that they mean the same at a training tower, at a user's tower and in a
+cell of the map, and at towers of other networks, of which only medians of annual sums are known
+(`tamrl.data.fetch_annual_towers`).
 """
 
 from collections.abc import Sequence
@@ -25,10 +25,9 @@ DAYS_PER_YEAR = 365.25
 class SiteAttributes:
     """Static attributes of the samples' towers, and of other sites with annual fluxes.
 
-    ``names`` of the attributes; ``x`` (site, attribute) of the samples' towers, NaN where unknown.
-    Sites that are none of the samples' towers: ``other_x`` (place, attribute), ``other_y``
-    (place, 2) annual mean GPP and RECO in gC m-2 d-1, ``other_lat`` and ``other_lon`` (place) in
-    degrees.
+    ``x`` (site, attribute) of the samples' towers, NaN where unknown. Sites that are none of them:
+    ``other_x`` (place, attribute), ``other_y`` (place, 2) annual mean GPP and RECO in gC m-2 d-1,
+    ``other_lat`` and ``other_lon`` (place) in degrees.
     """
 
     names: tuple[str, ...]
@@ -42,19 +41,17 @@ class SiteAttributes:
 def features(lat: ArrayLike, igbp: ArrayLike, cells: xr.Dataset) -> pd.DataFrame:
     """Attributes of sites (rows, with named columns): of their grid cell, and of their own class.
 
-    Mean, least and greatest month of each monthly variable of ``cells`` (as from
-    `tamrl.data.grid_at`); soil, terrain, shares of vegetation classes; then three products that
-    carbon uptake and respiration go with: light x greenness x warmth (Monteith 1972,
+    Mean, least and greatest month of each monthly variable of ``cells`` (as from `grid_at`); soil,
+    terrain, shares of vegetation classes; light x greenness x warmth (Monteith 1972,
     doi:10.2307/2401901), the temperature factor of respiration relative to 10 degC (Lloyd & Taylor
-    1994, doi:10.2307/2389824), rain in warm months. The site's own: vegetation class ``igbp``
-    (site,) and the absolute value of ``lat`` (site,), degrees.
+    1994, doi:10.2307/2389824), rain in warm months; vegetation class ``igbp`` and absolute ``lat``,
+    degrees, of the site (site,).
     """
     columns: dict[str, NDArray] = {}
     for name, values in cells.data_vars.items():
         if "month" in values.dims:
             month = values.transpose("site", "month").to_numpy()
-            columns |= {f"{name}_mean": month.mean(1), f"{name}_min": month.min(1)}
-            columns[f"{name}_max"] = month.max(1)
+            columns |= {f"{name}_{of}": getattr(month, of)(1) for of in ("mean", "min", "max")}
         elif "igbp" in values.dims:
             share = values.transpose("site", "igbp").to_numpy()
             columns |= {f"share_{c}": share[:, i] for i, c in enumerate(values.igbp.to_numpy())}
@@ -73,11 +70,7 @@ def features(lat: ArrayLike, igbp: ArrayLike, cells: xr.Dataset) -> pd.DataFrame
 
 
 def classes_only(table: pd.DataFrame, names: Sequence[str]) -> Array:
-    """Attributes (site, attribute) where there is no grid: vegetation class and latitude.
-
-    ``table`` has lat and igbp; those of ``names`` that come from the grid are NaN, which a model
-    takes for the mean of its training.
-    """
+    """Attributes (site, attribute) without a grid: class and latitude; all others are NaN."""
     known = {f"igbp_{code}": table.igbp.to_numpy(str) == code for code in IGBP_CODES}
     known["abs_lat"] = np.abs(table.lat.to_numpy(float))
     nothing = np.full(len(table), np.nan)
@@ -85,17 +78,14 @@ def classes_only(table: pd.DataFrame, names: Sequence[str]) -> Array:
 
 
 def gather(
-    table: pd.DataFrame,
-    cube: xr.Dataset,
-    others: xr.Dataset | None = None,
+    table: pd.DataFrame, cube: xr.Dataset, others: xr.Dataset | None = None,
     cells: xr.Dataset | None = None,
-) -> SiteAttributes:
+) -> SiteAttributes:  # fmt: skip
     """Collect the attributes of towers and of other sites with annual fluxes.
 
-    ``table`` has site, lat, lon and igbp of the towers; ``cube`` is the grid (month, lat, lon), and
-    ``cells`` its values at the towers where they are known already. ``others`` are as from
-    `tamrl.data.fetch_annual_towers`; those in ``table``, or without a median of GPP or RECO (TER),
-    are left out.
+    ``table`` has site, lat, lon and igbp of the towers, ``cells`` their values of the grid ``cube``
+    (month, lat, lon), if known. Of ``others`` (`tamrl.data.fetch_annual_towers`) those with GPP and
+    RECO (TER) that are not in ``table`` count.
     """
     cells = grid_at(cube, table.lat, table.lon) if cells is None else cells
     x = features(table.lat, table.igbp, cells)

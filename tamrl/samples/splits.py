@@ -11,6 +11,8 @@ from sklearn.metrics.pairwise import haversine_distances
 from tamrl.samples.arrays import Samples
 
 EARTH_RADIUS_KM = 6371.0088  # mean radius (Moritz 2000, doi 10.1007/s001900050278)
+BUFFER_KM = 50.0  # two towers within it are never on different sides of a split
+SHARE = 8  # one tower in so many stops the training early
 
 
 @dataclass(frozen=True)
@@ -26,10 +28,6 @@ class Fold:
 def distance_km(lat: NDArray, lon: NDArray) -> NDArray:
     """Great-circle distances (site, site) in km.
 
-    Examples
-    --------
-    A degree of latitude, and one of longitude at 60 degrees north:
-
     >>> distance_km(np.array([60.0, 61.0, 60.0]), np.array([10.0, 10.0, 11.0]))[0].round(1).tolist()
     [0.0, 111.2, 55.6]
     """
@@ -37,17 +35,15 @@ def distance_km(lat: NDArray, lon: NDArray) -> NDArray:
     return haversine_distances(points) * EARTH_RADIUS_KM
 
 
-def blocks(table: pd.DataFrame, buffer_km: float = 50.0) -> NDArray[np.intp]:
-    """Label towers (site,) so that two towers within ``buffer_km`` always share a block.
+def blocks(table: pd.DataFrame) -> NDArray[np.intp]:
+    """Label towers (site,) so that two towers within 50 km always share a block.
 
-    Examples
-    --------
-    A row of towers, each 33 km from the next, is one block, however long; the last stands apart.
+    A row of towers, each 33 km from the next, is one block, however long; the last stands apart:
 
     >>> blocks(pd.DataFrame({"lat": [50.0, 50.3, 50.6, 50.9, 52.0], "lon": 10.0})).tolist()
     [0, 0, 0, 0, 1]
     """
-    near = distance_km(table.lat.to_numpy(), table.lon.to_numpy()) <= buffer_km
+    near = distance_km(table.lat.to_numpy(), table.lon.to_numpy()) <= BUFFER_KM
     return np.asarray(connected_components(near, directed=False)[1], np.intp)
 
 
@@ -64,54 +60,41 @@ def assign_folds(block: NDArray, stratum: NDArray, k: int, seed: int) -> NDArray
         members = np.flatnonzero(block == b)
         rows = [strata[stratum[m]] for m in members]
         cost = count[rows].sum(0) + 0.01 * count.sum(0)
-        best = int(np.argmin(cost))
-        fold[members] = best
+        fold[members] = best = int(np.argmin(cost))
         np.add.at(count, (rows, best), 1)
     return fold
 
 
-def folds(
-    samples: Samples, k: int = 10, scheme: str = "blocked", seed: int = 0, buffer_km: float = 50.0
-) -> list[Fold]:
-    """Split towers so that no test tower lies within ``buffer_km`` of a training tower.
+def folds(samples: Samples, k: int = 10, scheme: str = "blocked", seed: int = 0) -> list[Fold]:
+    """Split towers so that no test tower lies within 50 km of a training tower.
 
-    ``blocked``: k folds, strata by IGBP. ``koppen``: the same, strata by climate.
-    ``biome``: one fold per IGBP class, which is absent from training and validation.
-    The result depends on the towers' codes and places and the seed, not on their order.
-    The early-stopping towers are whole blocks, about one in eight of the rest.
+    ``blocked``: k folds, strata by IGBP. ``koppen``: the same, strata by climate. ``biome``: one
+    fold per IGBP class, which is absent from training and validation. The result depends on codes
+    and places of towers and the seed, not on their order. Early-stopping towers are whole blocks,
+    about one in eight of the rest. ValueError: unknown scheme, or fewer blocks than folds.
 
-    Raises ValueError for an unknown scheme, or fewer blocks than folds.
-
-    Examples
-    --------
     >>> from tamrl.samples.arrays import make_samples
     >>> from tamrl.virtual.towers import virtual_towers
-    >>> towers = make_samples(virtual_towers(20, years=(2001, 2001)))
-    >>> parts = folds(towers, 4)
-    >>> sum(len(part.test) for part in parts)
-    20
-    >>> any(set(part.test) & set(part.train) for part in parts)
-    False
+    >>> parts = folds(make_samples(virtual_towers(20, years=(2001, 2001))), 4)
+    >>> [len(part.test) for part in parts], set(parts[0].test) & set(parts[0].train)
+    ([5, 5, 5, 5], set())
     """
     order = np.argsort(samples.site)
     table = samples.table.iloc[order].reset_index(drop=True)
-    block = blocks(table, buffer_km)
+    block = blocks(table)
     igbp, climate = table.igbp.to_numpy(str), table.koppen_main.to_numpy(str)
     if scheme == "biome":
-        names = sorted(set(igbp))
-        test_of = [igbp == name for name in names]
+        test_of = {name: igbp == name for name in sorted(set(igbp))}
     elif scheme in ("blocked", "koppen"):
         if k < 2 or k > block.max() + 1:
-            raise ValueError(
-                f"{k} folds asked for, {block.max() + 1} separate blocks of towers exist"
-            )
+            blocks_known = block.max() + 1
+            raise ValueError(f"{k} folds asked for, {blocks_known} separate blocks of towers exist")
         fold_of = assign_folds(block, climate if scheme == "koppen" else igbp, k, seed)
-        names = [f"{i}" for i in range(k)]
-        test_of = [fold_of == i for i in range(k)]
+        test_of = {f"{i}": fold_of == i for i in range(k)}
     else:
         raise ValueError(f"unknown scheme {scheme!r}; choose blocked, koppen or biome")
     parts = []
-    for i, (name, test) in enumerate(zip(names, test_of, strict=True)):
+    for i, (name, test) in enumerate(test_of.items()):
         rest = np.flatnonzero(~test & ~np.isin(block, block[test]))
         valid = validation_blocks(block[rest], igbp[rest], seed + i)
         train, stop = order[rest[~valid]], order[rest[valid]]
@@ -120,11 +103,7 @@ def folds(
 
 
 def resplit_validation(fold: Fold, samples: Samples, seed: int) -> Fold:
-    """Choose other early-stopping towers of a fold for another member of an ensemble.
-
-    Else all members would miss the same towers in training. Seed 0 leaves the fold as it is, and
-    so does a fold without early-stopping towers.
-    """
+    """Choose other early-stopping towers for another member; seed 0 leaves the fold as it is."""
     if seed == 0 or not len(fold.valid):
         return fold
     towers = np.concatenate([fold.train, fold.valid])
@@ -134,30 +113,13 @@ def resplit_validation(fold: Fold, samples: Samples, seed: int) -> Fold:
     return replace(fold, train=towers[~held], valid=towers[held])
 
 
-def validation_blocks(
-    block: NDArray[np.intp], stratum: NDArray, seed: int, share: int = 8
-) -> NDArray[np.bool_]:
-    """Choose whole blocks, about one tower in ``share``, as a mask (site,) for early stopping.
+def validation_blocks(block: NDArray[np.intp], stratum: NDArray, seed: int) -> NDArray[np.bool_]:
+    """Choose whole blocks, about one tower in eight, as a mask (site,) for early stopping.
 
-    Of the parts that the blocks are assigned to, one is chosen at random: the first would always
-    hold the largest block, ten towers of one landscape, which then would never be trained on.
+    A part at random: the first would always hold the largest block, ten towers of one landscape.
     """
-    k = min(share, len(np.unique(block)))
+    k = min(SHARE, len(np.unique(block)))
     if k < 2:
         raise ValueError("early stopping needs at least two separate blocks of towers")
     part = np.random.default_rng([seed, k]).integers(k)
     return np.asarray(assign_folds(block, stratum, k, seed) == part)
-
-
-def other_years(samples: Samples) -> NDArray[np.int8]:
-    """Assign the labelled years of every tower to two halves, in turn (site, time): 0 or 1.
-
-    For an experiment that is *not* zero-shot: a tower is predicted in one half by a model trained
-    on the other. A single labelled year is in half 0, and so are years without labels.
-    """
-    year = samples.time.astype("datetime64[Y]").astype(int)
-    year = year - year.min()
-    halves = np.zeros(samples.weight.shape, np.int8)
-    for half, weight, score in zip(halves, samples.weight, samples.scored, strict=True):
-        half[np.isin(year, np.unique(year[(weight > 0) | score])[1::2])] = 1
-    return halves

@@ -1,14 +1,11 @@
 """A prior of a site's mean annual GPP and RECO, and two ways for daily models to use it.
 
-A daily model trained at 150 sites knows much of days and little of sites: most of its error at a
-new one is a constant bias. Several hundred more, of which only annual fluxes are known, inform just
-that. A Gaussian process (`AnnualMeans`) learns from all of them, from features of the grid.
-
-`AnnualPrior` adds its prediction to the static attributes of a daily model. At a training tower it
+Most of a daily model's error at a new site is a constant bias. A Gaussian process (`AnnualMeans`)
+learns that from features of the grid at several hundred more sites with annual fluxes alone.
+`AnnualPrior` adds its prediction to the static attributes of a daily model; at a training tower it
 is always predicted without that tower, so that the daily model learns how far to trust it.
-`AnnualRescaling` shrinks the annual means of a daily model's predictions half-way towards the
-prior: both estimates err by about as much, and their errors are only partly correlated. The first
-does not replace the second: a network learns to ignore the prior at sites that it knows well.
+`AnnualRescaling` shrinks the annual means of a model's predictions half-way towards the prior: both
+err by about as much, and not alike. A network ignores the first where it knows a site, not this.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +21,7 @@ from sklearn.model_selection import GroupKFold
 from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError
 from tamrl.evaluate.learner import Fluxes, Wrapper
-from tamrl.samples.arrays import Samples
+from tamrl.samples.arrays import Samples, require_same
 from tamrl.samples.site_attributes import SiteAttributes
 from tamrl.samples.splits import blocks, distance_km
 
@@ -48,10 +45,7 @@ KERNEL = (
 
 
 def own_means(samples: Samples) -> Array:
-    """Mean annual GPP and RECO (site, 2) in gC m-2 d-1 of the labels, by calendar months.
-
-    NaN for a tower with fewer than 10 months that have at least 8 labelled days.
-    """
+    """Mean annual GPP, RECO (site, 2) of labels by month, gC m-2 d-1; NaN below `MIN_MONTHS`."""
     month = samples.time.astype("datetime64[M]").astype(int) % 12
     out = np.full((len(samples.site), 2), np.nan)
     for i, (y, weight) in enumerate(zip(samples.y, samples.weight, strict=True)):
@@ -74,7 +68,7 @@ class AnnualMeans:
     names: tuple[str, ...]
     kernel: Kernel | None = None
     arrays: Mapping[str, Array] = field(default_factory=dict, repr=False)
-    latest: tuple[bytes, Array] | None = field(default=None, repr=False)  # places, prediction
+    latest: tuple[bytes, Array] | None = field(default=None, repr=False)  # for the next member
 
     def fit(self, x: Array, y: Array, kernel: Kernel | None = None) -> Self:
         """Fit to ``x`` (place, feature) and ``y`` (place, 2); learn ``kernel`` if None."""
@@ -86,15 +80,12 @@ class AnnualMeans:
             kernel or KERNEL, optimizer=None if kernel else "fmin_l_bfgs_b"
         ).fit(self._scaled(x), (y - centre) / spread)
         fitted = {"points": process.X_train_, "alpha": process.alpha_}
-        self.kernel = process.kernel_
         self.arrays = scale | fitted | {"centre": centre, "spread": spread}
+        self.kernel = process.kernel_
         return self
 
     def predict(self, x: Array) -> Array:
-        """Predict mean GPP and RECO (place, 2), not negative, of places (place, feature).
-
-        The latest prediction is remembered: members of an ensemble ask for the same places.
-        """
+        """Mean GPP and RECO (place, 2), not negative, at places (place, feature)."""
         if self.kernel is None:
             raise ValueError("fit before predicting")
         asked, a, latest = x.tobytes(), self.arrays, self.latest  # read once: threads share it
@@ -116,14 +107,12 @@ class AnnualMeans:
     def store(self) -> tuple[dict[str, Any], Mapping[str, Array]]:
         """Give names, kernel and arrays for a file; fitted only."""
         assert self.kernel is not None
-        theta = [float(v) for v in self.kernel.theta]
-        return {"names": list(self.names), "theta": theta}, self.arrays
+        return {"names": list(self.names), "theta": self.kernel.theta.tolist()}, self.arrays
 
     @classmethod
     def restore(cls, about: Mapping[str, Any], arrays: Mapping[str, Array], device: str) -> Self:
         """Make the process again of what `store` gave."""
-        kernel = KERNEL.clone_with_theta(np.array(about["theta"]))
-        return cls(tuple(about["names"]), kernel, arrays)
+        return cls(tuple(about["names"]), KERNEL.clone_with_theta(np.array(about["theta"])), arrays)
 
 
 @dataclass
@@ -134,16 +123,12 @@ class _WithAnnual(Wrapper):
     annual: AnnualMeans | None = field(default=None, repr=False, kw_only=True)
 
     def prior_of(self, samples: Samples) -> Array:
-        """Predict the mean annual GPP and RECO (site, 2) of all towers in gC m-2 d-1.
-
-        ValueError before a fit; DataError for samples without places, or with other features.
-        """
+        """Mean annual GPP, RECO (site, 2), gC m-2 d-1; DataError without places, or with others."""
         if self.annual is None:
             raise ValueError("fit before predicting")
         places = _places(samples)
-        if places.names != self.annual.names:
-            unknown = sorted(set(places.names) ^ set(self.annual.names))
-            raise DataError(f"places: described by other features than in training: {unknown}")
+        text = "places: described by other features than in training:"
+        require_same(places.names, self.annual.names, text)
         return self.annual.predict(places.x)
 
     def store(self) -> tuple[dict[str, Any], dict[str, Array]]:
@@ -157,17 +142,15 @@ class _WithAnnual(Wrapper):
     def restore(cls, about: Mapping[str, Any], arrays: Mapping[str, Array], device: str) -> Self:
         """Make the model again of what `store` gave."""
         settings: dict[str, Any] = {k: tuple(v) for k, v in about.items() if k == "statics"}
-        fitted = [about["model"]]
-        return cls(about["model"], **settings, annual=about["annual"], fitted=fitted)
+        return cls(about["model"], **settings, annual=about["annual"], fitted=[about["model"]])
 
 
 @dataclass
 class AnnualPrior(_WithAnnual):
-    """A ``model`` that has the prior of mean annual GPP and RECO among its static attributes.
+    """A ``model`` with the prior of mean annual GPP and RECO among its static attributes.
 
-    Static attributes whose names begin with one of ``statics`` stay beside it, no others. The
-    training towers are split in ``inner`` parts (fewer if there are not as many blocks of towers
-    50 km apart), each predicted by a process that has not seen it.
+    Only those that begin with one of ``statics`` stay beside it. The training towers are split in
+    ``inner`` parts (fewer with fewer blocks of 50 km), each predicted by a process without it.
     """
 
     statics: tuple[str, ...] = CLASSES
@@ -220,8 +203,8 @@ class AnnualRescaling(_WithAnnual):
         flux = np.array(fluxes[0], np.float32)
         known = np.asarray(np.isfinite(flux).all(-1), np.float32)
         own = own_means(replace(samples, site=samples.site[sites], y=flux, weight=known))
-        factors = rescaling_factors(own, self.prior_of(samples)[sites])
-        flux[..., :2] *= factors[:, None].astype(np.float32)
+        factors = rescaling_factors(own, self.prior_of(samples)[sites])[:, None]
+        flux[..., :2] *= factors.astype(np.float32)
         flux[..., 2] = flux[..., 1] - flux[..., 0]
         return flux
 
@@ -253,15 +236,14 @@ class _Known:
         """All towers to learn from, and all other places not near a tower that is left out."""
         places, everyone = _places(samples), np.arange(len(samples.site))
         table, n = samples.table, len(places.other_lat)
-        lat = np.concatenate([places.other_lat, table.lat.to_numpy(float)])
-        lon = np.concatenate([places.other_lon, table.lon.to_numpy(float)])
+        lat, lon = np.r_[places.other_lat, table.lat], np.r_[places.other_lon, table.lon]
         near = distance_km(lat, lon)[:n, n:] <= APART_KM
         known = cls(places, own_means(samples), everyone, np.ones(n, bool), near)
         return known.without(np.setdiff1d(everyone, np.concatenate([train, valid])))
 
     def without(self, out: NDArray) -> Self:
         """Leave out towers and the other places near them."""
-        others = self.others & ~np.any(self.near[:, out], axis=1)
+        others = self.others & ~self.near[:, out].any(1)
         return replace(self, towers=np.setdiff1d(self.towers, out), others=others)
 
     def fit(self, kernel: Kernel | None = None) -> AnnualMeans:
@@ -274,8 +256,6 @@ class _Known:
 
 def _places(samples: Samples) -> SiteAttributes:
     if samples.places is None:
-        raise DataError(
-            "annual means need the places of the towers on the grid; make the samples with a cube "
-            "and `tamrl.samples.site_attributes.gather`, as `tamrl.sources.load_samples` does"
-        )
+        text = "annual means need the places of the towers on the grid; make samples with a cube, "
+        raise DataError(text + "as `tamrl.sources.load_samples` does")
     return samples.places

@@ -18,21 +18,18 @@ from tamrl.samples.arrays import Samples
 
 
 def close_balance(flux: ArrayLike) -> Fluxes:
-    """Project fluxes on the nearest ones that close and are not negative.
+    """Move GPP, RECO, NEE (…, 3) to the nearest that close to the last bit and are not negative.
 
-    ``flux`` (…, 3) is GPP, RECO, NEE in gC m-2 d-1; NaN stays NaN. Returns the (…, 3) float32 with
-    GPP >= 0, RECO >= 0 and NEE = RECO - GPP to the last bit, that are next to ``flux`` in the sum
-    of the three squared differences.
+    In gC m-2 d-1, float32; nearest by the sum of squared differences. NaN stays NaN.
     """
     gpp, reco, nee = np.moveaxis(np.asarray(flux, np.float64), -1, 0)
     third = (nee - reco + gpp) / 3  # a third of what is out of balance falls to each flux
-    zero = np.zeros_like(gpp)
     inside = np.stack([gpp - third, reco + third])
     reco_edge, gpp_edge = np.maximum((reco + nee) / 2, 0), np.maximum((gpp - nee) / 2, 0)
     # the nearest points with GPP = 0, and with RECO = 0
-    edges = np.stack([np.stack([zero, reco_edge]), np.stack([gpp_edge, zero])])
-    far = (edges - np.stack([gpp, reco])) ** 2
-    far = far.sum(1) + (edges[:, 1] - edges[:, 0] - nee) ** 2
+    zero = np.zeros_like(gpp)
+    edges = np.array([[zero, reco_edge], [gpp_edge, zero]])
+    far = ((edges - [gpp, reco]) ** 2).sum(1) + (edges[:, 1] - edges[:, 0] - nee) ** 2
     edge = np.where(far[0] <= far[1], edges[0], edges[1])
     at = np.where((inside >= 0).all(0), inside, edge)
     at = np.where(np.isfinite(third), at, np.nan).astype(np.float32)
@@ -41,11 +38,7 @@ def close_balance(flux: ArrayLike) -> Fluxes:
 
 @dataclass
 class Blend(Wrapper):
-    """Weighted mean of several unfitted ``models``, moved to the nearest fluxes that close.
-
-    ``weights`` has one number for each model, of all fluxes; they need not sum to 1, but be as many
-    as the models (DataError).
-    """
+    """Mean of unfitted ``models`` by ``weights`` (any sum), moved to the nearest that closes."""
 
     models: Sequence[Any]
     weights: tuple[float, ...]
@@ -53,7 +46,6 @@ class Blend(Wrapper):
     kind: ClassVar[str] = "blend"
 
     def __post_init__(self) -> None:
-        """Check the weights."""
         w = np.array(self.weights, float)
         if len(w) != len(self.models) or (w < 0).any() or not 0 < w.sum() < np.inf:
             raise DataError(

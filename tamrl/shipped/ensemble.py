@@ -1,8 +1,8 @@
 """The model that the study ships: which one, how it is trained, what its intervals rest on.
 
-What won at towers that none had seen (`tamrl compare benchmark`) is the mean of a TAM-RL that was
-pre-trained on simulated towers and of boosted trees with a prior of the annual means of their
-place; it is closed, and rescaled half-way to these annual means.
+What won at unseen towers (`tamrl compare benchmark`) is the mean of a TAM-RL pre-trained on
+simulated towers and of boosted trees with a prior of the annual means of their place; it is closed,
+and rescaled half-way to these annual means.
 """
 
 from functools import partial
@@ -48,10 +48,7 @@ def factory(
     model: str = "ensemble", recipe: Recipe | None = None, device: str = "cpu",
     n_virtual: int = N_VIRTUAL,
 ) -> Factory:  # fmt: skip
-    """Make unfitted models of a name in `MODELS`; ValueError for another.
-
-    The network learns `DATASETS` of ``n_virtual`` simulated towers first, if any.
-    """
+    """Make unfitted models of a name in `MODELS`, with ``n_virtual`` simulated towers or none."""
     if model not in MODELS:
         raise ValueError(f"unknown model {model!r}; there are {', '.join(MODELS)}")
     return partial(build, model, recipe, device, n_virtual)
@@ -60,37 +57,25 @@ def factory(
 def train(
     samples: Samples, make: Factory, members: int = 1, seed: int = 0, jobs: int = 1
 ) -> list[Any]:
-    """Train an ensemble on all towers; one tower in eight stops the networks early.
-
-    Members differ by seed: in their towers held out, their weights at the start, their rows.
-    ``jobs`` of them are trained side by side; a single network leaves most of a GPU idle.
-    """
-    table, tasks = samples.table, []
+    """Train members, ``jobs`` at a time, on all towers; one tower in eight stops each early."""
+    block, igbp, tasks = blocks(samples.table), samples.table.igbp.to_numpy(str), []
     for member in range(seed, seed + members):
-        held = validation_blocks(blocks(table), table.igbp.to_numpy(str), member)
+        held = validation_blocks(block, igbp, member)
         tasks.append((make(), samples, np.flatnonzero(~held), np.flatnonzero(held), member))
-    return in_parallel(_fit, tasks, jobs, "members")
-
-
-def _fit(model: Any, *data: Any) -> Any:
-    return model.fit(*data)
+    return in_parallel(lambda model, *data: model.fit(*data), tasks, jobs, "members")
 
 
 def calibrated(
     samples: Samples, make: Factory, members: int, n_folds: int, folder: Path | str,
     seed: int = 0, jobs: int = 1,
 ) -> dict[str, Conformal]:  # fmt: skip
-    """Intervals of daily fluxes from towers that models of the same making had not seen.
+    """Intervals of daily flux by class, of towers that models as of `train` had not seen.
 
-    ``make``, ``members``, ``seed`` are as for `train`: so many models are trained on each of
-    ``n_folds`` folds of towers. Predictions that ``folder`` holds are not computed again. Returns
-    the calibration by flux, stratified by vegetation class (`tamrl.evaluate.conformal`).
+    There are ``n_folds`` folds. Predictions that ``folder`` holds are not computed again.
     """
     parts = folds(samples, n_folds, seed=seed)
-    seeds = range(seed, seed + members)
-    predicted = cross_validate(
-        samples, {"ensemble": make}, parts, seeds, folder, jobs, members=True
-    )
+    seeds, models = range(seed, seed + members), {"ensemble": make}
+    predicted = cross_validate(samples, models, parts, seeds, folder, jobs, members=True)
     single = predicted.isel(model=0, drop=True)
     igbp = samples.table.set_index(samples.site).igbp.loc[single.site.values].to_numpy(str)
     return calibrate(cases(single, samples), igbp)

@@ -2,11 +2,7 @@
 
 The file holds the arrays of every member, and in its header as text settings, names of drivers,
 what they were trained on, how wide the intervals are. The ensemble that won this study's benchmark
-comes with the package::
-
-    import tamrl
-    model = tamrl.load_pretrained()
-    fluxes = model.predict("my-towers.csv", table="facts.csv")
+comes with the package: ``tamrl.load_pretrained().predict("my-towers.csv", table="facts.csv")``.
 """
 
 import json
@@ -30,7 +26,7 @@ from tamrl.errors import DataError
 from tamrl.evaluate.conformal import Conformal
 from tamrl.files import atomic_write
 from tamrl.model.train import pick_device
-from tamrl.samples.arrays import Samples, make_samples
+from tamrl.samples.arrays import Samples, make_samples, require_same
 from tamrl.samples.site_attributes import SiteAttributes, classes_only
 from tamrl.shipped.weights import Arrays, pack, unpack
 
@@ -54,12 +50,10 @@ class Pretrained:
 
         ``towers`` and ``table`` are what `tamrl.data.open_towers` reads, or ``towers`` what it
         returns, or samples made of it; DataError where these cannot be read, or lack drivers that
-        training had.
-
-        Returns GPP, RECO, NEE (site, time) in gC m-2 d-1 on every day with TA, VPD and SW_IN, else
-        NaN; NEE = RECO - GPP. With ``*_lower`` and ``*_upper``, 90 % intervals, where they were
-        calibrated: of daily values as a tower would report them, so that a lower bound of GPP may
-        be below 0 as its measurements are.
+        training had. Returns GPP, RECO, NEE (site, time) in gC m-2 d-1 on every day with TA, VPD
+        and SW_IN, else NaN; NEE = RECO - GPP. With ``*_lower`` and ``*_upper``, 90 % intervals,
+        where they were calibrated: of daily values as a tower would report them, so that a lower
+        bound of GPP may be below 0 as its measurements are.
         """
         if not isinstance(towers, Samples):
             towers = own_samples(towers, table)
@@ -72,9 +66,6 @@ def load_pretrained(path: File | None = None, device: str = "cpu") -> Pretrained
     ``path`` is a file from `save` (`tamrl train`, `tamrl finetune`); None: the ensemble of this
     package. ``device`` of its networks: cpu, cuda, mps or auto. DataError when there is no such
     file, or it holds no weights of tamrl.
-
-    Examples
-    --------
     >>> model = load_pretrained()
     >>> model.header["towers"], sorted(model.intervals)
     (180, ['GPP', 'NEE', 'RECO'])
@@ -84,40 +75,28 @@ def load_pretrained(path: File | None = None, device: str = "cpu") -> Pretrained
     return Pretrained(members, header, intervals_of(header))
 
 
-def own_samples(
-    towers: File | xr.Dataset, table: File | pd.DataFrame | None = None,
-    grid: xr.Dataset | None = None,
-) -> Samples:  # fmt: skip
-    """Read a user's towers, with ``grid`` as `tamrl.data.fetch_grid` returns it; None: fetched.
-
-    DataError where it cannot be had; `tamrl.samples.arrays.make_samples` makes samples without.
-    """
+def own_samples(towers: File | xr.Dataset, table: File | pd.DataFrame | None = None) -> Samples:
+    """Read a user's towers, with the grid of `fetch_grid`; DataError where it cannot be had."""
     from tamrl.data import fetch_grid, open_towers
 
     daily = towers if isinstance(towers, xr.Dataset) else open_towers(towers, table)
-    return make_samples(daily, None, fetch_grid() if grid is None else grid)
+    return make_samples(daily, None, fetch_grid())
 
 
 def save(
     models: Sequence[Any], path: Path, samples: Samples,
     intervals: Mapping[str, Conformal] | None = None, **facts: object,
 ) -> None:  # fmt: skip
-    """Write trained ensemble members to one file, atomically.
-
-    ``intervals`` by flux, of days, were calibrated for this ensemble; ``facts`` (seed, towers, …)
-    go into the header.
-    """
+    """Write members to one file, atomically; bounds by flux and ``facts`` go into its header."""
     arrays: Arrays = {}
     about = [pack(model, str(i), arrays) for i, model in enumerate(models)]
     header = {
-        "models": about,
-        "features": samples.features,
-        "statics": samples.static_names,
+        "models": about, "features": samples.features, "statics": samples.static_names,
         "members": len(models),
         "intervals": {flux: fitted.to_dict() for flux, fitted in (intervals or {}).items()},
         **{k: int(v) if isinstance(v, np.integer) else v for k, v in samples.attrs.items()},
         **facts,
-    }
+    }  # fmt: skip
     with atomic_write(path) as part:
         save_file(arrays, part, {"tamrl": json.dumps(header)})
 
@@ -148,16 +127,11 @@ def predict(
     models: Sequence[Any], samples: Samples, header: Mapping[str, Any],
     intervals: Mapping[str, Conformal] | None = None,
 ) -> xr.Dataset:  # fmt: skip
-    """Daily GPP, RECO and NEE (site, time) in gC m-2 d-1: the mean over the members.
-
-    NaN without the minimal drivers; ``header`` is as of `load`; ``intervals`` give 90 % bounds.
-    """
-    if tuple(header["features"]) != samples.features:
-        unknown = sorted(set(header["features"]) ^ set(samples.features))
-        raise DataError(f"the weights were trained on other drivers; they differ in {unknown}")
+    """Daily fluxes (site, time) in gC m-2 d-1, mean over members, with bounds by ``intervals``."""
+    text = "the weights were trained on other drivers; they differ in"
+    require_same(samples.features, header["features"], text)
     samples = placed(samples, header)
-    sites = np.arange(len(samples.site))
-    each = np.stack([model.predict(samples, sites) for model in models])
+    each = np.stack([model.predict(samples, np.arange(len(samples.site))) for model in models])
     mean, spread = each.mean(0), each.std(0)
     exact = mean[..., 1] - mean[..., 0]
     if np.nanmax(np.abs(mean[..., 2] - exact), initial=0) < 1e-4:  # members close: so does the mean
@@ -184,10 +158,7 @@ def predict(
 
 
 def placed(samples: Samples, header: Mapping[str, Any]) -> Samples:
-    """Describe places by what is known without a grid, where weights need it and samples lack it.
-
-    The prior of annual means is then that of vegetation class and latitude.
-    """
+    """Describe places by vegetation class and latitude where weights need and samples lack them."""
     names = _place_names(header["models"][0])
     if samples.places is not None or not names:
         return samples

@@ -2,11 +2,9 @@
 
 The simulated towers of `tamrl.virtual` obey light-use efficiency, temperature response and the
 water balance; they stand in all climates by their share of land. The weights that they leave are
-where training on real towers begins (Liu et al. 2024, Knowledge-guided machine learning can improve
-carbon cycle quantification, doi 10.1038/s41467-023-43860-5). No label of a real tower reaches them.
-
-These weights depend on settings and seed alone, and are stored on disk once, for all folds and
-processes: in the folder that ``TAMRL_PRETRAINING_DIR`` names, or in ``pretraining`` of the cache.
+where training on real towers begins (Liu et al. 2024, doi 10.1038/s41467-023-43860-5). These depend
+on settings and seed alone, on no label of a real tower, and are stored on disk once, for all folds
+and processes: in the folder ``TAMRL_PRETRAINING_DIR``, or in ``pretraining`` of the cache.
 """
 
 import hashlib
@@ -27,13 +25,13 @@ from scipy.special import ndtr
 
 from tamrl.data.cache import cache_dir
 from tamrl.data.grid import grid_at
-from tamrl.errors import DataError
 from tamrl.evaluate.learner import versions
 from tamrl.files import atomic_write
 from tamrl.model.network import Config, TamRL
 from tamrl.model.tensors import DeviceData
 from tamrl.model.train import TamRLModel
-from tamrl.samples.arrays import Samples, make_samples
+from tamrl.samples.arrays import Samples, make_samples, require_same
+from tamrl.shipped.weights import digest_of
 from tamrl.virtual.grid import greenness, virtual_grid
 from tamrl.virtual.noise import draw
 from tamrl.virtual.simulator import YEAR
@@ -48,6 +46,7 @@ OWN = (0.3, 0.9)  # least and greatest share of a cell that is like the tower
 # How the grid errs about the rest: sd of a factor of all months, and of each month, in EVI.
 FACTOR, MONTH = 0.1, 0.02
 MIDDLE = (np.arange(12) + 0.5) / 12 * YEAR + 1  # of months, days of the year
+_globe = cache(virtual_grid)
 
 
 @dataclass
@@ -55,10 +54,9 @@ class SyntheticPretraining(TamRLModel):
     """TAM-RL that begins with weights learnt at simulated towers.
 
     It learns ``datasets`` of ``n_sites`` towers one after the other, ``epochs_each``, under one
-    schedule of learning rates. They differ in weather, noise, gaps and in the places drawn around
-    real towers; the 180 places of real towers are in each. Real towers are learnt with the share
-    ``lr_factor`` of the recipe's learning rate: at the full one they overwrite what was learnt
-    before, and the first passes are the best. In both stages satellites drop out by site.
+    schedule of learning rates. They differ in weather, noise, gaps and places around those of real
+    towers, which are in each. Real towers are learnt with the share ``lr_factor`` of the recipe's
+    learning rate: the full one overwrites what was learnt. Satellites drop out by site throughout.
     """
 
     version: ClassVar[int] = 1
@@ -69,7 +67,6 @@ class SyntheticPretraining(TamRLModel):
     start: Weights = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        """Show some sites of each batch without satellites."""
         self.recipe = replace(self.recipe, satellite_dropout="site")
 
     def fit(self, samples: Samples, train: NDArray, valid: NDArray, seed: int = 0) -> Self:
@@ -78,17 +75,15 @@ class SyntheticPretraining(TamRLModel):
         seed_of_data = seed + ELSEWHERE if samples.attrs.get("virtual") else seed
         simulated = make_samples(virtual_towers(1, YEARS))
         for what in ("features", "static_names"):
-            unknown = set(getattr(simulated, what)) ^ set(getattr(samples, what))
-            if getattr(simulated, what) != getattr(samples, what):
-                raise DataError(f"simulated towers have other {what}: {sorted(unknown)}")
-        learnt = self._learnt(seed_of_data)
+            names = getattr(samples, what), getattr(simulated, what)
+            require_same(*names, f"simulated towers have other {what}:")
+        learnt, recipe = self._learnt(seed_of_data), self.recipe
         self.start = {name: value for name, value in learnt.items() if name not in SCALES}
-        given = self.recipe
-        self.recipe = replace(given, lr=given.lr * self.lr_factor)
+        self.recipe = replace(recipe, lr=recipe.lr * self.lr_factor)
         try:
             return super().fit(replace(samples, maps=None), train, valid, seed)
         finally:
-            self.recipe = given
+            self.recipe = recipe
 
     def build(self, config: Config) -> TamRL:
         """Make the network with the weights of the simulated towers, but for their scales."""
@@ -104,7 +99,8 @@ class SyntheticPretraining(TamRLModel):
             sorted(self.overrides.items()), recipe, self.n_sites, self.datasets, self.epochs_each,
             seed, versions(self),
         ])  # fmt: skip
-        path = pretraining_dir() / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
+        folder = Path(os.environ.get("TAMRL_PRETRAINING_DIR") or cache_dir() / "pretraining")
+        path = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
         weights = _read(path, key)
         if weights is None:
             model = _OnSimulated(
@@ -112,11 +108,11 @@ class SyntheticPretraining(TamRLModel):
                 n_sites=self.n_sites, epochs_each=self.epochs_each, seed_of_data=seed,
             )  # fmt: skip
             held = np.arange(self.n_sites) % 10 == 0  # these stop it early
-            simulated = simulated_samples(self.n_sites, seed)
-            model.fit(simulated, np.flatnonzero(~held), np.flatnonzero(held), seed)
+            towers = np.flatnonzero(~held), np.flatnonzero(held)
+            model.fit(simulated_samples(self.n_sites, seed), *towers, seed)
             weights = model.store()[1]
             with atomic_write(path) as part:  # two processes may both learn it: they learn the same
-                save_file(weights, part, {"key": key, "sha256": _digest(weights)})
+                save_file(weights, part, {"key": key, "sha256": digest_of(weights)})
         return weights
 
 
@@ -137,16 +133,6 @@ class _OnSimulated(TamRLModel):
         return DeviceData(simulated_samples(self.n_sites, seed), net, data.device)
 
 
-def pretraining_dir() -> Path:
-    """Folder of the stored weights."""
-    return Path(os.environ.get("TAMRL_PRETRAINING_DIR") or cache_dir() / "pretraining")
-
-
-def _digest(weights: Weights) -> str:
-    each = (name.encode() + value.tobytes() for name, value in sorted(weights.items()))
-    return hashlib.sha256(b"".join(each)).hexdigest()
-
-
 def _read(path: Path, key: str) -> Weights | None:
     """Read stored weights; None where there are none or, with a warning, where they are damaged."""
     if not path.exists():
@@ -154,7 +140,7 @@ def _read(path: Path, key: str) -> Weights | None:
     try:
         with safe_open(path, "np") as stored:
             weights = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-            if stored.metadata() == {"key": key, "sha256": _digest(weights)}:
+            if stored.metadata() == {"key": key, "sha256": digest_of(weights)}:
                 return weights
     except (SafetensorError, OSError):
         pass
@@ -164,25 +150,16 @@ def _read(path: Path, key: str) -> Weights | None:
 
 def simulated_samples(n: int, seed: int) -> Samples:
     """Make samples of ``n`` simulated towers, with satellites and a grid as real ones have."""
-    towers = virtual_towers(n, YEARS, seed=seed)
-    samples = make_samples(towers, virtual_predictors(towers), _globe())
-    return with_own_cells(samples, towers, _globe())
-
-
-@cache
-def _globe() -> xr.Dataset:
-    return virtual_grid()
+    towers, globe = virtual_towers(n, YEARS, seed=seed), _globe()
+    return with_own_cells(make_samples(towers, virtual_predictors(towers), globe), towers, globe)
 
 
 def with_own_cells(samples: Samples, towers: xr.Dataset, cube: xr.Dataset) -> Samples:
-    """Let the greenness of each simulated tower's grid cell be partly that of the tower.
+    """Let the greenness of a simulated tower's grid cell be partly that of the tower.
 
-    The simulated globe has the class of the nearest real tower in each cell, which is seldom that
-    of a simulated tower beside it, whereas real towers are mostly built in what covers their cell:
-    without satellites, the greenness of its cell alone shows when a tower is green.
-
-    ``samples`` are of all ``towers`` and were made with ``cube``. Of their drivers ``EVI_grid``
-    changes, of their statics its mean and range and ``fapar_mean_grid``.
+    A cell of the simulated globe has the class of the nearest real tower, whereas real towers are
+    mostly built in what covers their cell. Of ``samples``, made with ``cube`` of all ``towers``,
+    ``EVI_grid``, its mean and range and ``fapar_mean_grid`` change.
     """
     fpar = simulated_months(towers)["FPAR_season"]
     z = draw(towers.site.values, towers.attrs["virtual_seed"], "cell", (14,))

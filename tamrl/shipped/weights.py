@@ -1,4 +1,4 @@
-"""Every model of the study that can be shipped, as arrays and plain text for safetensors files.
+"""Models as arrays and plain text for safetensors files.
 
 A model says itself how it is stored: ``store`` gives settings and fitted parts, and arrays;
 ``restore`` makes it again. A file names models by their ``kind``, one of `KINDS`; nothing that is
@@ -7,7 +7,7 @@ read is ever executed.
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,34 +22,33 @@ from tamrl.shipped.annual import AnnualMeans, AnnualPrior, AnnualRescaling
 from tamrl.shipped.blend import Blend
 
 Arrays = dict[str, NDArray]
-KINDS: Mapping[str, Any] = {
-    cls.kind: cls
-    for cls in (TamRLModel, Boosting, Blend, AnnualMeans, AnnualPrior, AnnualRescaling)
-}
+STORED = (TamRLModel, Boosting, Blend, AnnualMeans, AnnualPrior, AnnualRescaling)
+KINDS: Mapping[str, Any] = {cls.kind: cls for cls in STORED}
 
 
 def pack(model: Any, name: str, arrays: Arrays) -> dict[str, Any]:
     """Put the arrays of a fitted model into ``arrays``, below ``name``; return the rest.
 
-    Arrays that are there already, of another member of an ensemble, are referred to by ``at``.
-    ValueError for a model that is not fitted, DataError for one that cannot be stored.
+    Equal arrays that are there already are referred to by ``at``. DataError for other kinds.
     """
     if getattr(model, "kind", None) not in KINDS:
         raise DataError(f"a model of the kind {type(model).__name__} cannot be stored")
     about, own = model.store()
-    out: dict[str, Any] = {"kind": model.kind}
     at = _same(own, arrays) if own else None
     if at is None:
         arrays |= {f"{name}.{key}": np.array(value, order="C") for key, value in own.items()}
-    else:
-        out["at"] = at
-    for key, value in about.items():
-        if hasattr(value, "kind"):
-            out[key] = pack(value, f"{name}.{key}", arrays)
-        elif key == "parts":
-            out[key] = [pack(part, f"{name}.{k}", arrays) for k, part in enumerate(value)]
-        else:
-            out[key] = value
+    made = _each(about, name, lambda part, below: pack(part, below, arrays))
+    return {"kind": model.kind, **({} if at is None else {"at": at}), **made}
+
+
+def _each(settings: Mapping[str, Any], name: str, change: Callable[[Any, str], Any]) -> Any:
+    """Change the models among settings, in ``parts`` or of a kind, each with a longer ``name``."""
+    out = dict(settings)
+    for key, value in settings.items():
+        if key == "parts":
+            out[key] = [change(part, f"{name}.{k}") for k, part in enumerate(value)]
+        elif hasattr(value, "kind") or (isinstance(value, dict) and "kind" in value):
+            out[key] = change(value, f"{name}.{key}")
     return out
 
 
@@ -63,10 +62,9 @@ def _same(own: Arrays, arrays: Arrays) -> str | None:
 
 
 def unpack(models: Sequence[Mapping[str, Any]], arrays: Arrays, device: str) -> list[Any]:
-    """Make the models again that `pack` took apart; networks go to ``device``.
+    """Make the models again that `pack` took apart, equal ones once; networks go to ``device``.
 
-    What was equal is one object. DataError for an unknown kind; KeyError, TypeError, ValueError,
-    RuntimeError when parts are missing.
+    DataError for an unknown kind; KeyError, TypeError, ValueError, RuntimeError if parts lack.
     """
     shared: dict[str, Any] = {}
 
@@ -76,12 +74,7 @@ def unpack(models: Sequence[Mapping[str, Any]], arrays: Arrays, device: str) -> 
         at = about.get("at", name)
         identity = json.dumps([at, {key: value for key, value in about.items() if key != "at"}])
         if identity not in shared:
-            settings = dict(about)
-            for key, value in about.items():
-                if isinstance(value, dict) and "kind" in value:
-                    settings[key] = make(value, f"{name}.{key}")
-                elif key == "parts":
-                    settings[key] = [make(part, f"{name}.{k}") for k, part in enumerate(value)]
+            settings = _each(about, name, make)
             own = {k[len(at) + 1 :]: v for k, v in arrays.items() if k.startswith(f"{at}.")}
             shared[identity] = KINDS[about["kind"]].restore(settings, own, device)
         return shared[identity]
@@ -97,29 +90,31 @@ def networks(model: Any) -> list[TamRLModel]:
 def networks_alone(members: Sequence[Any]) -> list[Any]:
     """Reduce members to their networks, each with what alters its samples, such as a prior.
 
-    What combines or rescales fluxes is left out: labels of their own tower, to which networks are
-    adapted, know its annual means better. DataError when there is no network at all.
+    Nothing is rescaled: labels of a tower know its annual means better. DataError without network.
     """
-    out = [network for member in members for network in _alone(member)]
+
+    def alone(model: Any) -> list[Any]:
+        if isinstance(model, TamRLModel):
+            return [model]
+        inside = [each for part in getattr(model, "fitted", ()) for each in alone(part)]
+        if getattr(model, "alters_samples", False):
+            return [replace(model, model=each, fitted=[each]) for each in inside]
+        return inside
+
+    out = [network for member in members for network in alone(member)]
     if not out:
         raise DataError("these weights hold no network, and only networks can be adapted")
     return out
-
-
-def _alone(model: Any) -> list[Any]:
-    if isinstance(model, TamRLModel):
-        return [model]
-    inside = [each for part in getattr(model, "fitted", ()) for each in _alone(part)]
-    if getattr(model, "alters_samples", False):
-        return [replace(model, model=each, fitted=[each]) for each in inside]
-    return inside
 
 
 def digest(model: Any) -> str:
     """Hex digest of all arrays of a fitted model."""
     arrays: Arrays = {}
     pack(model, "", arrays)
-    total = hashlib.sha256()
-    for name, value in sorted(arrays.items()):
-        total.update(name.encode() + value.tobytes())
-    return total.hexdigest()
+    return digest_of(arrays)
+
+
+def digest_of(arrays: Mapping[str, NDArray]) -> str:
+    """Hex digest of named arrays."""
+    each = (name.encode() + value.tobytes() for name, value in sorted(arrays.items()))
+    return hashlib.sha256(b"".join(each)).hexdigest()
