@@ -10,13 +10,13 @@ import xarray as xr
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from tamrl.data.daily import Floats, TowerDays, to_days
+from tamrl.data.daily import Floats, TowerDays, record_minutes, to_days
 from tamrl.data.schema import DRIVERS
 from tamrl.errors import DataError
 
 # Variables of the store and what they are called here.
-STORE_NAMES = {"ta": "TA", "vpd": "VPD", "sw_in": "SW_IN"}
-STORE_NAMES |= {"nee": "NEE", "gpp_nt": "GPP", "nee_qc": "NEE_QC"}
+STORE_NAMES = {"ta": "TA", "vpd": "VPD", "sw_in": "SW_IN", "nee": "NEE"}
+STORE_NAMES |= {"gpp_nt": "GPP", "nee_qc": "NEE_QC"}
 _DAMAGE = (RuntimeError, ValueError, OSError, KeyError)  # what decoders raise on broken files
 REPEATED = 0.99  # share of half-hours that only repeat their hour, above which a tower is hourly
 
@@ -29,9 +29,8 @@ def read_store(path: Path, facts: pd.DataFrame) -> tuple[dict[str, TowerDays], d
     gpp_nt in umol CO2 m-2 s-1 with the flag nee_qc. ``facts`` is indexed by site; its utc_offset_h
     turns the stamps into local time.
 
-    Returns site -> its days, and site -> why it could not be read.
-
-    Raises DataError when the store cannot be opened or lacks a driver altogether.
+    Returns site -> its days, and site -> why it could not be read. Raises DataError when the store
+    cannot be opened or lacks a driver altogether.
     """
     store = _open(path)
     names = {old: new for old, new in STORE_NAMES.items() if old in store}
@@ -89,11 +88,7 @@ def _open(path: Path) -> xr.Dataset:
 
 
 def _read_tower(
-    store: xr.Dataset,
-    names: Mapping[str, str],
-    i: int,
-    ends: NDArray[np.datetime64],
-    source: str,
+    store: xr.Dataset, names: Mapping[str, str], i: int, ends: NDArray[np.datetime64], source: str
 ) -> TowerDays | str:
     temperature = store["ta"][i].to_numpy()  # spans the tower's years: nowhere missing within them
     at = np.flatnonzero(np.isfinite(temperature))
@@ -103,9 +98,7 @@ def _read_tower(
     half = {new: store[old][i, span].to_numpy() for old, new in names.items() if old != "ta"}
     half["TA"] = temperature[span]
     ends = ends[span]
-    minutes = int(np.median(np.diff(ends).astype(int))) if len(ends) > 1 else 0
-    if minutes not in (30, 60):
-        raise DataError(f"{source}: records are {minutes} min long; 30 or 60 are expected")
+    minutes = record_minutes(ends, f"{source}: records are")
     if minutes == 30 and (keep := _on_the_hour(half, ends)) is not None:
         minutes, ends = 60, ends[keep]
         half = {name: x[keep] for name, x in half.items()}
@@ -117,10 +110,9 @@ def _on_the_hour(
 ) -> NDArray[np.bool_] | None:
     """Find the records that end an hour, if the tower measured hours; else None.
 
-    An hourly tower stands in a half-hourly store as pairs: the hour at the stamp of its own end,
-    and 30 minutes later the same value again, or nothing. Half-hours are hours when those second
-    records say nothing new in any variable. Taken for half-hours, an hourly tower's day would
-    begin half an hour early.
+    An hourly tower has pairs in a half-hourly store: the hour at the stamp of its own end, and 30
+    minutes later the same value again, or nothing. Half-hours are hours when those second records
+    hold nothing new in any variable. Taken for half-hours, its day would begin half an hour early.
     """
     late = (ends.astype(int) // 30) % 2
     for parity in (0, 1):  # which half-hour repeats depends on the UTC offset
