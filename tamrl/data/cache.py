@@ -250,7 +250,7 @@ def _known(names: Iterable[str]) -> list[str]:
 
 
 def _read(path: Path, name: str) -> tuple[bytes, str]:
-    """Bytes of a file in the cache or the mirror, and '' or why they are not the registered ones."""
+    """Bytes of a file of cache or mirror, and '' or why they are not the registered ones."""
     try:
         data = path.read_bytes()
     except OSError as error:

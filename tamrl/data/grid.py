@@ -1,6 +1,7 @@
 """The predictor cube: what is known of every land cell, month by month, on one global grid."""
 
 import weakref
+
 import numpy as np
 import numpy.typing as npt
 import xarray as xr

@@ -10,16 +10,17 @@ import numpy.typing as npt
 import pandas as pd
 
 # Class number = place in this list + 1, the numbering of Beck et al.; 0 stands for no data.
-KOPPEN_CODES = tuple(
-    "Af Am Aw BWh BWk BSh BSk Csa Csb Csc Cwa Cwb Cwc Cfa Cfb Cfc "
-    "Dsa Dsb Dsc Dsd Dwa Dwb Dwc Dwd Dfa Dfb Dfc Dfd ET EF".split()
-)
+_CODES = """
+Af Am Aw BWh BWk BSh BSk Csa Csb Csc Cwa Cwb Cwc Cfa Cfb Cfc
+Dsa Dsb Dsc Dsd Dwa Dwb Dwc Dwd Dfa Dfb Dfc Dfd ET EF
+"""
+KOPPEN_CODES = tuple(_CODES.split())
 
 
 def koppen_class(ta: npt.ArrayLike, prcp: npt.ArrayLike) -> npt.NDArray[np.int8]:
     """Class numbers (...) of climates: 1 to 30 in the order of KOPPEN_CODES, 0 if a month lacks.
 
-    ``ta`` is mean air temperature, degC, ``prcp`` precipitation, mm per month; both (month=12, ...).
+    ``ta`` (month=12, ...) is mean air temperature, degC, ``prcp`` precipitation, mm per month.
 
     >>> KOPPEN_CODES[koppen_class([27.0] * 12, [200.0] * 12) - 1]
     'Af'

@@ -24,7 +24,7 @@ _OTHER = re.compile(r"_(WW|MM|YY|AUXMETEO|AUXNEE|ERAI|ERA5)_|_BIF|_AUX|README", 
 
 
 def site_code(path: Path, otherwise: str = "") -> str:
-    """Tower code in a file's name (US-AR1 of FLX_US-AR1_...csv), else ``otherwise``, else an error."""
+    """Tower code in a file's name (US-AR1 in FLX_US-AR1_DD.csv), or ``otherwise``, or an error."""
     match = _SITE.search(path.name)
     if code := match.group() if match else otherwise:
         return code

@@ -27,9 +27,8 @@ def plausible(name: str) -> tuple[float, float]:
     """
     names = {name, SAME_AS.get(name, name)}
     known = [source[n] for source in SOURCES for n in names if n in source]
-    if not known:
-        return -np.inf, np.inf
-    return min(v.low for v in known), max(v.high for v in known)
+    highest = max((v.high for v in known), default=np.inf)
+    return min((v.low for v in known), default=-np.inf), highest
 
 
 def conversion(sample: xr.DataArray, source: str) -> tuple[float, float]:
@@ -37,9 +36,6 @@ def conversion(sample: xr.DataArray, source: str) -> tuple[float, float]:
 
     Raises DataError for an unknown unit, or none and values that fit several.
 
-    >>> warm = xr.DataArray([300.0], name="TA", attrs={"units": "K"})
-    >>> conversion(warm, "my cube")  # to degC
-    (1.0, -273.15)
     >>> rain = xr.DataArray([2e-5], name="PRCP", attrs={"units": "kg m-2 s-1"})
     >>> conversion(rain, "my cube")  # to mm d-1
     (86400.0, 0.0)
@@ -58,12 +54,11 @@ def conversion(sample: xr.DataArray, source: str) -> tuple[float, float]:
     low, high = plausible(name)
     values = sample.to_numpy()
     values = values[np.isfinite(values)]
+    least, most = (values.min(), values.max()) if values.size else (-np.inf, np.inf)
     fitting = {
         (factor, offset)
         for factor, offset in ways.values()
-        if values.size
-        and low <= values.min() * factor + offset
-        and values.max() * factor + offset <= high
+        if low <= least * factor + offset and most * factor + offset <= high
     }
     if len(fitting) != 1:
         raise DataError(
@@ -78,8 +73,7 @@ def to_our_units(
 ) -> xr.Dataset:
     """Convert loaded variables by factor and offset, and check them for possible values.
 
-    Raises DataError for a value that cannot be: a wrong units attribute or a code for missing left
-    in.
+    Raises DataError for a value that cannot be: wrong units, or a code for missing left in.
 
     >>> mine = xr.Dataset({"TA": ("time", [293.15, 283.15], {"units": "K"})})
     >>> to_our_units(mine, {"TA": (1.0, -273.15)}, "my cube").TA.values.round(2).tolist()

@@ -1,4 +1,4 @@
-"""open_towers(): a user's own towers, through the same schema as the shipped ones."""
+"""A user's own towers, through the same schema as the shipped ones."""
 
 import warnings
 from collections.abc import Iterable
@@ -45,10 +45,7 @@ def open_towers(
     Returns local days (site, time), see `tamrl.data.schema`; RECO = NEE + GPP. TA_min, TA_max and
     VPD_max are NaN where only daily means are known. Labels of site-years that `daily.broken_years`
     finds are missing. attrs["excluded"] counts and names those and any tower that had to be left
-    out, which a warning names too.
-
-    Raises DataError when nothing can be used: for a single tower its fault, for several all of
-    their faults.
+    out, which a warning names too. Raises DataError, with all faults, when nothing can be used.
     """
     paths = [Path(path)] if isinstance(path, str | PathLike) else [Path(p) for p in path]
     if not paths:
@@ -56,23 +53,25 @@ def open_towers(
     for each in paths:
         if not each.exists():
             raise DataError(f"{each}: no such file or folder; correct the path")
-    is_store = len(paths) == 1 and paths[0].is_dir() and _is_store(paths[0])
+    marks = (".zgroup", "zarr.json")
+    is_store = len(paths) == 1 and paths[0].is_dir()
+    is_store &= paths[0].suffix == ".zarr" or any((paths[0] / mark).exists() for mark in marks)
     facts, name = _facts(paths[0], table, is_store)
     unused: list[str] = []
     if is_store:
         read, left_out = _from_store(paths[0], facts, name)
     else:
-        listed = facts.index[facts["listed"]] if "listed" in facts else facts.index[:0]
+        listed = facts.index[facts["listed"]]
         alone = str(listed[0]) if len(listed) == len(paths) == 1 and paths[0].is_file() else ""
-        read, left_out, unused = _from_csv(paths, name, alone)
-    for site, (_, source) in list(read.items()):
-        if site not in facts.index:
-            left_out[site] = f"{source}: tower {site} is not in {name}; add a row for it"
-            del read[site]
+        read, left_out, unused = _from_csv(paths, alone)
+    for site in sorted(read.keys() - set(facts.index)):
+        left_out[site] = f"{read.pop(site)[1]}: tower {site} is not in {name}; add a row for it"
     ds, faults = _assembled(read, facts, name)
     left_out |= faults
     if ds is None:
-        raise DataError(_nothing(left_out, paths))
+        whys = "; ".join(left_out.values()) or "no tower found"
+        many = f"{paths[0]}: none of {len(left_out)} towers can be used: "
+        raise DataError(whys if len(left_out) == 1 else many + whys)
     ds = daily.without_labels(ds, daily.broken_years(ds))
     if left_out:
         whys = [left_out[site] for site in sorted(left_out)]
@@ -86,14 +85,10 @@ def open_towers(
     history = "local days by tamrl.data.user" + "".join(f"; {file} not used" for file in unused)
     return ds.assign_attrs(
         title=f"Towers of {', '.join(p.name for p in paths[:3])}",
-        source="; ".join(str(p) for p in paths),
-        licence="that of the towers' owners",
-        citation="the towers' owners",
-        history=history,
-        virtual=0,
-        tower_source="user",
-        registry_sha256="",
-    )
+        source="; ".join(map(str, paths)), history=history,
+        licence="that of the towers' owners", citation="the towers' owners",
+        virtual=0, tower_source="user", registry_sha256="",
+    )  # fmt: skip
 
 
 def _assembled(
@@ -139,10 +134,6 @@ def _check_units(tower: xr.Dataset, source: str) -> None:
         )
 
 
-def _is_store(path: Path) -> bool:
-    return path.suffix == ".zarr" or any((path / n).exists() for n in (".zgroup", "zarr.json"))
-
-
 def _facts(
     path: Path, table: PathArg | pd.DataFrame | None, is_store: bool
 ) -> tuple[pd.DataFrame, str]:
@@ -153,40 +144,35 @@ def _facts(
         beside = [*([path.with_suffix(".csv")] if is_store else []), folder / "towers.csv"]
         table = next((p for p in beside if p.is_file()), None)
     if table is None:
-        return known, "the known towers; hand in a table with site, lat, lon, igbp, utc_offset_h"
-    if isinstance(table, pd.DataFrame):
-        listed, name = table.reset_index() if table.index.name == "site" else table.copy(), "table"
-    else:
-        name = str(table)
-        try:
-            listed = pd.read_csv(table, keep_default_na=False, na_values=["", "-9999"])
-        except (OSError, ValueError) as error:
-            raise DataError(f"{name}: not a readable table of towers ({error})") from error
+        name = "the known towers; hand in a table with site, lat, lon, igbp, utc_offset_h"
+        return known.assign(listed=False), name
+    name = "table" if isinstance(table, pd.DataFrame) else str(table)
+    try:
+        if not isinstance(table, pd.DataFrame):
+            table = pd.read_csv(table, keep_default_na=False, na_values=["", "-9999"])
+    except (OSError, ValueError) as error:
+        raise DataError(f"{name}: not a readable table of towers ({error})") from error
+    listed = table.reset_index() if table.index.name == "site" else table.copy()
     for column in ("site", "lat", "lon", "igbp", *(["utc_offset_h"] if is_store else [])):
         if column not in listed:
             raise DataError(f"{name}: column {column} is missing; have {list(listed.columns)}")
     listed["site"] = listed["site"].astype(str).str.strip()
-    if (twice := listed["site"].duplicated()).any():
-        raise DataError(
-            f"{name}: tower {listed['site'][twice].iloc[0]} is listed twice; keep one row"
-        )
+    for site in listed["site"][listed["site"].duplicated()]:
+        raise DataError(f"{name}: tower {site} is listed twice; keep one row")
     listed = listed.set_index("site")
-    for column in ("lat", "lon", "utc_offset_h", "elevation_m"):
-        if column in listed:  # what is no number is unknown, and refused below where it is needed
-            listed[column] = pd.to_numeric(listed[column], errors="coerce")
+    for column in listed.columns.intersection(["lat", "lon", "utc_offset_h", "elevation_m"]):
+        # What is no number is unknown, and refused where it is needed.
+        listed[column] = pd.to_numeric(listed[column], errors="coerce")
     listed["igbp"] = listed["igbp"].astype(str).str.strip()
-    both = pd.concat([listed, known.loc[known.index.difference(listed.index)]])
-    return both.assign(listed=both.index.isin(listed.index)), name
+    others = known.loc[known.index.difference(listed.index)].assign(listed=False)
+    return pd.concat([listed.assign(listed=True), others]), name
 
 
 def _from_store(path: Path, facts: pd.DataFrame, name: str) -> tuple[Read, dict[str, str]]:
     there = store.sites_with_data(path)
-    listed = facts["listed"] if "listed" in facts else facts.index.isin(there)
-    described = facts[listed]
-    left_out = {
-        site: f"{path}: tower {site} is not in {name}; add a row for it"
-        for site in there.difference(described.index)
-    }
+    described = facts[facts["listed"] if facts["listed"].any() else facts.index.isin(there)]
+    absent = there.difference(described.index)
+    left_out = {s: f"{path}: tower {s} is not in {name}; add a row for it" for s in absent}
     placed = np.isfinite(described["utc_offset_h"])
     for site in described.index[~placed]:
         left_out[site] = f"{name}: tower {site} has no utc_offset_h; add it"
@@ -194,7 +180,7 @@ def _from_store(path: Path, facts: pd.DataFrame, name: str) -> tuple[Read, dict[
     return {site: (days, str(path)) for site, days in towers.items()}, left_out | unread
 
 
-def _from_csv(paths: list[Path], name: str, alone: str) -> tuple[Read, dict[str, str], list[str]]:
+def _from_csv(paths: list[Path], alone: str) -> tuple[Read, dict[str, str], list[str]]:
     """Read files; ``alone`` is the tower of a single file whose name holds no code, "" if open."""
     files: list[Path] = []
     for path in paths:
@@ -211,17 +197,10 @@ def _from_csv(paths: list[Path], name: str, alone: str) -> tuple[Read, dict[str,
             key = oneflux.site_code(file, alone)
             if key in read:
                 unused.append(file.name)
-                continue
-            read[key] = oneflux.read_oneflux(file), str(file)
+            else:
+                read[key] = oneflux.read_oneflux(file), str(file)
         except DataError as error:
             left_out[key] = str(error)
     for key in left_out.keys() & read.keys():  # a second, sound file stood in
         unused.append(left_out.pop(key))
     return read, left_out, unused
-
-
-def _nothing(left_out: dict[str, str], paths: list[Path]) -> str:
-    if len(left_out) == 1:
-        return next(iter(left_out.values()))
-    named = "; ".join(left_out.values()) or "no tower found"
-    return f"{paths[0]}: none of {len(left_out)} towers can be used: {named}"
