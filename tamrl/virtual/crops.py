@@ -1,11 +1,7 @@
 """Crop calendar of the simulator: what is sown, when it is green, and whether it is watered.
 
-Crops are not vegetation that follows the climate alone. Autumn-sown cereals are green in spring and
-ripe in midsummer; summer crops leave the field bare until the soil is warm, and are green when
-cereals are cut. Maize, a C4 plant, fixes more with the same light. What is sown changes from year
-to year; where summers are dry, summer crops are watered. A network trained on such data expects
-several kinds of cropland, and infers which from the drivers.
-
+Autumn-sown cereals are green in spring and ripe in midsummer; summer crops, among them maize (a C4
+plant), are sown in warm soil and green when cereals are cut; what is sown differs between years.
 Development follows thermal time (Bonhomme 2000, doi:10.1016/S1161-0301(00)00058-7). Shares, dates
 and heights are chosen here: plausible, not calibrated.
 """
@@ -31,8 +27,7 @@ FAITHFUL = 0.5  # share of years in which a farm grows its main crop whatever th
 C4_GAIN = 1.5  # light-use efficiency of maize beside that of a C3 crop
 SOWN_AT = 12.0  # degC, mean of two weeks, at which summer crops are sown
 EARLIEST = 75  # days after midwinter
-# Thermal time, degC d, above a base, degC: at half canopy and at half senescence, and over how much
-# of it either goes.
+# Thermal time, degC d, above a base, degC: at half canopy, at half senescence, and width of either.
 CEREAL = (0.0, 450.0, 1500.0, 100.0)  # from midwinter
 SUMMER = (8.0, 330.0, 1100.0, 70.0)  # from sowing
 MAIZE = (8.0, 380.0, 1350.0, 70.0)
@@ -50,10 +45,7 @@ class Farms(NamedTuple):
 
 
 def sow(sim: dict[str, Array], facts: pd.DataFrame, days: int, seed: int) -> Farms:
-    """Choose crops for each season year of the towers ``facts`` (site, igbp, koppen).
-
-    ``sim`` has ``T_warm``, ``TA`` and ``aridity`` (`tamrl.virtual.simulator`).
-    """
+    """Choose crops for each season year of the towers ``facts``, from T_warm, TA and aridity."""
     climate = facts.koppen.str[:2]
     sown = (facts.igbp.to_numpy(str) == "CRO") & ~climate.str.startswith("A").to_numpy(bool)
     warm = sim["T_warm"][:, 0]
@@ -61,7 +53,6 @@ def sow(sim: dict[str, Array], facts: pd.DataFrame, days: int, seed: int) -> Far
     dry = (sim["aridity"][:, 0] < ARID) | climate.isin(DRY_CLIMATES).to_numpy(bool)
     case = np.where(dry, 2, np.where((warm > HOT) & (cold < COLD), 1, 0))
     share, water = np.array([COOL, HOT_SUMMER, DRY])[case].transpose(1, 0, 2)  # (site, kind)
-
     years = days // 365 + 2
     farm = ndtr(draw(facts.site, seed, "farm", (2,)))
     year = draw(facts.site, seed, "crops", (3, years))
@@ -79,12 +70,10 @@ def grow(sim: dict[str, Array], farms: Farms) -> tuple[Array, Array]:
     ta, day = sim["TA"], sim["season_day"]
     new = np.diff(day, axis=1, prepend=day[:, :1]) < 0  # midwinter
     year = np.cumsum(new, 1, dtype=np.intp)
-    kind = np.take_along_axis(farms.kind, year, 1)
-    early = np.take_along_axis(farms.early, year, 1)
+    kind, early = (np.take_along_axis(of_year, year, 1) for of_year in (farms.kind, farms.early))
     mild = (memory(ta, 15) > SOWN_AT) & (day > EARLIEST)
     season = _since(mild.astype(float), new) > 0  # once sown, until the next midwinter
     frost = expit((memory(ta, 10) - 5) / 1.5)
-
     base, rise, fall, over = CEREAL
     heat = _since(np.maximum(ta - base, 0), new) / early
     cereal = WINTER_GREEN + (1 - WINTER_GREEN) * expit((heat - rise) / over)
