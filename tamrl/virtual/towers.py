@@ -94,6 +94,7 @@ def virtual_towers(
 
 def virtual_predictors(towers: xr.Dataset) -> xr.Dataset:
     """Monthly predictors (site, month) of `virtual_towers`, as from `fetch_tower_predictors`.
+
     With noise, one tower in five has no row and clouds hide months: NaN. Raises DataError if the
     towers are not virtual.
     """
