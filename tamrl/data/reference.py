@@ -6,7 +6,7 @@ import xarray as xr
 
 from tamrl.data.cache import fetch, registry_sha256
 from tamrl.data.cube import lat_lon_axes
-from tamrl.data.gridfiles import SHAPE, centres
+from tamrl.data.gridfiles import centres
 from tamrl.data.schema import facts
 from tamrl.errors import DataError
 
@@ -18,8 +18,7 @@ def fetch_reference_gpp() -> xr.Dataset:
     Variables     GPP (lat, lon), g of carbon m-2 d-1 by its magnitude; NaN over deserts, ice, sea
     Traps         version, years and land fraction are not stated; a few cells are slightly
                   negative; 3,476 cells that the compilers filtered out elsewhere are kept
-    Caveat        machine learning from many of the same towers: a comparison, not the
-                  truth, and never a training target
+    Caveat        machine learning from many of the same towers: never a training target
     Total         108.1 PgC yr-1 with whole cells, 103.7 with the land fraction of MCD12C1
     Source        PNNL-TES/GlobalC; FLUXCOM: Jung et al. 2020, doi:10.5194/bg-17-1343-2020
     Licence       none stated: for use here, not for redistribution
@@ -29,21 +28,19 @@ def fetch_reference_gpp() -> xr.Dataset:
     """
     (path,) = fetch(["reference/Fluxcom_summarized_GPP.csv"], "Fetching FLUXCOM's mean GPP")
     table = pd.read_csv(path)
-    row, col = (table["Latitude"] + 89.75) * 2, (table["Longitude"] + 179.75) * 2
-    inside = row.between(0, SHAPE[0] - 1) & col.between(0, SHAPE[1] - 1)
-    if not (inside & (row % 1 == 0) & (col % 1 == 0)).all():
+    lat, lon = centres()
+    if not (table["Latitude"].isin(lat) & table["Longitude"].isin(lon)).all():
         raise DataError(f"{path}: a position is off the 0.5-degree grid; fetch the file again")
     if table.duplicated(["Latitude", "Longitude"]).any():
         raise DataError(f"{path}: a cell occurs twice; fetch the file again")
-    gpp = np.full(SHAPE, np.nan, dtype=np.float32)
-    gpp[row.astype(int), col.astype(int)] = table["FLUXCOM_GPP"]
+    gpp = table.pivot_table("FLUXCOM_GPP", "Latitude", "Longitude").reindex(lat, columns=lon)
     attrs = {
         "units": "g m-2 d-1",  # UDUNITS knows no gC
         "long_name": "gross primary production, as carbon, FLUXCOM mean",
         "standard_name": "gross_primary_productivity_of_biomass_expressed_as_carbon",
     }
-    ds = xr.Dataset({"GPP": (("lat", "lon"), gpp, attrs)}, lat_lon_axes(*centres(), bounds=False))
-    return ds.assign_attrs(
+    fields = {"GPP": (("lat", "lon"), gpp.to_numpy(np.float32), attrs)}
+    return xr.Dataset(fields, lat_lon_axes(lat, lon, bounds=False)).assign_attrs(
         _common(),
         title="FLUXCOM mean GPP",
         comment="Version and years are not stated, the unit is inferred from the magnitude. Made "
@@ -58,8 +55,7 @@ def fetch_reccap() -> xr.Dataset:
     """Carbon balances of nine land regions and the globe, compiled by RECCAP.
 
     ============  ============================================================================
-    Variables     mean, uncertainty (1 sigma): (region, quantity), Tg of carbon yr-1;
-                  period (text)
+    Variables     mean, uncertainty (1 sigma), Tg of carbon yr-1; period: (region, quantity)
     Traps         a decimal comma among points; missing numbers are NaN
     Signs         positive into the atmosphere: NPP and uptake are negative
     Caveat        NEE there is the change of carbon stocks plus lateral export, thus after fire,
@@ -82,16 +78,16 @@ def fetch_reccap() -> xr.Dataset:
         raise DataError(f"{path}: a region has a quantity twice, or no NEE; fetch the file again")
     regions, quantities = list(table["Region"].unique()), list(table["Name"].unique())
     cells = table.set_index(["Region", "Name"]).to_xarray().reindex(Region=regions, Name=quantities)
-    ds = xr.Dataset(coords={"region": regions, "quantity": quantities})
-    for name, column, long_name in (
-        ("mean", "Mean", "flux into the atmosphere, as carbon"),
-        ("uncertainty", "Uncert", "standard uncertainty of the flux, as carbon"),
+    names = {"Region": "region", "Name": "quantity", "Mean": "mean", "Uncert": "uncertainty"}
+    ds = cells[["Mean", "Uncert", "Period"]].rename(names | {"Period": "period"})
+    for name, long_name in (
+        ("mean", "flux into the atmosphere, as carbon"),
+        ("uncertainty", "standard uncertainty of the flux, as carbon"),
     ):
-        values = cells[column].astype(str).str.replace(",", ".").astype(float).to_numpy()
-        attrs = {"units": "Tg yr-1", "long_name": long_name}
-        ds[name] = (("region", "quantity"), values, attrs)
-    period = cells["Period"].fillna("").astype(str).str.strip().to_numpy()
-    ds["period"] = (("region", "quantity"), period, {"long_name": "period"})
+        ds[name] = ds[name].astype(str).str.replace(",", ".").astype(float)
+        ds[name].attrs = {"units": "Tg yr-1", "long_name": long_name}
+    ds["period"] = ds["period"].fillna("").astype(str).str.strip()
+    ds["period"].attrs = {"long_name": "period"}
     return ds.assign_attrs(
         _common(),
         title="RECCAP regional carbon balances",

@@ -30,8 +30,8 @@ class Variable(NamedTuple):
     @property
     def attrs(self) -> dict[str, str]:
         """CF attributes."""
-        attrs = {"units": self.units, "long_name": self.long_name}
-        return attrs | ({"standard_name": self.standard_name} if self.standard_name else {})
+        cf = ("units", "long_name", "standard_name")
+        return {name: value for name in cf if (value := getattr(self, name))}
 
 
 def facts(name: str) -> pd.DataFrame:
@@ -134,8 +134,8 @@ def _check_axes(ds: xr.Dataset, source: str) -> None:
         if dim not in ds.coords or ds.sizes.get(dim, 0) == 0:
             raise DataError(f"{source}: dimension {dim} is missing or empty")
     sites = pd.Index(ds.site.to_numpy().astype(str))
-    if not sites.is_unique:
-        raise DataError(f"{source}: tower {sites[sites.duplicated()][0]} occurs twice; merge it")
+    for site in sites[sites.duplicated()]:
+        raise DataError(f"{source}: tower {site} occurs twice; merge it")
     if not sites.is_monotonic_increasing:
         raise DataError(f"{source}: towers are not sorted by code; sort them")
     check_days(pd.DatetimeIndex(ds.time.to_numpy()), source)
@@ -151,13 +151,11 @@ def _check_axes(ds: xr.Dataset, source: str) -> None:
 
 def check_days(time: pd.DatetimeIndex, source: str) -> None:
     """Raise DataError unless the time stamps are calendar days, ascending and each there once."""
-    if not (time == time.normalize()).all():
-        raise DataError(f"{source}: time {time[time != time.normalize()][0]} is not a whole day")
-    if not time.is_unique:
-        day = time[time.duplicated()][0]
+    for stamp in time[time != time.normalize()]:
+        raise DataError(f"{source}: time {stamp} is not a whole day")
+    for day in time[time.duplicated()]:
         raise DataError(f"{source}: time {day:%Y-%m-%d} occurs twice; keep one record a day")
-    if not time.is_monotonic_increasing:
-        day = time[1:][np.diff(time.to_numpy()) < np.timedelta64(0)][0]
+    for day in time[1:][np.diff(time.to_numpy()) < np.timedelta64(0)]:
         raise DataError(f"{source}: time goes back at {day:%Y-%m-%d}; sort the records")
 
 
@@ -167,7 +165,7 @@ def check_place(source: str, lat: float, lon: float, igbp: str) -> None:
         raise DataError(f"{source}: latitude {lat:g} is outside -90 to 90; correct lat")
     if not -180 <= lon <= 180:
         raise DataError(f"{source}: longitude {lon:g} is outside -180 to 180; correct lon")
-    if igbp not in IGBP_NUMBER:
+    if igbp not in IGBP_CODES:
         known = ", ".join(IGBP_CODES)
         raise DataError(f"{source}: unknown IGBP class {igbp!r}; use one of {known}")
 

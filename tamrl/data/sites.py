@@ -25,12 +25,10 @@ _MARSHES = {
 def fetch_tower_predictors() -> xr.Dataset:
     """Fetch monthly satellite and reanalysis predictors at 144 of the 180 towers, 1994-2021.
 
-    One csv file, a row per tower and month, for 234 towers; those of the daily towers are read.
-
-    Variables (site, month)
+    Variables (site, month), float32
         FPAR, LAI, NDWI, LST_day and LST_night (degC), SNOW (%) of MODIS; PRCP (mm d-1) of
         ERA5-Land; PET (mm d-1, with the sign and size of ERA5-Land's, high in dry places); SIF
-        (mW m-2 nm-1 sr-1) of CSIF; SM (m3 m-3) of ESA CCI.
+        (mW m-2 nm-1 sr-1) of CSIF; SM (m3 m-3) of ESA CCI; month is its first day; NaN missing.
     Rules
         A month that the authors imputed (gap_flag_month = 1, all of them before 2001) is missing
         in every variable; attrs["imputed_share"] says how many. 36 towers have no row.
@@ -38,8 +36,7 @@ def fetch_tower_predictors() -> xr.Dataset:
         github.com/jcalz23/co2-flux-hourly-gpp-modeling, which states no licence: downloaded by
         each user, never redistributed. Cite that repository and the products named above.
 
-    Returns dims (site, month), float32, NaN missing; month is the first day of the month. Raises
-    DataError when the file cannot be had.
+    Raises DataError when the file cannot be had.
     """
     table = drop_sealed(_csv("tower_predictors/monthly-mvp-v2.csv"), "SITE_ID")
     table = table[table["SITE_ID"].isin(tower_facts().index)].rename(columns={"SITE_ID": "site"})
@@ -47,10 +44,8 @@ def fetch_tower_predictors() -> xr.Dataset:
     measured = table["gap_flag_month"] == 0
     months = pd.date_range(table["month"].min(), table["month"].max(), freq="MS")
     values = table[measured].set_index(["site", "month"])[[*MONTHLY["column"]]].astype(float)
-    values = (values * MONTHLY["factor"].to_numpy() + MONTHLY["offset"].to_numpy()).astype(
-        "float32"
-    )
-    ds = values.set_axis(MONTHLY.index, axis=1).to_xarray()
+    values = values * MONTHLY["factor"].to_numpy() + MONTHLY["offset"].to_numpy()
+    ds = values.set_axis(MONTHLY.index, axis=1).astype(np.float32).to_xarray()
     ds = ds.reindex(site=sorted(table["site"].unique()), month=months.to_numpy("datetime64[ns]"))
     for name, row in MONTHLY.iterrows():
         product = f" ({row['product']})" if row["product"] else ""
@@ -68,13 +63,11 @@ def fetch_tower_predictors() -> xr.Dataset:
 def fetch_annual_towers() -> xr.Dataset:
     """Fetch annual medians of carbon fluxes at towers of all networks, most not among the daily.
 
-    Three csv files with a row per tower: fluxes, biomass, aridity.
-
-    Variables (site)
+    Variables (site), float32
         NEP, GPP, TER in gC m-2 yr-1 (positive NEP is uptake; medians are taken one by one, so
         that NEP differs from GPP - TER), and the number of years behind each; above-ground
         biomass (Mg ha-1) and aridity index. Coordinates lat, lon, igbp, partition ("NT" or "DT")
-        and in_daily, which marks the towers that `fetch_towers` has days of.
+        and in_daily, which marks the towers that `fetch_towers` has days of; NaN missing.
     Rules
         Towers without any of the three medians are left out. Years and processing differ from the
         daily towers': expect r = 0.95 and +70 gC m-2 yr-1 against annual sums of those. A tower
@@ -83,8 +76,7 @@ def fetch_annual_towers() -> xr.Dataset:
         github.com/EcosystemEcologyLab/fluxnet-annual-2026, from FLUXNET, AmeriFlux and ICOS
         (mostly CC-BY-4.0, each tower's own terms apply); biomass of ESA CCI.
 
-    Returns dims (site,), float32, NaN missing, sites sorted. Raises DataError when the files cannot
-    be had.
+    Raises DataError when the files cannot be had.
     """
     files = ("site_flux_medians_shuttle", "site_biomass_cci_v7", "site_aridity")
     table, *extra = (
@@ -103,38 +95,34 @@ def fetch_annual_towers() -> xr.Dataset:
         "partition": ("site", table["gpp_partition"].fillna("").to_numpy(str), {}),
         "in_daily": ("site", table.index.isin(tower_facts().index), {}),
     }
-    attrs = {
-        "title": "Annual medians of carbon fluxes at towers",
-        "source": "github.com/EcosystemEcologyLab/fluxnet-annual-2026",
-        "licence": "terms of the towers' networks, mostly CC-BY-4.0",
-        "citation": "EcosystemEcologyLab, fluxnet-annual-2026; Pastorello et al. (2020), "
-        "doi:10.1038/s41597-020-0534-3",
-    }
-    return xr.Dataset(data, coords, attrs | _common())
+    paper = "Pastorello et al. (2020), doi:10.1038/s41597-020-0534-3"
+    return xr.Dataset(data, coords, _common()).assign_attrs(
+        title="Annual medians of carbon fluxes at towers",
+        source="github.com/EcosystemEcologyLab/fluxnet-annual-2026",
+        licence="terms of the towers' networks, mostly CC-BY-4.0",
+        citation=f"EcosystemEcologyLab, fluxnet-annual-2026; {paper}",
+    )
 
 
 def fetch_methane_towers() -> xr.Dataset:
     """Fetch daily CO2 and CH4 fluxes of five tidal marshes of the USA, 2011-2021.
 
-    One csv file, 4,593 rows of tower and day.
-
-    Variables (site, time)
+    Variables (site, time), float32
         NEE, GPP, RECO, CH4 in gC m-2 d-1; TA degC; PAR (umol m-2 s-1 by its magnitude, although
         the column says per day); EVI; WTD cm above the soil; salinity g kg-1. Its column of LAI is
-        empty. Coordinates lat, lon (to 0.01 degree) and igbp.
+        empty. Coordinates lat, lon (to 0.01 degree) and igbp. Days are dense; NaN missing.
     Rules
         GPP has its sign turned: positive here, with NEE = RECO - GPP; US-LA1 has no NEE. Codes are
         written as networks do (US-EDN for US_EDN).
     Source, licence, citation
         github.com/abbylewis/PEPRMT-Tidal, MIT; Oikawa et al. (2024), doi:10.1029/2023JG007943.
 
-    Returns dims (site, time), float32, NaN missing; daily, dense. Raises DataError when the file
-    cannot be had.
+    Raises DataError when the file cannot be had.
     """
     table = drop_sealed(_csv("towers_methane/All_sites_master.csv"), "site_char")
     table["site"] = table["site_char"].str.replace("_", "-")
-    day = pd.to_timedelta(table["DOY_disc"] - 1, unit="D")
-    table["time"] = pd.to_datetime({"year": table["Year"], "month": 1, "day": 1}) + day
+    first = pd.to_datetime({"year": table["Year"], "month": 1, "day": 1})
+    table["time"] = first + pd.to_timedelta(table["DOY_disc"] - 1, unit="D")
     table["GPP_gC_m2_day"] *= -1
     columns = dict(zip(METHANE["column"], METHANE.index, strict=True))
     frame = table.set_index(["site", "time"])[[*columns]].rename(columns=columns)

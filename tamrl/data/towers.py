@@ -17,10 +17,9 @@ MADE_BY = (
 def fetch_towers() -> xr.Dataset:
     """Fetch daily carbon fluxes and weather of 180 FLUXNET2015 towers, 1991-2014.
 
-    Format
-        Zarr store of half-hours (site x time, UTC), one chunk per tower and variable; converted
-        to local days here and cached as NetCDF.
-    Variables (site, time)
+    Converted from a Zarr store of half-hours (UTC) to local days, and cached as NetCDF.
+
+    Variables (site, time), float32, NaN missing
         NEE, GPP, RECO in gC m-2 d-1 with RECO = NEE + GPP (night-time partitioning, negative NEE
         is uptake); NEE_QC, the share of half-hours that are measured or well gap-filled; TA,
         TA_min, TA_max in degC; VPD, VPD_max in hPa; SW_IN in W m-2. Coordinates lat, lon, igbp,
@@ -36,8 +35,7 @@ def fetch_towers() -> xr.Dataset:
         FLUXNET2015, CC-BY-4.0; Pastorello et al. (2020), doi:10.1038/s41597-020-0534-3; the Zarr
         conversion is by the EXCITED project.
 
-    Returns dims (site, time), float32, NaN missing; see `tamrl.data.schema`. Raises DataError when
-    the files cannot be had, or do not hold what they should.
+    Raises DataError when the files cannot be had, or do not hold what they should.
     """
     return derived("towers", MADE_BY, lambda: schema.validate(_convert(), STORE))
 

@@ -96,23 +96,16 @@ def _assembled(
 ) -> tuple[xr.Dataset | None, dict[str, str]]:
     """Put sound towers side by side; of the others, say why they are not."""
     faults: dict[str, str] = {}
-    if not read:
-        return None, faults
-    ds = daily.assemble({site: days for site, (days, _) in read.items()}, facts)
-    for i, site in enumerate(ds.site.to_numpy().astype(str)):
+    sound: dict[str, TowerDays] = {}
+    for site, (days, source) in read.items():
         try:
-            lat, lon, igbp = facts.loc[[site], ["lat", "lon", "igbp"]].to_numpy()[0]
+            lat, lon, igbp = facts.loc[site, ["lat", "lon", "igbp"]]
             schema.check_place(f"{name}: tower {site}", lat, lon, igbp)
-            _check_units(schema.validate(ds.isel(site=[i]), read[site][1]), read[site][1])
+            _check_units(schema.validate(daily.assemble({site: days}, facts), source), source)
+            sound[site] = days
         except DataError as error:
             faults[site] = str(error)
-    sound = [days for site, (days, _) in read.items() if site not in faults]
-    if not sound:
-        return None, faults
-    span = slice(min(t.days[0] for t in sound), max(t.days[-1] for t in sound))
-    absent = [v for v in schema.OPTIONAL if v in ds and not any(v in t.data for t in sound)]
-    there = ~np.isin(ds.site.to_numpy(), list(faults))
-    return ds.isel(site=there).sel(time=span).drop_vars(absent), faults
+    return daily.assemble(sound, facts) if sound else None, faults
 
 
 def _check_units(tower: xr.Dataset, source: str) -> None:
