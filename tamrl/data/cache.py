@@ -68,9 +68,8 @@ def fetch(names: Iterable[str], desc: str = "Fetching data") -> list[Path]:
     """Make registered files present and intact in the cache; return their paths in order.
 
     A file is taken from the cache if its sha256 is right, else from the directory
-    TAMRL_DATA_MIRROR (laid out by registry names), else from its URL or a second source. ``desc``
-    labels the progress bar. Safe with parallel callers; an interrupted call is resumed by calling
-    again.
+    TAMRL_DATA_MIRROR (laid out by registry names), else from its URL or a second source. Parallel
+    callers are safe; an interrupted call is resumed by calling again.
 
     Raises DataError for a name that is not registered, or after all other files were fetched, with
     the first file that failed, the answer of each source, how many failed, and the remedy.
@@ -93,11 +92,7 @@ def fetch(names: Iterable[str], desc: str = "Fetching data") -> list[Path]:
 
 
 def available(names: Iterable[str]) -> bool:
-    """Whether `fetch` can be expected to yield these files, answered within five seconds.
-
-    True if cache and mirror together hold each file (not yet verified), or if a quick download of
-    one that they lack succeeds.
-    """
+    """Whether cache and mirror hold these files, or a quick download of one that lacks succeeds."""
     batch = _Batch(tries=1, timeout=(PROBE, PROBE))
     homes = [batch.root, batch.mirror or batch.root]
     lacking = [n for n in _known(names) if not any((home / n).is_file() for home in homes)]
@@ -198,35 +193,34 @@ class _Batch:
             if self.failures[host] >= GIVE_UP:
                 why[host] = f"{self.last.get(host, 'busy')}, given up after failing again and again"
                 continue
-            data, why[host] = self._ask(session, url, name)
-            if data is not None:
+            try:
+                data = self._ask(session, url, name)
                 self.failures[host] = 0
                 return data
-            self.last[host] = why[host]
+            except _NotFetchedError as error:
+                self.last[host] = why[host] = str(error)
             self.failures[host] += session is self.patient and not why[host].startswith("HTTP 4")
         raise _NotFetchedError("; ".join(f"{host}: {answer}" for host, answer in why.items()))
 
-    def _ask(self, session: requests.Session, url: str, name: str) -> tuple[bytes | None, str]:
-        """Return verified bytes, or None and why not."""
+    def _ask(self, session: requests.Session, url: str, name: str) -> bytes:
         why = ""
         for _ in range(1 if session is self.quick else 2):  # a reply may break off or be garbled
             try:
                 reply = session.get(url, timeout=self.timeout)
-            except _NotFetchedError as error:
-                return None, str(error)
             except requests.exceptions.ChunkedEncodingError:
                 why = "reply broken off"
                 continue
             except requests.RequestException as error:
-                slow, kind = "timed out" in str(error), type(error).__name__
-                return None, "no answer in time" if slow else f"no connection ({kind})"
+                slow = "timed out" in str(error)
+                why = "no answer in time" if slow else f"no connection ({type(error).__name__})"
+                raise _NotFetchedError(why) from error
             if not reply.ok:
                 if _Patience().asked(reply.raw) > MAX_WAIT:
                     self.failures[urlsplit(url).netloc] = GIVE_UP
-                return None, f"HTTP {reply.status_code} {reply.reason}"
+                raise _NotFetchedError(f"HTTP {reply.status_code} {reply.reason}")
             if not (why := _differs(reply.content, name)):
-                return reply.content, ""
-        return None, why
+                return reply.content
+        raise _NotFetchedError(why)
 
 
 @lru_cache(maxsize=2)
@@ -262,9 +256,8 @@ def _differs(data: bytes, name: str) -> str:
     """'' if these are the registered bytes, else how they differ."""
     actual = hashlib.sha256(data).hexdigest()
     expected = str(_registry(REGISTRY).registry[name]).removeprefix("sha256:")
-    if actual == expected:
-        return ""
-    return f"wrong sha256 {actual[:12]}... of {len(data)} bytes, expected {expected[:12]}..."
+    wrong = f"wrong sha256 {actual[:12]}... of {len(data)} bytes, expected {expected[:12]}..."
+    return "" if actual == expected else wrong
 
 
 def _report(failed: dict[str, str], total: int, root: Path) -> str:

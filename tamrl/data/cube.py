@@ -18,10 +18,8 @@ _NOTES = facts("variables_grid").set_index("name")[["source", "derived"]]
 def cell_area(lat: npt.ArrayLike, lon: npt.ArrayLike) -> Array:
     """Exact areas (lat, lon), m2, of the cells of a regular grid with these centres, degrees.
 
-    R^2 x (difference of the sines of the edges) x (width in radians) on the sphere of the WGS84
-    ellipsoid's area, R = 6371007.2 m (Moritz 2000, doi:10.1007/s001900050278).
-
-    A degree at the equator, in km2, and all cells of the globe together, in million km2:
+    R^2 x (difference of the sines of the edges) x (width in radians), R = 6371007.2 m. A degree at
+    the equator, in km2, and all cells of the globe together, in million km2:
 
     >>> area = cell_area(np.arange(-89.5, 90), np.arange(-179.5, 180))
     >>> round(float(area[90, 0]) / 1e6, 1), round(float(area.sum()) / 1e12, 3)

@@ -18,12 +18,9 @@ FULL_DAY = {30: 47, 60: 23}  # minutes of a record -> records of a full day: one
 GOOD_QC = 1  # NEE_VUT_REF_QC: 0 measured, 1 good gap-filling (doi:10.1038/s41597-020-0534-3)
 MISSING_CODE = -9999  # how FLUXNET files write "missing"
 
-# The rule for broken site-years, computed from the labels of at least MIN_DAYS days of a year.
-MIN_DAYS = 30
-CONSTANT_SD = 0.01  # gC m-2 d-1; a year of GPP that varies less was not partitioned
-NEGATIVE_MEAN = -0.3  # gC m-2 d-1; a yearly mean of GPP below it is more than noise
-DOUBLED_RATIO, DOUBLED_EXCESS = 1.8, 1.5  # times and gC m-2 d-1 above the tower's other years
-DOUBLED_QC = 0.3  # mean NEE_QC below which such a year is a gap-filled invention
+# The rule for broken site-years (see `broken_years`); gC m-2 d-1.
+MIN_DAYS, CONSTANT_SD, NEGATIVE_MEAN = 30, 0.01, -0.3
+DOUBLED_RATIO, DOUBLED_EXCESS, DOUBLED_QC = 1.8, 1.5, 0.3
 
 
 class TowerDays(NamedTuple):
@@ -87,11 +84,10 @@ def to_days(
 
 
 def assemble(towers: Mapping[str, TowerDays], facts: pd.DataFrame) -> xr.Dataset:
-    """Put towers side by side on one dense axis of days.
+    """Put towers side by side on one dense axis of days: (site, time) float32, sites sorted.
 
     ``facts`` is indexed by site: lat, lon, igbp, utc_offset_h; koppen and elevation_m where known.
-
-    Returns (site, time) float32, sites sorted; variables that no tower has are NaN (P is absent).
+    Variables that no tower has are NaN (P is absent).
     """
     sites = sorted(towers)
     begin = min(t.days[0] for t in towers.values())
@@ -99,9 +95,8 @@ def assemble(towers: Mapping[str, TowerDays], facts: pd.DataFrame) -> xr.Dataset
     names = [n for n in VARIABLES if n != "P" or any("P" in t.data for t in towers.values())]
     arrays = {n: np.full((len(sites), n_days), np.nan, np.float32) for n in names}
     for i, site in enumerate(sites):
-        at = (towers[site].days - begin).astype(int)
         for name, x in towers[site].data.items():
-            arrays[name][i, at] = x
+            arrays[name][i, (towers[site].days - begin).astype(int)] = x
     columns = ["lat", "lon", "igbp", "koppen", "elevation_m", "utc_offset_h"]
     facts = facts.loc[sites].reindex(columns=columns)
     koppen = ["" if pd.isna(k) else str(k).strip() for k in facts["koppen"]]

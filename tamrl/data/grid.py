@@ -18,10 +18,8 @@ from tamrl.errors import DataError
 
 RESOLUTIONS = (0.5, 1.0)  # deg
 FARTHEST = 1.5  # cells between a tower and its nearest land cell (coasts, islands)
-MADE_BY = (
-    *("gridfiles.py", "koppen.py", "physics.py", "cube.py", "grid.py"),
-    *("facts/variables_grid.csv", "facts/igbp.csv"),
-)
+MADE_BY = ("gridfiles.py", "koppen.py", "physics.py", "cube.py", "grid.py")
+MADE_BY += ("facts/variables_grid.csv", "facts/igbp.csv")
 
 
 def fetch_grid(resolution: float = 0.5) -> xr.Dataset:
@@ -89,17 +87,15 @@ def _build() -> xr.Dataset:
 
 def _coarsen(cube: xr.Dataset) -> xr.Dataset:
     """Average 0.5-degree cells to 1 degree with the exact area of their land as weight."""
-    area = cube["area"].to_numpy().astype(np.float64)
-    land = cube["land_fraction"].to_numpy().astype(np.float64)
+    area, land = (cube[name].to_numpy().astype(float) for name in ("area", "land_fraction"))
     fields = {
         name: block_mean(cube[name].to_numpy().astype(np.float64), area * land, 2)
         for name in VARIABLES.keys() - {"area", "land_fraction"}
     }
     fields["land_fraction"] = block_mean(land, area, 2)
-    number = cube["koppen"].to_numpy()
     # The class that covers most of the land, among those that are known.
-    share = [block_mean((number == k) * 1.0, area * land, 2) for k in range(1, 31)]
-    cover = np.nan_to_num(np.stack(share))
+    is_class = ((cube["koppen"].to_numpy() == k) * 1.0 for k in range(1, 31))
+    cover = np.nan_to_num([block_mean(cells, area * land, 2) for cells in is_class])
     classes = np.where(cover.any(axis=0), cover.argmax(axis=0) + 1, 0)
     return make_cube(fields, classes.astype(np.int8), 1.0)
 

@@ -25,14 +25,13 @@ from tamrl.errors import DataError
 
 Array = npt.NDArray[np.float64]
 
-# Radius of the sphere with the area of the WGS84 ellipsoid, m (authalic radius; Moritz 2000,
-# Geodetic Reference System 1980, doi:10.1007/s001900050278).
-EARTH_RADIUS = 6371007.2
+EARTH_RADIUS = 6371007.2  # m, for the area of WGS84 (Moritz 2000, doi:10.1007/s001900050278)
 # Mean length of the months in the Gregorian calendar, d.
 MONTH_DAYS = np.array([31, 28.2425, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
 MID_MONTH = np.cumsum(MONTH_DAYS) - MONTH_DAYS / 2  # day of the year
 LAND_CLASSES = IGBP_CODES[1:]  # all but water
 SHAPE = (360, 720)
+REACH = 250e3  # m, from a cell to the nearest of a coarser table
 
 
 def centres(step: float = 0.5) -> tuple[Array, Array]:
@@ -51,10 +50,10 @@ def block_mean(values: Array, weight: Array, factor: int) -> Array:
     *lead, n_lat, n_lon = values.shape
     blocks = (*lead, n_lat // factor, factor, n_lon // factor, factor)
     weight = np.where(np.isfinite(values), np.broadcast_to(weight, values.shape), 0.0)
-    total = weight.reshape(blocks).sum(axis=(-3, -1))
     filled = np.where(weight > 0, values, 0.0) * weight
+    total, mass = (x.reshape(blocks).sum(axis=(-3, -1)) for x in (filled, weight))
     with np.errstate(invalid="ignore"):  # 0 / 0 where a block has nothing: NaN is meant
-        return filled.reshape(blocks).sum(axis=(-3, -1)) / total
+        return total / mass
 
 
 def _require(ok: bool, path: Path, what: str) -> None:
@@ -208,19 +207,17 @@ def unit_vectors(lat: npt.ArrayLike, lon: npt.ArrayLike) -> Array:
     return np.stack([np.cos(phi) * np.cos(lam), np.cos(phi) * np.sin(lam), np.sin(phi)], axis=-1)
 
 
-def clm_land_table(path: Path, columns: Sequence[str], reach_km: float = 250.0) -> list[Array]:
+def clm_land_table(path: Path, columns: Sequence[str]) -> list[Array]:
     """Columns of a table of CLM's 1.9 x 2.5 degree land cells, nearest cell within reach.
 
-    Every row ends with a comma, which pandas would take for a shifted index.
     Source: Wieder et al., biogeochemical testbed, doi:10.1111/gcb.13979.
     """
-    table = pd.read_csv(path, index_col=False, skipinitialspace=True)
+    table = pd.read_csv(path, index_col=False, skipinitialspace=True)  # rows end with a comma
     absent = [name for name in ("lat", "lon", *columns) if name not in table]
     _require(not absent, path, f"columns {', '.join(absent)} are missing")
     tree = cKDTree(unit_vectors(table["lat"], table["lon"]))
-    lat, lon = centres()
-    points = unit_vectors(*np.meshgrid(lat, lon, indexing="ij"))
-    chord = 2 * np.sin(reach_km * 1000 / EARTH_RADIUS / 2)
+    points = unit_vectors(*np.meshgrid(*centres(), indexing="ij"))
+    chord = 2 * np.sin(REACH / EARTH_RADIUS / 2)
     _, row = tree.query(points.reshape(-1, 3), distance_upper_bound=chord)
     values = table[list(columns)].to_numpy(dtype=np.float64)
     values = np.append(values, np.full((1, len(columns)), np.nan), axis=0)  # beyond reach

@@ -26,12 +26,12 @@ _OTHER = re.compile(r"_(WW|MM|YY|AUXMETEO|AUXNEE|ERAI|ERA5)_|_BIF|_AUX|README", 
 def site_code(path: Path, otherwise: str = "") -> str:
     """Tower code in a file's name (US-AR1 in FLX_US-AR1_DD.csv), or ``otherwise``, or an error."""
     match = _SITE.search(path.name)
-    if code := match.group() if match else otherwise:
-        return code
-    raise DataError(
-        f"{path}: no tower code such as US-Ha1 in the file's name; rename the file, or give it "
-        "alone with a table of one row"
-    )
+    if not (code := match.group() if match else otherwise):
+        raise DataError(
+            f"{path}: no tower code such as US-Ha1 in the file's name; rename the file, or give it "
+            "alone with a table of one row"
+        )
+    return code
 
 
 def rank(path: Path) -> tuple[int, int]:
@@ -51,10 +51,8 @@ def read_oneflux(path: Path) -> TowerDays:
 
     A daily file needs TIMESTAMP (yyyymmdd), a half-hourly one TIMESTAMP_START or TIMESTAMP_END
     (yyyymmddHHMM, local standard time); both TA_F degC, VPD_F hPa, SW_IN_F W m-2. Fluxes may be
-    absent: NEE_VUT_REF, GPP_NT_VUT_REF, RECO_NT_VUT_REF (gC m-2 d-1 in daily files,
-    umol CO2 m-2 s-1 in others) and NEE_VUT_REF_QC (share of good half-hours in daily files, flag
-    0..3 in others). -9999 is missing. Of the three fluxes any two give the third, so that labels
-    close exactly. Raises DataError with file, column, value and remedy.
+    absent (gC m-2 d-1 in daily files, umol CO2 m-2 s-1 in others), and so may NEE_VUT_REF_QC (share
+    of good half-hours, or flag 0..3); any two fluxes give the third. -9999 is missing.
     """
     table = _read(path)
     values = {new: _numbers(table, old, path) for old, new in COLUMNS.items() if old in table}
@@ -130,8 +128,7 @@ def _closed(tower: TowerDays, path: Path) -> TowerDays:
             )
     if {"NEE", "GPP"} <= data.keys():
         data["RECO"] = data["NEE"] + data["GPP"]
-    elif {"NEE", "RECO"} <= data.keys():
-        data["GPP"] = data["RECO"] - data["NEE"]
-    elif {"GPP", "RECO"} <= data.keys():
-        data["NEE"] = data["RECO"] - data["GPP"]
+    for lost, known in (("GPP", "NEE"), ("NEE", "GPP")):
+        if lost not in data and {"RECO", known} <= data.keys():
+            data[lost] = data["RECO"] - data[known]
     return tower

@@ -42,8 +42,7 @@ def daylength(lat: ArrayLike, doy: ArrayLike) -> NDArray[np.float64]:
     >>> round(float(daylength(-20, 246)), 1)
     11.7
     """
-    _, _, sunset, _ = _angles(lat, doy)
-    return 24 / np.pi * sunset
+    return 24 / np.pi * _angles(lat, doy)[2]
 
 
 def _angles(lat: ArrayLike, doy: ArrayLike) -> tuple[NDArray[np.float64], ...]:

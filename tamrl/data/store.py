@@ -22,15 +22,11 @@ REPEATED = 0.99  # share of half-hours that only repeat their hour, above which 
 
 
 def read_store(path: Path, facts: pd.DataFrame) -> tuple[dict[str, TowerDays], dict[str, str]]:
-    """Local daily values of every tower in `facts` that the store holds.
+    """Local daily values of every tower in `facts` that the store (see `open_towers`) holds.
 
-    ``path`` is a Zarr group (format 2 or 3) with site codes `site`, UTC stamps of interval ENDS
-    `time` (30 or 60 min), and dims (site, time): ta degC, vpd hPa, sw_in W m-2; where known nee and
-    gpp_nt in umol CO2 m-2 s-1 with the flag nee_qc. ``facts`` is indexed by site; its utc_offset_h
-    turns the stamps into local time.
-
-    Returns site -> its days, and site -> why it could not be read. Raises DataError when the store
-    cannot be opened or lacks a driver altogether.
+    ``facts`` is indexed by site; its utc_offset_h turns UTC into local time. Returns site -> its
+    days, and site -> why it could not be read. Raises DataError when the store cannot be opened or
+    lacks a driver altogether.
     """
     store = _open(path)
     names = {old: new for old, new in STORE_NAMES.items() if old in store}
@@ -82,8 +78,8 @@ def _open(path: Path) -> xr.Dataset:
         if new in DRIVERS and (old not in store or store[old].dims != ("site", "time")):
             raise DataError(f"{path}: variable {old} (site, time) is missing; have {[*store]}")
     codes = pd.Index(store["site"].to_numpy().astype(str))
-    if not codes.is_unique:
-        raise DataError(f"{path}: tower {codes[codes.duplicated()][0]} is there twice; merge it")
+    for code in codes[codes.duplicated()]:
+        raise DataError(f"{path}: tower {code} is there twice; merge it")
     return store
 
 
@@ -115,14 +111,14 @@ def _on_the_hour(
     hold nothing new in any variable. Taken for half-hours, its day would begin half an hour early.
     """
     late = (ends.astype(int) // 30) % 2
+    # A constant has no news.
+    series = [(x, t) for x in half.values() if (t := np.isfinite(x)).any() and np.ptp(x[t]) > 0]
     for parity in (0, 1):  # which half-hour repeats depends on the UTC offset
         second = late[1:] == parity
-        news = []
-        for x in half.values():
-            there = np.isfinite(x)
-            if there.any() and np.ptp(x[there]) > 0:  # a constant has no news
-                new = there[1:] & (x[1:] != x[:-1]) & second
-                news.append(new.sum() / max(1, there[:-1][second].sum()))
+        news = [
+            (there[1:] & (x[1:] != x[:-1]) & second).sum() / max(1, there[:-1][second].sum())
+            for x, there in series
+        ]
         if news and max(news) < 1 - REPEATED:
             return late != parity
     return None

@@ -29,23 +29,22 @@ def open_towers(
 ) -> xr.Dataset:
     """Open your own towers as the daily Dataset that `fetch_towers` returns.
 
-    ``path`` is either a Zarr store laid out like FLUXNET2015's: dims (site, time), `time` in UTC at
-    the END of each half-hour or hour, variables ta degC, vpd hPa, sw_in W m-2 and, where known, nee
-    and gpp_nt in umol CO2 m-2 s-1 with the flag nee_qc. Or it is ONEFlux csv files (FULLSET or
-    SUBSET; DD, HH or HR): one, several, or a folder of them. A file's name holds its tower's code,
-    such as US-Ha1; a single file may have any name if ``table`` has one row. Of several files of
-    one tower the half-hours are used. Fluxes may be absent: TA_F, VPD_F and SW_IN_F suffice for a
-    prediction.
+    ``path`` is either a Zarr store (format 2 or 3) laid out like FLUXNET2015's: dims (site, time),
+    `time` in UTC at the END of each half-hour or hour, ta degC, vpd hPa, sw_in W m-2 and, where
+    known, nee and gpp_nt in umol CO2 m-2 s-1 with the flag nee_qc. Or it is ONEFlux csv files
+    (FULLSET or SUBSET; DD, HH or HR): one, several, or a folder of them. A file's name holds its
+    tower's code, such as US-Ha1; a single file may have any name if ``table`` has one row. Of
+    several files of one tower the half-hours are used. TA_F, VPD_F and SW_IN_F suffice.
 
-    ``table`` has facts about the towers, a csv file or DataFrame with columns site, lat, lon, igbp,
-    and for a store utc_offset_h (h, which turns its UTC into local standard time); koppen and
-    elevation_m where known. By default it is `towers.csv` beside the data, or the store's name with
-    .csv; towers of FLUXNET2015 are known without.
+    ``table`` is a csv file or DataFrame with columns site, lat, lon, igbp, and for a store
+    utc_offset_h (h, which turns its UTC into local standard time); koppen and elevation_m where
+    known. By default it is `towers.csv` beside the data, or the store's name with .csv; towers of
+    FLUXNET2015 are known without.
 
-    Returns local days (site, time), see `tamrl.data.schema`; RECO = NEE + GPP. TA_min, TA_max and
-    VPD_max are NaN where only daily means are known. Labels of site-years that `daily.broken_years`
-    finds are missing. attrs["excluded"] counts and names those and any tower that had to be left
-    out, which a warning names too. Raises DataError, with all faults, when nothing can be used.
+    Returns local days (site, time), see `tamrl.data.schema`; RECO = NEE + GPP; TA_min, TA_max and
+    VPD_max are NaN where only daily means are known. attrs["excluded"] counts and names the broken
+    site-years, whose labels are missing, and any tower that had to be left out, which a warning
+    names too. Raises DataError, with all faults, when nothing can be used.
     """
     paths = [Path(path)] if isinstance(path, str | PathLike) else [Path(p) for p in path]
     if not paths:
@@ -76,12 +75,9 @@ def open_towers(
     if left_out:
         whys = [left_out[site] for site in sorted(left_out)]
         ds.attrs["excluded"] = f"{len(whys)} towers: {'; '.join(whys)}; {ds.attrs['excluded']}"
-        warnings.warn(
-            f"open_towers: left out {len(whys)} of {len(whys) + ds.sizes['site']} towers: "
-            + "; ".join(whys[:SHOWN])
-            + (f"; {len(whys) - SHOWN} more in attrs['excluded']" if len(whys) > SHOWN else ""),
-            stacklevel=2,
-        )
+        more = [f"{len(whys) - SHOWN} more in attrs['excluded']"] if len(whys) > SHOWN else []
+        what = f"left out {len(whys)} of {len(whys) + ds.sizes['site']} towers"
+        warnings.warn(f"open_towers: {what}: {'; '.join(whys[:SHOWN] + more)}", stacklevel=2)
     history = "local days by tamrl.data.user" + "".join(f"; {file} not used" for file in unused)
     return ds.assign_attrs(
         title=f"Towers of {', '.join(p.name for p in paths[:3])}",

@@ -21,8 +21,7 @@ COOL = ((0.60, 0.20, 0.20), (0.00, 0.10, 0.10))
 HOT_SUMMER = ((0.20, 0.35, 0.45), (0.00, 0.30, 0.30))  # and a cold winter
 DRY = ((0.45, 0.30, 0.25), (0.20, 0.95, 0.95))  # dry summers, or too little rain all year
 HOT, COLD = 21.0, 3.0  # degC of the warmest and coldest month of the second row
-ARID = 0.55  # precipitation / potential evaporation of the third
-DRY_CLIMATES = ("BS", "BW", "Cs", "Ds")
+ARID, DRY_CLIMATES = 0.55, ("BS", "BW", "Cs", "Ds")  # the third; precipitation / PET
 FAITHFUL = 0.5  # share of years in which a farm grows its main crop whatever the rotation
 C4_GAIN = 1.5  # light-use efficiency of maize beside that of a C3 crop
 SOWN_AT = 12.0  # degC, mean of two weeks, at which summer crops are sown
@@ -78,8 +77,7 @@ def grow(sim: dict[str, Array], farms: Farms) -> tuple[Array, Array]:
     heat = _since(np.maximum(ta - base, 0), new) / early
     cereal = WINTER_GREEN + (1 - WINTER_GREEN) * expit((heat - rise) / over)
     cereal *= expit((fall - heat) / over)
-    cereal = np.maximum(cereal, WINTER_GREEN * expit((heat - STUBBLE_AT) / over))
-    canopy = [cereal]
+    canopy = [np.maximum(cereal, WINTER_GREEN * expit((heat - STUBBLE_AT) / over))]
     for base, rise, fall, over in (SUMMER, MAIZE):
         heat = _since(np.where(season, np.maximum(ta - base, 0), 0), new) / early
         canopy.append(expit((heat - rise) / over) * expit((fall - heat) / over) * frost)

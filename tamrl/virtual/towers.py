@@ -45,16 +45,13 @@ def virtual_towers(
     """Daily virtual towers: the contract of `tamrl.data.schema`, with the truth known.
 
     ``n`` towers; None: the 180 real positions and classes. Fewer: a sample of them, balanced over
-    IGBP classes, in which a larger n contains a smaller one. More: the rest stand around real
-    towers so that main climates get their share of the land. ``years``: first and last, both
-    included. ``noise`` False: the truth; True: random errors that grow with the flux (Richardson
-    et al. 2006, doi:10.1016/j.agrformet.2006.01.007), short records, outages, days of low quality.
-    ``gases``: any of "CH4" (gC m-2 d-1) and "N2O" (gN m-2 d-1) besides, positive upwards.
-    ``scatter``: standard deviation of the logarithm of traits that do not follow from drivers.
-
-    Returns (site, time) with attribute virtual = 1; RECO = NEE + GPP to the last bit; traits as
-    coordinates ``truth_*`` (site). Raises DataError for n < 1, an unknown gas, or years that run
-    backwards.
+    IGBP classes, in which a larger n contains a smaller one. More: the rest lie around real towers
+    so that main climates get their share of the land. ``years``: first and last. ``noise``: random
+    errors that grow with the flux (Richardson et al. 2006, doi:10.1016/j.agrformet.2006.01.007),
+    short records, outages, days of low quality. ``gases``: any of "CH4" (gC m-2 d-1) and "N2O"
+    (gN m-2 d-1). ``scatter``: standard deviation of the logarithm of traits that do not follow from
+    drivers. Returns (site, time) with attribute virtual = 1; RECO = NEE + GPP to the last bit;
+    traits as coordinates ``truth_*`` (site).
     """
     for gas in set(gases) - set(GASES):
         raise DataError(f"virtual_towers: unknown gas {gas!r}; choose from {', '.join(GASES)}")
