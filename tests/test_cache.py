@@ -40,8 +40,8 @@ class Handler(BaseHTTPRequestHandler):
         self.server.asked[name] += 1
         self.server.times[name].append(time.monotonic())
         if not self.server.fault(self, name, self.server.asked[name]):
-            body = self.server.files.get(name)
-            self.reply(200 if body is not None else 404, body or b"")
+            known = name in self.server.files
+            self.reply(200 if known else 404, self.server.files.get(name, b""))
 
     def reply(self, status: int, body: bytes = b"", **headers: str) -> bool:
         self.send_response(status)
@@ -104,12 +104,10 @@ class Place:
 
     def child(self, before: str = "") -> subprocess.Popen[str]:
         """Another process that fetches everything into the same cache."""
-        code = (
-            "import os, sys, time; from pathlib import Path; from tamrl.data import cache\n"
-            f"cache.REGISTRY = Path(sys.argv[1])\n{before}\n"
-            "cache.fetch(cache.registry_names())"
-        )
-        command = [sys.executable, "-c", code, str(self.registry)]
+        code = f"""import os, sys, time; from pathlib import Path; from tamrl.data import cache
+cache.REGISTRY = Path({str(self.registry)!r}); {before}
+cache.fetch(cache.registry_names())"""
+        command = [sys.executable, "-c", code]
         return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
 
 
@@ -165,8 +163,7 @@ def test_wrong_bytes_are_an_error_and_cost_no_other_file(place: Place) -> None:
     place.server.files[NAMES[2]] = b"<html>please log in</html>"
     with pytest.raises(DataError, match=rf"^{NAMES[2]} .*1:\d+: wrong sha256.*the 12 complete"):
         fetch(NAMES)
-    assert place.cached() == set(NAMES) - {NAMES[2]}
-    assert place.parts() == []
+    assert (place.cached(), place.parts()) == (set(NAMES) - {NAMES[2]}, [])
 
 
 def test_absent_files_are_asked_for_once_and_counted_once(place: Place) -> None:
@@ -245,13 +242,12 @@ def test_killed_fetch_resumes_where_it_was(place: Place, stage: str) -> None:
         release.set()
     assert place.cached() == set(NAMES) - {stuck}
     place.server.asked.clear()
-    place.server.fault = lambda handler, name, nth: False
     for part in place.parts():
         os.utime(part, (0, 0))  # ten minutes later
+    place.server.fault = lambda handler, name, nth: False
     fetch(NAMES)
     assert place.server.asked == {stuck: 1}
-    assert place.cached() == set(NAMES)
-    assert place.parts() == []
+    assert (place.cached(), place.parts()) == (set(NAMES), [])
 
 
 def test_unfinished_file_of_a_running_process_is_left_alone(place: Place) -> None:
@@ -271,8 +267,7 @@ def test_parallel_callers_share_a_cache(place: Place) -> None:
     for child in children:
         _, stderr = child.communicate(timeout=60)
         assert child.returncode == 0, stderr
-    assert place.cached() == set(NAMES)
-    assert place.parts() == []
+    assert (place.cached(), place.parts()) == (set(NAMES), [])
 
 
 @pytest.mark.parametrize("lacking", [[], [NAMES[5]]])
@@ -324,8 +319,7 @@ def test_full_disk_is_one_error_and_leaves_nothing_half_written(
     monkeypatch.setattr(Path, "write_bytes", write_bytes)
     with pytest.raises(DataError, match=r"cannot write .*No space left.*DATA_DIR.* the 5 complete"):
         fetch(NAMES)
-    assert len(place.cached()) == 5
-    assert place.parts() == []
+    assert (len(place.cached()), place.parts()) == (5, [])
 
 
 def test_places_that_are_no_directory_are_errors(
@@ -380,12 +374,12 @@ def test_available_does_not_wait_for_a_silent_server(
 
 
 def test_registry_digest_sees_data_not_comments(place: Place) -> None:
-    digest, lines = registry_sha256(), place.registry.read_text().splitlines()
+    digest, text = registry_sha256(), place.registry.read_text()
     for changed, same in [
-        ("\n".join(["# other words", *reversed(lines)]), True),
-        (place.registry.read_text().replace("http://", "https://"), True),
-        ("\n".join(lines[:-1]), False),
-        (place.registry.read_text().replace("sha256:", "sha256:0", 1), False),
+        ("\n".join(["# other words", *reversed(text.splitlines())]), True),
+        (text.replace("http://", "https://"), True),
+        ("\n".join(text.splitlines()[:-1]), False),
+        (text.replace("sha256:", "sha256:0", 1), False),
     ]:
         place.registry.write_text(changed)
         cache._registry.cache_clear()

@@ -141,9 +141,8 @@ def test_no_code_for_missing_is_left(cube):
     for name in cube.data_vars:
         if cube[name].dtype == np.float32:
             assert float(cube[name].min()) > -1000, name
-    sea = (cube["land_fraction"] == 0).to_numpy()
     for name in ("TA", "SUN", "PRCP", "EVI", "sand", "elevation"):
-        assert np.isnan(cube[name].to_numpy()[..., sea]).all(), name
+        assert cube[name].where(cube["land_fraction"] == 0).count() == 0, name
     # The sun does shine wherever sunshine is known, and Siberia's January is filled and flagged.
     assert float(cube["SUN"].max("month").min()) > 0
     assert np.isfinite(cell(cube, "EVI", 68.25, 100.25)).all()
@@ -157,11 +156,8 @@ def test_derived_fields_hold_against_towers(cube, real_towers):
     assert list(at["site"]) == list(real_towers["site"])
     for name, r, rmse in (("VPD", 0.93, 2.2), ("SW_IN", 0.96, 22), ("TA", 0.97, 2.6)):
         tower = real_towers[name].groupby("time.month").mean()
-        tower = tower.transpose("site", "month").to_numpy().ravel()
-        grid = at[name].transpose("site", "month").to_numpy().ravel()
-        both = np.isfinite(tower) & np.isfinite(grid)
-        assert np.corrcoef(tower[both], grid[both])[0, 1] > r, name
-        assert np.sqrt(np.mean((tower - grid)[both] ** 2)) < rmse, name
+        assert float(xr.corr(tower, at[name])) > r, name
+        assert float(((tower - at[name]) ** 2).mean()) < rmse**2, name
 
 
 def test_one_degree_keeps_the_totals(cube):

@@ -44,12 +44,11 @@ def make_cube(fields: dict[str, Array], classes: npt.NDArray[np.int8], step: flo
     ``classes`` Koppen class numbers (lat, lon), 0 for none. Raises DataError for a value that
     cannot be.
     """
-    lat, lon = centres(step)
-    fields = fields | {"area": cell_area(lat, lon)}
+    fields = fields | {"area": cell_area(*centres(step))}
     names = " ".join(IGBP_NAMES[code].replace(" ", "_") for code in LAND_CLASSES)
     month = ("month", np.arange(1, 13), {"long_name": "month", "units": "1"})
     igbp = ("igbp", np.array(LAND_CLASSES), {"long_name": "IGBP class", "comment": names})
-    ds = xr.Dataset(coords={"month": month, **lat_lon_axes(lat, lon), "igbp": igbp})
+    ds = xr.Dataset(coords={"month": month, **lat_lon_axes(*centres(step)), "igbp": igbp})
     for name, variable in VARIABLES.items():
         values = fields[name]
         outside = (values < variable.low) | (values > variable.high)

@@ -15,9 +15,8 @@ from tamrl.data.daily import MISSING_CODE, Floats, TowerDays, record_minutes, to
 from tamrl.data.schema import DRIVERS, check_days
 from tamrl.errors import DataError
 
-COLUMNS = {"TA_F": "TA", "VPD_F": "VPD", "SW_IN_F": "SW_IN", "P_F": "P"}
-COLUMNS |= {"NEE_VUT_REF": "NEE", "NEE_VUT_REF_QC": "NEE_QC"}
-COLUMNS |= {"GPP_NT_VUT_REF": "GPP", "RECO_NT_VUT_REF": "RECO"}
+COLUMNS = {"TA_F": "TA", "VPD_F": "VPD", "SW_IN_F": "SW_IN", "P_F": "P", "NEE_VUT_REF": "NEE"}
+COLUMNS |= {"NEE_VUT_REF_QC": "NEE_QC", "GPP_NT_VUT_REF": "GPP", "RECO_NT_VUT_REF": "RECO"}
 CLOSURE = 1.0  # gC m-2 d-1; a mean |RECO - GPP - NEE| above it is a wrong sign or unit
 _SITE = re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}-[A-Za-z0-9]{3}(?![A-Za-z0-9])")
 _OTHER = re.compile(r"_(WW|MM|YY|AUXMETEO|AUXNEE|ERAI|ERA5)_|_BIF|_AUX|README", re.IGNORECASE)
@@ -71,11 +70,10 @@ def _read(path: Path) -> pd.DataFrame:
         stamps = [c for c in head if str(c).startswith("TIMESTAMP")]
         if not stamps:
             raise DataError(f"{path}: column TIMESTAMP (or TIMESTAMP_START) is missing; add it")
-        for column, name in COLUMNS.items():
-            if name in DRIVERS and column not in head:
-                raise DataError(
-                    f"{path}: column {column} is missing; a ONEFlux file has TA_F, VPD_F, SW_IN_F"
-                )
+        for column in (c for c, name in COLUMNS.items() if name in DRIVERS and c not in head):
+            raise DataError(
+                f"{path}: column {column} is missing; a ONEFlux file has TA_F, VPD_F, SW_IN_F"
+            )
         wanted, types = [*stamps, *head.columns.intersection(COLUMNS)], dict.fromkeys(stamps, str)
         table = pd.read_csv(path, usecols=wanted, dtype=types, encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
@@ -95,7 +93,7 @@ def _numbers(table: pd.DataFrame, column: str, path: Path) -> Floats:
 
 def _stamps(texts: pd.Series, form: str, path: Path) -> NDArray[np.datetime64]:
     times = pd.to_datetime(texts, format=form, errors="coerce", exact=True)
-    width = {"%Y%m%d": 8, "%Y%m%d%H%M": 12}[form]
+    width = len(pd.Timestamp(0).strftime(form))
     for row in np.flatnonzero(times.isna() | (texts.str.len() != width)):
         raise DataError(
             f"{path}: {texts.name} is {texts.iloc[row]!r} in line {row + 2}; a daily (yyyymmdd) or "

@@ -7,8 +7,7 @@ from tamrl.data import cube, schema
 from tamrl.data.sites import MONTHLY_VARIABLES
 from tamrl.errors import DataError
 
-# What is known of predictors: of satellites, of towers' weather, of the cube. Where a name occurs
-# in several, its unit is the same, and its range is the widest.
+# Of predictors that occur in several sources the unit is the same, and the range the widest.
 SOURCES = (MONTHLY_VARIABLES, schema.VARIABLES, cube.VARIABLES)
 KNOWN = {name: variable for source in SOURCES for name, variable in source.items()}
 SAME_AS = {"PRCP": "P"}  # a day's rain is not bounded by what a month's mean can be
@@ -25,7 +24,7 @@ def plausible(name: str) -> tuple[float, float]:
     >>> plausible("humidex")
     (-inf, inf)
     """
-    names = {name, SAME_AS.get(name, name)}
+    names = (name, SAME_AS.get(name, name))
     known = [source[n] for source in SOURCES for n in names if n in source]
     highest = max((v.high for v in known), default=np.inf)
     return min((v.low for v in known), default=-np.inf), highest
@@ -44,13 +43,13 @@ def conversion(sample: xr.DataArray, source: str) -> tuple[float, float]:
     target = KNOWN[name].units
     ways = UNITS.get(target, {target: (1.0, 0.0)})
     unit = sample.attrs.get("units", "" if target == "1" else None)  # CF: no units, a pure number
-    if unit is not None:
-        if unit not in ways:
-            raise DataError(
-                f"{source}: {name} is in {unit!r}; convert it to {target!r} "
-                f"(known: {', '.join(ways)})"
-            )
+    known = ", ".join(ways)
+    if unit in ways:
         return ways[unit]
+    if unit is not None:
+        raise DataError(
+            f"{source}: {name} is in {unit!r}; convert it to {target!r} (known: {known})"
+        )
     low, high = plausible(name)
     values = sample.to_numpy()
     values = values[np.isfinite(values)]
@@ -63,7 +62,7 @@ def conversion(sample: xr.DataArray, source: str) -> tuple[float, float]:
     if len(fitting) != 1:
         raise DataError(
             f"{source}: {name} has no units, and its values fit {len(fitting)} of the known ones "
-            f"({', '.join(ways)}); set the attribute units"
+            f"({known}); set the attribute units"
         )
     return fitting.pop()
 

@@ -35,11 +35,10 @@ def virtual_grid(step: float = 2.0, seed: int = 0) -> xr.Dataset:
     shape = shapely.union_all(gpd.read_file(Path(__file__).parents[1] / LAND).geometry.to_numpy())
     land = shapely.contains_xy(shape, at_lon, at_lat) & (at_lat > SOUTH)
     cells = _cells(at_lat[land], at_lon[land])
-    known = _seasons(cells, seed) | {
-        "elevation": np.full(len(cells), 200.0),
-        "awc": np.array([BIOME[code][3] for code in cells.igbp], float),
-        "igbp_fraction": np.array(LAND_CLASSES)[:, None] == cells.igbp.to_numpy(str),
-    }
+    known = _seasons(cells, seed)
+    known["igbp_fraction"] = np.array(LAND_CLASSES)[:, None] == cells.igbp.to_numpy(str)
+    known["elevation"] = np.full(len(cells), 200.0)
+    known["awc"] = np.array([BIOME[code][3] for code in cells.igbp], float)
     known["fapar_mean"] = known["FPAR"].mean(0)
     fields: dict[str, Array] = {}
     for name in VARIABLES.keys() - {"area"}:
@@ -49,11 +48,9 @@ def virtual_grid(step: float = 2.0, seed: int = 0) -> xr.Dataset:
     fields["land_fraction"] = land.astype(float)
     classes = np.zeros(land.shape, np.int8)
     classes[land] = [KOPPEN_CODES.index(code) + 1 for code in cells.koppen]
-    return make_cube(fields, classes, step).assign_attrs(
-        title=f"Virtual globe: a process model with known truth, {step:g} degrees, seed {seed}",
-        source="tamrl.virtual.grid, a model; no value is an observation",
-        virtual=1,
-    )
+    title = f"Virtual globe: a process model with known truth, {step:g} degrees, seed {seed}"
+    source = "tamrl.virtual.grid, a model; no value is an observation"
+    return make_cube(fields, classes, step).assign_attrs(title=title, source=source, virtual=1)
 
 
 def _cells(lat: Array, lon: Array) -> pd.DataFrame:

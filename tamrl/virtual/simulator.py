@@ -49,8 +49,7 @@ BIOME = {
 }  # fmt: skip
 SUNNY, OVERCAST = 0.50, 0.25  # Angstrom-Prescott: share of radiation (FAO-56 eq. 35)
 PAR_SHARE = 0.45  # of shortwave energy (Monteith 1972)
-MJ_PER_WATT_DAY = 0.0864  # W m-2 held for a day, in MJ m-2
-MM_PER_MJ = 1 / 2.45  # evaporated by 1 MJ m-2 (FAO-56)
+MJ_PER_WATT_DAY, MM_PER_MJ = 0.0864, 1 / 2.45  # W m-2 for a day in MJ m-2; evaporated (FAO-56)
 GPP_SHARE = 0.35  # of production is respired within the day
 MIDWINTER = (21, 203)  # coldest day of the year, north and south
 YEAR = 365.25  # days
@@ -105,8 +104,7 @@ def simulate(
     arrhenius *= 0.3 + 0.7 * np.clip(soil / 0.3, 0, 1)
     # Respiration at the reference follows from what the place produces (ratio over the years).
     rb = (ratio - GPP_SHARE) * gpp.mean(1, keepdims=True) / arrhenius.mean(1, keepdims=True)
-    rb = np.maximum(rb, 1e-3)
-    reco = rb * arrhenius + GPP_SHARE * gpp
+    reco = (rb := np.maximum(rb, 1e-3)) * arrhenius + GPP_SHARE * gpp
     sim |= {"FPAR": fpar, "GPP": gpp, "RECO": reco, "NEE": reco - gpp}
     sim |= {"truth_lue": lue, "truth_vpd_decay": decay, "truth_rb": rb, "truth_e0": e0}
     _gases(sim, rb * arrhenius, soil_t, wet, crop)
@@ -167,8 +165,8 @@ def _water(sim: Simulation, capacity: Array, wet: NDArray[np.bool_]) -> None:
 
 def _humidity(sim: Simulation) -> None:
     """Vapour pressure deficit: the dew point lies below the minimum, the more so the drier."""
-    thirst = 1 - memory(sim["soil"], 5)
-    dew = sim["TA_min"] - 9 * thirst**2 * np.clip((sim["TA"] + 5) / 20, 0, 1)
+    dry = 1 - memory(sim["soil"], 5)
+    dew = sim["TA_min"] - 9 * dry**2 * np.clip((sim["TA"] + 5) / 20, 0, 1)
     vapour, top = saturation(dew), saturation(sim["TA_max"])
     sim["VPD"] = (top + saturation(sim["TA_min"])) / 2 - vapour  # FAO-56 eq. 12
     sim["VPD_max"] = top - vapour

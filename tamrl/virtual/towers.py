@@ -58,7 +58,8 @@ def virtual_towers(
     if years[0] > years[1]:
         raise DataError(f"virtual_towers: years {years} run backwards; give (first, last)")
     facts, time = _places(n, seed), _days(years)
-    _forget(len(facts))
+    if len(_months) + len(facts) > REMEMBERED:  # never in the middle of a data set
+        _months.clear()
     names = [name for name in VARIABLES if name != "P"] + list(gases)
     blocks = []
     for start in tqdm(range(0, len(facts), BLOCK), "virtual towers", disable=len(facts) <= BLOCK):
@@ -122,7 +123,8 @@ def simulated_months(towers: xr.Dataset) -> dict[str, Array]:
     facts = pd.DataFrame({k: towers[k].values for k in ("site", "lat", "igbp", "koppen")})
     how = [towers.attrs[f"virtual_{name}"] for name in ("years", "seed", "scatter")]
     keys = _keys(facts, *how)
-    _forget(len(facts))
+    if len(_months) + len(facts) > REMEMBERED:
+        _months.clear()
     new = facts[[key not in _months for key in keys]]
     for start in range(0, len(new), BLOCK):
         _simulate(new.iloc[start : start + BLOCK], *how)
@@ -139,12 +141,6 @@ def _keys(facts: pd.DataFrame, years: Sequence[int], seed: int, scatter: float) 
     return [(*place, *years, seed, scatter) for place in places]
 
 
-def _forget(n: int) -> None:
-    """Make room for the months of n more towers; never in the middle of a data set."""
-    if len(_months) + n > REMEMBERED:
-        _months.clear()
-
-
 def _days(years: Sequence[int]) -> pd.DatetimeIndex:
     return pd.date_range(f"{years[0]}-01-01", f"{years[1]}-12-31", freq="D")
 
@@ -155,8 +151,8 @@ def _simulate(facts: pd.DataFrame, years: Sequence[int], seed: int, scatter: flo
     sim = simulate(facts, time, seed, scatter)
     daily = satellite(sim) | {"sun": sim["sun"]}
     mean = {name: monthly_means(values, time) for name, values in daily.items()}
-    of_month = [sim["FPAR"][:, time.month == m].mean(1) for m in range(1, 13)]
-    mean["FPAR_season"] = np.stack(of_month, 1)
+    fpar = sim["FPAR"]
+    mean["FPAR_season"] = np.stack([fpar[:, time.month == m].mean(1) for m in range(1, 13)], 1)
     for i, key in enumerate(_keys(facts, years, seed, scatter)):
         _months[key] = {name: values[i].copy() for name, values in mean.items()}
     return sim
@@ -210,8 +206,7 @@ def _places(n: int | None, seed: int) -> pd.DataFrame:
     main = facts.koppen.str[0]
     share = main.map(LAND_SHARE) / main.map(main.value_counts())
     rows = []
-    for i in range(n - len(facts)):
-        code = f"ZZ-{i:05d}"
+    for code in (f"ZZ-{i:05d}" for i in range(n - len(facts))):
         rng = np.random.default_rng([seed, crc32(code.encode())])
         near = facts.iloc[rng.choice(len(facts), p=share / share.sum())]
         igbp = rng.choice(sorted(set(facts.igbp[facts.koppen_main == near.koppen_main])))
