@@ -40,8 +40,8 @@ class Tower:
     @property
     def start(self) -> np.ndarray:
         """Local time at which each record begins."""
-        n = self.days * 1440 // self.minutes
-        return START.astype("datetime64[m]") + np.arange(n) * np.timedelta64(self.minutes, "m")
+        minutes = np.arange(0, self.days * 1440, self.minutes).astype("timedelta64[m]")
+        return START.astype("datetime64[m]") + minutes
 
 
 def write_store(path: Path, towers: dict[str, Tower], **encoding: dict[str, object]) -> Path:
@@ -49,16 +49,14 @@ def write_store(path: Path, towers: dict[str, Tower], **encoding: dict[str, obje
 
     The record of an hourly tower has the stamp of its hour's end, and again half an hour later.
     """
-    ends = {}
-    for site, tower in towers.items():
-        end = tower.start + np.timedelta64(tower.minutes, "m")
-        ends[site] = end - np.timedelta64(int(60 * tower.offset), "m")
-    first = min(e[0] for e in ends.values())
-    last = max(e[-1] for e in ends.values()) + np.timedelta64(30, "m")
-    time = np.arange(first, last + np.timedelta64(30, "m"), np.timedelta64(30, "m"))
+    half = np.timedelta64(30, "m")
+    after = [np.timedelta64(int(t.minutes - 60 * t.offset), "m") for t in towers.values()]
+    ends = [t.start + later for t, later in zip(towers.values(), after, strict=True)]
+    first = min(end[0] for end in ends)
+    time = np.arange(first, max(end[-1] for end in ends) + 2 * half, half)
     data = {name: np.full((len(towers), len(time)), np.nan) for name in PACKING}
-    for i, (site, tower) in enumerate(towers.items()):
-        at = ((ends[site] - first) / np.timedelta64(30, "m")).astype(int)
+    for i, tower in enumerate(towers.values()):
+        at = ((ends[i] - first) / half).astype(int)
         for name in PACKING:
             data[name][i, at] = tower.values[name]
             if tower.minutes == 60:

@@ -398,9 +398,6 @@ def test_an_error_leaves_the_file_that_was_there(tmp_path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
-# The committed registry
-
-
 def test_registry_is_pinned_unique_and_sourced() -> None:
     text = (ROOT / "data_registry.txt").read_text(encoding="utf-8")
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]

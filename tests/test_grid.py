@@ -25,7 +25,6 @@ SPHERE = 4 * np.pi * gridfiles.EARTH_RADIUS**2
 
 @pytest.fixture(scope="module")
 def cube(need) -> xr.Dataset:
-    """Return the half-degree cube of the real files."""
     need("grid/")
     return fetch_grid(0.5)
 
@@ -53,7 +52,6 @@ def test_areas_are_those_of_the_sphere():
 
 
 def test_block_mean_weighs_and_skips():
-    """Weights count, NaN does not, and a block of NaN stays NaN."""
     values = np.array([[1.0, 3.0, np.nan, np.nan], [np.nan, 5.0, np.nan, np.nan]])
     weight = np.array([[1.0], [3.0]])
     np.testing.assert_allclose(block_mean(values, weight, 2), [[(1 + 3 + 15) / 5, np.nan]])
@@ -99,7 +97,6 @@ def test_koppen_of_places(cube):
 
 
 def test_cube_has_the_contract(cube):
-    """Shape, order, units, dtype; where it was computed, it says so."""
     assert cube["lat"].to_numpy()[[0, -1]].tolist() == [-89.75, 89.75]
     assert cube["lon"].to_numpy()[[0, -1]].tolist() == [-179.75, 179.75]
     assert cube["month"].to_numpy().tolist() == list(range(1, 13))
@@ -150,7 +147,6 @@ def test_no_code_for_missing_is_left(cube):
 
 
 def test_derived_fields_hold_against_towers(cube, real_towers):
-    """Monthly VPD and shortwave of the grid follow the towers' own."""
     at = grid_at(cube, real_towers["lat"], real_towers["lon"])
     assert np.isfinite(at["TA"]).all()
     assert list(at["site"]) == list(real_towers["site"])
@@ -194,14 +190,11 @@ def test_cube_is_cached_whole(cube, monkeypatch, tmp_path):
 
 
 class Evil:
-    """Asks the unpickler to run a command."""
-
     def __reduce__(self):
         return os.system, ("touch pwned",)
 
 
 def test_pickles_hold_arrays_or_are_refused(tmp_path, monkeypatch):
-    """Arrays pass; code is refused before it runs; torn files are named."""
     monkeypatch.chdir(tmp_path)
     good, bad, torn = (tmp_path / name for name in ("good", "bad", "torn"))
     good.write_bytes(pickle.dumps([np.arange(3.0)]))
@@ -216,7 +209,6 @@ def test_pickles_hold_arrays_or_are_refused(tmp_path, monkeypatch):
 
 
 def test_humidity_runs_round_the_globe(need):
-    """Interpolation joins at the dateline and keeps north up."""
     need("grid/gpt_1wA.pickle")
     (path,) = fetch(["grid/gpt_1wA.pickle"])
     rh = gridfiles.relative_humidity(path)
@@ -227,7 +219,6 @@ def test_humidity_runs_round_the_globe(need):
 
 
 def test_wrong_shapes_are_named(tmp_path):
-    """A file on another grid is refused with its name."""
     path = tmp_path / "age.nc"
     coords = {"lat": np.arange(4.0), "lon": np.arange(8.0)}
     xr.Dataset({"age": (("lat", "lon"), np.ones((4, 8)))}, coords).to_netcdf(path)
@@ -274,7 +265,6 @@ def test_places_take_their_own_cell_or_the_next():
 
 
 def test_fluxcom_reference(need, cube):
-    """Total, places and caveats of FLUXCOM's mean GPP."""
     need("reference/")
     ds = fetch_reference_gpp()
     total = float((ds["GPP"] * cube["area"]).sum()) * MONTH_DAYS.sum() / 1e15
@@ -297,7 +287,6 @@ def test_reccap_balances(need):
 
 
 def test_carbon_budget_facts():
-    """The last year of the budget, as printed."""
     ds = carbon_budget_2019()
     assert ds["year"].to_numpy()[[0, -1]].tolist() == [1959, 2018]
     assert float(ds["land_use"].sel(year=2018)) == pytest.approx(1.509)

@@ -42,9 +42,6 @@ def hourly_csv(tower: Tower, stamp: str = "TIMESTAMP_START") -> pd.DataFrame:
     return pd.DataFrame({stamp: stamps.strftime("%Y%m%d%H%M")} | columns | {"P_F": 0.1})
 
 
-# Formats
-
-
 def test_daily_csv(tmp_path: Path) -> None:
     table = daily_csv()
     table.loc[3, ["NEE_VUT_REF", "GPP_NT_VUT_REF"]] = np.nan
@@ -78,11 +75,10 @@ def test_half_hours_in_csv_and_store_mean_the_same(
     np.testing.assert_allclose(a["NEE"][0], truth, atol=1e-5)
 
 
-def test_drivers_alone_suffice_for_a_prediction(tmp_path: Path) -> None:
+def test_drivers_alone_suffice(tmp_path: Path) -> None:
     table = daily_csv()[["TIMESTAMP", "TA_F", "VPD_F", "SW_IN_F"]]
     ds = open_towers(save(table, tmp_path / NAME), TABLE)
-    assert ds["TA"].count() == 400
-    assert ds["GPP"].count() == ds["NEE_QC"].count() == 0
+    assert ds.count()[["TA", "GPP", "NEE_QC"]].to_array().values.tolist() == [400, 0, 0]
 
 
 @pytest.mark.parametrize("lost", ["NEE_VUT_REF", "GPP_NT_VUT_REF", "RECO_NT_VUT_REF"])
@@ -94,9 +90,8 @@ def test_two_fluxes_give_the_third(tmp_path: Path, lost: str) -> None:
 
 def test_folder_prefers_half_hours_and_leaves_other_products(tmp_path: Path) -> None:
     save(hourly_csv(Tower(days=8)), tmp_path / "ICOSETC_AA-Aaa_FLUXNET_HH_L2.csv")
-    save(daily_csv(), tmp_path / "ICOSETC_AA-Aaa_FLUXNET_DD_L2.csv")
-    save(daily_csv(), tmp_path / "ICOSETC_AA-Aaa_FLUXNET_MM_L2.csv")
-    save(daily_csv(), tmp_path / "FLX_BB-Bbb_FLUXNET2015_FULLSET_DD_2005-2006_1-3.csv")
+    for name in ("ICOSETC_AA-Aaa_FLUXNET_DD_L2", "ICOSETC_AA-Aaa_FLUXNET_MM_L2", "FLX_BB-Bbb_DD_x"):
+        save(daily_csv(), tmp_path / f"{name}.csv")
     save(pd.concat([TABLE, TABLE.assign(site="BB-Bbb")]), tmp_path / "towers.csv")
     ds = open_towers(tmp_path)
     assert ds.site.values.tolist() == ["AA-Aaa", "BB-Bbb"]
@@ -147,8 +142,7 @@ def test_places_without_data_in_a_store_are_not_there(tmp_path: Path) -> None:
     many = {"AA-Aaa": Tower(), "FI-Hyy": Tower(), "US-Ha1": empty}
     path = write_store(tmp_path / "own.zarr", many)
     with pytest.warns(UserWarning, match="AA-Aaa is not in the known towers"):
-        ds = open_towers(path)
-    assert ds.site.values.tolist() == ["FI-Hyy"]
+        assert open_towers(path).site.values.tolist() == ["FI-Hyy"]
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # a table without the empty place: nothing to report
         open_towers(path, facts({k: many[k] for k in ("AA-Aaa", "FI-Hyy")}))
@@ -166,9 +160,6 @@ def test_broken_years_of_a_user_are_left_out(tmp_path: Path) -> None:
     assert ds.attrs["excluded"] == "1 site-years: AA-Aaa 2005 (constant GPP)"
     assert ds["NEE"].count() == 0
     assert ds["TA"].count() == 365
-
-
-# Bad input: what goes wrong, what the one error must name.
 
 
 def double(t: pd.DataFrame) -> pd.DataFrame:
@@ -212,10 +203,8 @@ def test_bad_daily_file(
     tmp_path: Path, spoil: Callable[[pd.DataFrame], pd.DataFrame], said: str
 ) -> None:
     path = save(spoil(daily_csv()), tmp_path / NAME)
-    with pytest.raises(DataError, match=said) as error:
+    with pytest.raises(DataError, match=rf"^{path}.*{said}[^\n]*$"):
         open_towers(path, TABLE)
-    assert str(path) in str(error.value)
-    assert str(error.value).count("\n") == 0
 
 
 def test_mean_gpp_of_400(tmp_path: Path) -> None:
