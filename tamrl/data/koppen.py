@@ -61,4 +61,4 @@ def _numbers(t: npt.NDArray[np.float64], p: npt.NDArray[np.float64]) -> npt.NDAr
     rules = [np.isin(first, ("A", "E")), first == "B", hottest >= 22, warm_months >= 4, severe]
     third = np.select(rules, ["", warmth, "a", "b", "d"], default="c")
     codes = np.char.add(np.char.add(first, second), third)
-    return (pd.Index(KOPPEN_CODES).get_indexer(codes) + 1).astype(np.int8)
+    return (pd.Index(KOPPEN_CODES).get_indexer(pd.Index(codes)) + 1).astype(np.int8)
