@@ -10,13 +10,9 @@ import xarray as xr
 START = np.datetime64("2003-01-01")
 # Scale and offset as in FLUXNET2015's store: 16 bits over the range of the variable.
 PACKING = {
-    "nee": (0.0025, -90.0),
-    "gpp_nt": (0.0025, -40.0),
-    "nee_qc": (3 / 65532, 0.0),
-    "ta": (0.0015, -50.0),
-    "vpd": (0.0015, 0.0),
-    "sw_in": (0.02, -5.0),
-}
+    "nee": (0.0025, -90.0), "gpp_nt": (0.0025, -40.0), "nee_qc": (3 / 65532, 0.0),
+    "ta": (0.0015, -50.0), "vpd": (0.0015, 0.0), "sw_in": (0.02, -5.0),
+}  # fmt: skip
 
 
 @dataclass
@@ -44,25 +40,23 @@ class Tower:
     @property
     def start(self) -> np.ndarray:
         """Local time at which each record begins."""
-        n = self.days * 1440 // self.minutes
-        return START.astype("datetime64[m]") + np.arange(n) * np.timedelta64(self.minutes, "m")
+        minutes = np.arange(0, self.days * 1440, self.minutes).astype("timedelta64[m]")
+        return START.astype("datetime64[m]") + minutes
 
 
-def write_store(path: Path, towers: dict[str, Tower], **encoding: object) -> Path:
+def write_store(path: Path, towers: dict[str, Tower], **encoding: dict[str, object]) -> Path:
     """Write towers as FLUXNET2015's store has them: UTC stamps of interval ends, 16-bit values.
 
-    An hourly tower stands at the stamp of its hour's end and, repeated, half an hour later.
+    The record of an hourly tower has the stamp of its hour's end, and again half an hour later.
     """
-    ends = {}
-    for site, tower in towers.items():
-        end = tower.start + np.timedelta64(tower.minutes, "m")
-        ends[site] = end - np.timedelta64(int(60 * tower.offset), "m")
-    first = min(e[0] for e in ends.values())
-    last = max(e[-1] for e in ends.values()) + np.timedelta64(30, "m")
-    time = np.arange(first, last + np.timedelta64(30, "m"), np.timedelta64(30, "m"))
+    half = np.timedelta64(30, "m")
+    after = [np.timedelta64(int(t.minutes - 60 * t.offset), "m") for t in towers.values()]
+    ends = [t.start + later for t, later in zip(towers.values(), after, strict=True)]
+    first = min(end[0] for end in ends)
+    time = np.arange(first, max(end[-1] for end in ends) + 2 * half, half)
     data = {name: np.full((len(towers), len(time)), np.nan) for name in PACKING}
-    for i, (site, tower) in enumerate(towers.items()):
-        at = ((ends[site] - first) / np.timedelta64(30, "m")).astype(int)
+    for i, tower in enumerate(towers.values()):
+        at = ((ends[i] - first) / half).astype(int)
         for name in PACKING:
             data[name][i, at] = tower.values[name]
             if tower.minutes == 60:
@@ -75,18 +69,16 @@ def write_store(path: Path, towers: dict[str, Tower], **encoding: object) -> Pat
         name: {"dtype": "uint16", "scale_factor": s, "add_offset": o, "_FillValue": 65535}
         for name, (s, o) in PACKING.items()
     }
-    ds.to_zarr(path, zarr_format=2, consolidated=False, encoding=pack | encoding)
+    pack |= {name: how if "dtype" in how else pack[name] | how for name, how in encoding.items()}
+    ds.to_zarr(path, zarr_format=2, consolidated=False, encoding=pack)
     return path
 
 
 def facts(towers: dict[str, Tower], **columns: object) -> pd.DataFrame:
     """Make the table of towers that goes with a store."""
-    rows = {
-        site: {"lat": 50.0, "lon": 10.0, "igbp": "ENF", "utc_offset_h": tower.offset}
-        for site, tower in towers.items()
-    }
-    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("site")
-    return table.assign(**columns)
+    offsets = [tower.offset for tower in towers.values()]
+    table = pd.DataFrame({"utc_offset_h": offsets}, pd.Index([*towers], name="site"))
+    return table.assign(lat=50.0, lon=10.0, igbp="ENF").assign(**columns)
 
 
 def daily_csv(n: int = 400, **columns: object) -> pd.DataFrame:
@@ -96,17 +88,8 @@ def daily_csv(n: int = 400, **columns: object) -> pd.DataFrame:
     rng = np.random.default_rng(n)
     gpp = 5 + 4 * season + rng.normal(0, 0.5, n)
     reco = 4 + 2 * season
-    table = pd.DataFrame(
-        {
-            "TIMESTAMP": days.strftime("%Y%m%d"),
-            "TA_F": 10 + 10 * season,
-            "VPD_F": 5 + 4 * season,
-            "SW_IN_F": 150 + 100 * season,
-            "P_F": rng.exponential(2, n),
-            "NEE_VUT_REF": reco - gpp,
-            "NEE_VUT_REF_QC": np.ones(n),
-            "GPP_NT_VUT_REF": gpp,
-            "RECO_NT_VUT_REF": reco,
-        }
-    )
+    weather = {"TA_F": 10 + 10 * season, "VPD_F": 5 + 4 * season, "SW_IN_F": 150 + 100 * season}
+    fluxes = {"NEE_VUT_REF": reco - gpp, "GPP_NT_VUT_REF": gpp, "RECO_NT_VUT_REF": reco}
+    rest = {"P_F": rng.exponential(2, n), "NEE_VUT_REF_QC": np.ones(n)}
+    table = pd.DataFrame({"TIMESTAMP": days.strftime("%Y%m%d")} | weather | fluxes | rest)
     return table.assign(**columns)

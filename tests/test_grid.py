@@ -3,7 +3,6 @@
 import os
 import pickle
 import zipfile
-from pathlib import Path
 
 import hypothesis.strategies as st
 import numpy as np
@@ -26,13 +25,11 @@ SPHERE = 4 * np.pi * gridfiles.EARTH_RADIUS**2
 
 @pytest.fixture(scope="module")
 def cube(need) -> xr.Dataset:
-    """Return the half-degree cube of the real files."""
     need("grid/")
     return fetch_grid(0.5)
 
 
 def cell(cube: xr.Dataset, name: str, lat: float, lon: float) -> np.ndarray:
-    """Values of one cell."""
     return cube[name].sel(lat=lat, lon=lon, method="nearest").to_numpy()
 
 
@@ -55,21 +52,14 @@ def test_areas_are_those_of_the_sphere():
 
 
 def test_block_mean_weighs_and_skips():
-    """Weights count, NaN does not, and a block of NaN stays NaN."""
     values = np.array([[1.0, 3.0, np.nan, np.nan], [np.nan, 5.0, np.nan, np.nan]])
     weight = np.array([[1.0], [3.0]])
     np.testing.assert_allclose(block_mean(values, weight, 2), [[(1 + 3 + 15) / 5, np.nan]])
 
 
-climates = (
-    arrays(np.float64, 12, elements=st.floats(-45, 38)),
-    arrays(np.float64, 12, elements=st.floats(0, 400)),
-)
-
-
 @settings(deadline=None)
-@given(*climates)
-def test_koppen_is_one_class_and_blind_to_the_hemisphere(ta, prcp):
+@given(*(arrays(np.float64, 12, elements=st.floats(*r)) for r in ((-45, 38), (0, 400))))
+def test_koppen_is_one_class_in_both_hemispheres(ta, prcp):
     """Any climate has a class, and the same one half a year later."""
     half = np.isin(np.arange(12), range(3, 9))
     assume(abs(ta[half].mean() - ta[~half].mean()) > 1e-6)  # else no half-year is the summer
@@ -90,25 +80,23 @@ def test_koppen_is_one_class_and_blind_to_the_hemisphere(ta, prcp):
         ("Dfd", [-45] * 3 + [-10, 5, 12, 15, 8, 2, -5] + [-40] * 2, [40] * 12),
     ],
 )
-def test_koppen_by_the_book(code, ta, prcp):
-    """Climates built to sit inside a class get it (Beck et al. 2018, table 2)."""
+def test_koppen_of_made_up_climates(code, ta, prcp):
+    """Rules of Beck et al. 2018, table 2."""
     assert KOPPEN_CODES[koppen_class(ta, prcp) - 1] == code
 
 
 def test_koppen_of_places(cube):
-    """Cities that every atlas agrees on; Nuuk and Summit tell tundra from ice."""
+    """Cities that every atlas agrees on; Nuuk has tundra, Summit ice."""
     for code, lat, lon in (
         ("Af", 1.4, 103.8), ("BWh", 23, 10), ("Csa", 41.9, 12.5), ("Cfb", 51.5, -0.1),
         ("Csb", 37.8, -122.4), ("Dfb", 55.8, 37.6), ("Dfd", 67.5, 133.4), ("Dwc", 52, 113.5),
         ("ET", 64.2, -51.7), ("EF", 72.6, -38.5),
     ):  # fmt: skip
         assert KOPPEN_CODES[cell(cube, "koppen", lat, lon) - 1] == code, (lat, lon)
-    meanings = cube["koppen"].attrs["flag_meanings"].split()
-    assert meanings[int(cell(cube, "koppen", 1.4, 103.8))] == "Af"
+    assert cube["koppen"].attrs["flag_meanings"].split()[1] == "Af"
 
 
 def test_cube_has_the_contract(cube):
-    """Shape, order, units, dtype; where it was computed, it says so."""
     assert cube["lat"].to_numpy()[[0, -1]].tolist() == [-89.75, 89.75]
     assert cube["lon"].to_numpy()[[0, -1]].tolist() == [-179.75, 179.75]
     assert cube["month"].to_numpy().tolist() == list(range(1, 13))
@@ -122,14 +110,11 @@ def test_cube_has_the_contract(cube):
 
 def test_spot_values(cube):
     """Values that were looked up independently of this code."""
-    shortwave = cell(cube, "SW_IN", 51.1, 10.5)
-    assert shortwave[0] == pytest.approx(32, abs=3)
-    assert shortwave[6] == pytest.approx(213, abs=6)
+    assert (np.abs(cell(cube, "SW_IN", 51.1, 10.5)[[0, 6]] - [32, 213]) <= [3, 6]).all()
     evi = cell(cube, "EVI", 42.2, -93.7)
-    assert evi.argmax() == 7
-    assert evi.max() == pytest.approx(0.64, abs=0.01)
-    assert cell(cube, "stand_age", -3.2, -60.2) == pytest.approx(46, abs=1)
-    assert cell(cube, "stand_age", 61.85, 24.3) == pytest.approx(68, abs=1)
+    assert (evi.argmax(), evi.max()) == (7, pytest.approx(0.64, abs=0.01))
+    age = [cell(cube, "stand_age", lat, lon) for lat, lon in ((-3.2, -60.2), (61.85, 24.3))]
+    assert age == pytest.approx([46, 68], abs=1)
     # Stored times ten, and by the south-western corner: half a cell off, the Alps would be warm.
     assert cell(cube, "TA", 52.5, 13.4)[[0, 6]] == pytest.approx([-0.8, 18.4], abs=0.05)
     assert cell(cube, "PRCP", -3.1, -60.02) @ MONTH_DAYS == pytest.approx(2329, rel=0.002)
@@ -153,52 +138,41 @@ def test_no_code_for_missing_is_left(cube):
     for name in cube.data_vars:
         if cube[name].dtype == np.float32:
             assert float(cube[name].min()) > -1000, name
-    sea = (cube["land_fraction"] == 0).to_numpy()
     for name in ("TA", "SUN", "PRCP", "EVI", "sand", "elevation"):
-        assert np.isnan(cube[name].to_numpy()[..., sea]).all(), name
+        assert cube[name].where(cube["land_fraction"] == 0).count() == 0, name
     # The sun does shine wherever sunshine is known, and Siberia's January is filled and flagged.
     assert float(cube["SUN"].max("month").min()) > 0
     assert np.isfinite(cell(cube, "EVI", 68.25, 100.25)).all()
-    filled = cell(cube, "EVI_filled", 68.25, 100.25)
-    assert filled[11] == 1
-    assert filled[6] == 0
+    assert cell(cube, "EVI_filled", 68.25, 100.25)[[6, 11]].tolist() == [0, 1]
 
 
 def test_derived_fields_hold_against_towers(cube, real_towers):
-    """Monthly VPD and shortwave of the grid follow the towers' own."""
     at = grid_at(cube, real_towers["lat"], real_towers["lon"])
     assert np.isfinite(at["TA"]).all()
     assert list(at["site"]) == list(real_towers["site"])
     for name, r, rmse in (("VPD", 0.93, 2.2), ("SW_IN", 0.96, 22), ("TA", 0.97, 2.6)):
         tower = real_towers[name].groupby("time.month").mean()
-        tower = tower.transpose("site", "month").to_numpy().ravel()
-        grid = at[name].transpose("site", "month").to_numpy().ravel()
-        both = np.isfinite(tower) & np.isfinite(grid)
-        assert np.corrcoef(tower[both], grid[both])[0, 1] > r, name
-        assert np.sqrt(np.mean((tower - grid)[both] ** 2)) < rmse, name
+        assert float(xr.corr(tower, at[name])) > r, name
+        assert float(((tower - at[name]) ** 2).mean()) < rmse**2, name
 
 
 def test_one_degree_keeps_the_totals(cube):
     """Averaging conserves land, class areas and rain over cells that are known throughout."""
     coarse = fetch_grid(1.0)
-    fine, wide = ((c["area"] * c["land_fraction"]) for c in (cube, coarse))
+    fine, wide = (c["area"] * c["land_fraction"] for c in (cube, coarse))
     assert float(coarse["area"].sum()) == pytest.approx(float(cube["area"].sum()), rel=1e-6)
     assert float(wide.sum()) == pytest.approx(float(fine.sum()), rel=1e-6)
-    a = (cube["igbp_fraction"] * fine).sum(("lat", "lon"))
-    b = (coarse["igbp_fraction"] * wide).sum(("lat", "lon"))
-    np.testing.assert_allclose(b.sel(igbp=["EBF", "CRO"]), a.sel(igbp=["EBF", "CRO"]), rtol=1e-5)
     # The Amazon: every half-degree cell known.
-    box = {"lat": slice(-8, 0), "lon": slice(-70, -56)}
-    a = (cube["PRCP"] * fine).sel(box).sum(("lat", "lon"))
-    b = (coarse["PRCP"] * wide).sel(box).sum(("lat", "lon"))
-    np.testing.assert_allclose(a, b, rtol=1e-5)
+    amazon = {"lat": slice(-8, 0), "lon": slice(-70, -56)}
+    for name, part in (("igbp_fraction", {"igbp": ["EBF", "CRO"]}), ("PRCP", amazon)):
+        a = (cube[name] * fine).sel(part).sum(("lat", "lon"))
+        b = (coarse[name] * wide).sel(part).sum(("lat", "lon"))
+        np.testing.assert_allclose(a, b, rtol=1e-5)
 
 
 def test_cube_is_cached_whole(cube, monkeypatch, tmp_path):
     """The second call reads one file; nothing unfinished lies beside it; a torn file is rebuilt."""
-    folder = cache_dir() / "derived"
-    assert list(folder.glob("grid-0.5deg-*.nc"))
-    assert not list(folder.glob(".grid-*.part"))
+    assert list((cache_dir() / "derived").glob("grid-0.5deg-*.nc"))
     built = []
     monkeypatch.setattr("tamrl.data.grid._build", lambda: built.append(1) or cube)
     monkeypatch.setattr("tamrl.data.derived.cache_dir", lambda: tmp_path)
@@ -216,15 +190,11 @@ def test_cube_is_cached_whole(cube, monkeypatch, tmp_path):
 
 
 class Evil:
-    """Asks the unpickler to run a command."""
-
     def __reduce__(self):
-        """Name the function that a naive loader would call."""
         return os.system, ("touch pwned",)
 
 
 def test_pickles_hold_arrays_or_are_refused(tmp_path, monkeypatch):
-    """Arrays pass; code is refused before it runs; torn files are named."""
     monkeypatch.chdir(tmp_path)
     good, bad, torn = (tmp_path / name for name in ("good", "bad", "torn"))
     good.write_bytes(pickle.dumps([np.arange(3.0)]))
@@ -239,38 +209,26 @@ def test_pickles_hold_arrays_or_are_refused(tmp_path, monkeypatch):
 
 
 def test_humidity_runs_round_the_globe(need):
-    """Interpolation joins at the dateline and keeps north up."""
     need("grid/gpt_1wA.pickle")
     (path,) = fetch(["grid/gpt_1wA.pickle"])
     rh = gridfiles.relative_humidity(path)
     assert rh.shape == (12, 360, 720)
     assert 0 <= rh.min() <= rh.max() <= 1
-    seam = np.abs(rh[..., 0] - rh[..., -1]).mean()
-    inside = np.abs(np.diff(rh, axis=-1)).mean()
-    assert seam < 3 * inside
+    assert np.abs(rh[..., 0] - rh[..., -1]).mean() < 3 * np.abs(np.diff(rh, axis=-1)).mean()
     assert rh[:, 226, 380].mean() < 0.4 < rh[:, 174, 240].mean()  # Sahara, Amazon
 
 
 def test_wrong_shapes_are_named(tmp_path):
-    """A file on another grid is refused with its name."""
     path = tmp_path / "age.nc"
     coords = {"lat": np.arange(4.0), "lon": np.arange(8.0)}
     xr.Dataset({"age": (("lat", "lon"), np.ones((4, 8)))}, coords).to_netcdf(path)
     with pytest.raises(DataError, match=r"age\.nc.*another grid"):
         gridfiles.half_degree(path, "age")
+    header = "NCOLS 720\nNROWS 360\nXLLCORNER -180\nYLLCORNER -90\nCELLSIZE 0.5\nNODATA_VALUE -3000"
+    with zipfile.ZipFile(tmp_path / "evi.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("evi.txt", "\n".join([header, *["-3000 " * 720] * 360]))
     with pytest.raises(DataError, match="11 months"):
-        _eleven(tmp_path)
-
-
-def _eleven(folder: Path) -> None:
-    """Read eleven months of a vegetation index."""
-    lines = ("NCOLS 720", "NROWS 360", "XLLCORNER -180.0", "YLLCORNER -90.0", "CELLSIZE 0.5")
-    header = "\n".join((*lines, "NODATA_VALUE -3000", ""))
-    body = "\n".join(["-3000 " * 720] * 360)
-    for month in range(11):
-        with zipfile.ZipFile(folder / f"{month:02d}.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr("evi.txt", header + body)
-    gridfiles.vegetation_index(sorted(folder.glob("*.zip")))
+        gridfiles.vegetation_index([tmp_path / "evi.zip"] * 11)
 
 
 def toy_cube(step: float = 2.0) -> xr.Dataset:
@@ -288,33 +246,25 @@ def toy_cube(step: float = 2.0) -> xr.Dataset:
 
 
 def test_places_take_their_own_cell_or_the_next():
-    """Inland: the cell around; on the coast: the next within reach; at sea: nothing."""
+    """Inland: the cell around; on the coast, or if a month lacks: the next; at sea: nothing."""
     cube = toy_cube()
     lat = np.array([50.9, 10.1, -30.0, 0.5, 71.0])
     lon = np.array([10.9, -0.5, -20.0, 359.5, 1.2])
     at = grid_at(cube, lat, lon)
     assert at["cell_lat"].to_numpy()[[0, 1, 3, 4]].tolist() == [51, 11, 1, 71]
     assert at["cell_lon"].to_numpy()[[0, 1, 3, 4]].tolist() == [11, 1, 1, 1]
-    expected = (51 + 11 / 1000) / 10
-    np.testing.assert_allclose(at["TA"].isel(site=0), expected, rtol=1e-6)
+    np.testing.assert_allclose(at["TA"].isel(site=0), (51 + 11 / 1000) / 10, rtol=1e-6)
     assert np.isnan(at["TA"].isel(site=2)).all()
     assert at["koppen"].to_numpy().tolist() == [14, 14, 0, 14, 14]
     assert at["TA"].dims == ("site", "month")
     assert at["igbp_fraction"].dims == ("site", "igbp")
     assert list(at["igbp"]) == list(LAND_CLASSES)
-
-
-def test_sampling_skips_cells_with_a_hole():
-    """A cell that lacks one month of one driver is passed over for its neighbour."""
-    cube = toy_cube()
-    cube["PRCP"].loc[{"month": 3, "lat": 51, "lon": 11}] = np.nan
-    at = grid_at(cube, [50.9], [11.6])
-    assert at["cell_lon"].item() == 13
-    assert np.isfinite(at["PRCP"]).all()
+    holed = cube.copy(deep=True)
+    holed["PRCP"].loc[{"month": 3, "lat": 51, "lon": 11}] = np.nan
+    assert grid_at(holed, [50.9], [11.6])["cell_lon"].item() == 13
 
 
 def test_fluxcom_reference(need, cube):
-    """Total, places and caveats of FLUXCOM's mean GPP."""
     need("reference/")
     ds = fetch_reference_gpp()
     total = float((ds["GPP"] * cube["area"]).sum()) * MONTH_DAYS.sum() / 1e15
@@ -337,7 +287,6 @@ def test_reccap_balances(need):
 
 
 def test_carbon_budget_facts():
-    """The last year of the budget, as printed."""
     ds = carbon_budget_2019()
     assert ds["year"].to_numpy()[[0, -1]].tolist() == [1959, 2018]
     assert float(ds["land_use"].sel(year=2018)) == pytest.approx(1.509)

@@ -1,7 +1,5 @@
 """Repairs of the theme that every page gets."""
 
-from __future__ import annotations
-
 import importlib.util
 from types import ModuleType
 from typing import Any
@@ -15,18 +13,17 @@ from tamrl.study.runner.run import ROOT, STUDY
 def readers() -> ModuleType:
     """Return the book's own extension, which is no part of the package."""
     spec = importlib.util.spec_from_file_location("readers", ROOT / "book/_ext/readers.py")
-    assert spec is not None
-    assert spec.loader is not None
+    assert spec
+    assert spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-def repaired(readers: ModuleType, body: str) -> str:
-    """Return the body of a page as readers get it."""
-    context: dict[str, Any] = {"body": body}
+def repaired(readers: ModuleType, **context: Any) -> dict[str, Any]:
+    """Return the context of a page as readers get it."""
     readers.repair(None, "page", "page.html", context, None)
-    return str(context["body"])
+    return context
 
 
 @pytest.mark.parametrize(
@@ -37,29 +34,23 @@ def test_numbers_have_a_minus_sign_and_no_negative_nothing(
     readers: ModuleType, written: str, shown: str
 ) -> None:
     """Python writes a hyphen, and a sign before a rounded zero."""
-    got = repaired(readers, f'<span class="pasted-text">{written}</span>')
-    assert got == f'<span class="pasted-text">{shown}</span>'
+    written, shown = (f'<span class="pasted-text">{text}</span>' for text in (written, shown))
+    assert repaired(readers, body=written)["body"] == shown
 
 
 def test_a_figure_leads_to_its_picture_in_full(readers: ModuleType) -> None:
     """On a phone the words of a wide figure are too small to read in place."""
-    got = repaired(readers, '<figure id="a">\n<img alt="Dots." src="../_images/a.png" />\n')
-    assert '<a class="figure-link" href="../_images/a.png"><img alt="Dots."' in got
-    assert got.count("</a>") == 1
-
-
-def test_pages_without_a_body_are_left_alone(readers: ModuleType) -> None:
-    """The search page is made of templates only."""
-    context: dict[str, Any] = {}
-    readers.repair(None, "search", "search.html", context, None)
-    assert context == {}
+    figure = '<figure id="a">\n<img alt="Dots." src="../_images/a.png" />\n'
+    shown = repaired(readers, body=figure)["body"]
+    assert '<a class="figure-link" href="../_images/a.png"><img alt="Dots."' in shown
+    assert shown.count("</a>") == 1
+    assert repaired(readers) == {}  # the search page is made of templates only
 
 
 @pytest.mark.parametrize("page", ["README.md", "REPRODUCING.md", "book/reproducing.md"])
 def test_every_notebook_is_in_the_tables_that_lead_to_it(page: str) -> None:
     """A reader finds which notebook made what, in the order in which they run."""
-    text = (ROOT / page).read_text()
-    table = "\n".join(line for line in text.splitlines() if line.startswith("|"))
-    places = [table.find(notebook.name) for notebook in STUDY]
-    assert min(places) >= 0, [nb.name for nb, at in zip(STUDY, places, strict=True) if at < 0]
+    lines = (ROOT / page).read_text().splitlines()
+    table = "\n".join(line for line in lines if line.startswith("|"))
+    places = [table.index(notebook.name) for notebook in STUDY]
     assert places == sorted(places)

@@ -1,6 +1,7 @@
 """A user's own towers: formats, metadata, and one clear error for each way to be wrong."""
 
 import os
+import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from tamrl.errors import DataError
 
 NAME = "FLX_AA-Aaa_FLUXNET2015_SUBSET_DD_2005-2006_1-3.csv"
 TABLE = pd.DataFrame({"site": ["AA-Aaa"], "lat": [50.0], "lon": [10.0], "igbp": ["ENF"]})
+ONE = {"AA-Aaa": Tower()}
 
 
 def save(table: pd.DataFrame, path: Path) -> Path:
@@ -24,18 +26,20 @@ def save(table: pd.DataFrame, path: Path) -> Path:
     return path
 
 
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """Return a store of one tower, AA-Aaa."""
+    return write_store(tmp_path / "own.zarr", ONE)
+
+
 def hourly_csv(tower: Tower, stamp: str = "TIMESTAMP_START") -> pd.DataFrame:
     """Write one tower's records as an HH or HR file has them."""
-    v = tower.values
     shift = np.timedelta64(tower.minutes if stamp == "TIMESTAMP_END" else 0, "m")
     stamps = pd.DatetimeIndex((tower.start + shift).astype("datetime64[ns]"))
     names = {"TA_F": "ta", "VPD_F": "vpd", "SW_IN_F": "sw_in", "NEE_VUT_REF": "nee"}
     names |= {"GPP_NT_VUT_REF": "gpp_nt", "NEE_VUT_REF_QC": "nee_qc"}
-    columns = {column: v[name] for column, name in names.items()}
+    columns = {column: tower.values[name] for column, name in names.items()}
     return pd.DataFrame({stamp: stamps.strftime("%Y%m%d%H%M")} | columns | {"P_F": 0.1})
-
-
-# Formats
 
 
 def test_daily_csv(tmp_path: Path) -> None:
@@ -71,26 +75,23 @@ def test_half_hours_in_csv_and_store_mean_the_same(
     np.testing.assert_allclose(a["NEE"][0], truth, atol=1e-5)
 
 
-def test_drivers_alone_suffice_for_a_prediction(tmp_path: Path) -> None:
+def test_drivers_alone_suffice(tmp_path: Path) -> None:
     table = daily_csv()[["TIMESTAMP", "TA_F", "VPD_F", "SW_IN_F"]]
     ds = open_towers(save(table, tmp_path / NAME), TABLE)
-    assert ds["TA"].count() == 400
-    assert ds["GPP"].count() == ds["NEE_QC"].count() == 0
+    assert ds.count()[["TA", "GPP", "NEE_QC"]].to_array().values.tolist() == [400, 0, 0]
 
 
 @pytest.mark.parametrize("lost", ["NEE_VUT_REF", "GPP_NT_VUT_REF", "RECO_NT_VUT_REF"])
 def test_two_fluxes_give_the_third(tmp_path: Path, lost: str) -> None:
     table = daily_csv()
     ds = open_towers(save(table.drop(columns=lost), tmp_path / NAME), TABLE)
-    name = {"NEE_VUT_REF": "NEE", "GPP_NT_VUT_REF": "GPP", "RECO_NT_VUT_REF": "RECO"}[lost]
-    np.testing.assert_allclose(ds[name][0], table[lost], atol=1e-5)
+    np.testing.assert_allclose(ds[lost.partition("_")[0]][0], table[lost], atol=1e-5)
 
 
 def test_folder_prefers_half_hours_and_leaves_other_products(tmp_path: Path) -> None:
     save(hourly_csv(Tower(days=8)), tmp_path / "ICOSETC_AA-Aaa_FLUXNET_HH_L2.csv")
-    save(daily_csv(), tmp_path / "ICOSETC_AA-Aaa_FLUXNET_DD_L2.csv")
-    save(daily_csv(), tmp_path / "ICOSETC_AA-Aaa_FLUXNET_MM_L2.csv")
-    save(daily_csv(), tmp_path / "FLX_BB-Bbb_FLUXNET2015_FULLSET_DD_2005-2006_1-3.csv")
+    for name in ("ICOSETC_AA-Aaa_FLUXNET_DD_L2", "ICOSETC_AA-Aaa_FLUXNET_MM_L2", "FLX_BB-Bbb_DD_x"):
+        save(daily_csv(), tmp_path / f"{name}.csv")
     save(pd.concat([TABLE, TABLE.assign(site="BB-Bbb")]), tmp_path / "towers.csv")
     ds = open_towers(tmp_path)
     assert ds.site.values.tolist() == ["AA-Aaa", "BB-Bbb"]
@@ -127,14 +128,13 @@ def test_store_with_towers_csv_beside(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::zarr.errors.UnstableSpecificationWarning")
-def test_store_of_another_make(tmp_path: Path) -> None:
+def test_store_of_another_make(own: Path, tmp_path: Path) -> None:
     """Zarr 3, plain floats, drivers only: what a user's own script is likely to write."""
-    path = write_store(tmp_path / "own.zarr", {"AA-Aaa": Tower()})
-    ds = xr.open_zarr(path, consolidated=False)[["ta", "vpd", "sw_in"]].astype("float32")
+    ds = xr.open_zarr(own, consolidated=False)[["ta", "vpd", "sw_in"]].astype("float32")
     ds.drop_encoding().to_zarr(tmp_path / "v3.zarr", zarr_format=3, consolidated=False)
-    own, other = (open_towers(p, facts({"AA-Aaa": Tower()})) for p in (path, tmp_path / "v3.zarr"))
-    np.testing.assert_allclose(own["TA_max"], other["TA_max"], atol=1e-4)
-    assert other["NEE"].count() == 0
+    packed, plain = (open_towers(path, facts(ONE)) for path in (own, tmp_path / "v3.zarr"))
+    np.testing.assert_allclose(packed["TA_max"], plain["TA_max"], atol=1e-4)
+    assert plain["NEE"].count() == 0
 
 
 def test_places_without_data_in_a_store_are_not_there(tmp_path: Path) -> None:
@@ -142,44 +142,32 @@ def test_places_without_data_in_a_store_are_not_there(tmp_path: Path) -> None:
     many = {"AA-Aaa": Tower(), "FI-Hyy": Tower(), "US-Ha1": empty}
     path = write_store(tmp_path / "own.zarr", many)
     with pytest.warns(UserWarning, match="AA-Aaa is not in the known towers"):
-        ds = open_towers(path)
-    assert ds.site.values.tolist() == ["FI-Hyy"]
+        assert open_towers(path).site.values.tolist() == ["FI-Hyy"]
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # a table without the empty place: nothing to report
         open_towers(path, facts({k: many[k] for k in ("AA-Aaa", "FI-Hyy")}))
 
 
-def test_a_users_own_unseen_tower_is_hers(tmp_path: Path) -> None:
-    """The code of a tower that the shipped data withhold is welcome among a user's own."""
-    code = sorted(schema.SEALED)[0]
-    table = facts({code: Tower()})
-    ds = open_towers(write_store(tmp_path / "own.zarr", {code: Tower()}), table)
-    assert ds.site.values.tolist() == [code]
+def test_a_sealed_code_is_admitted_among_a_users_own_towers(tmp_path: Path) -> None:
+    tower = {sorted(schema.SEALED)[0]: Tower()}
+    ds = open_towers(write_store(tmp_path / "own.zarr", tower), facts(tower))
+    assert ds.site.values.tolist() == [*tower]
 
 
 def test_broken_years_of_a_user_are_left_out(tmp_path: Path) -> None:
-    table = daily_csv(365)
-    table["GPP_NT_VUT_REF"] = -3.0
-    table["RECO_NT_VUT_REF"] = table["NEE_VUT_REF"] - 3.0
+    table = daily_csv(365).drop(columns="RECO_NT_VUT_REF").assign(GPP_NT_VUT_REF=-3.0)
     ds = open_towers(save(table, tmp_path / NAME), TABLE)
     assert ds.attrs["excluded"] == "1 site-years: AA-Aaa 2005 (constant GPP)"
     assert ds["NEE"].count() == 0
     assert ds["TA"].count() == 365
 
 
-# Bad input: what goes wrong, what the one error must name.
-
-
 def double(t: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([t.iloc[:10], t.iloc[9:]])
 
 
-def swap(t: pd.DataFrame) -> pd.DataFrame:
-    return t.iloc[[0, 1, 3, 2, *range(4, len(t))]]
-
-
-def lose(*columns: str) -> Callable[[pd.DataFrame], pd.DataFrame]:
-    return lambda t: t.drop(columns=list(columns))
+def lose(column: str) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    return lambda t: t.drop(columns=column)
 
 
 def change(column: str, how: Callable[[pd.Series], object]) -> Callable[..., pd.DataFrame]:
@@ -195,7 +183,7 @@ ALL_FLUXES = ("NEE_VUT_REF", "GPP_NT_VUT_REF", "RECO_NT_VUT_REF")
         (lose("TA_F"), "column TA_F is missing"),
         (lose("TIMESTAMP"), r"column TIMESTAMP \(or TIMESTAMP_START\) is missing"),
         (double, "time 2005-01-10 occurs twice"),
-        (swap, "time goes back at 2005-01-03"),
+        (lambda t: t.iloc[[0, 1, 3, 2, *range(4, 400)]], "time goes back at 2005-01-03"),
         (change("TIMESTAMP", lambda x: x.str[:6]), "TIMESTAMP is '200501' in line 2"),
         (change("TA_F", lambda x: x + 273.15), "TA is 2[67].*outside -90 to 60 degC"),
         (change("VPD_F", lambda x: x * 100), "VPD is .*outside -1 to 120 hPa"),
@@ -215,23 +203,16 @@ def test_bad_daily_file(
     tmp_path: Path, spoil: Callable[[pd.DataFrame], pd.DataFrame], said: str
 ) -> None:
     path = save(spoil(daily_csv()), tmp_path / NAME)
-    with pytest.raises(DataError, match=said) as error:
+    with pytest.raises(DataError, match=rf"^{path}.*{said}[^\n]*$"):
         open_towers(path, TABLE)
-    assert str(path) in str(error.value)
-    assert str(error.value).count("\n") == 0
 
 
 def test_mean_gpp_of_400(tmp_path: Path) -> None:
     """A flux that is within bounds day by day, but cannot be the mean of a tower."""
-    table = daily_csv()
-    extra = 60 - table["GPP_NT_VUT_REF"]
-    for column in ("GPP_NT_VUT_REF", "RECO_NT_VUT_REF"):
-        table[column] += extra
-    with pytest.raises(DataError, match="mean GPP of 60, outside -5 to 40 gC m-2 d-1"):
-        open_towers(save(table, tmp_path / NAME), TABLE)
-    table = daily_csv(GPP_NT_VUT_REF=400.0, RECO_NT_VUT_REF=403.0, NEE_VUT_REF=3.0)
-    with pytest.raises(DataError, match="GPP is 400, outside -100 to 100"):
-        open_towers(save(table, tmp_path / NAME), TABLE)
+    for gpp, why in ((60.0, "mean GPP of 60, outside -5 to 40 gC"), (400.0, "GPP is 400, outside")):
+        table = daily_csv(GPP_NT_VUT_REF=gpp, RECO_NT_VUT_REF=gpp + 3, NEE_VUT_REF=3.0)
+        with pytest.raises(DataError, match=why):
+            open_towers(save(table, tmp_path / NAME), TABLE)
 
 
 @pytest.mark.parametrize(
@@ -244,87 +225,71 @@ def test_mean_gpp_of_400(tmp_path: Path) -> None:
         ({"site": "ZZ-Zzz"}, "tower AA-Aaa is not in table; add a row"),
     ],
 )
-def test_bad_table(tmp_path: Path, change: dict[str, object], said: str) -> None:
+def test_bad_table(own: Path, tmp_path: Path, change: dict[str, object], said: str) -> None:
     path = save(daily_csv(), tmp_path / NAME)
-    with pytest.raises(DataError, match=said):
-        open_towers(path, TABLE.assign(**change))
-    tower = {"AA-Aaa": Tower()}
-    store = write_store(tmp_path / "own.zarr", tower)
-    with pytest.raises(DataError, match=said):
-        open_towers(store, facts(tower).reset_index().assign(**change))
+    for data, table in ((path, TABLE), (own, facts(ONE).reset_index())):
+        with pytest.raises(DataError, match=said):
+            open_towers(data, table.assign(**change))
 
 
 @pytest.mark.parametrize("column", ["site", "lat", "igbp", "utc_offset_h"])
-def test_table_without_a_column(tmp_path: Path, column: str) -> None:
-    tower = {"AA-Aaa": Tower()}
-    store = write_store(tmp_path / "own.zarr", tower)
-    table = tmp_path / "own.csv"
-    facts(tower).reset_index().drop(columns=column).to_csv(table, index=False)
+def test_table_without_a_column(own: Path, column: str) -> None:
+    save(facts(ONE).reset_index().drop(columns=column), own.with_suffix(".csv"))
     with pytest.raises(DataError, match=rf"own\.csv: column {column} is missing; have"):
-        open_towers(store)
+        open_towers(own)
 
 
-def test_table_with_a_tower_twice(tmp_path: Path) -> None:
-    path = save(daily_csv(), tmp_path / NAME)
+def test_table_with_a_tower_twice(own: Path) -> None:
     with pytest.raises(DataError, match="AA-Aaa is listed twice"):
-        open_towers(path, pd.concat([TABLE, TABLE]))
+        open_towers(own, pd.concat([facts(ONE), facts(ONE)]))
 
 
 def test_code_of_missing_left_in_a_store(tmp_path: Path) -> None:
     nee = np.full(240, 1.0)
     nee[7] = -9999
-    path = write_store(
-        tmp_path / "own.zarr",
-        {"AA-Aaa": Tower(values={"nee": nee})},
-        nee={"dtype": "float32", "_FillValue": np.nan},
-    )
+    tower, plain = Tower(values={"nee": nee}), {"dtype": "float32", "_FillValue": np.nan}
+    path = write_store(tmp_path / "own.zarr", {"AA-Aaa": tower}, nee=plain)
     with pytest.raises(DataError, match="tower AA-Aaa: NEE holds -9999; replace it by NaN"):
-        open_towers(path, facts({"AA-Aaa": Tower()}))
+        open_towers(path, facts(ONE))
 
 
-def test_store_without_a_driver(tmp_path: Path) -> None:
-    path = write_store(tmp_path / "own.zarr", {"AA-Aaa": Tower()})
-    xr.open_zarr(path, consolidated=False).drop_vars("vpd").drop_encoding().to_zarr(
-        tmp_path / "less.zarr", zarr_format=2, consolidated=False
-    )
-    with pytest.raises(DataError, match=r"less\.zarr: variable vpd \(site, time\) is missing"):
-        open_towers(tmp_path / "less.zarr", facts({"AA-Aaa": Tower()}))
+def test_store_without_a_driver(own: Path) -> None:
+    shutil.rmtree(own / "vpd")
+    with pytest.raises(DataError, match=r"own\.zarr: variable vpd \(site, time\) is missing"):
+        open_towers(own, facts(ONE))
 
 
 def test_not_a_store_not_a_file(tmp_path: Path) -> None:
     (tmp_path / "own.zarr").mkdir()
-    with pytest.raises(DataError, match=r"own\.zarr: not a readable Zarr store"):
-        open_towers(tmp_path / "own.zarr", TABLE.assign(utc_offset_h=0))
-    with pytest.raises(DataError, match=r"nowhere\.csv: no such file"):
-        open_towers(tmp_path / "nowhere.csv")
-    with pytest.raises(DataError, match="no daily or half-hourly ONEFlux csv"):
-        open_towers(tmp_path)
-    with pytest.raises(DataError, match="the list of files is empty"):
-        open_towers([])
-    binary = tmp_path / NAME
-    binary.write_bytes(b"\x89HDF\xff\xfe" * 99)
-    with pytest.raises(DataError, match="not a readable csv file"):
-        open_towers(binary, TABLE)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / NAME).write_bytes(b"\x89HDF\xff\xfe" * 99)
+    for path, why in (
+        (tmp_path / "own.zarr", r"own\.zarr: not a readable Zarr store"),
+        (tmp_path / "nowhere.csv", r"nowhere\.csv: no such file"),
+        (tmp_path / "empty", "no daily or half-hourly ONEFlux csv"),
+        ([], "the list of files is empty"),
+        (tmp_path / NAME, "not a readable csv file"),
+    ):
+        with pytest.raises(DataError, match=why):
+            open_towers(path, TABLE.assign(utc_offset_h=0))
 
 
 def test_the_rest_of_a_batch_is_not_lost(tmp_path: Path) -> None:
-    good = save(daily_csv(), tmp_path / NAME)
-    bad = [
-        save(daily_csv().drop(columns="VPD_F"), tmp_path / NAME.replace("AA-Aaa", "BB-Bbb")),
-        save(double(daily_csv()), tmp_path / NAME.replace("AA-Aaa", "CC-Ccc")),
-        save(daily_csv(), tmp_path / NAME.replace("AA-Aaa", "DD-Ddd")),
-    ]
-    table = pd.concat(
-        [TABLE, *(TABLE.assign(site=s) for s in ("BB-Bbb", "CC-Ccc")), TABLE.assign(site="DD-Ddd")]
-    )
+    good = daily_csv()
+    tables = {"AA-Aaa": good, "BB-Bbb": good.drop(columns="VPD_F"), "CC-Ccc": double(good)}
+    tables["DD-Ddd"] = good
+    for code, content in tables.items():
+        save(content, tmp_path / NAME.replace("AA-Aaa", code))
+    table = pd.concat(TABLE.assign(site=code) for code in tables)
     table.loc[table["site"] == "DD-Ddd", "lat"] = 123
     with pytest.warns(UserWarning, match="left out 3 of 4 towers"):
-        ds = open_towers([*bad, good], table)
+        ds = open_towers(tmp_path, table)
     assert ds.site.values.tolist() == ["AA-Aaa"]
     for named in ("3 towers", "VPD_F is missing", "2005-01-10 occurs twice", "latitude 123"):
         assert named in ds.attrs["excluded"]
+    (tmp_path / NAME).unlink()
     with pytest.raises(DataError, match="none of 3 towers can be used"):
-        open_towers(bad, table)
+        open_towers(sorted(tmp_path.iterdir()), table)
 
 
 def test_the_official_daily_file_of_us_ar1(real_towers: xr.Dataset) -> None:
@@ -336,14 +301,13 @@ def test_the_official_daily_file_of_us_ar1(real_towers: xr.Dataset) -> None:
     ours = real_towers.sel(site="US-AR1", time=official.time)
     # Weather agrees to the last stored digit only if every record falls into its own local day.
     for name, tolerance in (("TA", 0.002), ("VPD", 0.002), ("SW_IN", 0.01)):
-        assert float(np.abs(ours[name] - official[name]).max()) < tolerance
+        assert float(abs(ours[name] - official[name]).max()) < tolerance
     # The daily REF version is chosen anew among the ustar versions: fluxes agree, not to the digit.
     for name in ("NEE", "GPP", "RECO"):
-        a, b = ours[name].values, official[name].values
-        assert np.corrcoef(a, b)[0, 1] > 0.997
-        assert abs(np.mean(a - b)) < 0.02
-    ratio = (ours["NEE"] / official["NEE"]).values[np.abs(official["NEE"].values) > 1]
-    assert np.median(ratio) == pytest.approx(1, abs=1e-3)  # a factor of 12 or 44 would show
+        assert float(xr.corr(ours[name], official[name])) > 0.997
+        assert abs(float((ours[name] - official[name]).mean())) < 0.02
+    ratio = (ours["NEE"] / official["NEE"]).where(abs(official["NEE"]) > 1)
+    assert float(ratio.median()) == pytest.approx(1, abs=1e-3)  # a factor of 12 or 44 would show
     table = pd.read_csv(path)
     gap = table["RECO_NT_VUT_REF"] - table["GPP_NT_VUT_REF"] - table["NEE_VUT_REF"]
     assert gap.abs().max() < 1e-3

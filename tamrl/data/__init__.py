@@ -7,14 +7,7 @@ from tamrl.data.towers import fetch_towers
 from tamrl.data.user import open_towers
 
 __all__ = [
-    "carbon_budget_2019",
-    "fetch_annual_towers",
-    "fetch_grid",
-    "fetch_methane_towers",
-    "fetch_reccap",
-    "fetch_reference_gpp",
-    "fetch_tower_predictors",
-    "fetch_towers",
-    "grid_at",
+    "carbon_budget_2019", "fetch_annual_towers", "fetch_grid", "fetch_methane_towers",
+    "fetch_reccap", "fetch_reference_gpp", "fetch_tower_predictors", "fetch_towers", "grid_at",
     "open_towers",
-]
+]  # fmt: skip

@@ -1,10 +1,9 @@
 """Registry -> cache -> mirror -> URL: the only way to other people's files, always verified.
 
-Pooch reads the registry and places the cache; urllib3 retries. The batch is handled here, because
-the towers are 1,653 small files: one pool of kept-alive connections instead of a handshake per
-file, a mirror and a second source, one progress bar, folders that parallel callers may create at
-the same moment. A file is held in memory until its sha256 is right (the largest has 22 MB), then
-written beside its place and renamed: what has a name in the cache is complete.
+Pooch reads the registry and places the cache; urllib3 retries. The batch is handled here: the
+towers are 1,653 small files, so that one pool of connections is kept alive for all. A file is held
+in memory until its sha256 is right (the largest has 22 MB), then written beside its place and
+renamed: what has a name in the cache is complete.
 """
 
 import hashlib
@@ -34,8 +33,9 @@ _COPIES = [Path(__file__).resolve().parents[up] / "data_registry.txt" for up in 
 REGISTRY = next((path for path in _COPIES if path.is_file()), _COPIES[-1])
 
 # The publisher's own server: the same bytes, for when the first source refuses or throttles.
-_ZARR = "https://excited-co2.github.io/zarr-fluxnet2015/fluxnet.zarr/"
-SECOND_SOURCE = {"fluxnet2015.zarr/": _ZARR}
+SECOND_SOURCE = {
+    "fluxnet2015.zarr/": "https://excited-co2.github.io/zarr-fluxnet2015/fluxnet.zarr/"
+}
 THREADS = 8
 TRIES = 6  # requests for one file of a busy server
 NO_NETWORK = 3  # requests without a connection after which a server counts as out of reach
@@ -68,41 +68,31 @@ def fetch(names: Iterable[str], desc: str = "Fetching data") -> list[Path]:
     """Make registered files present and intact in the cache; return their paths in order.
 
     A file is taken from the cache if its sha256 is right, else from the directory
-    TAMRL_DATA_MIRROR (laid out by registry names), else from its URL or a second source. ``desc``
-    labels the progress bar, which appears when the work takes longer than a second.
-    Safe with parallel callers; an interrupted call is resumed by calling again.
+    TAMRL_DATA_MIRROR (laid out by registry names), else from its URL or a second source. Parallel
+    callers are safe; an interrupted call is resumed by calling again.
 
-    Raises DataError for a name that is not registered, or after all other files were fetched: names
-    the first file that failed, each source that was tried with its answer, how many failed, the
-    remedy.
+    Raises DataError for a name that is not registered, or after all other files were fetched, with
+    the first file that failed, the answer of each source, how many failed, and the remedy.
     """
     names, batch = _known(names), _Batch()
     for folder in {(batch.root / name).parent for name in names}:
         remove_unfinished(folder)
-    failed: dict[str, str] = {}
     pool = ThreadPoolExecutor(THREADS)
     try:
-        jobs = {pool.submit(batch.ensure, name): name for name in dict.fromkeys(names)}
-        done = as_completed(jobs)
+        jobs = {name: pool.submit(batch.ensure, name) for name in dict.fromkeys(names)}
+        done = as_completed(jobs.values())
         for job in tqdm(done, desc=desc, total=len(jobs), unit="file", delay=1.0):
-            if why := job.result():
-                failed[jobs[job]] = why
+            job.result()
     finally:
         batch.stop.set()  # after an interrupt: wakes the threads that pause between requests
         pool.shutdown(cancel_futures=True)
-    if failed:
-        raise DataError(
-            _report({n: failed[n] for n in names if n in failed}, len(jobs), batch.root)
-        )
+    if failed := {name: why for name, job in jobs.items() if (why := job.result())}:
+        raise DataError(_report(failed, len(jobs), batch.root))
     return [batch.root / name for name in names]
 
 
 def available(names: Iterable[str]) -> bool:
-    """Whether `fetch` can be expected to yield these files, answered within five seconds.
-
-    True if cache and mirror together hold a file of each name (not yet verified), or if a quick
-    download of one of those that they lack succeeds.
-    """
+    """Whether cache and mirror hold these files, or a quick download of one that lacks succeeds."""
     batch = _Batch(tries=1, timeout=(PROBE, PROBE))
     homes = [batch.root, batch.mirror or batch.root]
     lacking = [n for n in _known(names) if not any((home / n).is_file() for home in homes)]
@@ -138,7 +128,6 @@ class _Patience(Retry):
         return 0.0
 
     def sleep(self, response: Any = None) -> None:
-        """Pause, unless the pause would be too long or the batch has ended."""
         wait = max(self.asked(response), self.get_backoff_time())
         if wait > MAX_WAIT or self.stop.wait(wait):
             raise _NotFetchedError(f"not tried again, {wait:.0f} s to wait")
@@ -164,10 +153,8 @@ class _Batch:
 
     def _session(self, tries: int) -> requests.Session:
         few = min(tries, NO_NETWORK) - 1
-        retry = type("_", (_Patience,), {"stop": self.stop})(
-            tries - 1, few, few, status_forcelist=THROTTLED, backoff_factor=BACKOFF,
-            raise_on_status=False,
-        )  # fmt: skip
+        how = {"status_forcelist": THROTTLED, "backoff_factor": BACKOFF, "raise_on_status": False}
+        retry = type("_", (_Patience,), {"stop": self.stop})(tries - 1, few, few, **how)
         session = requests.Session()
         for scheme in ("http://", "https://"):
             session.mount(scheme, HTTPAdapter(pool_maxsize=THREADS, max_retries=retry))
@@ -176,32 +163,23 @@ class _Batch:
     def ensure(self, name: str) -> str:
         """Put one file into the cache if it is not there; return why not, or ''."""
         path = self.root / name
-        if _intact(path, name):
+        data, wrong = _read(path, name)
+        if not wrong:
             return ""
         if self.stop.is_set():
             return "not tried"
-        data, why = self.copy(name)
+        if self.mirror is not None:
+            data, wrong = _read(self.mirror / name, name)
         try:
-            data = data if data is not None else self.download(name)
+            data = self.download(name) if wrong else data
             with atomic_write(path) as part:
                 part.write_bytes(data)
         except _NotFetchedError as error:
-            return f"{why}{error}"
+            return f"mirror {self.mirror}: {wrong}; {error}" if self.mirror else str(error)
         except OSError as error:
             self.stop.set()  # the same disk would fail the other files as well
             return f"{_CANNOT_WRITE} {path}: {error.strerror or error}"
         return ""
-
-    def copy(self, name: str) -> tuple[bytes | None, str]:
-        """Read the file from the mirror: its verified bytes, or None and why not."""
-        if self.mirror is None:
-            return None, ""
-        try:
-            data = (self.mirror / name).read_bytes()
-            wrong = _differs(data, name)
-        except OSError as error:
-            wrong = error.strerror or str(error)
-        return (None, f"mirror {self.mirror}: {wrong}; ") if wrong else (data, "")
 
     def download(self, name: str) -> bytes:
         """Get the file's verified bytes from its URL or the second source."""
@@ -215,35 +193,34 @@ class _Batch:
             if self.failures[host] >= GIVE_UP:
                 why[host] = f"{self.last.get(host, 'busy')}, given up after failing again and again"
                 continue
-            data, why[host] = self._ask(session, url, name)
-            if data is not None:
+            try:
+                data = self._ask(session, url, name)
                 self.failures[host] = 0
                 return data
-            self.last[host] = why[host]
+            except _NotFetchedError as error:
+                self.last[host] = why[host] = str(error)
             self.failures[host] += session is self.patient and not why[host].startswith("HTTP 4")
         raise _NotFetchedError("; ".join(f"{host}: {answer}" for host, answer in why.items()))
 
-    def _ask(self, session: requests.Session, url: str, name: str) -> tuple[bytes | None, str]:
-        """Return verified bytes, or None and why not."""
+    def _ask(self, session: requests.Session, url: str, name: str) -> bytes:
         why = ""
         for _ in range(1 if session is self.quick else 2):  # a reply may break off or be garbled
             try:
                 reply = session.get(url, timeout=self.timeout)
-            except _NotFetchedError as error:
-                return None, str(error)
             except requests.exceptions.ChunkedEncodingError:
                 why = "reply broken off"
                 continue
             except requests.RequestException as error:
-                slow, kind = "timed out" in str(error), type(error).__name__
-                return None, "no answer in time" if slow else f"no connection ({kind})"
+                slow = "timed out" in str(error)
+                why = "no answer in time" if slow else f"no connection ({type(error).__name__})"
+                raise _NotFetchedError(why) from error
             if not reply.ok:
                 if _Patience().asked(reply.raw) > MAX_WAIT:
                     self.failures[urlsplit(url).netloc] = GIVE_UP
-                return None, f"HTTP {reply.status_code} {reply.reason}"
+                raise _NotFetchedError(f"HTTP {reply.status_code} {reply.reason}")
             if not (why := _differs(reply.content, name)):
-                return reply.content, ""
-        return None, why
+                return reply.content
+        raise _NotFetchedError(why)
 
 
 @lru_cache(maxsize=2)
@@ -266,22 +243,21 @@ def _known(names: Iterable[str]) -> list[str]:
     return names
 
 
-def _sha256(name: str) -> str:
-    return str(_registry(REGISTRY).registry[name]).removeprefix("sha256:")
-
-
-def _intact(path: Path, name: str) -> bool:
-    with suppress(OSError), path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == _sha256(name)
-    return False  # missing or unreadable: to be replaced
+def _read(path: Path, name: str) -> tuple[bytes, str]:
+    """Bytes of a file of cache or mirror, and '' or why they are not the registered ones."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        return b"", error.strerror or str(error)
+    return data, _differs(data, name)
 
 
 def _differs(data: bytes, name: str) -> str:
     """'' if these are the registered bytes, else how they differ."""
-    actual, expected = hashlib.sha256(data).hexdigest(), _sha256(name)
-    if actual == expected:
-        return ""
-    return f"wrong sha256 {actual[:12]}... of {len(data)} bytes, expected {expected[:12]}..."
+    actual = hashlib.sha256(data).hexdigest()
+    expected = str(_registry(REGISTRY).registry[name]).removeprefix("sha256:")
+    wrong = f"wrong sha256 {actual[:12]}... of {len(data)} bytes, expected {expected[:12]}..."
+    return "" if actual == expected else wrong
 
 
 def _report(failed: dict[str, str], total: int, root: Path) -> str:

@@ -13,24 +13,20 @@ from tamrl.errors import DataError
 
 VARIABLES = variables("grid")  # with units and possible range
 _NOTES = facts("variables_grid").set_index("name")[["source", "derived"]]
-KOPPEN_RULES = "Koppen-Geiger rules of Beck et al. 2018 (doi:10.1038/sdata.2018.214) on TA, PRCP"
 
 
 def cell_area(lat: npt.ArrayLike, lon: npt.ArrayLike) -> Array:
     """Exact areas (lat, lon), m2, of the cells of a regular grid with these centres, degrees.
 
-    R^2 x (difference of the sines of the edges) x (width in radians) on the sphere of the WGS84
-    ellipsoid's area, R = 6371007.2 m (Moritz 2000, doi:10.1007/s001900050278).
-
-    A degree at the equator, in km2, and all cells of the globe together, in million km2:
+    R^2 x (difference of the sines of the edges) x (width in radians), R = 6371007.2 m. A degree at
+    the equator, in km2, and all cells of the globe together, in million km2:
 
     >>> area = cell_area(np.arange(-89.5, 90), np.arange(-179.5, 180))
     >>> round(float(area[90, 0]) / 1e6, 1), round(float(area.sum()) / 1e12, 3)
     (12363.7, 510.066)
     """
-    lat, lon = np.asarray(lat, dtype=np.float64), np.asarray(lon, dtype=np.float64)
-    edges = np.clip(cell_edges(lat), -90, 90)
-    return band_area(edges)[:, None] * np.abs(np.diff(cell_edges(lon)))
+    edges = np.clip(cell_edges(np.asarray(lat, float)), -90, 90)
+    return band_area(edges)[:, None] * np.abs(np.diff(cell_edges(np.asarray(lon, float))))
 
 
 def cell_edges(centre: Array) -> Array:
@@ -45,21 +41,14 @@ def make_cube(fields: dict[str, Array], classes: npt.NDArray[np.int8], step: flo
     """Label the fields of a global grid of `step` degrees, after checking their ranges.
 
     ``fields`` holds (month, lat, lon), (igbp, lat, lon) or (lat, lon) of all VARIABLES but `area`;
-    ``classes`` Koppen class numbers (lat, lon), 0 for none.
-
-    Raises DataError for a value that cannot be.
+    ``classes`` Koppen class numbers (lat, lon), 0 for none. Raises DataError for a value that
+    cannot be.
     """
-    lat, lon = centres(step)
-    fields = fields | {"area": cell_area(lat, lon)}
+    fields = fields | {"area": cell_area(*centres(step))}
     names = " ".join(IGBP_NAMES[code].replace(" ", "_") for code in LAND_CLASSES)
-    classes_of = {"long_name": "IGBP class", "comment": names}
-    ds = xr.Dataset(
-        coords={
-            "month": xr.Variable("month", np.arange(1, 13), {"long_name": "month", "units": "1"}),
-            **lat_lon_axes(lat, lon),
-            "igbp": xr.Variable("igbp", np.array(LAND_CLASSES), classes_of),
-        }
-    )
+    month = ("month", np.arange(1, 13), {"long_name": "month", "units": "1"})
+    igbp = ("igbp", np.array(LAND_CLASSES), {"long_name": "IGBP class", "comment": names})
+    ds = xr.Dataset(coords={"month": month, **lat_lon_axes(*centres(step)), "igbp": igbp})
     for name, variable in VARIABLES.items():
         values = fields[name]
         outside = (values < variable.low) | (values > variable.high)
@@ -76,35 +65,27 @@ def make_cube(fields: dict[str, Array], classes: npt.NDArray[np.int8], step: flo
             ds[name].attrs["cell_measures"] = "area: area"
     ds["TA"].attrs["units_metadata"] = "temperature: on_scale"
     ds["EVI"].attrs["ancillary_variables"] = "EVI_filled"
-    ds["koppen"] = (("lat", "lon"), classes)
-    ds["koppen"].attrs = {
-        "long_name": "Koppen-Geiger climate class",
-        "flag_values": np.arange(31, dtype=np.int8),
-        "flag_meanings": " ".join(("none", *KOPPEN_CODES)),
-        "derived": KOPPEN_RULES,
+    rules = "Koppen-Geiger rules of Beck et al. 2018 (doi:10.1038/sdata.2018.214) on TA, PRCP"
+    flags = {
+        "long_name": "Koppen-Geiger climate class", "flag_values": np.arange(31, dtype=np.int8),
+        "flag_meanings": " ".join(("none", *KOPPEN_CODES)), "derived": rules,
         "cell_measures": "area: area",
-    }
+    }  # fmt: skip
+    ds["koppen"] = (("lat", "lon"), classes, flags)
     see = "see the attribute `source` or `derived` of each variable"
     return ds.assign_attrs(
-        Conventions="CF-1.11",
+        Conventions="CF-1.11", source=see, references=see, citation=see, resolution=step,
         title=f"Monthly climatology of predictors of carbon fluxes, {step:g} degrees",
-        source=see,
-        references=see,
         comment="A mean seasonal cycle, not years: normals of climate, vegetation index of 2006.",
         institution="computed locally from public files",
         licence="none stated for several sources: for use, not for redistribution",
-        citation=see,
-        resolution=step,
-    )
+    )  # fmt: skip
 
 
 def lat_lon_axes(lat: Array, lon: Array, bounds: bool = True) -> dict[str, xr.Variable]:
-    """CF coordinates of a regular grid: ``lat``, ``lon`` and, if wanted, the edges of cells.
+    """CF coordinates of a regular grid with these cell centres, degrees; none has a fill value.
 
-    ``lat`` (lat) and ``lon`` (lon) are equally spaced cell centres, degrees north and east. With
-    ``bounds`` come ``lat_bnds`` (lat, bnds) and ``lon_bnds`` (lon, bnds), named in the attributes
-    of the axes. For ``xr.Dataset(coords=...)``; none is saved with a fill value, since CF has no
-    missing coordinates.
+    With ``bounds`` come ``lat_bnds`` (lat, bnds) and ``lon_bnds`` (lon, bnds), the edges of cells.
     """
     axes = {}
     for name, long, unit, axis, values in (
@@ -112,14 +93,12 @@ def lat_lon_axes(lat: Array, lon: Array, bounds: bool = True) -> dict[str, xr.Va
         ("lon", "longitude", "degrees_east", "X", lon),
     ):
         attrs: dict[str, Any] = {"standard_name": long, "units": unit, "axis": axis}
-        axes[name] = xr.Variable(name, values, attrs)
+        axes[name] = xr.Variable(name, values, attrs, {"_FillValue": None})
         if bounds:
             edges = cell_edges(values)
             axes[name].attrs["bounds"] = f"{name}_bnds"
             pairs = np.stack([edges[:-1], edges[1:]], axis=1)
-            axes[f"{name}_bnds"] = xr.Variable((name, "bnds"), pairs)
-    for variable in axes.values():
-        variable.encoding["_FillValue"] = None
+            axes[f"{name}_bnds"] = xr.Variable((name, "bnds"), pairs, {}, {"_FillValue": None})
     return axes
 
 

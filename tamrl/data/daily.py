@@ -8,23 +8,19 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from tamrl.data.schema import FLUXES, UMOL_TO_GC, VARIABLES, koppen_main
+from tamrl.data.schema import FLUXES, UMOL_TO_GC, VARIABLES, koppen_main, site_coords
 from tamrl.errors import DataError
 
 Floats = NDArray[np.floating[Any]]
 SiteYears = dict[tuple[str, int], str]  # (site, year) -> why its labels are left out
 
-# A day of carbon is only as good as its hours: one half-hour may be missing, or one hour.
-FULL_DAY = {30: 47, 60: 23}  # minutes of one record -> records that a full day has at least
+FULL_DAY = {30: 47, 60: 23}  # minutes of a record -> records of a full day: one may be missing
 GOOD_QC = 1  # NEE_VUT_REF_QC: 0 measured, 1 good gap-filling (doi:10.1038/s41597-020-0534-3)
 MISSING_CODE = -9999  # how FLUXNET files write "missing"
 
-# The rule for broken site-years, computed from the labels of at least MIN_DAYS days of a year.
-MIN_DAYS = 30
-CONSTANT_SD = 0.01  # gC m-2 d-1; a year of GPP that varies less was not partitioned
-NEGATIVE_MEAN = -0.3  # gC m-2 d-1; a yearly mean of GPP below it is more than noise
-DOUBLED_RATIO, DOUBLED_EXCESS = 1.8, 1.5  # times and gC m-2 d-1 above the tower's other years
-DOUBLED_QC = 0.3  # mean NEE_QC below which such a year is a gap-filled invention
+# The rule for broken site-years (see `broken_years`); gC m-2 d-1.
+MIN_DAYS, CONSTANT_SD, NEGATIVE_MEAN = 30, 0.01, -0.3
+DOUBLED_RATIO, DOUBLED_EXCESS, DOUBLED_QC = 1.8, 1.5, 0.3
 
 
 class TowerDays(NamedTuple):
@@ -34,23 +30,30 @@ class TowerDays(NamedTuple):
     data: dict[str, Floats]
 
 
+def record_minutes(stamps: NDArray[np.datetime64], source: str) -> int:
+    """Length of records (30 or 60 min) by the median distance of their time stamps."""
+    minutes = int(np.median(np.diff(stamps).astype(int))) if len(stamps) > 1 else 0
+    if minutes not in FULL_DAY:
+        raise DataError(f"{source} {minutes} min apart; 30 or 60 are expected")
+    return minutes
+
+
 def to_days(
     start: NDArray[np.datetime64], minutes: int, half: Mapping[str, Floats], source: str
 ) -> TowerDays:
     """Local daily values of one tower from its half-hourly or hourly records.
 
-    ``start`` (record,) is the local time at which each record of ``minutes`` (30 or 60) begins,
-    ascending. ``half`` holds (record,) values, NaN missing, of NEE, GPP (umol CO2 m-2 s-1), NEE_QC
-    (flag 0..3), TA (degC), VPD (hPa), SW_IN (W m-2), P (mm per record); absent names stay absent.
-    ``source`` is named in an error.
+    ``start`` (record,) is the local time at which each record of ``minutes`` (30 or 60) begins.
+    ``half`` holds (record,) values, NaN missing, of NEE, GPP (umol CO2 m-2 s-1), NEE_QC (flag
+    0..3), TA (degC), VPD (hPa), SW_IN (W m-2), P (mm per record); absent names stay absent.
 
     Returns daily means in the units of the schema (P is a sum), NaN where fewer than 47 half-hours
     or 23 hours are there; TA_min, TA_max, VPD_max; NEE_QC, the share of records with flag 0 or 1;
-    RECO = NEE + GPP.
+    RECO = NEE + GPP. Raises DataError, naming ``source``, for a code for missing left in, or
+    records that do not ascend.
     """
-    steps = np.diff(start)
-    if (steps <= np.timedelta64(0)).any():
-        when = start[1:][steps <= np.timedelta64(0)][0]
+    if (back := np.diff(start) <= np.timedelta64(0)).any():
+        when = start[1:][back][0]
         raise DataError(
             f"{source}: time goes back or repeats at {when}; sort and merge the records"
         )
@@ -63,7 +66,6 @@ def to_days(
         there = np.isfinite(x)
         n = np.add.reduceat(there, first, dtype=np.int64)
         full = n >= FULL_DAY[minutes]
-
         counted = x < GOOD_QC + 0.5 if name == "NEE_QC" else x
         total = np.add.reduceat(np.where(there, counted, 0.0), first)
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -74,20 +76,18 @@ def to_days(
         if name in ("TA", "VPD"):
             highest = np.maximum.reduceat(np.where(there, x, -np.inf), first)
             days[f"{name}_max"] = np.where(full, highest, np.nan)
-    for name in ("NEE", "GPP"):
-        if name in days:
-            days[name] *= UMOL_TO_GC
+    for name in {"NEE", "GPP"} & days.keys():
+        days[name] *= UMOL_TO_GC
     if {"NEE", "GPP"} <= days.keys():
         days["RECO"] = days["NEE"] + days["GPP"]
     return TowerDays(date[first], days)
 
 
 def assemble(towers: Mapping[str, TowerDays], facts: pd.DataFrame) -> xr.Dataset:
-    """Put towers side by side on one dense axis of days.
+    """Put towers side by side on one dense axis of days: (site, time) float32, sites sorted.
 
     ``facts`` is indexed by site: lat, lon, igbp, utc_offset_h; koppen and elevation_m where known.
-
-    Returns (site, time) float32, sites sorted; variables that no tower has are NaN (P is absent).
+    Variables that no tower has are NaN (P is absent).
     """
     sites = sorted(towers)
     begin = min(t.days[0] for t in towers.values())
@@ -95,30 +95,21 @@ def assemble(towers: Mapping[str, TowerDays], facts: pd.DataFrame) -> xr.Dataset
     names = [n for n in VARIABLES if n != "P" or any("P" in t.data for t in towers.values())]
     arrays = {n: np.full((len(sites), n_days), np.nan, np.float32) for n in names}
     for i, site in enumerate(sites):
-        at = (towers[site].days - begin).astype(int)
         for name, x in towers[site].data.items():
-            arrays[name][i, at] = x
-    facts = facts.loc[sites]
-    koppen = [str(k).strip() for k in facts["koppen"].fillna("")] if "koppen" in facts else None
-    koppen = koppen or [""] * len(sites)
-    unknown = np.full(len(sites), np.nan)
-    elevation = facts["elevation_m"].to_numpy(float) if "elevation_m" in facts else unknown
-    degrees = {"lat": "degrees_north", "lon": "degrees_east"}
-    coords = {
-        "site": ("site", np.array(sites), {"long_name": "tower", "cf_role": "timeseries_id"}),
-        "time": ("time", (begin + np.arange(n_days)).astype("datetime64[ns]"), _TIME_ATTRS),
-        **{k: ("site", facts[k].to_numpy(float), {"units": u}) for k, u in degrees.items()},
-        "igbp": ("site", facts["igbp"].to_numpy(str), {"long_name": "IGBP class"}),
+            arrays[name][i, (towers[site].days - begin).astype(int)] = x
+    columns = ["lat", "lon", "igbp", "koppen", "elevation_m", "utc_offset_h"]
+    facts = facts.loc[sites].reindex(columns=columns)
+    koppen = ["" if pd.isna(k) else str(k).strip() for k in facts["koppen"]]
+    time = (begin + np.arange(n_days)).astype("datetime64[ns]")
+    coords = site_coords(sites, facts["lat"], facts["lon"], facts["igbp"]) | {
+        "time": ("time", time, {"long_name": "local calendar day", "standard_name": "time"}),
         "koppen": ("site", np.array(koppen), {"long_name": "Koppen class"}),
         "koppen_main": ("site", np.array([koppen_main(k) for k in koppen]), {}),
-        "elevation": ("site", elevation, {"units": "m"}),
+        "elevation": ("site", facts["elevation_m"].to_numpy(float), {"units": "m"}),
         "utc_offset": ("site", facts["utc_offset_h"].to_numpy(float), {"units": "h"}),
     }
     data = {n: (("site", "time"), x, VARIABLES[n].attrs) for n, x in arrays.items()}
     return xr.Dataset(data, coords, {"Conventions": "CF-1.11"})
-
-
-_TIME_ATTRS = {"long_name": "local calendar day", "standard_name": "time"}
 
 
 def broken_years(ds: xr.Dataset) -> SiteYears:
@@ -133,32 +124,23 @@ def broken_years(ds: xr.Dataset) -> SiteYears:
     years = ds.time.dt.year.to_numpy()
     broken: SiteYears = {}
     for i, site in enumerate(ds.site.to_numpy().astype(str)):
-        gpp = ds["GPP"].to_numpy()[i]
-        has = np.isfinite(gpp)
-        if not has.any():
-            continue
-        frame = pd.DataFrame(
-            {
-                "GPP": gpp[has].astype(float),
-                "RECO": ds["RECO"].to_numpy()[i, has].astype(float),
-                "QC": ds["NEE_QC"].to_numpy()[i, has].astype(float),
-            }
-        ).groupby(years[has])
-        table = frame.mean().assign(sd=frame["GPP"].std(), n=frame.size())
-        table = table[table["n"] >= MIN_DAYS]
-        broken |= {(str(site), year): why for year, why in _broken(table)}
+        labels = {name: ds[name].to_numpy()[i].astype(float) for name in ("GPP", "RECO", "NEE_QC")}
+        has = np.isfinite(labels["GPP"])
+        year = pd.DataFrame(labels)[has].groupby(years[has])
+        table = year.mean().assign(sd=year["GPP"].std())[year.size() >= MIN_DAYS]
+        broken |= {(str(site), number): why for number, why in _broken(table)}
     return broken
 
 
 def _broken(table: pd.DataFrame) -> Iterable[tuple[int, str]]:
-    """Judge the years of one tower; `table` holds mean GPP, RECO, QC and sd of GPP by year."""
+    """Judge the years of one tower; `table` has mean GPP, RECO, NEE_QC and sd of GPP by year."""
     for year in table.index:
         row, others = table.loc[year], table.drop(index=year)
         if row["sd"] < CONSTANT_SD:
             yield int(year), "constant GPP"
         elif row["GPP"] < NEGATIVE_MEAN:
             yield int(year), "negative GPP"
-        elif len(others) >= 2 and row["QC"] < DOUBLED_QC:
+        elif len(others) >= 2 and row["NEE_QC"] < DOUBLED_QC:
             usual = others[["GPP", "RECO"]].median()
             excess = row[["GPP", "RECO"]] - usual
             if (excess > DOUBLED_EXCESS).all() and (excess > (DOUBLED_RATIO - 1) * usual).all():

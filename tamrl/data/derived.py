@@ -14,10 +14,8 @@ from tamrl.files import atomic_write
 
 def code_version(made_by: Sequence[str]) -> str:
     """Digest (12 hex digits) of files of `tamrl.data`, modules or tables: it changes with any."""
-    digest = hashlib.sha256()
-    for name in made_by:
-        digest.update((Path(__file__).parent / name).read_bytes())
-    return digest.hexdigest()[:12]
+    content = b"".join((Path(__file__).parent / name).read_bytes() for name in made_by)
+    return hashlib.sha256(content).hexdigest()[:12]
 
 
 def derived_path(name: str, made_by: Sequence[str]) -> Path:
@@ -29,10 +27,8 @@ def derived(name: str, made_by: Sequence[str], build: Callable[[], xr.Dataset]) 
     """Read a stored Dataset, or build and store it.
 
     ``name`` begins the file's name in the cache's folder ``derived``; ``made_by`` are the files of
-    `tamrl.data` whose content decides the result, beside the registry. ``build`` computes it: the
-    first time, after a change of code or registry, and when the stored file is unreadable.
-
-    Raises DataError when the file cannot be written.
+    `tamrl.data` that decide the result beside the registry: after a change of either, or when the
+    stored file is unreadable, ``build`` computes it. Raises DataError when it cannot be written.
     """
     path = derived_path(name, made_by)
     if path.is_file():

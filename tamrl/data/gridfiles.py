@@ -1,8 +1,7 @@
-"""The raw grid files, each read on its own terms and handed on at 0.5 degrees in plain units.
+"""The raw grid files, read to one grid of 0.5 degrees, with their faults corrected.
 
-Every reader returns arrays on one grid: latitude from south to north, longitude from -180, cell
-centres at the quarter degrees; NaN where the source has nothing. What each source gets wrong or
-leaves unsaid is corrected here and nowhere else.
+Every reader returns arrays with latitude from south to north, longitude from -180, cell centres at
+the quarter degrees; NaN where the source has nothing.
 """
 
 import io
@@ -26,20 +25,18 @@ from tamrl.errors import DataError
 
 Array = npt.NDArray[np.float64]
 
-# Radius of the sphere with the area of the WGS84 ellipsoid, m (authalic radius; Moritz 2000,
-# Geodetic Reference System 1980, doi:10.1007/s001900050278).
-EARTH_RADIUS = 6371007.2
+EARTH_RADIUS = 6371007.2  # m, for the area of WGS84 (Moritz 2000, doi:10.1007/s001900050278)
 # Mean length of the months in the Gregorian calendar, d.
 MONTH_DAYS = np.array([31, 28.2425, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
 MID_MONTH = np.cumsum(MONTH_DAYS) - MONTH_DAYS / 2  # day of the year
 LAND_CLASSES = IGBP_CODES[1:]  # all but water
 SHAPE = (360, 720)
+REACH = 250e3  # m, from a cell to the nearest of a coarser table
 
 
 def centres(step: float = 0.5) -> tuple[Array, Array]:
     """Latitudes (south to north) and longitudes (from -180) of the cells of a global grid, deg."""
-    n = round(180 / step)
-    half = step / 2
+    n, half = round(180 / step), step / 2
     return np.linspace(-90 + half, 90 - half, n), np.linspace(-180 + half, 180 - half, 2 * n)
 
 
@@ -53,10 +50,10 @@ def block_mean(values: Array, weight: Array, factor: int) -> Array:
     *lead, n_lat, n_lon = values.shape
     blocks = (*lead, n_lat // factor, factor, n_lon // factor, factor)
     weight = np.where(np.isfinite(values), np.broadcast_to(weight, values.shape), 0.0)
-    total = weight.reshape(blocks).sum(axis=(-3, -1))
     filled = np.where(weight > 0, values, 0.0) * weight
+    total, mass = (x.reshape(blocks).sum(axis=(-3, -1)) for x in (filled, weight))
     with np.errstate(invalid="ignore"):  # 0 / 0 where a block has nothing: NaN is meant
-        return filled.reshape(blocks).sum(axis=(-3, -1)) / total
+        return total / mass
 
 
 def _require(ok: bool, path: Path, what: str) -> None:
@@ -78,13 +75,12 @@ def biome4_climate(path: Path) -> dict[str, Array]:
         corner = float(ds["lat"][-1]), float(ds["lon"][0])
         _require(corner == (-90.0, -180.0), path, f"the grid starts at {corner}")
         names = ("temp", "prec", "sun")
-        raw = {name: ds[name].to_numpy()[:, ::-1].astype(np.float64) for name in names}
-    missing = (raw["temp"] == -9999) | (raw["prec"] == -9999)
-    no_sun = missing | (raw["sun"] == -9999) | ~(raw["sun"] > 0).any(axis=0)
+        temp, prec, sun = (ds[n].to_numpy()[:, ::-1].astype(np.float64) for n in names)
+    missing = (temp == -9999) | (prec == -9999)
     return {
-        "TA": np.where(missing, np.nan, raw["temp"] / 10),
-        "PRCP": np.where(missing, np.nan, raw["prec"] / MONTH_DAYS[:, None, None]),
-        "SUN": np.where(no_sun, np.nan, raw["sun"] / 10),
+        "TA": np.where(missing, np.nan, temp / 10),
+        "PRCP": np.where(missing, np.nan, prec / MONTH_DAYS[:, None, None]),
+        "SUN": np.where(missing | (sun == -9999) | ~(sun > 0).any(axis=0), np.nan, sun / 10),
     }
 
 
@@ -99,7 +95,7 @@ def vegetation_index(paths: Sequence[Path]) -> Array:
         with zipfile.ZipFile(path) as archive:
             text = archive.read(archive.namelist()[0]).decode()
         *header, body = text.split("\n", 6)
-        head = {key.upper(): float(value) for key, value in (line.split() for line in header)}
+        head = {key.upper(): float(value) for key, value in map(str.split, header)}
         _require(head["XLLCORNER"] == -180 and head["YLLCORNER"] == -90, path, "moved grid")
         values = np.loadtxt(io.StringIO(body))
         _require(values.shape == SHAPE, path, f"raster has shape {values.shape}")
@@ -111,8 +107,6 @@ def vegetation_index(paths: Sequence[Path]) -> Array:
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """Loads numpy arrays and dtypes; whatever else a pickle asks for is refused."""
-
     ADMITTED = ("numpy._core.multiarray._reconstruct", "numpy.ndarray", "numpy.dtype")
 
     def find_class(self, module: str, name: str) -> Any:
@@ -156,11 +150,10 @@ def relative_humidity(path: Path) -> Array:
     rh = np.pad(np.roll(rh, 180, axis=2), ((0, 0), (1, 1), (0, 0)), mode="edge")
     rh = np.pad(rh, ((0, 0), (0, 0), (1, 1)), mode="wrap")
     for axis in (1, 2):
-        near = rh.take(range(1, rh.shape[axis] - 1), axis)
-        before = 0.25 * rh.take(range(rh.shape[axis] - 2), axis) + 0.75 * near
-        after = 0.25 * rh.take(range(2, rh.shape[axis]), axis) + 0.75 * near
+        before, near, after = (rh.take(range(k, rh.shape[axis] - 2 + k), axis) for k in range(3))
         shape = [2 * n if i == axis else n for i, n in enumerate(near.shape)]
-        rh = np.stack([before, after], axis=axis + 1).reshape(shape)
+        pair = [0.25 * before + 0.75 * near, 0.25 * after + 0.75 * near]
+        rh = np.stack(pair, axis=axis + 1).reshape(shape)
     return rh
 
 
@@ -177,9 +170,8 @@ def land_cover(path: Path) -> tuple[Array, Array]:
     weight = band_area(np.linspace(-90, 90, 3601)).reshape(360, 10)
     weight /= weight.sum(axis=1, keepdims=True)
     cells = classes.reshape(360, 10, 720, 10)
-    share = np.stack(
-        [np.einsum("arb,ar->ab", (cells == k).mean(axis=3), weight) for k in range(17)]
-    )
+    cover = ((cells == k).mean(axis=3) for k in range(17))
+    share = np.stack([np.einsum("arb,ar->ab", rows, weight) for rows in cover])
     land = 1.0 - share[0]
     land[land < 1e-9] = 0.0  # rounding
     with np.errstate(invalid="ignore"):
@@ -215,19 +207,17 @@ def unit_vectors(lat: npt.ArrayLike, lon: npt.ArrayLike) -> Array:
     return np.stack([np.cos(phi) * np.cos(lam), np.cos(phi) * np.sin(lam), np.sin(phi)], axis=-1)
 
 
-def clm_land_table(path: Path, columns: Sequence[str], reach_km: float = 250.0) -> list[Array]:
+def clm_land_table(path: Path, columns: Sequence[str]) -> list[Array]:
     """Columns of a table of CLM's 1.9 x 2.5 degree land cells, nearest cell within reach.
 
-    Every row ends with a comma, which pandas would take for a shifted index.
     Source: Wieder et al., biogeochemical testbed, doi:10.1111/gcb.13979.
     """
-    table = pd.read_csv(path, index_col=False, skipinitialspace=True)
+    table = pd.read_csv(path, index_col=False, skipinitialspace=True)  # rows end with a comma
     absent = [name for name in ("lat", "lon", *columns) if name not in table]
     _require(not absent, path, f"columns {', '.join(absent)} are missing")
     tree = cKDTree(unit_vectors(table["lat"], table["lon"]))
-    lat, lon = centres()
-    points = unit_vectors(*np.meshgrid(lat, lon, indexing="ij"))
-    chord = 2 * np.sin(reach_km * 1000 / EARTH_RADIUS / 2)
+    points = unit_vectors(*np.meshgrid(*centres(), indexing="ij"))
+    chord = 2 * np.sin(REACH / EARTH_RADIUS / 2)
     _, row = tree.query(points.reshape(-1, 3), distance_upper_bound=chord)
     values = table[list(columns)].to_numpy(dtype=np.float64)
     values = np.append(values, np.full((1, len(columns)), np.nan), axis=0)  # beyond reach

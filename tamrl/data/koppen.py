@@ -7,6 +7,7 @@ a place that is dry by both rules takes the season that has less of the rain.
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 # Class number = place in this list + 1, the numbering of Beck et al.; 0 stands for no data.
 _CODES = """
@@ -17,22 +18,18 @@ KOPPEN_CODES = tuple(_CODES.split())
 
 
 def koppen_class(ta: npt.ArrayLike, prcp: npt.ArrayLike) -> npt.NDArray[np.int8]:
-    """Classify climates.
+    """Class numbers (...) of climates: 1 to 30 in the order of KOPPEN_CODES, 0 if a month lacks.
 
-    ``ta`` mean air temperature (month=12, ...), degC, and ``prcp`` precipitation (month=12, ...),
-    mm per month, give class numbers (...), int8: 1 to 30 in the order of KOPPEN_CODES, 0 where a
-    month is missing.
+    ``ta`` (month=12, ...) is mean air temperature, degC, ``prcp`` precipitation, mm per month.
 
     >>> KOPPEN_CODES[koppen_class([27.0] * 12, [200.0] * 12) - 1]
     'Af'
     """
     t, p = np.asarray(ta, dtype=np.float64), np.asarray(prcp, dtype=np.float64)
-    shape = t.shape[1:]
-    t, p = t.reshape(12, -1), p.reshape(12, -1)
     known = np.isfinite(t).all(axis=0) & np.isfinite(p).all(axis=0)
     number = np.zeros(known.shape, dtype=np.int8)
     number[known] = _numbers(t[:, known], p[:, known])
-    return number.reshape(shape)
+    return number
 
 
 def _numbers(t: npt.NDArray[np.float64], p: npt.NDArray[np.float64]) -> npt.NDArray[np.int8]:
@@ -49,41 +46,19 @@ def _numbers(t: npt.NDArray[np.float64], p: npt.NDArray[np.float64]) -> npt.NDAr
     warm_months, rain, driest = (t >= 10).sum(axis=0), p.sum(axis=0), p.min(axis=0)
 
     # Aridity threshold, cm yr-1: 70 % of the rain in one half-year shifts it.
-    threshold = 2 * mean + np.select(
-        [rain_winter > 0.7 * rain, rain_summer > 0.7 * rain], [0.0, 28.0], default=14.0
-    )
-    first = np.select(
-        [rain < 10 * threshold, coldest >= 18, hottest <= 10, coldest > 0],
-        ["B", "A", "E", "C"],
-        default="D",
-    )
+    seasonal = [rain_winter > 0.7 * rain, rain_summer > 0.7 * rain]
+    threshold = 2 * mean + np.select(seasonal, [0.0, 28.0], default=14.0)
+    rules = [rain < 10 * threshold, coldest >= 18, hottest <= 10, coldest > 0]
+    first = np.select(rules, ["B", "A", "E", "C"], default="D")
     dry_summer = (driest_summer < 40) & (driest_summer < wettest_winter / 3)
     dry_winter = driest_winter < wettest_summer / 10
-    both = dry_summer & dry_winter
-    dry_summer &= ~(both & (rain_summer > rain_winter))
-    second = np.select(
-        [first == "A", first == "B", first == "E", dry_summer, dry_winter],
-        [
-            np.select([driest >= 60, driest >= 100 - rain / 25], ["f", "m"], default="w"),
-            np.where(rain < 5 * threshold, "W", "S"),
-            np.where(hottest > 0, "T", "F"),
-            "s",
-            "w",
-        ],
-        default="f",
-    )
-    third = np.select(
-        [
-            np.isin(first, ("A", "E")),
-            first == "B",
-            hottest >= 22,
-            warm_months >= 4,
-            (first == "D") & (coldest < -38),
-        ],
-        ["", np.where(mean >= 18, "h", "k"), "a", "b", "d"],
-        default="c",
-    )
+    dry_summer &= ~(dry_winter & (rain_summer > rain_winter))
+    tropical = np.select([driest >= 60, driest >= 100 - rain / 25], ["f", "m"], default="w")
+    arid, polar = np.where(rain < 5 * threshold, "W", "S"), np.where(hottest > 0, "T", "F")
+    rules = [first == "A", first == "B", first == "E", dry_summer, dry_winter]
+    second = np.select(rules, [tropical, arid, polar, "s", "w"], default="f")
+    warmth, severe = np.where(mean >= 18, "h", "k"), (first == "D") & (coldest < -38)
+    rules = [np.isin(first, ("A", "E")), first == "B", hottest >= 22, warm_months >= 4, severe]
+    third = np.select(rules, ["", warmth, "a", "b", "d"], default="c")
     codes = np.char.add(np.char.add(first, second), third)
-    order = np.argsort(KOPPEN_CODES)
-    rank = np.searchsorted(np.asarray(KOPPEN_CODES)[order], codes)
-    return (order[rank] + 1).astype(np.int8)
+    return (pd.Index(KOPPEN_CODES).get_indexer(pd.Index(codes)) + 1).astype(np.int8)

@@ -11,30 +11,26 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tamrl.data.daily import MISSING_CODE, Floats, TowerDays, to_days
+from tamrl.data.daily import MISSING_CODE, Floats, TowerDays, record_minutes, to_days
 from tamrl.data.schema import DRIVERS, check_days
 from tamrl.errors import DataError
 
-COLUMNS = {"TA_F": "TA", "VPD_F": "VPD", "SW_IN_F": "SW_IN", "P_F": "P"}
-COLUMNS |= {"NEE_VUT_REF": "NEE", "NEE_VUT_REF_QC": "NEE_QC"}
-COLUMNS |= {"GPP_NT_VUT_REF": "GPP", "RECO_NT_VUT_REF": "RECO"}
+COLUMNS = {"TA_F": "TA", "VPD_F": "VPD", "SW_IN_F": "SW_IN", "P_F": "P", "NEE_VUT_REF": "NEE"}
+COLUMNS |= {"NEE_VUT_REF_QC": "NEE_QC", "GPP_NT_VUT_REF": "GPP", "RECO_NT_VUT_REF": "RECO"}
 CLOSURE = 1.0  # gC m-2 d-1; a mean |RECO - GPP - NEE| above it is a wrong sign or unit
 _SITE = re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}-[A-Za-z0-9]{3}(?![A-Za-z0-9])")
 _OTHER = re.compile(r"_(WW|MM|YY|AUXMETEO|AUXNEE|ERAI|ERA5)_|_BIF|_AUX|README", re.IGNORECASE)
 
 
 def site_code(path: Path, otherwise: str = "") -> str:
-    """Tower code in a file name, e.g. US-AR1 of FLX_US-AR1_FLUXNET2015_SUBSET_DD_2009-2012.csv.
-
-    ``otherwise`` is what a file without one is called; "": that is an error.
-    """
+    """Tower code in a file's name (US-AR1 in FLX_US-AR1_DD.csv), or ``otherwise``, or an error."""
     match = _SITE.search(path.name)
-    if code := match.group() if match else otherwise:
-        return code
-    raise DataError(
-        f"{path}: no tower code such as US-Ha1 in the file's name; rename the file, or give it "
-        "alone with a table of one row"
-    )
+    if not (code := match.group() if match else otherwise):
+        raise DataError(
+            f"{path}: no tower code such as US-Ha1 in the file's name; rename the file, or give it "
+            "alone with a table of one row"
+        )
+    return code
 
 
 def rank(path: Path) -> tuple[int, int]:
@@ -54,21 +50,17 @@ def read_oneflux(path: Path) -> TowerDays:
 
     A daily file needs TIMESTAMP (yyyymmdd), a half-hourly one TIMESTAMP_START or TIMESTAMP_END
     (yyyymmddHHMM, local standard time); both TA_F degC, VPD_F hPa, SW_IN_F W m-2. Fluxes may be
-    absent: NEE_VUT_REF, GPP_NT_VUT_REF, RECO_NT_VUT_REF (gC m-2 d-1 in daily files,
-    umol CO2 m-2 s-1 in others) and NEE_VUT_REF_QC (share of good half-hours in daily files, flag
-    0..3 in others). -9999 is missing. Of the three fluxes any two give the third, so that labels
-    close exactly.
-
-    Raises DataError with file, column, value and remedy.
+    absent (gC m-2 d-1 in daily files, umol CO2 m-2 s-1 in others), and so may NEE_VUT_REF_QC (share
+    of good half-hours, or flag 0..3); any two fluxes give the third. -9999 is missing.
     """
     table = _read(path)
-    half = {new: _numbers(table, old, path) for old, new in COLUMNS.items() if old in table}
+    values = {new: _numbers(table, old, path) for old, new in COLUMNS.items() if old in table}
     if "TIMESTAMP" in table:
         days = pd.DatetimeIndex(_stamps(table["TIMESTAMP"], "%Y%m%d", path))
         check_days(days, str(path))
-        tower = TowerDays(days.to_numpy().astype("datetime64[D]"), half)
+        tower = TowerDays(days.to_numpy().astype("datetime64[D]"), values)
     else:
-        tower = _from_records(table, half, path)
+        tower = _from_records(table, values, path)
     return _closed(tower, path)
 
 
@@ -76,15 +68,13 @@ def _read(path: Path) -> pd.DataFrame:
     try:
         head = pd.read_csv(path, nrows=0, encoding="utf-8-sig")
         stamps = [c for c in head if str(c).startswith("TIMESTAMP")]
-        wanted = [c for c in (*stamps, *COLUMNS) if c in head]
         if not stamps:
             raise DataError(f"{path}: column TIMESTAMP (or TIMESTAMP_START) is missing; add it")
-        for column, name in COLUMNS.items():
-            if name in DRIVERS and column not in head:
-                raise DataError(
-                    f"{path}: column {column} is missing; a ONEFlux file has TA_F, VPD_F, SW_IN_F"
-                )
-        types = dict.fromkeys(stamps, str)
+        for column in (c for c, name in COLUMNS.items() if name in DRIVERS and c not in head):
+            raise DataError(
+                f"{path}: column {column} is missing; a ONEFlux file has TA_F, VPD_F, SW_IN_F"
+            )
+        wanted, types = [*stamps, *head.columns.intersection(COLUMNS)], dict.fromkeys(stamps, str)
         table = pd.read_csv(path, usecols=wanted, dtype=types, encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise DataError(f"{path}: not a readable csv file ({error})") from error
@@ -95,22 +85,16 @@ def _read(path: Path) -> pd.DataFrame:
 
 def _numbers(table: pd.DataFrame, column: str, path: Path) -> Floats:
     numbers = pd.to_numeric(table[column], errors="coerce")
-    bad = numbers.isna() & table[column].notna()
-    if bad.any():
-        row = int(np.flatnonzero(bad)[0])
+    for row in np.flatnonzero(numbers.isna() & table[column].notna()):
         value = table[column].iloc[row]
         raise DataError(f"{path}: {column} is {value!r} in line {row + 2}; a number is expected")
-    values = numbers.to_numpy(np.float64, copy=True)
-    values[values == MISSING_CODE] = np.nan
-    return values
+    return numbers.astype(np.float64).replace(MISSING_CODE, np.nan).to_numpy(copy=True)
 
 
 def _stamps(texts: pd.Series, form: str, path: Path) -> NDArray[np.datetime64]:
     times = pd.to_datetime(texts, format=form, errors="coerce", exact=True)
-    width = {"%Y%m%d": 8, "%Y%m%d%H%M": 12}[form]
-    bad = (times.isna() | (texts.str.len() != width)).to_numpy()
-    if bad.any():
-        row = int(np.flatnonzero(bad)[0])
+    width = len(pd.Timestamp(0).strftime(form))
+    for row in np.flatnonzero(times.isna() | (texts.str.len() != width)):
         raise DataError(
             f"{path}: {texts.name} is {texts.iloc[row]!r} in line {row + 2}; a daily (yyyymmdd) or "
             "half-hourly (yyyymmddHHMM) file is expected, not a weekly, monthly or yearly one"
@@ -119,17 +103,12 @@ def _stamps(texts: pd.Series, form: str, path: Path) -> NDArray[np.datetime64]:
 
 
 def _from_records(table: pd.DataFrame, half: dict[str, Floats], path: Path) -> TowerDays:
-    form = "%Y%m%d%H%M"
-    has_start = "TIMESTAMP_START" in table
-    column = "TIMESTAMP_START" if has_start else "TIMESTAMP_END"
+    column = "TIMESTAMP_START" if "TIMESTAMP_START" in table else "TIMESTAMP_END"
     if column not in table:
         raise DataError(f"{path}: column TIMESTAMP or TIMESTAMP_START is missing; add it")
-    start = _stamps(table[column], form, path)
-    steps = np.diff(start).astype(int)
-    minutes = int(np.median(steps)) if len(steps) else 0
-    if minutes not in (30, 60):
-        raise DataError(f"{path}: records are {minutes} min apart; 30 or 60 are expected")
-    if not has_start:
+    start = _stamps(table[column], "%Y%m%d%H%M", path)
+    minutes = record_minutes(start, f"{path}: records are")
+    if column == "TIMESTAMP_END":
         start = start - np.timedelta64(minutes, "m")
     half.pop("RECO", None)  # REF versions of one tower are one, so NEE + GPP says the same
     return to_days(start, minutes, half, str(path))
@@ -139,16 +118,15 @@ def _closed(tower: TowerDays, path: Path) -> TowerDays:
     """Make NEE = RECO - GPP hold exactly, after a look at whether it held roughly."""
     data = tower.data
     if {"NEE", "GPP", "RECO"} <= data.keys():
-        gap = np.abs(data["RECO"] - data["GPP"] - data["NEE"])
-        if np.isfinite(gap).any() and np.nanmean(gap) > CLOSURE:
+        gap = pd.Series(data["RECO"] - data["GPP"] - data["NEE"]).abs().mean()
+        if gap > CLOSURE:
             raise DataError(
-                f"{path}: NEE_VUT_REF is not RECO - GPP (mean gap {np.nanmean(gap):.3g} gC m-2 "
+                f"{path}: NEE_VUT_REF is not RECO - GPP (mean gap {gap:.3g} gC m-2 "
                 "d-1); check signs (negative NEE is uptake) and units of the three"
             )
     if {"NEE", "GPP"} <= data.keys():
         data["RECO"] = data["NEE"] + data["GPP"]
-    elif {"NEE", "RECO"} <= data.keys():
-        data["GPP"] = data["RECO"] - data["NEE"]
-    elif {"GPP", "RECO"} <= data.keys():
-        data["NEE"] = data["RECO"] - data["GPP"]
+    for lost, known in (("GPP", "NEE"), ("NEE", "GPP")):
+        if lost not in data and {"RECO", known} <= data.keys():
+            data[lost] = data["RECO"] - data[known]
     return tower

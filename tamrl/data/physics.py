@@ -1,8 +1,7 @@
 """Physics that several parts share: the sun, vapour pressure, the temperature of respiration.
 
-Numbers of equations refer to FAO-56: Allen, Pereira, Raes and Smith (1998), Crop
-evapotranspiration, FAO Irrigation and Drainage Paper 56, chapter 3,
-https://www.fao.org/4/x0490e/x0490e07.htm. The sun is that above the atmosphere.
+Numbers of equations refer to FAO-56: Allen et al. (1998), Crop evapotranspiration, FAO Irrigation
+and Drainage Paper 56, chapter 3, https://www.fao.org/4/x0490e/x0490e07.htm.
 """
 
 from typing import Any
@@ -19,11 +18,9 @@ ABOVE = 288.15 - T0  # K, the reference of 15 degC above that limit
 
 
 def potential_radiation(lat: ArrayLike, doy: ArrayLike) -> NDArray[np.float64]:
-    """Daily mean shortwave radiation on a level surface above the atmosphere (Ra, eq. 21).
+    """Daily mean shortwave radiation on a level surface above the atmosphere (Ra, eq. 21), W m-2.
 
-    W m-2, 0 in the polar night. ``lat`` is latitude, degrees north, of any shape that broadcasts
-    with ``doy``, the day of the year, 1 to 366; zero dimensions for two scalars.
-
+    Latitude ``lat``, degrees north, and day of the year ``doy``, 1 to 366, broadcast.
     FAO-56 example 8: 20 degrees south on 3 September, 32.2 MJ m-2 d-1.
 
     >>> round(float(potential_radiation(-20, 246)) * 0.0864, 1)
@@ -40,15 +37,12 @@ def daylength(lat: ArrayLike, doy: ArrayLike) -> NDArray[np.float64]:
     """Hours from sunrise to sunset (eq. 34), without refraction.
 
     Latitude ``lat``, degrees north, and day of the year ``doy`` broadcast; 0 in the polar night, 24
-    in the polar day.
-
-    FAO-56 example 9: 20 degrees south on 3 September, 11.7 hours.
+    in the polar day. FAO-56 example 9: 20 degrees south on 3 September, 11.7 hours.
 
     >>> round(float(daylength(-20, 246)), 1)
     11.7
     """
-    _, _, sunset, _ = _angles(lat, doy)
-    return 24 / np.pi * sunset
+    return 24 / np.pi * _angles(lat, doy)[2]
 
 
 def _angles(lat: ArrayLike, doy: ArrayLike) -> tuple[NDArray[np.float64], ...]:
@@ -63,8 +57,6 @@ def _angles(lat: ArrayLike, doy: ArrayLike) -> tuple[NDArray[np.float64], ...]:
 def saturation_pressure(ta: Any) -> Any:
     """Saturation vapour pressure over water, hPa, of temperature in degC (Tetens; eq. 11).
 
-    FAO-56 example 3: 24.5 degC, 3.075 kPa.
-
     >>> round(float(saturation_pressure(24.5)) / 10, 3)
     3.075
     """
@@ -72,9 +64,8 @@ def saturation_pressure(ta: Any) -> Any:
 
 
 def lloyd_taylor(kelvin: Any, e0: Any = E0, above: float = ABOVE, xp: Any = np) -> Any:
-    """Respiration relative to that at a reference temperature (Lloyd & Taylor 1994).
+    """Respiration relative to that ``above`` K above T0 (Lloyd & Taylor 1994, doi:10.2307/2389824).
 
-    doi:10.2307/2389824, with temperature ``kelvin`` in K, the sensitivity ``e0`` in K and the
-    reference ``above`` K above T0. ``xp`` is the library of the arrays: numpy or torch.
+    Temperature ``kelvin`` and sensitivity ``e0`` are in K; ``xp`` is numpy or torch.
     """
     return xp.exp(e0 * (1 / above - 1 / (kelvin - T0)))

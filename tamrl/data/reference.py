@@ -6,12 +6,9 @@ import xarray as xr
 
 from tamrl.data.cache import fetch, registry_sha256
 from tamrl.data.cube import lat_lon_axes
-from tamrl.data.gridfiles import SHAPE, centres
+from tamrl.data.gridfiles import centres
 from tamrl.data.schema import facts
 from tamrl.errors import DataError
-
-_GPP = "reference/Fluxcom_summarized_GPP.csv"
-_RECCAP = "reference/reccap_app_master_v3.15.2.csv"
 
 
 def fetch_reference_gpp() -> xr.Dataset:
@@ -21,8 +18,7 @@ def fetch_reference_gpp() -> xr.Dataset:
     Variables     GPP (lat, lon), g of carbon m-2 d-1 by its magnitude; NaN over deserts, ice, sea
     Traps         version, years and land fraction are not stated; a few cells are slightly
                   negative; 3,476 cells that the compilers filtered out elsewhere are kept
-    Caveat        machine learning from many of the same towers: a comparison, not the
-                  truth, and never a training target
+    Caveat        machine learning from many of the same towers: never a training target
     Total         108.1 PgC yr-1 with whole cells, 103.7 with the land fraction of MCD12C1
     Source        PNNL-TES/GlobalC; FLUXCOM: Jung et al. 2020, doi:10.5194/bg-17-1343-2020
     Licence       none stated: for use here, not for redistribution
@@ -30,35 +26,28 @@ def fetch_reference_gpp() -> xr.Dataset:
 
     Raises DataError when the file cannot be had or is not on the 0.5-degree grid.
     """
-    (path,) = fetch([_GPP], "Fetching FLUXCOM's mean GPP")
+    (path,) = fetch(["reference/Fluxcom_summarized_GPP.csv"], "Fetching FLUXCOM's mean GPP")
     table = pd.read_csv(path)
-    row, col = (table["Latitude"] + 89.75) * 2, (table["Longitude"] + 179.75) * 2
-    inside = row.between(0, SHAPE[0] - 1) & col.between(0, SHAPE[1] - 1)
-    if not (inside & (row % 1 == 0) & (col % 1 == 0)).all():
+    lat, lon = centres()
+    if not (table["Latitude"].isin(lat) & table["Longitude"].isin(lon)).all():
         raise DataError(f"{path}: a position is off the 0.5-degree grid; fetch the file again")
     if table.duplicated(["Latitude", "Longitude"]).any():
         raise DataError(f"{path}: a cell occurs twice; fetch the file again")
-    gpp = np.full(SHAPE, np.nan, dtype=np.float32)
-    gpp[row.astype(int), col.astype(int)] = table["FLUXCOM_GPP"]
+    gpp = table.pivot_table("FLUXCOM_GPP", "Latitude", "Longitude").reindex(lat, columns=lon)
     attrs = {
         "units": "g m-2 d-1",  # UDUNITS knows no gC
         "long_name": "gross primary production, as carbon, FLUXCOM mean",
         "standard_name": "gross_primary_productivity_of_biomass_expressed_as_carbon",
     }
-    return xr.Dataset(
-        {"GPP": (("lat", "lon"), gpp, attrs)},
-        lat_lon_axes(*centres(), bounds=False),
-        {
-            "title": "FLUXCOM mean GPP",
-            "comment": (
-                "Version and years are not stated, the unit is inferred from the magnitude. Made "
-                "by machine learning from many of the same towers: a comparison, not the truth, "
-                "and never a training target."
-            ),
-            "source": "PNNL-TES/GlobalC, Fluxcom_summarized_GPP.csv",
-            "citation": "Jung et al. 2020, Biogeosciences, doi:10.5194/bg-17-1343-2020",
-        }
-        | _common(),
+    fields = {"GPP": (("lat", "lon"), gpp.to_numpy(np.float32), attrs)}
+    return xr.Dataset(fields, lat_lon_axes(lat, lon, bounds=False)).assign_attrs(
+        _common(),
+        title="FLUXCOM mean GPP",
+        comment="Version and years are not stated, the unit is inferred from the magnitude. Made "
+        "by machine learning from many of the same towers: a comparison, not the truth, "
+        "and never a training target.",
+        source="PNNL-TES/GlobalC, Fluxcom_summarized_GPP.csv",
+        citation="Jung et al. 2020, Biogeosciences, doi:10.5194/bg-17-1343-2020",
     )
 
 
@@ -66,8 +55,7 @@ def fetch_reccap() -> xr.Dataset:
     """Carbon balances of nine land regions and the globe, compiled by RECCAP.
 
     ============  ============================================================================
-    Variables     mean, uncertainty (1 sigma): (region, quantity), Tg of carbon yr-1;
-                  period (text)
+    Variables     mean, uncertainty (1 sigma), Tg of carbon yr-1; period: (region, quantity)
     Traps         a decimal comma among points; missing numbers are NaN
     Signs         positive into the atmosphere: NPP and uptake are negative
     Caveat        NEE there is the change of carbon stocks plus lateral export, thus after fire,
@@ -79,45 +67,40 @@ def fetch_reccap() -> xr.Dataset:
 
     Raises DataError when the file cannot be had or lacks a region or quantity.
     """
-    (path,) = fetch([_RECCAP], "Fetching RECCAP's regional balances")
+    file = "reference/reccap_app_master_v3.15.2.csv"
+    (path,) = fetch([file], "Fetching RECCAP's regional balances")
     table = pd.read_csv(path, sep="\t", encoding="utf-8")
-    absent = {"Region", "Name", "Period", "Mean", "Uncert"} - set(table.columns)
-    if absent:
+    if absent := {"Region", "Name", "Period", "Mean", "Uncert"} - set(table.columns):
         raise DataError(f"{path}: columns {sorted(absent)} are missing; fetch the file again")
     table["Name"] = table["Name"].str.replace("\N{INCREMENT}C", "Stock change").str.strip()
     table["Region"] = table["Region"].str.strip()
     if table.duplicated(["Region", "Name"]).any() or not {"NEE", "NPP"} <= set(table["Name"]):
         raise DataError(f"{path}: a region has a quantity twice, or no NEE; fetch the file again")
-    regions, quantities = table["Region"].unique(), table["Name"].unique()
-    cells = pd.MultiIndex.from_product([regions, quantities])
-    table = table.set_index(["Region", "Name"]).reindex(cells)
-    shape = (len(regions), len(quantities))
-    ds = xr.Dataset(coords={"region": list(regions), "quantity": list(quantities)})
-    for name, column, long_name in (
-        ("mean", "Mean", "flux into the atmosphere, as carbon"),
-        ("uncertainty", "Uncert", "standard uncertainty of the flux, as carbon"),
+    regions, quantities = list(table["Region"].unique()), list(table["Name"].unique())
+    cells = table.set_index(["Region", "Name"]).to_xarray().reindex(Region=regions, Name=quantities)
+    names = {"Region": "region", "Name": "quantity", "Mean": "mean", "Uncert": "uncertainty"}
+    ds = cells[["Mean", "Uncert", "Period"]].rename(names | {"Period": "period"})
+    for name, long_name in (
+        ("mean", "flux into the atmosphere, as carbon"),
+        ("uncertainty", "standard uncertainty of the flux, as carbon"),
     ):
-        values = table[column].astype(str).str.replace(",", ".").astype(float).to_numpy()
-        attrs = {"units": "Tg yr-1", "long_name": long_name}
-        ds[name] = (("region", "quantity"), values.reshape(shape), attrs)
-    period = table["Period"].fillna("").str.strip().to_numpy(dtype=str).reshape(shape)
-    ds["period"] = (("region", "quantity"), period, {"long_name": "period"})
+        ds[name] = ds[name].astype(str).str.replace(",", ".").astype(float)
+        ds[name].attrs = {"units": "Tg yr-1", "long_name": long_name}
+    ds["period"] = ds["period"].fillna("").astype(str).str.strip()
+    ds["period"].attrs = {"long_name": "period"}
     return ds.assign_attrs(
+        _common(),
         title="RECCAP regional carbon balances",
         comment="NEE is stock change plus lateral export, not the exchange that a tower sees.",
         source="GlobalCarbonAtlas/reccap, reccap_app_master_v3.15.2.csv",
         citation="Ciais et al. 2021, National Science Review, doi:10.1093/nsr/nwaa145",
-        **_common(),
     )
 
 
 def _common() -> dict[str, str]:
-    return {
-        "Conventions": "CF-1.11",
-        "history": "read from the registry's file by tamrl.data.reference",
-        "licence": "none stated",
-        "registry_sha256": registry_sha256(),
-    }
+    history = "read from the registry's file by tamrl.data.reference"
+    common = {"Conventions": "CF-1.11", "history": history, "licence": "none stated"}
+    return common | {"registry_sha256": registry_sha256()}
 
 
 def carbon_budget_2019() -> xr.Dataset:
@@ -126,19 +109,15 @@ def carbon_budget_2019() -> xr.Dataset:
     Variables (year,): land_sink and land_use with their spread over models land_sink_sd and
     land_use_sd. The land sink (positive: uptake) is not minus NEE: it is what models of undisturbed
     land give, without land use, rivers and trade.
-    Source: Friedlingstein et al. 2019, doi:10.5194/essd-11-1783-2019 (facts shipped here).
-
-    The land sink of the decade 2009 to 2018, as the publication gives it:
+    Source: Friedlingstein et al. 2019, doi:10.5194/essd-11-1783-2019 (facts shipped here), which
+    gives the land sink of the decade 2009 to 2018:
 
     >>> round(float(carbon_budget_2019().land_sink.sel(year=slice(2009, 2018)).mean()), 1)
     3.2
     """
     ds = xr.Dataset()
-    for name, file, column in (
-        ("land_sink", "gcb2019_terrestrial-sink", "Terrestrial-Sink"),
-        ("land_use", "gcb2019_land-use-change", "Land-Use-Change"),
-    ):
-        table = facts(file).set_index("Year")
+    for name, column in (("land_sink", "Terrestrial-Sink"), ("land_use", "Land-Use-Change")):
+        table = facts(f"gcb2019_{column.lower()}").set_index("Year")
         models = table.drop(columns=[column, *table.filter(like="MMM")])
         unit = {"units": "PgC yr-1"}
         ds[name] = ("year", table[column].to_numpy(dtype=np.float64), unit)

@@ -1,15 +1,12 @@
-"""Schema of tower Datasets: variables, units, ranges, classes; and the check of them all.
-
-Readers (`fetch_towers`, `open_towers`, `virtual_towers`) build their Dataset here and validate it
-here, so that the rest of the package may trust names, units, signs and order.
-"""
+"""Schema of tower Datasets: variables, units, ranges, classes; and the check of them all."""
 
 from importlib.resources import files
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import xarray as xr
+from numpy.typing import ArrayLike
 
 from tamrl.errors import DataError
 
@@ -33,8 +30,8 @@ class Variable(NamedTuple):
     @property
     def attrs(self) -> dict[str, str]:
         """CF attributes."""
-        attrs = {"units": self.units, "long_name": self.long_name}
-        return attrs | ({"standard_name": self.standard_name} if self.standard_name else {})
+        cf = ("units", "long_name", "standard_name")
+        return {name: value for name in cf if (value := getattr(self, name))}
 
 
 def facts(name: str) -> pd.DataFrame:
@@ -53,8 +50,7 @@ def variables(name: str) -> dict[str, Variable]:
     return {key: Variable(**dict(zip(fields, row, strict=True))) for key, *row in rows}
 
 
-# Ranges bound what a day anywhere on Earth can show, with room for the noise of partitioning;
-# they are there to catch wrong units and -9999, not to judge a measurement.
+# Ranges bound what a day anywhere on Earth can show, with room for noise: they catch wrong units.
 VARIABLES = variables("daily")
 OPTIONAL = ("P",)  # only some users' towers bring it
 GPP_MEAN_RANGE = (-5.0, 40.0)  # gC m-2 d-1; the mean over a tower's days cannot lie outside
@@ -72,7 +68,6 @@ AT-Neu AU-Stp AU-Wom BR-Sa3 CA-Gro CA-NS7 CA-Obs CN-HaM CN-Qia CZ-BK1 CZ-wet DE-
 DE-Hai ES-LJu FI-Jok FR-LBr SD-Dem US-ARM US-Blo US-Goo US-Ivo US-Prr US-WCr ZM-Mon
 """
 SEALED = frozenset(_SEALED_CODES.split())
-_SEALED_FOLDED = frozenset(code.casefold() for code in SEALED)
 
 
 def koppen_main(code: str) -> str:
@@ -88,33 +83,34 @@ def tower_facts() -> pd.DataFrame:
     return table.set_index("site").sort_index()
 
 
-XT = TypeVar("XT", xr.Dataset, pd.DataFrame)
+def site_coords(sites: Any, lat: ArrayLike, lon: ArrayLike, igbp: ArrayLike) -> dict[str, Any]:
+    """Coordinates (site,) of a Dataset of towers: codes, positions in degrees, IGBP classes."""
+    role = {"long_name": "tower", "cf_role": "timeseries_id"}
+    return {
+        "site": ("site", np.asarray(sites, str), role),
+        "lat": ("site", np.asarray(lat, float), {"units": "degrees_north"}),
+        "lon": ("site", np.asarray(lon, float), {"units": "degrees_east"}),
+        "igbp": ("site", np.asarray(igbp, str), {"long_name": "IGBP class"}),
+    }
 
 
-def drop_sealed(data: XT, column: str = "site") -> XT:
-    """Leave out the sealed towers of a Dataset with coordinate `site` or a table with that column.
-
-    Codes are compared without regard to case, and with "_" as "-".
-    """
-    sites = pd.Series(np.asarray(data[column].to_numpy(), dtype=str))
-    keep = ~sites.str.replace("_", "-").str.casefold().isin(_SEALED_FOLDED).to_numpy()
-    return data.isel({column: keep}) if isinstance(data, xr.Dataset) else data.loc[keep]
+def drop_sealed(table: pd.DataFrame, column: str = "site") -> pd.DataFrame:
+    """Leave out the rows of sealed towers; codes compare without case, and with "_" as "-"."""
+    codes = table[column].astype(str).str.replace("_", "-").str.casefold()
+    return table.loc[~codes.isin([code.casefold() for code in SEALED])]
 
 
 def validate(ds: xr.Dataset, source: str) -> xr.Dataset:
     """Check a daily tower Dataset (site, time) against the schema and hand it back unchanged.
 
-    ``ds`` has dims (site, time); ``source`` is named in the error: a file or a reader.
-
-    Raises DataError at the first fault: missing variable or coordinate, wrong dims, dtype or units,
-    days doubled or out of order, a place off the Earth, an unknown IGBP class, a value that no day
-    on Earth shows, a tower without a single usable day.
+    Raises DataError, naming ``source`` (a file or a reader), at the first fault: missing variable
+    or coordinate, wrong dims, dtype or units, days doubled or out of order, a place off the Earth,
+    an unknown IGBP class, a value that no day on Earth shows, a tower without a usable day.
     """
     _check_axes(ds, source)
-    _check_places(ds, source)
-    for name in VARIABLES:
+    for name, variable in VARIABLES.items():
         if name in ds:
-            _check_variable(ds[name], VARIABLES[name], source)
+            _check_variable(ds[name], variable, source)
         elif name not in OPTIONAL:
             raise DataError(f"{source}: variable {name} is missing; add it (NaN where unknown)")
     gpp = ds["GPP"].mean("time", skipna=True)
@@ -138,35 +134,29 @@ def _check_axes(ds: xr.Dataset, source: str) -> None:
         if dim not in ds.coords or ds.sizes.get(dim, 0) == 0:
             raise DataError(f"{source}: dimension {dim} is missing or empty")
     sites = pd.Index(ds.site.to_numpy().astype(str))
-    if not sites.is_unique:
-        raise DataError(f"{source}: tower {sites[sites.duplicated()][0]} occurs twice; merge it")
+    for site in sites[sites.duplicated()]:
+        raise DataError(f"{source}: tower {site} occurs twice; merge it")
     if not sites.is_monotonic_increasing:
         raise DataError(f"{source}: towers are not sorted by code; sort them")
     check_days(pd.DatetimeIndex(ds.time.to_numpy()), source)
     if (np.diff(ds.time.to_numpy()) != np.timedelta64(1, "D")).any():
         raise DataError(f"{source}: days are not dense; fill absent days with NaN")
+    for name in ("lat", "lon", "igbp", "koppen", "koppen_main", "elevation", "utc_offset"):
+        if name not in ds.coords or ds[name].dims != ("site",):
+            raise DataError(f"{source}: coordinate {name} (site) is missing")
+    places = (ds[name].to_numpy() for name in ("lat", "lon", "igbp"))
+    for site, lat, lon, igbp in zip(sites, *places, strict=True):
+        check_place(f"{source}: tower {site}", float(lat), float(lon), str(igbp))
 
 
 def check_days(time: pd.DatetimeIndex, source: str) -> None:
     """Raise DataError unless the time stamps are calendar days, ascending and each there once."""
-    if not (time == time.normalize()).all():
-        raise DataError(f"{source}: time {time[time != time.normalize()][0]} is not a whole day")
-    if not time.is_unique:
-        day = time[time.duplicated()][0]
+    for stamp in time[time != time.normalize()]:
+        raise DataError(f"{source}: time {stamp} is not a whole day")
+    for day in time[time.duplicated()]:
         raise DataError(f"{source}: time {day:%Y-%m-%d} occurs twice; keep one record a day")
-    if not time.is_monotonic_increasing:
-        day = time[1:][np.diff(time.to_numpy()) < np.timedelta64(0)][0]
+    for day in time[1:][np.diff(time.to_numpy()) < np.timedelta64(0)]:
         raise DataError(f"{source}: time goes back at {day:%Y-%m-%d}; sort the records")
-
-
-def _check_places(ds: xr.Dataset, source: str) -> None:
-    coords = ("lat", "lon", "igbp", "koppen", "koppen_main", "elevation", "utc_offset")
-    for name in coords:
-        if name not in ds.coords or ds[name].dims != ("site",):
-            raise DataError(f"{source}: coordinate {name} (site) is missing")
-    places = (ds[name].to_numpy() for name in ("site", "lat", "lon", "igbp"))
-    for site, lat, lon, igbp in zip(*places, strict=True):
-        check_place(f"{source}: tower {site}", float(lat), float(lon), str(igbp))
 
 
 def check_place(source: str, lat: float, lon: float, igbp: str) -> None:
@@ -175,7 +165,7 @@ def check_place(source: str, lat: float, lon: float, igbp: str) -> None:
         raise DataError(f"{source}: latitude {lat:g} is outside -90 to 90; correct lat")
     if not -180 <= lon <= 180:
         raise DataError(f"{source}: longitude {lon:g} is outside -180 to 180; correct lon")
-    if igbp not in IGBP_NUMBER:
+    if igbp not in IGBP_CODES:
         known = ", ".join(IGBP_CODES)
         raise DataError(f"{source}: unknown IGBP class {igbp!r}; use one of {known}")
 
@@ -186,22 +176,16 @@ def _check_variable(array: xr.DataArray, variable: Variable, source: str) -> Non
         raise DataError(f"{source}: {name} has dims {array.dims}; expected ('site', 'time')")
     if array.dtype != np.float32:
         raise DataError(f"{source}: {name} is {array.dtype}; expected float32")
-    if array.attrs.get("units") != variable.units:
-        units = array.attrs.get("units")
+    if (units := array.attrs.get("units")) != variable.units:
         raise DataError(f"{source}: {name} is in {units!r}; convert it to {variable.units}")
     values = array.to_numpy()
     bad = (values < variable.low) | (values > variable.high)  # NaN compares False: missing is fine
-    if bad.any():
-        i, t = np.argwhere(bad)[0]
-        place = f"{source}: tower {array.site.to_numpy()[i]}, {str(array.time.to_numpy()[t])[:10]}"
-        raise DataError(range_message(place, str(name), float(values[i, t]), variable))
-
-
-def range_message(place: str, name: str, value: float, variable: Variable) -> str:
-    """Say which value of which variable is impossible, and what the cause usually is."""
-    if value in (-9999, -6999, -999):
-        return f"{place}: {name} is {value:g}, a code for missing left in; replace it by NaN"
-    return (
-        f"{place}: {name} is {value:.6g}, outside {variable.low:g} to {variable.high:g} "
-        f"{variable.units}; check the units"
-    )
+    for i, t in np.argwhere(bad):
+        value, day = float(values[i, t]), str(array.time.to_numpy()[t])[:10]
+        place = f"{source}: tower {array.site.to_numpy()[i]}, {day}: {name} is"
+        if value in (-9999, -6999, -999):
+            raise DataError(f"{place} {value:g}, a code for missing left in; replace it by NaN")
+        raise DataError(
+            f"{place} {value:.6g}, outside {variable.low:g} to {variable.high:g} "
+            f"{variable.units}; check the units"
+        )

@@ -10,28 +10,23 @@ import xarray as xr
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from tamrl.data.daily import Floats, TowerDays, to_days
+from tamrl.data.daily import Floats, TowerDays, record_minutes, to_days
 from tamrl.data.schema import DRIVERS
 from tamrl.errors import DataError
 
 # Variables of the store and what they are called here.
-STORE_NAMES = {"ta": "TA", "vpd": "VPD", "sw_in": "SW_IN"}
-STORE_NAMES |= {"nee": "NEE", "gpp_nt": "GPP", "nee_qc": "NEE_QC"}
+STORE_NAMES = {"ta": "TA", "vpd": "VPD", "sw_in": "SW_IN", "nee": "NEE"}
+STORE_NAMES |= {"gpp_nt": "GPP", "nee_qc": "NEE_QC"}
 _DAMAGE = (RuntimeError, ValueError, OSError, KeyError)  # what decoders raise on broken files
 REPEATED = 0.99  # share of half-hours that only repeat their hour, above which a tower is hourly
 
 
 def read_store(path: Path, facts: pd.DataFrame) -> tuple[dict[str, TowerDays], dict[str, str]]:
-    """Local daily values of every tower in `facts` that the store holds.
+    """Local daily values of every tower in `facts` that the store (see `open_towers`) holds.
 
-    ``path`` is a Zarr group (format 2 or 3) with site codes `site`, UTC stamps of interval ENDS
-    `time` (30 or 60 min), and dims (site, time): ta degC, vpd hPa, sw_in W m-2; where known nee and
-    gpp_nt in umol CO2 m-2 s-1 with the flag nee_qc. ``facts`` is indexed by site; its utc_offset_h
-    turns the stamps into local time.
-
-    Returns site -> its days, and site -> why it could not be read.
-
-    Raises DataError when the store cannot be opened or lacks a driver altogether.
+    ``facts`` is indexed by site; its utc_offset_h turns UTC into local time. Returns site -> its
+    days, and site -> why it could not be read. Raises DataError when the store cannot be opened or
+    lacks a driver altogether.
     """
     store = _open(path)
     names = {old: new for old, new in STORE_NAMES.items() if old in store}
@@ -83,17 +78,13 @@ def _open(path: Path) -> xr.Dataset:
         if new in DRIVERS and (old not in store or store[old].dims != ("site", "time")):
             raise DataError(f"{path}: variable {old} (site, time) is missing; have {[*store]}")
     codes = pd.Index(store["site"].to_numpy().astype(str))
-    if not codes.is_unique:
-        raise DataError(f"{path}: tower {codes[codes.duplicated()][0]} is there twice; merge it")
+    for code in codes[codes.duplicated()]:
+        raise DataError(f"{path}: tower {code} is there twice; merge it")
     return store
 
 
 def _read_tower(
-    store: xr.Dataset,
-    names: Mapping[str, str],
-    i: int,
-    ends: NDArray[np.datetime64],
-    source: str,
+    store: xr.Dataset, names: Mapping[str, str], i: int, ends: NDArray[np.datetime64], source: str
 ) -> TowerDays | str:
     temperature = store["ta"][i].to_numpy()  # spans the tower's years: nowhere missing within them
     at = np.flatnonzero(np.isfinite(temperature))
@@ -103,9 +94,7 @@ def _read_tower(
     half = {new: store[old][i, span].to_numpy() for old, new in names.items() if old != "ta"}
     half["TA"] = temperature[span]
     ends = ends[span]
-    minutes = int(np.median(np.diff(ends).astype(int))) if len(ends) > 1 else 0
-    if minutes not in (30, 60):
-        raise DataError(f"{source}: records are {minutes} min long; 30 or 60 are expected")
+    minutes = record_minutes(ends, f"{source}: records are")
     if minutes == 30 and (keep := _on_the_hour(half, ends)) is not None:
         minutes, ends = 60, ends[keep]
         half = {name: x[keep] for name, x in half.items()}
@@ -117,20 +106,19 @@ def _on_the_hour(
 ) -> NDArray[np.bool_] | None:
     """Find the records that end an hour, if the tower measured hours; else None.
 
-    An hourly tower stands in a half-hourly store as pairs: the hour at the stamp of its own end,
-    and 30 minutes later the same value again, or nothing. Half-hours are hours when those second
-    records say nothing new in any variable. Taken for half-hours, an hourly tower's day would
-    begin half an hour early.
+    An hourly tower has pairs in a half-hourly store: the hour at the stamp of its own end, and 30
+    minutes later the same value again, or nothing. Half-hours are hours when those second records
+    hold nothing new in any variable. Taken for half-hours, its day would begin half an hour early.
     """
     late = (ends.astype(int) // 30) % 2
+    # A constant has no news.
+    series = [(x, t) for x in half.values() if (t := np.isfinite(x)).any() and np.ptp(x[t]) > 0]
     for parity in (0, 1):  # which half-hour repeats depends on the UTC offset
         second = late[1:] == parity
-        news = []
-        for x in half.values():
-            there = np.isfinite(x)
-            if there.any() and np.ptp(x[there]) > 0:  # a constant has no news
-                new = there[1:] & (x[1:] != x[:-1]) & second
-                news.append(new.sum() / max(1, there[:-1][second].sum()))
+        news = [
+            (there[1:] & (x[1:] != x[:-1]) & second).sum() / max(1, there[:-1][second].sum())
+            for x, there in series
+        ]
         if news and max(news) < 1 - REPEATED:
             return late != parity
     return None

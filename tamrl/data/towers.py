@@ -1,27 +1,23 @@
-"""fetch_towers(): the FLUXNET2015 towers as local daily values, converted once and then cached."""
+"""The FLUXNET2015 towers as local daily values, converted once and then cached."""
 
 import xarray as xr
 
 from tamrl.data import cache, daily, schema, store
-from tamrl.data.daily import SiteYears
 from tamrl.data.derived import derived, derived_path
 from tamrl.errors import DataError
 
 STORE = "fluxnet2015.zarr"
 _PARTS = (".zgroup", ".zattrs", "site/", "time/", *(f"{name}/" for name in store.STORE_NAMES))
-MADE_BY = (
-    *("schema.py", "daily.py", "store.py", "towers.py"),
-    *("facts/towers.csv", "facts/suspect_site_years.csv", "facts/variables_daily.csv"),
-)
+MADE_BY = ("schema.py", "daily.py", "store.py", "towers.py", "facts/towers.csv")
+MADE_BY += ("facts/suspect_site_years.csv", "facts/variables_daily.csv")
 
 
 def fetch_towers() -> xr.Dataset:
     """Fetch daily carbon fluxes and weather of 180 FLUXNET2015 towers, 1991-2014.
 
-    Format
-        Zarr store of half-hours (site x time, UTC), one chunk per tower and variable; converted
-        to local days here and cached as NetCDF.
-    Variables (site, time)
+    Converted from a Zarr store of half-hours (UTC) to local days, and cached as NetCDF.
+
+    Variables (site, time), float32, NaN missing
         NEE, GPP, RECO in gC m-2 d-1 with RECO = NEE + GPP (night-time partitioning, negative NEE
         is uptake); NEE_QC, the share of half-hours that are measured or well gap-filled; TA,
         TA_min, TA_max in degC; VPD, VPD_max in hPa; SW_IN in W m-2. Coordinates lat, lon, igbp,
@@ -36,8 +32,6 @@ def fetch_towers() -> xr.Dataset:
     Source, licence, citation
         FLUXNET2015, CC-BY-4.0; Pastorello et al. (2020), doi:10.1038/s41597-020-0534-3; the Zarr
         conversion is by the EXCITED project.
-
-    Returns dims (site, time), float32, NaN missing; see `tamrl.data.schema`.
 
     Raises DataError when the files cannot be had, or do not hold what they should.
     """
@@ -60,23 +54,14 @@ def _convert() -> xr.Dataset:
     for site, why in left_out.items():
         raise DataError(f"{STORE}: tower {site} cannot be read ({why}); fetch the files again")
     ds = daily.assemble(towers, facts)
-    ds = daily.without_labels(ds, _listed() | daily.broken_years(ds))
+    # Site-years whose two official partitionings disagree; the store holds only one of them.
+    listed = schema.facts("suspect_site_years")[["site", "year"]].itertuples(index=False, name=None)
+    broken = dict.fromkeys(listed, "night-time and day-time partitioning differ")
+    ds = daily.without_labels(ds, broken | daily.broken_years(ds))
     return ds.assign_attrs(
-        title="FLUXNET2015 towers, daily",
+        title="FLUXNET2015 towers, daily", licence="CC-BY-4.0", virtual=0,
         source="FLUXNET2015 half-hours, NEE_VUT_REF and GPP_NT_VUT_REF; RECO = NEE + GPP",
-        licence="CC-BY-4.0",
         citation="Pastorello et al. (2020), Scientific Data 7, 225, doi:10.1038/s41597-020-0534-3",
         history="half-hours to local days by tamrl.data.towers",
-        virtual=0,
-        tower_source="fluxnet2015",
-        registry_sha256=cache.registry_sha256(),
-    )
-
-
-def _listed() -> SiteYears:
-    """Site-years whose two official partitionings disagree; the store holds only one of them."""
-    table = schema.facts("suspect_site_years")
-    return {
-        (str(site), int(year)): "night-time and day-time partitioning differ"
-        for site, year in zip(table["site"], table["year"], strict=True)
-    }
+        tower_source="fluxnet2015", registry_sha256=cache.registry_sha256(),
+    )  # fmt: skip

@@ -7,8 +7,7 @@ from tamrl.data import cube, schema
 from tamrl.data.sites import MONTHLY_VARIABLES
 from tamrl.errors import DataError
 
-# What is known of predictors: of satellites, of towers' weather, of the cube. Where a name occurs
-# in several, its unit is the same, and its range is the widest.
+# Of predictors that occur in several sources the unit is the same, and the range the widest.
 SOURCES = (MONTHLY_VARIABLES, schema.VARIABLES, cube.VARIABLES)
 KNOWN = {name: variable for source in SOURCES for name, variable in source.items()}
 SAME_AS = {"PRCP": "P"}  # a day's rain is not bounded by what a month's mean can be
@@ -25,11 +24,10 @@ def plausible(name: str) -> tuple[float, float]:
     >>> plausible("humidex")
     (-inf, inf)
     """
-    names = {name, SAME_AS.get(name, name)}
+    names = (name, SAME_AS.get(name, name))
     known = [source[n] for source in SOURCES for n in names if n in source]
-    if not known:
-        return -np.inf, np.inf
-    return min(v.low for v in known), max(v.high for v in known)
+    highest = max((v.high for v in known), default=np.inf)
+    return min((v.low for v in known), default=-np.inf), highest
 
 
 def conversion(sample: xr.DataArray, source: str) -> tuple[float, float]:
@@ -37,9 +35,6 @@ def conversion(sample: xr.DataArray, source: str) -> tuple[float, float]:
 
     Raises DataError for an unknown unit, or none and values that fit several.
 
-    >>> warm = xr.DataArray([300.0], name="TA", attrs={"units": "K"})
-    >>> conversion(warm, "my cube")  # to degC
-    (1.0, -273.15)
     >>> rain = xr.DataArray([2e-5], name="PRCP", attrs={"units": "kg m-2 s-1"})
     >>> conversion(rain, "my cube")  # to mm d-1
     (86400.0, 0.0)
@@ -48,27 +43,26 @@ def conversion(sample: xr.DataArray, source: str) -> tuple[float, float]:
     target = KNOWN[name].units
     ways = UNITS.get(target, {target: (1.0, 0.0)})
     unit = sample.attrs.get("units", "" if target == "1" else None)  # CF: no units, a pure number
-    if unit is not None:
-        if unit not in ways:
-            raise DataError(
-                f"{source}: {name} is in {unit!r}; convert it to {target!r} "
-                f"(known: {', '.join(ways)})"
-            )
+    known = ", ".join(ways)
+    if unit in ways:
         return ways[unit]
+    if unit is not None:
+        raise DataError(
+            f"{source}: {name} is in {unit!r}; convert it to {target!r} (known: {known})"
+        )
     low, high = plausible(name)
     values = sample.to_numpy()
     values = values[np.isfinite(values)]
+    least, most = (values.min(), values.max()) if values.size else (-np.inf, np.inf)
     fitting = {
         (factor, offset)
         for factor, offset in ways.values()
-        if values.size
-        and low <= values.min() * factor + offset
-        and values.max() * factor + offset <= high
+        if low <= least * factor + offset and most * factor + offset <= high
     }
     if len(fitting) != 1:
         raise DataError(
             f"{source}: {name} has no units, and its values fit {len(fitting)} of the known ones "
-            f"({', '.join(ways)}); set the attribute units"
+            f"({known}); set the attribute units"
         )
     return fitting.pop()
 
@@ -78,8 +72,7 @@ def to_our_units(
 ) -> xr.Dataset:
     """Convert loaded variables by factor and offset, and check them for possible values.
 
-    Raises DataError for a value that cannot be: a wrong units attribute or a code for missing left
-    in.
+    Raises DataError for a value that cannot be: wrong units, or a code for missing left in.
 
     >>> mine = xr.Dataset({"TA": ("time", [293.15, 283.15], {"units": "K"})})
     >>> to_our_units(mine, {"TA": (1.0, -273.15)}, "my cube").TA.values.round(2).tolist()

@@ -1,4 +1,4 @@
-"""open_towers(): a user's own towers, through the same schema as the shipped ones."""
+"""A user's own towers, through the same schema as the shipped ones."""
 
 import warnings
 from collections.abc import Iterable
@@ -29,26 +29,22 @@ def open_towers(
 ) -> xr.Dataset:
     """Open your own towers as the daily Dataset that `fetch_towers` returns.
 
-    ``path`` is either a Zarr store laid out like FLUXNET2015's: dims (site, time), `time` in UTC at
-    the END of each half-hour or hour, variables ta degC, vpd hPa, sw_in W m-2 and, where known, nee
-    and gpp_nt in umol CO2 m-2 s-1 with the flag nee_qc. Or it is ONEFlux csv files (FULLSET or
-    SUBSET; DD, HH or HR): one, several, or a folder of them. A file's name holds its tower's code,
-    such as US-Ha1; a single file may have any name if ``table`` has one row. Of several files of
-    one tower the half-hours are used. Fluxes may be absent: TA_F, VPD_F and SW_IN_F suffice for a
-    prediction.
+    ``path`` is either a Zarr store (format 2 or 3) laid out like FLUXNET2015's: dims (site, time),
+    `time` in UTC at the END of each half-hour or hour, ta degC, vpd hPa, sw_in W m-2 and, where
+    known, nee and gpp_nt in umol CO2 m-2 s-1 with the flag nee_qc. Or it is ONEFlux csv files
+    (FULLSET or SUBSET; DD, HH or HR): one, several, or a folder of them. A file's name holds its
+    tower's code, such as US-Ha1; a single file may have any name if ``table`` has one row. Of
+    several files of one tower the half-hours are used. TA_F, VPD_F and SW_IN_F suffice.
 
-    ``table`` has facts about the towers, a csv file or DataFrame with columns site, lat, lon, igbp,
-    and for a store utc_offset_h (h, which turns its UTC into local standard time); koppen and
-    elevation_m where known. By default it is `towers.csv` beside the data, or the store's name with
-    .csv; towers of FLUXNET2015 are known without.
+    ``table`` is a csv file or DataFrame with columns site, lat, lon, igbp, and for a store
+    utc_offset_h (h, which turns its UTC into local standard time); koppen and elevation_m where
+    known. By default it is `towers.csv` beside the data, or the store's name with .csv; towers of
+    FLUXNET2015 are known without.
 
-    Returns local days (site, time), see `tamrl.data.schema`; RECO = NEE + GPP. TA_min, TA_max and
-    VPD_max are NaN where only daily means are known. Labels of site-years that `daily.broken_years`
-    finds are missing. attrs["excluded"] counts and names those and any tower that had to be left
-    out, which a warning names too.
-
-    Raises DataError when nothing can be used: for a single tower its fault, for several all of
-    their faults.
+    Returns local days (site, time), see `tamrl.data.schema`; RECO = NEE + GPP; TA_min, TA_max and
+    VPD_max are NaN where only daily means are known. attrs["excluded"] counts and names the broken
+    site-years, whose labels are missing, and any tower that had to be left out, which a warning
+    names too. Raises DataError, with all faults, when nothing can be used.
     """
     paths = [Path(path)] if isinstance(path, str | PathLike) else [Path(p) for p in path]
     if not paths:
@@ -56,44 +52,39 @@ def open_towers(
     for each in paths:
         if not each.exists():
             raise DataError(f"{each}: no such file or folder; correct the path")
-    is_store = len(paths) == 1 and paths[0].is_dir() and _is_store(paths[0])
+    marks = (".zgroup", "zarr.json")
+    is_store = len(paths) == 1 and paths[0].is_dir()
+    is_store &= paths[0].suffix == ".zarr" or any((paths[0] / mark).exists() for mark in marks)
     facts, name = _facts(paths[0], table, is_store)
     unused: list[str] = []
     if is_store:
         read, left_out = _from_store(paths[0], facts, name)
     else:
-        listed = facts.index[facts["listed"]] if "listed" in facts else facts.index[:0]
+        listed = facts.index[facts["listed"]]
         alone = str(listed[0]) if len(listed) == len(paths) == 1 and paths[0].is_file() else ""
-        read, left_out, unused = _from_csv(paths, name, alone)
-    for site, (_, source) in list(read.items()):
-        if site not in facts.index:
-            left_out[site] = f"{source}: tower {site} is not in {name}; add a row for it"
-            del read[site]
+        read, left_out, unused = _from_csv(paths, alone)
+    for site in sorted(read.keys() - set(facts.index)):
+        left_out[site] = f"{read.pop(site)[1]}: tower {site} is not in {name}; add a row for it"
     ds, faults = _assembled(read, facts, name)
     left_out |= faults
     if ds is None:
-        raise DataError(_nothing(left_out, paths))
+        whys = "; ".join(left_out.values()) or "no tower found"
+        many = f"{paths[0]}: none of {len(left_out)} towers can be used: "
+        raise DataError(whys if len(left_out) == 1 else many + whys)
     ds = daily.without_labels(ds, daily.broken_years(ds))
     if left_out:
         whys = [left_out[site] for site in sorted(left_out)]
         ds.attrs["excluded"] = f"{len(whys)} towers: {'; '.join(whys)}; {ds.attrs['excluded']}"
-        warnings.warn(
-            f"open_towers: left out {len(whys)} of {len(whys) + ds.sizes['site']} towers: "
-            + "; ".join(whys[:SHOWN])
-            + (f"; {len(whys) - SHOWN} more in attrs['excluded']" if len(whys) > SHOWN else ""),
-            stacklevel=2,
-        )
+        more = [f"{len(whys) - SHOWN} more in attrs['excluded']"] if len(whys) > SHOWN else []
+        what = f"left out {len(whys)} of {len(whys) + ds.sizes['site']} towers"
+        warnings.warn(f"open_towers: {what}: {'; '.join(whys[:SHOWN] + more)}", stacklevel=2)
     history = "local days by tamrl.data.user" + "".join(f"; {file} not used" for file in unused)
     return ds.assign_attrs(
         title=f"Towers of {', '.join(p.name for p in paths[:3])}",
-        source="; ".join(str(p) for p in paths),
-        licence="that of the towers' owners",
-        citation="the towers' owners",
-        history=history,
-        virtual=0,
-        tower_source="user",
-        registry_sha256="",
-    )
+        source="; ".join(map(str, paths)), history=history,
+        licence="that of the towers' owners", citation="the towers' owners",
+        virtual=0, tower_source="user", registry_sha256="",
+    )  # fmt: skip
 
 
 def _assembled(
@@ -101,23 +92,16 @@ def _assembled(
 ) -> tuple[xr.Dataset | None, dict[str, str]]:
     """Put sound towers side by side; of the others, say why they are not."""
     faults: dict[str, str] = {}
-    if not read:
-        return None, faults
-    ds = daily.assemble({site: days for site, (days, _) in read.items()}, facts)
-    for i, site in enumerate(ds.site.to_numpy().astype(str)):
+    sound: dict[str, TowerDays] = {}
+    for site, (days, source) in read.items():
         try:
-            lat, lon, igbp = facts.loc[[site], ["lat", "lon", "igbp"]].to_numpy()[0]
+            lat, lon, igbp = facts.loc[site, ["lat", "lon", "igbp"]]
             schema.check_place(f"{name}: tower {site}", lat, lon, igbp)
-            _check_units(schema.validate(ds.isel(site=[i]), read[site][1]), read[site][1])
+            _check_units(schema.validate(daily.assemble({site: days}, facts), source), source)
+            sound[site] = days
         except DataError as error:
             faults[site] = str(error)
-    sound = [days for site, (days, _) in read.items() if site not in faults]
-    if not sound:
-        return None, faults
-    span = slice(min(t.days[0] for t in sound), max(t.days[-1] for t in sound))
-    absent = [v for v in schema.OPTIONAL if v in ds and not any(v in t.data for t in sound)]
-    there = ~np.isin(ds.site.to_numpy(), list(faults))
-    return ds.isel(site=there).sel(time=span).drop_vars(absent), faults
+    return daily.assemble(sound, facts) if sound else None, faults
 
 
 def _check_units(tower: xr.Dataset, source: str) -> None:
@@ -139,10 +123,6 @@ def _check_units(tower: xr.Dataset, source: str) -> None:
         )
 
 
-def _is_store(path: Path) -> bool:
-    return path.suffix == ".zarr" or any((path / n).exists() for n in (".zgroup", "zarr.json"))
-
-
 def _facts(
     path: Path, table: PathArg | pd.DataFrame | None, is_store: bool
 ) -> tuple[pd.DataFrame, str]:
@@ -153,40 +133,35 @@ def _facts(
         beside = [*([path.with_suffix(".csv")] if is_store else []), folder / "towers.csv"]
         table = next((p for p in beside if p.is_file()), None)
     if table is None:
-        return known, "the known towers; hand in a table with site, lat, lon, igbp, utc_offset_h"
-    if isinstance(table, pd.DataFrame):
-        listed, name = table.reset_index() if table.index.name == "site" else table.copy(), "table"
-    else:
-        name = str(table)
-        try:
-            listed = pd.read_csv(table, keep_default_na=False, na_values=["", "-9999"])
-        except (OSError, ValueError) as error:
-            raise DataError(f"{name}: not a readable table of towers ({error})") from error
+        name = "the known towers; hand in a table with site, lat, lon, igbp, utc_offset_h"
+        return known.assign(listed=False), name
+    name = "table" if isinstance(table, pd.DataFrame) else str(table)
+    try:
+        if not isinstance(table, pd.DataFrame):
+            table = pd.read_csv(table, keep_default_na=False, na_values=["", "-9999"])
+    except (OSError, ValueError) as error:
+        raise DataError(f"{name}: not a readable table of towers ({error})") from error
+    listed = table.reset_index() if table.index.name == "site" else table.copy()
     for column in ("site", "lat", "lon", "igbp", *(["utc_offset_h"] if is_store else [])):
         if column not in listed:
             raise DataError(f"{name}: column {column} is missing; have {list(listed.columns)}")
     listed["site"] = listed["site"].astype(str).str.strip()
-    if (twice := listed["site"].duplicated()).any():
-        raise DataError(
-            f"{name}: tower {listed['site'][twice].iloc[0]} is listed twice; keep one row"
-        )
+    for site in listed["site"][listed["site"].duplicated()]:
+        raise DataError(f"{name}: tower {site} is listed twice; keep one row")
     listed = listed.set_index("site")
-    for column in ("lat", "lon", "utc_offset_h", "elevation_m"):
-        if column in listed:  # what is no number is unknown, and refused below where it is needed
-            listed[column] = pd.to_numeric(listed[column], errors="coerce")
+    for column in listed.columns.intersection(["lat", "lon", "utc_offset_h", "elevation_m"]):
+        # What is no number is unknown, and refused where it is needed.
+        listed[column] = pd.to_numeric(listed[column], errors="coerce")
     listed["igbp"] = listed["igbp"].astype(str).str.strip()
-    both = pd.concat([listed, known.loc[known.index.difference(listed.index)]])
-    return both.assign(listed=both.index.isin(listed.index)), name
+    others = known.loc[known.index.difference(listed.index)].assign(listed=False)
+    return pd.concat([listed.assign(listed=True), others]), name
 
 
 def _from_store(path: Path, facts: pd.DataFrame, name: str) -> tuple[Read, dict[str, str]]:
     there = store.sites_with_data(path)
-    listed = facts["listed"] if "listed" in facts else facts.index.isin(there)
-    described = facts[listed]
-    left_out = {
-        site: f"{path}: tower {site} is not in {name}; add a row for it"
-        for site in there.difference(described.index)
-    }
+    described = facts[facts["listed"] if facts["listed"].any() else facts.index.isin(there)]
+    absent = there.difference(described.index)
+    left_out = {s: f"{path}: tower {s} is not in {name}; add a row for it" for s in absent}
     placed = np.isfinite(described["utc_offset_h"])
     for site in described.index[~placed]:
         left_out[site] = f"{name}: tower {site} has no utc_offset_h; add it"
@@ -194,7 +169,7 @@ def _from_store(path: Path, facts: pd.DataFrame, name: str) -> tuple[Read, dict[
     return {site: (days, str(path)) for site, days in towers.items()}, left_out | unread
 
 
-def _from_csv(paths: list[Path], name: str, alone: str) -> tuple[Read, dict[str, str], list[str]]:
+def _from_csv(paths: list[Path], alone: str) -> tuple[Read, dict[str, str], list[str]]:
     """Read files; ``alone`` is the tower of a single file whose name holds no code, "" if open."""
     files: list[Path] = []
     for path in paths:
@@ -211,17 +186,10 @@ def _from_csv(paths: list[Path], name: str, alone: str) -> tuple[Read, dict[str,
             key = oneflux.site_code(file, alone)
             if key in read:
                 unused.append(file.name)
-                continue
-            read[key] = oneflux.read_oneflux(file), str(file)
+            else:
+                read[key] = oneflux.read_oneflux(file), str(file)
         except DataError as error:
             left_out[key] = str(error)
     for key in left_out.keys() & read.keys():  # a second, sound file stood in
         unused.append(left_out.pop(key))
     return read, left_out, unused
-
-
-def _nothing(left_out: dict[str, str], paths: list[Path]) -> str:
-    if len(left_out) == 1:
-        return next(iter(left_out.values()))
-    named = "; ".join(left_out.values()) or "no tower found"
-    return f"{paths[0]}: none of {len(left_out)} towers can be used: {named}"

@@ -1,11 +1,7 @@
 """Crop calendar of the simulator: what is sown, when it is green, and whether it is watered.
 
-Crops are not vegetation that follows the climate alone. Autumn-sown cereals are green in spring and
-ripe in midsummer; summer crops leave the field bare until the soil is warm, and are green when
-cereals are cut. Maize, a C4 plant, fixes more with the same light. What is sown changes from year
-to year; where summers are dry, summer crops are watered. A network trained on such data expects
-several kinds of cropland, and infers which from the drivers.
-
+Autumn-sown cereals are green in spring and ripe in midsummer; summer crops, among them maize (a C4
+plant), are sown in warm soil and green when cereals are cut; what is sown differs between years.
 Development follows thermal time (Bonhomme 2000, doi:10.1016/S1161-0301(00)00058-7). Shares, dates
 and heights are chosen here: plausible, not calibrated.
 """
@@ -25,14 +21,12 @@ COOL = ((0.60, 0.20, 0.20), (0.00, 0.10, 0.10))
 HOT_SUMMER = ((0.20, 0.35, 0.45), (0.00, 0.30, 0.30))  # and a cold winter
 DRY = ((0.45, 0.30, 0.25), (0.20, 0.95, 0.95))  # dry summers, or too little rain all year
 HOT, COLD = 21.0, 3.0  # degC of the warmest and coldest month of the second row
-ARID = 0.55  # precipitation / potential evaporation of the third
-DRY_CLIMATES = ("BS", "BW", "Cs", "Ds")
+ARID, DRY_CLIMATES = 0.55, ("BS", "BW", "Cs", "Ds")  # the third; precipitation / PET
 FAITHFUL = 0.5  # share of years in which a farm grows its main crop whatever the rotation
 C4_GAIN = 1.5  # light-use efficiency of maize beside that of a C3 crop
 SOWN_AT = 12.0  # degC, mean of two weeks, at which summer crops are sown
 EARLIEST = 75  # days after midwinter
-# Thermal time, degC d, above a base, degC: at half canopy and at half senescence, and over how much
-# of it either goes.
+# Thermal time, degC d, above a base, degC: at half canopy, at half senescence, and width of either.
 CEREAL = (0.0, 450.0, 1500.0, 100.0)  # from midwinter
 SUMMER = (8.0, 330.0, 1100.0, 70.0)  # from sowing
 MAIZE = (8.0, 380.0, 1350.0, 70.0)
@@ -50,10 +44,7 @@ class Farms(NamedTuple):
 
 
 def sow(sim: dict[str, Array], facts: pd.DataFrame, days: int, seed: int) -> Farms:
-    """Choose crops for each season year of the towers ``facts`` (site, igbp, koppen).
-
-    ``sim`` has ``T_warm``, ``TA`` and ``aridity`` (`tamrl.virtual.simulator`).
-    """
+    """Choose crops for each season year of the towers ``facts``, from T_warm, TA and aridity."""
     climate = facts.koppen.str[:2]
     sown = (facts.igbp.to_numpy(str) == "CRO") & ~climate.str.startswith("A").to_numpy(bool)
     warm = sim["T_warm"][:, 0]
@@ -61,7 +52,6 @@ def sow(sim: dict[str, Array], facts: pd.DataFrame, days: int, seed: int) -> Far
     dry = (sim["aridity"][:, 0] < ARID) | climate.isin(DRY_CLIMATES).to_numpy(bool)
     case = np.where(dry, 2, np.where((warm > HOT) & (cold < COLD), 1, 0))
     share, water = np.array([COOL, HOT_SUMMER, DRY])[case].transpose(1, 0, 2)  # (site, kind)
-
     years = days // 365 + 2
     farm = ndtr(draw(facts.site, seed, "farm", (2,)))
     year = draw(facts.site, seed, "crops", (3, years))
@@ -84,13 +74,11 @@ def grow(sim: dict[str, Array], farms: Farms) -> tuple[Array, Array]:
     mild = (memory(ta, 15) > SOWN_AT) & (day > EARLIEST)
     season = _since(mild.astype(float), new) > 0  # once sown, until the next midwinter
     frost = expit((memory(ta, 10) - 5) / 1.5)
-
     base, rise, fall, over = CEREAL
     heat = _since(np.maximum(ta - base, 0), new) / early
     cereal = WINTER_GREEN + (1 - WINTER_GREEN) * expit((heat - rise) / over)
     cereal *= expit((fall - heat) / over)
-    cereal = np.maximum(cereal, WINTER_GREEN * expit((heat - STUBBLE_AT) / over))
-    canopy = [cereal]
+    canopy = [np.maximum(cereal, WINTER_GREEN * expit((heat - STUBBLE_AT) / over))]
     for base, rise, fall, over in (SUMMER, MAIZE):
         heat = _since(np.where(season, np.maximum(ta - base, 0), 0), new) / early
         canopy.append(expit((heat - rise) / over) * expit((fall - heat) / over) * frost)

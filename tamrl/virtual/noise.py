@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from zlib import crc32
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
@@ -17,6 +18,12 @@ def draw(
     name = crc32(stream.encode())
     rngs = (np.random.default_rng([seed, crc32(str(code).encode()), name]) for code in codes)
     return np.stack([getattr(rng, kind)(size=size) for rng in rngs])
+
+
+def monthly_means(x: Array, time: pd.DatetimeIndex) -> Array:
+    """Means (site, month) of daily values (site, time) of whole months."""
+    first = np.flatnonzero(time.day == 1)
+    return np.add.reduceat(x, first, axis=1) / np.diff([*first, len(time)])
 
 
 def persistent(z: Array, days: float) -> Array:

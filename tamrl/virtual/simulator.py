@@ -3,9 +3,8 @@
 Gross production follows a light-use-efficiency model (Monteith 1972, doi:10.2307/2401901),
 respiration Lloyd & Taylor (1994, doi:10.2307/2389824) plus a share of production, and
 NEE = RECO - GPP. A tower's traits follow from its climate and vegetation class, so that an encoder
-of its drivers can infer them; `scatter` adds what it cannot, and so does what a farmer sows
-(`tamrl.virtual.crops`). Rain falls from the clouds that dim the light, and soil water shows in the
-humidity of the air, so that weather carries information on soil water.
+of its drivers can infer them; not so `scatter`, and what a farmer sows (`tamrl.virtual.crops`).
+Rain falls from the clouds that dim the light, and soil water shows in the humidity of the air.
 Numbers without a source are chosen here: plausible, not calibrated.
 """
 
@@ -50,8 +49,7 @@ BIOME = {
 }  # fmt: skip
 SUNNY, OVERCAST = 0.50, 0.25  # Angstrom-Prescott: share of radiation (FAO-56 eq. 35)
 PAR_SHARE = 0.45  # of shortwave energy (Monteith 1972)
-MJ_PER_WATT_DAY = 0.0864  # W m-2 held for a day, in MJ m-2
-MM_PER_MJ = 1 / 2.45  # evaporated by 1 MJ m-2 (FAO-56)
+MJ_PER_WATT_DAY, MM_PER_MJ = 0.0864, 1 / 2.45  # W m-2 for a day in MJ m-2; evaporated (FAO-56)
 GPP_SHARE = 0.35  # of production is respired within the day
 MIDWINTER = (21, 203)  # coldest day of the year, north and south
 YEAR = 365.25  # days
@@ -64,13 +62,12 @@ def simulate(
 
     Returns arrays (site, time) in the units of the tower schema, traits ``truth_*`` (site, 1),
     and what drives the rest: ``P`` and ``PET`` mm d-1, ``sun`` share of possible sunshine, ``soil``
-    share of plant-available water, ``snow`` share of ground, ``FPAR``, ``APAR`` MJ m-2 d-1.
+    share of plant-available water, ``snow`` share of ground, ``FPAR``.
     """
     sim = _weather(facts, time, seed)
     biome = np.array([BIOME[code] for code in facts.igbp]).T[..., None]
     lue, fpar_min, fpar_max, capacity, ratio = biome
-    wet = (facts.igbp.to_numpy(str) == "WET")[:, None]
-    crop = (facts.igbp.to_numpy(str) == "CRO")[:, None]
+    wet, crop = ((facts.igbp.to_numpy(str) == code)[:, None] for code in ("WET", "CRO"))
     farms = crops.sow(sim, facts, len(time), seed)
     _water(sim, capacity, wet | farms.watered)
     _humidity(sim)
@@ -107,9 +104,8 @@ def simulate(
     arrhenius *= 0.3 + 0.7 * np.clip(soil / 0.3, 0, 1)
     # Respiration at the reference follows from what the place produces (ratio over the years).
     rb = (ratio - GPP_SHARE) * gpp.mean(1, keepdims=True) / arrhenius.mean(1, keepdims=True)
-    rb = np.maximum(rb, 1e-3)
-    reco = rb * arrhenius + GPP_SHARE * gpp
-    sim |= {"FPAR": fpar, "APAR": apar, "GPP": gpp, "RECO": reco, "NEE": reco - gpp}
+    reco = (rb := np.maximum(rb, 1e-3)) * arrhenius + GPP_SHARE * gpp
+    sim |= {"FPAR": fpar, "GPP": gpp, "RECO": reco, "NEE": reco - gpp}
     sim |= {"truth_lue": lue, "truth_vpd_decay": decay, "truth_rb": rb, "truth_e0": e0}
     _gases(sim, rb * arrhenius, soil_t, wet, crop)
     return sim
@@ -151,10 +147,7 @@ def _weather(facts: pd.DataFrame, time: pd.DatetimeIndex, seed: int) -> Simulati
 
 
 def _water(sim: Simulation, capacity: Array, wet: NDArray[np.bool_]) -> None:
-    """Fill a snow store and a bucket day by day: share of soil water, share of snow cover.
-
-    ``wet`` (site, 1): wetlands and watered fields, where water comes from elsewhere, too.
-    """
+    """Fill a snow store and a bucket day by day; where ``wet``, water comes from elsewhere, too."""
     p, pet, ta = (np.ascontiguousarray(sim[k].T) for k in ("P", "PET", "TA"))
     size, inflow = capacity[:, 0], np.where(wet[:, 0], 6.0, 0.0)  # mm d-1 where it dries
     water, store = 0.6 * size, np.zeros(len(size))
@@ -172,10 +165,9 @@ def _water(sim: Simulation, capacity: Array, wet: NDArray[np.bool_]) -> None:
 
 def _humidity(sim: Simulation) -> None:
     """Vapour pressure deficit: the dew point lies below the minimum, the more so the drier."""
-    thirst = 1 - memory(sim["soil"], 5)
-    dew = sim["TA_min"] - 9 * thirst**2 * np.clip((sim["TA"] + 5) / 20, 0, 1)
-    vapour = saturation(dew)
-    top = saturation(sim["TA_max"])
+    dry = 1 - memory(sim["soil"], 5)
+    dew = sim["TA_min"] - 9 * dry**2 * np.clip((sim["TA"] + 5) / 20, 0, 1)
+    vapour, top = saturation(dew), saturation(sim["TA_max"])
     sim["VPD"] = (top + saturation(sim["TA_min"])) / 2 - vapour  # FAO-56 eq. 12
     sim["VPD_max"] = top - vapour
 
@@ -185,11 +177,10 @@ def _gases(
 ) -> None:
     """Methane gC m-2 d-1 and nitrous oxide gN m-2 d-1 from soil water and temperature.
 
-    CH4: a tenth of what is respired while the water table of a wetland is near the surface (CH4
-    to CO2 ratio under anoxia in Wania et al. 2010, doi:10.5194/gmd-3-565-2010), less what dry soil
-    oxidises (Curry 2007, doi:10.1029/2006GB002818). N2O: a leak of mineralised nitrogen (C:N 15)
-    that is widest where soil is moist, not soaked (Davidson et al. 2000,
-    doi:10.1641/0006-3568(2000)050[0667:TACMOS]2.0.CO;2); more on fertilised cropland.
+    CH4: a tenth of what is respired while the water table of a wetland is near the surface (Wania
+    et al. 2010, doi:10.5194/gmd-3-565-2010), less what dry soil oxidises (Curry 2007,
+    doi:10.1029/2006GB002818). N2O: a leak of mineralised nitrogen (C:N 15), widest in moist soil
+    (Davidson et al. 2000, doi:10.1641/0006-3568(2000)050[0667:TACMOS]2.0.CO;2) and on cropland.
     """
     anoxic = wet * expit((sim["soil"] - 0.88) / 0.03)
     sink = 0.001 * (1 - anoxic) * np.clip(soil_t / 15, 0, 2)

@@ -1,9 +1,7 @@
 """Simulated towers: the process model of `simulator` behind the same interface as real towers.
 
-Towers stand at the real positions in the real classes, their weather and fluxes are computed, their
-noise and gaps are like a tower's, and the truth is known. A tower depends on the seed, its code,
-place and classes only, never on which other towers there are. Nothing here is an observation: every
-title says "virtual".
+A tower depends on the seed, its code, place and classes only, never on which other towers there
+are. Nothing here is an observation: every title says "virtual".
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,7 +17,7 @@ from tqdm import tqdm
 from tamrl.data.schema import DRIVERS, FLUXES, VARIABLES, Variable, tower_facts, validate
 from tamrl.data.sites import MONTHLY_VARIABLES
 from tamrl.errors import DataError
-from tamrl.virtual.noise import Array, draw, persistent
+from tamrl.virtual.noise import Array, draw, monthly_means, persistent
 from tamrl.virtual.simulator import Simulation, satellite, simulate
 
 # Share of land in each main climate, % (Peel et al. 2007, doi:10.5194/hess-11-1633-2007).
@@ -41,34 +39,27 @@ CLOUDED = ("FPAR", "LAI", "NDWI", "LST_day", "LST_night")  # seen under clear sk
 
 
 def virtual_towers(
-    n: int | None = None,
-    years: tuple[int, int] = (2001, 2006),
-    seed: int = 0,
-    noise: bool = True,
-    gases: Sequence[str] = (),
-    scatter: float = 0.0,
-) -> xr.Dataset:
+    n: int | None = None, years: tuple[int, int] = (2001, 2006), seed: int = 0, noise: bool = True,
+    gases: Sequence[str] = (), scatter: float = 0.0,
+) -> xr.Dataset:  # fmt: skip
     """Daily virtual towers: the contract of `tamrl.data.schema`, with the truth known.
 
     ``n`` towers; None: the 180 real positions and classes. Fewer: a sample of them, balanced over
-    IGBP classes, in which a larger n contains a smaller one. More: the rest stand around real
-    towers so that main climates get their share of the land. ``years``: first and last, both
-    included. ``noise`` False: the truth; True: random errors that grow with the flux (Richardson
-    et al. 2006, doi:10.1016/j.agrformet.2006.01.007), short records, outages, days of low quality.
-    ``gases``: any of "CH4" (gC m-2 d-1) and "N2O" (gN m-2 d-1) besides, positive upwards.
-    ``scatter``: standard deviation of the logarithm of traits that do not follow from drivers.
-
-    Returns (site, time) with attribute virtual = 1; RECO = NEE + GPP to the last bit; traits as
-    coordinates ``truth_*`` (site).
-
-    Raises DataError for n < 1, years in the wrong order, or an unknown gas.
+    IGBP classes, in which a larger n contains a smaller one. More: the rest lie around real towers
+    so that main climates get their share of the land. ``years``: first and last. ``noise``: random
+    errors that grow with the flux (Richardson et al. 2006, doi:10.1016/j.agrformet.2006.01.007),
+    short records, outages, days of low quality. ``gases``: any of "CH4" (gC m-2 d-1) and "N2O"
+    (gN m-2 d-1). ``scatter``: standard deviation of the logarithm of traits that do not follow from
+    drivers. Returns (site, time) with attribute virtual = 1; RECO = NEE + GPP to the last bit;
+    traits as coordinates ``truth_*`` (site).
     """
     for gas in set(gases) - set(GASES):
         raise DataError(f"virtual_towers: unknown gas {gas!r}; choose from {', '.join(GASES)}")
     if years[0] > years[1]:
         raise DataError(f"virtual_towers: years {years} run backwards; give (first, last)")
     facts, time = _places(n, seed), _days(years)
-    _forget(len(facts))
+    if len(_months) + len(facts) > REMEMBERED:  # never in the middle of a data set
+        _months.clear()
     names = [name for name in VARIABLES if name != "P"] + list(gases)
     blocks = []
     for start in tqdm(range(0, len(facts), BLOCK), "virtual towers", disable=len(facts) <= BLOCK):
@@ -100,13 +91,10 @@ def virtual_towers(
 
 
 def virtual_predictors(towers: xr.Dataset) -> xr.Dataset:
-    """Monthly satellite and reanalysis predictors of the same simulation, dims (site, month).
+    """Monthly predictors (site, month) of `virtual_towers`, as from `fetch_tower_predictors`.
 
-    ``towers`` are from `virtual_towers`, or a part of them; variables are those of
-    ``tamrl.data.fetch_tower_predictors``. With noise, one tower in five has no row and clouds hide
-    months; missing values are NaN.
-
-    Raises DataError if the towers are not virtual.
+    With noise, one tower in five has no row and clouds hide months: NaN. Raises DataError if the
+    towers are not virtual.
     """
     if towers.attrs.get("virtual") != 1:
         raise DataError("virtual_predictors: these towers are not virtual; use the real predictors")
@@ -117,51 +105,40 @@ def virtual_predictors(towers: xr.Dataset) -> xr.Dataset:
         lost = ndtr(z[:, :1]) > SATELLITE_SHARE
         for k in MONTHLY_VARIABLES:
             mean[k] = np.where(lost | (cloudy & (k in CLOUDED)), np.nan, mean[k])
-    days = _days(attrs["virtual_years"])
-    dims = ("site", "month")
+    days, dims = _days(attrs["virtual_years"]), ("site", "month")
+    same = {k: attrs[k] for k in ("source", "licence", "citation", "Conventions", "virtual")}
     ds = xr.Dataset(
         {k: (dims, mean[k].astype(np.float32), v.attrs) for k, v in MONTHLY_VARIABLES.items()},
         {"site": towers.site.values, "month": days[days.day == 1]},
-        {
-            "title": f"Virtual towers: monthly predictors, seed {attrs['virtual_seed']}",
-            **{k: attrs[k] for k in ("source", "licence", "citation", "Conventions", "virtual")},
-        },
+        {"title": f"Virtual towers: monthly predictors, seed {attrs['virtual_seed']}"} | same,
     )
     return ds.sel(month=slice(pd.Timestamp(towers.time.values[0]).replace(day=1), towers.time[-1]))
 
 
 def simulated_months(towers: xr.Dataset) -> dict[str, Array]:
-    """Give true monthly means (site, month) of virtual towers, simulated once a tower.
+    """Give true monthly means (site, month) of satellites' variables and ``sun``, without gaps.
 
-    The satellites' variables and ``sun``, over all simulated years, without gaps; and
-    ``FPAR_season`` (site, 12), the mean season of FPAR.
+    They are of all simulated years; ``FPAR_season`` (site, 12) is the mean season of FPAR.
     """
     facts = pd.DataFrame({k: towers[k].values for k in ("site", "lat", "igbp", "koppen")})
-    years = towers.attrs["virtual_years"]
-    seed, scatter = towers.attrs["virtual_seed"], towers.attrs["virtual_scatter"]
-    keys = _keys(facts, years, seed, scatter)
-    _forget(len(facts))
+    how = [towers.attrs[f"virtual_{name}"] for name in ("years", "seed", "scatter")]
+    keys = _keys(facts, *how)
+    if len(_months) + len(facts) > REMEMBERED:
+        _months.clear()
     new = facts[[key not in _months for key in keys]]
     for start in range(0, len(new), BLOCK):
-        _simulate(new.iloc[start : start + BLOCK], years, seed, scatter)
+        _simulate(new.iloc[start : start + BLOCK], *how)
     rows = [_months[key] for key in keys]
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
 
-_months: dict[tuple[Any, ...], dict[str, Array]] = {}  # of each tower of each data set
+Key = tuple[Any, ...]
+_months: dict[Key, dict[str, Array]] = {}  # of each tower of each data set
 
 
-def _keys(
-    facts: pd.DataFrame, years: Sequence[int], seed: int, scatter: float
-) -> list[tuple[Any, ...]]:
+def _keys(facts: pd.DataFrame, years: Sequence[int], seed: int, scatter: float) -> list[Key]:
     places = facts[["site", "lat", "igbp", "koppen"]].itertuples(index=False, name=None)
     return [(*place, *years, seed, scatter) for place in places]
-
-
-def _forget(n: int) -> None:
-    """Make room for the months of n more towers; never in the middle of a data set."""
-    if len(_months) + n > REMEMBERED:
-        _months.clear()
 
 
 def _days(years: Sequence[int]) -> pd.DatetimeIndex:
@@ -172,14 +149,10 @@ def _simulate(facts: pd.DataFrame, years: Sequence[int], seed: int, scatter: flo
     """Simulate towers, and remember their months for `simulated_months`."""
     time = _days(years)
     sim = simulate(facts, time, seed, scatter)
-    starts = np.flatnonzero(time.day == 1)
-    length = np.diff([*starts, len(time)])
-    mean = {
-        name: np.add.reduceat(daily, starts, axis=1) / length
-        for name, daily in (satellite(sim) | {"sun": sim["sun"]}).items()
-    }
-    of_month = [sim["FPAR"][:, time.month == m].mean(1) for m in range(1, 13)]
-    mean["FPAR_season"] = np.stack(of_month, 1)
+    daily = satellite(sim) | {"sun": sim["sun"]}
+    mean = {name: monthly_means(values, time) for name, values in daily.items()}
+    fpar = sim["FPAR"]
+    mean["FPAR_season"] = np.stack([fpar[:, time.month == m].mean(1) for m in range(1, 13)], 1)
     for i, key in enumerate(_keys(facts, years, seed, scatter)):
         _months[key] = {name: values[i].copy() for name, values in mean.items()}
     return sim
@@ -194,9 +167,8 @@ def _observe(
     # Errors of daily sums, gC m-2 d-1: double exponential, growing with the flux as in Richardson
     # et al. 2006 (half-hours); levels are chosen here. Partitioning hands most of it to GPP.
     nee_error = error[:, 0] * (0.15 + 0.08 * np.abs(sim["NEE"]))
-    gpp_error = error[:, 1] * (0.05 + 0.05 * sim["GPP"])
     sim["NEE"] = sim["NEE"] + nee_error
-    sim["GPP"] = sim["GPP"] - 0.8 * nee_error + gpp_error
+    sim["GPP"] = sim["GPP"] - 0.8 * nee_error + error[:, 1] * (0.05 + 0.05 * sim["GPP"])
     for k, gas in enumerate(GASES):
         sim[gas] = sim[gas] * (1 + 0.2 * error[:, 2 + k])
 
@@ -220,24 +192,21 @@ def _observe(
 
 def _places(n: int | None, seed: int) -> pd.DataFrame:
     """Codes, positions and classes of the n towers, sorted by code."""
-    facts = tower_facts().rename(columns={"elevation_m": "elevation", "utc_offset_h": "utc_offset"})
-    columns = ["site", "lat", "lon", "igbp", "koppen", "koppen_main", "elevation", "utc_offset"]
-    facts = facts.reset_index()[columns]
+    names = {"elevation_m": "elevation", "utc_offset_h": "utc_offset"}
+    facts = tower_facts().rename(columns=names).reset_index()
     if n is None or n == len(facts):
         return facts
     if n < 1:
         raise DataError(f"virtual_towers: n is {n}; ask for at least one tower")
     if n < len(facts):
         # Every class is run through evenly in an order of its own: nested in n, balanced at any n.
-        key = pd.Series([crc32(site.encode()) for site in facts.site])
-        by = facts.igbp
-        place = (key.groupby(by).rank() - 0.5) / key.groupby(by).transform("size")
+        key = pd.Series([crc32(site.encode()) for site in facts.site]).groupby(facts.igbp)
+        place = (key.rank() - 0.5) / key.transform("size")
         return facts.loc[place.sort_values(kind="stable").index[:n]].sort_values("site")
     main = facts.koppen.str[0]
     share = main.map(LAND_SHARE) / main.map(main.value_counts())
     rows = []
-    for i in range(n - len(facts)):
-        code = f"ZZ-{i:05d}"
+    for code in (f"ZZ-{i:05d}" for i in range(n - len(facts))):
         rng = np.random.default_rng([seed, crc32(code.encode())])
         near = facts.iloc[rng.choice(len(facts), p=share / share.sum())]
         igbp = rng.choice(sorted(set(facts.igbp[facts.koppen_main == near.koppen_main])))
