@@ -1,7 +1,5 @@
 """The next tower: greedy as it should be, and better than chance where it must be."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -34,9 +32,8 @@ def test_each_step_is_the_best_that_there_is() -> None:
     order, means = greedy(Cover(points, weight, towers), np.arange(40), 6)
     assert means[0] == pytest.approx(mean_distance(points, weight, towers), rel=1e-5)
     for place, mean in zip(order, means[1:], strict=True):
-        after = [
-            mean_distance(points, weight, np.concatenate([towers, points[k]])) for k in range(40)
-        ]
+        more = (np.concatenate([towers, points[k]]) for k in range(40))
+        after = [mean_distance(points, weight, network) for network in more]
         assert place == np.argmin(after)
         assert mean == pytest.approx(min(after), rel=1e-4)
         towers = np.concatenate([towers, points[place]])
