@@ -79,11 +79,11 @@ def anomalies(
 ) -> xr.Dataset:
     """Anomalies of the last ``recent`` days of a record, with intervals.
 
-    The years before are the reference. ``fitted`` is from `calibrate`, with the same ``window``.
-    Returns a Dataset (flux, time) of the judged days, gC m-2 d-1: ``mean`` of the window, ``usual``
-    (its climatology), ``usual_sd`` (over years), ``anomaly``, ``lower``, ``upper`` (bounds of the
-    true anomaly), ``standardised`` (anomaly / usual_sd), ``observed`` (anomaly of the labels, where
-    there are any), ``years`` of reference. DataError when no day has 3 reference years.
+    The years before are the reference; ``fitted`` is from `calibrate`, with the same ``window``.
+    Dataset (flux, time), gC m-2 d-1: ``mean`` of the window, ``usual`` (its climatology),
+    ``usual_sd`` (over years), ``anomaly``, ``lower``, ``upper`` (bounds of the true anomaly),
+    ``standardised`` (anomaly / usual_sd), ``observed`` (anomaly of the labels), ``years`` of
+    reference. DataError when no day has 3 reference years.
     """
     time, out = record.members.time.values, []
     judged = time > time[-1] - np.timedelta64(recent, "D")
@@ -117,10 +117,9 @@ def calibrate(
 ) -> dict[str, Conformal]:
     """Calibrate 90 % intervals of predicted anomalies at towers that the model had not seen.
 
-    At every tower each year is compared with its other years, in labels and predictions alike.
-    ``predictions`` of one model are out of fold, GPP, RECO, NEE (seed, site, time); of the labels
-    in ``samples``, days that are trained on count. Needs 19 towers with at least 4 labelled years;
-    DataError when too few towers have years enough.
+    At every tower each year is compared with its other years, in labels (days that are trained on)
+    and out-of-fold ``predictions`` GPP, RECO, NEE (seed, site, time) alike. Needs 19 towers with at
+    least 4 labelled years; DataError when too few towers have years enough.
     """
     time = samples.time
     some = _day(time) % EVERY == 0  # the same days of every year
@@ -187,10 +186,9 @@ def write(judged: xr.Dataset, folder: Path) -> None:
 
 
 def study_record(predictions: xr.Dataset, samples: Samples, site: str = "") -> Record:
-    """Return a tower of the study as networks predict it that had not seen it.
+    """Give a tower of the `calibrate` predictions as networks predict it that had not seen it.
 
-    ``site`` "" takes the tower whose record ends last, the longest of several. ``predictions`` are
-    those of `calibrate`. DataError for a tower that is not among them.
+    ``site`` "": the one whose record ends last, the longest of several. DataError if unknown.
     """
     rows = {str(name): row for row, name in enumerate(samples.site)}
     names = [str(s) for s in predictions.site.values]
@@ -211,9 +209,8 @@ def record(
 ) -> Record:
     """Read a user's tower and predict it where ``data`` is named, else choose a `study_record`.
 
-    ``data`` and ``table`` as for `tamrl.data.open_towers`; ``weights`` ("": the ensemble of the
-    package) as for `tamrl.load_pretrained`; the rest as for `study_record`. DataError when data or
-    weights cannot be read, there is no such tower, or drivers differ.
+    ``data``, ``table``: see `tamrl.data.open_towers`; ``weights`` ("": those of the package): see
+    `tamrl.load_pretrained`. DataError for an unknown tower, other drivers, or unreadable files.
     """
     if not data:
         return study_record(predictions, samples, site)

@@ -17,8 +17,6 @@ Cube = Annotated[
     str | None,
     Argument(help="Zarr store, NetCDF file or folder; the study's own grid if left out."),
 ]
-Folds = Annotated[int, Option(min=0, help="Folds of towers to calibrate intervals on; 0: none.")]
-Members = Annotated[int | None, Option(min=1, help="Use only so many models of the ensemble.")]
 
 
 def train_map(
@@ -27,7 +25,7 @@ def train_map(
     members: Annotated[int, Option(min=1, help="Models in the ensemble.")] = 5,
     towers: Annotated[str, Option(help="fluxnet2015, virtual, or auto.")] = "auto",
     resolution: Annotated[float, Option(help="Of the predictor grid: 0.5 or 1.")] = 0.5,
-    folds: Folds = 5,
+    folds: Annotated[int, Option(min=0, help="Of towers, for intervals; 0: no intervals.")] = 5,
     level: Annotated[float, Option(help="Share of tower-months an interval holds.")] = 0.9,
     seed: Annotated[int, Option(help="Of the ensemble and the folds.")] = 0,
     jobs: Annotated[int, Option(min=1, help="Models trained side by side.")] = 1,
@@ -65,7 +63,7 @@ def map_cube(
     output: Store = Path("map.zarr"),
     netcdf: Annotated[Path | None, Option(help="Also write one NetCDF file.")] = None,
     packed: Annotated[bool, Option("--packed", help="int16 in it: half the size.")] = False,
-    members: Members = None,
+    members: Annotated[int | None, Option(min=1, help="Use only so many models.")] = None,
     scheduler: Scheduler = None,
     workers: Annotated[int | None, Option(min=1, help="Threads without scheduler.")] = None,
     chunks: Annotated[int, Option(min=1, help="Strips that a task takes at once.")] = 1,

@@ -38,8 +38,9 @@ def annual(fluxes: xr.Dataset) -> xr.Dataset:
         width = np.diff(time_edges(fluxes["time"].to_numpy())) / np.timedelta64(1, "D")
     days = xr.DataArray(width, {"time": fluxes["time"]}, "time")
     year = (fluxes[[*FLUXES]] * days).sum("time", min_count=1) * (YEAR_DAYS / float(days.sum()))
-    about = {"units": "g m-2 yr-1"}
-    return year.map(lambda one: one.assign_attrs(about, long_name=f"{one.name}, annual sum"))
+    for flux in FLUXES:
+        year[flux].attrs |= {"units": "g m-2 yr-1", "long_name": f"{flux}, annual sum"}
+    return xr.Dataset(year.data_vars)
 
 
 def land_area(fluxes: xr.Dataset) -> xr.DataArray:

@@ -68,9 +68,8 @@ def open_cube(source: xr.Dataset | str | Path, features: Sequence[str]) -> Cube:
     ``source``: Dataset, Zarr store, NetCDF file or folder of NetCDF files; (time or month, lat,
     lon), statics (lat, lon). Latitude in any order, longitude from -180 or 0. ``features``: names
     of variables, igbp_XXX for a class of igbp_fraction, koppen_Main for a main class of koppen,
-    abs_lat for the latitude without its sign, latitude and longitude for the place. DataError for a
-    source that cannot be opened, a missing variable, an irregular axis, a unit that is unknown or
-    contradicts the values.
+    abs_lat for the latitude without its sign, latitude, longitude. DataError for a source that
+    cannot be opened, a missing variable, an irregular axis, a unit unknown or against the values.
     """
     name = "cube" if isinstance(source, xr.Dataset) else str(source)
     ds, climatology = _time(_axes(open_source(source), name), name)

@@ -19,8 +19,7 @@ from tamrl.evaluate.conformal import Conformal
 from tamrl.files import atomic_write
 from tamrl.maps.cubes import AXES, Cube, time_edges
 
-# CF has no name for carbon; UDUNITS reads "gC" as no unit at all. The long names say carbon.
-UNITS = "g m-2 d-1"
+UNITS = "g m-2 d-1"  # of carbon, as the long names say: UDUNITS knows no "gC"
 LONG_NAMES = {
     "GPP": "gross primary production, as carbon",
     "RECO": "ecosystem respiration, as carbon",
@@ -47,9 +46,8 @@ def map_layout(
 ) -> tuple[xr.Dataset, xr.Dataset]:
     """Describe an empty map of the cube's axes, ``strip`` rows of latitude to a chunk.
 
-    Returns what is known beforehand (axes, area), and lazy arrays of fluxes (time, lat, lon), with
-    ``bounds`` or without, of the ``members``' means over time (member, lat, lon), quality and land
-    fraction. ``attrs`` are global.
+    Returns what is known beforehand (axes, area), and lazy arrays of fluxes (time, lat, lon), of
+    the ``members``' means (member, lat, lon), quality and land fraction; ``attrs`` are global.
     """
     lat, lon = cube.ds["lat"].to_numpy(), cube.ds["lon"].to_numpy()
     about = {"long_name": "model of the ensemble", "units": "1"}
@@ -180,7 +178,6 @@ def open_map(path: Path | str) -> xr.Dataset:
 def export_netcdf(source: Path | str, path: Path | str, packed: bool = False) -> Path:
     """Write a map as one NetCDF-4 file for Panoply, CDO, GrADS or a GIS, strip by strip.
 
-    ``source`` is a Zarr store made by `upscale`; ``path`` appears complete or not at all.
     ``packed`` stores fluxes as int16 in steps of 0.002 g m-2 d-1 (CF section 8.1, scale_factor):
     half of the size, an error of at most 0.001. DataError for a value that int16 cannot hold.
     """

@@ -28,9 +28,8 @@ MOST = 4500  # cells that compete and are counted; a finer grid is thinned evenl
 class Cover:
     """Distance of each month of each place to the towers, and what another tower would change.
 
-    ``points`` (place, month, column): all places, in a feature space; ``weight`` (place,): what
-    each counts, 0 for places that are not counted but can still be added; ``towers`` (tower month,
-    column) to start from; ``near`` (counted place * month,): distance to the nearest tower.
+    ``points`` (place, month, column): all places; ``weight`` (place,), 0 for those that only can be
+    added; ``towers`` (tower month, column); ``near`` (counted place * month,): nearest tower.
     """
 
     def __init__(
@@ -67,8 +66,8 @@ class Cover:
 def greedy(start: Cover, candidates: Indices, count: int) -> tuple[Indices, npt.NDArray]:
     """Add `count` of the candidate places, each time the one that lowers the mean by most.
 
-    Returns the places in the order in which they are taken, (count,), and the mean distance before
-    any and after each of them, (count + 1,). ``start`` holds all of them afterwards.
+    Returns the places in order, (count,), and the mean distance before any and after each of them,
+    (count + 1,). ``start`` holds all of them afterwards.
     """
     queue = [(-start.gain(int(c)), int(c)) for c in candidates]
     heapq.heapify(queue)
@@ -91,11 +90,10 @@ def next_towers(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:  # fmt: skip
     """Rank land cells by how much a tower there lowers the mean dissimilarity over land.
 
-    ``space`` is from `tamrl.maps.applicability.feature_space`; ``cube`` has predictors (month, lat,
-    lon), and more than 4,500 land cells are thinned to every second, third … row and column. Land
-    counts by its vegetated area, times ``weight`` (lat, lon), such as the uncertainty of GPP.
-    ``draws`` random networks serve for comparison, their cells sampled by what they count.
-    DataError when no land cell counts.
+    More than 4,500 land cells of ``cube`` (month, lat, lon) are thinned to every second, third …
+    row and column. Land counts by its vegetated area, times ``weight`` (lat, lon), such as the
+    uncertainty of GPP; so are cells of the ``draws`` random networks sampled. DataError when no
+    land cell counts.
 
     Two tables: rank, lat, lon, igbp (largest vegetated share), koppen, gain (% of the mean
     dissimilarity that the tower takes away); and by number of towers added, mean dissimilarity by

@@ -56,10 +56,9 @@ def partition(
     """Share out the cells of a grid with centres ``lat``, ``lon`` (deg) among regions.
 
     ``by``: "globe", "band" (30 degrees of latitude), "biome" (IGBP, by the classes' shares of the
-    cell's land), "koppen", "koppen_main", "country" (Natural Earth 1:110 million; a cell is shared
-    out by its sub-cells in countries, sea left aside), "reccap" (nine regions). ``cube`` on the
-    same grid is needed for biome (igbp_fraction) and koppen. DataError for an unknown partition, or
-    a cube that is absent or on another grid.
+    cell's land), "koppen", "koppen_main", "country" (Natural Earth 1:110 million; a cell by its
+    sub-cells in countries, without sea), "reccap" (nine regions). Biome (igbp_fraction) and koppen
+    need ``cube``. DataError for an unknown partition, a cube that is absent or on another grid.
     """
     lat, lon = np.asarray(lat, dtype=np.float64), np.asarray(lon, dtype=np.float64)
     count = len(lat) * len(lon)

@@ -37,11 +37,9 @@ def monthly_training_table(
 ) -> xr.Dataset:
     """Mean seasonal fluxes of towers beside the cube's predictors of their cells.
 
-    ``towers``: daily (site, time); ``cube``: predictors (month, lat, lon) as from `fetch_grid`;
-    ``features`` as for `tamrl.maps.cubes.stack_features`. Days count by their share of good
-    half-hours, from one half; a calendar month needs ten good days over all its years. A tower
-    without a land cell nearby has missing predictors and weight 0.
-
+    ``towers``: daily (site, time); ``cube``: predictors (month, lat, lon), see `fetch_grid`. Days
+    count by their share of good half-hours, from one half; a calendar month needs ten good days
+    over all its years. A tower without a land cell nearby has missing predictors and weight 0.
     Dataset: x (site, month, feature); y (site, month, flux) in gC m-2 d-1; weight (site, month),
     good days; coordinates of the towers and of their cells.
     """

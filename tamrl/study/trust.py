@@ -87,11 +87,10 @@ def withheld_towers(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:  # fmt: skip
     """Compare networks grown by the rule with networks grown by chance, at towers of neither.
 
-    ``table``: a training table, towers with fluxes only. ``repeats`` random partitions into scored
-    towers, ``start`` of the network to begin with, and withheld ones, of which ``steps`` are added;
-    two random networks in each. Two tables: flux, added, rule, chance (RMSE at scored towers,
-    gC m-2 d-1); and by flux the change of RMSE by the rule against chance over all steps, %, with
-    lower and upper (90 %, blocks of towers resampled). DataError for too few towers.
+    ``table``: towers with fluxes. ``repeats`` random partitions into scored towers, ``start``
+    of the first network, and withheld ones, of which ``steps`` are added; two random networks each.
+    Tables: flux, added, rule, chance (RMSE at scored towers, gC m-2 d-1); by flux the change of
+    RMSE by the rule, %, with lower and upper (90 %, blocks). DataError for too few towers.
     """
     block = tower_blocks(table)
     least = int(table.sizes["site"] * (1 - SCORED) * 0.8)

@@ -84,13 +84,11 @@ def stepped(fluxes: xr.Dataset, flux: str, name: str = "seasons", start: int = 7
         f"{(files('tamrl') / 'web' / 'seasons.css').read_text()}{','.join(rules)}{{display:block}}"
         f"@supports not selector(:has(a)){{.tamrl-seasons img.{name}-{start}{{display:block}}}}"
     )
-    caption = (
-        f"{virtual}{flux} of an average year, month by month, all with the same colours. Choose a "
-        "month, or step with the arrow keys."
-    )
+    caption = f"{virtual}{flux} of an average year, month by month, all with the same colours."
     return HTML(
         f'<figure class="tamrl-seasons"><style>{style}</style><fieldset><legend>Month</legend>'
-        f"{''.join(buttons)}</fieldset>{''.join(frames)}<figcaption>{caption}</figcaption></figure>"
+        f"{''.join(buttons)}</fieldset>{''.join(frames)}<figcaption>{caption} Choose a month, or "
+        "step with the arrow keys.</figcaption></figure>"
     )
 
 
@@ -190,5 +188,5 @@ def plan(
     """
     core_hours = cells * days * members / rate / 3600
     table = pd.DataFrame({"hours": {f"{n} cores": core_hours / n for n in cores}})
-    table = table.assign(**{"core-hours": core_hours, "written (GB)": cells * days * STORED / 1e9})
-    return table.rename_axis("machine")
+    more = {"core-hours": core_hours, "written (GB)": cells * days * STORED / 1e9}
+    return table.assign(**more).rename_axis("machine")
