@@ -1,19 +1,13 @@
 """Anomalies of a tower: fluxes of the last weeks against their climatology, with uncertainty.
 
-A flux is averaged over the last 30 days; its climatology is the mean of the same 30 days over the
-reference years, which end where the judged days begin; the anomaly is the difference. Each member
-of an ensemble has a climatology of its own, so that what it gets wrong every year cancels.
-
-How far a predicted anomaly is from the true one is learnt at towers that the models had not seen:
-there both are known, year against the other years, and `tamrl.evaluate.conformal` makes intervals
-of the residuals with towers as the units, the wider the larger the flux usually is. An interval
-that leaves out zero makes an anomaly significant; how unusual it is among the years is said by the
-standardised anomaly.
+A flux is averaged over 30 days; its climatology is the mean of the same days over the reference
+years, which end where the judged days begin; the anomaly is the difference. Each member of an
+ensemble has its own climatology, so that its constant errors cancel. Intervals are calibrated at
+towers that the models had not seen; an anomaly is significant if its interval leaves out zero.
 """
 
 from collections.abc import Mapping
 from math import ceil
-from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,34 +45,26 @@ class Record(NamedTuple):
 def running_mean(values: Array, window: int = WINDOW) -> Array:
     """Mean over the last ``window`` days (…, time); NaN where fewer than 80 % of them are known.
 
-    Examples
-    --------
     >>> running_mean(np.array([1.0, 3.0, np.nan, 5.0]), 2)
     array([nan,  2., nan, nan])
     """
-    days = pd.DataFrame(values.reshape(-1, values.shape[-1]).T)
+    days = pd.DataFrame(values.reshape(-1, values.shape[-1]).T, dtype=float)
     means = days.rolling(window, min_periods=ceil(KNOWN * window)).mean()
     return means.to_numpy().T.reshape(values.shape)
 
 
-def climatology(
-    means: Array, time: Times, reference: NDArray[np.bool_]
-) -> tuple[Array, Array, NDArray[np.intp]]:
-    """Mean and standard deviation over the reference years of the same day of the year.
+def climatology(means: Array, time: Times, reference: NDArray[np.bool_]) -> list[Array]:
+    """Mean, standard deviation and number of reference years of the same day of the year.
 
     ``means`` (…, time) from `running_mean`; ``reference`` (time) the days that may be used. On
-    29 February that of the 28th holds. Returns both as (…, time), and how many reference years
-    each day has (…, time).
+    29 February that of the 28th holds. Each result is (…, time).
     """
     doy, stamp = _day(time), pd.DatetimeIndex(time)
-    leap = (stamp.month == 2) & (stamp.day == 29)  # a year counts once for each day
-    used = np.where(reference & ~np.asarray(leap), means, np.nan)
+    leap = np.asarray((stamp.month == 2) & (stamp.day == 29))  # a year counts once for each day
+    used = np.where(reference & ~leap, means, np.nan)
     years = pd.DataFrame(used.reshape(-1, len(time)).T).groupby(doy)
-    mean, sd, count = (
-        table.loc[doy].to_numpy().T.reshape(means.shape)
-        for table in (years.mean(), years.std(), years.count())
-    )
-    return mean, sd, count
+    tables = (years.mean(), years.std(), years.count())
+    return [table.loc[doy].to_numpy().T.reshape(means.shape) for table in tables]
 
 
 def _day(time: Times) -> NDArray[np.intp]:
@@ -93,31 +79,26 @@ def anomalies(
 ) -> xr.Dataset:
     """Anomalies of the last ``recent`` days of a record, with intervals.
 
-    The years before are the reference. ``fitted`` is from `calibrate`, with the same ``window``.
-    Returns a Dataset (flux, time) of the judged days, gC m-2 d-1: ``mean`` of the window, ``usual``
-    (its climatology), ``usual_sd`` (over years), ``anomaly``, ``lower``, ``upper`` (bounds of the
-    true anomaly), ``standardised`` (anomaly / usual_sd), ``observed`` (anomaly of the labels, where
-    there are any), ``years`` of reference.
-
-    DataError when fewer than 3 reference years are left for the newest day.
+    The years before are the reference; ``fitted`` is from `calibrate`, with the same ``window``.
+    Dataset (flux, time), gC m-2 d-1: ``mean`` of the window, ``usual`` (its climatology),
+    ``usual_sd`` (over years), ``anomaly``, ``lower``, ``upper`` (bounds of the true anomaly),
+    ``standardised`` (anomaly / usual_sd), ``observed`` (anomaly of the labels), ``years`` of
+    reference. DataError when no day has 3 reference years.
     """
-    time = record.members.time.values
+    time, out = record.members.time.values, []
     judged = time > time[-1] - np.timedelta64(recent, "D")
-    out = []
     for flux in FLUXES:
         members = record.members[flux].transpose("seed", "time").values.astype(float)
-        label = record.observed[flux].values.astype(float)[None]
-        mean, usual, sd, years = _against(members, time, judged, window)
-        observed, seen, _, seen_years = _against(label, time, judged, window)
-        anomaly = np.where(years >= MIN_YEARS, mean - usual, np.nan).mean(0)
-        lower, upper = fitted[flux].interval(anomaly, np.abs(usual).mean(0), "")
-        spread = sd.mean(0)
+        means = running_mean(np.vstack([members, record.observed[flux].values]), window)
+        usual, sd, years = (one[:, judged] for one in climatology(means, time, ~judged))
+        each = np.where(years >= MIN_YEARS, means[:, judged] - usual, np.nan)
+        anomaly, spread = each[:-1].mean(0), sd[:-1].mean(0)
+        lower, upper = fitted[flux].interval(anomaly, np.abs(usual[:-1]).mean(0), "")
         columns = {
-            "mean": mean.mean(0), "usual": usual.mean(0), "usual_sd": spread,
-            "anomaly": anomaly, "lower": lower, "upper": upper,
-            "observed": np.where(seen_years >= MIN_YEARS, observed - seen, np.nan)[0],
+            "mean": means[:-1, judged].mean(0), "usual": usual[:-1].mean(0), "usual_sd": spread,
+            "anomaly": anomaly, "lower": lower, "upper": upper, "observed": each[-1],
             "standardised": anomaly / np.where(spread > 0, spread, np.nan),
-            "years": years.min(0).astype(float),
+            "years": years[:-1].min(0).astype(float),
         }  # fmt: skip
         out.append(xr.Dataset({k: ("time", v) for k, v in columns.items()}, {"time": time[judged]}))
     result = xr.concat(out, pd.Index(FLUXES, name="flux"))
@@ -127,60 +108,41 @@ def anomalies(
             f"reference years for its last {recent} days; a climatology needs {MIN_YEARS}. Give a "
             "longer record or judge fewer days"
         )
-    return result.assign_attrs(
-        site=record.site, virtual=int(record.virtual), window=window, units="gC m-2 d-1"
-    )
-
-
-def _against(
-    values: Array, time: Times, judged: NDArray[np.bool_], window: int
-) -> tuple[Array, Array, Array, NDArray[np.intp]]:
-    """Means of the judged days, and their climatology: mean, sd, years (member, day)."""
-    means = running_mean(values, window)
-    usual, sd, years = climatology(means, time, ~judged)
-    return means[:, judged], usual[:, judged], sd[:, judged], years[:, judged]
+    attrs = {"site": record.site, "virtual": int(record.virtual), "window": window}
+    return result.assign_attrs(attrs, units="gC m-2 d-1")
 
 
 def calibrate(
-    predictions: xr.Dataset, samples: Samples, window: int = WINDOW, level: float = LEVEL
+    predictions: xr.Dataset, samples: Samples, window: int = WINDOW
 ) -> dict[str, Conformal]:
-    """Learn at towers never seen how far predicted anomalies are from observed ones.
+    """Calibrate 90 % intervals of predicted anomalies at towers that the model had not seen.
 
-    At every tower each year is compared with its other years, in labels and predictions alike.
-    ``predictions`` of one model are out of fold, GPP, RECO, NEE (seed, site, time); of the labels
-    in ``samples``, days that are trained on count. A ``level`` of 0.9 needs 19 towers with at least
-    4 labelled years; DataError when too few towers have years enough.
+    At every tower each year is compared with its other years, in labels (days that are trained on)
+    and out-of-fold ``predictions`` GPP, RECO, NEE (seed, site, time) alike. Needs 19 towers with at
+    least 4 labelled years; DataError when too few towers have years enough.
     """
     time = samples.time
-    years = time.astype("datetime64[Y]").astype(int)
     some = _day(time) % EVERY == 0  # the same days of every year
     at = pd.Index(samples.site).get_indexer(predictions.site.values)
-    cases: dict[str, list[Array]] = {flux: [] for flux in FLUXES}
-    for row, site in enumerate(at):
-        on = samples.weight[site] > 0
-        for k, flux in enumerate(FLUXES):
-            label = np.where(on, samples.y[site, :, k], np.nan)[None]
-            member = predictions[flux].isel(site=row).transpose("seed", "time").values
-            both = np.concatenate([label, member])  # gaps of the labels count as error, too
-            means = running_mean(both.astype(float), window)[:, some]
-            case = _against_other_years(means, time[some], years[some])
-            if case.shape[1]:
-                cases[flux].append(np.vstack([case, np.full(case.shape[1], row)]))
     fitted = {}
-    for flux, parts in cases.items():
-        if not parts:
+    for k, flux in enumerate(FLUXES):
+        members = predictions[flux].transpose("site", "seed", "time").values
+        cases = []
+        for row, site in enumerate(at):
+            label = np.where(samples.weight[site] > 0, samples.y[site, :, k], np.nan)
+            both = np.vstack([label, members[row]])  # gaps of the labels count as error, too
+            case = _against_other_years(running_mean(both, window)[:, some], time[some])
+            cases.append(np.vstack([case, np.full(case.shape[1], row)]))
+        observed, mean, size, tower = np.concatenate(cases, 1)
+        if not len(tower):
             raise DataError(f"no tower has {MIN_YEARS + 1} labelled years to calibrate {flux} with")
-        observed, mean, size, tower = np.concatenate(parts, 1)
-        fitted[flux] = Conformal.fit(observed, mean, size, tower, None, (level,), "tower")
+        fitted[flux] = Conformal.fit(observed, mean, size, tower, None, (LEVEL,), "tower")
     return fitted
 
 
-def _against_other_years(means: Array, time: Times, years: NDArray[np.intp]) -> Array:
-    """Anomalies of each year against the others (3, case): observed, predicted, usual size.
-
-    ``means`` (1 + member, time), the labels first.
-    """
-    parts = []
+def _against_other_years(means: Array, time: Times) -> Array:
+    """Observed, predicted anomaly and usual size (3, case) of ``means`` (label, members; time)."""
+    parts, years = [np.empty((3, 0))], time.astype("datetime64[Y]")
     for year in np.unique(years[np.isfinite(means[0])]):
         usual, _, count = climatology(means, time, years != year)
         on = (years == year) & (count.min(0) >= MIN_YEARS)
@@ -188,19 +150,18 @@ def _against_other_years(means: Array, time: Times, years: NDArray[np.intp]) -> 
         ok = np.isfinite(each).all(0)
         size = np.abs(usual[1:, on]).mean(0)
         parts.append(np.stack([each[0], each[1:].mean(0), size])[:, ok])
-    return np.concatenate(parts, 1) if parts else np.empty((3, 0))
+    return np.concatenate(parts, 1)
 
 
 def status(judged: xr.Dataset) -> pd.DataFrame:
     """Newest judged day of each flux: columns flux, day and those of `anomalies`, and ``says``."""
     rows = []
     for flux in FLUXES:
-        one = judged.sel(flux=flux)
-        last = one.isel(time=np.flatnonzero(np.isfinite(one.anomaly.values))[-1])
+        last = judged.sel(flux=flux).dropna("time", subset=["anomaly"]).isel(time=-1)
         low, high = float(last.lower), float(last.upper)
         says = "above" if low > 0 else "below" if high < 0 else "within"
-        row: dict[str, object] = {"flux": flux, "day": str(last.time.values)[:10]}
-        row |= {str(name): float(value) for name, value in last.data_vars.items()}
+        numbers = {str(name): float(value) for name, value in last.data_vars.items()}
+        row = {"flux": flux, "day": str(last.time.values)[:10], **numbers}
         rows.append(row | {"says": f"{says} its normal range"})
     return pd.DataFrame(rows)
 
@@ -209,10 +170,10 @@ def values(judged: xr.Dataset) -> dict[str, str]:
     """Gather what a page quotes of the newest day: site, day, and each flux with its interval."""
     table = status(judged)
     out = {"site": str(judged.attrs["site"]), "day": str(table.day.max())}
-    for row in table.to_dict("records"):
-        text = f"{row['anomaly']:+.2f}, {row['lower']:+.2f} to {row['upper']:+.2f}"
-        out[f"says_{row['flux']}"] = row["says"]
-        out[f"anomaly_{row['flux']}"] = text.replace("-", "\N{MINUS SIGN}")
+    for row in table.itertuples():
+        text = f"{row.anomaly:+.2f}, {row.lower:+.2f} to {row.upper:+.2f}"
+        minus = text.replace("-", "\N{MINUS SIGN}")
+        out |= {f"says_{row.flux}": str(row.says), f"anomaly_{row.flux}": minus}
     return out
 
 
@@ -225,63 +186,43 @@ def write(judged: xr.Dataset, folder: Path) -> None:
 
 
 def study_record(predictions: xr.Dataset, samples: Samples, site: str = "") -> Record:
-    """Return a tower of the study as networks predict it that had not seen it.
+    """Give a tower of the `calibrate` predictions as networks predict it that had not seen it.
 
-    ``site`` "" takes the tower whose record ends last, the longest of several. ``predictions`` are
-    those of `calibrate`. DataError for a tower that is not among them.
+    ``site`` "": the one whose record ends last, the longest of several. DataError if unknown.
     """
+    rows = {str(name): row for row, name in enumerate(samples.site)}
     names = [str(s) for s in predictions.site.values]
-    if not site:
-        has_drivers = samples.has_drivers[pd.Index(samples.site).get_indexer(pd.Index(names))]
-        last = has_drivers.shape[1] - 1 - has_drivers[:, ::-1].argmax(1)
-        site = names[np.lexsort((has_drivers.sum(1), np.where(has_drivers.any(1), last, -1)))[-1]]
+    days = {name: np.flatnonzero(samples.has_drivers[rows[name]]) for name in names}
+    site = site or max(reversed(names), key=lambda n: (days[n].max(initial=-1), len(days[n])))
     if site not in names:
         raise DataError(f"tower {site!r} is not among the predictions: {', '.join(names)}")
-    row = list(samples.site).index(site)
-    on = np.flatnonzero(samples.has_drivers[row])
-    span = slice(on[0], on[-1] + 1)
-    label = np.where(samples.weight[row, :, None] > 0, samples.y[row], np.nan)
-    observed = {f: ("time", label[span, k]) for k, f in enumerate(FLUXES)}
+    row, span = rows[site], slice(days[site][0], days[site][-1] + 1)
+    label = np.where(samples.weight[row, span, None] > 0, samples.y[row, span], np.nan)
     members = predictions.sel(site=site).isel(time=span)
-    virtual = bool(samples.attrs.get("virtual", 0))
-    return Record(members, xr.Dataset(observed, {"time": members.time}), site, virtual)
-
-
-def own_record(
-    data: str | PathLike[str],
-    table: str | PathLike[str] | None = None,
-    weights: str | PathLike[str] | None = None,
-    site: str = "",
-    device: str = "cpu",
-) -> Record:
-    """Read a user's tower and predict it.
-
-    ``data`` and ``table`` as for `tamrl.data.open_towers`; ``weights`` (None: the ensemble of the
-    package) and ``device`` as for `tamrl.load_pretrained`; ``site`` as for `study_record`.
-    DataError when data or weights cannot be read, there is no such tower, or drivers differ.
-    """
-    model = load_pretrained(weights, device)
-    samples = placed(own_samples(data, table), model.header)
-    if tuple(model.header["features"]) != samples.features:
-        unknown = sorted(set(model.header["features"]) ^ set(samples.features))
-        raise DataError(
-            f"{data}: the weights were trained on other drivers; they differ in {unknown}"
-        )
-    rows = np.arange(len(samples.site))
-    flux = np.stack([member.predict(samples, rows) for member in model.members])
-    members = xr.Dataset(
-        {f: (("seed", "site", "time"), flux[..., k]) for k, f in enumerate(FLUXES)},
-        {"seed": range(len(flux)), "site": samples.site,
-         "time": samples.time.astype("datetime64[ns]")},
-    )  # fmt: skip
-    virtual = bool(model.header["virtual"])
-    return study_record(members, samples, site)._replace(virtual=virtual)
+    fields = {flux: ("time", values) for flux, values in zip(FLUXES, label.T, strict=True)}
+    observed = xr.Dataset(fields, {"time": members.time})
+    return Record(members, observed, site, bool(samples.attrs.get("virtual", 0)))
 
 
 def record(
     data: str, table: str, weights: str, site: str, predictions: xr.Dataset, samples: Samples
 ) -> Record:
-    """Choose what is monitored: `own_record` where ``data`` is named, else `study_record`."""
-    if data:
-        return own_record(data, table or None, weights or None, site)
-    return study_record(predictions, samples, site)
+    """Read a user's tower and predict it where ``data`` is named, else choose a `study_record`.
+
+    ``data``, ``table``: see `tamrl.data.open_towers`; ``weights`` ("": those of the package): see
+    `tamrl.load_pretrained`. DataError for an unknown tower, other drivers, or unreadable files.
+    """
+    if not data:
+        return study_record(predictions, samples, site)
+    model = load_pretrained(weights or None, "cpu")
+    samples = placed(own_samples(data, table or None), model.header)
+    if tuple(model.header["features"]) != samples.features:
+        unknown = sorted(set(model.header["features"]) ^ set(samples.features))
+        text = f"the weights were trained on other drivers; they differ in {unknown}"
+        raise DataError(f"{data}: {text}")
+    rows = np.arange(len(samples.site))
+    flux = np.stack([member.predict(samples, rows) for member in model.members])
+    axes = {"site": samples.site, "time": samples.time.astype("datetime64[ns]")}
+    fields = {f: (("seed", "site", "time"), flux[..., k]) for k, f in enumerate(FLUXES)}
+    one = study_record(xr.Dataset(fields, {"seed": range(len(flux)), **axes}), samples, site)
+    return one._replace(virtual=bool(model.header["virtual"]))

@@ -1,6 +1,5 @@
 """A small world for tests of maps: a cube with coasts and holes, and a model one can compute."""
 
-import os
 import time
 
 import numpy as np
@@ -13,10 +12,7 @@ FEATURES = ("TA", "PRCP", "VPD", "elevation", "igbp_ENF", "koppen_Cold", "abs_la
 
 
 class Ensemble:
-    """Deterministic stand-ins for networks: matrix products and a state that runs on in time.
-
-    Calls are counted and may be slowed down, for tests of resumption.
-    """
+    """Deterministic stand-ins for networks, whose calls are counted and may be slowed down."""
 
     features = FEATURES
     optional = ()
@@ -28,18 +24,16 @@ class Ensemble:
         self.calls = 0
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        """Map (place, time, feature) to (member, place, time, flux)."""
         self.calls += 1
         time.sleep(self.pause)
         return np.stack([recurrent(x, seed) for seed in self.seeds])
 
     def classes(self, x: np.ndarray) -> np.ndarray:
-        """Give the stratum of each place: those with needleleaf forest, and others."""
         return np.where(x[:, 0, FEATURES.index("igbp_ENF")] > 0.3, "ENF", "")
 
 
 def recurrent(x: np.ndarray, seed: int) -> np.ndarray:
-    """Fluxes (place, time, flux) of one member."""
+    """Fluxes (place, time, flux) of one member, whose state runs on in time."""
     rng = np.random.default_rng(seed)
     inner = rng.normal(size=(len(FEATURES), 16)).astype(np.float32) / 30
     outer = rng.normal(size=(16, 2)).astype(np.float32)
@@ -64,28 +58,19 @@ def world(step: float = 5.0, seed: int = 1) -> xr.Dataset:
         return np.where(sea, np.float32(np.nan), values)
 
     share = rng.dirichlet(np.ones(4), shape).transpose(2, 0, 1)
-    ds = xr.Dataset(
-        {
-            "TA": (("month", "lat", "lon"), field(-30, 35, 12), {"units": "degC"}),
-            "PRCP": (("month", "lat", "lon"), field(0, 20, 12), {"units": "mm d-1"}),
-            "VPD": (("month", "lat", "lon"), field(0, 40, 12), {"units": "hPa"}),
-            "elevation": (("lat", "lon"), field(0, 3000), {"units": "m"}),
-            "land_fraction": (("lat", "lon"), land.astype(np.float32), {"units": "1"}),
-            "igbp_fraction": (
-                ("igbp", "lat", "lon"),
-                np.where(sea, np.nan, share).astype(np.float32),
-                {"units": "1"},
-            ),
-            "koppen": (("lat", "lon"), np.where(sea, 0, rng.integers(1, 31, shape)).astype("i1")),
-        },
-        coords={
-            "month": np.arange(1, 13),
-            "lat": lat,
-            "lon": lon,
-            "igbp": ["ENF", "GRA", "SNO", "BSV"],
-        },
-        attrs={"registry_sha256": "0123456789abcdef"},
-    )
+    share = np.where(sea, np.nan, share).astype(np.float32)
+    place = ("lat", "lon")
+    fields = {
+        "TA": (("month", *place), field(-30, 35, 12), {"units": "degC"}),
+        "PRCP": (("month", *place), field(0, 20, 12), {"units": "mm d-1"}),
+        "VPD": (("month", *place), field(0, 40, 12), {"units": "hPa"}),
+        "elevation": (place, field(0, 3000), {"units": "m"}),
+        "land_fraction": (place, land.astype(np.float32), {"units": "1"}),
+        "igbp_fraction": (("igbp", *place), share, {"units": "1"}),
+        "koppen": (place, np.where(sea, 0, rng.integers(1, 31, shape)).astype("i1")),
+    }
+    axes = {"month": np.arange(1, 13), "lat": lat, "lon": lon, "igbp": ["ENF", "GRA", "SNO", "BSV"]}
+    ds = xr.Dataset(fields, axes, {"registry_sha256": "0123456789abcdef"})
     ds["elevation"][3, 7] = np.nan
     return ds
 
@@ -97,15 +82,9 @@ def same(a: xr.Dataset, b: xr.Dataset) -> None:
         assert x.tobytes() == y.tobytes(), f"{name} differs by {np.nanmax(np.abs(x - y))}"
 
 
-def main(store: str, cube: str, pause: float) -> None:
-    """Map slowly, to be killed."""
-    from tamrl.maps.upscale import upscale
-
-    upscale(Ensemble(pause=pause), cube, store, workers=1)
-
-
-if __name__ == "__main__":
+if __name__ == "__main__":  # map slowly, to be killed
     import sys
 
-    main(sys.argv[1], sys.argv[2], float(sys.argv[3]))
-    os._exit(0)
+    from tamrl.maps.upscale import upscale
+
+    upscale(Ensemble(pause=float(sys.argv[3])), sys.argv[2], sys.argv[1], workers=1)

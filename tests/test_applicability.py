@@ -1,7 +1,5 @@
 """The area of applicability on cases that can be computed by hand."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -34,8 +32,7 @@ def test_the_index_of_three_towers_by_hand() -> None:
     table = steady([0.0, 1.0, 3.0])
     space = aoa.feature_space(table, only(EVI=2.0), np.array([0, 1, 2]))
     # Pairs of 36 tower-months: 144 for each pair of towers, 1, 2 and 3 apart, the rest 0 apart.
-    pairs = 36 * 35 / 2
-    mean = 144 * (1 + 2 + 3) / pairs
+    mean = 144 * (1 + 2 + 3) / (36 * 35 / 2)
     x = table["x"].to_numpy().copy()
     np.testing.assert_allclose(space.dissimilarity(x), 0, atol=1e-7)
     x[..., EVI] = np.array([5.0, 1.6, -0.5])[:, None]
@@ -119,8 +116,7 @@ def test_the_map_is_the_index_of_each_cell(globe: xr.Dataset) -> None:
     evi = globe["EVI"].to_numpy()
     low = float(np.nanquantile(evi, 0.6))
     table = steady(list(np.linspace(0, low, 30)))
-    space = aoa.feature_space(table, only(EVI=1.0), np.arange(30) % 5)
-    holed = globe.copy(deep=True)
+    space, holed = aoa.feature_space(table, only(EVI=1.0), np.arange(30) % 5), globe.copy(deep=True)
     row, col = np.argwhere((globe["land_fraction"] > 0).to_numpy())[40]
     holed["TA"][3, row, col] = np.nan
     got = aoa.dissimilarity_map(space, holed)
@@ -172,22 +168,19 @@ def test_growth_of_error_is_told_from_none() -> None:
     observed = table["y"]
     rng = np.random.default_rng(0)
     index = np.nanmean(space.training, axis=1)
-    block = tower_blocks(table)
 
     def growth(size: np.ndarray) -> pd.DataFrame:
         miss = size[:, None, None] * rng.choice([-1, 1], observed.shape)
-        return trust.error_growth(
-            xr.Dataset({"mean": observed + miss, "observed": observed}), space, block, draws=200
-        )
+        predictions = xr.Dataset({"mean": observed + miss, "observed": observed})
+        return trust.error_growth(predictions, space, tower_blocks(table), draws=200)
 
     found = growth(index).query("error == 'RMSE'")
+    chance = growth(rng.uniform(1, 2, 60)).query("error == 'RMSE'")
     assert (found["rho"] > 0.99).all()
     assert (found["lower"] > 0.95).all()
-    by_chance = growth(rng.uniform(1, 2, len(index)))
-    chance = by_chance.query("error == 'RMSE'")
     assert ((chance["lower"] < 0) & (chance["upper"] > 0)).all()
-    table = pd.DataFrame({"flux": ["GPP", "RECO"], "lower": [0.1, -0.1], "upper": [0.2, 0.1]})
-    assert trust.by_sign(table, "grows", "falls", "neither") == "GPP: grows; RECO: neither"
+    signs = pd.DataFrame({"flux": ["GPP", "RECO"], "lower": [0.1, -0.1], "upper": [0.2, 0.1]})
+    assert trust.by_sign(signs, "grows", "falls", "neither") == "GPP: grows; RECO: neither"
 
 
 def test_quarters_hold_all_months() -> None:

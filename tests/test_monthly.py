@@ -12,12 +12,7 @@ from tamrl.errors import DataError
 from tamrl.maps import monthly
 from tamrl.maps.cubes import stack_features
 from tamrl.maps.monthly import BoostedMap, MonthlyMap, SeasonalTamRL, fit_members, out_of_fold
-from tamrl.maps.training import (
-    MAP_FEATURES,
-    monthly_training_table,
-    table_samples,
-    tower_folds,
-)
+from tamrl.maps.training import MAP_FEATURES, monthly_training_table, table_samples, tower_folds
 from tamrl.samples.arrays import Samples
 from tamrl.shipped import pretrained
 
@@ -65,7 +60,6 @@ def table() -> xr.Dataset:
 
 @pytest.fixture(scope="module")
 def seasons(table: xr.Dataset) -> Samples:
-    """Return their samples."""
     return table_samples(table)
 
 

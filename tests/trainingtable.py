@@ -26,23 +26,15 @@ def training_table(
     y = np.stack([gpp, reco, reco - gpp], axis=-1).astype(np.float32)
     place = np.arange(n)
     lat, lon = (place % 20) * spacing - 50.0, (place // 20) * spacing - 100.0
+    towers = {"lat": lat, "lon": lon, "igbp": np.where(place % 2, "GRA", "ENF"),
+              "cell_lat": np.round(lat), "cell_lon": np.round(lon)}  # fmt: skip
     coords = {
-        "site": [f"XX-{k:03d}" for k in place],
-        "month": np.arange(1, 13),
-        "feature": list(MAP_FEATURES),
-        "flux": list(FLUXES),
-        "lat": ("site", lat),
-        "lon": ("site", lon),
-        "igbp": ("site", np.where(place % 2, "GRA", "ENF")),
-        "cell_lat": ("site", np.round(lat)),
-        "cell_lon": ("site", np.round(lon)),
-    }
-    return xr.Dataset(
-        {
-            "x": (("site", "month", "feature"), x),
-            "y": (("site", "month", "flux"), y),
-            "weight": (("site", "month"), np.full((n, 12), 90.0)),
-        },
-        coords,
-        {"virtual": 1, "tower_source": "made up"},
-    )
+        "site": [f"XX-{k:03d}" for k in place], "month": np.arange(1, 13),
+        "feature": list(MAP_FEATURES), "flux": list(FLUXES),
+        **{name: ("site", values) for name, values in towers.items()},
+    }  # fmt: skip
+    fields = {
+        "x": (("site", "month", "feature"), x), "y": (("site", "month", "flux"), y),
+        "weight": (("site", "month"), np.full((n, 12), 90.0)),
+    }  # fmt: skip
+    return xr.Dataset(fields, coords, {"virtual": 1, "tower_source": "made up"})

@@ -9,14 +9,13 @@ from typer import Argument, Option
 
 from tamrl.errors import DataError
 
-Members = Annotated[int | None, Option(min=1, help="Use only so many models of the ensemble.")]
-Folds = Annotated[int, Option(min=0, help="Folds of towers to calibrate intervals on; 0: none.")]
+Store = Annotated[Path, Option("--output", "-o", help="Zarr store to write or to go on with.")]
+Scheduler = Annotated[
+    str | None, Option(help="local:N processes, or tcp://host:8786; threads if left out.")
+]
 Cube = Annotated[
     str | None,
     Argument(help="Zarr store, NetCDF file or folder; the study's own grid if left out."),
-]
-Scheduler = Annotated[
-    str | None, Option(help="local:N processes, or tcp://host:8786; threads if left out.")
 ]
 
 
@@ -26,7 +25,7 @@ def train_map(
     members: Annotated[int, Option(min=1, help="Models in the ensemble.")] = 5,
     towers: Annotated[str, Option(help="fluxnet2015, virtual, or auto.")] = "auto",
     resolution: Annotated[float, Option(help="Of the predictor grid: 0.5 or 1.")] = 0.5,
-    folds: Folds = 5,
+    folds: Annotated[int, Option(min=0, help="Of towers, for intervals; 0: no intervals.")] = 5,
     level: Annotated[float, Option(help="Share of tower-months an interval holds.")] = 0.9,
     seed: Annotated[int, Option(help="Of the ensemble and the folds.")] = 0,
     jobs: Annotated[int, Option(min=1, help="Models trained side by side.")] = 1,
@@ -47,12 +46,10 @@ def train_map(
         raise typer.BadParameter(f"{model!r} is not one of {', '.join(KINDS)}")
     daily = load_towers(towers)
     table = monthly_training_table(daily, load_grid(daily, resolution))
-    samples, settings = table_samples(table), (members, seed, jobs)
-    intervals = None
+    samples, settings, intervals = table_samples(table), (members, seed, jobs), None
     if folds > 1 and members > 1:
         fold = tower_folds(table, folds, seed)
-        held_out = out_of_fold(KINDS[model](), samples, fold, *settings)
-        intervals = calibrate(held_out, level)
+        intervals = calibrate(out_of_fold(KINDS[model](), samples, fold, *settings), level)
     fitted = fit_members(KINDS[model](), samples, *settings)
     fitted.save(output, samples, intervals, level=level, seed=seed, resolution=resolution)
     typer.echo(f"Trained {members} {model} model(s) for maps: {output}")
@@ -63,12 +60,10 @@ def train_map(
 def map_cube(
     weights: Annotated[Path, Argument(help="From `tamrl train-map` or `tamrl train`.")],
     cube: Cube = None,
-    output: Annotated[
-        Path, Option("--output", "-o", help="Zarr store to write or to go on with.")
-    ] = Path("map.zarr"),
+    output: Store = Path("map.zarr"),
     netcdf: Annotated[Path | None, Option(help="Also write one NetCDF file.")] = None,
     packed: Annotated[bool, Option("--packed", help="int16 in it: half the size.")] = False,
-    members: Members = None,
+    members: Annotated[int | None, Option(min=1, help="Use only so many models.")] = None,
     scheduler: Scheduler = None,
     workers: Annotated[int | None, Option(min=1, help="Threads without scheduler.")] = None,
     chunks: Annotated[int, Option(min=1, help="Strips that a task takes at once.")] = 1,
@@ -93,10 +88,8 @@ def map_cube(
     if packed and netcdf is None:
         raise typer.BadParameter("--packed is of the NetCDF file: add --netcdf FILE")
     if not weights.is_file():
-        raise DataError(
-            f"{weights}: no such file of weights; train some: tamrl train-map -o {weights} (for "
-            f"monthly cubes) or tamrl train -o {weights} (for daily ones)"
-        )
+        text = f"tamrl train-map -o {weights} (for monthly cubes) or tamrl train -o {weights}"
+        raise DataError(f"{weights}: no such file of weights; train some: {text} (for daily ones)")
     stored, header = pretrained.load(weights, "cpu")
     intervals, count = pretrained.intervals_of(header), len(stored)
     if members is not None and members > count:
@@ -110,14 +103,15 @@ def map_cube(
     done = output.with_name(output.name + ".part") / DONE
     if strips := len(list(done.glob("[0-9]*"))):
         typer.echo(f"Going on with {output}: {strips} strip(s) there, if of this cube and weights")
-    options: Any = {"chunk": chunks, "scheduler": scheduler, "workers": workers}
-    options |= {"intervals": intervals or None, "level": header.get("level", 0.9)}
-    attrs = {"virtual": 1} if header.get("virtual") else {}
-    fluxes = upscale(model, source, output, attrs=attrs, **options)
+    fluxes = upscale(
+        model, source, output, attrs={"virtual": 1} if header.get("virtual") else {},
+        intervals=intervals or None, level=header.get("level", 0.9),
+        chunk=chunks, scheduler=scheduler, workers=workers,
+    )  # fmt: skip
     shape = " x ".join(str(fluxes.sizes[d]) for d in ("time", "lat", "lon"))
-    virtual = "virtual towers, " if fluxes.attrs.get("virtual") else ""
-    count = fluxes.sizes["member"]
-    typer.echo(f"Mapped {shape} (time, lat, lon) with {virtual}{count} model(s): {output}")
+    models = "virtual towers, " if fluxes.attrs.get("virtual") else ""
+    models += f"{fluxes.sizes['member']} model(s)"
+    typer.echo(f"Mapped {shape} (time, lat, lon) with {models}: {output}")
     if netcdf is not None:
         typer.echo(f"As NetCDF: {export_netcdf(output, netcdf, packed=packed)}")
 

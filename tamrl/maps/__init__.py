@@ -1,4 +1,1 @@
-"""Cube in, CF map out: models on a grid, layout, budgets, area of applicability.
-
-Read `cubes` (what is read), `upscale` (the engine), `layout` (what is written).
-"""
+"""Cube in, CF map out: read `cubes` (input), `upscale` (the engine), `layout` (what is written)."""

@@ -1,13 +1,10 @@
-"""Area of applicability: how far a cell is from all that the towers have shown.
+"""Area of applicability: the dissimilarity of a cell from the training towers.
 
-The dissimilarity index of Meyer & Pebesma (2021, doi:10.1111/2041-210X.13650), in the feature
-space of `tamrl.maps.monthly.BoostedMap`: the month's drivers, their mean and range over the year,
-and the site's attributes. A point is a month at a place. Predictors are scaled by the training
-towers and weighted by permutation importance; the index is the distance to the nearest training
-month divided by the mean distance between training months. Beyond the outer whisker of the training
-towers' own indices, each taken against towers of other folds, nothing is known of the error.
-
-A missing predictor counts as the mean over the training towers.
+The dissimilarity index of Meyer & Pebesma (2021, doi:10.1111/2041-210X.13650): a point is a month
+at a place, with the predictors of `tamrl.maps.monthly.BoostedMap`, scaled by the training towers
+(missing ones at their mean) and weighted by permutation importance. The index is the distance to
+the nearest training month divided by the mean distance between training months. Beyond the outer
+whisker of the training towers' indices, each against towers of other folds, the error is unknown.
 """
 
 from dataclasses import dataclass
@@ -24,69 +21,43 @@ from tamrl.data.cube import cell_area
 from tamrl.data.gridfiles import MONTH_DAYS
 from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError
-from tamrl.maps.cubes import stack_features
 from tamrl.maps.monthly import BoostedMap
-from tamrl.maps.training import (
-    INPUTS,
-    MAP_FEATURES,
-    MONTHLY,
-    Indices,
-    model_inputs,
-    season_samples,
-    table_samples,
-)
+from tamrl.maps.training import INPUTS, Indices, land_predictors, model_inputs
+
+from tamrl.maps.training import season_samples, table_samples  # isort: skip
 from tamrl.maps.upscale import vegetated
 
 Floats = npt.NDArray[np.float64]
-
 WHISKER = 1.5  # interquartile ranges beyond the upper quartile
 PLACES = 4096  # looked up at once: bounds the memory
 
 
 @dataclass(frozen=True)
 class FeatureSpace:
-    """Scaled and weighted predictors of the training towers, and what counts as far from them.
+    """Scaled and weighted predictors of the training towers, and what counts as far from them."""
 
-    ``mean``, ``scale``, ``weight`` (column,); ``points`` (point, column); ``distance``: mean over
-    all pairs of points; ``training`` (site, month): index of each against towers of other folds,
-    NaN where there are no fluxes; ``threshold``: outer whisker of these.
-    """
-
-    mean: Floats
+    mean: Floats  # (column,), as the two below
     scale: Floats
     weight: Floats
-    points: Floats
-    distance: float
-    training: Floats
-    threshold: float
+    points: Floats  # (point, column)
+    distance: float  # mean over all pairs of points
+    training: Floats  # (site, month): index against towers of other folds, NaN without fluxes
+    threshold: float  # outer whisker of these
 
-    def place(self, inputs: npt.NDArray[np.floating]) -> Floats:
-        """Put rows of `model_inputs` (…, column) into the space; columns of weight 0 are gone."""
-        return scaled(inputs, self.mean, self.scale, self.weight)
+    def place(self, x: npt.NDArray[np.float32]) -> Floats:
+        """Points (place, month, column) of predictors (place, month, MAP_FEATURES)."""
+        inputs = model_inputs(season_samples(x), np.arange(len(x)))
+        return _scaled(inputs, self.mean, self.scale, self.weight)
 
     def dissimilarity(self, x: npt.NDArray[np.float32]) -> Floats:
         """Index (place, month) of predictors (place, month, MAP_FEATURES)."""
-        points = self.place(model_inputs(season_samples(x), np.arange(len(x))))
-        near, _ = cKDTree(self.points).query(points.reshape(-1, points.shape[-1]))
-        return np.asarray(near.reshape(x.shape[:2]) / self.distance)
+        return np.asarray(cKDTree(self.points).query(self.place(x))[0] / self.distance)
 
 
-def scaled(values: npt.NDArray, mean: Floats, scale: Floats, weight: Floats) -> Floats:
+def _scaled(values: npt.NDArray, mean: Floats, scale: Floats, weight: Floats) -> Floats:
     """Scale and weight columns (…, column); missing values at the mean, no column of weight 0."""
     used = weight > 0
     return np.nan_to_num((values[..., used] - mean[used]) / scale[used]) * weight[used]
-
-
-def index_between_folds(points: Floats, fold: npt.NDArray) -> tuple[Floats, float]:
-    """Dissimilarity index (point,) of points (point, column) against those of other folds.
-
-    Also the mean distance of all pairs, which it is divided by.
-    """
-    distance = float(pdist(points).mean())
-    near = np.empty(len(points))
-    for k in np.unique(fold):
-        near[fold == k], _ = cKDTree(points[fold != k]).query(points[fold == k])
-    return near / distance, distance
 
 
 def held_out(
@@ -96,9 +67,9 @@ def held_out(
 
     A predictor's importance is the rise of squared error when its values are shuffled among the
     months of the held-out towers, as a share of the fluxes' variance and averaged over fluxes.
-    ``table`` holds towers with fluxes only; ``fold`` (site,) is from
-    `tamrl.maps.training.tower_folds`; ``rounds``: number of trees, None: by cross-validation.
-    Returns mean and observed (site, month, flux) in gC m-2 d-1, and importance by name of INPUTS.
+    ``table``: towers with fluxes; ``fold`` (site,): `tamrl.maps.training.tower_folds`; ``rounds``:
+    number of trees, None: by cross-validation. Returns mean and observed (site, month, flux) in
+    gC m-2 d-1, and importance by name of INPUTS.
     """
     samples = table_samples(table)
     inputs = model_inputs(samples, np.arange(len(samples.site)))
@@ -113,14 +84,12 @@ def held_out(
         mean[inside] = model.from_inputs(rows)
         error = ((mean[inside] - truth) ** 2 / variance).sum()
         rng = np.random.default_rng([seed, k])
-        for j in range(len(INPUTS)):
-            for _ in range(repeats):
-                shuffled = rows.copy()
-                shuffled[:, j] = rng.permutation(rows[:, j])
-                changed = ((model.from_inputs(shuffled) - truth) ** 2 / variance).sum()
-                rise[j] += (changed - error) / repeats
-    dims = ("site", "month", "flux")
-    predictions = xr.Dataset({"mean": (dims, mean), "observed": table["y"]})
+        for j in np.repeat(np.arange(len(INPUTS)), repeats):
+            shuffled = rows.copy()
+            shuffled[:, j] = rng.permutation(rows[:, j])
+            changed = ((model.from_inputs(shuffled) - truth) ** 2 / variance).sum()
+            rise[j] += (changed - error) / repeats
+    predictions = xr.Dataset({"mean": (table["y"].dims, mean), "observed": table["y"]})
     return predictions, pd.Series(rise / (known.sum() * len(FLUXES)), INPUTS, name="importance")
 
 
@@ -140,10 +109,12 @@ def feature_space(table: xr.Dataset, importance: pd.Series, fold: Indices) -> Fe
     inputs = model_inputs(samples, np.arange(len(known)))[known].astype(float)
     with np.errstate(invalid="ignore"):  # a predictor unknown at all towers
         scaler = StandardScaler().fit(inputs)
-    points = scaled(inputs, scaler.mean_, scaler.scale_, weight)
-    index, distance = index_between_folds(points, np.repeat(fold, known.sum(axis=1)))
-    training = np.full(known.shape, np.nan)
-    training[known] = index
+    points = _scaled(inputs, scaler.mean_, scaler.scale_, weight)
+    distance, of_point = float(pdist(points).mean()), np.repeat(fold, known.sum(axis=1))
+    training, near = np.full(known.shape, np.nan), np.empty(len(points))
+    for k in np.unique(fold):
+        near[of_point == k], _ = cKDTree(points[of_point != k]).query(points[of_point == k])
+    training[known] = near / distance
     whisker = outer_whisker(training)
     return FeatureSpace(scaler.mean_, scaler.scale_, weight, points, distance, training, whisker)
 
@@ -161,28 +132,22 @@ def dissimilarity_map(space: FeatureSpace, cube: xr.Dataset) -> xr.Dataset:
     DI (month, lat, lon), NaN where a driver is missing or there is no land; outside (lat, lon):
     share of the year in which the index is beyond the threshold.
     """
-    cube = cube.transpose(..., "lat", "lon")
-    x = stack_features(cube, MAP_FEATURES, ("lat", "lon"))
-    drivers = x[..., : len(MONTHLY)]
-    land = np.isfinite(drivers).all(axis=(1, 2))
-    land &= np.nan_to_num(cube["land_fraction"].to_numpy().ravel()) > 0
-    index = np.full(x.shape[:2], np.nan, np.float32)
-    cells = np.flatnonzero(land)
+    x, land = land_predictors(cube)
+    index, cells = np.full(x.shape[:2], np.nan, np.float32), np.flatnonzero(land)
     for part in np.array_split(cells, -(-len(cells) // PLACES) or 1):
         index[part] = space.dissimilarity(x[part])
     days = MONTH_DAYS / MONTH_DAYS.sum()
-    outside = np.where(land, ((index > space.threshold) * days).sum(axis=1), np.nan)
-    shape = (cube.sizes["lat"], cube.sizes["lon"])
+    outside = np.where(land > 0, ((index > space.threshold) * days).sum(axis=1), np.nan)
+    axes = {"month": np.arange(1, 13), "lat": cube["lat"], "lon": cube["lon"]}
+    shape = (12, cube.sizes["lat"], cube.sizes["lon"])
     text = {"long_name": "dissimilarity to the training towers (1: their mean distance)"}
     share = {"long_name": "share of the year outside the area of applicability", "units": "1"}
-    return xr.Dataset(
-        {
-            "DI": (("month", "lat", "lon"), index.T.reshape(12, *shape), {"units": "1", **text}),
-            "outside": (("lat", "lon"), outside.reshape(shape), share),
-        },
-        coords={"month": np.arange(1, 13), "lat": cube["lat"], "lon": cube["lon"]},
-        attrs={"threshold": space.threshold, "references": "doi:10.1111/2041-210X.13650"},
-    )
+    fields = {
+        "DI": (tuple(axes), index.T.reshape(shape), {"units": "1", **text}),
+        "outside": (("lat", "lon"), outside.reshape(shape[1:]), share),
+    }
+    about = {"threshold": space.threshold, "references": "doi:10.1111/2041-210X.13650"}
+    return xr.Dataset(fields, axes, about)
 
 
 def shares_outside(index: xr.Dataset, fluxes: xr.Dataset, cube: xr.Dataset) -> pd.Series:
@@ -190,9 +155,8 @@ def shares_outside(index: xr.Dataset, fluxes: xr.Dataset, cube: xr.Dataset) -> p
 
     Land counts by area and length of the months outside, all of it and the vegetated part; a flux
     by its amount there (NEE by its absolute value); its uncertainty by the standard deviation over
-    the ensemble. Land whose drivers are unknown counts neither as inside nor as outside. ``index``
-    is from `dissimilarity_map`, ``fluxes`` a monthly climatology from `tamrl.maps.upscale.upscale`,
-    ``cube`` what both were computed from; DataError when the three are not on one grid.
+    the ensemble. Land whose drivers are unknown is left out. ``index``: `dissimilarity_map`;
+    ``fluxes``: monthly climatology; DataError when these and ``cube`` are not on one grid.
     """
     for other in (index, cube):
         if not all(np.array_equal(other[axis], fluxes[axis]) for axis in ("lat", "lon")):
@@ -201,12 +165,10 @@ def shares_outside(index: xr.Dataset, fluxes: xr.Dataset, cube: xr.Dataset) -> p
     weight = MONTH_DAYS[:, None, None] * cell_area(fluxes["lat"], fluxes["lon"]) * land
     value = index["DI"].to_numpy()
     weight, beyond = np.where(np.isfinite(value), weight, 0), value > index.attrs["threshold"]
-    green = vegetated(cube).reshape(land.shape)
-    amounts = {"land": np.ones(land.shape), "vegetated land": green}
-    for name, suffix in (("", ""), ("uncertainty of ", "_sd")):
-        for flux in FLUXES:
-            field = fluxes[flux + suffix].transpose("time", "lat", "lon").to_numpy()
-            amounts[name + flux] = np.abs(field)
+    amounts = {"land": np.ones(land.shape), "vegetated land": vegetated(cube).reshape(land.shape)}
+    fields = {flux: fluxes[flux] for flux in FLUXES}
+    fields |= {f"uncertainty of {flux}": fluxes[f"{flux}_sd"] for flux in FLUXES}
+    amounts |= {n: np.abs(v.transpose("time", "lat", "lon").values) for n, v in fields.items()}
     sums = {name: np.nan_to_num(amount) * weight for name, amount in amounts.items()}
     shares = {name: part[beyond].sum() / part.sum() for name, part in sums.items()}
     return pd.Series(shares, name="share outside")

@@ -1,13 +1,13 @@
-"""Adding the map up: totals by region with intervals, beside what others have published.
+"""Totals of a map by region with intervals, beside what others have published.
 
-Totals are sums of flux x cell area x land fraction x days. Intervals come from summing each model
-of the ensemble first and only then taking the spread, since the errors of cells are not
-independent and do not cancel. They show what the choice of training towers and seeds does; errors
-that all models share (drivers, the climate of other years, a network that misses the tropics) are
-not in them.
+Totals are sums of flux x cell area x land fraction x days. Intervals are spreads of the totals of
+each model of the ensemble, since errors of cells are not independent. They show what the choice of
+training towers and seeds does, not errors that all models share (drivers, the climate of other
+years, a network that misses the tropics).
 """
 
 from importlib.resources import files
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,7 @@ from tamrl.data.gridfiles import MONTH_DAYS, block_mean
 from tamrl.data.reference import carbon_budget_2019, fetch_reccap, fetch_reference_gpp
 from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError
+from tamrl.maps.cubes import time_edges
 from tamrl.maps.regions import UNASSIGNED, partition
 
 YEAR_DAYS = float(MONTH_DAYS.sum())  # d
@@ -29,25 +30,17 @@ NPP_RH = ("NPP", "Soil Heterotrophic Respiration")
 def annual(fluxes: xr.Dataset) -> xr.Dataset:
     """Annual sums of a map's GPP, RECO, NEE (lat, lon), g C m-2 yr-1; NaN where never predicted.
 
-    Months count by their length (CF time bounds of a climatology span years, so the mean Gregorian
-    month is taken); a time that was not predicted adds nothing.
+    Times count by their length, months of a mean year by that of the mean Gregorian month; a time
+    that was not predicted adds nothing.
     """
-    days = _step_days(fluxes)
-    out = xr.Dataset()
+    width, about = MONTH_DAYS, fluxes["time"].attrs | fluxes["time"].encoding
+    if "climatology" not in about and fluxes.sizes["time"] != 12:
+        width = np.diff(time_edges(fluxes["time"].to_numpy())) / np.timedelta64(1, "D")
+    days = xr.DataArray(width, {"time": fluxes["time"]}, "time")
+    year = (fluxes[[*FLUXES]] * days).sum("time", min_count=1) * (YEAR_DAYS / float(days.sum()))
     for flux in FLUXES:
-        total = (fluxes[flux] * days).sum("time", min_count=1) * (YEAR_DAYS / float(days.sum()))
-        out[flux] = total.assign_attrs(units="g m-2 yr-1", long_name=f"{flux}, annual sum")
-    return out
-
-
-def _step_days(fluxes: xr.Dataset) -> xr.DataArray:
-    about = fluxes["time"].attrs | fluxes["time"].encoding
-    if "climatology" in about or fluxes.sizes["time"] == 12:
-        return xr.DataArray(MONTH_DAYS, dims="time", coords={"time": fluxes["time"]})
-    width = fluxes["time_bnds"].diff("bnds").isel(bnds=0, drop=True)
-    if np.issubdtype(width.dtype, np.timedelta64):
-        width = width / np.timedelta64(1, "D")
-    return width.drop_vars("time_bnds", errors="ignore")
+        year[flux].attrs |= {"units": "g m-2 yr-1", "long_name": f"{flux}, annual sum"}
+    return xr.Dataset(year.data_vars)
 
 
 def land_area(fluxes: xr.Dataset) -> xr.DataArray:
@@ -61,21 +54,10 @@ def totals(
 ) -> pd.DataFrame:
     """Carbon totals of the regions of a map.
 
-    Parameters
-    ----------
-    fluxes, cube
-        Map as from `upscale`; predictors on the same grid, where the partition needs them.
-    by
-        "globe", "band", "biome", "koppen", "koppen_main", "country" or "reccap".
-    level
-        Of the intervals: mean -+ Student's t x standard deviation of the members' totals.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a flux and region: flux, region, total, lower, upper (PgC yr-1), mean
-        (gC m-2 yr-1), area (million km2 of land), predicted (share of that area). The rows of a
-        flux add up to the globe; land in no region is "unassigned".
+    ``fluxes``: map as from `upscale`; ``by``, ``cube``: as for `tamrl.maps.regions.partition`.
+    ``level`` of the intervals: mean -+ Student's t x standard deviation of the members' totals.
+    One row a flux and region: flux, region, total, lower, upper (PgC yr-1), mean (gC m-2 yr-1),
+    area (million km2 of land), predicted (share of that area). Land in no region is "unassigned".
     """
     parts = partition(by, fluxes["lat"].to_numpy(), fluxes["lon"].to_numpy(), cube)
     land = land_area(fluxes).to_numpy().ravel()
@@ -86,45 +68,39 @@ def totals(
         known = np.isfinite(member).all(axis=0)
         sums = parts.sums(np.nan_to_num(member) * land) / PG  # (member, region)
         n, total = len(sums), sums.mean(axis=0)
-        half = np.full(total.shape, np.nan)
-        if n > 1:
-            half = stats.t.ppf(0.5 + level / 2, n - 1) * sums.std(axis=0, ddof=1)
         area, seen = parts.sums(np.stack([land, land * known]))
-        with np.errstate(invalid="ignore", divide="ignore"):  # a region without land has no mean
-            frame = pd.DataFrame(
-                {
-                    "flux": flux, "region": parts.names, "total": total, "lower": total - half,
-                    "upper": total + half, "mean": total * PG / seen, "area": area / 1e12,
-                    "predicted": seen / area,
-                }
-            )  # fmt: skip
+        with np.errstate(invalid="ignore", divide="ignore"):  # one member, a region without land
+            spread = sums.std(axis=0, ddof=1) if n > 1 else np.nan
+            half = stats.t.ppf(0.5 + level / 2, n - 1) * spread
+            columns = {
+                "flux": flux, "region": parts.names, "total": total, "lower": total - half,
+                "upper": total + half, "mean": total * PG / seen, "area": area / 1e12,
+                "predicted": seen / area,
+            }  # fmt: skip
+        frame = pd.DataFrame(columns)
         frames.append(frame[(area > 0) | (frame["region"] == UNASSIGNED)])
     table = pd.concat(frames, ignore_index=True)
     table.attrs = {"units": "PgC yr-1", "level": level, "members": n}
     return table
 
 
-def compare(fluxes: xr.Dataset, level: float = 0.9) -> pd.DataFrame:
+def compare(fluxes: xr.Dataset) -> pd.DataFrame:
     """Global totals beside published ones, each with period, DOI and what to mind.
 
     Table with flux, source, value, lower, upper (PgC yr-1; NaN where not published), period, doi,
     caveat, ours (whether it is this map).
     """
     virtual = "virtual towers, " if fluxes.attrs.get("virtual") else ""
-    mapped = totals(fluxes, level=level).rename(columns={"total": "value"})
-    mapped = mapped[["flux", "value", "lower", "upper"]].assign(
-        source=f"{virtual}this study",
-        period="climatology",
-        doi="",
-        caveat="spread of the ensemble only; predictors are a mean year",
-        ours=True,
-    )
+    mapped = totals(fluxes).rename(columns={"total": "value"})
+    caveat = "spread of the ensemble only; predictors are a mean year"
+    about = {"source": f"{virtual}this study", "period": "climatology", "doi": "", "caveat": caveat}
+    mapped = mapped[["flux", "value", "lower", "upper"]].assign(**about, ours=True)
     sink = carbon_budget_2019().sel(year=slice(2009, 2018))
     net = float((sink["land_use"] - sink["land_sink"]).mean())
     net_sd = float(np.hypot(sink["land_use_sd"].mean(), sink["land_sink_sd"].mean()))
-    reccap = fetch_reccap().sel(region="Globe")
-    nee, nee_sd = (float(reccap[k].sel(quantity="NEE")) / 1000 for k in ("mean", "uncertainty"))
-    npp, rh = (float(reccap["mean"].sel(quantity=q)) / 1000 for q in NPP_RH)
+    reccap = fetch_reccap()[["mean", "uncertainty"]].sel(region="Globe") / 1000
+    npp, rh, nee = (float(reccap["mean"].sel(quantity=q)) for q in (*NPP_RH, "NEE"))
+    nee_sd = float(reccap["uncertainty"].sel(quantity="NEE"))
     reference = fetch_reference_gpp()["GPP"]
     fraction = fluxes["land_fraction"].reindex_like(reference, method="nearest", tolerance=0.5)
     land = fraction.fillna(0) * cell_area(reference["lat"], reference["lon"])
@@ -139,50 +115,39 @@ def compare(fluxes: xr.Dataset, level: float = 0.9) -> pd.DataFrame:
     for source, (value, sd) in computed.items():
         row = published["source"] == source
         published.loc[row, ["value", "lower", "upper"]] = value, value - sd, value + sd
-    table = pd.concat([mapped, published], ignore_index=True)
-    order = table["flux"].map({flux: i for i, flux in enumerate(FLUXES)})
-    table = table.iloc[np.argsort(order, kind="stable")].reset_index(drop=True)
-    return table[[*published.columns]]
+    table = pd.concat([mapped, published])[[*published.columns]]
+    table["flux"] = pd.Categorical(table["flux"], FLUXES)
+    return table.sort_values("flux", kind="stable", ignore_index=True).astype({"flux": object})
 
 
-def compare_reccap(fluxes: xr.Dataset, level: float = 0.9) -> pd.DataFrame:
+def compare_reccap(fluxes: xr.Dataset) -> pd.DataFrame:
     """NEE of RECCAP's nine regions beside RECCAP's two ways to it, PgC yr-1.
 
-    Table by region: NEE, lower, upper of the map; reccap_nee with reccap_sd (stock change plus
-    lateral export: after fires, harvest and rivers); reccap_rh_npp (Rh - NPP, nearer to what a
-    tower sees, but Rh is a remainder). Regions are approximated by countries.
+    By region: NEE, lower, upper of the map; reccap_nee, reccap_sd (stock change, lateral export
+    added: after fires, harvest, rivers); reccap_rh_npp (Rh - NPP; Rh is a remainder).
     """
-    mapped = totals(fluxes, "reccap", level=level)
-    mapped = mapped[mapped["flux"] == "NEE"].set_index("region")
-    reccap = fetch_reccap()
-    mean = reccap["mean"].to_pandas() / 1000
-    table = pd.DataFrame(
-        {
-            "NEE": mapped["total"],
-            "lower": mapped["lower"],
-            "upper": mapped["upper"],
-            "reccap_nee": mean["NEE"],
-            "reccap_sd": reccap["uncertainty"].sel(quantity="NEE").to_pandas() / 1000,
-            "reccap_rh_npp": mean[NPP_RH[0]] + mean[NPP_RH[1]],
-        }
-    )
+    mapped = totals(fluxes, "reccap").query("flux == 'NEE'").set_index("region")
+    reccap: Any = fetch_reccap()[["mean", "uncertainty"]] / 1000
+    mean = reccap["mean"].to_pandas()
+    table = mapped[["total", "lower", "upper"]].rename(columns={"total": "NEE"})
+    table["reccap_nee"] = mean["NEE"]
+    table["reccap_sd"] = reccap["uncertainty"].sel(quantity="NEE").to_pandas()
+    table["reccap_rh_npp"] = mean[NPP_RH[0]] + mean[NPP_RH[1]]
     return table.reindex([r for r in mean.index if r in mapped.index])
 
 
 def fluxcom_gpp(fluxes: xr.Dataset) -> xr.DataArray:
     """FLUXCOM's mean GPP (lat, lon) on the grid of a map, gC m-2 d-1; DataError if they misalign.
 
-    Its version and years are not stated; it is others' machine learning from many of the same
-    towers: a comparison, not the truth.
+    Version and years are not stated; it is machine learning from many of the same towers.
     """
     reference = fetch_reference_gpp()["GPP"]
-    step = float(np.diff(fluxes["lat"][:2])[0])
-    factor = round(step / 0.5)
-    if factor > 1:
+    step = float(fluxes["lat"][1] - fluxes["lat"][0])
+    if (factor := round(step / 0.5)) > 1:
         area = cell_area(reference["lat"], reference["lon"])
         values = block_mean(reference.to_numpy().astype(np.float64), area, factor)
         axes = {d: reference[d].coarsen({d: factor}).mean().to_numpy() for d in ("lat", "lon")}
-        reference = xr.DataArray(values, coords=axes, dims=("lat", "lon"), name="GPP")
+        reference = xr.DataArray(values, axes, ("lat", "lon"), name="GPP")
     grid = fluxes["land_fraction"].transpose("lat", "lon")
     reference = reference.reindex_like(grid, method="nearest", tolerance=step / 10)
     if not np.isfinite(reference).any():
@@ -207,11 +172,9 @@ def compare_gpp(
     statistics = {
         "r": cov[0, 1] / np.sqrt(cov[0, 0] * cov[1, 1]),
         "RMSE": np.sqrt(np.average((a - b) ** 2, weights=w)),
-        "bias": np.average(a - b, weights=w),
-        "cells": int(both.sum()),
-        "total": (a * w).sum() * YEAR_DAYS / PG,
-        f"total_{name}": (b * w).sum() * YEAR_DAYS / PG,
-    }
+        "bias": np.average(a - b, weights=w), "cells": int(both.sum()),
+        "total": (a * w).sum() * YEAR_DAYS / PG, f"total_{name}": (b * w).sum() * YEAR_DAYS / PG,
+    }  # fmt: skip
     fields = {"this study": mapped, name: reference}
     zonal = {n: field.weighted(weights).mean("lon").to_pandas() for n, field in fields.items()}
     maps = xr.Dataset({"difference": mapped - reference})
@@ -219,10 +182,7 @@ def compare_gpp(
 
 
 def by_latitude(fluxes: xr.Dataset, flux: str) -> pd.DataFrame:
-    """Mean flux of the land by latitude (index, deg) and month (columns 1 to 12), gC m-2 d-1.
-
-    Land counts by its area; a row without predicted land is NaN.
-    """
+    """Mean flux by latitude (index, deg) and month (columns 1 to 12), gC m-2 d-1, by land area."""
     mean = fluxes[flux].weighted(land_area(fluxes)).mean("lon").transpose("lat", "time").to_numpy()
     return pd.DataFrame(mean, fluxes["lat"].to_numpy(), range(1, mean.shape[1] + 1))
 

@@ -1,8 +1,7 @@
 """Readers of data cubes: names, axes and units put right, and the features of a map model.
 
-A cube may be an xarray Dataset, a Zarr store, a NetCDF file or a folder of NetCDF files, monthly
-or daily, on any regular grid. What is unambiguous is put right; what is not ends in one error.
-Nothing is read here but coordinates and a sample: values are read strip by strip, later.
+What is unambiguous is put right; what is not ends in one error. Nothing is read here but
+coordinates and a sample: values are read strip by strip, later.
 """
 
 from collections.abc import Sequence
@@ -22,10 +21,8 @@ from tamrl.errors import DataError
 
 Floats = npt.NDArray[np.float32]
 
-AXES = {
-    "lat": ("latitude", "degrees_north", ("lat", "latitude", "y")),
-    "lon": ("longitude", "degrees_east", ("lon", "longitude", "x")),
-}
+AXES = {"lat": ("latitude", "degrees_north", ("lat", "latitude", "y")),
+        "lon": ("longitude", "degrees_east", ("lon", "longitude", "x"))}  # fmt: skip
 SAMPLE_ROWS = 9  # rows of latitude that are looked at before a long computation starts
 
 
@@ -42,7 +39,8 @@ class Cube:
     @property
     def drivers(self) -> Sequence[int]:
         """Positions of the features that change in time."""
-        return [i for i, f in enumerate(self.features) if "time" in self.ds.get(f, _NONE).dims]
+        none = xr.DataArray(0)
+        return [i for i, f in enumerate(self.features) if "time" in self.ds.get(f, none).dims]
 
     def sample(self) -> xr.Dataset:
         """Load a few rows of latitude, as they are."""
@@ -54,8 +52,7 @@ class Cube:
         """Length of each time step (time,), d."""
         if self.climatology:
             return MONTH_DAYS
-        edges = time_edges(self.ds["time"].to_numpy())
-        return np.diff(edges) / np.timedelta64(1, "D")
+        return np.diff(time_edges(self.ds["time"].to_numpy())) / np.timedelta64(1, "D")
 
     def rows(self, rows: slice) -> xr.Dataset:
         """Load rows of latitude (time, lat, lon), in our units, checked for possible values."""
@@ -65,32 +62,21 @@ class Cube:
         return to_our_units(ds.assign(double), self.convert, self.name)
 
 
-_NONE = xr.DataArray(0)
-
-
 def open_cube(source: xr.Dataset | str | Path, features: Sequence[str]) -> Cube:
     """Make any regular cube readable as `features`.
 
     ``source``: Dataset, Zarr store, NetCDF file or folder of NetCDF files; (time or month, lat,
     lon), statics (lat, lon). Latitude in any order, longitude from -180 or 0. ``features``: names
     of variables, igbp_XXX for a class of igbp_fraction, koppen_Main for a main class of koppen,
-    abs_lat for the latitude without its sign, latitude and longitude for the place.
-
-    Raises
-    ------
-    DataError
-        For a source that cannot be opened, a missing variable, an irregular axis, a unit that is
-        unknown or contradicts the values.
+    abs_lat for the latitude without its sign, latitude, longitude. DataError for a source that
+    cannot be opened, a missing variable, an irregular axis, a unit unknown or against the values.
     """
     name = "cube" if isinstance(source, xr.Dataset) else str(source)
     ds, climatology = _time(_axes(open_source(source), name), name)
     needed = [_variable(f) for f in features]
-    for variable in needed:
-        if variable not in ds:
-            raise DataError(
-                f"{name}: variable {variable} is missing, which the model needs; "
-                f"the cube has {', '.join(map(str, ds.data_vars))}"
-            )
+    if missing := [v for v in needed if v not in ds]:
+        text = f"variable {missing[0]} is missing, which the model needs; the cube has"
+        raise DataError(f"{name}: {text} {', '.join(map(str, ds.data_vars))}")
     wanted = {"land_fraction", "igbp_fraction", "EVI_filled", *needed}
     ds = ds[[v for v in ds.data_vars if v in wanted]]
     if extra := set(ds.dims) - {"time", "igbp", "lat", "lon"}:
@@ -122,22 +108,19 @@ def _axes(ds: xr.Dataset, name: str) -> xr.Dataset:
     """Name the axes lat and lon, ascending, a region across the dateline in one piece."""
     for axis, (standard, unit, names) in AXES.items():
         matches = [
-            c
-            for c in set(ds.dims) & set(ds.coords)
-            if ds[c].attrs.get("standard_name") == standard
-            or ds[c].attrs.get("units") == unit
+            c for c in set(ds.dims) & set(ds.coords)
+            if ds[c].attrs.get("standard_name") == standard or ds[c].attrs.get("units") == unit
             or str(c).lower() in names
-        ]
+        ]  # fmt: skip
         if len(matches) != 1:
-            raise DataError(
-                f"{name}: {len(matches)} dimensions look like {standard}; name exactly one {axis}"
-            )
+            what = f"{len(matches)} dimensions look like {standard}"
+            raise DataError(f"{name}: {what}; name exactly one {axis}")
         ds = ds.rename({matches[0]: axis}) if matches[0] != axis else ds
         values = ds[axis].to_numpy().astype(np.float64)
         if axis == "lon":
             values = (values + 180) % 360 - 180
-        elif (np.abs(values) > 90).any():
-            raise DataError(f"{name}: latitude {values[np.abs(values) > 90][0]:g} is off the Earth")
+        elif len(off := values[np.abs(values) > 90]):
+            raise DataError(f"{name}: latitude {off[0]:g} is off the Earth")
         order = np.argsort(values, kind="stable")
         values = values[order]
         if axis == "lon" and len(values) > 1:
@@ -147,11 +130,9 @@ def _axes(ds: xr.Dataset, name: str) -> xr.Dataset:
             values = np.where(np.arange(len(values)) < len(values) - first, values, values + 360)
         steps = np.diff(values)
         if not len(steps) or not np.allclose(steps, steps.mean(), rtol=1e-3) or steps.mean() <= 0:
-            raise DataError(
-                f"{name}: {axis} is not equally spaced or has a value twice; regrid the cube"
-            )
-        if not np.array_equal(order, np.arange(len(order))):
-            ds = ds.isel({axis: order})
+            what = f"{axis} is not equally spaced or has a value twice"
+            raise DataError(f"{name}: {what}; regrid the cube")
+        ds = ds if (np.diff(order) == 1).all() else ds.isel({axis: order})
         ds = ds.assign_coords({axis: (axis, values)})
     return ds
 
@@ -173,10 +154,8 @@ def _time(ds: xr.Dataset, name: str) -> tuple[xr.Dataset, bool]:
 
 def _variable(feature: str) -> str:
     """Name the cube's variable behind a feature."""
-    if feature.startswith("igbp_") and feature != "igbp_fraction":
-        return "igbp_fraction"
-    if feature.startswith("koppen_"):
-        return "koppen"
+    if feature.startswith(("igbp_", "koppen_")):
+        return "igbp_fraction" if feature.startswith("igbp_") else "koppen"
     return {"abs_lat": "lat", "latitude": "lat", "longitude": "lon"}.get(feature, feature)
 
 
@@ -187,14 +166,10 @@ def stack_features(ds: xr.Dataset, features: Sequence[str], place: Sequence[str]
     ``features`` as for `open_cube`; ``place``: its dims, ("lat", "lon") or ("site",).
     """
     ds = ds.rename(month="time") if "month" in ds.dims else ds
-    shape = {**{d: ds.sizes[d] for d in place}, "time": ds.sizes["time"]}
-    columns = []
-    for feature in features:
-        values = _feature(ds, feature)
-        wide = values.expand_dims({d: n for d, n in shape.items() if d not in values.dims})
-        columns.append(wide.transpose(*shape).to_numpy())
+    full = xr.DataArray(0).expand_dims({d: ds.sizes[d] for d in (*place, "time")})
+    columns = [_feature(ds, f).broadcast_like(full).transpose(*full.dims) for f in features]
     x = np.stack(columns, axis=-1).astype(np.float32)
-    return x.reshape(-1, shape["time"], len(features))
+    return x.reshape(-1, ds.sizes["time"], len(features))
 
 
 def _feature(ds: xr.Dataset, feature: str) -> xr.DataArray:
@@ -213,13 +188,12 @@ def _feature(ds: xr.Dataset, feature: str) -> xr.DataArray:
 
 def time_edges(time: npt.NDArray[np.datetime64]) -> npt.NDArray[np.datetime64]:
     """Edges (n + 1) of n time steps: whole months for month starts, else half-way dates."""
-    months = time.astype("datetime64[M]")
+    months, step = time.astype("datetime64[M]"), np.diff(time)
     if len(time) > 1 and (np.diff(months) == np.timedelta64(1, "M")).all():
-        return np.append(months, months[-1:] + 1).astype("datetime64[ns]")
-    step = np.diff(time)
+        edges = [months, months[-1:] + 1]
     # Stamps at midnight begin their day; others stand in the middle of their step.
-    if (time == time.astype("datetime64[D]")).all() and (step == np.timedelta64(1, "D")).all():
-        return np.append(time, time[-1:] + step[-1:]).astype("datetime64[ns]")
-    middle = time[:-1] + step / 2
-    first, last = time[:1] - step[:1] / 2, time[-1:] + step[-1:] / 2
-    return np.concatenate([first, middle, last]).astype("datetime64[ns]")
+    elif (time == time.astype("datetime64[D]")).all() and (step == np.timedelta64(1, "D")).all():
+        edges = [time, time[-1:] + step[-1:]]
+    else:
+        edges = [time[:1] - step[:1] / 2, time[:-1] + step / 2, time[-1:] + step[-1:] / 2]
+    return np.concatenate(edges).astype("datetime64[ns]")

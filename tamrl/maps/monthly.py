@@ -1,7 +1,6 @@
 """Monthly map models: learners on mean seasons, and their ensembles with calibrated intervals.
 
-Each member of an ensemble is fitted to a bootstrap sample of towers, so that the spread shows what
-the choice of towers does. `MonthlyMap` is what `tamrl.maps.upscale.upscale` applies to a cube.
+Each member is fitted to a bootstrap sample of towers: the spread shows what their choice does.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,7 +8,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import lightgbm
 import numpy as np
@@ -33,31 +32,18 @@ from tamrl.shipped.weights import digest
 NONE: Indices = np.empty(0, np.intp)
 ROUNDS = (40, 80, 120, 200)  # numbers of trees to choose from
 TREES: Mapping[str, Any] = {
-    "learning_rate": 0.05,
-    "num_leaves": 7,
-    "min_data_in_leaf": 10,
-    "feature_fraction": 0.5,
-    "bagging_fraction": 0.7,
-    "bagging_freq": 1,
-    "lambda_l2": 5.0,
-    "num_threads": 1,
-    "deterministic": True,
-    "force_row_wise": True,
-    "verbosity": -1,
-}
+    "learning_rate": 0.05, "num_leaves": 7, "min_data_in_leaf": 10, "lambda_l2": 5.0,
+    "feature_fraction": 0.5, "bagging_fraction": 0.7, "bagging_freq": 1,
+    "num_threads": 1, "deterministic": True, "force_row_wise": True, "verbosity": -1,
+}  # fmt: skip
 
 CYCLES = 3  # times round the year; the first sets the state
 STEADY_DAYS = 30.0  # good days beyond which a tower's month counts no more than another's, d
 NET = {"hidden": 32, "latent": 8, "embed": 8, "dropout": 0.3}
-RECIPE = Recipe(
-    epochs=40,
-    batch=24,
-    length=12 * CYCLES,
-    warmup=12,
-    windows_of_support=1,
-    contrast=0.0,  # one mean year a place: there is no second window to be like
+RECIPE = Recipe(  # no contrast: a mean year of a place has no second window to be like
+    epochs=40, batch=24, length=12 * CYCLES, warmup=12, windows_of_support=1, contrast=0.0,
     drop_satellite=0.0,
-)
+)  # fmt: skip
 
 
 @dataclass
@@ -94,8 +80,7 @@ class BoostedMap:
 
     def _boost(self, x: Floats, y: Floats, w: Floats, group: Indices, seed: int) -> Any:
         """Grow the trees of one flux, as many as predict left-out towers best."""
-        parameters = {**TREES, "seed": seed}
-        data = lightgbm.Dataset(x, y, weight=w)
+        parameters, data = {**TREES, "seed": seed}, lightgbm.Dataset(x, y, weight=w)
         if self.rounds is not None:
             return lightgbm.train(parameters, data, self.rounds)
         error = np.zeros(len(ROUNDS))
@@ -115,9 +100,8 @@ class BoostedMap:
     def from_inputs(self, rows: Floats) -> Floats:
         """Fluxes (row, 3) of rows of `model_inputs`."""
         raw = np.stack([self.models[flux](rows) for flux in FLUXES], axis=-1)
-        residual = (raw[:, 1] - raw[:, 0] - raw[:, 2]) / 3
-        gpp = np.maximum(raw[:, 0] + residual, 0.0)
-        reco = np.maximum(raw[:, 1] - residual, 0.0)
+        third = (raw[:, 1] - raw[:, 0] - raw[:, 2]) / 3
+        gpp, reco = np.maximum(raw[:, 0] + third, 0.0), np.maximum(raw[:, 1] - third, 0.0)
         return np.stack([gpp, reco, reco - gpp], axis=-1).astype(np.float32)
 
     @property
@@ -128,11 +112,7 @@ class BoostedMap:
 
 @dataclass
 class SeasonalTamRL(Wrapper):
-    """TAM-RL on mean seasons.
-
-    A mean year has no start, so the decoder goes round it three times and the last two rounds
-    count; the task encoder reads the same twelve months.
-    """
+    """TAM-RL on mean seasons: the decoder goes round the year three times, the last two count."""
 
     version: ClassVar[int] = 1
     alters_samples: ClassVar[bool] = True
@@ -140,10 +120,7 @@ class SeasonalTamRL(Wrapper):
     bootstrap: bool = True
 
     def fit(self, samples: Samples, train: Indices, valid: Indices = NONE, seed: int = 0) -> Self:
-        """Fit to the towers with fluxes.
-
-        Without ``valid``, an eighth of them stops the training: whole blocks, 50 km from the rest.
-        """
+        """Fit to towers with fluxes; without ``valid``, an eighth (whole blocks) stops training."""
         train = train[(samples.weight[train] > 0).any(axis=1)]
         if not len(valid):
             part = samples.table.iloc[train]
@@ -160,20 +137,15 @@ class SeasonalTamRL(Wrapper):
     def inputs(self, samples: Samples) -> Samples:
         """Repeat the twelve months; DataError unless there are twelve: a mean year has no more."""
         if (months := len(samples.time)) != 12:
-            raise DataError(
-                f"cube: {months} times, but a TAM-RL map goes round one year of twelve months; "
-                "select a year, or use weights from `tamrl train-map --model boosting`"
-            )
+            text = f"{months} times, but a TAM-RL map goes round one year of twelve months; select"
+            how = "a year, or use weights from `tamrl train-map --model boosting`"
+            raise DataError(f"cube: {text} {how}")
         around = (slice(None), np.tile(np.arange(12), CYCLES))
         cycles = {n: getattr(samples, n)[around] for n in ("x", "y", "process", "has_drivers")}
         days = samples.weight[around] * cycles["has_drivers"]
-        return replace(
-            samples,
-            time=(samples.time[0].astype("M8[M]") + np.arange(12 * CYCLES)).astype("M8[D]"),
-            weight=np.minimum(days / STEADY_DAYS, 1.0).astype(np.float32),
-            scored=days > 0,
-            **cycles,
-        )
+        weight = np.minimum(days / STEADY_DAYS, 1.0).astype(np.float32)
+        time = (samples.time[0].astype("M8[M]") + np.arange(12 * CYCLES)).astype("M8[D]")
+        return replace(samples, time=time, weight=weight, scored=days > 0, **cycles)
 
     def combine(self, samples: Samples, sites: Indices, fluxes: Sequence[Floats]) -> Floats:
         """Take the last round; NaN at a place without temperature, radiation or VPD in a month."""
@@ -182,17 +154,16 @@ class SeasonalTamRL(Wrapper):
     @property
     def stored(self) -> TamRLModel:
         """What the file of weights holds of it: its network."""
-        network: TamRLModel = self.fitted[0]
-        return network
+        return cast(TamRLModel, self.fitted[0])
 
 
-@dataclass(frozen=True)
+@dataclass
 class MonthlyMap:
     """An ensemble of fitted learners of one kind, to be applied to a cube of months."""
 
     members: Sequence[BoostedMap] | Sequence[SeasonalTamRL]
-    features: ClassVar[tuple[str, ...]] = MAP_FEATURES
-    optional: ClassVar[tuple[str, ...]] = ()
+    features: tuple[str, ...] = MAP_FEATURES
+    optional: tuple[str, ...] = ()
 
     @property
     def digests(self) -> list[str]:
@@ -234,8 +205,9 @@ def fit_members(
 ) -> MonthlyMap:
     """Fit an ensemble to all towers of monthly samples, ``jobs`` members side by side."""
     everyone = np.arange(len(samples.site))
-    tasks = [(learner, samples, everyone, seed * 1000 + i) for i in range(members)]
-    return MonthlyMap(in_parallel(_fit, tasks, jobs, "Training"))
+    seeds = range(seed * 1000, seed * 1000 + members)
+    tasks = [(deepcopy(learner), samples, everyone, NONE, s) for s in seeds]
+    return MonthlyMap(in_parallel(type(learner).fit, tasks, jobs, "Training"))
 
 
 def out_of_fold(
@@ -246,21 +218,17 @@ def out_of_fold(
     ``fold`` (site,) as from `tamrl.maps.training.tower_folds`. Dataset: mean and sd over the
     ensemble, and observed (site, month, flux), gC m-2 d-1.
     """
-    names = np.unique(fold)
-    jobs_of = [(k, i) for k in names for i in range(members)]
-    tasks = [(learner, samples, np.flatnonzero(fold != k), seed * 1000 + i) for k, i in jobs_of]
+    cases = [(k, i) for k in np.unique(fold) for i in range(members)]
+    train = {k: np.flatnonzero(fold != k) for k, _ in cases}
+    tasks = [(deepcopy(learner), samples, train[k], NONE, seed * 1000 + i) for k, i in cases]
+    models = in_parallel(type(learner).fit, tasks, jobs, "Calibrating")
     each = np.full((members, *samples.y.shape), np.nan, np.float32)
-    for (k, i), model in zip(jobs_of, in_parallel(_fit, tasks, jobs, "Calibrating"), strict=True):
+    for (k, i), model in zip(cases, models, strict=True):
         test = np.flatnonzero(fold == k)
         each[i, test] = model.predict(samples, test)
-    dims = ("site", "month", "flux")
     data = {"mean": each.mean(axis=0), "sd": each.std(axis=0), "observed": samples.y}
-    coords = {"site": samples.site, "flux": list(FLUXES)}
-    return xr.Dataset({name: (dims, values) for name, values in data.items()}, coords)
-
-
-def _fit(learner: Any, samples: Samples, towers: Indices, seed: int) -> Any:
-    return deepcopy(learner).fit(samples, towers, seed=seed)
+    fields = {name: (("site", "month", "flux"), values) for name, values in data.items()}
+    return xr.Dataset(fields, {"site": samples.site, "flux": list(FLUXES)})
 
 
 def calibrate(held_out: xr.Dataset, level: float = 0.9) -> dict[str, Conformal]:

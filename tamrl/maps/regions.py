@@ -1,7 +1,6 @@
 """Shares of grid cells in regions: latitude bands, biomes, climates, countries.
 
-Every partition gives each cell shares that sum to one; what belongs nowhere is "unassigned". Sums
-over regions then equal the sum over cells, whatever the regions.
+A cell's shares sum to one; what belongs nowhere is "unassigned", so that regions add up to the map.
 """
 
 from dataclasses import dataclass
@@ -28,13 +27,10 @@ UNASSIGNED = "unassigned"
 # RECCAP's regions by countries (ISO codes of Natural Earth's ADM0_A3) or by its columns; our
 # approximation of Ciais et al. 2021, doi:10.1093/nsr/nwaa145, whose borders differ in places.
 RECCAP_CODES = {
-    "North America": "USA CAN MEX",
-    "South Asia": "IND PAK BGD NPL BTN LKA",
-    "East Asia": "CHN JPN MNG KOR PRK TWN",
+    "North America": "USA CAN MEX", "South Asia": "IND PAK BGD NPL BTN LKA", "Russia": "RUS",
+    "East Asia": "CHN JPN MNG KOR PRK TWN", "Australia": "AUS",
     "SouthEast Asia": "MMR THA LAO KHM VNM MYS IDN PHL BRN TLS PNG",
-    "Russia": "RUS",
-    "Australia": "AUS",
-}
+}  # fmt: skip
 RECCAP_CONTINENTS = ("Europe", "South America", "Africa")
 
 
@@ -49,10 +45,9 @@ class Partition:
 
     def sums(self, values: Floats) -> Floats:
         """Sum cells' amounts (..., cell) to regions (..., region)."""
-        flat = values.reshape(-1, values.shape[-1])
-        n = len(self.names)
+        flat, n = values.reshape(-1, values.shape[-1]), len(self.names)
         out = [np.bincount(self.region, self.share * v[self.cell], n).astype(float) for v in flat]
-        return np.stack(out).reshape(*values.shape[:-1], len(self.names))
+        return np.stack(out).reshape(*values.shape[:-1], n)
 
 
 def partition(
@@ -61,10 +56,9 @@ def partition(
     """Share out the cells of a grid with centres ``lat``, ``lon`` (deg) among regions.
 
     ``by``: "globe", "band" (30 degrees of latitude), "biome" (IGBP, by the classes' shares of the
-    cell's land), "koppen", "koppen_main", "country" (Natural Earth 1:110 million; a cell is shared
-    out by its sub-cells in countries, sea left aside), "reccap" (nine regions). ``cube`` on the
-    same grid is needed for biome (igbp_fraction) and koppen. DataError for an unknown partition, or
-    a cube that is absent or on another grid.
+    cell's land), "koppen", "koppen_main", "country" (Natural Earth 1:110 million; a cell by its
+    sub-cells in countries, without sea), "reccap" (nine regions). Biome (igbp_fraction) and koppen
+    need ``cube``. DataError for an unknown partition, a cube that is absent or on another grid.
     """
     lat, lon = np.asarray(lat, dtype=np.float64), np.asarray(lon, dtype=np.float64)
     count = len(lat) * len(lon)
@@ -93,12 +87,11 @@ def partition(
         region, cell = np.nonzero(share)
         return Partition(names, cell, region, share[region, cell])
     number = values.ravel().astype(int)
-    if by == "koppen":
-        label = np.where(number > 0, number - 1, len(KOPPEN_CODES))
-        return _from_labels(label, (*KOPPEN_CODES, UNASSIGNED))
-    letters = np.array([list(KOPPEN_MAIN).index(code[0]) for code in KOPPEN_CODES])
-    label = np.where(number > 0, letters[number - 1], len(KOPPEN_MAIN))
-    return _from_labels(label, (*KOPPEN_MAIN.values(), UNASSIGNED))
+    names, label = KOPPEN_CODES, np.arange(len(KOPPEN_CODES))
+    if by == "koppen_main":
+        names = tuple(KOPPEN_MAIN.values())
+        label = np.array([list(KOPPEN_MAIN).index(code[0]) for code in KOPPEN_CODES])
+    return _from_labels(np.append(label, len(names))[number - 1], (*names, UNASSIGNED))
 
 
 def _from_labels(label: npt.NDArray[np.intp], names: tuple[str, ...]) -> Partition:
@@ -124,22 +117,17 @@ def _countries(lat: Floats, lon: Floats, by: str) -> Partition:
     # Without `overlap=False` regionmask would build one mask a country: gigabytes.
     shapes = regionmask.from_geopandas(table[["NAME", "geometry"]], names="NAME", overlap=False)
     mask = shapes.mask((fine[1] + 180) % 360 - 180, fine[0], wrap_lon=False).to_numpy()
-    names = (*(str(n) for n in table["NAME"]), UNASSIGNED)
+    names = (*map(str, table["NAME"]), UNASSIGNED)
     # Sub-cells to cells: count those of each region among the sub-cells that lie in any.
-    row = np.repeat(np.arange(len(lat)), FINE)[:, None]
-    col = np.repeat(np.arange(len(lon)), FINE)[None]
-    inside = np.isfinite(mask)
-    pair = (row * len(lon) + col)[inside] * len(names) + mask[inside].astype(int)
+    cells = np.arange(len(lat) * len(lon)).reshape(len(lat), -1)
+    cells, inside = cells.repeat(FINE, axis=0).repeat(FINE, axis=1), np.isfinite(mask)
+    pair = cells[inside] * len(names) + mask[inside].astype(int)
     pairs, counts = np.unique(pair, return_counts=True)
     cell, region = np.divmod(pairs, len(names))
     whole = np.bincount(cell, counts, len(lat) * len(lon))
     nowhere = np.flatnonzero(whole == 0)
-    return Partition(
-        names,
-        np.append(cell, nowhere),
-        np.append(region, np.full(len(nowhere), len(names) - 1)),
-        np.append(counts / whole[cell], np.ones(len(nowhere))),
-    )
+    cell, share = np.append(cell, nowhere), np.append(counts / whole[cell], np.ones(len(nowhere)))
+    return Partition(names, cell, np.append(region, [len(names) - 1] * len(nowhere)), share)
 
 
 def _fine(centre: Floats) -> Floats:

@@ -1,13 +1,10 @@
 """Training data of monthly map models: towers' mean seasons beside what the grid says there.
 
 A map model is trained on the grid's predictors at the towers, not on the towers' own weather, so
-that a predictor means the same at a tower and on the map. The table becomes ordinary samples with
-a time axis of months (`season_samples`), monthly models ordinary learners
-(`tamrl.maps.monthly`).
+that a predictor means the same at a tower and on the map.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -40,21 +37,11 @@ def monthly_training_table(
 ) -> xr.Dataset:
     """Mean seasonal fluxes of towers beside the cube's predictors of their cells.
 
-    Days count by their share of good half-hours, from one half; a calendar month needs ten good
-    days over all its years. A tower without a land cell nearby has missing predictors and weight 0.
-
-    Parameters
-    ----------
-    towers, cube
-        Daily towers (site, time); predictor cube (month, lat, lon) as from `fetch_grid`.
-    features
-        Names as for `tamrl.maps.cubes.stack_features`.
-
-    Returns
-    -------
-    xarray.Dataset
-        x (site, month, feature); y (site, month, flux) in gC m-2 d-1; weight (site, month), good
-        days; coordinates of the towers and of their cells.
+    ``towers``: daily (site, time); ``cube``: predictors (month, lat, lon), see `fetch_grid`. Days
+    count by their share of good half-hours, from one half; a calendar month needs ten good days
+    over all its years. A tower without a land cell nearby has missing predictors and weight 0.
+    Dataset: x (site, month, feature); y (site, month, flux) in gC m-2 d-1; weight (site, month),
+    good days; coordinates of the towers and of their cells.
     """
     at = grid_at(cube, towers["lat"], towers["lon"])
     x = stack_features(at, features, ("site",))
@@ -69,48 +56,35 @@ def monthly_training_table(
     site_coords = {n: c for n, c in towers.coords.items() if c.dims == ("site",)}
     cells = {n: ("site", at[n].to_numpy()) for n in ("cell_lat", "cell_lon")}
     axes = {"month": np.arange(1, 13), "feature": list(features), "flux": list(FLUXES)}
-    return xr.Dataset(
-        {
-            "x": (("site", "month", "feature"), x),
-            "y": (("site", "month", "flux"), mean.astype(np.float32), {"units": "gC m-2 d-1"}),
-            "weight": (("site", "month"), np.where(enough, weight, 0.0), {"units": "d"}),
-        },
-        coords={**site_coords, **cells, **axes},
-        attrs={k: towers.attrs[k] for k in ("virtual", "tower_source") if k in towers.attrs},
-    )
+    fields = {
+        "x": (("site", "month", "feature"), x),
+        "y": (("site", "month", "flux"), mean.astype(np.float32), {"units": "gC m-2 d-1"}),
+        "weight": (("site", "month"), np.where(enough, weight, 0.0), {"units": "d"}),
+    }
+    attrs = {k: towers.attrs[k] for k in ("virtual", "tower_source") if k in towers.attrs}
+    return xr.Dataset(fields, {**site_coords, **cells, **axes}, attrs)
 
 
 def season_samples(x: Floats, table: xr.Dataset | None = None) -> Samples:
-    """Make samples on months of predictors (place, month, feature) of MAP_FEATURES.
+    """Make samples on months of predictors (place, month, MAP_FEATURES).
 
-    ``table``, from `monthly_training_table`, adds the towers, their fluxes, and as weights their
-    good days.
+    ``table``, from `monthly_training_table`, adds towers, fluxes, and as weights good days.
     """
     n, months, k = *x.shape[:2], len(MONTHLY)
-    drivers = x[..., :k]
-    factors = [drivers[..., MONTHLY.index(name)] for name in ("TA", "VPD", "SW_IN")]
-    y = np.full((n, months, len(FLUXES)), np.nan, np.float32)
-    days: npt.NDArray[Any] = np.zeros((n, months))
-    site, towers = np.arange(n).astype(str), pd.DataFrame(index=range(n))
-    if table is not None:
-        y, days, site = (table[v].to_numpy() for v in ("y", "weight", "site"))
-        known = [c for c, v in table.coords.items() if v.dims == ("site",)]
-        towers = pd.DataFrame({str(c): table[c].to_numpy() for c in known})
+    if table is None:
+        table = xr.Dataset(coords={"site": np.arange(n).astype(str)})
+        table["y"] = ("site", "month", "flux"), np.full((n, months, 3), np.nan, np.float32)
+        table["weight"] = ("site", "month"), np.zeros((n, months))
+    factors = [x[..., MONTHLY.index(name)] for name in ("TA", "VPD", "SW_IN")]
+    days = table["weight"].to_numpy()  # float64: sums of shares
+    about = {str(c): v.to_numpy() for c, v in table.coords.items() if v.dims == ("site",)}
     return Samples(
-        site=site,
+        site=table["site"].to_numpy(), y=table["y"].to_numpy(), weight=days, scored=days > 0,
         time=(np.datetime64("2001-01") + np.arange(months)).astype("datetime64[D]"),
-        x=drivers,
-        features=MONTHLY,
-        static=x[:, 0, k:],
-        static_names=STATIC,
-        y=y,
-        weight=days,  # float64: sums of shares
-        scored=days > 0,
-        has_drivers=np.logical_and.reduce([np.isfinite(f) for f in factors]),
-        process=process_scalars(*factors),
-        table=towers,
-        attrs={"virtual": 0, "tower_source": "unknown", **({} if table is None else table.attrs)},
-    )
+        x=x[..., :k], features=MONTHLY, static=x[:, 0, k:], static_names=STATIC,
+        has_drivers=np.logical_and.reduce(np.isfinite(factors)), process=process_scalars(*factors),
+        table=pd.DataFrame(about), attrs={"virtual": 0, "tower_source": "unknown", **table.attrs},
+    )  # fmt: skip
 
 
 def table_samples(table: xr.Dataset) -> Samples:
@@ -122,10 +96,16 @@ def model_inputs(samples: Samples, sites: Indices) -> Floats:
     """Month's predictors with each driver's mean and range over the year: (site, month, INPUTS)."""
     x, static = samples.x[sites], samples.static[sites][:, None]
     with np.errstate(invalid="ignore"):
-        year = [x.mean(axis=1, keepdims=True), np.ptp(x, axis=1, keepdims=True)]
-    parts = [static, *year]
-    wide = [np.broadcast_to(part, (*x.shape[:2], part.shape[-1])) for part in parts]
-    return np.concatenate([x, *wide], axis=-1)
+        year = [static, x.mean(axis=1, keepdims=True), np.ptp(x, axis=1, keepdims=True)]
+    return np.concatenate([x, *(part.repeat(x.shape[1], axis=1) for part in year)], axis=-1)
+
+
+def land_predictors(cube: xr.Dataset) -> tuple[Floats, Floats]:
+    """Predictors (cell, month, MAP_FEATURES); land fraction (cell,), 0 if a driver is missing."""
+    cube = cube.transpose(..., "lat", "lon")
+    x = stack_features(cube, MAP_FEATURES, ("lat", "lon"))
+    known = np.isfinite(x[..., : len(MONTHLY)]).all(axis=(1, 2))
+    return x, np.where(known, np.nan_to_num(cube["land_fraction"].to_numpy().ravel()), 0)
 
 
 def with_fluxes(table: xr.Dataset) -> xr.Dataset:

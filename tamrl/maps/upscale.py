@@ -2,8 +2,8 @@
 
 A strip of latitude rows is the unit of work, of storage and of resumption. Its height follows from
 the cube alone and each strip is predicted in the same batches, so that the map is the same to the
-last bit however the strips are handed out: one thread or many, this machine or a cluster, in one
-go or resumed. Memory holds one strip a worker, whatever the area.
+last bit on one thread or many, one machine or a cluster, in one go or resumed. Memory holds one
+strip a worker, whatever the area.
 """
 
 import os
@@ -19,25 +19,21 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 import zarr
+from joblib import cpu_count
 from tqdm import tqdm
 from tqdm.dask import TqdmCallback
 
-from tamrl.data import units
 from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError
 from tamrl.evaluate.conformal import Conformal
-from tamrl.maps import cubes, layout
-from tamrl.maps.cubes import Cube, open_cube, stack_features
+from tamrl.maps.cubes import Cube, Floats, open_cube, stack_features
 from tamrl.maps.layout import NO_LAND, QUALITY, map_facts, map_layout, open_map
-
-Floats = npt.NDArray[np.float32]
 
 STRIP_BYTES = 32e6  # inputs of one strip
 STRIP_ROWS = 10  # at most
 BATCH = 1024  # places a model sees at once
-# Classes without flux: no tower stands there to learn from (FLUXCOM likewise).
-BARE = ("SNO", "BSV")
-_CODE = [Path(str(m.__file__)) for m in (cubes, layout, units)] + [Path(__file__)]
+BARE = ("SNO", "BSV")  # classes without flux: no tower stands there (FLUXCOM likewise)
+
 CONNECT_SECONDS = 20  # to wait for a scheduler, and for its first worker
 DONE = ".done"  # folder of markers, one for each strip that is written
 
@@ -45,13 +41,8 @@ DONE = ".done"  # folder of markers, one for each strip that is written
 class MapModel(Protocol):
     """What `upscale` asks of an ensemble: named features in, fluxes of each member out."""
 
-    @property
-    def features(self) -> tuple[str, ...]:
-        """What it reads of a cube, in this order."""
-
-    @property
-    def optional(self) -> tuple[str, ...]:
-        """Drivers that may be missing on some days."""
+    features: tuple[str, ...]  # what it reads of a cube, in this order
+    optional: tuple[str, ...]  # drivers that may be missing on some days
 
     @property
     def digests(self) -> list[str]:
@@ -76,17 +67,13 @@ class _Job:
     intervals: Mapping[str, Conformal] | None
     level: float
 
-    def __call__(self, numbers: Sequence[int]) -> None:
-        for number in numbers:
-            self._strip(number)
-
-    def _strip(self, number: int) -> None:
+    def __call__(self, number: int) -> None:
         """Predict one strip and write it; the marker comes last, so that a kill costs one strip."""
         rows = slice(number * self.strip, (number + 1) * self.strip)
         ds = self.cube.rows(rows)
         x = stack_features(ds, self.cube.features, ("lat", "lon"))  # (place, time, feature)
-        spare, varying = self.model.optional, self.cube.drivers
-        drivers = [i for i in varying if self.cube.features[i] not in spare]
+        varying = self.cube.drivers
+        drivers = [i for i in varying if self.cube.features[i] not in self.model.optional]
         statics = [i for i in range(x.shape[-1]) if i not in varying]
         absent = np.asarray(np.isnan(x[..., drivers]).any(axis=-1))  # (place, time)
         land_fraction = np.asarray((~absent).any(axis=1), np.float32)
@@ -134,8 +121,7 @@ class _Job:
         """Write fields (place, time or member), or (place,), to rows of the store."""
         out = zarr.open_group(self.store, mode="r+")
         for name, values in fields.items():
-            target = out[name]
-            assert isinstance(target, zarr.Array)
+            target: Any = out[name]
             grid = values.reshape(-1, target.shape[-1], *values.shape[1:])  # (lat, lon, ...)
             grid = np.moveaxis(grid, 2, 0) if grid.ndim > 2 else grid
             target[..., rows, :] = grid.astype(target.dtype)
@@ -150,57 +136,30 @@ def vegetated(ds: xr.Dataset) -> Floats:
 
 
 def upscale(
-    model: MapModel,
-    cube: xr.Dataset | str | Path,
-    out: str | Path,
-    *,
-    intervals: Mapping[str, Conformal] | None = None,
-    level: float = 0.9,
-    chunk: int = 1,
-    scheduler: str | None = None,
-    workers: int | None = None,
+    model: MapModel, cube: xr.Dataset | str | Path, out: str | Path, *,
+    intervals: Mapping[str, Conformal] | None = None, level: float = 0.9, chunk: int = 1,
+    scheduler: str | None = None, workers: int | None = None,
     attrs: Mapping[str, Any] | None = None,
-) -> xr.Dataset:
+) -> xr.Dataset:  # fmt: skip
     """Map GPP, RECO and NEE wherever the cube has land and drivers.
 
-    A model speaks for vegetated land, as towers do. Snow, ice and barren ground (by the cube's
-    igbp_fraction) count as without flux, so that fluxes are per area of all land.
+    Models are of vegetated land, as towers are. Snow, ice and barren ground (by the cube's
+    igbp_fraction) count as without flux, so that fluxes are per area of all land. The map grows in
+    `out` + ".part" and takes its name when complete; called again, it goes on where it was
+    interrupted, or only opens the complete map.
 
-    The map grows in `out` + ".part" and takes its name when complete. Called again after an
-    interruption, it goes on where it was; called again after completion, it only opens the map.
+    ``model``: `tamrl.maps.monthly.MonthlyMap` or `tamrl.maps.daily.DailyMap`; ``cube``: what
+    `tamrl.maps.cubes.open_cube` reads; ``out``: Zarr store, which all workers must see.
+    ``intervals`` by flux, calibrated on held-out towers, give bounds that hold the share ``level``
+    of observations (None: no bounds). ``scheduler``: None for threads (``workers`` of them, by
+    default one a core), "local:N" for N processes on this machine, or the address of a running
+    Dask scheduler ("tcp://host:8786"); a task handles ``chunk`` strips. ``attrs``: more global
+    attributes; virtual=1 (taken over from the cube) marks the title.
 
-    Parameters
-    ----------
-    model
-        Ensemble: `tamrl.maps.monthly.MonthlyMap` or `tamrl.maps.daily.DailyMap`.
-    cube
-        Dataset, Zarr store, NetCDF file or folder of them; see `tamrl.maps.cubes.open_cube`.
-    out
-        Zarr store to write. All workers must see this path.
-    intervals, level
-        By flux, calibrated on held-out towers, for the bounds of the map (None: no bounds), and the
-        share of held-out observations that they hold.
-    chunk
-        Strips that a task handles one after the other.
-    scheduler
-        None for threads, "local:N" for a cluster of N processes on this machine, or the address
-        of a running Dask scheduler ("tcp://host:8786").
-    workers
-        Number of threads; by default one for each core.
-    attrs
-        More global attributes; virtual=1 (taken over from the cube) marks the title.
-
-    Returns
-    -------
-    xarray.Dataset
-        Lazy: GPP, RECO, NEE, each with _sd, _lower, _upper (time, lat, lon) in g C m-2 d-1 and
-        _member (member, lat, lon), mean over time; quality, land_fraction, area.
-
-    Raises
-    ------
-    DataError
-        For a cube that cannot be read as the model's features, an ensemble without members,
-        intervals that lack a flux or the level, or an `out` that holds another map.
+    Returns a lazy Dataset: GPP, RECO, NEE, each with _sd, _lower, _upper (time, lat, lon) in
+    g C m-2 d-1 and _member (member, lat, lon), mean over time; quality, land_fraction, area.
+    DataError for a cube that cannot be read as the model's features, an ensemble without members,
+    intervals that lack a flux or the level, or an `out` that holds another map.
     """
     if not (digests := model.digests):
         raise DataError("the ensemble has no member; it needs at least one")
@@ -211,7 +170,7 @@ def upscale(
     sizes = opened.ds.sizes
     row_bytes = 4 * sizes["time"] * sizes["lon"] * len(model.features)
     strip = int(np.clip(STRIP_BYTES // row_bytes, 1, STRIP_ROWS))
-    facts = map_facts(digests, opened, intervals, level, _CODE) | dict(attrs or {})
+    facts = map_facts(digests, opened, intervals, level) | dict(attrs or {})
     if facts.setdefault("virtual", int(opened.ds.attrs.get("virtual", 0))):
         facts["title"] = f"Virtual towers: {facts['title']}"
     if out.exists():
@@ -219,23 +178,21 @@ def upscale(
             return open_map(out)
         raise DataError(f"{out}: holds another map; remove it or name another output")
     part = out.with_name(out.name + ".part")
-    members = len(digests)
-    _prepare(part, map_layout(opened, members, strip, intervals is not None, facts), facts)
+    layout = map_layout(opened, len(digests), strip, intervals is not None, facts)
+    _prepare(part, *layout, facts["identity"])
     count = -(-sizes["lat"] // strip)
     todo = [k for k in range(count) if not (part / DONE / str(k)).exists()]
     tasks = [todo[i : i + chunk] for i in range(0, len(todo), chunk)]
-    job = _Job(model, members, opened, part.absolute(), strip, intervals, level)
+    job = _Job(model, len(digests), opened, part.absolute(), strip, intervals, level)
     _run(job, tasks, scheduler, workers)
     shutil.rmtree(part / DONE)
     os.replace(part, out)
     return open_map(out)
 
 
-def cores() -> int:
-    """Count the cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def _task(numbers: Sequence[int], job: _Job) -> None:
+    for number in numbers:
+        job(number)
 
 
 def _run(
@@ -243,8 +200,8 @@ def _run(
 ) -> None:
     if scheduler is None:
         with TqdmCallback(desc="Mapping", leave=False):
-            lazy = [dask.delayed(job, pure=False, traverse=False)(task) for task in tasks]
-            dask.compute(*lazy, scheduler="threads", num_workers=workers or cores())
+            lazy = [dask.delayed(_task, pure=False, traverse=False)(task, job) for task in tasks]
+            dask.compute(*lazy, scheduler="threads", num_workers=workers or cpu_count())
         return
     from distributed import Client, LocalCluster, as_completed
 
@@ -267,31 +224,21 @@ def _run(
             except TimeoutError as error:
                 raise DataError(f"scheduler {scheduler!r}: it has no worker; {start}") from error
             shared = client.scatter(job, broadcast=True)
-            futures = client.map(_call, tasks, job=shared, pure=False)
+            futures = client.map(_task, tasks, job=shared, pure=False)
             for future in tqdm(as_completed(futures), "Mapping", len(futures), leave=False):
                 future.result()  # raises what the worker raised
 
 
-def _call(task: Sequence[int], job: _Job) -> None:
-    job(task)
-
-
-def _prepare(part: Path, layout: layout.Template, facts: Mapping[str, Any]) -> None:
+def _prepare(part: Path, small: xr.Dataset, large: xr.Dataset, identity: str) -> None:
     """Make the empty store, unless one of the same identity waits to be completed."""
     note = part / DONE / "identity"
-    if note.is_file() and note.read_text() == facts["identity"]:
+    if note.is_file() and note.read_text() == identity:
         return
     shutil.rmtree(part, ignore_errors=True)
-    small, large = layout
+    options: Any = {"zarr_format": 2, "consolidated": False}
     no_fill = {name: {"_FillValue": None} for name in small.variables}
-    small.to_zarr(part, mode="w", zarr_format=2, consolidated=False, encoding=no_fill)
-    fill = {
-        str(name): {
-            "_FillValue": NO_LAND if name == "quality" else np.float32(np.nan),
-            "chunks": array.encoding["chunks"],
-        }
-        for name, array in large.data_vars.items()
-    }
-    large.to_zarr(part, mode="a", zarr_format=2, consolidated=False, encoding=fill, compute=False)
+    small.to_zarr(part, mode="w", encoding=no_fill, **options)
+    fill = {name: v.encoding for name, v in large.data_vars.items()}
+    large.to_zarr(part, mode="a", encoding=fill, compute=False, **options)
     (part / DONE).mkdir()
-    note.write_text(facts["identity"])
+    note.write_text(identity)

@@ -1,11 +1,9 @@
 """Tests of notebook 11: dissimilarity as a warning of errors, and the rule for the next tower.
 
-Whatever comes out is printed as it is: an index that does not show where a model errs is a result.
 The rule of `tamrl.maps.network_design` is tried on the towers that exist: a third is withheld for
-scoring, a few form the network to begin with, the rest are taken in by the rule or by chance, and
-the map model is fitted anew each time. The rule sees where towers stand, never their fluxes; its
-weights of predictors come from the network to begin with alone, and the places of all other towers
-stand for the land.
+scoring, a few form the first network, the rest are added by the rule or by chance, and the map
+model is fitted anew each time. The rule sees where towers stand, never their fluxes; its weights of
+predictors come from the first network alone, and the places of all others stand for the land.
 """
 
 from collections.abc import Sequence
@@ -21,7 +19,7 @@ from tamrl.errors import DataError
 from tamrl.maps.applicability import FeatureSpace, feature_space, held_out
 from tamrl.maps.monthly import BoostedMap
 from tamrl.maps.network_design import Cover, greedy
-from tamrl.maps.training import Indices, model_inputs, table_samples, tower_blocks
+from tamrl.maps.training import MAP_FEATURES, Indices, table_samples, tower_blocks
 from tamrl.parallel import in_parallel
 
 Floats = npt.NDArray[np.float64]
@@ -31,7 +29,7 @@ SCORED = 1 / 3  # share of blocks of towers that are withheld for scoring
 FOLDS = 3  # for the importance of predictors in the network to begin with
 
 
-def resampled_towers(block: Indices, n: int, seed: int) -> list[Indices]:
+def _resampled(block: Indices, n: int, seed: int) -> list[Indices]:
     """Positions of towers in ``n`` bootstrap samples of whole blocks, for a 90 % interval."""
     rng = np.random.default_rng(seed)
     members = [np.flatnonzero(block == b) for b in np.unique(block)]
@@ -40,19 +38,16 @@ def resampled_towers(block: Indices, n: int, seed: int) -> list[Indices]:
 
 
 def error_growth(
-    predictions: xr.Dataset, space: FeatureSpace, block: Indices, draws: int = 500, seed: int = 0
+    predictions: xr.Dataset, space: FeatureSpace, block: Indices, draws: int = 500
 ) -> pd.DataFrame:
-    """Rank correlation (Spearman) of the error at held-out towers with their dissimilarity.
+    """Rank correlation (Spearman) of towers' errors with the mean dissimilarity of their months.
 
-    Over towers, between the mean index of a tower's months and its error: as it is (RMSE), and
-    relative to the size of its fluxes (RMSE over observed mean GPP), since towers in dry and cold
-    places differ from most and have small fluxes. Table with flux, error ("RMSE", "RMSE / GPP"),
-    rho, lower, upper (90 %, blocks of towers resampled), towers.
+    Errors as they are (RMSE) and relative to observed mean GPP, since towers in dry and cold places
+    differ from most and have small fluxes. Table with flux, error ("RMSE", "RMSE / GPP"), rho,
+    lower, upper (90 %, blocks of towers resampled), towers.
     """
     size = np.nanmean(predictions["observed"].sel(flux="GPP").to_numpy(), axis=1)
-    index = np.nanmean(space.training, axis=1)
-    samples = resampled_towers(block, draws, seed)
-    rows = []
+    index, samples, rows = np.nanmean(space.training, axis=1), _resampled(block, draws, 0), []
     for flux in FLUXES:
         one = predictions.sel(flux=flux)
         rmse = np.sqrt(np.nanmean((one["mean"] - one["observed"]).to_numpy() ** 2, axis=1))
@@ -74,58 +69,49 @@ def error_by_dissimilarity(predictions: xr.Dataset, space: FeatureSpace) -> pd.D
     names = ("nearest quarter", "second", "third", "farthest quarter")
     classes = {name: quarter == i for i, name in enumerate(names)}
     classes["beyond the threshold"] = value > space.threshold
-    columns = ["months", "index", "mean GPP", *(f"RMSE {flux}" for flux in FLUXES)]
-    table = pd.DataFrame(np.nan, list(classes), columns).astype({"months": object})
     miss = (predictions["mean"] - predictions["observed"]).to_numpy()[known]
     gpp = predictions["observed"].sel(flux="GPP").to_numpy()[known]
+    rows = {}
     for name, inside in classes.items():
-        table.loc[name, "months"] = int(inside.sum())
         if inside.any():
             rmse = np.sqrt((miss[inside] ** 2).mean(axis=0))
-            table.loc[name, columns[1:]] = [np.median(value[inside]), gpp[inside].mean(), *rmse]
-    return table.astype({"months": int})
+            rows[name] = (inside.sum(), np.median(value[inside]), gpp[inside].mean(), *rmse)
+    columns = ["months", "index", "mean GPP", *(f"RMSE {flux}" for flux in FLUXES)]
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=columns).reindex(list(classes))
+    return table.fillna({"months": 0}).astype({"months": int})
 
 
 def withheld_towers(
-    table: xr.Dataset,
-    repeats: int = 16,
-    start: int = 40,
-    steps: Sequence[int] = (5, 10, 20, 40),
-    by_chance: int = 2,
-    seed: int = 0,
-    jobs: int = 2,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+    table: xr.Dataset, repeats: int = 16, start: int = 40,
+    steps: Sequence[int] = (5, 10, 20, 40), seed: int = 0, jobs: int = 2,
+) -> tuple[pd.DataFrame, pd.DataFrame]:  # fmt: skip
     """Compare networks grown by the rule with networks grown by chance, at towers of neither.
 
-    ``table``: a training table, towers with fluxes only. ``repeats`` random partitions into scored
-    towers, ``start`` of the network to begin with, and withheld ones, of which ``steps`` are added;
-    ``by_chance`` random networks in each. Two tables: flux, added, rule, chance (RMSE at scored
-    towers, gC m-2 d-1); and by flux the change of RMSE by the rule against chance over all steps,
-    %, with lower and upper (90 %, blocks of towers resampled). DataError for too few towers.
+    ``table``: towers with fluxes. ``repeats`` random partitions into scored towers, ``start``
+    of the first network, and withheld ones, of which ``steps`` are added; two random networks each.
+    Tables: flux, added, rule, chance (RMSE at scored towers, gC m-2 d-1); by flux the change of
+    RMSE by the rule, %, with lower and upper (90 %, blocks). DataError for too few towers.
     """
     block = tower_blocks(table)
     least = int(table.sizes["site"] * (1 - SCORED) * 0.8)
     if start + max(steps) > least:
-        raise DataError(
-            f"withheld towers: {start} to begin with and {max(steps)} to add are more than the "
-            f"{least} that {table.sizes['site']} towers spare; lower start or steps"
-        )
-    settings = (table, block, start, tuple(steps), by_chance)
-    runs = in_parallel(_partition, [(*settings, [seed, k]) for k in range(repeats)], jobs)
-    error = np.stack(runs)  # (repeat, way, step, site, flux), squared; NaN where not scored
+        text = f"{start} to begin with and {max(steps)} to add are more than the {least} that"
+        spare = f"{table.sizes['site']} towers spare; lower start or steps"
+        raise DataError(f"withheld towers: {text} {spare}")
+    runs = [(table, block, start, tuple(steps), [seed, k]) for k in range(repeats)]
+    error = np.stack(in_parallel(_partition, runs, jobs))  # (repeat, way, step, site, flux)
     scored = np.isfinite(error[:, 0, 0, :, 0]).any(axis=0)
     rule, chance = np.nanmean(error[..., scored, :], axis=0)  # (step, site, flux)
     rows = [
         (flux, n, np.sqrt(rule[i, :, k].mean()), np.sqrt(chance[i, :, k].mean()))
-        for k, flux in enumerate(FLUXES)
-        for i, n in enumerate([0, *steps])
-    ]
+        for k, flux in enumerate(FLUXES) for i, n in enumerate([0, *steps])
+    ]  # fmt: skip
 
     def change(sites: Indices) -> Floats:
         ratio = rule[1:, sites].mean(axis=(0, 1)) / chance[1:, sites].mean(axis=(0, 1))
         return np.asarray(100 * (np.sqrt(ratio) - 1))
 
-    resampled = [change(sites) for sites in resampled_towers(block[scored], 1000, seed)]
+    resampled = [change(sites) for sites in _resampled(block[scored], 1000, seed)]
     low, high = np.quantile(resampled, [0.05, 0.95], axis=0)
     whole = change(np.arange(int(scored.sum())))
     verdict = pd.DataFrame({"flux": FLUXES, "change": whole, "lower": low, "upper": high})
@@ -133,25 +119,21 @@ def withheld_towers(
 
 
 def _partition(
-    table: xr.Dataset, block: Indices, start: int, steps: Sequence[int], by_chance: int,
-    seed: Sequence[int],
-) -> Floats:  # fmt: skip
-    """Squared errors (way, step, site, flux) of one partition; ways are the rule and chance."""
+    table: xr.Dataset, block: Indices, start: int, steps: Sequence[int], seed: Sequence[int]
+) -> Floats:
+    """Squared errors (way, step, site, flux; NaN if not scored) by the rule and by chance."""
     rng = np.random.default_rng(seed)
     blocks = rng.permutation(np.unique(block))
     scored = np.isin(block, blocks[: round(len(blocks) * SCORED)])
     rest = rng.permutation(np.flatnonzero(~scored))
     begin, pool, test = rest[:start], rest[start:], np.flatnonzero(scored)
-
     first = table.isel(site=begin)
     fold = np.unique(block[begin], return_inverse=True)[1]
     fold = rng.permutation(fold.max() + 1)[fold] % FOLDS
     _, importance = held_out(first, fold, int(rng.integers(2**31)), repeats=1, rounds=TREES)
-    space = feature_space(first, importance, fold)
-    samples = table_samples(table)
-    land = np.ones(len(block))
-    land[begin] = 0
-    points = space.place(model_inputs(samples, np.arange(len(block))))
+    space, samples = feature_space(first, importance, fold), table_samples(table)
+    land = np.isin(np.arange(len(block)), begin, invert=True).astype(float)
+    points = space.place(table["x"].sel(feature=list(MAP_FEATURES)).to_numpy())
     order, _ = greedy(Cover(points, land, space.points), pool, max(steps))
 
     def errors(network: Indices) -> Floats:
@@ -161,7 +143,7 @@ def _partition(
         miss = np.where(known, model.predict(samples, test) - samples.y[test], np.nan)
         return np.asarray(np.nanmean(miss**2, axis=1), np.float64)
 
-    ways = [[order], [rng.permutation(pool)[: max(steps)] for _ in range(by_chance)]]
+    ways = [[order], [rng.permutation(pool)[: max(steps)] for _ in range(2)]]
     out = np.full((2, 1 + len(steps), len(block), len(FLUXES)), np.nan)
     out[:, 0, test] = errors(begin)  # nothing added yet: the same for both
     for w, orders in enumerate(ways):
@@ -173,10 +155,6 @@ def _partition(
 
 def by_sign(table: pd.DataFrame, rises: str, falls: str, neither: str) -> str:
     """Name the fluxes whose interval (lower, upper) is above 0, below 0, or includes it."""
-    kinds = {
-        rises: table["lower"] > 0,
-        falls: table["upper"] < 0,
-        neither: (table["lower"] <= 0) & (table["upper"] >= 0),
-    }
-    named = {kind: table["flux"][rows].tolist() for kind, rows in kinds.items()}
-    return "; ".join(f"{', '.join(names)}: {kind}" for kind, names in named.items() if names)
+    sign = np.select([table["lower"] > 0, table["upper"] < 0], [rises, falls], neither)
+    named = {kind: table["flux"][sign == kind] for kind in (rises, falls, neither)}
+    return "; ".join(f"{', '.join(names)}: {kind}" for kind, names in named.items() if len(names))

@@ -1,31 +1,27 @@
-"""Parts of notebook 05: a map stepped by month, daily drivers, and what a large map takes.
-
-The stepped map is one piece of HTML with its twelve pictures inside: no server, no network, no
-script. The months are radio buttons, so that arrow keys step and screen readers say the month; each
-picture has a text of its own, computed from it.
-"""
+"""Parts of notebook 05: a map stepped by month, daily drivers, and what a large map takes."""
 
 import base64
 import html
 import io
 import time
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import torch
 import xarray as xr
+from IPython.display import HTML
+from joblib import cpu_count
 
 from tamrl.data.cube import cell_area
 from tamrl.data.grid import grid_at
 from tamrl.data.gridfiles import MID_MONTH, MONTH_DAYS
 from tamrl.errors import DataError
 from tamrl.maps.daily import DailyMap, daily_map
-from tamrl.maps.upscale import MapModel, cores, upscale
+from tamrl.maps.upscale import MapModel, upscale
 from tamrl.model.network import Config, TamRL
 from tamrl.model.train import TamRLModel
 from tamrl.samples.arrays import make_samples
@@ -33,58 +29,35 @@ from tamrl.samples.arrays import make_samples
 BELTS = {"north of 30 degrees north": (30, 90), "in the tropics": (-30, 30),
          "south of 30 degrees south": (-90, -30)}  # fmt: skip
 DPI, QUALITY = 110, 90  # of the pictures (WebP)
-GB = 1e9
-FLOAT = 4  # bytes of a number
-STORED = 12 * FLOAT + 1  # bytes of a place and day: three fluxes with sd and two bounds, quality
+STORED = 12 * 4 + 1  # bytes of a place and day: three fluxes with sd and two bounds, quality
 CORES = (2, 16, 64, 256)  # a laptop, a server, a node of a cluster, a few of them
-
-
-@dataclass(frozen=True)
-class Stepped:
-    """A piece of HTML; a notebook that ends a cell with it shows it."""
-
-    html: str
-
-    def __repr__(self) -> str:
-        return "A map stepped by month, to be seen in a browser"
-
-    def _repr_html_(self) -> str:
-        return self.html
 
 
 def drawable(ds: xr.Dataset | xr.DataArray, step: float = 1.0) -> xr.Dataset | xr.DataArray:
     """Average cells to ``step`` degrees, for pictures only: a finer one shows no more on a page."""
     factor = round(step / abs(float(ds["lat"][1] - ds["lat"][0])))
-    if factor <= 1:
-        return ds
-    return ds.coarsen(lat=factor, lon=factor, boundary="exact").mean()
+    return ds.coarsen(lat=factor, lon=factor, boundary="exact").mean() if factor > 1 else ds
 
 
 def words(field: xr.DataArray, flux: str, month: str) -> str:
     """Alternative text of a month's map (lat, lon): its mean in three belts."""
-    area = xr.DataArray(
-        cell_area(field["lat"], field["lon"]), {"lat": field["lat"], "lon": field["lon"]}
-    )
+    area = xr.zeros_like(field, float)
+    area[:] = cell_area(field["lat"], field["lon"])
     parts = []
     for name, (low, high) in BELTS.items():
         belt = field.where((field["lat"] >= low) & (field["lat"] < high))
-        mean = float(belt.weighted(area).mean())
-        if np.isfinite(mean):
+        if np.isfinite(mean := float(belt.weighted(area).mean())):
             parts.append(f"{mean:.1f} {name}".replace("-", "\N{MINUS SIGN}"))
-    means = ", ".join(parts) or "no land with values"
-    return (
-        f"World map of {flux} in {month}; mean over land in gC per square metre and day: {means}."
-    )
+    text = f"World map of {flux} in {month}; mean over land in gC per square metre and day"
+    return f"{text}: {', '.join(parts) or 'no land with values'}."
 
 
-def stepped(
-    fluxes: xr.Dataset, flux: str = "NEE", name: str = "seasons", start: int = 7
-) -> Stepped:
-    """Draw twelve months of a flux into one piece of HTML that is stepped by month.
+def stepped(fluxes: xr.Dataset, flux: str, name: str = "seasons", start: int = 7) -> HTML:
+    """Draw twelve months of a flux into HTML without script or network, stepped by radio buttons.
 
     ``fluxes``: monthly climatology as from `tamrl.maps.upscale.upscale`. ``name`` is unique on a
-    page, a beginning for ids; the month ``start`` (1 to 12) is shown first. DataError unless there
-    are twelve times.
+    page, a beginning for ids; the month ``start`` (1 to 12) is shown first. Each picture has an
+    alternative text. DataError unless there are twelve times.
     """
     from tamrl.plots.maps import MONTHS, limits, month_frame
 
@@ -99,8 +72,7 @@ def stepped(
         figure = month_frame(fields[k], flux, span, f"{flux}, {month}")
         figure.savefig(stream, format="webp", dpi=DPI, pil_kwargs={"quality": QUALITY})
         picture = base64.b64encode(stream.getvalue()).decode()
-        id_ = f"{name}-{k + 1}"
-        checked = " checked" if k + 1 == start else ""
+        id_, checked = f"{name}-{k + 1}", " checked" if k + 1 == start else ""
         buttons.append(
             f'<span><input type="radio" name="{name}" id="{id_}"{checked}>'
             f'<label for="{id_}">{month[:3]}</label></span>'
@@ -112,13 +84,11 @@ def stepped(
         f"{(files('tamrl') / 'web' / 'seasons.css').read_text()}{','.join(rules)}{{display:block}}"
         f"@supports not selector(:has(a)){{.tamrl-seasons img.{name}-{start}{{display:block}}}}"
     )
-    caption = (
-        f"{virtual}{flux} of an average year, month by month, all with the same colours. Choose a "
-        "month, or step with the arrow keys."
-    )
-    return Stepped(
+    caption = f"{virtual}{flux} of an average year, month by month, all with the same colours."
+    return HTML(
         f'<figure class="tamrl-seasons"><style>{style}</style><fieldset><legend>Month</legend>'
-        f"{''.join(buttons)}</fieldset>{''.join(frames)}<figcaption>{caption}</figcaption></figure>"
+        f"{''.join(buttons)}</fieldset>{''.join(frames)}<figcaption>{caption} Choose a month, or "
+        "step with the arrow keys.</figcaption></figure>"
     )
 
 
@@ -127,21 +97,16 @@ def weather_difference(towers: xr.Dataset, cube: xr.Dataset) -> pd.DataFrame:
 
     Table by variable, in its unit: n (tower-months), bias (grid minus tower), RMSE, r.
     """
-    at = grid_at(cube, towers["lat"], towers["lon"])
-    rows = {}
+    at, rows = grid_at(cube, towers["lat"], towers["lon"]), {}
     for name in ("TA", "VPD", "SW_IN"):
         tower = towers[name].groupby("time.month").mean().transpose("site", "month").to_numpy()
         grid = at[name].transpose("site", "month").to_numpy()
         both = np.isfinite(tower) & np.isfinite(grid)
-        gap = grid[both] - tower[both]
-        rows[name] = {
-            "units": cube[name].attrs["units"],
-            "n": int(both.sum()),
-            "bias": float(gap.mean()),
-            "RMSE": float(np.sqrt((gap**2).mean())),
-            "r": float(np.corrcoef(grid[both], tower[both])[0, 1]),
-        }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("variable")
+        gap, r = grid[both] - tower[both], np.corrcoef(grid[both], tower[both])[0, 1]
+        rmse = np.sqrt((gap**2).mean())
+        rows[name] = (cube[name].attrs["units"], both.sum(), float(gap.mean()), float(rmse), r)
+    table = pd.DataFrame(rows, ["units", "n", "bias", "RMSE", "r"]).T.infer_objects()
+    return table.rename_axis("variable")
 
 
 def daily_drivers(
@@ -150,14 +115,13 @@ def daily_drivers(
     """Interpolate a monthly climatology to the days of a year on a finer grid.
 
     Linear between the middles of months, round the year; a fine cell has the values of the cell of
-    ``cube`` that it lies in, so that no detail is invented. ``lat``, ``lon``: the region, deg;
-    ``step``, deg, divides the cube's. Dataset (time, lat, lon), statics (lat, lon), float32; there
-    is no weather in it, and its title says so.
+    ``cube`` that it lies in. ``lat``, ``lon``: the region, deg; ``step``, deg, divides the cube's.
+    Dataset (time, lat, lon), statics (lat, lon), float32; its title says that no weather is in it.
     """
-    axes: dict[Hashable, npt.NDArray[np.float64]] = {}
-    for name, span in (("lat", lat), ("lon", lon)):
-        n = round((span.stop - span.start) / step)
-        axes[name] = span.start + step * (np.arange(n) + 0.5)
+    axes: dict[Any, Any] = {
+        name: span.start + step * (np.arange(round((span.stop - span.start) / step)) + 0.5)
+        for name, span in (("lat", lat), ("lon", lon))
+    }
     part = cube.drop_vars(["lat_bnds", "lon_bnds"], errors="ignore")
     part = part.sel(axes, method="nearest", tolerance=abs(float(cube["lat"][1] - cube["lat"][0])))
     part = part.assign_coords(axes)
@@ -184,11 +148,11 @@ def untrained_daily(cube: xr.Dataset) -> DailyMap:
             **{n: ("site", [""]) for n in ("igbp", "koppen", "koppen_main")},
         },
     )  # fmt: skip
-    samples = make_samples(towers)
+    names = make_samples(towers)
     torch.manual_seed(0)
-    config = Config(features=len(samples.features), statics=len(samples.static_names))
-    model = TamRLModel(net=TamRL(config), features=samples.features)
-    return daily_map([model], {"features": samples.features, "models": [{}]}, cube, None)
+    net = TamRL(Config(features=len(names.features), statics=len(names.static_names)))
+    model = TamRLModel(net=net, features=names.features)
+    return daily_map([model], {"features": names.features, "models": [{}]}, cube, None)
 
 
 def measure(model: MapModel, cube: xr.Dataset, out: Path, workers: int = 2) -> float:
@@ -202,8 +166,9 @@ def measure(model: MapModel, cube: xr.Dataset, out: Path, workers: int = 2) -> f
     fluxes = upscale(model, cube, out, workers=workers)
     seconds = time.perf_counter() - started
     places = int((fluxes["GPP"].count("time") > 0).sum())
-    amount = places * fluxes.sizes["time"] * fluxes.sizes["member"]
-    return amount / seconds / min(workers, cores())
+    return (
+        places * fluxes.sizes["time"] * fluxes.sizes["member"] / seconds / min(workers, cpu_count())
+    )
 
 
 def land_cells(cube: xr.Dataset, step: float) -> int:
@@ -219,11 +184,9 @@ def plan(
 ) -> pd.DataFrame:
     """Hours, core-hours and uncompressed output (GB) of a daily map at a rate from `measure`.
 
-    Strips are independent of each other: time falls as cores are added until the disks are busy,
-    which the plan does not foresee. By machine, known by its cores.
+    By machine, known by its cores: strips are independent, and disks are taken to keep up.
     """
     core_hours = cells * days * members / rate / 3600
     table = pd.DataFrame({"hours": {f"{n} cores": core_hours / n for n in cores}})
-    table["core-hours"] = core_hours
-    table["written (GB)"] = cells * days * STORED / GB
-    return table.rename_axis("machine")
+    more = {"core-hours": core_hours, "written (GB)": cells * days * STORED / 1e9}
+    return table.assign(**more).rename_axis("machine")
