@@ -18,8 +18,10 @@ from tamrl.errors import DataError
 
 RESOLUTIONS = (0.5, 1.0)  # deg
 FARTHEST = 1.5  # cells between a tower and its nearest land cell (coasts, islands)
-MADE_BY = ("gridfiles.py", "koppen.py", "physics.py", "cube.py", "grid.py")
-MADE_BY += ("facts/variables_grid.csv", "facts/igbp.csv")
+MADE_BY = (
+    "gridfiles.py", "koppen.py", "physics.py", "cube.py", "grid.py",
+    "facts/variables_grid.csv", "facts/igbp.csv",
+)  # fmt: skip
 
 
 def fetch_grid(resolution: float = 0.5) -> xr.Dataset:

@@ -74,7 +74,10 @@ def _read(path: Path) -> pd.DataFrame:
             raise DataError(
                 f"{path}: column {column} is missing; a ONEFlux file has TA_F, VPD_F, SW_IN_F"
             )
-        wanted, types = [*stamps, *head.columns.intersection(COLUMNS)], dict.fromkeys(stamps, str)
+        wanted, types = (
+            [*stamps, *head.columns.intersection(list(COLUMNS))],
+            dict.fromkeys(stamps, str),
+        )
         table = pd.read_csv(path, usecols=wanted, dtype=types, encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise DataError(f"{path}: not a readable csv file ({error})") from error

@@ -83,7 +83,7 @@ def fetch_annual_towers() -> xr.Dataset:
         drop_sealed(_csv(f"towers_annual/{f}.csv"), "site_id").set_index("site_id") for f in files
     )
     for part in extra:
-        new = part[part.columns.intersection(ANNUAL["column"])]
+        new = part[part.columns.intersection(list(ANNUAL["column"]))]
         table = table.merge(new, "left", left_index=True, right_index=True, validate="1:1")
     table = table.dropna(subset=["nep_median", "gpp_median", "ter_median"], how="all").sort_index()
     data = {

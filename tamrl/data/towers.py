@@ -8,8 +8,10 @@ from tamrl.errors import DataError
 
 STORE = "fluxnet2015.zarr"
 _PARTS = (".zgroup", ".zattrs", "site/", "time/", *(f"{name}/" for name in store.STORE_NAMES))
-MADE_BY = ("schema.py", "daily.py", "store.py", "towers.py", "facts/towers.csv")
-MADE_BY += ("facts/suspect_site_years.csv", "facts/variables_daily.csv")
+MADE_BY = (
+    "schema.py", "daily.py", "store.py", "towers.py", "facts/towers.csv",
+    "facts/suspect_site_years.csv", "facts/variables_daily.csv",
+)  # fmt: skip
 
 
 def fetch_towers() -> xr.Dataset:

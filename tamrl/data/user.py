@@ -75,9 +75,9 @@ def open_towers(
     if left_out:
         whys = [left_out[site] for site in sorted(left_out)]
         ds.attrs["excluded"] = f"{len(whys)} towers: {'; '.join(whys)}; {ds.attrs['excluded']}"
-        more = [f"{len(whys) - SHOWN} more in attrs['excluded']"] if len(whys) > SHOWN else []
+        rest = [f"{len(whys) - SHOWN} more in attrs['excluded']"] if len(whys) > SHOWN else []
         what = f"left out {len(whys)} of {len(whys) + ds.sizes['site']} towers"
-        warnings.warn(f"open_towers: {what}: {'; '.join(whys[:SHOWN] + more)}", stacklevel=2)
+        warnings.warn(f"open_towers: {what}: {'; '.join(whys[:SHOWN] + rest)}", stacklevel=2)
     history = "local days by tamrl.data.user" + "".join(f"; {file} not used" for file in unused)
     return ds.assign_attrs(
         title=f"Towers of {', '.join(p.name for p in paths[:3])}",
@@ -95,8 +95,9 @@ def _assembled(
     sound: dict[str, TowerDays] = {}
     for site, (days, source) in read.items():
         try:
-            lat, lon, igbp = facts.loc[site, ["lat", "lon", "igbp"]]
-            schema.check_place(f"{name}: tower {site}", lat, lon, igbp)
+            row = facts.loc[site].to_dict()
+            place = float(row["lat"]), float(row["lon"]), str(row["igbp"])
+            schema.check_place(f"{name}: tower {site}", *place)
             _check_units(schema.validate(daily.assemble({site: days}, facts), source), source)
             sound[site] = days
         except DataError as error:
