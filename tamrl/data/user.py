@@ -73,11 +73,13 @@ def open_towers(
         raise DataError(whys if len(left_out) == 1 else many + whys)
     ds = daily.without_labels(ds, daily.broken_years(ds))
     if left_out:
-        whys = [left_out[site] for site in sorted(left_out)]
-        ds.attrs["excluded"] = f"{len(whys)} towers: {'; '.join(whys)}; {ds.attrs['excluded']}"
-        rest = [f"{len(whys) - SHOWN} more in attrs['excluded']"] if len(whys) > SHOWN else []
-        what = f"left out {len(whys)} of {len(whys) + ds.sizes['site']} towers"
-        warnings.warn(f"open_towers: {what}: {'; '.join(whys[:SHOWN] + rest)}", stacklevel=2)
+        reasons = [left_out[site] for site in sorted(left_out)]
+        ds.attrs["excluded"] = (
+            f"{len(reasons)} towers: {'; '.join(reasons)}; {ds.attrs['excluded']}"
+        )
+        rest = [f"{len(reasons) - SHOWN} more in attrs['excluded']"] if len(reasons) > SHOWN else []
+        what = f"left out {len(reasons)} of {len(reasons) + ds.sizes['site']} towers"
+        warnings.warn(f"open_towers: {what}: {'; '.join(reasons[:SHOWN] + rest)}", stacklevel=2)
     history = "local days by tamrl.data.user" + "".join(f"; {file} not used" for file in unused)
     return ds.assign_attrs(
         title=f"Towers of {', '.join(p.name for p in paths[:3])}",
