@@ -28,7 +28,7 @@ TESTS = {
     "7b models on different days": "scores.test_all_models_on_the_same_days",
     "8 stopping watches time": "faults.test_what_stops_the_training_is_towers_held_out",
     "9 neighbours straddle the split, 10 no type is left out": "splits.test_no_leakage",
-    "11 clipped scores": "scores.test_r2_is_not_clipped",
+    "11 clipped scores": "scores.test_scores_agree_with_sklearn",
     "12 a loop over samples": "faults.test_work_in_a_step_is_not_a_loop_over_windows",
 }
 
