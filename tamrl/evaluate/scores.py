@@ -242,7 +242,7 @@ def compare(
 
 
 def imbalance(pred: xr.Dataset) -> xr.Dataset:
-    """Sum of |NEE - (RECO - GPP)| (gC m-2 d-1) and number of ``predicted`` days (model, site)."""
+    """Sum of abs(NEE - (RECO - GPP)) (gC m-2 d-1), and ``predicted`` days (model, site)."""
     gap = abs(pred.NEE - (pred.RECO - pred.GPP)).astype(float)
     return xr.Dataset({"imbalance": gap.sum("time"), "predicted": gap.count("time")})
 
@@ -252,7 +252,7 @@ def violations(balance: xr.Dataset, rival: str) -> pd.DataFrame:
 
     Returns
     -------
-    Table (index model): ``violation`` = mean |NEE - (RECO - GPP)| (gC m-2 d-1) over ``days``, all
+    Table (index model): ``violation`` = mean abs(NEE - (RECO - GPP)) (gC m-2 d-1) over ``days``, all
     predicted tower-days; ``cut`` (% less than the rival's; 100: none left) with bounds ``lower``,
     ``upper`` at 90 % from bootstrap samples of towers. NaN without the rival.
 
