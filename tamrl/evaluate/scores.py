@@ -252,7 +252,7 @@ def violations(balance: xr.Dataset, rival: str) -> pd.DataFrame:
 
     Returns
     -------
-    Table (index model): ``violation`` = mean abs(NEE - (RECO - GPP)) (gC m-2 d-1) over ``days``, all
+    Table (index model): ``violation`` = mean abs(NEE - (RECO - GPP)) (gC m-2 d-1) over all
     predicted tower-days; ``cut`` (% less than the rival's; 100: none left) with bounds ``lower``,
     ``upper`` at 90 % from bootstrap samples of towers. NaN without the rival.
 
