@@ -80,7 +80,8 @@ def calibrate(
     for flux in table.flux.values:
         columns = table.sel(flux=flux)[["observed", "mean", "spread"]].to_array().values
         site, time = np.nonzero(np.isfinite(columns).all(0))
-        fitted[str(flux)] = Conformal.fit(*columns[:, site, time], site, strata[site], levels)
+        y, mean, spread = columns[:, site, time]
+        fitted[str(flux)] = Conformal.fit(y, mean, spread, site, strata[site], levels)
     return fitted
 
 

@@ -31,13 +31,13 @@ PRETRAINED = f"{NETWORK}, pre-trained"
 RESCALED = f"{PRETRAINED}, annual rescaling"
 UNSCALED = "ensemble without rescaling"
 INFORMED = "LightGBM, annual prior and rescaling"
-INPUTS = {"": {}, ", no lags": {"lags": False}, ", process-scaled": {"process": True}}
+INPUTS: Any = {"": {}, ", no lags": {"lags": False}, ", process-scaled": {"process": True}}
 STRONG = "LightGBM, classes only"
-_BOOSTING: dict[str, Factory] = (
-    {f"LightGBM{k}": partial(Boosting, **i) for k, i in INPUTS.items()}
-    | {STRONG: partial(Boosting, statics=CLASSES)}
-    | {f"XGBoost{k}": partial(XGBoost, **i) for k, i in INPUTS.items()}
-)
+_BOOSTING: dict[str, Factory] = {
+    **{f"LightGBM{k}": partial(Boosting, **i) for k, i in INPUTS.items()},
+    STRONG: partial(Boosting, statics=CLASSES),
+    **{f"XGBoost{k}": partial(XGBoost, **i) for k, i in INPUTS.items()},
+}
 BOOSTERS = tuple(_BOOSTING)
 # Tried without success: their code left the package; their stored tables are shown, not computed.
 GLOBAL_ENCODER = f"{NETWORK}, encoder of global drivers"
