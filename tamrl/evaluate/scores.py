@@ -1,7 +1,7 @@
 """Scores of predictions at towers: one rule, the same for all models.
 
-1. Scored days. A tower-day counts when it is scored in the samples and every model predicts all its
-   fluxes; a model that misses more than 1 % of the days that another predicts is an error.
+1. Scored days. A tower-day counts when scored in the samples and every model predicts all fluxes. A
+   model that misses more than 1 % of the days of another is an error; fewer are left out for all.
 2. Statistics. With e = predicted - observed, `sum_up` sums e, e2, |e|, the squares of observed and
    of predicted values about their means, and their product, by tower.
 3. Scores are functions of means over days: RMSE = sqrt(mean e2), bias = mean e, MAE = mean |e| and

@@ -179,7 +179,7 @@ def values(
 ) -> dict[str, str]:
     """Values of front page and chapter, from the tables of the notebook.
 
-    ``ensemble_GPP``, ``boosting_GPP`` (by ``booster_GPP``), …: RMSE (R2); ``over_…``: change of it,
+    ``ensemble_GPP``, ``boosting_GPP`` (by ``booster_GPP``), …: RMSE (R2); ``over_…``: its change,
     ``…_word`` its direction; ``off_…``: classes beyond their bound; ``day_GPP``, …: coverage.
     """
     sums, best = results.sums, strongest(results.sums)

@@ -1,4 +1,4 @@
-"""The experiments of this study: lists of models, to which `tamrl compare` adds what is new."""
+"""The experiments of this study: lists of models; `tamrl compare` computes new ones alone."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
