@@ -136,7 +136,7 @@ def calibrate(
         observed, mean, size, tower = np.concatenate(cases, 1)
         if not len(tower):
             raise DataError(f"no tower has {MIN_YEARS + 1} labelled years to calibrate {flux} with")
-        fitted[flux] = Conformal.fit(observed, mean, size, tower, None, (LEVEL,), "tower")
+        fitted[flux] = Conformal.fit(observed, mean, size, tower, "", (LEVEL,), "tower")
     return fitted
 
 

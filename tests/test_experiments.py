@@ -186,7 +186,7 @@ def test_nothing_is_computed_twice_and_what_changed_is(
     assert table.part.value_counts().to_dict() == {"mean": 3 * len(samples.site), "0": 3, "3": 3}
     assert (about["model"], about["versions"]) == ("as usual", "Guess 1")
     assert about["samples"] == samples.fingerprint
-    assert about["key"] == compute.key_of(these["as usual"](), samples, parts, SEEDS)
+    assert about["key"] == compute.header(these["as usual"](), samples, parts, SEEDS)["key"]
     facts = read_csv(folder / "towers.csv")[1].set_index("site")
     for part in parts:
         assert (facts.fold[samples.site[part.test]] == part.name).all()

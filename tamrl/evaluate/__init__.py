@@ -1,5 +1,4 @@
 """The protocol: cross-validation by tower, scores, intervals. It knows no model.
 
-Read `learner` (what a model must offer), `crossval`, `scores`, `timescales`, then `conformal` and
-`intervals`, and `tables` (how results are stored).
+Read `learner` first, then `crossval`, `scores`, `timescales`, `conformal`, `intervals`, `tables`.
 """

@@ -1,20 +1,18 @@
 """Intervals that hold at towers never seen: conformal calibration with towers as the units.
 
-Split conformal prediction (Vovk et al. 2005, doi:10.1007/b106715) ranks the residuals of cases that
-are exchangeable. Days of one tower are not exchangeable with days of another; towers are, when a
-new place is like one drawn from all towers. So ranks are taken over towers, after Lee, Barber and
-Willett (2023, arXiv:2306.06342): with K towers, the quantile p is read at p (K + 1) / K. MAPIE
-and crepes treat all rows as exchangeable and know no towers, hence this code.
+Split conformal prediction (Vovk et al. 2005, doi:10.1007/b106715) ranks residuals of exchangeable
+cases. Days of different towers are not exchangeable; towers are, when a new place is like one drawn
+from all towers. So ranks are taken over towers, after Lee, Barber and Willett (2023,
+arXiv:2306.06342): with K towers, the quantile p is read at p (K + 1) / K. MAPIE and crepes know no
+towers, hence this code.
 
 - ``weight="tower"``: a random day of a random new tower is inside with at least the stated
-  probability, as long as towers are exchangeable (up to the few numbers that describe the size of
-  errors, which the same towers give).
+  probability (up to the few numbers that describe the size of errors, from the same towers).
 - ``weight="day"``, the default: the same for the share of all tower-days, in which long records
   count more, as coverage is reported. It holds on average over towers, not as a bound.
 - Strata (vegetation classes) have sizes of errors of their own, shrunk towards that of all towers
-  as if `SHRINK` more towers had shown it; the quantiles of the errors, relative to their sizes, are
-  those of all towers, since few towers do not determine the tail of their class: quantiles by class
-  covered less on real towers.
+  as if `SHRINK` more towers had shown it; quantiles of the errors relative to their sizes are those
+  of all towers: quantiles by class covered less on real towers.
 """
 
 from collections.abc import Sequence
@@ -37,8 +35,7 @@ class Conformal:
     """Calibrated intervals of one flux; plain numbers, so that they can be stored as JSON.
 
     The size of the error, in units of flux, is ``scale[0] + scale[1] spread + scale[2] abs(mean)``
-    times the stratum's ``factor`` (1 for a stratum that calibration had not seen). ``quantiles``
-    of (observed - mean) / size: level -> (lower, upper).
+    times the stratum's ``factor`` (1 if unseen); ``quantiles`` are of (observed - mean) / size.
     """
 
     scale: tuple[float, float, float]
@@ -47,27 +44,16 @@ class Conformal:
 
     @classmethod
     def fit(
-        cls,
-        observed: ArrayLike,
-        mean: ArrayLike,
-        spread: ArrayLike,
-        group: ArrayLike,
-        stratum: ArrayLike | None = None,
-        levels: Sequence[float] = LEVELS,
-        weight: str = "day",
-    ) -> "Conformal":
+        cls, observed: ArrayLike, mean: ArrayLike, spread: ArrayLike, group: ArrayLike,
+        stratum: ArrayLike = "", levels: Sequence[float] = LEVELS, weight: str = "day",
+    ) -> "Conformal":  # fmt: skip
         """Calibrate on cases (case,) of towers that the predicting models had not seen.
 
         ``observed``, ``mean`` and ``spread`` (standard deviation) of the ensemble are in one unit;
-        ``group``: tower of each case; ``stratum``: class of each, e.g. IGBP, None: all alike;
-        ``levels``: probabilities of the intervals; ``weight`` "day": every case counts once,
-        "tower": every tower.
-
-        Raises
-        ------
-        DataError
-            For values that are not finite, or too few towers for a level: both tails of the 90 %
-            interval need 19.
+        ``group``: tower of each case; ``stratum``: class of each, e.g. IGBP; ``levels``:
+        probabilities of the intervals; ``weight`` "day": every case counts once, "tower": every
+        tower. DataError for values that are not finite, or too few towers for a level: both tails
+        of the 90 % interval need 19.
         """
         y, m, s = (np.asarray(v, float) for v in (observed, mean, spread))
         if not np.isfinite([y, m, s]).all():
@@ -85,10 +71,9 @@ class Conformal:
         w = 1 / np.bincount(tower)[tower] if weight == "tower" else np.ones(len(y))
         scale = _error_size(np.abs(y - m), s, np.abs(m), w)
         r = (y - m) / _size(scale, m, s)
-        classes = np.broadcast_to(np.asarray("" if stratum is None else stratum, dtype=str), len(y))
+        classes = np.broadcast_to(np.asarray(stratum, dtype=str), len(y))
         names, at = np.unique(classes, return_inverse=True)
-        factor = np.ones(len(names))
-        usual = np.average(np.abs(r), weights=w)
+        factor, usual = np.ones(len(names)), np.average(np.abs(r), weights=w)
         for k in range(len(names)):
             inside = at == k
             count = len(np.unique(tower[inside]))
@@ -103,9 +88,7 @@ class Conformal:
     ) -> tuple[Array, Array]:
         """Lower and upper bound, shaped and in the unit of ``mean``; NaN where that is NaN.
 
-        Examples
-        --------
-        An error of 1 + 10 % of the mean, and bounds at 1.5 times that on either side:
+        With an error of 1 + 10 % of the mean, and bounds at 1.5 times that on either side:
 
         >>> calibrated = Conformal((1.0, 0.0, 0.1), {"": 1.0}, {0.9: (-1.5, 1.5)})
         >>> low, high = calibrated.interval([0.0, 10.0], [0.0, 0.0])

@@ -1,9 +1,8 @@
 """Cross-validation as many small jobs: every (model, fold, seed) is computed once and stored.
 
 A result is named by a digest of all that decides it: the model's settings and declared versions,
-the data, the towers of the fold and the seed. So a stopped run goes on where it was, and a model
-that is compared twice, alone and as a part of an ensemble, is fitted once. Versions of libraries
-are not in the key.
+the data, the towers of the fold and the seed, not versions of libraries. So a stopped run goes on
+where it was, and a model compared alone and as a part of an ensemble is fitted once.
 """
 
 import hashlib
@@ -52,18 +51,11 @@ def cross_validate(
     folder of the results, one file a job, used again by the next call. ``jobs`` as for
     `tamrl.parallel.in_parallel`. ``members``: return these (dim ``seed``), not their mean.
 
-    Returns
-    -------
-    Dataset with the samples' targets (model, [seed,] site, time), gC m-2 d-1, NaN where a tower is
-    in no fold or a driver is missing; coordinate ``seconds`` (model): time of computing.
-
-    Raises
-    ------
-    DataError
-        If a tower is tested in two folds, or tested and trained on in one, a model hides its
-        settings or has no version, or a file cannot be read.
-    RuntimeError
-        If jobs failed; what the others computed is stored.
+    Returns the samples' targets (model, [seed,] site, time), gC m-2 d-1, NaN where a tower is in no
+    fold or a driver is missing; coordinate ``seconds`` (model): time of computing. DataError for a
+    tower tested in two folds, or tested and trained on in one, a model that hides its
+    settings or has no version, or an unreadable file; RuntimeError if jobs failed; what the others
+    computed is stored.
     """
     _check(folds, samples)
     todo = []
@@ -134,7 +126,6 @@ def _compute(job: Job, samples: Samples) -> None:
     start, spent = time.perf_counter(), 0.0
     model, fold = job.factory(), job.fold
     if isinstance(model, Wrapper) and not model.alters_samples:
-        # Stored predictions of its parts serve in their place.
         model.learn(samples, fold.train, fold.valid, job.seed)
         stored = [_part(part, job, samples) for part in model.parts]
         flux = model.combine(samples, fold.test, [flux for flux, _ in stored])
@@ -186,13 +177,16 @@ def _gather(
         if job.seed in kept:
             at[:, job.fold.test] = 0
         at[:, job.fold.test] += np.moveaxis(values, -1, 0) / share
-    dims = ("model", "seed", "site", "time")
+    dims = {
+        "model": models,
+        "seed": kept,
+        "site": samples.site,
+        "time": samples.time.astype("M8[ns]"),
+    }
     named = zip(samples.targets, flux, strict=True)
     ds = xr.Dataset(  # a further gas has the unit of its labels and no attributes here
-        {k: (dims, v, VARIABLES[k].attrs if k in VARIABLES else {}) for k, v in named},
-        {"model": models, "seed": kept, "site": samples.site}
-        | {"time": samples.time.astype("datetime64[ns]")}
-        | {"seconds": ("model", list(seconds.values()), {"units": "s"})},
+        {k: ([*dims], v, VARIABLES[k].attrs if k in VARIABLES else {}) for k, v in named},
+        dims | {"seconds": ("model", list(seconds.values()), {"units": "s"})},
         {"title": "Predictions for towers that the model was not trained on"},
     )
     return ds if members else ds.isel(seed=0, drop=True)

@@ -1,10 +1,10 @@
 """Prediction intervals: the spread of an ensemble, calibrated on towers that it was not trained on.
 
-Members of a deep ensemble share what the drivers do not hold, so their spread is too small. It is
-scaled by the residuals of cross-validation (`tamrl.evaluate.conformal`). Errors of days are
-correlated, so sums over months and years are calibrated on sums. To judge the intervals themselves,
-`cross_intervals` gives each fold those of the other folds' towers; their residuals come from models
-that were trained on that fold, a slight dependence (Vovk 2015, doi:10.1007/s10472-013-9368-4).
+Members of an ensemble share what the drivers do not hold: their spread is too small, and is scaled
+by residuals of cross-validation (`tamrl.evaluate.conformal`). Errors of days are correlated, so
+sums over months and years are calibrated on sums. `cross_intervals` gives each fold intervals of
+the other folds' towers, whose residuals come from models trained on that fold: a slight dependence
+(Vovk 2015, doi:10.1007/s10472-013-9368-4).
 
 Cases are Datasets (flux, site, time) with observed, mean and spread, as `cases` makes them.
 """
@@ -38,11 +38,8 @@ def cases(members: xr.Dataset, samples: Samples, period: str = "day") -> xr.Data
 
     ``members`` are one model's GPP, RECO, NEE (seed, site, time) in gC m-2 d-1. ``period`` "day":
     scored days; "month", "year": mean over the labelled days that are trained on, times the days
-    of the period, gC m-2, missing below 80 % of days.
-
-    Returns
-    -------
-    Dataset (flux, site, time) with observed, mean, spread; time is the first day of the period.
+    of the period, gC m-2, missing below 80 % of days. Returns observed, mean and spread (flux,
+    site, time); time is the first day of the period.
     """
     if period not in PERIODS:
         raise DataError(f"period {period!r} is unknown; choose from {', '.join(PERIODS)}")
@@ -55,7 +52,7 @@ def cases(members: xr.Dataset, samples: Samples, period: str = "day") -> xr.Data
     use = samples.scored[rows] if period == "day" else samples.weight[rows] > 0
     first, starts = np.unique(days.astype(f"datetime64[{PERIODS[period]}]"), return_index=True)
     length = np.diff(np.stack([first, first + 1]).astype("datetime64[D]"), axis=0)[0].astype(int)
-    out: list[tuple[Array, ...]] = []
+    out = []
     for k, flux in enumerate(FLUXES):
         values = members[flux].transpose("seed", "site", "time").values
         label = samples.y[..., k][rows]
@@ -66,12 +63,9 @@ def cases(members: xr.Dataset, samples: Samples, period: str = "day") -> xr.Data
         sums = np.add.reduceat(both, starts, axis=-1, dtype=float) * factor
         out.append((sums[0], np.mean(sums[1:], 0), np.std(sums[1:], 0)))
     units = {"units": "gC m-2 d-1" if period == "day" else "gC m-2"}
-    names = zip(("observed", "mean", "spread"), zip(*out, strict=True), strict=True)
-    return xr.Dataset(
-        {name: (DIMS, np.stack(values), units) for name, values in names},
-        dict(zip(DIMS, (list(FLUXES), members.site.values, first.astype("M8[ns]")), strict=True)),
-        {"period": period},
-    )
+    names = zip(("observed", "mean", "spread"), np.stack(out, 1), strict=True)
+    dims = {"flux": list(FLUXES), "site": members.site.values, "time": first.astype("M8[ns]")}
+    return xr.Dataset({k: (DIMS, v, units) for k, v in names}, dims, {"period": period})
 
 
 def calibrate(
@@ -84,10 +78,9 @@ def calibrate(
     strata = np.broadcast_to(np.asarray(stratum, dtype=str), table.sizes["site"])
     fitted = {}
     for flux in table.flux.values:
-        columns = [table[name].sel(flux=flux).values for name in ("observed", "mean", "spread")]
-        ok = np.isfinite(columns).all(0)
-        site = np.nonzero(ok)[0]
-        y, mean, spread = (column[ok] for column in columns)
+        columns = table.sel(flux=flux)[["observed", "mean", "spread"]].to_array().values
+        site, time = np.nonzero(np.isfinite(columns).all(0))
+        y, mean, spread = columns[:, site, time]
         fitted[str(flux)] = Conformal.fit(y, mean, spread, site, strata[site], levels)
     return fitted
 
@@ -103,13 +96,9 @@ def intervals(
     for (k, level), (f, flux) in product(enumerate(levels), enumerate(fluxes)):
         mean, spread = (table[name].values[f] for name in ("mean", "spread"))
         bounds[:, k, f] = fitted[flux].interval(mean, spread, strata, level)
-    return xr.Dataset(
-        {
-            name: (("level", *DIMS), bound, table["mean"].attrs)
-            for name, bound in zip(("lower", "upper"), bounds, strict=True)
-        },
-        {"level": levels, **{dim: table[dim] for dim in DIMS}},
-    )
+    lower, upper = ((("level", *DIMS), bound, table["mean"].attrs) for bound in bounds)
+    dims = {"level": levels, **{dim: table[dim] for dim in DIMS}}
+    return xr.Dataset({"lower": lower, "upper": upper}, dims)
 
 
 def cross_intervals(
@@ -117,8 +106,7 @@ def cross_intervals(
 ) -> xr.Dataset:
     """Bounds for the towers of each fold, calibrated on those of all other folds, by IGBP class.
 
-    ``table`` is from `cases`, of out-of-fold predictions; ``samples`` and ``folds`` are as given to
-    ``cross_validate``. NaN for towers that no fold tests.
+    ``table`` is from `cases`, of out-of-fold predictions; bounds are NaN where no fold tests.
     """
     at = pd.Index(samples.site).get_indexer(table.site.values)
     strata = samples.table.igbp.to_numpy(str)[at]
@@ -135,11 +123,8 @@ def cross_intervals(
 def reliability(table: xr.Dataset, bounds: xr.Dataset, stratum: ArrayLike = "") -> pd.DataFrame:
     """Coverage and width of intervals of `cases` beside the level that was promised.
 
-    Returns
-    -------
-    Table with columns flux, stratum ("": all towers), level, towers, cases, coverage (of cases),
-    tower_coverage (mean over towers of their own), low and high (share of cases below and above),
-    width.
+    Returns a table with columns flux, stratum ("": all towers), level, towers, cases, coverage (of
+    cases), tower_coverage (mean over towers), low and high (share below and above), width.
     """
     strata = np.broadcast_to(np.asarray(stratum, dtype=str), table.sizes["site"])
     rows = []
@@ -155,7 +140,7 @@ def reliability(table: xr.Dataset, bounds: xr.Dataset, stratum: ArrayLike = "") 
             inside = (count - below - above)[some] / count[some]
             out = [below.sum(), above.sum()]
             means = (
-                (1 - sum(out) / n, inside.mean(), (high - low)[on].mean()) if n else [np.nan] * 3
+                [1 - sum(out) / n, inside.mean(), (high - low)[on].mean()] if n else [np.nan] * 3
             )
             shares = [total / max(n, 1) for total in out]
             rows.append((str(flux), name, level, some.sum(), n, *means[:2], *shares, means[2]))
@@ -167,11 +152,7 @@ def crps_gaussian(observed: ArrayLike, mean: ArrayLike, sd: ArrayLike) -> Array:
     """Continuous ranked probability score of normal predictions, in their unit; less is better.
 
     Closed form of Gneiting et al. 2005 (doi:10.1175/MWR2904.1); the absolute error where sd is 0.
-
-    Examples
-    --------
-    Of three predictions of the same mean the honest one scores best: the first claims too much, the
-    last too little.
+    Of three predictions of the same mean the honest one scores best:
 
     >>> crps_gaussian(3.0, 2.0, [0.0, 1.0, 5.0]).round(3).tolist()
     [1.0, 0.602, 1.248]
@@ -185,13 +166,9 @@ def crps_gaussian(observed: ArrayLike, mean: ArrayLike, sd: ArrayLike) -> Array:
 
 
 def interval_table(pred: xr.Dataset, samples: Samples, folds: Sequence[Fold]) -> pd.DataFrame:
-    """Compare the calibrated intervals of one model (model, seed, site, time) with the labels.
+    """Compare the `cross_intervals` of one model (model, seed, site, time) with the labels.
 
-    Each fold's are calibrated on the towers of all other folds, for days and for sums over periods.
-
-    Returns
-    -------
-    Table with columns period (day, month, year), those of `reliability`, strata being IGBP classes,
+    Returns a table with columns period (day, month, year), those of `reliability` by IGBP class,
     and crps, for all towers at 90 %: of a normal distribution as wide as the interval. Units: gC
     m-2 d-1 for days, gC m-2 for sums. Levels other than 50 and 90 % for days of all towers only.
     """
@@ -208,9 +185,8 @@ def interval_table(pred: xr.Dataset, samples: Samples, folds: Sequence[Fold]) ->
         middle, sd = (most.upper + most.lower) / 2, (most.upper - most.lower) / NORMAL_90
         crps = map(np.nanmean, crps_gaussian(table.observed, middle, sd))
         score = rows.flux.map(dict(zip(FLUXES, crps, strict=True)))
-        tables.append(
-            rows.assign(period=period, crps=score.where((rows.stratum == "") & (rows.level == 0.9)))
-        )
+        score = score.where((rows.stratum == "") & (rows.level == 0.9))
+        tables.append(rows.assign(period=period, crps=score))
     return pd.concat(tables, ignore_index=True)
 
 

@@ -1,8 +1,4 @@
-"""What a model must offer to be compared: `Learner`; and `Wrapper`, a model made of other models.
-
-The protocol knows no model by name. Whatever has ``fit``, ``predict``, a ``version`` and a ``repr``
-with its settings is cross-validated and stored in the same way.
-"""
+"""What a model must offer to be cross-validated: `Learner`; `Wrapper`, made of other models."""
 
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
@@ -21,9 +17,8 @@ Fluxes = NDArray[np.float32]
 class Learner(Protocol):
     """A model of daily fluxes; its ``repr`` has its settings, as that of a dataclass.
 
-    ``version`` is raised whenever the same settings, data and seed would give other predictions. It
-    names stored results, so that those of older code are never taken for those of newer code;
-    ``tests/test_learners.py`` fails where it was forgotten.
+    ``version`` names stored results; it is raised whenever the same settings, data and seed would
+    give other predictions (``tests/test_learners.py`` fails where that was forgotten).
     """
 
     version: ClassVar[int]
@@ -42,9 +37,8 @@ Factory = Callable[[], Any]  # makes an unfitted Learner
 class Wrapper:
     """A model made of others, its ``parts``, of which copies are fitted.
 
-    A subclass adds to its parts in up to three places: `learn` before they are fitted, `inputs`
-    before they predict, `combine` after it. ``alters_samples``: its parts see other samples than it
-    is given; if not, stored predictions of a part serve in its place (`tamrl.evaluate.crossval`).
+    A subclass may override `learn` (before parts are fitted), `inputs` (before they predict),
+    `combine` (after). Unless it ``alters_samples``, stored predictions of parts serve for them.
     """
 
     version: ClassVar[int] = 1

@@ -17,10 +17,7 @@ Source = str | PathLike[str]
 
 
 def open_fluxes(path: Source, table: Source | None = None) -> xr.Dataset:
-    """Open daily fluxes (site, time): a NetCDF file, or what `tamrl.data.open_towers` reads.
-
-    DataError for a file that is neither, or holds no flux by site and day.
-    """
+    """Open daily fluxes (site, time), NetCDF or as `tamrl.data.open_towers`; DataError for none."""
     if Path(path).suffix not in (".nc", ".nc4"):
         return open_towers(path, table)
     try:
@@ -42,15 +39,9 @@ def score(
     with the facts about the observed towers; ``predicted`` perhaps with ``*_lower`` and
     ``*_upper``. Where ``observed`` has NEE_QC, days below 0.8 do not count.
 
-    Returns
-    -------
-    Table with columns site ("all": pooled over towers), flux, towers, days, R2, RMSE, bias, MAE,
-    and the share ``inside`` the bounds, NaN without any. DataError when both share no flux, tower
-    or day with values.
-
-    Examples
-    --------
-    Two of three days count: on the last less than four fifths were measured.
+    Returns a table with columns site ("all": pooled over towers), flux, towers, days, R2, RMSE,
+    bias, MAE, and the share ``inside`` the bounds, NaN without any. DataError when both share no
+    flux, tower or day with values. Here two days count; on the last too little was measured:
 
     >>> import numpy as np
     >>> days = {"site": ["XX-One"], "time": np.arange("2001-06-01", "2001-06-04", dtype="M8[D]")}
@@ -64,9 +55,7 @@ def score(
     seen = observed if isinstance(observed, xr.Dataset) else open_fluxes(observed, table)
     pred, seen = xr.align(pred, seen, join="inner")
     if not pred.sizes.get("site") or not pred.sizes.get("time"):
-        raise DataError(
-            "predictions and measurements share no tower and day; towers are matched by their site"
-        )
+        raise DataError("predictions and measurements share no tower and day; towers match by site")
     pred, seen = (d.transpose("site", "time", ...) for d in (pred, seen))
     good = np.asarray(seen.NEE_QC >= SCORE_QC if "NEE_QC" in seen else True)
     tables = []

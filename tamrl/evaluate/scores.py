@@ -1,15 +1,13 @@
 """Scores of predictions at towers: one rule, the same for all models.
 
-1. Scored days. A tower-day counts when it is scored in the samples and every model predicts all its
-   fluxes, so that all models are scored on the same days. A model that misses more than 1 % of the
-   days that another predicts is an error; the few below that are left out for all.
+1. Scored days. A tower-day counts when scored in the samples and every model predicts all fluxes. A
+   model that misses more than 1 % of the days of another is an error; fewer are left out for all.
 2. Statistics. With e = predicted - observed, `sum_up` sums e, e2, |e|, the squares of observed and
    of predicted values about their means, and their product, by tower.
-3. Scores are functions of means of statistics over the days of several towers: RMSE = sqrt(mean
-   e2), bias = mean e, MAE = mean |e| and R2 = 1 - mean e2 / variance of the observations, never
-   clipped: below 0 is worse than the mean. Pooled: over all days of all towers, or of a group, so
-   that a long record counts more. Per tower: over its own days, given as quartiles over towers of
-   at least 30 scored days.
+3. Scores are functions of means over days: RMSE = sqrt(mean e2), bias = mean e, MAE = mean |e| and
+   R2 = 1 - mean e2 / variance of the observations, never clipped: below 0 is worse than the mean.
+   Pooled: over all days of all towers, or of a group, so that a long record counts more. Per tower:
+   over its own days, given as quartiles over towers of at least 30 scored days.
 4. Intervals hold 90 % of the scores of 1,000 bootstrap samples of towers, because the days of one
    tower are not independent. Differences of models are paired on the same days and samples.
 
@@ -68,7 +66,7 @@ def scored_days(pred: xr.Dataset, samples: Samples) -> Days:
         if (index < 0).any():
             missing = pred[name].values[index < 0][0]
             raise DataError(f"predictions: {name} {missing} is not in the samples")
-    names = tuple(str(m) for m in pred.model.values)
+    names = tuple(map(str, pred.model.values))
     values = [pred[f].transpose("model", "site", "time").values for f in fluxes]
     complete = np.asarray(np.isfinite(values).all(0))
     score = samples.scored[np.ix_(site, time)]
@@ -121,10 +119,7 @@ def sum_days(days: Days) -> xr.Dataset:
 
 
 def groups_of(sums: xr.Dataset, by: str | None = None) -> xr.DataArray:
-    """Which towers are in which class of a fact, 1 or 0 (group, site); None: one group of all.
-
-    Classes are sorted by name unless the coordinate has an attribute ``classes`` with their order.
-    """
+    """1 or 0 (group, site) by class of a fact, or all; in order of its attribute ``classes``."""
     names, values = [""], np.full(sums.sizes["site"], "")
     if by is not None:
         values = sums[by].values.astype(str)
@@ -150,10 +145,7 @@ def interval(values: xr.DataArray) -> list[Array]:
 
 
 def mean_of(statistic: xr.DataArray, n: xr.DataArray, weights: xr.DataArray) -> xr.DataArray:
-    """Mean over days: sums ``statistic`` (site, …) and ``n`` (site, …) with towers weighted.
-
-    ``weights`` (any, site) are groups of towers, or how often a bootstrap sample holds each.
-    """
+    """Mean over days of a ``statistic`` and ``n`` summed by site, towers weighted (any, site)."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return xr.dot(weights, statistic, dim="site") / xr.dot(weights, n, dim="site")
 
@@ -172,11 +164,7 @@ def score(sums: xr.Dataset, weights: xr.DataArray) -> xr.Dataset:
 
 
 def score_towers(sums: xr.Dataset) -> pd.DataFrame:
-    """Score every tower on its own days, also those too short for the percentiles.
-
-    Returns a table with columns model, flux, site, n (scored days), R2, RMSE, bias, MAE, and
-    further facts.
-    """
+    """Score every tower on its own days: model, flux, site, n (scored days), scores, facts."""
     each = xr.DataArray(np.eye(sums.sizes["site"]), {"group": sums.site.values}, ("group", "site"))
     table = score(sums, each).to_dataframe(dim_order=["model", "group", "flux"]).reset_index()
     names = [str(name) for name in sums.coords if sums[name].dims == ("site",)]
@@ -190,11 +178,8 @@ def summarise(sums: xr.Dataset, by: str | None = None) -> pd.DataFrame:
     """Pooled scores and percentiles over towers (rule 3), by model and flux.
 
     ``by`` names a fact of the towers (``igbp``, ``koppen_main``) whose classes are scored apart.
-
-    Returns
-    -------
-    Table with columns [by,] model, flux, towers, days, long_towers (of at least 30 scored days),
-    R2, RMSE, bias, MAE (pooled), and ``R2_25``, ``R2_50``, ``R2_75``, … over the long towers.
+    Columns are [by,] model, flux, towers, days, long_towers (of at least 30 scored days), R2, RMSE,
+    bias, MAE (pooled), and ``R2_25``, ``R2_50``, ``R2_75``, … over the long towers.
     """
     groups = groups_of(sums, by)
     keys = ["group", "model", "flux"]
@@ -220,11 +205,8 @@ def compare(
 ) -> pd.DataFrame:
     """Relative change of pooled RMSE from a rival to a model, paired (rule 4).
 
-    Returns
-    -------
-    Table with columns flux, RMSE, rival_RMSE (gC m-2 d-1), change, lower, upper (%; negative: the
-    model is better), better (share of towers where the model has less error). DataError for a model
-    that is not there.
+    Columns are flux, RMSE, rival_RMSE (gC m-2 d-1), change, lower, upper (%; negative: the model is
+    better), better (share of towers with less error). DataError for a model that is not there.
     """
     for name in (model, rival):
         if name not in sums.model.values:
@@ -250,15 +232,10 @@ def imbalance(pred: xr.Dataset) -> xr.Dataset:
 def violations(balance: xr.Dataset, rival: str) -> pd.DataFrame:
     """Mean imbalance of each model, from `imbalance`, and by how much it is below a rival's.
 
-    Returns
-    -------
     Table (index model): ``violation`` = mean abs(NEE - (RECO - GPP)) (gC m-2 d-1) over all
     predicted tower-days; ``cut`` (% less than the rival's; 100: none left) with bounds ``lower``,
-    ``upper`` at 90 % from bootstrap samples of towers. NaN without the rival.
-
-    Examples
-    --------
-    Two days at one tower, of which the second is out of balance by 1:
+    ``upper`` at 90 % from bootstrap samples of towers, NaN without the rival. Two days at one
+    tower, of which the second is out of balance by 1:
 
     >>> dims = ("model", "site", "time")
     >>> fluxes = {"GPP": [[[5.0, 5.0]]], "RECO": [[[3.0, 3.0]]], "NEE": [[[-2.0, -1.0]]]}

@@ -1,11 +1,10 @@
 """A finished experiment as it is stored: one small csv a model, beside one of the towers.
 
-``towers.csv`` has one row a tower: its facts, its fold, and sums of its observations on the days
-that are scored. ``<model>.csv`` has, by its column ``part``: sums of errors by tower and flux, of
-the mean over seeds (``mean``); the same over all towers for every seed alone (its number); and how
-good the intervals are (``interval``, see `tamrl.evaluate.intervals`). The first line of
-each is a comment with one JSON object: what made it. From these follow all scores of
-`tamrl.evaluate.scores`, equal to those from the predictions up to the 6 digits that are stored.
+``towers.csv`` has one row a tower: facts, fold, and sums of observations on scored days.
+``<model>.csv`` has, by its column ``part``: sums of errors by tower and flux of the mean over seeds
+(``mean``), over all towers for every seed alone (its number), and how good the intervals are
+(``interval``). The first line of each is a comment with one JSON object: what made it. From these
+follow all scores of `tamrl.evaluate.scores`, up to the 6 digits that are stored.
 """
 
 import json
@@ -72,8 +71,7 @@ def write_csv(path: Path, about: Mapping[str, Any], table: pd.DataFrame) -> None
 def read_csv(path: Path) -> tuple[dict[str, Any], pd.DataFrame]:
     """Read what `write_csv` wrote; DataError for a file that is something else, or torn."""
     try:
-        head = path.open().readline()
-        about = json.loads(head.removeprefix("# "))
+        about = json.loads(path.open().readline().removeprefix("# "))
         table = pd.read_csv(path, skiprows=1, dtype=dict.fromkeys(TEXT, str))
         if not isinstance(about, dict):
             raise ValueError("the first line is no JSON object")
@@ -122,9 +120,8 @@ def write_model(path: Path, about: Mapping[str, Any], *parts: pd.DataFrame) -> N
 
 
 def read(folder: Path | str, models: Sequence[str] = ()) -> Results:
-    """Read the tables that `tamrl.study.comparisons.compute.run` put into a folder.
+    """Read an experiment; ``models``: their order, ``missing`` if not there, others by name.
 
-    ``models``: their order; those that are not there are ``missing``, others follow by name.
     DataError when there is none, for a torn file, or one of other towers, folds or days.
     """
     folder = Path(folder)
@@ -144,22 +141,17 @@ def read(folder: Path | str, models: Sequence[str] = ()) -> Results:
                 f"{path} stands on other towers, folds or days than {folder / TOWERS}; models can "
                 "only be compared on the same days: delete one of them and run `tamrl compare`"
             )
-    order = [name for name in models if name in found]
-    order += [name for name in found if name not in models]
+    order = [name for name in dict.fromkeys([*models, *found]) if name in found]
     rows = pd.concat([found[name][2].assign(model=name) for name in order], ignore_index=True)
     mean, judged = rows[rows.part == MEAN], rows[rows.part == INTERVAL].fillna({"stratum": ""})
     sums, scales = _sums(order, towers, mean)
     closed = mean[mean.flux == "NEE"].set_index(["model", "site"])[["imbalance", "predicted"]]
-    return Results(
-        sums,
-        scales,
-        closed.to_xarray().reindex(model=order, site=towers.site),
-        _seeds(sums, rows[~rows.part.isin((MEAN, INTERVAL))]),
-        judged[["model", "flux", *JUDGED]].reset_index(drop=True),
-        pd.DataFrame([found[name][1] for name in order]).set_index("model"),
-        attrs,
-        tuple(name for name in models if name not in found),
-    )
+    balance = closed.to_xarray().reindex(model=order, site=towers.site)
+    seeds = _seeds(sums, rows[~rows.part.isin((MEAN, INTERVAL))])
+    judged = judged[["model", "flux", *JUDGED]].reset_index(drop=True)
+    headers = pd.DataFrame([found[name][1] for name in order]).set_index("model")
+    missing = tuple(name for name in models if name not in found)
+    return Results(sums, scales, balance, seeds, judged, headers, attrs, missing)
 
 
 def _sums(
@@ -176,10 +168,8 @@ def _sums(
         raise DataError(f"the table of {absent[0]} lacks numbers for {absent[2]} at {absent[1]}")
     shape = (len(models), len(used), len(fluxes))
     arrays = {name: errors[name].to_numpy().reshape(shape) for name in SUMMED}
-    seen = {
-        name: used[[f"{name}_{flux}" for flux in fluxes]].to_numpy()
-        for name in ("mean", "within", *SHORT.values())
-    }
+    names = ("mean", "within", *SHORT.values())
+    seen = {k: used[[f"{k}_{flux}" for flux in fluxes]].to_numpy() for k in names}
     distance = pd.cut(used.km, KM, labels=DISTANCES, include_lowest=True).astype(str).to_numpy()
     sums = xr.Dataset(
         {"n": ("site", used.n.to_numpy(float))}

@@ -33,12 +33,12 @@ def sum_scales(days: Days) -> xr.Dataset:
     truth, *parts = [split(v[long], site, doy, year) for v in (days.observed, *days.predicted)]
     owners = (rows[site], rows[site], rows[years(site, year)[2]])
 
-    def by_tower(components: list[Array]) -> Array:
-        squares = [_group_sum(v**2, own, n) for v, own in zip(components, owners, strict=True)]
-        return np.stack(squares)
+    def by_tower(part: dict[str, Array]) -> Array:
+        pairs = zip(WITHIN, owners, strict=True)
+        return np.stack([_group_sum(part[scale] ** 2, own, n) for scale, own in pairs])
 
-    within = by_tower([truth[scale] for scale in WITHIN])
-    square = [by_tower([part[scale] - truth[scale] for scale in WITHIN]) for part in parts]
+    within = by_tower(truth)
+    square = [by_tower({scale: part[scale] - truth[scale] for scale in WITHIN}) for part in parts]
     count = np.stack([np.bincount(own, minlength=n) for own in owners]).astype(float)
     return scales_of(sums, count, within, np.stack(square))
 
@@ -48,10 +48,8 @@ def scales_of(sums: xr.Dataset, n: Array, within: Array, square: Array) -> xr.Da
     axes = ("scale", "site", "flux")
     inside = {"n": (axes[:2], n), "observed": (axes, np.zeros_like(within))}
     inside |= {"within": (axes, within), "square": (("model", *axes), square)}
-    long = sums.n >= MIN_DAYS
-    means = sums[["observed"]].assign(
-        n=long.astype(float), within=0 * sums.within, square=(sums.error / sums.n) ** 2
-    )
+    long, square_of = sums.n >= MIN_DAYS, (sums.error / sums.n) ** 2
+    means = sums[["observed"]].assign(n=1.0 * long, within=0 * sums.within, square=square_of)
     between = means.where(long, 0).expand_dims(scale=["between towers"])
     dims = {"scale": list(WITHIN), "model": sums.model, "site": sums.site, "flux": sums.flux}
     parts = [between, xr.Dataset(inside, dims)]
@@ -59,11 +57,7 @@ def scales_of(sums: xr.Dataset, n: Array, within: Array, square: Array) -> xr.Da
 
 
 def by_scale(scales: xr.Dataset) -> pd.DataFrame:
-    """Skill by time scale at towers of at least 30 scored days, from `sum_scales`.
-
-    Returns a table with columns model, flux, scale, n, R2, RMSE, pooled over towers, tower-days,
-    tower-days and tower-years.
-    """
+    """Table of model, flux, scale, n, R2, RMSE at towers of at least 30 days, from `sum_scales`."""
     skill = score(scales, groups_of(scales)).isel(group=0, drop=True)
     skill["n"] = scales.n.sum("site").astype(int)
     table = skill.to_dataframe(["model", "scale", "flux"]).reset_index()
@@ -79,9 +73,8 @@ def split(values: Array, site: Index, doy: Index, year: Index) -> dict[str, Arra
     - ``seasonal cycle`` (day, flux): the tower's mean season, a function of the day of the year
       smoothed by a circular Gaussian of 10 days, about its mean over the tower's days.
     - ``daily anomalies`` (day, flux): what is left of each day.
-    - ``between years`` (year, flux): means of the anomalies over years of at least 100 days, about
-      their mean, for towers with at least 3 such years. Anomalies, not values, are averaged, so
-      that a year without its winter is no warm year.
+    - ``between years`` (year, flux): means of anomalies (a year without its winter is no warm year)
+      over years of at least 100 days, about their mean, for towers with at least 3 such years.
     """
     lag = np.arange(366)
     near = np.exp(-0.5 * (np.minimum(lag, 366 - lag) / SEASON_DAYS) ** 2)
@@ -105,11 +98,7 @@ def split(values: Array, site: Index, doy: Index, year: Index) -> dict[str, Arra
 
 
 def years(site: Index, year: Index) -> tuple[Index, NDArray[np.bool_], Index]:
-    """Find the years that are compared: of enough days, of towers with enough such years.
-
-    Returns the tower-year (day,) of each day, which tower-years count (tower-year,), and the tower
-    of each of those that count (year,), in the order of `split`'s "between years".
-    """
+    """Tower-year (day,), those with enough days and such years (tower-year,), and their tower."""
     pair, at = np.unique(site * 10_000 + year, return_inverse=True)
     owner = pair // 10_000
     full = np.bincount(at, minlength=len(pair)) >= YEAR_DAYS

@@ -1,7 +1,7 @@
 """Which part of TAM-RL earns its keep: one variant a mechanism, all else equal.
 
-Every variant differs from the first in what its name says. Two that are pre-trained on simulated
-towers show what modulation by the place is worth once a network has met many places.
+Every variant differs from the first in what its name says. Two pre-trained on simulated towers show
+what modulation by the place is worth once a network has met many places.
 """
 
 from collections.abc import Callable, Mapping
@@ -52,10 +52,8 @@ def variants(
         name: partial(TamRLModel, overrides=net, recipe=replace(base, **training), device=device)
         for name, (net, training) in _CHANGES.items()
     }
-    first = partial(
-        SyntheticPretraining, recipe=base, device=device, n_sites=n_virtual, datasets=1,
-        epochs_each=4,
-    )  # fmt: skip
+    first = partial(SyntheticPretraining, recipe=base, device=device, n_sites=n_virtual)
+    first = partial(first, datasets=1, epochs_each=4)
     out |= {PRETRAINED: first, PRETRAINED_PLAIN: partial(first, {"encoder": "none"})}
     published = replace(PUBLISHED, epochs=base.epochs, pretrain_epochs=base.epochs // 4)
     apart = {"closure": "soft", "gates": False, "process": False}

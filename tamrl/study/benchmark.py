@@ -1,11 +1,9 @@
 """The ensemble among its rivals: targets, classes of towers, other protocols, cost.
 
-The strongest booster is taken flux by flux, by the very error that is compared: that favours the
-rival. Targets are reductions of pooled RMSE in % that were set before the comparison. The main
-protocol assigns towers to folds at random, 50 km apart. Folds by climate ask the same with every
-climate in every fold; leaving a whole vegetation class out asks for a kind of place that no
-training tower resembles; without satellites at the tested towers a model has what most users'
-towers have.
+The strongest booster is taken flux by flux, by the very error that is compared, which favours the
+rival. Targets, reductions of pooled RMSE in %, were set before the comparison. The main protocol
+assigns towers to folds at random, 50 km apart; others balance folds by climate, leave out a whole
+vegetation class, or take away satellites at the tested towers, which most users' towers lack.
 """
 
 from collections.abc import Mapping, Sequence
@@ -44,10 +42,8 @@ PROTOCOLS: Mapping[str, str] = {
 OTHERS = tuple(PROTOCOLS)[1:]
 SHOWN = ["model", "flux", "towers", "RMSE", "R2", "bias"]
 QUARTERS = ("nearest quarter", "second", "third", "farthest quarter")
-RELATED = (
-    models.ANNUAL, "LightGBM, annual prior", INFORMED, models.NETWORK, models.PRETRAINED,
-    models.RESCALED, models.UNSCALED, "ensemble without pre-training",
-)  # fmt: skip
+RELATED = (models.ANNUAL, "LightGBM, annual prior", INFORMED, models.NETWORK, models.PRETRAINED,
+           models.RESCALED, models.UNSCALED, "ensemble without pre-training")  # fmt: skip
 
 
 def groups(names: Sequence[str]) -> dict[str, list[str]]:
@@ -72,11 +68,10 @@ def shown(sums: xr.Dataset) -> list[str]:
 
 
 def against_targets(sums: xr.Dataset) -> pd.DataFrame:
-    """Compare the ensemble with the strongest boosting and TAM-RL as published, and with targets.
+    """Compare the ensemble with the strongest boosting, TAM-RL as published, and targets.
 
-    Returns a table with columns against, rival, flux, RMSE, rival_RMSE, change, lower, upper (%),
-    target (%; NaN: none was set), short (points by which the target is missed; negative: exceeded),
-    resolved (the interval leaves out zero). Numbers are NaN where a model is not computed.
+    Columns of `paired`, and against, target (%; NaN: none was set), short (points by which it is
+    missed; negative: exceeded), resolved (the interval leaves out zero).
     """
     best = strongest(sums)
     parts = []
@@ -91,14 +86,10 @@ def against_targets(sums: xr.Dataset) -> pd.DataFrame:
 
 
 def class_bias(sums: xr.Dataset, model: str, by: str) -> pd.DataFrame:
-    """Bias of a model by class of towers, beside the class's mean flux.
+    """Bias of a model by class of at least 5 towers, beside the class's observed mean flux.
 
-    Classes of fewer than 5 towers are left out. GPP and RECO are too far off where the bias is
-    above 10 % of the class's mean, NEE where it is above 0.25 gC m-2 d-1.
-
-    Returns a table with columns class, flux, towers, days, mean (observed), bias, lower, upper (gC
-    m-2 d-1; bounds at 90 % from bootstrap samples of the class's towers), share (% of the mean),
-    off (bool).
+    Mean, bias and its 90 % bounds from bootstrap samples of the class's towers are in gC m-2 d-1;
+    ``off``: the bias is above 10 % of the mean (its ``share``), for NEE above 0.25 gC m-2 d-1.
     """
     columns = ["class", "flux", "towers", "days", "mean", "bias", "lower", "upper", "share", "off"]
     rows = []
@@ -118,10 +109,7 @@ def class_bias(sums: xr.Dataset, model: str, by: str) -> pd.DataFrame:
 
 
 def cost(results: Results) -> pd.DataFrame:
-    """Give seconds of fitting and predicting, by model, and the device of its networks.
-
-    Columns (index model): device, fits (folds x seeds), seconds, seconds a fit.
-    """
+    """Device of networks, fits (folds x seeds), and seconds of fitting and predicting by model."""
     about = results.about
     table = about.reindex(columns=["device"]).fillna("")
     table["fits"] = about.seeds.map(len) * about.folds.astype(int)
@@ -132,11 +120,7 @@ def cost(results: Results) -> pd.DataFrame:
 def other_protocols(
     results: Results, towers: str, recompute: bool, **settings: Any
 ) -> dict[str, Results]:
-    """Put the main comparison beside those of the other protocols that are stored.
-
-    Arguments as of `tamrl.study.comparisons.models.load_results`; on virtual towers, or when asked,
-    they are computed on the spot.
-    """
+    """Put the main comparison beside other protocols, stored or computed as by `load_results`."""
     new = recompute or results.attrs["virtual"]
     there = [name for name in OTHERS if new or stored(name).is_dir()]
     return {"benchmark": results} | {
@@ -145,10 +129,9 @@ def other_protocols(
 
 
 def by_protocol(several: Mapping[str, Results], names: Sequence[str]) -> pd.DataFrame:
-    """Score the same models under several protocols.
+    """Score the same models under several protocols, a row a protocol, model and flux.
 
-    Returns a table with columns protocol, model, flux, towers, RMSE, R2, bias, and change, lower,
-    upper: of the RMSE of the ensemble from the model's in %; NaN for the ensemble itself.
+    change, lower, upper: of the RMSE of the ensemble from the model's in %; NaN for the ensemble.
     """
     parts = []
     for name, one in several.items():
@@ -161,12 +144,11 @@ def by_protocol(several: Mapping[str, Results], names: Sequence[str]) -> pd.Data
 
 
 def with_dissimilarity(sums: xr.Dataset, samples: Samples) -> xr.Dataset:
-    """Add to the towers how dissimilar they are to the nearest tower that was trained on.
+    """Add to the towers' facts ``dissimilarity`` to towers trained on, and ``quarter``, its class.
 
     The index of Meyer and Pebesma (2021, doi:10.1111/2041-210X.13650) over the numbers among the
-    site attributes (climate, seasons of greenness, soil, elevation): the distance to the nearest
-    tower of another fold, divided by the mean distance between towers. ``dissimilarity`` and
-    ``quarter`` (ordered class) become facts of the towers. KeyError when the samples lack a tower.
+    site attributes (climate, greenness, soil, elevation): the distance to the nearest tower of
+    another fold over the mean between towers. KeyError when the samples lack a tower.
     """
     at = pd.Index(samples.site).get_indexer(pd.Index(sums.site.values))
     if (at < 0).any():
@@ -175,9 +157,8 @@ def with_dissimilarity(sums: xr.Dataset, samples: Samples) -> xr.Dataset:
     index = nearest(samples.static[at][:, numbers], sums.fold.values.astype(str))
     edges = np.quantile(index, [0.25, 0.5, 0.75])
     quarter = np.array(QUARTERS)[np.searchsorted(edges, index)]
-    return sums.assign_coords(
-        dissimilarity=("site", index), quarter=("site", quarter, {"classes": QUARTERS})
-    )
+    quarters = ("site", quarter, {"classes": QUARTERS})
+    return sums.assign_coords(dissimilarity=("site", index), quarter=quarters)
 
 
 def nearest(attributes: NDArray, fold: NDArray) -> NDArray[np.float64]:
@@ -191,20 +172,28 @@ def nearest(attributes: NDArray, fold: NDArray) -> NDArray[np.float64]:
 
 
 def values(
-    results: Results, targets: pd.DataFrame, biases: Mapping[str, pd.DataFrame],
+    results: Results,
+    targets: pd.DataFrame,
+    biases: Mapping[str, pd.DataFrame],
     protocols: pd.DataFrame,
-) -> dict[str, str]:  # fmt: skip
+) -> dict[str, str]:
     """Values of front page and chapter, from the tables of the notebook.
 
-    ``ensemble_GPP``, ``boosting_GPP`` (the strongest, ``booster_GPP``), ``published_GPP``, …: RMSE
-    (R2); ``over_…``: change of the ensemble's RMSE against them, ``…_word`` its direction;
-    ``off_…``: classes whose bias is beyond its bound; ``day_GPP``, …: coverage.
+    ``ensemble_GPP``, ``boosting_GPP`` (by ``booster_GPP``), …: RMSE (R2); ``over_…``: its change,
+    ``…_word`` its direction; ``off_…``: classes beyond their bound; ``day_GPP``, …: coverage.
     """
     sums, best = results.sums, strongest(results.sums)
     fluxes = [str(flux) for flux in sums.flux.values]
     scores = summarise(sums).set_index(["model", "flux"])
-    keys = ["booster", "ensemble", "boosting", "published", "climatology"]
-    keys += ["day", "month", "year", "crps"]
+    keys = [
+        "booster",
+        "ensemble",
+        "boosting",
+        "published",
+        "climatology",
+        *intervals.PERIODS,
+        "crps",
+    ]
     keys += [f"{name}_{rival}" for name in OTHERS for rival in ("boosting", "published")]
     out = {f"{key}_{flux}": ABSENT for key in keys for flux in fluxes}
     out |= {f"booster_{flux}": name for flux, name in best.items()}
@@ -217,8 +206,7 @@ def values(
                 out[f"{key}_{flux}"] = text.replace("-", "\N{MINUS SIGN}")
     for key, against in {"over_boosting": BOOSTING, "over_published": PUBLISHED}.items():
         out |= change_values(key, targets[targets.against == against], words=True)
-    met, aimed = int((targets.short <= 0).sum()), int(targets.target.notna().sum())
-    out |= {"n_met": str(met), "n_targets": str(aimed)}
+    out |= {"n_met": str((targets.short <= 0).sum()), "n_targets": str(targets.target.count())}
     out |= change_values("informed", paired(sums, [(ENSEMBLE, INFORMED)]))
     for name in OTHERS:
         for key, rival in {"boosting": STRONG, "published": PUBLISHED}.items():

@@ -1,9 +1,8 @@
 """What was tried for more skill, what each direction did, and what is still reachable.
 
 Directions are judged by `tamrl.study.comparisons.effects` against the plain network, on the same
-days of the same towers; those that fail stay in every table. The experiment that has seen the tower
-in other years is no direction: with oracles it bounds what better knowledge of a new place could
-give.
+days and towers; those that fail stay in every table. The experiment that has seen the tower in
+other years bounds, with oracles, what better knowledge of a new place could give.
 """
 
 from collections.abc import Mapping
@@ -40,12 +39,10 @@ DIRECTIONS = (
     Mechanism("time scales, given pre-training", models.COMBINED, PRETRAINED_ONCE),
 )
 GROUPS: Mapping[str, tuple[str, ...]] = {
-    "knowledge from elsewhere": (
-        ANNUAL, PRETRAINED_ONCE, PRETRAINED, models.RESCALED, models.GLOBAL_ENCODER,
-    ),
-    "another network or loss": (
-        models.EMBEDDINGS, models.PROCESS, models.TIME_SCALES, models.COMBINED,
-    ),
+    "knowledge from elsewhere": (ANNUAL, PRETRAINED_ONCE, PRETRAINED, models.RESCALED,
+                                 models.GLOBAL_ENCODER),
+    "another network or loss": (models.EMBEDDINGS, models.PROCESS, models.TIME_SCALES,
+                                models.COMBINED),
     "several models": (models.RESIDUAL, models.UNSCALED, models.MEMBERS, TREES),
     "not zero-shot": (SEEN,),
 }  # fmt: skip
@@ -60,10 +57,9 @@ AS_IT_IS, NO_BIAS, NO_LINE = "as it is", "constant bias removed", "offset and sl
 
 
 def by_part(results: Results) -> pd.DataFrame:
-    """RMSE (gC m-2 d-1) of each model where the error was to be reduced.
+    """RMSE (gC m-2 d-1) where the error was to be reduced (index model; columns part, flux).
 
-    Returns a table (index model; columns part, flux): all days, means of towers, daily anomalies,
-    days of dry and of tropical towers; NaN where no tower is.
+    Parts are in `PARTS`: days of dry and of tropical towers among them; NaN where no tower is.
     """
     sums, scales = results.sums, results.scales
     climate = score(sums, groups_of(sums, "koppen_main")).RMSE
@@ -76,16 +72,15 @@ def by_part(results: Results) -> pd.DataFrame:
 
 
 def oracles(sums: xr.Dataset) -> pd.DataFrame:
-    """Pooled RMSE with what an oracle, which knows the labels, would correct at each tower.
+    """Pooled RMSE (gC m-2 d-1) that oracles, which know the labels, leave at each tower.
 
-    Returns a table (index model; columns oracle, flux), gC m-2 d-1: `AS_IT_IS`; `NO_BIAS`, the mean
-    error of each tower taken away; `NO_LINE`, observations regressed on predictions at each tower.
+    Index model; columns oracle, flux: `AS_IT_IS`; `NO_BIAS`, without the mean error of each tower;
+    `NO_LINE`, observations regressed on predictions at each tower.
     """
     line = (sums.joint**2 / sums.spread.where(sums.spread > 0)).fillna(0)
     left = [sums.square, sums.square - sums.error**2 / sums.n, sums.within - line]
-    parts = [
-        np.sqrt(v.sum("site") / sums.n.sum()).transpose("model", "flux").to_pandas() for v in left
-    ]
+    days = sums.n.sum()
+    parts = [np.sqrt(v.sum("site") / days).transpose("model", "flux").to_pandas() for v in left]
     table = pd.concat(parts, axis=1, keys=[AS_IT_IS, NO_BIAS, NO_LINE], names=["oracle", "flux"])
     return table.rename_axis("model")
 
@@ -97,11 +92,7 @@ def beside(results: Results) -> dict[str, Results]:
 
 
 def members_gain(several: Mapping[str, Results]) -> pd.DataFrame:
-    """Pooled RMSE of the mean over seeds, against its members alone, of several experiments.
-
-    Columns: experiment, model, flux, members, single (mean of the members' RMSE), best (of them),
-    RMSE (of their mean), gain (% less than ``single``); no row where there is one seed.
-    """
+    """RMSE of the mean over several seeds; its ``gain``: % less than the mean of ``single``."""
     parts = []
     for name, results in several.items():
         alone = results.seeds.groupby(["model", "flux"], sort=False).RMSE

@@ -1,9 +1,9 @@
 """An experiment that takes hours: resumable, one model at a time, reduced to small tables.
 
 Every model is cross-validated by tower (`tamrl.evaluate.crossval`, whose stored predictions are
-used again), then summed up per tower and written as one csv (`tamrl.evaluate.tables`). An
-experiment that was broken off goes on where it stopped; a model whose settings, version, data,
-folds or seeds have changed is computed anew; one that has not is not touched.
+used again), then summed up per tower and written as one csv (`tamrl.evaluate.tables`). A broken-off
+experiment goes on where it stopped; only a model whose settings, version, data, folds or seeds have
+changed is computed anew.
 """
 
 import hashlib
@@ -41,13 +41,11 @@ def run(
 ) -> tuple[str, ...]:  # fmt: skip
     """Compute what is missing of an experiment; return the models that were.
 
-    ``models``, ``samples``, ``folds``, ``seeds`` and ``jobs`` are those of
-    `tamrl.evaluate.crossval.cross_validate`, ``out`` the folder of the tables, ``stored`` that of
-    the predictions, one file a model, fold and seed; ``say`` gets one line a model.
+    Arguments as of `tamrl.evaluate.crossval.cross_validate`, but ``out``: folder of the tables,
+    ``stored``: of the predictions, one file a model, fold and seed; ``say`` gets one line a model.
 
-    DataError when the tables in ``out`` stand on other towers, folds or days, two models would get
-    the same file, or a model misses scored days; StudyError when models failed: those that did not
-    are finished and stored.
+    DataError when tables in ``out`` stand on other towers, folds or days, two models would share a
+    file, or one misses scored days; StudyError when models failed; the others are stored.
     """
     out = Path(out)
     paths = {name: out / (re.sub(r"[^\w.+-]+", "-", name) + ".csv") for name in models}
@@ -64,8 +62,8 @@ def run(
             left[name] = about
     start = time.monotonic()
     for done, (name, about) in enumerate(left.items(), 1):
+        model = {name: models[name]}
         try:
-            model = {name: models[name]}
             pred = cross_validate(samples, model, folds, seeds, stored, jobs, True)
         except RuntimeError as error:  # one model's trouble must not cost the night
             failed.append(f"{name}: {error}")
@@ -74,10 +72,9 @@ def run(
         towers, sums = reduce_to_sums(pred, samples, folds)
         _check(out / tables.TOWERS, days, towers)
         if not (out / tables.TOWERS).is_file():
-            attrs = samples.attrs
-            source = {"virtual": int(bool(attrs["virtual"])), "tower_source": attrs["tower_source"]}
-            about_towers = {"format": FORMAT, "days": days, **source}
-            tables.write_csv(out / tables.TOWERS, about_towers, towers)
+            source, virtual = samples.attrs["tower_source"], int(bool(samples.attrs["virtual"]))
+            head = {"format": FORMAT, "days": days, "virtual": virtual, "tower_source": source}
+            tables.write_csv(out / tables.TOWERS, head, towers)
         parts = [sums]
         try:
             parts += [interval_table(pred, samples, folds).assign(part=tables.INTERVAL)]
@@ -86,9 +83,8 @@ def run(
         about |= {"days": days, "seconds": round(float(pred.seconds[0]), 1)}
         tables.write_model(paths[name], about, *parts)
         ran.append(name)
-        spent = (time.monotonic() - start) / 60
-        rest = spent / done * (len(left) - done)
-        say(f"{name}: done, {spent:.0f} min so far, about {rest:.0f} min to go")
+        spent, rest = (time.monotonic() - start) / 60, len(left) / done - 1
+        say(f"{name}: done, {spent:.0f} min so far, about {spent * rest:.0f} min to go")
     if failed:
         raise StudyError(
             f"{len(failed)} of {len(models)} models failed, the first: {failed[0]}. The others are "
@@ -97,30 +93,21 @@ def run(
     return tuple(ran)
 
 
-def key_of(model: Any, samples: Samples, folds: Sequence[Fold], seeds: Sequence[int]) -> str:
-    """Key of a model's table: equal only where all is that decides its rows."""
-    parts = [[fold.name, *towers_of(samples, fold)] for fold in folds]
-    return digest([FORMAT, *ingredients(model, samples), parts, [int(seed) for seed in seeds]])
-
-
 def header(
     model: Any, samples: Samples, folds: Sequence[Fold], seeds: Sequence[int]
 ) -> dict[str, Any]:
-    """Describe what makes a model's rows, for the first line of its table."""
-    recipe = getattr(model, "recipe", None)
+    """Describe what makes a model's rows; its ``key`` is equal only where all is that decides."""
+    recipe, members = getattr(model, "recipe", None), [int(seed) for seed in seeds]
+    parts = [[fold.name, *towers_of(samples, fold)] for fold in folds]
     return {
-        "key": key_of(model, samples, folds, seeds),
-        "format": FORMAT,
-        "settings": repr(model),
-        "versions": versions(model),
-        "samples": samples.fingerprint,
-        "registry": registry_sha256()[:16],
-        "folds": len(folds),
-        "seeds": [int(seed) for seed in seeds],
+        "key": digest([FORMAT, *ingredients(model, samples), parts, members]),
+        "format": FORMAT, "settings": repr(model), "versions": versions(model),
+        "samples": samples.fingerprint, "registry": registry_sha256()[:16],
+        "folds": len(folds), "seeds": members,
         "epochs": getattr(recipe, "epochs", getattr(model, "epochs", None)),
         "device": device(model),
         "libraries": {"tamrl": __version__, "torch": torch.__version__, "numpy": np.__version__},
-    }
+    }  # fmt: skip
 
 
 def device(model: Any) -> str | None:
@@ -132,15 +119,11 @@ def device(model: Any) -> str | None:
 def reduce_to_sums(
     pred: xr.Dataset, samples: Samples, folds: Sequence[Fold]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Reduce predictions of one model (model, seed, site, time) to tables of towers and of sums.
-
-    DataError when the model misses a scored day: its table could not be compared with others'.
-    """
+    """Reduce predictions (model: 1, seed, site, time) to towers and sums; DataError for a gap."""
     single = pred.isel(model=0, drop=True).rename(seed="model")
     single = single.assign_coords(model=[str(seed) for seed in pred.seed.values])
     mean = single.mean("model", skipna=False).expand_dims(model=[tables.MEAN])
-    every = xr.concat([mean, single], "model")
-    days = scored_days(every, samples)
+    days = scored_days(every := xr.concat([mean, single], "model"), samples)
     sums, scales = sum_days(days), sum_scales(days)
     tested = np.sort(np.concatenate([fold.test for fold in folds]))
     expected, n = int(samples.scored[tested].sum()), int(sums.n.sum())

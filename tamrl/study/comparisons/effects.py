@@ -1,7 +1,7 @@
 """Effects of what was compared: what helps, what harms, what is not resolved; numbers in words.
 
-A difference counts when its interval over towers leaves out zero, and only then. All differences
-are changes of pooled RMSE in %, negative when the model has less error.
+Only differences whose interval over towers leaves out zero count. All are changes of pooled RMSE in
+%, negative when the model has less error.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -76,18 +76,14 @@ def verdict(comparison: pd.DataFrame, model: str, rival: str) -> str:
     """Sort the fluxes of `tamrl.evaluate.scores.compare` by the direction of the difference."""
     words = comparison.apply(direction, axis=1)
     parts = []
-    for word in WORDS:
-        rows = [row for _, row in comparison[words == word].iterrows()]
-        fluxes = ", ".join(f"{row.flux} ({with_interval(row)})" for row in rows)
-        parts += [f"{word} for {fluxes}"] * bool(rows)
+    for word in [word for word in WORDS if (words == word).any()]:
+        rows = comparison[words == word].iterrows()
+        parts += [f"{word} for " + ", ".join(f"{r.flux} ({with_interval(r)})" for _, r in rows)]
     return f"At towers never seen, the error of {model} compared with {rival} is {'; '.join(parts)}"
 
 
 def paired(sums: xr.Dataset, pairs: Iterable[tuple[str, str]]) -> pd.DataFrame:
-    """Compare pairs of model and rival, in their order; NaN where one of the two is not computed.
-
-    Columns are model, rival, and those of `tamrl.evaluate.scores.compare`.
-    """
+    """`tamrl.evaluate.scores.compare` pairs of model, rival; NaN where one is not computed."""
     parts = []
     for model, rival in pairs:
         if {model, rival} <= set(sums.model.values):
@@ -118,12 +114,7 @@ def effect(changes: pd.DataFrame) -> str:
 
 
 def judge(sums: xr.Dataset, mechanisms: Sequence[Mechanism] = MECHANISMS) -> pd.DataFrame:
-    """Judge each mechanism.
-
-    Returns a table (index mechanism): ``verdict``; a column a flux with the change of RMSE (%) that
-    having the mechanism brings, with its interval; ``resolved``, the fluxes whose interval leaves
-    out 0.
-    """
+    """Table of ``verdict``, changes of RMSE (%) by flux, and ``resolved`` fluxes by mechanism."""
     rows = []
     for name, *pair in mechanisms:
         changes = paired(sums, [(pair[0], pair[1])])
@@ -151,10 +142,9 @@ def verdict_values(judged: pd.DataFrame) -> dict[str, str]:
 def by_fold(sums: xr.Dataset, mechanisms: Sequence[Mechanism] = MECHANISMS) -> pd.DataFrame:
     """Split what having a mechanism changes into folds: one unlucky split can carry a verdict.
 
-    Intervals from bootstrap samples of towers take the split as given; a network that was stopped
-    too early errs at all towers of its fold. Returns a table (index mechanism, flux; a column a
-    fold): change of the squared error within a fold, in % of that of all folds without the
-    mechanism. Rows add up to the change of the whole.
+    Bootstrap samples of towers take the split as given; a network stopped too early errs at all
+    towers of its fold. Cells (mechanism, flux; fold): change of the squared error within a fold, in
+    % of that of all folds without the mechanism. Rows add up to the change of the whole.
     """
     square = xr.dot(groups_of(sums, "fold"), sums.square, dim="site")
     rows = {}
@@ -167,10 +157,7 @@ def by_fold(sums: xr.Dataset, mechanisms: Sequence[Mechanism] = MECHANISMS) -> p
 
 
 def single_folds(folded: pd.DataFrame) -> str:
-    """Name the mechanisms of `by_fold` whose change turns its sign without a single fold.
-
-    Changes below 1 % of the squared error are left out.
-    """
+    """Name mechanisms whose change, of at least 1 %, turns its sign without a single fold."""
     names = []
     for (name, flux), row in zip(folded.index, folded.to_numpy(), strict=True):
         total, rest = row.sum(), row.sum() - row[np.abs(row).argmax()]
@@ -181,11 +168,9 @@ def single_folds(folded: pd.DataFrame) -> str:
 
 
 def default_values(sums: xr.Dataset) -> dict[str, str]:
-    """Count and name configurations for the book.
+    """Count and name configurations: ``n_others``, ``n_worse`` and ``better`` than the default.
 
-    ``n_others``, ``n_worse`` and ``better``: than the default, resolvably in a flux and not the
-    other way in another; ``least``: of lowest RMSE, fluxes counting alike; ``alike``: not
-    resolvably worse than this in any flux.
+    ``least``: of lowest RMSE, fluxes counting alike; ``alike``: nowhere resolvably worse than it.
     """
     models = [str(name) for name in sums.model.values]
     others = {name: effect(paired(sums, [(name, DEFAULT)])) for name in models if name != DEFAULT}
@@ -200,11 +185,7 @@ def default_values(sums: xr.Dataset) -> dict[str, str]:
 
 
 def closures(results: Results, violation: pd.DataFrame) -> pd.DataFrame:
-    """Put the imbalance and its cost in error side by side, for no, soft and hard closure.
-
-    ``violation`` is from `tamrl.evaluate.scores.violations` against `FREE`. Returns a table (index
-    closure) with violation, cut, lower, upper, and a column a flux: change of RMSE against `FREE`.
-    """
+    """Put `tamrl.evaluate.scores.violations` beside changes of RMSE, both against `FREE`."""
     names = {FREE: "none", SOFT: "soft", f"{SOFT}, weight 1": "soft, weight 1", HARD: "hard"}
     table = violation.reindex(list(names))[["violation", "cut", "lower", "upper"]]
     changes = paired(results.sums, [(name, FREE) for name in names])

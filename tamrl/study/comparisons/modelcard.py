@@ -2,12 +2,13 @@
 
     python -m tamrl.study.comparisons.modelcard    # write it beside the weights
 
-The text is a template beside the card; all numbers come from the header of the weights and from
-``results/benchmark``. A test compares the committed card with what this module makes.
+The template lies beside the card; numbers come from the weights and ``results/benchmark``. A test
+compares the committed card with what this module makes.
 """
 
-from collections.abc import Iterable
 from pathlib import Path
+
+import pandas as pd
 
 from tamrl.evaluate import tables
 from tamrl.evaluate.scores import summarise
@@ -33,34 +34,23 @@ def text() -> str:
     weights = model.members[0].fitted[0].weights  # of the network and the trees
     towers = results.sums.igbp.to_series().value_counts().sort_index()
     return CARD.with_name("MODEL_CARD.template.md").read_text().format(
-        members=model.header["members"],
+        members=model.header["members"], towers=model.header["towers"], file=SHIPPED,
+        registry=str(model.header["registry"])[:16], licence=model.header["licence"],
         share=f"{100 * weights[0] / sum(weights):.0f} %",
-        file=SHIPPED,
         bounds="bounds that hold 90 % of days" if model.intervals else "no bounds",
-        towers=model.header["towers"],
-        registry=str(model.header["registry"])[:16],
-        folds=about.folds,
-        seeds=f"{len(about.seeds)} member{'s' * (len(about.seeds) > 1)}",
-        days=int(scores.days[0]),
-        scored=int(scores.towers[0]),
-        scores=_rows(
-            f"{r.flux} | {r.RMSE:.2f} | {r.R2:.2f} | {r.bias:+.2f} | {r.R2_25:.2f} | {r.R2_50:.2f} "
-            f"| {r.R2_75:.2f}"
-            for r in scores.itertuples()
-        ),
-        changes=_rows(
-            f"{r.rival} | {r.flux} | {r.change:+.1f} % | {r.lower:+.1f} to {r.upper:+.1f} %"
-            for r in changes.itertuples()
-        ),
-        coverage=_coverage(results),
-        few=FEW,
+        folds=about.folds, seeds=f"{len(about.seeds)} member{'s' * (len(about.seeds) > 1)}",
+        days=int(scores.days[0]), scored=int(scores.towers[0]),
+        scores=_rows(scores, "{0.flux} | {0.RMSE:.2f} | {0.R2:.2f} | {0.bias:+.2f} | "
+                     "{0.R2_25:.2f} | {0.R2_50:.2f} | {0.R2_75:.2f}"),
+        changes=_rows(changes, "{0.rival} | {0.flux} | {0.change:+.1f} % | "
+                      "{0.lower:+.1f} to {0.upper:+.1f} %"),
+        coverage=_coverage(results), few=FEW,
         rare=", ".join(f"{name} ({n})" for name, n in towers[towers < FEW].items()),
-        licence=model.header["licence"],
     )  # fmt: skip
 
 
-def _rows(rows: Iterable[str]) -> str:
-    return "\n".join(f"| {row} |" for row in rows)
+def _rows(table: pd.DataFrame, cells: str) -> str:
+    return "\n".join(f"| {cells.format(row)} |" for row in table.itertuples())
 
 
 def _coverage(results: tables.Results) -> str:
@@ -70,7 +60,7 @@ def _coverage(results: tables.Results) -> str:
     wide = (100 * table[on].pivot_table("coverage", "period", "flux")).map("{:.1f} %".format)
     rows = [["Values of a", *wide], ["---"] * (1 + wide.shape[1]), *wide.reset_index().to_numpy()]
     title = "Share inside intervals of 90 % that other folds' towers gave:\n\n"
-    return title + _rows(" | ".join(row) for row in rows)
+    return title + "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 if __name__ == "__main__":

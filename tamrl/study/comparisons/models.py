@@ -1,7 +1,4 @@
-"""The experiments of this study: plain lists of models, and how each is computed or read.
-
-A line more in a list is a model more, which `tamrl compare` then computes alone.
-"""
+"""The experiments of this study: lists of models; `tamrl compare` computes new ones alone."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,16 +31,13 @@ PRETRAINED = f"{NETWORK}, pre-trained"
 RESCALED = f"{PRETRAINED}, annual rescaling"
 UNSCALED = "ensemble without rescaling"
 INFORMED = "LightGBM, annual prior and rescaling"
-INPUTS: Mapping[str, dict[str, Any]] = {
-    "": {}, ", no lags": {"lags": False}, ", process-scaled": {"process": True},
-}  # fmt: skip
+INPUTS: Any = {"": {}, ", no lags": {"lags": False}, ", process-scaled": {"process": True}}
 STRONG = "LightGBM, classes only"
-_LIGHT: dict[str, Factory] = {f"LightGBM{k}": partial(Boosting, **i) for k, i in INPUTS.items()}
-_BOOSTING = (
-    _LIGHT
-    | {STRONG: partial(Boosting, statics=CLASSES)}
-    | {f"XGBoost{k}": partial(XGBoost, **i) for k, i in INPUTS.items()}
-)
+_BOOSTING: dict[str, Factory] = {
+    **{f"LightGBM{k}": partial(Boosting, **i) for k, i in INPUTS.items()},
+    STRONG: partial(Boosting, statics=CLASSES),
+    **{f"XGBoost{k}": partial(XGBoost, **i) for k, i in INPUTS.items()},
+}
 BOOSTERS = tuple(_BOOSTING)
 # Tried without success: their code left the package; their stored tables are shown, not computed.
 GLOBAL_ENCODER = f"{NETWORK}, encoder of global drivers"
@@ -54,9 +48,7 @@ RESIDUAL = f"LightGBM and {NETWORK} on its residual"
 MEMBERS = f"{NETWORK}, mean of four"
 COMBINED = f"{PRETRAINED_ONCE}, several time scales"
 SEEN = f"{NETWORK}, seen in training, other years (not zero-shot)"
-ARCHIVED = (
-    GLOBAL_ENCODER, EMBEDDINGS, PROCESS, TIME_SCALES, RESIDUAL, MEMBERS, COMBINED, SEEN,
-)  # fmt: skip
+ARCHIVED = (GLOBAL_ENCODER, EMBEDDINGS, PROCESS, TIME_SCALES, RESIDUAL, MEMBERS, COMBINED, SEEN)
 TAG, COMMIT = "tried-directions", "1405414"  # of the code that computes them
 
 
@@ -64,10 +56,9 @@ TAG, COMMIT = "tried-directions", "1405414"  # of the code that computes them
 class Experiment:
     """Named models and the protocol that is the same for all of them.
 
-    ``models`` takes the passes over the training towers (None: each network's own) and the device
-    of the networks; ``folds`` by tower, assigned by ``scheme`` (`tamrl.samples.splits.folds`; for
-    ``biome`` there are as many as classes); ``seeds``: networks or boosters that are averaged a
-    fold; ``archived``: models that are shown from stored tables and not computed.
+    ``models`` takes the passes over the training towers (None: each network's own) and a device;
+    ``scheme`` is of `tamrl.samples.splits.folds` (``biome``: as many folds as classes);
+    ``seeds`` are averaged a fold; ``archived``: models shown from stored tables, not computed.
     """
 
     models: Callable[[int | None, str], Mapping[str, Factory]]
@@ -132,14 +123,14 @@ def _no_satellites(epochs: int | None, device: str) -> Mapping[str, Factory]:
     blend = every[UNSCALED]()
     parts = [WithoutSatellites(part) for part in blend.parts]  # each is stored, and used again
     names = (PRETRAINED, NETWORK, PUBLISHED, STRONG)
-    out: dict[str, Factory] = {ENSEMBLE: partial(AnnualRescaling, Blend(parts, blend.weights))}
-    out |= {name: partial(WithoutSatellites, every[name]()) for name in names}
-    return out | {"climatology": Climatology}
+    out: dict[str, Factory] = {name: partial(WithoutSatellites, every[name]()) for name in names}
+    first = {ENSEMBLE: partial(AnnualRescaling, Blend(parts, blend.weights))}
+    return first | out | {"climatology": Climatology}
 
 
 def _directions(epochs: int | None, device: str) -> Mapping[str, Factory]:
-    once = {PRETRAINED_ONCE: _ablation(epochs, device)[ablation.PRETRAINED]}
-    every = {**_benchmark(epochs, device), **once}
+    every = dict(_benchmark(epochs, device))
+    every[PRETRAINED_ONCE] = _ablation(epochs, device)[ablation.PRETRAINED]
     names = (NETWORK, ANNUAL, PRETRAINED_ONCE, PRETRAINED, RESCALED, UNSCALED, "LightGBM")
     return {name: every[name] for name in names}
 
@@ -169,13 +160,10 @@ def compute(
 ) -> Path:  # fmt: skip
     """Compute what is missing of an experiment and return the folder of its tables.
 
-    ``n_folds``, ``n_seeds`` and ``epochs`` None: as the experiment says; ``every``: take every n-th
-    tower, for a quick look; ``only``: names of models, none means all; ``out``: folder of the
-    tables, None: ``results/<name>`` for the experiment as it is, on real towers, else a folder
-    below ``runs/`` whose name has the settings, so that no quick look overwrites stored results.
-
-    ValueError for an unknown experiment or model, or one that is archived; DataError and StudyError
-    as `tamrl.study.comparisons.compute.run`.
+    ``n_folds``, ``n_seeds``, ``epochs`` None: as the experiment says; ``every`` n-th tower, for a
+    quick look; ``only``: names of models, none means all; ``out`` None: ``results/<name>`` for the
+    experiment as it is, on real towers, else one below ``runs/`` with the settings in its name.
+    ValueError for an unknown or archived model; DataError and StudyError as of `run`.
     """
     wanted = experiment(name)
     models = dict(wanted.models(epochs, device))
@@ -212,9 +200,8 @@ def load_results(
 ) -> Results:  # fmt: skip
     """Read an experiment's stored tables; on virtual towers, or when asked, compute it on the spot.
 
-    ``folder`` holds the tables (None: ``results/<name>``); ``settings`` are those of `compute`.
-    Models of the experiment that are not there are ``missing``. DataError when there is no table,
-    or they are of virtual towers but real ones are asked for; as `tamrl.evaluate.tables.read`.
+    ``folder``: of the tables (None: ``results/<name>``); ``settings`` as of `compute`. DataError as
+    of `tamrl.evaluate.tables.read`, or for tables of virtual towers where real ones are asked for.
     """
     wanted = experiment(name)
     auto = towers == "auto"
