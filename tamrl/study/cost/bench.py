@@ -2,11 +2,10 @@
 
 Shared machines drift, so each rate stands beside that of a product of matrices (gemm) on the same
 core in the same minutes. Every stage goes through the study's code, in a process of its own with
-one thread. Rates of training are labelled tower-days a second of an epoch: a day counts once,
-however many windows cross it. The file names the processor, and neither its host nor folders.
+one thread. Training counts labelled tower-days of an epoch once, however many windows cross them.
+The file names the processor, and neither its host nor folders.
 """
 
-import argparse
 import json
 import os
 import platform
@@ -16,12 +15,14 @@ import time
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import typer
 from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -40,7 +41,6 @@ AUTHORS_BATCH = 32
 EXACT_DAYS, EXACT_TOWERS = 150, 2  # days of a window; towers of short record, for exact prediction
 EPOCHS = 3  # timed, of which the fastest counts
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-BF16_FLAGS = ("avx512_bf16", "amx_bf16")  # instructions that multiply bf16
 GEMM = 1024  # rows and columns of the matrices that are multiplied
 
 Row = dict[str, Any]
@@ -72,38 +72,34 @@ def gemm(precision: str = "fp32") -> float:
 def flops(work: Callable[[], object]) -> int:
     """Count the floating-point operations of products of matrices and convolutions.
 
-    oneDNN's LSTM is one opaque operation, so that it is taken apart for the count.
+    oneDNN's LSTM, one opaque operation, is taken apart for it; a warning of Intel GPUs is left out.
     """
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "TF32 acceleration")  # of Intel GPUs
-        with torch.backends.mkldnn.flags(enabled=False), FlopCounterMode(display=False) as counter:
-            work()
+    plain, counter = torch.backends.mkldnn.flags(enabled=False), FlopCounterMode(display=False)
+    with warnings.catch_warnings(action="ignore"), plain, counter:
+        work()
     return int(counter.get_total_flops())
 
 
 def rate(days: float, seconds: float, per_day: float, precision: str, before: float) -> Row:
-    """Rates of a stage (tower-days/s), beside gemm (GFLOP/s) before and after it.
+    """Rates of a stage (tower-days/s of ``per_day`` operations each), beside gemm (GFLOP/s).
 
-    ``per_day``: operations of a tower-day. ``per_gflop`` is tower-days for each 1e9 operations that
-    the core could have done as fp32 gemm, ``fraction`` the share of gemm that the stage reached.
+    ``per_gflop`` is tower-days for each 1e9 operations that the core could have done as fp32 gemm
+    (before or after the stage), ``fraction`` the share of gemm that the stage reached.
     """
-    sgemm = max(before, gemm())
+    sgemm, each = max(before, gemm()), days / seconds
     peak = sgemm if precision == "fp32" else gemm(precision)
-    return {
-        "precision": precision, "days": round(days), "seconds": seconds, "rate": days / seconds,
-        "sgemm": sgemm, "gemm": peak, "per_gflop": days / seconds / sgemm,
-        "fraction": days / seconds * per_day * 1e-9 / peak if per_day else float("nan"),
-    }  # fmt: skip
+    fraction = each * per_day * 1e-9 / peak if per_day else float("nan")
+    return {"precision": precision, "days": round(days), "seconds": seconds, "rate": each,
+            "sgemm": sgemm, "gemm": peak, "per_gflop": each / sgemm,
+            "fraction": fraction}  # fmt: skip
 
 
 def build(source: str) -> Row:
     """Time the making of samples from the daily Dataset of all towers."""
     before, towers = gemm(), load_towers(source)
     data = (towers, load_predictors(towers), load_grid(towers))
-    others = load_others(towers)
-    days = int(make_samples(*data, others=others).has_drivers.sum())
-    seconds = _seconds(lambda: make_samples(*data, others=others))
-    row = rate(days, seconds, 0, "fp32", before)
+    make = partial(make_samples, *data, others=load_others(towers))
+    row = rate(int(make().has_drivers.sum()), _seconds(make), 0, "fp32", before)
     return {"stage": "days to samples", "towers": towers.sizes["site"], **row}
 
 
@@ -129,24 +125,22 @@ def _window_flops(net: TamRL, recipe: Recipe, training: bool) -> int:
     c = net.config
     support = torch.ones(1, recipe.windows_of_support, STEPS, c.features)
     days = torch.ones(1, recipe.length, c.features)
+    drivers = days, days, days[..., :2]
 
     def work() -> None:
         facts = net.embed_site(torch.ones(1, c.statics))
         if not training:
-            net.decode(days, days, days[..., :2], facts, torch.ones(1, c.latent))
+            net.decode(*drivers, facts, torch.ones(1, c.latent))
             return
         z, _, rebuilt = net.encode(support, support, facts)
-        out = net.decode(days, days, days[..., :2], facts, z, skip=recipe.warmup)
-        (out.flux.sum() + (0 if rebuilt is None else rebuilt.sum())).backward()
+        flux = net.decode(*drivers, facts, z, skip=recipe.warmup).flux
+        (flux.sum() + (0 if rebuilt is None else rebuilt.sum())).backward()
 
     return flops(work)
 
 
 def prediction(source: str, size: str, precision: str, exact: bool = False) -> Row:
-    """Time the prediction of all towers, the state carried along time; or ``exact``, of few.
-
-    Exact prediction computes a window of its own for each day.
-    """
+    """Time the streaming of all towers; or, ``exact``, of few with a window of its own a day."""
     before, samples = gemm(), load_samples(source)
     known = samples.has_drivers.sum(1)
     order = np.argsort(known, kind="stable")
@@ -170,16 +164,14 @@ def _network(samples: Samples, size: str) -> TamRL:
 
 
 def machine() -> Row:
-    """Describe processor, instructions and versions; no name of a host."""
+    """Describe the processor, its instructions (``bf16``: that multiply it), and PyTorch."""
     info = Path("/proc/cpuinfo")
     text = info.read_text() if info.is_file() else ""
     model = re.search(r"model name\s*: (.*)", text)
-    return {
-        "cpu": model[1] if model else platform.processor() or platform.machine(),
-        "cores": os.cpu_count(), "simd": torch.backends.cpu.get_cpu_capability(),
-        "bf16": [flag for flag in BF16_FLAGS if flag in text], "cuda": None,
-        "system": f"{platform.system()} {platform.machine()}", "torch": str(torch.__version__),
-    }  # fmt: skip
+    return {"cpu": model[1] if model else platform.processor() or platform.machine(),
+            "cores": os.cpu_count(), "simd": torch.backends.cpu.get_cpu_capability(),
+            "bf16": [flag for flag in ("avx512_bf16", "amx_bf16") if flag in text],
+            "torch": str(torch.__version__)}  # fmt: skip
 
 
 def _alone(stage: Callable[..., Row], *args: object) -> Row:
@@ -208,11 +200,11 @@ def measure(source: str, out: Path) -> Row:
     return read_file(out)
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m tamrl.study.cost.bench", description=__doc__)
-    parser.add_argument(
-        "--towers", dest="source", default="auto", help="auto, fluxnet2015 or virtual"
-    )
-    parser.add_argument("--out", type=Path, default=Path("_build/speed.json"))
-    for row in measure(**vars(parser.parse_args()))["stages"]:
+def main(towers: str = "auto", out: Path = Path("_build/speed.json")) -> None:
+    """Time every stage on ``towers`` (auto, fluxnet2015 or virtual), and print what was found."""
+    for row in measure(towers, out)["stages"]:
         print(row)
+
+
+if __name__ == "__main__":
+    typer.run(main)
