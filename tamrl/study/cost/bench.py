@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -34,15 +35,11 @@ from tamrl.samples.arrays import Samples, make_samples, windows
 from tamrl.sources import load_grid, load_others, load_predictors, load_samples, load_towers
 from tamrl.study.cost.tables import EXACT, FORMAT, SIZE, STREAM, TRAIN, read_file
 
-SIZES: dict[str, dict[str, Any]] = {  # and the authors', with their 32 windows a step
-    "hidden 64, 1 layer": {}, SIZE: {"hidden": 128, "latent": 64, "layers": 2},
-}  # fmt: skip
-AUTHORS_BATCH = 32
+AUTHORS = {"hidden": 128, "latent": 64, "layers": 2}  # with 32 windows a step
+SIZES: dict[str, dict[str, Any]] = {"hidden 64, 1 layer": {}, SIZE: AUTHORS}
 EXACT_DAYS, EXACT_TOWERS = 150, 2  # days of a window; towers of short record, for exact prediction
 EPOCHS = 3  # timed, of which the fastest counts
-TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 GEMM = 1024  # rows and columns of the matrices that are multiplied
-
 Row = dict[str, Any]
 
 
@@ -64,7 +61,7 @@ def _seconds(work: Callable[[], object]) -> float:
 
 def gemm(precision: str = "fp32") -> float:
     """Rate of a product of square matrices, GFLOP/s."""
-    a, b = (torch.randn(GEMM, GEMM, dtype=TYPES[precision]) for _ in range(2))
+    a, b = torch.randn(2, GEMM, GEMM).to(torch.float32 if precision == "fp32" else torch.bfloat16)
     timer = Timer("a @ b", globals={"a": a, "b": b})
     return 2e-9 * GEMM**3 / timer.blocked_autorange(min_run_time=0.5).median
 
@@ -106,7 +103,7 @@ def build(source: str) -> Row:
 def train(source: str, size: str, precision: str) -> Row:
     """Time epochs of training on all towers but the last few, which score them."""
     before, samples = gemm(), load_samples(source)
-    batch = AUTHORS_BATCH if size == SIZE else Recipe().batch
+    batch = 32 if size == SIZE else Recipe().batch
     recipe = Recipe(batch=batch, precision=precision, epochs=EPOCHS)
     towers = np.arange(len(samples.site) - max(len(samples.site) // 18, 1))
     model = _Timed(dict(SIZES[size]), recipe)
@@ -165,8 +162,7 @@ def _network(samples: Samples, size: str) -> TamRL:
 
 def machine() -> Row:
     """Describe the processor, its instructions (``bf16``: that multiply it), and PyTorch."""
-    info = Path("/proc/cpuinfo")
-    text = info.read_text() if info.is_file() else ""
+    text = info.read_text() if (info := Path("/proc/cpuinfo")).is_file() else ""
     model = re.search(r"model name\s*: (.*)", text)
     return {"cpu": model[1] if model else platform.processor() or platform.machine(),
             "cores": os.cpu_count(), "simd": torch.backends.cpu.get_cpu_capability(),
@@ -188,10 +184,8 @@ def measure(source: str, out: Path) -> Row:
     """Time every stage, a quarter of an hour on a free machine, and write the file ``out``."""
     about, attrs = machine(), load_towers(source).attrs
     rows = [_alone(build, source)]
-    for size in SIZES:
-        for precision in ("fp32", *["bf16"] * bool(about["bf16"])):
-            rows.append(_alone(train, source, size, precision))
-            rows += [_alone(prediction, source, size, precision, exact) for exact in (False, True)]
+    for case in product([source], SIZES, ["fp32", *["bf16"] * bool(about["bf16"])]):
+        rows += [_alone(train, *case), _alone(prediction, *case), _alone(prediction, *case, True)]
     content = {"format": FORMAT, "machine": about, "tower_source": attrs["tower_source"],
                "virtual": int(attrs["virtual"]), "stages": rows}  # fmt: skip
     out.parent.mkdir(parents=True, exist_ok=True)
