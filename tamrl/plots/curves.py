@@ -87,9 +87,8 @@ def gates(table: Mapping[str, pd.DataFrame]) -> Figure:
 
 def gap_curves(table: pd.DataFrame) -> Figure:
     """Draw the error against the share of satellite months removed, one line a model."""
-    table = table.assign(
-        lower=table.change_lower, upper=table.change_upper, share=100 * table.share
-    )
+    low, high = table.change_lower, table.change_upper
+    table = table.assign(lower=low, upper=high, share=100 * table.share)
     return _curves(table, "share", "model", "satellite months\nremoved (%)")
 
 

@@ -58,9 +58,8 @@ def predict(model: TamRLModel, samples: Samples, sites: NDArray[np.intp]) -> NDA
     return model.predict(samples, sites, data=without_daily_satellites(model, samples))
 
 
-def errors(
-    predictions: dict[str, NDArray[np.float32]], samples: Samples, sites: NDArray[np.intp]
-) -> pd.DataFrame:
+def errors(predictions: dict[str, NDArray[np.float32]], samples: Samples,
+           sites: NDArray[np.intp]) -> pd.DataFrame:  # fmt: skip
     """RMSE of each tower and flux (gC m-2 d-1): columns site, igbp, flux and one a model."""
     rows, on = [], samples.scored[sites]
     for i, k in np.ndindex(len(sites), len(FLUXES)):

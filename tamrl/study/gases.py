@@ -152,19 +152,15 @@ def learn_gas(model: TamRLModel, samples: Samples, gas: str, days: Sequence[int]
         on = np.isfinite(y[site]) & (samples.weight[site] > 0)
         for n in days:
             first = on & (on.cumsum() <= n)
-            last = np.flatnonzero(first).max(initial=0)
-            later = on & (np.arange(len(on)) > last + GAP)
+            later = on & (np.arange(len(on)) > np.flatnonzero(first).max(initial=0) + GAP)
             if first.sum() < n or later.sum() < n:
                 continue
             labels, place = y[site][first], np.array([site])
             wider = add_target(model, gas, float(labels.mean()), float(labels.std()))
             adapted = finetune(wider, seen, place, first[None], only=gas, steps=NEW_STEPS)
             error = adapted.predict(seen, place)[0, later, -1] - y[site][later]
-            rows.append({
-                "site": samples.site[site], "days": n, "n": int(later.sum()),
-                "RMSE": float(np.sqrt(np.mean(error**2))),
-                "mean_RMSE": float(np.sqrt(np.mean((labels.mean() - y[site][later]) ** 2))),
-            })  # fmt: skip
+            rmse = [float(np.sqrt(np.mean(e**2))) for e in (error, labels.mean() - y[site][later])]
+            rows.append((samples.site[site], n, int(later.sum()), *rmse))
     table = pd.DataFrame(rows, columns=["site", "days", "n", "RMSE", "mean_RMSE"])
     return table.assign(change=100 * (table.RMSE / table.mean_RMSE - 1))
 
@@ -175,9 +171,8 @@ def shares(prediction: xr.Dataset) -> pd.DataFrame:
     return pd.DataFrame(means, index=pd.Index(prediction.model.values, name="model"))
 
 
-def values(
-    simulated: pd.DataFrame, marshes: pd.DataFrame, curve: pd.DataFrame, learnt: pd.DataFrame
-) -> dict[str, object]:
+def values(simulated: pd.DataFrame, marshes: pd.DataFrame, curve: pd.DataFrame,
+           learnt: pd.DataFrame) -> dict[str, object]:  # fmt: skip
     """Gather what the page quotes of scores, of adapting at marshes, and of the gas learnt."""
     r2 = simulated[simulated.model == "TAM-RL"].set_index("flux").R2
     methane = marshes[marshes.flux == "CH4"].set_index("model").R2

@@ -188,7 +188,6 @@ def measure(source: str, out: Path) -> Row:
         rows += [_alone(train, *case), _alone(prediction, *case), _alone(prediction, *case, True)]
     content = {"format": FORMAT, "machine": about, "tower_source": attrs["tower_source"],
                "virtual": int(attrs["virtual"]), "stages": rows}  # fmt: skip
-    out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(out) as part:
         part.write_text(json.dumps(content, indent=1) + "\n")
     return read_file(out)

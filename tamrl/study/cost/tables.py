@@ -26,6 +26,7 @@ PEER: Mapping[str, float] = {TRAIN: 60.0, STREAM: 7.0, EXACT: 7.0}  # tower-days
 RATES: Mapping = {(TRAIN, "fp32"): 27_500.0, (TRAIN, "bf16"): 55_000.0,
                   (STREAM, "fp32"): 50_000.0, (STREAM, "bf16"): 100_000.0}  # fmt: skip
 SHARES: Mapping = {(TRAIN, "fp32"): 0.7, (STREAM, "fp32"): 0.85}
+MET = {True: "met", False: "missed"}
 GPU_RATE, MEMBERS_SECONDS = 5e6, 300.0  # place-days/s; ten networks to the end, on one GPU
 
 Content = Mapping[str, Any]
@@ -112,11 +113,11 @@ def values(content: Content, contents: list[dict[str, Any]]) -> dict[str, str]:
     for row in table[(table["size"] == SIZE) & table.stage.isin(names)].to_dict("records"):
         name = f"{names[row['stage']]}_{row['precision']}"
         out |= {name: f"{row['rate']:,.0f}", f"{name}_aim": f"{row['aim']:,.0f}",
-                f"{name}_met": _met(row["rate"] >= row["aim"]),
+                f"{name}_met": MET[bool(row["rate"] >= row["aim"])],
                 f"{name}_times": f"{row['times']:.1f}"}  # fmt: skip
         if row["precision"] == "fp32":
             out |= {f"{name}_share": f"{row['fraction']:.2f}", f"{name}_least": f"{row['least']:g}",
-                    f"{name}_share_met": _met(row["fraction"] >= row["least"])}  # fmt: skip
+                    f"{name}_share_met": MET[bool(row["fraction"] >= row["least"])]}  # fmt: skip
     peaks = table.dropna(subset="gemm").groupby("precision").gemm.median()
     out |= {f"gemm_{precision}": f"{peak:.0f}" for precision, peak in peaks.items()}
     spent, errors = profile(contents[0]), skill(contents[0])
@@ -133,10 +134,6 @@ def values(content: Content, contents: list[dict[str, Any]]) -> dict[str, str]:
     return out | {"gpu": str(together.gpu), "members": f"{together.members:.0f}",
                   "members_seconds": f"{together.seconds:.0f}",
                   "members_aim": f"{MEMBERS_SECONDS:.0f}",
-                  "members_met": _met(together.seconds < MEMBERS_SECONDS),
+                  "members_met": MET[bool(together.seconds < MEMBERS_SECONDS)],
                   "gpu_rate": f"{fast.rate.iloc[0] / 1e6:.0f}", "gpu_aim": f"{GPU_RATE / 1e6:.0f}",
-                  "gpu_met": _met(fast.rate.iloc[0] >= GPU_RATE)}  # fmt: skip
-
-
-def _met(reached: object) -> str:
-    return "met" if reached else "missed"
+                  "gpu_met": MET[bool(fast.rate.iloc[0] >= GPU_RATE)]}  # fmt: skip

@@ -34,9 +34,8 @@ class Windows(NamedTuple):
 
 
 @torch.no_grad()
-def scored_windows(
-    model: TamRLModel, samples: Samples, towers: NDArray, days: int, length: int, seed: int
-) -> Windows:
+def scored_windows(model: TamRLModel, samples: Samples, towers: NDArray, days: int, length: int,
+                   seed: int) -> Windows:  # fmt: skip
     """Gather ``days`` random windows a tower that end on a scored day and lack no active day."""
     rng, part = np.random.default_rng(seed), samples.select(towers)
     (net, data), ready = on_device(model, part), part.scored.copy()
@@ -104,11 +103,9 @@ def latents(model: TamRLModel, samples: Samples, towers: NDArray, days: int = 30
     with net.drop.register_forward_hook(lambda _, given, out: features.append(out[:, -1])):
         gate = net.decode(x, seen, process, facts, z).gates[:, net.free]
     added = gate * net.head * features[0].unsqueeze(1)
-    dims = ("sample", "flux", "latent")
-    return xr.Dataset(
-        {"gate": (dims, gate.cpu().numpy()), "contribution": (dims, added.cpu().numpy())},
-        {**coords, "flux": [net.config.targets[i] for i in net.free]},
-    )
+    values = {"gate": gate, "contribution": added}
+    parts = {k: (("sample", "flux", "latent"), v.cpu().numpy()) for k, v in values.items()}
+    return xr.Dataset(parts, {**coords, "flux": [net.config.targets[i] for i in net.free]})
 
 
 def gates_by_class(inner: xr.Dataset) -> dict[str, pd.DataFrame]:
@@ -121,8 +118,6 @@ def gates_by_class(inner: xr.Dataset) -> dict[str, pd.DataFrame]:
 
 def by_group(attributed: xr.Dataset) -> xr.DataArray:
     """Sum ``attribution`` over the drivers of each group: (sample, flux, lag, predictors)."""
-    parts = [
-        attributed.attribution.isel(driver=at).sum("driver").expand_dims(predictors=[name])
-        for name, at in members([str(d) for d in attributed.driver.values]).items()
-    ]
-    return xr.concat(parts, "predictors").transpose("sample", "flux", "lag", "predictors")
+    groups = members(attributed.driver.values.tolist())
+    parts = [attributed.attribution.isel(driver=at).sum("driver") for at in groups.values()]
+    return xr.concat(parts, pd.Index(groups, name="predictors")).transpose(..., "predictors")

@@ -46,9 +46,8 @@ def permutation(fits: Sequence[Fitted], samples: Samples, groups: Groups = GROUP
     igbp ("all" or a class), towers, RMSE (undisturbed), rise, lower, upper (gC m-2 d-1; 90 %
     bootstrap interval over towers).
     """
-    tasks = [
-        (m, samples.select(test), groups, repeats, seed + i) for i, (m, test) in enumerate(fits)
-    ]
+    tasks = [(m, samples.select(test), groups, repeats, seed + i)
+             for i, (m, test) in enumerate(fits)]  # fmt: skip
     parts = in_parallel(_squares, tasks, jobs)
     squares = {kind: np.concatenate([part[kind] for part in parts]) for kind in parts[0]}
     towers = np.concatenate([test for _, test in fits])
@@ -79,9 +78,8 @@ def values(rises: pd.DataFrame) -> dict[str, str]:
     return out
 
 
-def _squares(
-    model: TamRLModel, samples: Samples, groups: Groups, repeats: int, seed: int
-) -> dict[str, NDArray]:
+def _squares(model: TamRLModel, samples: Samples, groups: Groups, repeats: int,
+             seed: int) -> dict[str, NDArray]:  # fmt: skip
     """Squared errors (tower, flux), undisturbed ("") and with each kind exchanged."""
     (net, data), rng = on_device(model, samples), np.random.default_rng(seed)
     columns = members(samples.features, groups)
@@ -104,17 +102,15 @@ def exchanged(data: DeviceData, samples: Samples, kind: str, columns: Mapping[st
         out.support.x, out.support.seen = data.support.x[other], data.support.seen[other]
         out.support.usable = data.support.usable[other.numpy()]
     else:
-        days = np.nonzero(samples.has_drivers)
-        order = rng.permutation(len(days[0]))
-        source = days[0][order], days[1][order]
+        site, day = days = np.nonzero(samples.has_drivers)
+        order = rng.permutation(len(site))
+        old_site, old_day = source = site[order], day[order]
         out.x, out.seen, out.process = data.x.clone(), data.seen.clone(), data.process.clone()
         for i in columns[kind]:
-            out.x[*days, i] = data.x[*source, i]
-            out.seen[*days, i] = data.seen[*source, i]
-        ta, vpd, sw_in = (
-            samples.x[..., i][source if i in columns[kind] else days]
-            for i in (samples.features.index(name) for name in SCALARS)
-        )
-        scalars = torch.nan_to_num(torch.from_numpy(process_scalars(ta, vpd, sw_in)), nan=1.0)
+            out.x[site, day, i] = data.x[old_site, old_day, i]
+            out.seen[site, day, i] = data.seen[old_site, old_day, i]
+        index = map(samples.features.index, SCALARS)
+        raw = [samples.x[..., i][source if i in columns[kind] else days] for i in index]
+        scalars = torch.nan_to_num(torch.from_numpy(process_scalars(*raw)), nan=1.0)
         out.process[days] = scalars.to(out.process)
     return out

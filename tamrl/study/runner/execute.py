@@ -33,9 +33,8 @@ def check_parameters(source: Path, values: Parameters) -> None:
         raise ValueError(f"{source.name} has no parameter {name!r}; it has {', '.join(known)}")
 
 
-def cache_key(
-    source: Path, values: Parameters, upstream: list[str], reads: Iterable[str], root: Path
-) -> str:
+def cache_key(source: Path, values: Parameters, upstream: list[str], reads: Iterable[str],
+              root: Path) -> str:  # fmt: skip
     """Digest of all that an executed notebook depends on.
 
     Its cells and parameters, the keys of notebooks before it (``upstream``), `finish`, the package
@@ -71,8 +70,7 @@ def execute(source: Path, values: Parameters, key: str, root: Path, virtual: boo
     except papermill.PapermillExecutionError as error:
         raise StudyError(
             f"{source.name}, cell {error.cell_index}:\n\n{error.source}\n\n"
-            f"{error.ename}: {error.evalue}\n"
-            f"The notebook up to there: {attempt.relative_to(root)}"
+            f"{error.ename}: {error.evalue}\nThe notebook up to there: {attempt.relative_to(root)}"
         ) from error
     except DeadKernelError as error:
         raise StudyError(

@@ -65,10 +65,10 @@ STUDY = (  # name, smoke, reference, paper
     Notebook("09_ablation", {**_TINY, "only": [
         "TAM-RL", "FiLM only", "soft closure", "no closure", "no process scalars",
     ]}, paper=_WHOLE, reads=("results/ablation",)),
-    Notebook("10_benchmark", {**_TINY, "only": [
-        "ensemble", "TAM-RL as published", "LightGBM", "climatology",
-    ]}, paper=_WHOLE,
-    reads=("results/benchmark", "results/climates", "results/biomes", "results/no-satellites")),
+    Notebook("10_benchmark",
+             {**_TINY, "only": ["ensemble", "TAM-RL as published", "LightGBM", "climatology"]},
+             paper=_WHOLE, reads=("results/benchmark", "results/climates", "results/biomes",
+                                  "results/no-satellites")),
     Notebook("11_trust", {"members": 2, "folds": 3, "count": 5, "repeats": 2, **_ALONE}, _ALONE,
              {"members": 10, "repeats": 100, "resolution": 0.5, "jobs": 8}),
     Notebook("12_monitor", _QUICK, _ALONE, {"folds": 10, "epochs": 16, "jobs": 8},
@@ -93,7 +93,7 @@ def run(profile: str = "reference", towers: str = "auto", only: Iterable[str] = 
         console: Console | None = None) -> Outcome:  # fmt: skip
     """Execute the notebooks that need it (with ``force``: all), and ``build`` the book.
 
-    ``towers`` as for `tamrl.sources.load_towers`; ``only``: beginnings of names, such as "03" (none:
+    ``towers`` as for `tamrl.sources.load_towers`; ``only``: beginnings of names, as "03" (none:
     all), whose ``parameters`` replace those of the profile. ValueError for an unknown profile,
     notebook or parameter; StudyError when a cell fails or the book has a warning (with its log).
     """
@@ -164,11 +164,10 @@ def announce(towers: str, console: Console) -> bool:
     from tamrl.sources import load_towers  # here, so that a book can be built without the model
 
     loaded = load_towers(towers)
-    virtual = bool(loaded.attrs["virtual"])
     real = f"{loaded.sizes['site']} real towers ({loaded.attrs['tower_source']})"
     simulated = "[bold]VIRTUAL TOWERS: all that follows comes from simulated data"
-    console.print(simulated if virtual else real)
-    return virtual
+    console.print(simulated if loaded.attrs["virtual"] else real)
+    return bool(loaded.attrs["virtual"])
 
 
 def _stored_key(root: Path, name: str) -> str:
@@ -191,18 +190,16 @@ def build_book(root: Path, virtual: bool, everything: bool, console: Console,
     config.setdefault("html", {})["announcement"] = note
     extensions = config.get("sphinx", {}).get("local_extensions", {})
     extensions.update({name: str(ROOT / place) for name, place in extensions.items()})
-    folder = root / "_build"
-    folder.mkdir(exist_ok=True)
+    (folder := root / "_build").mkdir(exist_ok=True)
     (folder / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False))
     console.print("  book: building")
     main = "import sys; from jupyter_book.cli.main import main; sys.exit(main())"
     command = [sys.executable, "-c", main, "build", "book", "--config", str(folder / "_config.yml")]
     command += ["--path-output", ".", "-W", "-n", "--keep-going", *(["--all"] * everything)]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True)
-    log = folder / "book.log"
-    log.write_text(done.stdout + done.stderr)
+    log, lines = folder / "book.log", (done.stdout + done.stderr).splitlines()
+    log.write_text("\n".join(lines))
     if done.returncode:
-        lines = (done.stdout + done.stderr).splitlines()
         warnings = [line for line in lines if re.search("WARNING|ERROR|Error|Exception", line)]
         shown = "\n".join((warnings or lines[-20:])[:40])
         raise StudyError(f"the book has warnings or errors:\n{shown}\nLog: {log}")
