@@ -119,7 +119,7 @@ def accept(run: Path = RUN, reference: Path = REFERENCE) -> list[str]:
     return names
 
 
-def main(take: Annotated[bool, typer.Option("--accept", help="as reference")] = False) -> None:
+def main(take: Annotated[bool, typer.Option("--accept", help="Accept this run.")] = False) -> None:
     """Compare the tables of the last run on real towers with the committed ones."""
     try:
         if take:
