@@ -10,7 +10,7 @@ FIGURES = {
     "curves": "against_peer before_and_after by_biome embedding gap_curves gates importance kinds "
               "label_curves memory model responses scaling supports",
     "maps": "against_reference flux_maps gain_curve hatched hovmoller limits mean_and_spread "
-            "month_frame next_towers rank_correlations region towers_map withheld zonal",
+            "next_towers rank_correlations region towers_map withheld zonal",
     "scores": "bars budget_bars country_bars density differences monitor_anomaly monitor_record "
               "score_boxes series stacked_years violations",
     "style": "BIOMES UNIT use_style",

@@ -1,6 +1,6 @@
 """Figures of long comparisons and of the coverage of intervals."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -18,9 +18,7 @@ ABSENT = "not computed"
 MARKERS = {"GPP": "o", "RECO": "s", "NEE": "D"}
 
 
-def _effects(
-    ax: Any, table: pd.DataFrame, y: Iterable[float], colour: str, limit: float = np.inf
-) -> None:
+def _effects(ax: Any, table: pd.DataFrame, y: Any, colour: str, limit: float = np.inf) -> None:
     """Draw changes with intervals: filled where zero is left out, a number if off the axis."""
     for height, (_, row) in zip(y, table.iterrows(), strict=True):
         if np.isnan(row.change):
@@ -28,11 +26,10 @@ def _effects(
                         backgroundcolor="white")  # fmt: skip
         elif abs(row.change) > limit:
             side = np.sign(row.change)
-            ax.annotate(
-                f"{row.change:+.0f} %".replace("-", "\N{MINUS SIGN}"), (side * limit, height),
-                (side * 0.8 * limit, height), ha="right" if side > 0 else "left", va="center",
-                fontsize=9, color=colour, arrowprops={"arrowstyle": "->", "color": colour},
-            )  # fmt: skip
+            ax.annotate(f"{row.change:+.0f} %".replace("-", "\N{MINUS SIGN}"),
+                        (side * limit, height), (side * 0.8 * limit, height),
+                        ha="right" if side > 0 else "left", va="center", fontsize=9, color=colour,
+                        arrowprops={"arrowstyle": "->", "color": colour})  # fmt: skip
         else:
             ax.hlines(height, row.lower, row.upper, colors=colour, linewidth=2)
             look = _mark(row.lower > 0 or row.upper < 0, colour=colour)
@@ -40,7 +37,6 @@ def _effects(
 
 
 def _mark(filled: bool, marker: str = "o", colour: str = GREY) -> dict[str, Any]:
-    """Look of the mark of an interval."""
     return {"marker": marker, "color": colour, "markersize": 6, "markeredgewidth": 1.5,
             "markerfacecolor": colour if filled else "white", "linewidth": 2}  # fmt: skip
 
@@ -64,14 +60,11 @@ def _names(axes: Sequence[Any], y: Any, names: Sequence[str], label: str) -> Non
 
 
 @figure
-def forest(
-    table: pd.DataFrame, groups: Mapping[str, Sequence[str]], label: str, name: str = "model",
-    limit: float = 12.0,
-) -> Figure:  # fmt: skip
-    """Draw changes with intervals, a panel a flux, a row a model, under the headings of groups.
+def forest(table: pd.DataFrame, groups: Mapping[str, Sequence[str]], label: str,
+           name: str = "model", limit: float = 12.0) -> Figure:  # fmt: skip
+    """Draw changes (``table``: ``name``, flux, change, lower, upper, %) under headings of groups.
 
-    ``table`` has ``name`` (of the rows), flux, change, lower, upper in %; NaN is not computed. What
-    lies beyond ``limit`` (%) is a number with an arrow.
+    A panel a flux, a row a model; beyond ``limit`` (%) a number with an arrow.
     """
     names = [n for head, models in groups.items() if models for n in (head, *models)]
     heads = {head for head, models in groups.items() if models}
@@ -94,10 +87,7 @@ def forest(
 
 @figure
 def targets(table: pd.DataFrame, label: str) -> Figure:
-    """Draw changes against rivals beside the change that was aimed at, a row a rival and flux.
-
-    ``table`` (%) is from `tamrl.study.benchmark.against_targets`.
-    """
+    """Draw changes against rivals (%, `tamrl.study.benchmark.against_targets`) beside targets."""
     fig, ax = plt.subplots(figsize=(7.6, 0.4 * len(table) + 1.3))
     y = np.arange(len(table))[::-1]
     for flux, rows in table.groupby("flux"):
@@ -117,10 +107,9 @@ def targets(table: pd.DataFrame, label: str) -> Figure:
 
 @figure
 def class_bias(table: pd.DataFrame, share: float, absolute: float) -> Figure:
-    """Draw the bias by class with its interval, a panel a flux, over what is allowed.
+    """Draw `tamrl.study.benchmark.class_bias`, a panel a flux; what is not allowed is a diamond.
 
-    ``table`` is from `tamrl.study.benchmark.class_bias`; allowed are ``share`` % of a class's mean,
-    and ``absolute`` gC m-2 d-1 for NEE. What is beyond is a filled diamond.
+    Allowed are ``share`` % of a class's mean, and ``absolute`` gC m-2 d-1 for NEE.
     """
     classes = list(table["class"].unique())
     fig, panels = by_flux(table, (7.8, ROW * max(len(classes), 3) + 1.2))
@@ -130,10 +119,9 @@ def class_bias(table: pd.DataFrame, share: float, absolute: float) -> Figure:
         return fig
     y = np.arange(len(classes))[::-1]
     for ax, flux, biases in panels:
-        rows = biases.set_index("class").reindex(classes)
+        rows, colour = biases.set_index("class").reindex(classes), FLUX_COLOURS.get(flux, GREY)
         allowed = rows["mean"].abs() * share / 100 if flux != "NEE" else rows["mean"] * 0 + absolute
         ax.barh(y, 2 * allowed, 0.8, -allowed, color="#dddddd", zorder=0)
-        colour = FLUX_COLOURS.get(flux, GREY)
         ax.hlines(y, rows.lower, rows.upper, colors=colour, linewidth=2)
         for height, (_, row) in zip(y, rows.iterrows(), strict=True):
             look = _mark(bool(row.off), "D" if row.off else "o", colour)
@@ -168,8 +156,7 @@ def coverage_by_class(table: pd.DataFrame) -> Figure:
     """Draw the coverage of 90 % intervals, a row a stratum, a panel a period, a mark a flux."""
     periods = list(dict.fromkeys(table.period)) or ["day"]  # none: an empty panel
     towers = table.groupby("stratum").towers.max().sort_values()
-    size = (7.6, max(1.3 + 0.3 * len(towers), 2.5))
-    fig, axes = columns(len(periods), size, sharex=True)
+    fig, axes = columns(len(periods), (7.6, max(1.3 + 0.3 * len(towers), 2.5)), sharex=True)
     for ax, period in zip(axes, periods, strict=True):
         ax.axvspan(0.85, 0.95, color="#e4e4e4", zorder=0, label="85 to 95 %")
         ax.axvline(0.9, color=GREY, linewidth=1, zorder=1)
@@ -180,8 +167,7 @@ def coverage_by_class(table: pd.DataFrame) -> Figure:
         ax.set_title(f"values of a {period}", loc="left")
         ax.set_xlabel("share inside (%)")
         ax.xaxis.set_major_formatter(PercentFormatter(1, symbol=""))
-    labels = [f"{name} ({count})" for name, count in towers.items()]
-    axes[0].set_yticks(range(len(towers)), labels)
+    axes[0].set_yticks(range(len(towers)), [f"{name} ({n})" for name, n in towers.items()])
     axes[0].set_xlim(min([0.7, *table.coverage.dropna()]) - 0.02, 1.02)
     axes[0].set_ylabel("class (towers)")
     return fig

@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 
 from tamrl.plots import style
 
-PREDICTORS = {
-    "light": (style.ORANGE, "-"), "temperature": (style.RED, "-"), "humidity": (style.SKY, "--"),
-    "greenness": (style.GREEN, "-"), "water": (style.BLUE, "--"), "place facts": (style.GREY, "-"),
-    "own history": (style.PINK, "-"), "light x greenness": (style.GREEN, ":"),
-}  # fmt: skip
+PREDICTORS = {"light": (style.ORANGE, "-"), "temperature": (style.RED, "-"),
+              "humidity": (style.SKY, "--"), "greenness": (style.GREEN, "-"),
+              "water": (style.BLUE, "--"), "place facts": (style.GREY, "-"),
+              "own history": (style.PINK, "-"),
+              "light x greenness": (style.GREEN, ":")}  # fmt: skip
 LINES = ((style.BLUE, "o-"), (style.RED, "s--"), (style.GREY, "^:"))
 PLACES = ((style.GREEN, "o", "-"), (style.RED, "s", "--"), (style.BLUE, "^", ":"),
           (style.ORANGE, "D", "-."))  # fmt: skip
@@ -49,9 +49,8 @@ def by_biome(tables: Mapping[str, pd.DataFrame], label: str) -> Figure:
     for ax, (title, table) in zip(axes, tables.items(), strict=True):
         image = ax.imshow(table, cmap="cividis", vmin=0, vmax=top, aspect="auto")
         for (row, column), value in np.ndenumerate(table.to_numpy()):
-            text, colour = f"{value:.1f}", "white" if value < 0.6 * top else "black"
-            ax.text(column, row, text.replace("-0.0", "0.0"), ha="center", va="center", fontsize=9,
-                    color=colour)  # fmt: skip
+            ax.text(column, row, f"{value:.1f}".replace("-0.0", "0.0"), ha="center", va="center",
+                    fontsize=9, color="white" if value < 0.6 * top else "black")  # fmt: skip
         ax.set(title=title, yticks=range(len(table)), yticklabels=table.index)
         ax.set_xticks(range(table.shape[1]), table.columns, rotation=60, ha="right")
     fig.colorbar(image, ax=axes, label=label, shrink=0.8)
@@ -88,10 +87,9 @@ def gates(table: Mapping[str, pd.DataFrame]) -> Figure:
 
 def gap_curves(table: pd.DataFrame) -> Figure:
     """Draw the error against the share of satellite months removed, one line a model."""
-    change = table[["model", "flux", "change"]].assign(
-        lower=table.change_lower, upper=table.change_upper, percent=100 * table.share
-    )
-    return _curves(change, "percent", "model", "satellite months\nremoved (%)")
+    low, high = table.change_lower, table.change_upper
+    table = table.assign(lower=low, upper=high, share=100 * table.share)
+    return _curves(table, "share", "model", "satellite months\nremoved (%)")
 
 
 def label_curves(table: pd.DataFrame) -> Figure:
@@ -183,10 +181,7 @@ def kinds(frame: pd.DataFrame, label: str) -> Figure:
 
 @style.figure
 def against_peer(table: pd.DataFrame, size: str) -> Figure:
-    """Draw each stage's tower-days per operation as a multiple of the authors' code at ``size``.
-
-    ``table`` is from `tamrl.study.cost.tables.stages`.
-    """
+    """Draw `tamrl.study.cost.tables.stages` of a ``size`` as multiples of the authors' code."""
     rows = table[(table["size"] == size) & table.times.notna()]
     names = list(dict.fromkeys(rows.stage))[::-1]
     fig, ax = plt.subplots(figsize=(6.4, 0.9 + 0.45 * len(names)))
@@ -194,9 +189,8 @@ def against_peer(table: pd.DataFrame, size: str) -> Figure:
         y = [names.index(name) for name in part.stage]
         ax.plot(part.times, y, MARKS.get(str(precision), "o"), label=str(precision), markersize=7)
     ax.axvline(1, color=style.RED, linewidth=1, label="the authors' code, fp32")
-    ax.set(xscale="log", ylim=(-0.6, len(names) - 0.4), yticks=range(len(names)),
-           yticklabels=names)  # fmt: skip
-    ax.set_xlabel("tower-days per operation, as a multiple of the authors' code")
+    ax.set(xscale="log", ylim=(-0.6, len(names) - 0.4), yticks=range(len(names)), yticklabels=names,
+           xlabel="tower-days per operation, as a multiple of the authors' code")  # fmt: skip
     return fig
 
 

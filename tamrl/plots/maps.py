@@ -30,10 +30,8 @@ def limits(fields: ArrayLike, flux: str) -> tuple[float, float]:
 
 def _mesh(ax: Any, field: xr.DataArray, cmap: str, span: tuple[float, float]) -> Any:
     """Draw a field (lat, lon) as coloured cells."""
-    return ax.pcolormesh(
-        field.lon, field.lat, field.transpose("lat", "lon"), transform=DEGREES, zorder=1,
-        cmap=cmap, vmin=span[0], vmax=span[1],
-    )  # fmt: skip
+    return ax.pcolormesh(field.lon, field.lat, field.transpose("lat", "lon"), transform=DEGREES,
+                         zorder=1, cmap=cmap, vmin=span[0], vmax=span[1])  # fmt: skip
 
 
 def _bar(fig: Figure, image: Any, ax: Any, label: str, extend: str = "both") -> None:
@@ -49,17 +47,15 @@ def towers_map(table: pd.DataFrame) -> Figure:
     europe.set_extent(EUROPE, DEGREES)
     for ax in (style.globe(fig, grid[0]), style.land(europe)):
         for code, colour, marker, here in style.by_class(table):
-            ax.scatter(here.lon, here.lat, s=18, c=colour, marker=marker, edgecolors="black",
-                       zorder=3, linewidths=0.4, transform=DEGREES,
-                       label=f"{code} ({len(here)})")  # fmt: skip
+            name = f"{code} ({len(here)})"
+            ax.scatter(here.lon, here.lat, 18, colour, marker=marker, edgecolors="black",
+                       linewidths=0.4, zorder=3, transform=DEGREES, label=name)  # fmt: skip
     return fig
 
 
 @style.figure
-def flux_maps(
-    panels: Mapping[str, xr.DataArray], flux: str, columns: int = 2,
-    span: tuple[float, float] | None = None,
-) -> Figure:  # fmt: skip
+def flux_maps(panels: Mapping[str, xr.DataArray], flux: str, columns: int = 2,
+              span: tuple[float, float] | None = None) -> Figure:  # fmt: skip
     """Draw fields (lat, lon), all with the same limits (``span``); NEE diverges around zero."""
     n_rows, width = -(-len(panels) // columns), 7.6 / columns
     fig = plt.figure(figsize=(7.6, 0.53 * width * n_rows + 0.6))
@@ -70,11 +66,6 @@ def flux_maps(
         ax.set_title(title)
     _bar(fig, image, axes, f"{flux} ({style.UNIT})")
     return fig
-
-
-def month_frame(field: xr.DataArray, flux: str, span: tuple[float, float], title: str) -> Figure:
-    """Draw one month's map with given limits of colour: one frame of a stepped series."""
-    return flux_maps({title: field}, flux, 1, span)
 
 
 @style.figure
@@ -113,9 +104,8 @@ def hovmoller(tables: Mapping[str, pd.DataFrame]) -> Figure:
     """Draw mean fluxes by latitude (index, deg) and month (columns 1 to 12), one panel a flux."""
     fig, axes = style.columns(len(tables), (8.4, 3.8))
     for ax, (flux, table) in zip(axes, tables.items(), strict=True):
-        low, high = limits(table, flux)
         image = ax.pcolormesh(table.columns, table.index, table, cmap=style.COLOUR_MAPS[flux],
-                              vmin=low, vmax=high, shading="nearest")  # fmt: skip
+                              clim=limits(table, flux), shading="nearest")  # fmt: skip
         ax.set(title=flux, xticks=(1, 4, 7, 10), xticklabels=("Jan", "Apr", "Jul", "Oct"),
                ylim=(SOUTH, NORTH), facecolor="#f2f2f2")  # fmt: skip
         fig.colorbar(image, ax=ax, location="bottom", extend="both", label=style.UNIT)
@@ -154,17 +144,14 @@ def against_reference(maps: xr.Dataset, zonal: pd.DataFrame, name: str = "FLUXCO
 
 @style.figure
 def hatched(panels: Mapping[str, tuple[xr.DataArray, str, str]], outside: xr.DataArray) -> Figure:
-    """Draw fields (lat, lon), hatched where ``outside`` (share of the year) is half or more.
-
-    ``panels``: title -> field, colour map, label of its colour bar.
-    """
+    """Draw fields (title: field, colour map, label), hatched where ``outside`` is half or more."""
     fig = plt.figure(figsize=(7.6, 3.9 * len(panels)))
     for row, (title, (field, colours, label)) in enumerate(panels.items()):
         ax = style.globe(fig, len(panels), 1, row + 1)
         image = _mesh(ax, field, colours, (0, float(np.nanpercentile(field, 99))))
         with plt.rc_context({"hatch.linewidth": 0.9, "hatch.color": style.RED}):
             ax.contourf(outside.lon, outside.lat, outside.transpose("lat", "lon").fillna(0),
-                        levels=[0.5, 1.1], colors="none", hatches=["//////"], transform=DEGREES,
+                        [0.5, 1.1], colors="none", hatches=["//////"], transform=DEGREES,
                         zorder=2)  # fmt: skip
         ax.set_title(title)
         _bar(fig, image, ax, label, "max")
@@ -173,8 +160,8 @@ def hatched(panels: Mapping[str, tuple[xr.DataArray, str, str]], outside: xr.Dat
 
 def rank_correlations(table: pd.DataFrame, label: str) -> Figure:
     """Draw ``rho`` with its interval by flux and kind of error, against zero."""
-    named = table.assign(change=table.rho, label=table.flux + ", " + table.error)
-    return differences(named, label, (-1, 1))
+    table = table.assign(change=table.rho, label=table.flux + ", " + table.error)
+    return differences(table, label, (-1, 1))
 
 
 @style.figure

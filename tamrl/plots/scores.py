@@ -34,20 +34,15 @@ def stacked_years(counts: pd.DataFrame, ylabel: str) -> Figure:
 
 @style.figure
 def score_boxes(scores: pd.DataFrame, metric: str, label: str, by: str = "flux") -> Figure:
-    """Draw the spread of ``metric`` over towers: quartile box, 5-95 % whiskers, one a model.
-
-    ``by`` groups the boxes. The axis ends at 1 and -1: one bad tower must not hide the others.
-    """
+    """Draw quartiles and 5-95 % whiskers of ``metric`` over towers by model, cut at 1 and -1."""
     groups, colours = list(scores[by].unique()), style.model_colours(scores.model.unique())
     named = 1 + 0.12 * len(groups) * max(len(str(group)) for group in groups)  # names side by side
     fig, ax = plt.subplots(figsize=(max(4.8, 0.5 * len(groups) * len(colours), named), 3.2))
     for model, (x, width) in _beside(colours, groups).items():
         of_model = scores[scores.model == model]
-        box = ax.boxplot(
-            [of_model.loc[of_model[by] == g, metric].dropna() for g in groups], positions=x,
-            widths=width * 0.85, whis=(5, 95), showfliers=False, patch_artist=True,
-            medianprops={"color": "black"},
-        )  # fmt: skip
+        values = [of_model.loc[of_model[by] == g, metric].dropna() for g in groups]
+        box = ax.boxplot(values, positions=x, widths=width * 0.85, whis=(5, 95), showfliers=False,
+                         patch_artist=True, medianprops={"color": "black"})  # fmt: skip
         for patch in box["boxes"]:
             patch.set(facecolor=colours[model], alpha=0.85, label=model)
     ax.set(xticks=range(len(groups)), xticklabels=groups, ylabel=label, ylim=(-1, 1))
@@ -56,8 +51,7 @@ def score_boxes(scores: pd.DataFrame, metric: str, label: str, by: str = "flux")
 
 def _beside(models: Mapping[str, str], groups: list) -> dict[str, tuple[NDArray, float]]:
     """Positions and width of the models' bars, side by side in each group."""
-    x, width = np.arange(len(groups)), 0.8 / len(models)
-    middle = (len(models) - 1) / 2
+    x, width, middle = np.arange(len(groups)), 0.8 / len(models), (len(models) - 1) / 2
     return {name: (x + (m - middle) * width, width) for m, name in enumerate(models)}
 
 
@@ -102,15 +96,13 @@ def differences(table: pd.DataFrame, label: str, span: tuple[float, float] | Non
     names = table.label if "label" in table else table.flux + " against " + table.rival
     low, high = min(table.lower.min(), 0), max(table.upper.max(), 0)
     room = 0.06 * (high - low)  # so that neither zero nor an end lies on the frame
-    ax.set(yticks=y, yticklabels=names, xlim=span or (low - room, high + room))
-    ax.set(xlabel=label, ylim=(-0.7, len(table) - 0.3))
+    ax.set(yticks=y, yticklabels=names, xlim=span or (low - room, high + room), xlabel=label,
+           ylim=(-0.7, len(table) - 0.3))  # fmt: skip
     return fig
 
 
-def _dots(
-    ax: Any, y: NDArray, values: pd.Series, table: pd.DataFrame, colours: Any, marker: str = "o",
-    **line: Any,
-) -> None:  # fmt: skip
+def _dots(ax: Any, y: NDArray, values: pd.Series, table: pd.DataFrame, colours: Any,
+          marker: str = "o", **line: Any) -> None:  # fmt: skip
     """Draw values as marks on their intervals (columns lower, upper of ``table``)."""
     ax.hlines(y, table.lower, table.upper, colors=colours, **{"linewidth": 2, **line})
     ax.scatter(values, y, c=colours, s=36, marker=marker, zorder=3)
@@ -141,8 +133,8 @@ def violations(table: pd.DataFrame) -> Figure:
     for row, x, value in zip(y, shown, table.violation, strict=True):
         text = f"{value:.2g}" if value > ROUNDING else "0 to rounding"
         ax.annotate(text, (x, row), (8, 4), textcoords="offset points", fontsize=10)
-    ax.set(xscale="log", yticks=y, yticklabels=table.index, ylim=(-0.7, len(table) - 0.3))
-    ax.set_xlabel(f"mean |NEE - (RECO - GPP)| ({style.UNIT})")
+    ax.set(xscale="log", yticks=y, yticklabels=table.index, ylim=(-0.7, len(table) - 0.3),
+           xlabel=f"mean |NEE - (RECO - GPP)| ({style.UNIT})")  # fmt: skip
     ax.grid(axis="x", linewidth=0.3)
     ax.margins(x=0.12)
     return fig
@@ -151,8 +143,7 @@ def violations(table: pd.DataFrame) -> Figure:
 @style.figure
 def budget_bars(table: pd.DataFrame) -> Figure:
     """Draw global totals beside published ones: flux, source, value, lower, upper (PgC yr-1)."""
-    fluxes = list(table.flux.unique())
-    sizes = [int((table.flux == f).sum()) for f in fluxes]
+    fluxes, sizes = list(table.flux.unique()), table.groupby("flux", sort=False).size().tolist()
     height = 0.34 * sum(sizes) + 0.75 * len(fluxes)
     fig, axes = style.rows(len(fluxes), height, height_ratios=[n + 0.6 for n in sizes])
     for ax, flux in zip(axes, fluxes, strict=True):

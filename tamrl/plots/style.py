@@ -42,6 +42,8 @@ LAND = feature.NaturalEarthFeature("physical", "land", "110m")
 
 _note = ""
 P = ParamSpec("P")
+Size = tuple[float, float]
+FluxPanel = tuple[Axes, str, pd.DataFrame]
 
 
 def use_style(attrs: Mapping[str, Any]) -> None:
@@ -56,10 +58,7 @@ def use_style(attrs: Mapping[str, Any]) -> None:
 
 
 def figure(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Finish a figure: a legend below, unless it has one, a note of virtual towers, and closed.
-
-    A closed figure is shown once in a notebook, as the value of its cell.
-    """
+    """Finish a figure: a legend below unless it has one, a note of virtual towers; shown once."""
 
     @wraps(draw)
     def drawn(*args: P.args, **kwargs: P.kwargs) -> Figure:
@@ -79,11 +78,7 @@ def figure(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 
 def model_colours(names: Iterable[object]) -> dict[str, str]:
-    """Give each model its colour, whatever the order and letter case of the names.
-
-    Names without one get a spare colour by their letters, no two of ``names`` the same while there
-    are spare ones.
-    """
+    """Give models their colours by name in any case, others spare ones, unlike while they last."""
     colours: dict[str, str] = {}
     for name in map(str, names):
         known = MODEL_COLOURS.get(name.lower().partition(" (")[0])
@@ -107,23 +102,20 @@ def rows(panels: int, height: float, **options: Any) -> tuple[Figure, list[Axes]
     return fig, list(axes[:, 0])
 
 
-def columns(
-    panels: int, size: tuple[float, float], sharey: bool = True, **options: Any
-) -> tuple[Figure, list[Axes]]:
-    """Make panels side by side, ``size`` in inches."""
-    fig, axes = plt.subplots(1, panels, figsize=size, squeeze=False, sharey=sharey, **options)
+def columns(panels: int, size: Size, **options: Any) -> tuple[Figure, list[Axes]]:
+    """Make panels side by side, ``size`` in inches; they share y unless ``sharey`` is False."""
+    fig, axes = plt.subplots(1, panels, figsize=size, squeeze=False, **{"sharey": True, **options})
     return fig, list(axes[0])
 
 
-def by_flux(
-    table: pd.DataFrame, size: tuple[float, float], **options: Any
-) -> tuple[Figure, list[tuple[Axes, str, pd.DataFrame]]]:
+def by_flux(table: pd.DataFrame, size: Size, **options: Any) -> tuple[Figure, list[FluxPanel]]:
     """Make a titled panel for each flux of ``table``, side by side, with the rows it shows."""
-    fluxes = [str(flux) for flux in table.flux.unique()]
-    fig, axes = columns(max(len(fluxes), 1), size, **options)
-    for ax, flux in zip(axes, fluxes, strict=False):
+    groups = [(str(flux), part) for flux, part in table.groupby("flux", sort=False)]
+    fig, axes = columns(max(len(groups), 1), size, **options)
+    panels = [(ax, flux, part) for ax, (flux, part) in zip(axes, groups, strict=False)]
+    for ax, flux, _ in panels:
         ax.set_title(flux)
-    return fig, [(a, f, table[table.flux == f]) for a, f in zip(axes, fluxes, strict=False)]
+    return fig, panels
 
 
 def globe(fig: Figure, *place: Any) -> Any:

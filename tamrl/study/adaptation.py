@@ -1,6 +1,7 @@
 """What labels are worth: error at held-out towers against the number of days adapted to."""
 
 from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -28,12 +29,11 @@ def adapt_towers(
 ) -> pd.DataFrame:  # fmt: skip
     """Adapt the model of each fold to each of its test towers, on ever more labelled days.
 
-    A tower's labelled days follow each other from a random day (``seed``); shorter sets begin the
-    longer ones. The same days are scored for all lengths: those more than 10 days from the longest
-    set; towers with fewer than 90 are left out. ``model`` was trained without the test towers, or
-    is a factory: one is trained a fold, with weights in ``folder`` for the next call. ``limit``:
-    most towers of a fold, chosen at random. Returns a table with columns fold, site, mode, days,
-    flux, n (scored days), square, error (sums of squares, and of predicted - observed).
+    A tower's labelled days follow each other from a random day; shorter sets begin longer ones. The
+    days more than 10 from the longest set are scored; towers with fewer than 90 are left out.
+    ``model`` was trained without the test towers, or is a factory: one is trained a fold, with
+    weights in ``folder`` for the next call. ``limit``: most towers of a fold, at random. Columns
+    fold, site, mode, days, flux, n (scored), square, error (sums; predicted - observed).
     """
     tasks = [(model, samples, fold, lengths, modes, seed, folder, limit) for fold in folds]
     tables = [table for part in in_parallel(_adapt_fold, tasks, jobs) for table in part]
@@ -42,10 +42,9 @@ def adapt_towers(
     return pd.concat(tables, ignore_index=True)
 
 
-def _adapt_fold(
-    model: TamRLModel | Callable[[], TamRLModel], samples: Samples, fold: Fold,
-    lengths: Sequence[int], modes: Sequence[str], seed: int, folder: Path | None, limit: int | None,
-) -> list[pd.DataFrame]:  # fmt: skip
+def _adapt_fold(model: TamRLModel | Callable[[], TamRLModel], samples: Samples, fold: Fold,
+                lengths: Sequence[int], modes: Sequence[str], seed: int, folder: Path | None,
+                limit: int | None) -> list[pd.DataFrame]:  # fmt: skip
     if not isinstance(model, TamRLModel):
         model = model()
         if folder is not None:
@@ -58,17 +57,15 @@ def _adapt_fold(
     for tower in np.random.default_rng(seed).permutation(usable)[:limit]:
         given, scored = days_of[tower]
         site, observed = np.array([tower]), samples.y[tower][scored]
-        for mode in modes:
-            for days in lengths:
-                on = (given & (given.cumsum() <= days))[None]
-                adapted = finetune(model, samples, site, on, MODES[mode]) if days else model
-                flux = adapted.predict(samples.select(site, on), np.array([0]))[0]
-                e = flux[scored] - observed
-                tables.append(pd.DataFrame({
-                    "fold": fold.name, "site": samples.site[tower], "mode": mode, "days": days,
-                    "flux": samples.targets, "n": len(e),
-                    "square": (e.astype(float) ** 2).sum(0), "error": e.sum(0).astype(float),
-                }))  # fmt: skip
+        for mode, days in product(modes, lengths):
+            on = (given & (given.cumsum() <= days))[None]
+            adapted = finetune(model, samples, site, on, MODES[mode]) if days else model
+            e = adapted.predict(samples.select(site, on), np.array([0]))[0][scored] - observed
+            tables.append(pd.DataFrame({
+                "fold": fold.name, "site": samples.site[tower], "mode": mode, "days": days,
+                "flux": samples.targets, "n": len(e), "square": (e.astype(float) ** 2).sum(0),
+                "error": e.sum(0).astype(float),
+            }))  # fmt: skip
     return tables
 
 
@@ -101,12 +98,11 @@ def adaptation_curve(errors: pd.DataFrame, n_boot: int = 1000, seed: int = 0) ->
             sums = weights @ square[[days, 0]].to_numpy()
             change = 100 * (np.sqrt(sums[:, 0] / sums[:, 1]) - 1)
             lower, upper = np.quantile(change, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-            rows.append({
-                "mode": mode, "days": days, "flux": flux, "towers": len(square),
-                "RMSE": np.sqrt(square[days].sum() / n.sum()),
-                "change": 100 * (np.sqrt(square[days].sum() / square[0].sum()) - 1),
-                "lower": lower, "upper": upper, "better": (square[days] < square[0]).mean(),
-            })  # fmt: skip
+            rows.append({"mode": mode, "days": days, "flux": flux, "towers": len(square),
+                         "RMSE": np.sqrt(square[days].sum() / n.sum()),
+                         "change": 100 * (np.sqrt(square[days].sum() / square[0].sum()) - 1),
+                         "lower": lower, "upper": upper,
+                         "better": (square[days] < square[0]).mean()})  # fmt: skip
     return pd.DataFrame(rows)
 
 
@@ -116,11 +112,9 @@ def values(curve: pd.DataFrame) -> dict[str, str]:
     longest = later.days.max()
     full = later[(later.days == longest) & (later["mode"] == "frozen")]
     worse = int((later.lower > 0).sum())
-    out = {
-        "verdict": verdict(full, f"TAM-RL adapted to {longest} days of labels", "zero-shot TAM-RL"),
-        "harm": f"{worse} of {len(later)}" if worse else "none",
-        "n_towers": str(curve.towers.max()), "offsets": ", ".join(FROZEN),
-    }  # fmt: skip
+    text = verdict(full, f"TAM-RL adapted to {longest} days of labels", "zero-shot TAM-RL")
+    out = {"verdict": text, "harm": f"{worse} of {len(later)}" if worse else "none",
+           "n_towers": str(curve.towers.max()), "offsets": ", ".join(FROZEN)}  # fmt: skip
     for _, row in later.iterrows():
         out[f"change_{row['mode']}_{row.days}_{row.flux}"] = with_interval(row)
     return out

@@ -1,8 +1,7 @@
 """The course, step by step, on virtual towers small enough for a minute on two cores.
 
-A place's satellites reach the model through its support set only: on the day that is predicted they
-are hidden, and static attributes are missing. So whatever is known of the kind of place has passed
-through z. The model, the training and the adaptation are those of the study.
+A place's satellites reach the model through its support set only (hidden on the predicted day, as
+are static attributes): what is known of the kind of place has passed through z.
 """
 
 from dataclasses import astuple, replace
@@ -29,26 +28,21 @@ LEARNING_RATE = 1e-2  # such a small network bears it, and a course cannot wait
 def classroom(n_towers: int = 48, n_years: int = 2, seed: int = 0, scatter: float = 0.0) -> Samples:
     """Make virtual towers without static attributes (class, climate, place), noise and gaps.
 
-    ``scatter`` lets places differ in what no driver shows, as in `virtual_towers`. DataError for
-    fewer than one tower.
+    ``scatter``: differences that no driver shows. DataError for fewer than one tower.
     """
     towers = virtual_towers(n_towers, (2001, 2000 + n_years), seed, noise=False, scatter=scatter)
     samples = make_samples(towers, virtual_predictors(towers))
     return replace(samples, static=np.full_like(samples.static, np.nan))
 
 
-def teach(
-    samples: Samples, fold: Fold, epochs: int = 8, seed: int = 0, device: str = "cpu",
-    daily_satellites: bool = False, **overrides: Any,
-) -> TamRLModel:  # fmt: skip
+def teach(samples: Samples, fold: Fold, epochs: int = 8, seed: int = 0, device: str = "cpu",
+          daily_satellites: bool = False, **overrides: Any) -> TamRLModel:  # fmt: skip
     """Train a small TAM-RL on the towers of a fold, with or without the day's satellite drivers.
 
     ``overrides`` of `tamrl.model.network.Config`: ``encoder="none"`` makes one global model.
     """
-    recipe = Recipe(
-        epochs=epochs, batch=16, length=120, warmup=20, lr=LEARNING_RATE, drop_driver=0,
-        drop_satellite=0 if daily_satellites else 1,
-    )  # fmt: skip
+    recipe = Recipe(epochs=epochs, batch=16, length=120, warmup=20, lr=LEARNING_RATE, drop_driver=0,
+                    drop_satellite=0 if daily_satellites else 1)  # fmt: skip
     return TamRLModel(HIDDEN | overrides, recipe, device).fit(samples, fold.train, fold.valid, seed)
 
 
@@ -64,16 +58,14 @@ def predict(model: TamRLModel, samples: Samples, sites: NDArray[np.intp]) -> NDA
     return model.predict(samples, sites, data=without_daily_satellites(model, samples))
 
 
-def errors(
-    predictions: dict[str, NDArray[np.float32]], samples: Samples, sites: NDArray[np.intp]
-) -> pd.DataFrame:
+def errors(predictions: dict[str, NDArray[np.float32]], samples: Samples,
+           sites: NDArray[np.intp]) -> pd.DataFrame:  # fmt: skip
     """RMSE of each tower and flux (gC m-2 d-1): columns site, igbp, flux and one a model."""
-    truth, on = samples.y[sites], samples.scored[sites]
-    rows = []
+    rows, on = [], samples.scored[sites]
     for i, k in np.ndindex(len(sites), len(FLUXES)):
         row = samples.table.loc[sites[i], ["site", "igbp"]].to_dict() | {"flux": FLUXES[k]}
         for name, values in predictions.items():
-            gap = values[i, on[i], k] - truth[i, on[i], k]
+            gap = values[i, on[i], k] - samples.y[sites[i], on[i], k]
             row[name] = float(np.sqrt(np.mean(gap.astype(float) ** 2)))
         rows.append(row)
     return pd.DataFrame(rows)
@@ -90,20 +82,18 @@ def support_window(samples: Samples, site: int, drivers: tuple[str, ...]) -> pd.
 @torch.inference_mode()
 def task_embeddings(model: TamRLModel, samples: Samples) -> pd.DataFrame:
     """Two leading principal components of each tower's z, with igbp; ValueError without encoder."""
-    net, data = on_device(model, samples)
-    _, z = embed_sites(net, data, np.arange(len(samples.site)), model.recipe.windows_of_support)
+    towers, windows = np.arange(len(samples.site)), model.recipe.windows_of_support
+    _, z = embed_sites(*on_device(model, samples), towers, windows)
     if z is None:
         raise ValueError("this model has no encoder, and so no task embedding z")
-    values = z.cpu().numpy()
-    centred = values - values.mean(0)
+    centred = z.cpu().numpy() - z.cpu().numpy().mean(0)
     _, _, axes = np.linalg.svd(centred, full_matrices=False)
     table = pd.DataFrame(centred @ axes[:2].T, columns=["first", "second"])
     return table.assign(igbp=samples.table.igbp, site=samples.site)
 
 
-def same_weather(
-    model: TamRLModel, samples: Samples, weather_of: int, kinds: list[int]
-) -> pd.DataFrame:
+def same_weather(model: TamRLModel, samples: Samples, weather_of: int,
+                 kinds: list[int]) -> pd.DataFrame:  # fmt: skip
     """Predict daily GPP from the drivers of one place with the support sets of other places."""
     out = {}
     for kind in kinds:

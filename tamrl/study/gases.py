@@ -29,8 +29,7 @@ from tamrl.virtual.towers import virtual_predictors, virtual_towers
 # Warming over 100 years, kg CO2 per kg: IPCC AR6 WG1 table 7.15, CH4 of other than fossil origin
 # (Forster et al. 2021, doi:10.1017/9781009157896.009).
 GWP100 = {"CH4": 27.0, "N2O": 273.0}
-# g of the gas per g of C or N that fluxes are given in: molar masses of IUPAC 2021,
-# doi:10.1515/pac-2019-0603.
+# g of the gas per g of C or N in fluxes: molar masses of IUPAC 2021, doi:10.1515/pac-2019-0603.
 MASS = {"NEE": 44.009 / 12.011, "CH4": 16.043 / 12.011, "N2O": 44.013 / 28.014}
 # PAR umol m-2 s-1 per W m-2 of shortwave: 0.45 of the energy (Monteith 1972, doi:10.2307/2401901),
 # 4.57 umol J-1 (McCree 1972, doi:10.1016/0002-1571(72)90045-3).
@@ -63,8 +62,8 @@ def with_equivalent(towers: xr.Dataset) -> xr.Dataset:
 def _terms(fluxes: xr.Dataset) -> dict[str, Any]:
     """Split into what each gas adds to the CO2-equivalent budget, gCO2-eq m-2 d-1."""
     budget = equivalent()
-    parts = zip(budget.coefficients, budget.parts, strict=True)
-    return {p: c * fluxes[p].astype(float) for c, p in parts}
+    parts = zip(budget.parts, budget.coefficients, strict=True)
+    return {part: c * fluxes[part].astype(float) for part, c in parts}
 
 
 def gap(prediction: xr.Dataset) -> tuple[float, float]:
@@ -76,12 +75,11 @@ def gap(prediction: xr.Dataset) -> tuple[float, float]:
 def marsh_samples(marshes: xr.Dataset, cube: xr.Dataset | None = None) -> Samples:
     """Turn `fetch_methane_towers` into samples with targets GPP, RECO, NEE, CH4.
 
-    Shortwave is derived from PAR, and vapour pressure deficit from the mean season of the grid cell
-    (without ``cube``: 8 hPa, no effect on the process scalars). A day with more light than the
-    clearest sky lets through is missing; PAR of US-LA1, less than half of what is expected for its
-    latitude, stays as published. NEE is RECO - GPP. EVI and salinity join as daily drivers; the
-    water table, whose unit differs between the marshes, does not. The file has no quality flag:
-    every day counts.
+    Shortwave is derived from PAR (a day with more than the clearest sky lets through is missing;
+    US-LA1's, less than half of what its latitude has, stays), vapour pressure deficit from the mean
+    season of the grid cell (without ``cube``: 8 hPa, no effect on the process scalars). NEE is
+    RECO - GPP. EVI and salinity are drivers too; the water table, whose unit differs between
+    marshes, is not. There is no quality flag: every day counts.
     """
     marshes = marshes.transpose("site", "time")
     vpd = np.full((marshes.sizes["site"], 12), 8.0)
@@ -99,11 +97,9 @@ def marsh_samples(marshes: xr.Dataset, cube: xr.Dataset | None = None) -> Sample
     ).assign_coords(koppen_main=("site", np.full(marshes.sizes["site"], "Temperate")))
     samples = make_samples(towers, None, cube, (*FLUXES, "CH4"))
     more = [marshes[name].values[..., None] for name in ("EVI", "salinity")]
-    return replace(
-        samples, x=np.concatenate([samples.x, *more], -1).astype(np.float32),
-        features=(*samples.features, "EVI", "salinity"),
-        attrs={"virtual": 0, "tower_source": "marshes"},
-    )  # fmt: skip
+    return replace(samples, x=np.concatenate([samples.x, *more], -1).astype(np.float32),
+                   features=(*samples.features, "EVI", "salinity"),
+                   attrs={"virtual": 0, "tower_source": "marshes"})  # fmt: skip
 
 
 def load_marshes(source: str = "auto") -> Samples:
@@ -117,8 +113,7 @@ def load_marshes(source: str = "auto") -> Samples:
 
 def leave_one_out(samples: Samples) -> list[Fold]:
     """Test each place once; the next one decides when to stop, the others are trained on."""
-    n = len(samples.site)
-    orders = (np.roll(range(n), -i) for i in range(n))
+    orders = (np.roll(range(len(samples.site)), -i) for i in range(len(samples.site)))
     return [Fold(str(samples.site[i]), np.sort(rest), np.array([j]), np.array([i]))
             for i, j, *rest in orders]  # fmt: skip
 
@@ -144,15 +139,12 @@ class TowerMean:
         return np.where(on, self.mean, np.nan).astype(np.float32)
 
 
-def learn_gas(
-    model: TamRLModel, samples: Samples, gas: str, days: Sequence[int] = (90, 365)
-) -> pd.DataFrame:
+def learn_gas(model: TamRLModel, samples: Samples, gas: str, days: Sequence[int]) -> pd.DataFrame:
     """Teach a network a gas that it has never seen, at each place, from its first labelled days.
 
-    ``model`` was trained on other fluxes, its drivers are the samples' first; ``gas`` is the last
-    target of ``samples``. Returns a table with columns site, days (labelled ones), n (later days
-    scored, more than 10 after the labels), RMSE, mean_RMSE (of the mean of the same labels), both
-    in the unit of the gas, and change (%). A place with fewer later days than labels is left out.
+    The drivers of ``model`` are the samples' first, ``gas`` is their last target. Columns site,
+    days (labelled), n (days scored, more than 10 after the labels; a place with fewer than labels
+    is left out), RMSE, mean_RMSE (of the labels' mean), in the unit of the gas, and change (%).
     """
     n_x, y, rows = len(model.features), samples.y[..., -1], []
     seen = replace(samples, x=samples.x[..., :n_x], features=samples.features[:n_x])
@@ -160,19 +152,15 @@ def learn_gas(
         on = np.isfinite(y[site]) & (samples.weight[site] > 0)
         for n in days:
             first = on & (on.cumsum() <= n)
-            last = np.flatnonzero(first).max(initial=0)
-            later = on & (np.arange(len(on)) > last + GAP)
+            later = on & (np.arange(len(on)) > np.flatnonzero(first).max(initial=0) + GAP)
             if first.sum() < n or later.sum() < n:
                 continue
             labels, place = y[site][first], np.array([site])
             wider = add_target(model, gas, float(labels.mean()), float(labels.std()))
             adapted = finetune(wider, seen, place, first[None], only=gas, steps=NEW_STEPS)
             error = adapted.predict(seen, place)[0, later, -1] - y[site][later]
-            rows.append({
-                "site": samples.site[site], "days": n, "n": int(later.sum()),
-                "RMSE": float(np.sqrt(np.mean(error**2))),
-                "mean_RMSE": float(np.sqrt(np.mean((labels.mean() - y[site][later]) ** 2))),
-            })  # fmt: skip
+            rmse = [float(np.sqrt(np.mean(e**2))) for e in (error, labels.mean() - y[site][later])]
+            rows.append((samples.site[site], n, int(later.sum()), *rmse))
     table = pd.DataFrame(rows, columns=["site", "days", "n", "RMSE", "mean_RMSE"])
     return table.assign(change=100 * (table.RMSE / table.mean_RMSE - 1))
 
@@ -183,20 +171,15 @@ def shares(prediction: xr.Dataset) -> pd.DataFrame:
     return pd.DataFrame(means, index=pd.Index(prediction.model.values, name="model"))
 
 
-def values(
-    simulated: pd.DataFrame, marshes: pd.DataFrame, curve: pd.DataFrame, learnt: pd.DataFrame
-) -> dict[str, object]:
+def values(simulated: pd.DataFrame, marshes: pd.DataFrame, curve: pd.DataFrame,
+           learnt: pd.DataFrame) -> dict[str, object]:  # fmt: skip
     """Gather what the page quotes of scores, of adapting at marshes, and of the gas learnt."""
     r2 = simulated[simulated.model == "TAM-RL"].set_index("flux").R2
     methane = marshes[marshes.flux == "CH4"].set_index("model").R2
     best = learnt.sort_values("change").iloc[0]
-    changes = {
-        f"change_{row['mode']}_{row.days}": with_interval(row)
-        for _, row in curve[curve.days > 0].iterrows()
-    }
-    return {
-        "virtual_r2_CH4": float(r2["CH4"]), "virtual_r2_N2O": float(r2["N2O"]),
-        "marsh_r2": float(methane["TAM-RL"]), "marsh_r2_mean": float(methane["Mean"]),
-        "new_gas": f"{int((learnt.change < -1).sum())} of {len(learnt)}",
-        "new_gas_best": f"{best.change:.0f} % at {best.site}", **changes,
-    }  # fmt: skip
+    later = curve[curve.days > 0]
+    changes = {f"change_{r['mode']}_{r.days}": with_interval(r) for _, r in later.iterrows()}
+    return {"virtual_r2_CH4": float(r2["CH4"]), "virtual_r2_N2O": float(r2["N2O"]),
+            "marsh_r2": float(methane["TAM-RL"]), "marsh_r2_mean": float(methane["Mean"]),
+            "new_gas": f"{int((learnt.change < -1).sum())} of {len(learnt)}",
+            "new_gas_best": f"{best.change:.0f} % at {best.site}", **changes}  # fmt: skip

@@ -22,10 +22,8 @@ class Fitted(NamedTuple):
     test: NDArray[np.intp]
 
 
-def fit_folds(
-    factory: Callable[[], TamRLModel], samples: Samples, folds: Sequence[Fold], seed: int = 0,
-    jobs: int = 1,
-) -> list[Fitted]:  # fmt: skip
+def fit_folds(factory: Callable[[], TamRLModel], samples: Samples, folds: Sequence[Fold],
+              seed: int = 0, jobs: int = 1) -> list[Fitted]:  # fmt: skip
     """Train one model a fold, ``jobs`` processes side by side."""
     return in_parallel(_fit, [(factory, samples, fold, seed) for fold in folds], jobs)
 

@@ -6,10 +6,8 @@ from pathlib import Path
 import pandas as pd
 
 
-def publish(
-    folder: Path, name: str, attrs: Mapping[str, object], tables: Mapping[str, pd.DataFrame],
-    values: Mapping[str, object],
-) -> None:  # fmt: skip
+def publish(folder: Path, name: str, attrs: Mapping[str, object],
+            tables: Mapping[str, pd.DataFrame], values: Mapping[str, object]) -> None:  # fmt: skip
     """Write ``<name>_<table>.csv``, "virtual_" before it where towers are; glue the values."""
     from myst_nb import glue
 

@@ -1,7 +1,6 @@
 """A map on which a tower is picked and its series appear: one piece of HTML that needs no server.
 
-Coastlines, series, scores, style sheet and script (``tamrl/web``) are inside it. Without JavaScript
-the map and a table of all towers remain.
+Without JavaScript the map and a table of all towers remain.
 """
 
 import base64
@@ -22,29 +21,24 @@ from tamrl.evaluate.scores import score_towers, sum_up
 from tamrl.maps.regions import NATURAL_EARTH
 from tamrl.samples.arrays import Samples
 
-PERIOD = 8  # days that are averaged, counted from 1 January as MODIS does
-PERIODS = 46  # a year; the last one has five or six days
+PERIOD, PERIODS = 8, 46  # days averaged, from 1 January as MODIS does; a year, the last is shorter
 FEWEST = 4  # days of a period that must be known
 STEP = 0.01  # gC m-2 d-1: what a stored whole number stands for
 MISSING = -32768  # a stored number that stands for none
 UNIT = 10  # map units a degree
 SHRINK = np.cos(np.radians(40))  # of degrees of longitude: true to shape at 40 degrees north
 SOUTH, NORTH = -58, 84  # of the map, degrees; no tower stands further south
-REGIONS = {  # west, south, east, north, degrees
-    "World": (-180, SOUTH, 180, NORTH),
-    "North America": (-168, 5, -50, 75),
-    "Europe": (-12, 34, 36, 71),
-}
-
+REGIONS = {"World": (-180, SOUTH, 180, NORTH), "North America": (-168, 5, -50, 75),
+           "Europe": (-12, 34, 36, 71)}  # west, south, east, north (degrees)  # fmt: skip
 Floats = NDArray[np.float64]
 
 
 def tower_picker(predictions: xr.Dataset, samples: Samples, model: str = "TAM-RL") -> HTML:
     """Make the map of towers with their observed and predicted series.
 
-    ``predictions`` of GPP, RECO and NEE (model, site, time), gC m-2 d-1, each tower by models that
-    were not trained on it, for the towers of ``samples``. The page has about 5 kB a tower and 80 kB
-    besides. DataError if the model is not among the predictions, or they hold no scored tower.
+    ``predictions`` of GPP, RECO and NEE (model, site, time), gC m-2 d-1, for towers of ``samples``
+    that the models were not trained on; 5 kB a tower and 80 kB besides. DataError if the model is
+    not among the predictions, or they hold no scored tower.
     """
     names = [str(name) for name in predictions.model.values]
     if model not in names:
@@ -52,9 +46,8 @@ def tower_picker(predictions: xr.Dataset, samples: Samples, model: str = "TAM-RL
     scores = score_towers(sum_up(predictions, samples))
     scores = scores[scores.model == model]
     table = samples.table.set_index("site")
-    order = sorted(scores.site.unique(), key=lambda s: (IGBP_NAMES[table.igbp[s]], s))
     towers = []
-    for site in order:
+    for site in sorted(scores.site.unique(), key=lambda s: (IGBP_NAMES[table.igbp[s]], s)):
         fact = table.loc[site]
         rows = scores[scores.site == site].set_index("flux")
         x, y = project(fact.lon, fact.lat)
@@ -107,8 +100,7 @@ def _series(predicted: xr.Dataset, samples: Samples) -> dict[str, int | str]:
     at = days.get_indexer(pd.Index(predicted.time.values.astype("datetime64[D]")))
     model = np.full(observed.shape, np.nan)
     model[at] = np.stack([predicted[flux].values for flux in FLUXES], -1)
-    both = np.concatenate([observed, model], 1)
-    first, means = period_means(both, samples.time)
+    first, means = period_means(np.concatenate([observed, model], 1), samples.time)
     known = np.flatnonzero(np.isfinite(means).any(1)) // PERIODS
     span = means[known[0] * PERIODS : (known[-1] + 1) * PERIODS]
     return {"first": first + int(known[0]), "periods": len(span), "data": pack(span.T)}
@@ -118,15 +110,13 @@ def land_path() -> str:
     """Outline of the land, as the path of an SVG in map units, at 1:110 million."""
     land = geopandas.read_file(NATURAL_EARTH / "physical" / "ne_110m_land.shp")
     path = []
-    for shape in land.geometry.clip_by_rect(-180, SOUTH, 180, NORTH).explode():
-        if shape.is_empty:
-            continue
-        points = np.array([project(lon, lat) for lon, lat in shape.exterior.coords])
+    shapes = land.geometry.clip_by_rect(-180, SOUTH, 180, NORTH).explode()
+    for shape in shapes[~shapes.is_empty]:
+        points = np.array([project(*at) for at in shape.exterior.coords])
         steps = np.diff(points, axis=0)
         steps = steps[steps.any(1)]
         if len(steps) > 2:
-            x, y = points[0]
-            path.append(f"M{x} {y}l" + " ".join(f"{dx} {dy}" for dx, dy in steps) + "z")
+            path.append("M{} {}l".format(*points[0]) + " ".join(f"{x} {y}" for x, y in steps) + "z")
     return "".join(path)
 
 
@@ -139,10 +129,9 @@ def _box(west: float, south: float, east: float, north: float) -> list[int]:
 def _page(towers: list[dict], model: str, virtual: bool) -> str:
     """Put the pieces together; what stands here works without JavaScript."""
     web, regions = files("tamrl") / "web", {name: _box(*edges) for name, edges in REGIONS.items()}
-    data = {
-        "model": model, "virtual": virtual, "step": STEP, "missing": MISSING, "periods": PERIODS,
-        "period_days": PERIOD, "fluxes": list(FLUXES), "regions": regions, "towers": towers,
-    }  # fmt: skip
+    data = {"model": model, "virtual": virtual, "step": STEP, "missing": MISSING,
+            "periods": PERIODS, "period_days": PERIOD, "fluxes": list(FLUXES), "regions": regions,
+            "towers": towers}  # fmt: skip
     marks = "".join(
         f'<circle role="option" aria-selected="false" data-tower-mark="{escape(t["site"])}" '
         f'id="tamrl-tower-{escape(t["site"])}" cx="{t["x"]}" cy="{t["y"]}" r="14">'
@@ -164,11 +153,9 @@ def _page(towers: list[dict], model: str, virtual: bool) -> str:
 
 def _row(tower: dict) -> str:
     """One line of the table that every reader gets, with a minus sign and a dash for nothing."""
-    scores = [
-        "\N{EN DASH}" if v is None else f"{v:.2f}".replace("-", "\N{MINUS SIGN}")
-        for pair in zip(tower["rmse"], tower["r2"], strict=True)
-        for v in pair
-    ]
+    values = [v for pair in zip(tower["rmse"], tower["r2"], strict=True) for v in pair]
+    scores = ["\N{EN DASH}" if v is None else f"{v:.2f}".replace("-", "\N{MINUS SIGN}")
+              for v in values]  # fmt: skip
     last = tower["first"] + tower["periods"] // PERIODS - 1
     cells = [tower["biome"], f"{tower['first']}\N{EN DASH}{last}", f"{tower['days']:,}", *scores]
     head = f'<th scope="row">{escape(tower["site"])}</th>'

@@ -59,7 +59,7 @@ def stepped(fluxes: xr.Dataset, flux: str, name: str = "seasons", start: int = 7
     page, a beginning for ids; the month ``start`` (1 to 12) is shown first. Each picture has an
     alternative text. DataError unless there are twelve times.
     """
-    from tamrl.plots.maps import MONTHS, limits, month_frame
+    from tamrl.plots.maps import MONTHS, flux_maps, limits
 
     if fluxes.sizes["time"] != len(MONTHS):
         raise DataError(f"stepped seasons: {fluxes.sizes['time']} times; twelve months are needed")
@@ -69,7 +69,7 @@ def stepped(fluxes: xr.Dataset, flux: str, name: str = "seasons", start: int = 7
     buttons, frames, rules = [], [], []
     for k, month in enumerate(MONTHS):
         stream = io.BytesIO()
-        figure = month_frame(fields[k], flux, span, f"{flux}, {month}")
+        figure = flux_maps({f"{flux}, {month}": fields[k]}, flux, 1, span)
         figure.savefig(stream, format="webp", dpi=DPI, pil_kwargs={"quality": QUALITY})
         picture = base64.b64encode(stream.getvalue()).decode()
         id_, checked = f"{name}-{k + 1}", " checked" if k + 1 == start else ""

@@ -2,11 +2,10 @@
 
 Shared machines drift, so each rate stands beside that of a product of matrices (gemm) on the same
 core in the same minutes. Every stage goes through the study's code, in a process of its own with
-one thread. Rates of training are labelled tower-days a second of an epoch: a day counts once,
-however many windows cross it. The file names the processor, and neither its host nor folders.
+one thread. Training counts labelled tower-days of an epoch once, however many windows cross them.
+The file names the processor, and neither its host nor folders.
 """
 
-import argparse
 import json
 import os
 import platform
@@ -16,12 +15,15 @@ import time
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import typer
 from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -33,16 +35,11 @@ from tamrl.samples.arrays import Samples, make_samples, windows
 from tamrl.sources import load_grid, load_others, load_predictors, load_samples, load_towers
 from tamrl.study.cost.tables import EXACT, FORMAT, SIZE, STREAM, TRAIN, read_file
 
-SIZES: dict[str, dict[str, Any]] = {  # and the authors', with their 32 windows a step
-    "hidden 64, 1 layer": {}, SIZE: {"hidden": 128, "latent": 64, "layers": 2},
-}  # fmt: skip
-AUTHORS_BATCH = 32
+AUTHORS = {"hidden": 128, "latent": 64, "layers": 2}  # with 32 windows a step
+SIZES: dict[str, dict[str, Any]] = {"hidden 64, 1 layer": {}, SIZE: AUTHORS}
 EXACT_DAYS, EXACT_TOWERS = 150, 2  # days of a window; towers of short record, for exact prediction
 EPOCHS = 3  # timed, of which the fastest counts
-TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-BF16_FLAGS = ("avx512_bf16", "amx_bf16")  # instructions that multiply bf16
 GEMM = 1024  # rows and columns of the matrices that are multiplied
-
 Row = dict[str, Any]
 
 
@@ -64,7 +61,7 @@ def _seconds(work: Callable[[], object]) -> float:
 
 def gemm(precision: str = "fp32") -> float:
     """Rate of a product of square matrices, GFLOP/s."""
-    a, b = (torch.randn(GEMM, GEMM, dtype=TYPES[precision]) for _ in range(2))
+    a, b = torch.randn(2, GEMM, GEMM).to(torch.float32 if precision == "fp32" else torch.bfloat16)
     timer = Timer("a @ b", globals={"a": a, "b": b})
     return 2e-9 * GEMM**3 / timer.blocked_autorange(min_run_time=0.5).median
 
@@ -72,45 +69,41 @@ def gemm(precision: str = "fp32") -> float:
 def flops(work: Callable[[], object]) -> int:
     """Count the floating-point operations of products of matrices and convolutions.
 
-    oneDNN's LSTM is one opaque operation, so that it is taken apart for the count.
+    oneDNN's LSTM, one opaque operation, is taken apart for it; a warning of Intel GPUs is left out.
     """
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "TF32 acceleration")  # of Intel GPUs
-        with torch.backends.mkldnn.flags(enabled=False), FlopCounterMode(display=False) as counter:
-            work()
+    plain, counter = torch.backends.mkldnn.flags(enabled=False), FlopCounterMode(display=False)
+    with warnings.catch_warnings(action="ignore"), plain, counter:
+        work()
     return int(counter.get_total_flops())
 
 
 def rate(days: float, seconds: float, per_day: float, precision: str, before: float) -> Row:
-    """Rates of a stage (tower-days/s), beside gemm (GFLOP/s) before and after it.
+    """Rates of a stage (tower-days/s of ``per_day`` operations each), beside gemm (GFLOP/s).
 
-    ``per_day``: operations of a tower-day. ``per_gflop`` is tower-days for each 1e9 operations that
-    the core could have done as fp32 gemm, ``fraction`` the share of gemm that the stage reached.
+    ``per_gflop`` is tower-days for each 1e9 operations that the core could have done as fp32 gemm
+    (before or after the stage), ``fraction`` the share of gemm that the stage reached.
     """
-    sgemm = max(before, gemm())
+    sgemm, each = max(before, gemm()), days / seconds
     peak = sgemm if precision == "fp32" else gemm(precision)
-    return {
-        "precision": precision, "days": round(days), "seconds": seconds, "rate": days / seconds,
-        "sgemm": sgemm, "gemm": peak, "per_gflop": days / seconds / sgemm,
-        "fraction": days / seconds * per_day * 1e-9 / peak if per_day else float("nan"),
-    }  # fmt: skip
+    fraction = each * per_day * 1e-9 / peak if per_day else float("nan")
+    return {"precision": precision, "days": round(days), "seconds": seconds, "rate": each,
+            "sgemm": sgemm, "gemm": peak, "per_gflop": each / sgemm,
+            "fraction": fraction}  # fmt: skip
 
 
 def build(source: str) -> Row:
     """Time the making of samples from the daily Dataset of all towers."""
     before, towers = gemm(), load_towers(source)
     data = (towers, load_predictors(towers), load_grid(towers))
-    others = load_others(towers)
-    days = int(make_samples(*data, others=others).has_drivers.sum())
-    seconds = _seconds(lambda: make_samples(*data, others=others))
-    row = rate(days, seconds, 0, "fp32", before)
+    make = partial(make_samples, *data, others=load_others(towers))
+    row = rate(int(make().has_drivers.sum()), _seconds(make), 0, "fp32", before)
     return {"stage": "days to samples", "towers": towers.sizes["site"], **row}
 
 
 def train(source: str, size: str, precision: str) -> Row:
     """Time epochs of training on all towers but the last few, which score them."""
     before, samples = gemm(), load_samples(source)
-    batch = AUTHORS_BATCH if size == SIZE else Recipe().batch
+    batch = 32 if size == SIZE else Recipe().batch
     recipe = Recipe(batch=batch, precision=precision, epochs=EPOCHS)
     towers = np.arange(len(samples.site) - max(len(samples.site) // 18, 1))
     model = _Timed(dict(SIZES[size]), recipe)
@@ -129,24 +122,22 @@ def _window_flops(net: TamRL, recipe: Recipe, training: bool) -> int:
     c = net.config
     support = torch.ones(1, recipe.windows_of_support, STEPS, c.features)
     days = torch.ones(1, recipe.length, c.features)
+    drivers = days, days, days[..., :2]
 
     def work() -> None:
         facts = net.embed_site(torch.ones(1, c.statics))
         if not training:
-            net.decode(days, days, days[..., :2], facts, torch.ones(1, c.latent))
+            net.decode(*drivers, facts, torch.ones(1, c.latent))
             return
         z, _, rebuilt = net.encode(support, support, facts)
-        out = net.decode(days, days, days[..., :2], facts, z, skip=recipe.warmup)
-        (out.flux.sum() + (0 if rebuilt is None else rebuilt.sum())).backward()
+        flux = net.decode(*drivers, facts, z, skip=recipe.warmup).flux
+        (flux.sum() + (0 if rebuilt is None else rebuilt.sum())).backward()
 
     return flops(work)
 
 
 def prediction(source: str, size: str, precision: str, exact: bool = False) -> Row:
-    """Time the prediction of all towers, the state carried along time; or ``exact``, of few.
-
-    Exact prediction computes a window of its own for each day.
-    """
+    """Time the streaming of all towers; or, ``exact``, of few with a window of its own a day."""
     before, samples = gemm(), load_samples(source)
     known = samples.has_drivers.sum(1)
     order = np.argsort(known, kind="stable")
@@ -170,16 +161,13 @@ def _network(samples: Samples, size: str) -> TamRL:
 
 
 def machine() -> Row:
-    """Describe processor, instructions and versions; no name of a host."""
-    info = Path("/proc/cpuinfo")
-    text = info.read_text() if info.is_file() else ""
+    """Describe the processor, its instructions (``bf16``: that multiply it), and PyTorch."""
+    text = info.read_text() if (info := Path("/proc/cpuinfo")).is_file() else ""
     model = re.search(r"model name\s*: (.*)", text)
-    return {
-        "cpu": model[1] if model else platform.processor() or platform.machine(),
-        "cores": os.cpu_count(), "simd": torch.backends.cpu.get_cpu_capability(),
-        "bf16": [flag for flag in BF16_FLAGS if flag in text], "cuda": None,
-        "system": f"{platform.system()} {platform.machine()}", "torch": str(torch.__version__),
-    }  # fmt: skip
+    return {"cpu": model[1] if model else platform.processor() or platform.machine(),
+            "cores": os.cpu_count(), "simd": torch.backends.cpu.get_cpu_capability(),
+            "bf16": [flag for flag in ("avx512_bf16", "amx_bf16") if flag in text],
+            "torch": str(torch.__version__)}  # fmt: skip
 
 
 def _alone(stage: Callable[..., Row], *args: object) -> Row:
@@ -196,23 +184,20 @@ def measure(source: str, out: Path) -> Row:
     """Time every stage, a quarter of an hour on a free machine, and write the file ``out``."""
     about, attrs = machine(), load_towers(source).attrs
     rows = [_alone(build, source)]
-    for size in SIZES:
-        for precision in ("fp32", *["bf16"] * bool(about["bf16"])):
-            rows.append(_alone(train, source, size, precision))
-            rows += [_alone(prediction, source, size, precision, exact) for exact in (False, True)]
+    for case in product([source], SIZES, ["fp32", *["bf16"] * bool(about["bf16"])]):
+        rows += [_alone(train, *case), _alone(prediction, *case), _alone(prediction, *case, True)]
     content = {"format": FORMAT, "machine": about, "tower_source": attrs["tower_source"],
                "virtual": int(attrs["virtual"]), "stages": rows}  # fmt: skip
-    out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(out) as part:
         part.write_text(json.dumps(content, indent=1) + "\n")
     return read_file(out)
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m tamrl.study.cost.bench", description=__doc__)
-    parser.add_argument(
-        "--towers", dest="source", default="auto", help="auto, fluxnet2015 or virtual"
-    )
-    parser.add_argument("--out", type=Path, default=Path("_build/speed.json"))
-    for row in measure(**vars(parser.parse_args()))["stages"]:
+def main(towers: str = "auto", out: Path = Path("_build/speed.json")) -> None:
+    """Time every stage on ``towers`` (auto, fluxnet2015 or virtual), and print what was found."""
+    for row in measure(towers, out)["stages"]:
         print(row)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -23,11 +23,10 @@ SIZE = "hidden 128, 2 layers"  # at which the authors' code was timed
 TRAIN, STREAM, EXACT = "training", "prediction, streaming", "prediction, exact"
 PEER: Mapping[str, float] = {TRAIN: 60.0, STREAM: 7.0, EXACT: 7.0}  # tower-days per 1e9 operations
 # Targets set beforehand, at `SIZE`: tower-days/s on one core, and share of its gemm.
-RATES: Mapping[tuple[str, str], float] = {
-    (TRAIN, "fp32"): 27_500.0, (TRAIN, "bf16"): 55_000.0,
-    (STREAM, "fp32"): 50_000.0, (STREAM, "bf16"): 100_000.0,
-}  # fmt: skip
-SHARES: Mapping[tuple[str, str], float] = {(TRAIN, "fp32"): 0.7, (STREAM, "fp32"): 0.85}
+RATES: Mapping = {(TRAIN, "fp32"): 27_500.0, (TRAIN, "bf16"): 55_000.0,
+                  (STREAM, "fp32"): 50_000.0, (STREAM, "bf16"): 100_000.0}  # fmt: skip
+SHARES: Mapping = {(TRAIN, "fp32"): 0.7, (STREAM, "fp32"): 0.85}
+MET = {True: "met", False: "missed"}
 GPU_RATE, MEMBERS_SECONDS = 5e6, 300.0  # place-days/s; ten networks to the end, on one GPU
 
 Content = Mapping[str, Any]
@@ -54,10 +53,8 @@ def read(folder: Path | None = None) -> list[dict[str, Any]]:
 def stages(content: Content) -> pd.DataFrame:
     """Rates of every stage.
 
-    Columns stage, size, precision, batch (windows a step), towers, days, seconds, rate
-    (tower-days/s), gemm (GFLOP/s at this precision), per_gflop (tower-days for 1e9 operations of
-    fp32 gemm), fraction (of gemm), peak_gb, times (per_gflop as a multiple of the authors' code),
-    and the targets aim (tower-days/s) and least (fraction); the last three at `SIZE` alone.
+    Beside `gpus`'s: per_gflop (tower-days for 1e9 operations of fp32 gemm) and, at `SIZE` alone,
+    times (per_gflop over the authors' code), aim (tower-days/s) and least (fraction), the targets.
     """
     table = pd.DataFrame(content["stages"])
     key, same = list(zip(table.stage, table.precision, strict=True)), table["size"] == SIZE
@@ -72,7 +69,7 @@ def machine(content: Content) -> str:
     """Name a processor by its maker's name and the instructions that PyTorch uses on it."""
     about = content["machine"]
     wide = about.get("simd") or ("AVX512" if about["bf16"] else "")
-    return f"{about['cpu']}{f' ({wide})' if wide else ''}"
+    return f"{about['cpu']} ({wide})" if wide else about["cpu"]
 
 
 def gpus(contents: list[dict[str, Any]]) -> pd.DataFrame:
@@ -88,8 +85,7 @@ def gpus(contents: list[dict[str, Any]]) -> pd.DataFrame:
 
 def scaling(content: Content) -> pd.DataFrame:
     """Rates along an axis: columns axis (towers, length, hidden), value, stage, precision, rate."""
-    table = pd.DataFrame(content["scaling"])
-    return table[["axis", "value", "stage", "precision", "rate", "per_gflop", "fraction"]]
+    return pd.DataFrame(content["scaling"])[["axis", "value", "stage", "precision", "rate"]]
 
 
 def skill(content: Content) -> pd.DataFrame:
@@ -98,8 +94,8 @@ def skill(content: Content) -> pd.DataFrame:
     Columns precision, seed, error (RMSE, mean of the fluxes, all held-out towers), error_stream and
     error_exact (three of them), difference (root mean square of exact minus streaming).
     """
-    columns = ["precision", "seed", "error", "error_stream", "error_exact", "difference"]
-    return pd.DataFrame(content["skill"])[columns]
+    names = "precision seed error error_stream error_exact difference"
+    return pd.DataFrame(content["skill"])[names.split()]
 
 
 def profile(content: Content) -> pd.DataFrame:
@@ -117,11 +113,11 @@ def values(content: Content, contents: list[dict[str, Any]]) -> dict[str, str]:
     for row in table[(table["size"] == SIZE) & table.stage.isin(names)].to_dict("records"):
         name = f"{names[row['stage']]}_{row['precision']}"
         out |= {name: f"{row['rate']:,.0f}", f"{name}_aim": f"{row['aim']:,.0f}",
-                f"{name}_met": _met(row["rate"] >= row["aim"]),
+                f"{name}_met": MET[bool(row["rate"] >= row["aim"])],
                 f"{name}_times": f"{row['times']:.1f}"}  # fmt: skip
         if row["precision"] == "fp32":
             out |= {f"{name}_share": f"{row['fraction']:.2f}", f"{name}_least": f"{row['least']:g}",
-                    f"{name}_share_met": _met(row["fraction"] >= row["least"])}  # fmt: skip
+                    f"{name}_share_met": MET[bool(row["fraction"] >= row["least"])]}  # fmt: skip
     peaks = table.dropna(subset="gemm").groupby("precision").gemm.median()
     out |= {f"gemm_{precision}": f"{peak:.0f}" for precision, peak in peaks.items()}
     spent, errors = profile(contents[0]), skill(contents[0])
@@ -135,14 +131,9 @@ def values(content: Content, contents: list[dict[str, Any]]) -> dict[str, str]:
     cards = gpus(contents)
     together = cards[cards.members > 0].iloc[0]
     fast = cards[(cards.stage == STREAM) & (cards["size"] == SIZE) & (cards.precision == "fp32")]
-    return out | {
-        "gpu": str(together.gpu), "members": f"{together.members:.0f}",
-        "members_seconds": f"{together.seconds:.0f}", "members_aim": f"{MEMBERS_SECONDS:.0f}",
-        "members_met": _met(together.seconds < MEMBERS_SECONDS),
-        "gpu_rate": f"{fast.rate.iloc[0] / 1e6:.0f}", "gpu_aim": f"{GPU_RATE / 1e6:.0f}",
-        "gpu_met": _met(fast.rate.iloc[0] >= GPU_RATE),
-    }  # fmt: skip
-
-
-def _met(reached: object) -> str:
-    return "met" if reached else "missed"
+    return out | {"gpu": str(together.gpu), "members": f"{together.members:.0f}",
+                  "members_seconds": f"{together.seconds:.0f}",
+                  "members_aim": f"{MEMBERS_SECONDS:.0f}",
+                  "members_met": MET[bool(together.seconds < MEMBERS_SECONDS)],
+                  "gpu_rate": f"{fast.rate.iloc[0] / 1e6:.0f}", "gpu_aim": f"{GPU_RATE / 1e6:.0f}",
+                  "gpu_met": MET[bool(fast.rate.iloc[0] >= GPU_RATE)]}  # fmt: skip

@@ -34,9 +34,8 @@ class Windows(NamedTuple):
 
 
 @torch.no_grad()
-def scored_windows(
-    model: TamRLModel, samples: Samples, towers: NDArray, days: int, length: int, seed: int
-) -> Windows:
+def scored_windows(model: TamRLModel, samples: Samples, towers: NDArray, days: int, length: int,
+                   seed: int) -> Windows:  # fmt: skip
     """Gather ``days`` random windows a tower that end on a scored day and lack no active day."""
     rng, part = np.random.default_rng(seed), samples.select(towers)
     (net, data), ready = on_device(model, part), part.scored.copy()
@@ -48,25 +47,20 @@ def scored_windows(
     end = np.concatenate(picks)
     at = data.at(site, end[:, None] + np.arange(1 - length, 1))
     facts, z = embed_sites(net, data, site, model.recipe.windows_of_support)
-    coords = {
-        "site": ("sample", part.site[site]),
-        "time": ("sample", part.time[end].astype("datetime64[ns]")),
-        "igbp": ("sample", part.table.igbp.to_numpy(str)[site]),
-    }
+    known = {"site": part.site[site], "time": part.time[end].astype("datetime64[ns]"),
+             "igbp": part.table.igbp.to_numpy(str)[site]}  # fmt: skip
+    coords = {name: ("sample", value) for name, value in known.items()}
     task = None if z is None else z.clone()  # clones take part in gradients
     return Windows(*data.drivers(at), facts.clone(), task, coords)
 
 
-def attributions(
-    model: TamRLModel, samples: Samples, towers: NDArray, days: int = 8, length: int = 90,
-    steps: int = 64, seed: int = 0,
-) -> xr.Dataset:  # fmt: skip
+def attributions(model: TamRLModel, samples: Samples, towers: NDArray, days: int = 8,
+                 length: int = 90, steps: int = 64, seed: int = 0) -> xr.Dataset:  # fmt: skip
     """Integrated gradients of single days' fluxes along the ``length`` days of drivers up to them.
 
-    Each tower gives up to ``days`` random scored days. The path starts at the mean drivers of the
-    training towers; what is missing stays missing, z and facts of the place stay as they are.
-    Returns ``attribution`` (sample, flux, lag, driver) and ``change`` (sample, flux), the flux less
-    that of mean drivers, gC m-2 d-1; coordinates site, time, igbp (sample), lag in days.
+    A tower gives up to ``days`` random scored days. The path starts at the training towers' mean
+    drivers; what is missing, z and facts stay. Returns ``attribution`` (sample, flux, lag, driver)
+    and ``change`` (sample, flux), the flux less that of mean drivers, gC m-2 d-1.
     """
     net = trained(model)
     x, seen, _, facts, z, coords = scored_windows(model, samples, towers, days, length, seed)
@@ -81,10 +75,9 @@ def attributions(
     method, parts = IntegratedGradients(last), []
     with torch.backends.cudnn.flags(enabled=False):  # whose LSTM has no gradient in eval mode
         for k in range(len(net.config.targets)):
-            value = method.attribute(
-                x, target=k, additional_forward_args=(seen, facts, z), n_steps=steps,
-                method="gausslegendre", internal_batch_size=max(512, len(x)),
-            )  # fmt: skip
+            value = method.attribute(x, target=k, additional_forward_args=(seen, facts, z),
+                                     n_steps=steps, method="gausslegendre",
+                                     internal_batch_size=max(512, len(x)))  # fmt: skip
             parts.append(value.float())
     with torch.no_grad():
         change = last(x, seen, facts, z) - last(torch.zeros_like(x), seen, facts, z)
@@ -98,45 +91,33 @@ def attributions(
 
 
 @torch.no_grad()
-def latents(
-    model: TamRLModel, samples: Samples, towers: NDArray, days: int = 30, length: int = 90,
-    seed: int = 0,
-) -> xr.Dataset:  # fmt: skip
+def latents(model: TamRLModel, samples: Samples, towers: NDArray, days: int = 30, length: int = 90,
+            seed: int = 0) -> xr.Dataset:  # fmt: skip
     """Gates of places (0 to 2; 1: as for all), and what latent features add to fluxes with a head.
 
-    Returns (sample, flux, latent) ``gate`` and ``contribution`` = gate x head x feature, to the
-    flux's pre-activation; coordinates as in `attributions`.
+    Returns ``gate`` and ``contribution`` (gate x head x feature) (sample, flux, latent).
     """
     net = trained(model)
     x, seen, process, facts, z, coords = scored_windows(model, samples, towers, days, length, seed)
     features: list[Tensor] = []
-    hook = net.drop.register_forward_hook(lambda _, given, out: features.append(out[:, -1]))
-    try:
+    with net.drop.register_forward_hook(lambda _, given, out: features.append(out[:, -1])):
         gate = net.decode(x, seen, process, facts, z).gates[:, net.free]
-    finally:
-        hook.remove()
     added = gate * net.head * features[0].unsqueeze(1)
-    dims = ("sample", "flux", "latent")
-    return xr.Dataset(
-        {"gate": (dims, gate.cpu().numpy()), "contribution": (dims, added.cpu().numpy())},
-        {**coords, "flux": [net.config.targets[i] for i in net.free]},
-    )
+    values = {"gate": gate, "contribution": added}
+    parts = {k: (("sample", "flux", "latent"), v.cpu().numpy()) for k, v in values.items()}
+    return xr.Dataset(parts, {**coords, "flux": [net.config.targets[i] for i in net.free]})
 
 
 def gates_by_class(inner: xr.Dataset) -> dict[str, pd.DataFrame]:
     """Mean gate by class (rows) and latent feature, those that move the flux most first."""
     order = (-inner.contribution.std("sample")).argsort(axis=-1)
     means = inner.gate.groupby("igbp").mean()
-    return {
-        str(flux): means.sel(flux=flux).isel(latent=order.sel(flux=flux).values).to_pandas()
-        for flux in inner.flux.values
-    }
+    return {str(flux): means.sel(flux=flux).isel(latent=order.sel(flux=flux).values).to_pandas()
+            for flux in inner.flux.values}  # fmt: skip
 
 
 def by_group(attributed: xr.Dataset) -> xr.DataArray:
     """Sum ``attribution`` over the drivers of each group: (sample, flux, lag, predictors)."""
-    parts = [
-        attributed.attribution.isel(driver=at).sum("driver").expand_dims(predictors=[name])
-        for name, at in members([str(d) for d in attributed.driver.values]).items()
-    ]
-    return xr.concat(parts, "predictors").transpose("sample", "flux", "lag", "predictors")
+    groups = members(attributed.driver.values.tolist())
+    parts = [attributed.attribution.isel(driver=at).sum("driver") for at in groups.values()]
+    return xr.concat(parts, pd.Index(groups, name="predictors")).transpose(..., "predictors")

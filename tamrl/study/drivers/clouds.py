@@ -24,8 +24,7 @@ SHARES = tuple(round(0.1 * k, 1) for k in range(10))
 def cloud(monthly: xr.Dataset, share: float, seed: int = 0) -> xr.Dataset:
     """Remove all satellite variables in a share (0 to 1) of each tower's months with any of them.
 
-    The seed and a tower's code alone choose its months, and those lost at a small share are among
-    those lost at a larger one.
+    Seed and tower's code alone choose its months: those of a small share are among a larger one's.
     """
     known = _known(monthly).values
     lost = np.zeros(known.shape, bool)
@@ -43,16 +42,14 @@ def _known(monthly: xr.Dataset) -> xr.DataArray:
     return present.to_dataarray("name").any("name").transpose("site", "month")
 
 
-def gap_curve(
-    models: Mapping[str, Sequence[Fitted]], towers: xr.Dataset, monthly: xr.Dataset,
-    cube: xr.Dataset | None = None, shares: Sequence[float] = SHARES, n_boot: int = 500,
-    seed: int = 0, jobs: int = 1,
-) -> pd.DataFrame:  # fmt: skip
+def gap_curve(models: Mapping[str, Sequence[Fitted]], towers: xr.Dataset, monthly: xr.Dataset,
+              cube: xr.Dataset | None = None, shares: Sequence[float] = SHARES, n_boot: int = 500,
+              seed: int = 0, jobs: int = 1) -> pd.DataFrame:  # fmt: skip
     """Error at unseen towers with satellite data against the share of months removed there.
 
-    ``models`` were fitted on the samples of these very Datasets. Returns a table with columns
-    model, flux, share (0 to 1), towers, RMSE, lower, upper (gC m-2 d-1), change, change_lower,
-    change_upper (% of the model's error at the first share); 90 % bootstrap intervals over towers.
+    ``models`` were fitted on samples of these Datasets. Columns model, flux, share (0 to 1),
+    towers, RMSE, lower, upper (gC m-2 d-1), change, change_lower, change_upper (% of the model's
+    error at the first share); 90 % bootstrap intervals over towers.
     """
     seen = _known(monthly).any("month").reindex(site=towers.site.values, fill_value=False).values
     tasks = [(models, towers, cloud(monthly, share, seed), cube) for share in shares]
@@ -68,11 +65,11 @@ def gap_curve(
             first = rmse if first is None else first
             change = 100 * (rmse / first - 1)
             (low, high), (change_low, change_high) = interval(rmse), interval(change)
-            rows.append(pd.DataFrame({
-                "model": name, "flux": trained(fits[0].model).config.targets, "share": share,
-                "towers": int(used.sum()), "RMSE": rmse[0], "lower": low, "upper": high,
-                "change": change[0], "change_lower": change_low, "change_upper": change_high,
-            }))  # fmt: skip
+            rows.append(pd.DataFrame({"model": name, "flux": trained(fits[0].model).config.targets,
+                                      "share": share, "towers": int(used.sum()), "RMSE": rmse[0],
+                                      "lower": low, "upper": high, "change": change[0],
+                                      "change_lower": change_low,
+                                      "change_upper": change_high}))  # fmt: skip
     return pd.concat(rows, ignore_index=True)
 
 
@@ -87,16 +84,11 @@ def values(curve: pd.DataFrame) -> dict[str, str]:
     return out
 
 
-def _squares(
-    models: Mapping[str, Sequence[Fitted]], towers: xr.Dataset, monthly: xr.Dataset,
-    cube: xr.Dataset | None,
-) -> dict[str, tuple[NDArray, NDArray]]:  # fmt: skip
+def _squares(models: Mapping[str, Sequence[Fitted]], towers: xr.Dataset, monthly: xr.Dataset,
+             cube: xr.Dataset | None) -> dict[str, tuple[NDArray, NDArray]]:  # fmt: skip
     """Squared errors (tower, flux) and scored days (tower,) of each model's held-out towers."""
     samples, out = make_samples(towers, monthly, cube), {}
     for name, fits in models.items():
-        parts = [
-            (tower_squares(m, samples.select(on)), samples.scored[on].sum(1)) for m, on in fits
-        ]
-        squares, days = zip(*parts, strict=True)
-        out[name] = np.concatenate(squares), np.concatenate(days)
+        squares = np.concatenate([tower_squares(m, samples.select(on)) for m, on in fits])
+        out[name] = squares, samples.scored[np.concatenate([on for _, on in fits])].sum(1)
     return out

@@ -20,12 +20,9 @@ from tamrl.samples.arrays import Samples, process_scalars
 from tamrl.study.out_of_fold import Fitted, bootstrap_rmse, interval, on_device, tower_squares
 
 GROUPS = {  # beginnings of names
-    "light": ("SW_IN", "SW_POT", "DAYLENGTH"),
-    "temperature": ("TA", "LST"),
-    "humidity": ("VPD",),
-    "greenness": ("FPAR", "LAI", "NDWI", "SIF", "EVI"),
-    "water": ("PRCP", "SM", "PET", "SNOW"),
-}
+    "light": ("SW_IN", "SW_POT", "DAYLENGTH"), "temperature": ("TA", "LST"), "humidity": ("VPD",),
+    "greenness": ("FPAR", "LAI", "NDWI", "SIF", "EVI"), "water": ("PRCP", "SM", "PET", "SNOW"),
+}  # fmt: skip
 FACTS, HISTORY = "place facts", "own history"  # static attributes; the support set of z
 SCALARS = ("TA", "VPD", "SW_IN")  # drivers of the light-use and respiration scalars
 
@@ -35,26 +32,22 @@ Groups = Mapping[str, tuple[str, ...]]
 def members(features: Sequence[str], groups: Groups = GROUPS) -> dict[str, list[int]]:
     """Positions of each group's drivers; ValueError for a driver in no group."""
     out = {g: [i for i, f in enumerate(features) if f.startswith(p)] for g, p in groups.items()}
-    for i, name in enumerate(features):
-        if not any(i in of for of in out.values()):
-            raise ValueError(f"driver {name} is in none of the groups {', '.join(groups)}")
+    for i in sorted({*range(len(features))}.difference(*out.values())):
+        raise ValueError(f"driver {features[i]} is in none of the groups {', '.join(groups)}")
     return {g: of for g, of in out.items() if of}
 
 
-def permutation(
-    fits: Sequence[Fitted], samples: Samples, groups: Groups = GROUPS, repeats: int = 1,
-    n_boot: int = 500, seed: int = 0, jobs: int = 1,
-) -> pd.DataFrame:  # fmt: skip
+def permutation(fits: Sequence[Fitted], samples: Samples, groups: Groups = GROUPS, repeats: int = 1,
+                n_boot: int = 500, seed: int = 0, jobs: int = 1) -> pd.DataFrame:  # fmt: skip
     """Rise of the error at unseen towers when a group of predictors is exchanged.
 
-    Drivers are exchanged between all days of all held-out towers of a fold, and the model's process
-    scalars with them; the task embedding stays. ``place facts`` and ``own history`` are exchanged
-    between towers. Returns a table with columns predictors, flux, igbp ("all" or a class), towers,
-    RMSE (undisturbed), rise, lower, upper (gC m-2 d-1; 90 % bootstrap interval over towers).
+    Drivers, and process scalars with them, are exchanged between all days of a fold's held-out
+    towers (z stays), ``place facts`` and ``own history`` between towers. Columns predictors, flux,
+    igbp ("all" or a class), towers, RMSE (undisturbed), rise, lower, upper (gC m-2 d-1; 90 %
+    bootstrap interval over towers).
     """
-    tasks = [
-        (m, samples.select(test), groups, repeats, seed + i) for i, (m, test) in enumerate(fits)
-    ]
+    tasks = [(m, samples.select(test), groups, repeats, seed + i)
+             for i, (m, test) in enumerate(fits)]  # fmt: skip
     parts = in_parallel(_squares, tasks, jobs)
     squares = {kind: np.concatenate([part[kind] for part in parts]) for kind in parts[0]}
     towers = np.concatenate([test for _, test in fits])
@@ -66,11 +59,9 @@ def permutation(
         for kind in (k for k in squares if k):
             rise = bootstrap_rmse(squares[kind][inside], n[inside], n_boot, seed) - base
             low, high = interval(rise)
-            rows.append(pd.DataFrame({
-                "predictors": kind, "flux": samples.targets, "igbp": name,
-                "towers": int(inside.sum()), "RMSE": base[0], "rise": rise[0], "lower": low,
-                "upper": high,
-            }))  # fmt: skip
+            rows.append(pd.DataFrame({"predictors": kind, "flux": samples.targets, "igbp": name,
+                                      "towers": int(inside.sum()), "RMSE": base[0], "rise": rise[0],
+                                      "lower": low, "upper": high}))  # fmt: skip
     return pd.concat(rows, ignore_index=True)
 
 
@@ -87,9 +78,8 @@ def values(rises: pd.DataFrame) -> dict[str, str]:
     return out
 
 
-def _squares(
-    model: TamRLModel, samples: Samples, groups: Groups, repeats: int, seed: int
-) -> dict[str, NDArray]:
+def _squares(model: TamRLModel, samples: Samples, groups: Groups, repeats: int,
+             seed: int) -> dict[str, NDArray]:  # fmt: skip
     """Squared errors (tower, flux), undisturbed ("") and with each kind exchanged."""
     (net, data), rng = on_device(model, samples), np.random.default_rng(seed)
     columns = members(samples.features, groups)
@@ -100,10 +90,8 @@ def _squares(
     return out
 
 
-def exchanged(
-    data: DeviceData, samples: Samples, kind: str, columns: Mapping[str, list[int]],
-    rng: np.random.Generator,
-) -> DeviceData:  # fmt: skip
+def exchanged(data: DeviceData, samples: Samples, kind: str, columns: Mapping[str, list[int]],
+              rng: np.random.Generator) -> DeviceData:  # fmt: skip
     """Copy the tensors with one kind of predictor exchanged between tower-days, or towers."""
     out = copy.copy(data)
     other = torch.from_numpy(rng.permutation(len(samples.site)))
@@ -114,18 +102,15 @@ def exchanged(
         out.support.x, out.support.seen = data.support.x[other], data.support.seen[other]
         out.support.usable = data.support.usable[other.numpy()]
     else:
-        days = np.nonzero(samples.has_drivers)
-        order = rng.permutation(len(days[0]))
-        source = days[0][order], days[1][order]
+        site, day = days = np.nonzero(samples.has_drivers)
+        order = rng.permutation(len(site))
+        old_site, old_day = source = site[order], day[order]
         out.x, out.seen, out.process = data.x.clone(), data.seen.clone(), data.process.clone()
-        (site, day), (old_site, old_day) = days, source
-        for new, old in ((out.x, data.x), (out.seen, data.seen)):
-            for i in columns[kind]:
-                new[site, day, i] = old[old_site, old_day, i]
-        ta, vpd, sw_in = (
-            samples.x[..., i][source if i in columns[kind] else days]
-            for i in (samples.features.index(name) for name in SCALARS)
-        )
-        scalars = torch.nan_to_num(torch.from_numpy(process_scalars(ta, vpd, sw_in)), nan=1.0)
+        for i in columns[kind]:
+            out.x[site, day, i] = data.x[old_site, old_day, i]
+            out.seen[site, day, i] = data.seen[old_site, old_day, i]
+        index = map(samples.features.index, SCALARS)
+        raw = [samples.x[..., i][source if i in columns[kind] else days] for i in index]
+        scalars = torch.nan_to_num(torch.from_numpy(process_scalars(*raw)), nan=1.0)
         out.process[days] = scalars.to(out.process)
     return out

@@ -28,24 +28,21 @@ ENVIRONMENT = {
 
 def check_parameters(source: Path, values: Parameters) -> None:
     """ValueError for a name that the cell of parameters lacks; Papermill would inject it."""
-    known = papermill.inspect_notebook(source)
-    if unknown := [name for name in values if name not in known]:
-        there = ", ".join(sorted(known))
-        raise ValueError(f"{source.name} has no parameter {unknown[0]!r}; it has {there}")
+    known = sorted(papermill.inspect_notebook(source))
+    for name in (name for name in values if name not in known):
+        raise ValueError(f"{source.name} has no parameter {name!r}; it has {', '.join(known)}")
 
 
-def cache_key(
-    source: Path, values: Parameters, upstream: list[str], reads: Iterable[str], root: Path
-) -> str:
+def cache_key(source: Path, values: Parameters, upstream: list[str], reads: Iterable[str],
+              root: Path) -> str:  # fmt: skip
     """Digest of all that an executed notebook depends on.
 
-    These are its cells and parameters, the keys of notebooks that it reads (``upstream``), what is
-    done to it after execution, the package but `NOT_IN_NOTEBOOKS`, the data registry, and the
-    folders of tables that it ``reads``.
+    Its cells and parameters, the keys of notebooks before it (``upstream``), `finish`, the package
+    but `NOT_IN_NOTEBOOKS`, the data registry, and the folders of tables that it ``reads``.
     """
     cells = nbformat.read(source, as_version=4).cells
-    stated = [[(c.cell_type, c.source, c.metadata) for c in cells], values, upstream]
-    stated.append(inspect.getsource(finish))
+    known = [(c.cell_type, c.source, c.metadata) for c in cells]
+    stated = [known, values, upstream, inspect.getsource(finish)]
     digest = hashlib.sha256(json.dumps(stated, sort_keys=True).encode())
     starts = [root / part for part in ("tamrl", "data_registry.txt", *reads)]
     for path in sorted(path for start in starts for path in (start, *start.rglob("*"))):
@@ -66,15 +63,14 @@ def execute(source: Path, values: Parameters, key: str, root: Path, virtual: boo
     os.environ.pop("MPLBACKEND", None)  # a notebook keeps its figures only if it draws inline
     attempt = root / "runs" / "executing" / f"{source.stem}.{os.getpid()}.ipynb"
     attempt.parent.mkdir(parents=True, exist_ok=True)
-    options: dict[str, Any] = {"progress_bar": False, "stderr_file": sys.stderr}
-    options |= {"kernel_name": "python3", "extra_arguments": ["--log-level=CRITICAL"]}
     try:
-        papermill.execute_notebook(source, attempt, dict(values), **options)
+        papermill.execute_notebook(source, attempt, dict(values), progress_bar=False,
+                                   stderr_file=sys.stderr, kernel_name="python3",
+                                   extra_arguments=["--log-level=CRITICAL"])  # fmt: skip
     except papermill.PapermillExecutionError as error:
         raise StudyError(
             f"{source.name}, cell {error.cell_index}:\n\n{error.source}\n\n"
-            f"{error.ename}: {error.evalue}\n"
-            f"The notebook up to there: {attempt.relative_to(root)}"
+            f"{error.ename}: {error.evalue}\nThe notebook up to there: {attempt.relative_to(root)}"
         ) from error
     except DeadKernelError as error:
         raise StudyError(
@@ -82,7 +78,6 @@ def execute(source: Path, values: Parameters, key: str, root: Path, virtual: boo
             "6 GB is needed); run the same command again; finished notebooks stay"
         ) from error
     shelf = root / "book" / "notebooks"
-    shelf.mkdir(parents=True, exist_ok=True)
     (shelf / f"{source.stem}.key").unlink(missing_ok=True)
     finish(attempt, shelf / "figures", virtual)
     os.replace(attempt, shelf / source.name)
@@ -92,8 +87,8 @@ def execute(source: Path, values: Parameters, key: str, root: Path, virtual: boo
 def finish(path: Path, figures: Path, virtual: bool) -> None:
     """Prepare an executed notebook for the book, in place.
 
-    Progress bars and log lines (stderr) go; on virtual towers title and captions say so; each
-    figure with a name is saved as ``figures/<name>[.virtual].png``, or ``.svg`` if a drawing.
+    Log lines (stderr) go; on virtual towers title and captions say so; each figure with a name is
+    saved as ``figures/<name>[.virtual].png``, or ``.svg`` if a drawing.
     """
     notebook = nbformat.read(path, as_version=4)
     figures.mkdir(parents=True, exist_ok=True)

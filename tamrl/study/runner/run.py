@@ -1,10 +1,11 @@
 """The study: which notebooks, in which order, with which parameters; then the book made of them.
 
-`STUDY` is the one list. `run` executes with Papermill what has changed since the last run and
-builds the book; a notebook reaches ``book/notebooks/`` only after its last cell succeeded.
+`run` executes what has changed since the last run and builds the book; a notebook reaches
+``book/notebooks/`` only after its last cell succeeded.
 """
 
 import contextlib
+import re
 import subprocess
 import sys
 import time
@@ -64,10 +65,10 @@ STUDY = (  # name, smoke, reference, paper
     Notebook("09_ablation", {**_TINY, "only": [
         "TAM-RL", "FiLM only", "soft closure", "no closure", "no process scalars",
     ]}, paper=_WHOLE, reads=("results/ablation",)),
-    Notebook("10_benchmark", {**_TINY, "only": [
-        "ensemble", "TAM-RL as published", "LightGBM", "climatology",
-    ]}, paper=_WHOLE,
-    reads=("results/benchmark", "results/climates", "results/biomes", "results/no-satellites")),
+    Notebook("10_benchmark",
+             {**_TINY, "only": ["ensemble", "TAM-RL as published", "LightGBM", "climatology"]},
+             paper=_WHOLE, reads=("results/benchmark", "results/climates", "results/biomes",
+                                  "results/no-satellites")),
     Notebook("11_trust", {"members": 2, "folds": 3, "count": 5, "repeats": 2, **_ALONE}, _ALONE,
              {"members": 10, "repeats": 100, "resolution": 0.5, "jobs": 8}),
     Notebook("12_monitor", _QUICK, _ALONE, {"folds": 10, "epochs": 16, "jobs": 8},
@@ -86,25 +87,23 @@ class Outcome(NamedTuple):
     page: Path | None
 
 
-def run(
-    profile: str = "reference", towers: str = "auto", only: Iterable[str] = (),
-    parameters: Parameters | None = None, *, build: bool = True, force: bool = False,
-    root: Path = ROOT, notebooks: tuple[Notebook, ...] = STUDY, console: Console | None = None,
-) -> Outcome:  # fmt: skip
+def run(profile: str = "reference", towers: str = "auto", only: Iterable[str] = (),
+        parameters: Parameters | None = None, *, build: bool = True, force: bool = False,
+        root: Path = ROOT, notebooks: tuple[Notebook, ...] = STUDY,
+        console: Console | None = None) -> Outcome:  # fmt: skip
     """Execute the notebooks that need it (with ``force``: all), and ``build`` the book.
 
-    ``profile`` is one of `PROFILES`, ``towers`` as for `tamrl.sources.load_towers`; ``only`` has
-    beginnings of notebook names, such as "03" (none: all), whose ``parameters`` replace those of
-    the profile. ValueError for an unknown profile, notebook or parameter; StudyError when a cell
-    fails (with the cell and its error) or the book has a warning (with its log).
+    ``towers`` as for `tamrl.sources.load_towers`; ``only``: beginnings of names, as "03" (none:
+    all), whose ``parameters`` replace those of the profile. ValueError for an unknown profile,
+    notebook or parameter; StudyError when a cell fails or the book has a warning (with its log).
     """
     console, only = console or Console(), tuple(only)
     if profile not in PROFILES:
         raise ValueError(f"unknown profile {profile!r}; there are {', '.join(PROFILES)}")
+    names = [nb.name for nb in notebooks]
     for start in only:
-        if not any(nb.name.startswith(start) for nb in notebooks):
-            names = ", ".join(nb.name for nb in notebooks)
-            raise ValueError(f"no notebook begins with {start!r}; there are {names}")
+        if not any(name.startswith(start) for name in names):
+            raise ValueError(f"no notebook begins with {start!r}; there are {', '.join(names)}")
     chosen = tuple(nb for nb in notebooks if not only or nb.name.startswith(only))
     settings = {nb.name: {**getattr(nb, profile), **(parameters or {})} for nb in chosen}
     sources = {nb.name: root / "notebooks" / f"{nb.name}.ipynb" for nb in chosen}
@@ -143,12 +142,10 @@ def run(
         for future in done:
             future.result()  # raises
     page = None
-    if build and (absent := [nb.name for nb in notebooks if not _stored_key(root, nb.name)]):
-        console.print(
-            f"The book needs all notebooks; not yet executed: {', '.join(absent)}. Run them with: "
-            f"make book. What ran is in {root / 'book' / 'notebooks'}",
-            markup=False,
-        )
+    if build and (absent := [name for name in names if not _stored_key(root, name)]):
+        text = f"The book needs all notebooks; not yet executed: {', '.join(absent)}. Run them "
+        text += f"with: make book. What ran is in {root / 'book' / 'notebooks'}"
+        console.print(text, markup=False)
     elif build:
         notes = [VIRTUAL] * virtual + [SMOKE] * (profile == "smoke")
         page = build_book(root, virtual, bool(todo), console, " ".join(notes))
@@ -167,11 +164,10 @@ def announce(towers: str, console: Console) -> bool:
     from tamrl.sources import load_towers  # here, so that a book can be built without the model
 
     loaded = load_towers(towers)
-    if virtual := bool(loaded.attrs["virtual"]):
-        console.print("[bold]VIRTUAL TOWERS: all that follows comes from simulated data")
-    else:
-        console.print(f"{loaded.sizes['site']} real towers ({loaded.attrs['tower_source']})")
-    return virtual
+    real = f"{loaded.sizes['site']} real towers ({loaded.attrs['tower_source']})"
+    simulated = "[bold]VIRTUAL TOWERS: all that follows comes from simulated data"
+    console.print(simulated if loaded.attrs["virtual"] else real)
+    return bool(loaded.attrs["virtual"])
 
 
 def _stored_key(root: Path, name: str) -> str:
@@ -181,9 +177,8 @@ def _stored_key(root: Path, name: str) -> str:
     return key.read_text() if key.exists() and executed.exists() else ""
 
 
-def build_book(
-    root: Path, virtual: bool, everything: bool, console: Console, note: str = ""
-) -> Path:
+def build_book(root: Path, virtual: bool, everything: bool, console: Console,
+               note: str = "") -> Path:  # fmt: skip
     """Build ``_build/html``, a ``note`` above every page, and return its first page.
 
     Warnings are errors. ``everything``: also pages that did not change; they quote notebooks.
@@ -195,20 +190,17 @@ def build_book(
     config.setdefault("html", {})["announcement"] = note
     extensions = config.get("sphinx", {}).get("local_extensions", {})
     extensions.update({name: str(ROOT / place) for name, place in extensions.items()})
-    folder = root / "_build"
-    folder.mkdir(exist_ok=True)
+    (folder := root / "_build").mkdir(exist_ok=True)
     (folder / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False))
     console.print("  book: building")
     main = "import sys; from jupyter_book.cli.main import main; sys.exit(main())"
     command = [sys.executable, "-c", main, "build", "book", "--config", str(folder / "_config.yml")]
     command += ["--path-output", ".", "-W", "-n", "--keep-going", *(["--all"] * everything)]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True)
-    log = folder / "book.log"
-    log.write_text(done.stdout + done.stderr)
+    log, lines = folder / "book.log", (done.stdout + done.stderr).splitlines()
+    log.write_text("\n".join(lines))
     if done.returncode:
-        lines = (done.stdout + done.stderr).splitlines()
-        marks = ("WARNING", "ERROR", "Error", "Exception")
-        warnings = [line for line in lines if any(mark in line for mark in marks)] or lines[-20:]
-        shown = "\n".join(warnings[:40])
+        warnings = [line for line in lines if re.search("WARNING|ERROR|Error|Exception", line)]
+        shown = "\n".join((warnings or lines[-20:])[:40])
         raise StudyError(f"the book has warnings or errors:\n{shown}\nLog: {log}")
     return folder / "html" / "index.html"

@@ -18,25 +18,19 @@ from tamrl.errors import DataError
 from tamrl.files import atomic_write
 from tamrl.study.runner.execute import ROOT
 
-RUN = ROOT / "runs" / "fluxnet2015"
-REFERENCE = ROOT / "results" / "reference"
+RUN, REFERENCE = ROOT / "runs" / "fluxnet2015", ROOT / "results" / "reference"
 COLUMNS = ["row", "column", "reference", "fresh", "allowed"]
 
 # Allowed difference by the beginning of a column's name: absolute, in the column's own unit, and
 # relative to the reference. About twice the spread between seeds of one network.
 TOLERANCE: dict[str, tuple[float, float]] = {
-    "RMSE": (0.05, 0.0),  # gC m-2 d-1
-    "MAE": (0.05, 0.0),
-    "bias": (0.10, 0.0),
-    "R2": (0.03, 0.0),
+    "RMSE": (0.05, 0.0), "MAE": (0.05, 0.0), "bias": (0.10, 0.0), "R2": (0.03, 0.0),
     "change": (3.0, 0.0),  # % of RMSE
-    "rise": (0.1, 0.10),  # gC m-2 d-1
-    "lower": (3.0, 0.10),
-    "upper": (3.0, 0.10),
-    "violation": (0.005, 0.30),  # gC m-2 d-1
+    "rise": (0.1, 0.10), "violation": (0.005, 0.30),  # gC m-2 d-1, as RMSE, MAE, bias
+    "lower": (3.0, 0.10), "upper": (3.0, 0.10),
     "value": (0.0, 0.05),  # PgC yr-1
     "": (1e-6, 0.05),  # any other
-}
+}  # fmt: skip
 
 
 def tolerance(column: pd.Series) -> tuple[float, float]:
@@ -47,12 +41,11 @@ def tolerance(column: pd.Series) -> tuple[float, float]:
 
 
 def compare_tables(fresh: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
-    """List where two tables differ by more than is allowed.
+    """List where two tables differ by more than is allowed, in `COLUMNS`.
 
-    Rows are matched by their columns that hold no numbers and, where these are not unique, by as
-    many columns of integers, from the left, as it takes. Integers must agree exactly. The result
-    has `COLUMNS`; a row or column that one table lacks is listed as "absent". DataError for a table
-    with two rows of the same key. An RMSE may differ by 0.05 gC m-2 d-1, a count not at all:
+    Rows are matched by columns without numbers and, while these are not unique, by columns of
+    integers from the left. What one table lacks is "absent". DataError for two rows of the same
+    key. An RMSE may differ by 0.05 gC m-2 d-1, a count not at all:
 
     >>> old = pd.DataFrame({"flux": ["GPP", "NEE"], "RMSE": [2.1, 1.5], "towers": [180, 180]})
     >>> new = pd.DataFrame({"flux": ["GPP", "NEE"], "RMSE": [2.12, 1.7], "towers": [180, 180]})
@@ -72,8 +65,7 @@ def compare_tables(fresh: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame
     by = key or ["row"]
     old, new = (t if key else t.assign(row=range(len(t))) for t in (reference, fresh))
     for side, table in (("reference", old), ("fresh", new)):
-        if (twice := table.duplicated(by)).any():
-            row = table.loc[twice, by].iloc[0].tolist()
+        for row in table.loc[table.duplicated(by), by].to_numpy().tolist():
             raise DataError(f"the {side} table has two rows {row}")
     both = old.merge(new, "outer", by, suffixes=("", ":fresh"), indicator=True)
     names = [", ".join(map(str, row)) for row in both[by].to_numpy()]
@@ -127,10 +119,7 @@ def accept(run: Path = RUN, reference: Path = REFERENCE) -> list[str]:
     return names
 
 
-Accept = Annotated[bool, typer.Option("--accept", help="Make this run the reference.")]
-
-
-def main(take: Accept = False) -> None:
+def main(take: Annotated[bool, typer.Option("--accept", help="Accept this run.")] = False) -> None:
     """Compare the tables of the last run on real towers with the committed ones."""
     try:
         if take:
