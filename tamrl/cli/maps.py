@@ -69,7 +69,7 @@ def map_cube(
     """Map GPP, RECO and NEE wherever a cube has drivers; an interrupted map goes on.
 
     Weights from `tamrl train-map` read months, weights from `tamrl train` days (TA, VPD, SW_IN, and
-    other drivers of the towers). The result is the same whatever the scheduler and the chunks.
+    other drivers). The result is the same to the last bit whatever the scheduler and the chunks.
 
     Examples: `tamrl map map.safetensors -o globe.zarr --netcdf globe.nc` ·
     `tamrl map map.safetensors cube.zarr -o region.zarr --scheduler local:2` ·
