@@ -79,8 +79,8 @@ def map_layout(
         add(f"{flux}_member", ["member"], nan, {"units": UNITS, "long_name": text})
     masks = np.array(list(QUALITY.values()), dtype=np.uint8)
     words, text = " ".join(QUALITY), "quality of the prediction; 0: all inputs known"
-    about = {"flag_masks": masks, "flag_meanings": words, "long_name": text}
-    add("quality", ["time"], np.uint8(NO_LAND), {"standard_name": "quality_flag", **about})
+    flags = {"flag_masks": masks, "flag_meanings": words, "long_name": text}
+    add("quality", ["time"], np.uint8(NO_LAND), {"standard_name": "quality_flag", **flags})
     land = {"standard_name": "land_area_fraction", "long_name": "share of the cell that is land"}
     add("land_fraction", [], nan, {"units": "1", **land})
     return small, large
