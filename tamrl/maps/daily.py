@@ -110,8 +110,8 @@ def daily_map(
         assert network is not None  # weights are loaded fitted
         config = network.config
         if config.targets != FLUXES:
-            names = ", ".join(config.targets)
-            raise DataError(f"weights: they predict {names}; a map needs {FLUXES}")
+            targets = ", ".join(config.targets)
+            raise DataError(f"weights: they predict {targets}; a map needs {FLUXES}")
         if config.encoder in ("convlstm", "both"):
             raise DataError("weights: they read maps around each tower, which a cube does not give")
     time = opened.ds["time"].to_numpy()
