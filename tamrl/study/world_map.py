@@ -156,7 +156,7 @@ def measure(model: MapModel, cube: xr.Dataset, out: Path, workers: int = 2) -> f
 
 def land_cells(cube: xr.Dataset, step: float) -> int:
     """Count the land cells of a grid of ``step`` degrees: all in a coarse cell with drivers."""
-    known = (cube["land_fraction"] > 0) & cube["TA"].notnull().all("month")
+    known = (cube["land_fraction"] > 0) & (cube["TA"].count("month") == 12)
     coarse = abs(float(cube["lat"][1] - cube["lat"][0]))
     return int(known.sum()) * round(coarse / step) ** 2
 
