@@ -1,9 +1,8 @@
 """Anomalies of a tower: fluxes of the last weeks against their climatology, with uncertainty.
 
-A flux is averaged over 30 days; its climatology is the mean of the same days over the reference
-years, which end where the judged days begin; the anomaly is the difference. Each member of an
-ensemble has its own climatology, so that its constant errors cancel. Intervals are calibrated at
-towers that the models had not seen; an anomaly is significant if its interval leaves out zero.
+The anomaly of a 30-day mean is its difference from the mean of the same days over the reference
+years, which end where the judged days begin; constant errors of an ensemble's members cancel.
+Intervals are calibrated at unseen towers; an anomaly is significant if its interval leaves out 0.
 """
 
 from collections.abc import Mapping
@@ -54,10 +53,9 @@ def running_mean(values: Array, window: int = WINDOW) -> Array:
 
 
 def climatology(means: Array, time: Times, reference: NDArray[np.bool_]) -> list[Array]:
-    """Mean, standard deviation and number of reference years of the same day of the year.
+    """Mean, standard deviation and number of reference years of the same day, each (…, time).
 
-    ``means`` (…, time) from `running_mean`; ``reference`` (time) the days that may be used. On
-    29 February that of the 28th holds. Each result is (…, time).
+    ``means`` (…, time) from `running_mean`; ``reference`` (time) the days used; 29 Feb as 28 Feb.
     """
     doy, stamp = _day(time), pd.DatetimeIndex(time)
     leap = np.asarray((stamp.month == 2) & (stamp.day == 29))  # a year counts once for each day
@@ -77,13 +75,12 @@ def _day(time: Times) -> NDArray[np.intp]:
 def anomalies(
     record: Record, fitted: Mapping[str, Conformal], recent: int = 365, window: int = WINDOW
 ) -> xr.Dataset:
-    """Anomalies of the last ``recent`` days of a record, with intervals.
+    """Anomalies of the last ``recent`` days of a record; the years before are the reference.
 
-    The years before are the reference; ``fitted`` is from `calibrate`, with the same ``window``.
-    Dataset (flux, time), gC m-2 d-1: ``mean`` of the window, ``usual`` (its climatology),
-    ``usual_sd`` (over years), ``anomaly``, ``lower``, ``upper`` (bounds of the true anomaly),
-    ``standardised`` (anomaly / usual_sd), ``observed`` (anomaly of the labels), ``years`` of
-    reference. DataError when no day has 3 reference years.
+    ``fitted`` is from `calibrate`, with the same ``window``. Dataset (flux, time), gC m-2 d-1:
+    ``mean`` of the window, ``usual`` (climatology), ``usual_sd`` (over years), ``anomaly``,
+    ``lower``, ``upper`` (bounds), ``standardised`` (anomaly / usual_sd), ``observed`` (anomaly of
+    the labels), ``years`` of reference. DataError when no day has 3 reference years.
     """
     time, out = record.members.time.values, []
     judged = time > time[-1] - np.timedelta64(recent, "D")
@@ -103,11 +100,9 @@ def anomalies(
         out.append(xr.Dataset({k: ("time", v) for k, v in columns.items()}, {"time": time[judged]}))
     result = xr.concat(out, pd.Index(FLUXES, name="flux"))
     if not np.isfinite(result.anomaly).any():
-        raise DataError(
-            f"{record.site}: the record from {str(time[0])[:10]} has {int(result.years.max())} "
-            f"reference years for its last {recent} days; a climatology needs {MIN_YEARS}. Give a "
-            "longer record or judge fewer days"
-        )
+        years = f"from {str(time[0])[:10]} has {int(result.years.max())} reference years for its"
+        remedy = f"a climatology needs {MIN_YEARS}. Give a longer record or judge fewer days"
+        raise DataError(f"{record.site}: the record {years} last {recent} days; {remedy}")
     attrs = {"site": record.site, "virtual": int(record.virtual), "window": window}
     return result.assign_attrs(attrs, units="gC m-2 d-1")
 
@@ -117,17 +112,15 @@ def calibrate(
 ) -> dict[str, Conformal]:
     """Calibrate 90 % intervals of predicted anomalies at towers that the model had not seen.
 
-    At every tower each year is compared with its other years, in labels (days that are trained on)
-    and out-of-fold ``predictions`` GPP, RECO, NEE (seed, site, time) alike. Needs 19 towers with at
-    least 4 labelled years; DataError when too few towers have years enough.
+    Each year is compared with the tower's other years, in labels and out-of-fold ``predictions``
+    GPP, RECO, NEE (seed, site, time). DataError for fewer than 19 towers with 4 labelled years.
     """
     time = samples.time
     some = _day(time) % EVERY == 0  # the same days of every year
     at = pd.Index(samples.site).get_indexer(predictions.site.values)
     fitted = {}
     for k, flux in enumerate(FLUXES):
-        members = predictions[flux].transpose("site", "seed", "time").values
-        cases = []
+        members, cases = predictions[flux].transpose("site", "seed", "time").values, []
         for row, site in enumerate(at):
             label = np.where(samples.weight[site] > 0, samples.y[site, :, k], np.nan)
             both = np.vstack([label, members[row]])  # gaps of the labels count as error, too
@@ -146,9 +139,8 @@ def _against_other_years(means: Array, time: Times) -> Array:
     for year in np.unique(years[np.isfinite(means[0])]):
         usual, _, count = climatology(means, time, years != year)
         on = (years == year) & (count.min(0) >= MIN_YEARS)
-        each = (means - usual)[:, on]
+        each, size = (means - usual)[:, on], np.abs(usual[1:, on]).mean(0)
         ok = np.isfinite(each).all(0)
-        size = np.abs(usual[1:, on]).mean(0)
         parts.append(np.stack([each[0], each[1:].mean(0), size])[:, ok])
     return np.concatenate(parts, 1)
 
@@ -159,10 +151,9 @@ def status(judged: xr.Dataset) -> pd.DataFrame:
     for flux in FLUXES:
         last = judged.sel(flux=flux).dropna("time", subset=["anomaly"]).isel(time=-1)
         low, high = float(last.lower), float(last.upper)
-        says = "above" if low > 0 else "below" if high < 0 else "within"
+        says = f"{'above' if low > 0 else 'below' if high < 0 else 'within'} its normal range"
         numbers = {str(name): float(value) for name, value in last.data_vars.items()}
-        row = {"flux": flux, "day": str(last.time.values)[:10], **numbers}
-        rows.append(row | {"says": f"{says} its normal range"})
+        rows.append({"flux": flux, "day": str(last.time.values)[:10], **numbers, "says": says})
     return pd.DataFrame(rows)
 
 
@@ -172,8 +163,8 @@ def values(judged: xr.Dataset) -> dict[str, str]:
     out = {"site": str(judged.attrs["site"]), "day": str(table.day.max())}
     for row in table.itertuples():
         text = f"{row.anomaly:+.2f}, {row.lower:+.2f} to {row.upper:+.2f}"
-        minus = text.replace("-", "\N{MINUS SIGN}")
-        out |= {f"says_{row.flux}": str(row.says), f"anomaly_{row.flux}": minus}
+        out[f"says_{row.flux}"] = str(row.says)
+        out[f"anomaly_{row.flux}"] = text.replace("-", "\N{MINUS SIGN}")
     return out
 
 
@@ -186,10 +177,7 @@ def write(judged: xr.Dataset, folder: Path) -> None:
 
 
 def study_record(predictions: xr.Dataset, samples: Samples, site: str = "") -> Record:
-    """Give a tower of the `calibrate` predictions as networks predict it that had not seen it.
-
-    ``site`` "": the one whose record ends last, the longest of several. DataError if unknown.
-    """
+    """Record of a tower of `calibrate`'s predictions; ``site`` "": the last to end, or longest."""
     rows = {str(name): row for row, name in enumerate(samples.site)}
     names = [str(s) for s in predictions.site.values]
     days = {name: np.flatnonzero(samples.has_drivers[rows[name]]) for name in names}
@@ -207,21 +195,18 @@ def study_record(predictions: xr.Dataset, samples: Samples, site: str = "") -> R
 def record(
     data: str, table: str, weights: str, site: str, predictions: xr.Dataset, samples: Samples
 ) -> Record:
-    """Read a user's tower and predict it where ``data`` is named, else choose a `study_record`.
+    """Read a user's tower (`tamrl.data.open_towers`) and predict it; ``data`` "": a `study_record`.
 
-    ``data``, ``table``: see `tamrl.data.open_towers`; ``weights`` ("": those of the package): see
-    `tamrl.load_pretrained`. DataError for an unknown tower, other drivers, or unreadable files.
+    ``weights`` "": those of the package. DataError for an unknown tower, other drivers, bad files.
     """
     if not data:
         return study_record(predictions, samples, site)
     model = load_pretrained(weights or None, "cpu")
     samples = placed(own_samples(data, table or None), model.header)
     if tuple(model.header["features"]) != samples.features:
-        unknown = sorted(set(model.header["features"]) ^ set(samples.features))
-        text = f"the weights were trained on other drivers; they differ in {unknown}"
-        raise DataError(f"{data}: {text}")
-    rows = np.arange(len(samples.site))
-    flux = np.stack([member.predict(samples, rows) for member in model.members])
+        text = f"{data}: the weights were trained on other drivers; they differ in"
+        raise DataError(f"{text} {sorted(set(model.header['features']) ^ set(samples.features))}")
+    flux = np.stack([m.predict(samples, np.arange(len(samples.site))) for m in model.members])
     axes = {"site": samples.site, "time": samples.time.astype("datetime64[ns]")}
     fields = {f: (("seed", "site", "time"), flux[..., k]) for k, f in enumerate(FLUXES)}
     one = study_record(xr.Dataset(fields, {"seed": range(len(flux)), **axes}), samples, site)

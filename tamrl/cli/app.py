@@ -32,9 +32,8 @@ class _OneLine(typer.core.TyperGroup):
             raise typer.Exit(1) from error
 
 
-app = typer.Typer(
-    cls=_OneLine, no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False
-)
+_LOOK: Any = {"rich_markup_mode": "markdown", "pretty_exceptions_enable": False}
+app = typer.Typer(cls=_OneLine, no_args_is_help=True, **_LOOK)
 for command in (towers.predict, towers.finetune, towers.score, maps.train_map):
     app.command()(command)
 app.command("map")(maps.map_cube)
@@ -59,8 +58,7 @@ def tamrl(
 ) -> None:
     """Carbon fluxes from towers to the globe with task-aware modulation (TAM-RL).
 
-    With the model that comes with the package:
-    `tamrl predict my-tower.csv --table facts.csv -o fluxes.nc`,
+    With the model of the package: `tamrl predict my-tower.csv --table facts.csv -o fluxes.nc`,
     `tamrl score fluxes.nc my-tower.csv --table facts.csv`; to train one of your own, `tamrl fetch`
     and `tamrl train -o model.safetensors`.
 
@@ -87,9 +85,7 @@ def fetch(
     say(f"In {cache.cache_dir()}")
 
 
-_MODEL = (
-    """ensemble, as shipped; without rescaling; network with rescaling; network: TAM-RL alone."""
-)
+_MODEL = "ensemble (shipped), without rescaling, network with rescaling, or network (TAM-RL alone)."
 _VIRTUAL = "Towers of each simulated data set, learnt first; 0: none."
 _CALIBRATE = "Folds of towers that intervals are calibrated on; 0: no intervals."
 
@@ -109,9 +105,8 @@ def train(
 ) -> None:
     """Train a model on all towers and save the weights (safetensors).
 
-    One tower in eight is held out to stop early. The ensemble's members differ by seed. With
-    --calibrate, ensembles like it are first trained without the towers of each fold, and their
-    errors there say how wide the bounds of 90 % must be; what was computed so stays in `runs/`.
+    One tower in eight is held out to stop early. Members differ by seed. With --calibrate, errors
+    of ensembles without the towers of each fold, stored in `runs/`, set the bounds of 90 %.
 
     Examples: `tamrl train -o model.safetensors --model network` ·
     `tamrl train -o m.safetensors --members 5 --calibrate 10`
@@ -198,13 +193,12 @@ def compare(
     """Compare many models at towers that none has seen; this takes hours and can be broken off.
 
     `ablation`: TAM-RL with one mechanism taken away or exchanged at a time. `benchmark`: all
-    rivals. `climates`, `biomes`, `no-satellites`: a few of them, with towers assigned to folds by
-    climate, with a vegetation class left out at a time, without satellites at the tested towers.
-    `directions`: what was tried for more skill.
+    rivals. `climates`, `biomes`, `no-satellites`: a few of them, with folds by climate, a
+    vegetation class left out at a time, no satellites at the tested towers. `directions`: what was
+    tried for more skill.
 
-    Run the same command again to go on: only what is missing or has changed is computed. Each model
-    leaves one small csv, from which the book's chapters are made. With other settings than the
-    experiment's own the tables go below `runs/`, unless --out says where.
+    Run the command again to go on: only what is missing or has changed is computed. Each model
+    leaves one csv. With other settings than the experiment's own these go below `runs/`.
 
     Examples: `tamrl compare ablation` · `tamrl compare benchmark --only XGBoost --only LightGBM` ·
     `tamrl compare ablation --folds 2 --seeds 1 --epochs 1 --every 6`

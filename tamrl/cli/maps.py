@@ -7,28 +7,25 @@ from typing import Annotated, Any
 import typer
 from typer import Argument, Option
 
+from tamrl.cli.common import Jobs, Towers
 from tamrl.errors import DataError
 
 Store = Annotated[Path, Option("--output", "-o", help="Zarr store to write or to go on with.")]
-Scheduler = Annotated[
-    str | None, Option(help="local:N processes, or tcp://host:8786; threads if left out.")
-]
-Cube = Annotated[
-    str | None,
-    Argument(help="Zarr store, NetCDF file or folder; the study's own grid if left out."),
-]
+Scheduler = Annotated[str | None, Option(help="local:N or tcp://host:8786; none: threads.")]
+_CUBE = "Zarr store, NetCDF file or folder; none: the study's own grid."
+Cube = Annotated[str | None, Argument(help=_CUBE)]
 
 
 def train_map(
     output: Annotated[Path, Option("--output", "-o", help="Where the weights go.")],
     model: Annotated[str, Option(help="tam-rl or boosting (quicker).")] = "tam-rl",
     members: Annotated[int, Option(min=1, help="Models in the ensemble.")] = 5,
-    towers: Annotated[str, Option(help="fluxnet2015, virtual, or auto.")] = "auto",
+    towers: Towers = "auto",
     resolution: Annotated[float, Option(help="Of the predictor grid: 0.5 or 1.")] = 0.5,
     folds: Annotated[int, Option(min=0, help="Of towers, for intervals; 0: no intervals.")] = 5,
     level: Annotated[float, Option(help="Share of tower-months an interval holds.")] = 0.9,
     seed: Annotated[int, Option(help="Of the ensemble and the folds.")] = 0,
-    jobs: Annotated[int, Option(min=1, help="Models trained side by side.")] = 1,
+    jobs: Jobs = 1,
 ) -> None:
     """Train an ensemble that maps monthly fluxes from gridded predictors (safetensors).
 
@@ -71,9 +68,8 @@ def map_cube(
 ) -> None:
     """Map GPP, RECO and NEE wherever a cube has drivers; an interrupted map goes on.
 
-    Weights from `tamrl train-map` read twelve months or monthly dates; weights from `tamrl train`
-    read days (TA, VPD, SW_IN, and what else of the towers' drivers the cube has). The result is
-    the same to the last bit whatever the scheduler and the chunks.
+    Weights from `tamrl train-map` read months, weights from `tamrl train` days (TA, VPD, SW_IN, and
+    other drivers). The result is the same to the last bit whatever the scheduler and the chunks.
 
     Examples: `tamrl map map.safetensors -o globe.zarr --netcdf globe.nc` ·
     `tamrl map map.safetensors cube.zarr -o region.zarr --scheduler local:2` ·
@@ -109,9 +105,8 @@ def map_cube(
         chunk=chunks, scheduler=scheduler, workers=workers,
     )  # fmt: skip
     shape = " x ".join(str(fluxes.sizes[d]) for d in ("time", "lat", "lon"))
-    models = "virtual towers, " if fluxes.attrs.get("virtual") else ""
-    models += f"{fluxes.sizes['member']} model(s)"
-    typer.echo(f"Mapped {shape} (time, lat, lon) with {models}: {output}")
+    models = f"{'virtual towers, ' * bool(fluxes.attrs.get('virtual'))}{len(fluxes.member)}"
+    typer.echo(f"Mapped {shape} (time, lat, lon) with {models} model(s): {output}")
     if netcdf is not None:
         typer.echo(f"As NetCDF: {export_netcdf(output, netcdf, packed=packed)}")
 
@@ -127,10 +122,8 @@ def _fitting(stored: Any, header: Any, weights: Path, cube: str | None, resoluti
         source: Any = cube or (virtual_grid() if header["virtual"] else fetch_grid(resolution))
         return MonthlyMap.restore(stored, header), source
     if cube is None:
-        raise DataError(
-            f"{weights}: these weights read daily weather; name a daily cube with TA, VPD and "
-            "SW_IN, or train weights for months: tamrl train-map"
-        )
+        text = f"{weights}: these weights read daily weather; name a daily cube with TA, VPD and"
+        raise DataError(f"{text} SW_IN, or train weights for months: tamrl train-map")
     grid = None
     try:
         grid = virtual_grid() if header.get("virtual") else fetch_grid()

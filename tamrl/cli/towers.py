@@ -24,9 +24,8 @@ def predict(
 ) -> None:
     """Predict daily GPP, RECO and NEE at your own towers, with or without measured fluxes.
 
-    Air temperature, vapour pressure deficit and shortwave radiation are needed; a day without
-    one of them stays missing. Other drivers may be absent. GPP_lower, GPP_upper, … bound 90 % of
-    daily values, where the weights hold a calibration.
+    Air temperature, vapour pressure deficit and shortwave radiation are needed on every day that
+    is predicted. GPP_lower, GPP_upper, … bound 90 % of daily values, if the weights are calibrated.
 
     Examples: `tamrl predict my-towers.csv --table facts.csv -o fluxes.nc` ·
     `tamrl predict store.zarr --table facts.csv -m model.safetensors -o fluxes.nc`
@@ -52,9 +51,8 @@ def finetune(
 ) -> None:
     """Adapt trained weights to your own tower with the few days of fluxes that it has.
 
-    Parts of those days are left out in turn to see whether adapting helps; if it does not, the
-    weights stay as they are. Several towers get one common adaptation. Of an ensemble with trees
-    the networks alone are adapted; bounds, calibrated for other weights, are left out.
+    Parts of those days are left out in turn to see whether adapting helps; if not, the weights stay
+    as they are. Several towers get one adaptation. Only networks are adapted; bounds are left out.
 
     Example: `tamrl finetune my-tower.csv --table facts.csv -o mine.safetensors`
     """
@@ -76,9 +74,8 @@ def score(
 ) -> None:
     """Score predictions against measured fluxes, on the days that both have.
 
-    Days count whose quality flag says that at least 0.8 of the day was measured, as everywhere in
-    this study; labels without a flag all count. Where predictions have bounds, the table has the
-    share of days inside them.
+    Days count of which at least 0.8 was measured by the quality flag; labels without a flag all
+    count. Where predictions have bounds, the table has the share of days inside them.
 
     Example: `tamrl score fluxes.nc my-towers.csv --table facts.csv -o scores.csv`
     """

@@ -1,10 +1,9 @@
 """Area of applicability: the dissimilarity of a cell from the training towers.
 
-The dissimilarity index of Meyer & Pebesma (2021, doi:10.1111/2041-210X.13650): a point is a month
-at a place, with the predictors of `tamrl.maps.monthly.BoostedMap`, scaled by the training towers
-(missing ones at their mean) and weighted by permutation importance. The index is the distance to
-the nearest training month divided by the mean distance between training months. Beyond the outer
-whisker of the training towers' indices, each against towers of other folds, the error is unknown.
+Dissimilarity index of Meyer & Pebesma (2021, doi:10.1111/2041-210X.13650): predictors of a month at
+a place, scaled by the training towers (missing ones at their mean) and weighted by permutation
+importance; distance to the nearest training month over the mean distance between training months.
+Beyond the outer whisker of towers' indices against other folds, the error is unknown.
 """
 
 from dataclasses import dataclass
@@ -28,7 +27,6 @@ from tamrl.maps.training import season_samples, table_samples  # isort: skip
 from tamrl.maps.upscale import vegetated
 
 Floats = npt.NDArray[np.float64]
-WHISKER = 1.5  # interquartile ranges beyond the upper quartile
 PLACES = 4096  # looked up at once: bounds the memory
 
 
@@ -65,18 +63,16 @@ def held_out(
 ) -> tuple[xr.Dataset, pd.Series]:
     """Predict every tower by trees that have not seen its fold; permutation importance there.
 
-    A predictor's importance is the rise of squared error when its values are shuffled among the
-    months of the held-out towers, as a share of the fluxes' variance and averaged over fluxes.
-    ``table``: towers with fluxes; ``fold`` (site,): `tamrl.maps.training.tower_folds`; ``rounds``:
-    number of trees, None: by cross-validation. Returns mean and observed (site, month, flux) in
-    gC m-2 d-1, and importance by name of INPUTS.
+    Importance: rise of squared error when values are shuffled among held-out months, as a share of
+    the fluxes' variance, mean over fluxes. ``table``: towers with fluxes; ``fold`` (site,): see
+    `tower_folds`; ``rounds`` of trees, None: by cross-validation. Returns mean and observed (site,
+    month, flux), gC m-2 d-1, and importance by name of INPUTS.
     """
     samples = table_samples(table)
     inputs = model_inputs(samples, np.arange(len(samples.site)))
     y, known = samples.y, samples.weight > 0
-    variance = y[known].var(axis=0)
+    variance, rise = y[known].var(axis=0), np.zeros(len(INPUTS))
     mean = np.full(y.shape, np.nan, np.float32)
-    rise = np.zeros(len(INPUTS))
     for k in np.unique(fold):
         model = BoostedMap(bootstrap=False, rounds=rounds).fit(samples, np.flatnonzero(fold != k))
         inside = (fold == k)[:, None] & known
@@ -94,10 +90,9 @@ def held_out(
 
 
 def feature_space(table: xr.Dataset, importance: pd.Series, fold: Indices) -> FeatureSpace:
-    """Span the space of the towers of a training table; ``table`` and ``fold`` as for `held_out`.
+    """Span the space of training towers; ``table``, ``fold`` and ``importance`` as of `held_out`.
 
-    ``importance`` by name of INPUTS; below 0 (no use at held-out towers) counts as 0. DataError
-    when none is above 0, or all towers are in one fold.
+    Importance below 0 counts as 0. DataError when none is above 0, or all towers are in one fold.
     """
     weight = np.maximum(importance.reindex(list(INPUTS)).to_numpy(float), 0)
     if not (weight > 0).any():
@@ -123,14 +118,13 @@ def outer_whisker(values: Floats) -> float:
     """Largest value within 1.5 interquartile ranges above the upper quartile."""
     known = values[np.isfinite(values)]
     low, high = np.quantile(known, [0.25, 0.75])
-    return float(known[known <= high + WHISKER * (high - low)].max())
+    return float(known[known <= high + 1.5 * (high - low)].max())
 
 
 def dissimilarity_map(space: FeatureSpace, cube: xr.Dataset) -> xr.Dataset:
-    """Dissimilarity index over a predictor cube (month, lat, lon).
+    """Dissimilarity index DI (month, lat, lon) over a cube, NaN without drivers or land.
 
-    DI (month, lat, lon), NaN where a driver is missing or there is no land; outside (lat, lon):
-    share of the year in which the index is beyond the threshold.
+    And outside (lat, lon): share of the year in which the index is beyond the threshold.
     """
     x, land = land_predictors(cube)
     index, cells = np.full(x.shape[:2], np.nan, np.float32), np.flatnonzero(land)
@@ -140,23 +134,21 @@ def dissimilarity_map(space: FeatureSpace, cube: xr.Dataset) -> xr.Dataset:
     outside = np.where(land > 0, ((index > space.threshold) * days).sum(axis=1), np.nan)
     axes = {"month": np.arange(1, 13), "lat": cube["lat"], "lon": cube["lon"]}
     shape = (12, cube.sizes["lat"], cube.sizes["lon"])
-    text = {"long_name": "dissimilarity to the training towers (1: their mean distance)"}
-    share = {"long_name": "share of the year outside the area of applicability", "units": "1"}
-    fields = {
-        "DI": (tuple(axes), index.T.reshape(shape), {"units": "1", **text}),
-        "outside": (("lat", "lon"), outside.reshape(shape[1:]), share),
-    }
     about = {"threshold": space.threshold, "references": "doi:10.1111/2041-210X.13650"}
-    return xr.Dataset(fields, axes, about)
+    out = xr.Dataset(coords=axes, attrs=about)
+    text = "dissimilarity to the training towers (1: their mean distance)"
+    out["DI"] = tuple(axes), index.T.reshape(shape), {"units": "1", "long_name": text}
+    text = "share of the year outside the area of applicability"
+    out["outside"] = ("lat", "lon"), outside.reshape(shape[1:]), {"units": "1", "long_name": text}
+    return out
 
 
 def shares_outside(index: xr.Dataset, fluxes: xr.Dataset, cube: xr.Dataset) -> pd.Series:
     """Share (0 to 1) of land, of each flux and of its uncertainty outside the area, over the year.
 
-    Land counts by area and length of the months outside, all of it and the vegetated part; a flux
-    by its amount there (NEE by its absolute value); its uncertainty by the standard deviation over
-    the ensemble. Land whose drivers are unknown is left out. ``index``: `dissimilarity_map`;
-    ``fluxes``: monthly climatology; DataError when these and ``cube`` are not on one grid.
+    Land (all, vegetated) counts by area and length of months; a flux by its absolute amount; its
+    uncertainty by the ensemble's sd. Land with unknown drivers is left out. ``index``: from
+    `dissimilarity_map`; ``fluxes``: monthly climatology; DataError when grids differ.
     """
     for other in (index, cube):
         if not all(np.array_equal(other[axis], fluxes[axis]) for axis in ("lat", "lon")):

@@ -1,9 +1,8 @@
 """Totals of a map by region with intervals, beside what others have published.
 
-Totals are sums of flux x cell area x land fraction x days. Intervals are spreads of the totals of
-each model of the ensemble, since errors of cells are not independent. They show what the choice of
-training towers and seeds does, not errors that all models share (drivers, the climate of other
-years, a network that misses the tropics).
+Totals are sums of flux x cell area x land fraction x days. Intervals are spreads of the members'
+totals, since errors of cells are not independent: they show what the choice of training towers and
+seeds does, not shared errors (drivers, the climate of other years, few towers in the tropics).
 """
 
 from importlib.resources import files
@@ -30,8 +29,7 @@ NPP_RH = ("NPP", "Soil Heterotrophic Respiration")
 def annual(fluxes: xr.Dataset) -> xr.Dataset:
     """Annual sums of a map's GPP, RECO, NEE (lat, lon), g C m-2 yr-1; NaN where never predicted.
 
-    Times count by their length, months of a mean year by that of the mean Gregorian month; a time
-    that was not predicted adds nothing.
+    Times count by their length (mean Gregorian months); one that was not predicted adds nothing.
     """
     width, about = MONTH_DAYS, fluxes["time"].attrs | fluxes["time"].encoding
     if "climatology" not in about and fluxes.sizes["time"] != 12:
@@ -52,12 +50,11 @@ def land_area(fluxes: xr.Dataset) -> xr.DataArray:
 def totals(
     fluxes: xr.Dataset, by: str = "globe", cube: xr.Dataset | None = None, level: float = 0.9
 ) -> pd.DataFrame:
-    """Carbon totals of the regions of a map.
+    """Carbon totals of the regions (``by``, ``cube``: see `partition`) of a map from `upscale`.
 
-    ``fluxes``: map as from `upscale`; ``by``, ``cube``: as for `tamrl.maps.regions.partition`.
     ``level`` of the intervals: mean -+ Student's t x standard deviation of the members' totals.
-    One row a flux and region: flux, region, total, lower, upper (PgC yr-1), mean (gC m-2 yr-1),
-    area (million km2 of land), predicted (share of that area). Land in no region is "unassigned".
+    Table: flux, region, total, lower, upper (PgC yr-1), mean (gC m-2 yr-1), area (million km2 of
+    land), predicted (share of that area). Land in no region is "unassigned".
     """
     parts = partition(by, fluxes["lat"].to_numpy(), fluxes["lon"].to_numpy(), cube)
     land = land_area(fluxes).to_numpy().ravel()
@@ -85,22 +82,22 @@ def totals(
 
 
 def compare(fluxes: xr.Dataset) -> pd.DataFrame:
-    """Global totals beside published ones, each with period, DOI and what to mind.
+    """Global totals beside published ones.
 
-    Table with flux, source, value, lower, upper (PgC yr-1; NaN where not published), period, doi,
+    Table: flux, source, value, lower, upper (PgC yr-1; NaN where not published), period, doi,
     caveat, ours (whether it is this map).
     """
-    virtual = "virtual towers, " if fluxes.attrs.get("virtual") else ""
-    mapped = totals(fluxes).rename(columns={"total": "value"})
-    caveat = "spread of the ensemble only; predictors are a mean year"
-    about = {"source": f"{virtual}this study", "period": "climatology", "doi": "", "caveat": caveat}
-    mapped = mapped[["flux", "value", "lower", "upper"]].assign(**about, ours=True)
+    mapped = totals(fluxes).rename(columns={"total": "value"})[["flux", "value", "lower", "upper"]]
+    mapped = mapped.assign(
+        source=f"{'virtual towers, ' * bool(fluxes.attrs.get('virtual'))}this study",
+        period="climatology", doi="", ours=True,
+        caveat="spread of the ensemble only; predictors are a mean year",
+    )  # fmt: skip
     sink = carbon_budget_2019().sel(year=slice(2009, 2018))
     net = float((sink["land_use"] - sink["land_sink"]).mean())
     net_sd = float(np.hypot(sink["land_use_sd"].mean(), sink["land_sink_sd"].mean()))
     reccap = fetch_reccap()[["mean", "uncertainty"]].sel(region="Globe") / 1000
     npp, rh, nee = (float(reccap["mean"].sel(quantity=q)) for q in (*NPP_RH, "NEE"))
-    nee_sd = float(reccap["uncertainty"].sel(quantity="NEE"))
     reference = fetch_reference_gpp()["GPP"]
     fraction = fluxes["land_fraction"].reindex_like(reference, method="nearest", tolerance=0.5)
     land = fraction.fillna(0) * cell_area(reference["lat"], reference["lon"])
@@ -109,7 +106,7 @@ def compare(fluxes: xr.Dataset) -> pd.DataFrame:
     computed = {
         "FLUXCOM map, our land": (float((reference * land).sum()) * YEAR_DAYS / PG, np.nan),
         "Global Carbon Budget 2019": (net, net_sd),
-        "RECCAP, stock change": (nee, nee_sd),
+        "RECCAP, stock change": (nee, float(reccap["uncertainty"].sel(quantity="NEE"))),
         "RECCAP, Rh - NPP": (rh + npp, np.nan),
     }
     for source, (value, sd) in computed.items():
@@ -121,10 +118,9 @@ def compare(fluxes: xr.Dataset) -> pd.DataFrame:
 
 
 def compare_reccap(fluxes: xr.Dataset) -> pd.DataFrame:
-    """NEE of RECCAP's nine regions beside RECCAP's two ways to it, PgC yr-1.
+    """NEE of RECCAP's nine regions (NEE, lower, upper) beside RECCAP's two ways to it, PgC yr-1.
 
-    By region: NEE, lower, upper of the map; reccap_nee, reccap_sd (stock change, lateral export
-    added: after fires, harvest, rivers); reccap_rh_npp (Rh - NPP; Rh is a remainder).
+    reccap_nee, reccap_sd: stock change and lateral export (fires, harvest, rivers); reccap_rh_npp.
     """
     mapped = totals(fluxes, "reccap").query("flux == 'NEE'").set_index("region")
     reccap: Any = fetch_reccap()[["mean", "uncertainty"]] / 1000
@@ -158,11 +154,10 @@ def fluxcom_gpp(fluxes: xr.Dataset) -> xr.DataArray:
 def compare_gpp(
     fluxes: xr.Dataset, reference: xr.DataArray, name: str = "FLUXCOM"
 ) -> tuple[pd.Series, xr.Dataset, pd.DataFrame]:
-    """Compare the mean GPP of a map with a reference (lat, lon), where both have values.
+    """Compare the mean GPP of a map with a reference (lat, lon), where both have values, by area.
 
-    Weighted by land area: statistics r, RMSE, bias (map minus reference, gC m-2 d-1), cells, and
-    the totals of both over common cells (PgC yr-1); difference (lat, lon); means by latitude
-    (index lat, columns "this study" and ``name``), gC m-2 d-1.
+    Returns r, RMSE, bias (map minus reference, gC m-2 d-1), cells, and both totals (PgC yr-1);
+    difference (lat, lon); means by latitude ("this study" and ``name``), gC m-2 d-1.
     """
     mapped = (annual(fluxes)["GPP"] / YEAR_DAYS).transpose("lat", "lon").load()
     both = np.isfinite(mapped) & np.isfinite(reference)
@@ -177,8 +172,8 @@ def compare_gpp(
     }  # fmt: skip
     fields = {"this study": mapped, name: reference}
     zonal = {n: field.weighted(weights).mean("lon").to_pandas() for n, field in fields.items()}
-    maps = xr.Dataset({"difference": mapped - reference})
-    return pd.Series(statistics), maps, pd.DataFrame(zonal)
+    difference = xr.Dataset({"difference": mapped - reference})
+    return pd.Series(statistics), difference, pd.DataFrame(zonal)
 
 
 def by_latitude(fluxes: xr.Dataset, flux: str) -> pd.DataFrame:

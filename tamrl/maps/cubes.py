@@ -1,7 +1,6 @@
 """Readers of data cubes: names, axes and units put right, and the features of a map model.
 
-What is unambiguous is put right; what is not ends in one error. Nothing is read here but
-coordinates and a sample: values are read strip by strip, later.
+What is ambiguous ends in one error. Only coordinates and a sample are read, values strip by strip.
 """
 
 from collections.abc import Sequence
@@ -13,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from tamrl.data import schema
 from tamrl.data.gridfiles import MONTH_DAYS
 from tamrl.data.koppen import KOPPEN_CODES
+from tamrl.data.schema import KOPPEN_MAIN
 from tamrl.data.units import KNOWN, conversion, to_our_units
 from tamrl.errors import DataError
 
@@ -65,10 +64,9 @@ class Cube:
 def open_cube(source: xr.Dataset | str | Path, features: Sequence[str]) -> Cube:
     """Make any regular cube readable as `features`.
 
-    ``source``: Dataset, Zarr store, NetCDF file or folder of NetCDF files; (time or month, lat,
-    lon), statics (lat, lon). Latitude in any order, longitude from -180 or 0. ``features``: names
-    of variables, igbp_XXX for a class of igbp_fraction, koppen_Main for a main class of koppen,
-    abs_lat for the latitude without its sign, latitude, longitude. DataError for a source that
+    ``source``: Dataset, Zarr store, NetCDF file or folder of them; (time or month, lat, lon),
+    statics (lat, lon); any order. ``features``: variables, igbp_XXX (a class of igbp_fraction),
+    koppen_Main (a main class of koppen), abs_lat, latitude, longitude. DataError for a source that
     cannot be opened, a missing variable, an irregular axis, a unit unknown or against the values.
     """
     name = "cube" if isinstance(source, xr.Dataset) else str(source)
@@ -112,17 +110,15 @@ def _axes(ds: xr.Dataset, name: str) -> xr.Dataset:
             if ds[c].attrs.get("standard_name") == standard or ds[c].attrs.get("units") == unit
             or str(c).lower() in names
         ]  # fmt: skip
-        if len(matches) != 1:
-            what = f"{len(matches)} dimensions look like {standard}"
-            raise DataError(f"{name}: {what}; name exactly one {axis}")
+        if (n := len(matches)) != 1:
+            raise DataError(f"{name}: {n} dimensions look like {standard}; name exactly one {axis}")
         ds = ds.rename({matches[0]: axis}) if matches[0] != axis else ds
         values = ds[axis].to_numpy().astype(np.float64)
         if axis == "lon":
             values = (values + 180) % 360 - 180
         elif len(off := values[np.abs(values) > 90]):
             raise DataError(f"{name}: latitude {off[0]:g} is off the Earth")
-        order = np.argsort(values, kind="stable")
-        values = values[order]
+        order, values = np.argsort(values, kind="stable"), np.sort(values)
         if axis == "lon" and len(values) > 1:
             gaps = np.append(np.diff(values), values[0] + 360 - values[-1])
             first = (int(gaps.argmax()) + 1) % len(values) if gaps.max() > 1.5 * gaps.min() else 0
@@ -130,8 +126,8 @@ def _axes(ds: xr.Dataset, name: str) -> xr.Dataset:
             values = np.where(np.arange(len(values)) < len(values) - first, values, values + 360)
         steps = np.diff(values)
         if not len(steps) or not np.allclose(steps, steps.mean(), rtol=1e-3) or steps.mean() <= 0:
-            what = f"{axis} is not equally spaced or has a value twice"
-            raise DataError(f"{name}: {what}; regrid the cube")
+            text = "is not equally spaced or has a value twice; regrid the cube"
+            raise DataError(f"{name}: {axis} {text}")
         ds = ds if (np.diff(order) == 1).all() else ds.isel({axis: order})
         ds = ds.assign_coords({axis: (axis, values)})
     return ds
@@ -160,9 +156,8 @@ def _variable(feature: str) -> str:
 
 
 def stack_features(ds: xr.Dataset, features: Sequence[str], place: Sequence[str]) -> Floats:
-    """Features as an array (place, time, feature): the same from a map and from towers.
+    """Features (place, time, feature) of rows of a cube or of its sample at towers (site, month).
 
-    ``ds``: rows of a cube, dims (time, lat, lon), or its sample at towers, dims (site, month);
     ``features`` as for `open_cube`; ``place``: its dims, ("lat", "lon") or ("site",).
     """
     ds = ds.rename(month="time") if "month" in ds.dims else ds
@@ -178,7 +173,7 @@ def _feature(ds: xr.Dataset, feature: str) -> xr.DataArray:
         return ds[variable].sel(igbp=feature.removeprefix("igbp_"), drop=True)
     if variable == "koppen":
         main = feature.removeprefix("koppen_")
-        members = [i for i, c in enumerate(KOPPEN_CODES, 1) if schema.KOPPEN_MAIN[c[0]] == main]
+        members = [i for i, c in enumerate(KOPPEN_CODES, 1) if KOPPEN_MAIN[c[0]] == main]
         return ds[variable].isin(members).where(ds[variable] > 0)
     if variable in ("lat", "lon"):
         axis = ds[f"cell_{variable}"] if f"cell_{variable}" in ds.coords else ds[variable]

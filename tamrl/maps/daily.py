@@ -1,8 +1,7 @@
 """Models trained at towers, as a map model for daily cubes.
 
-A cell is taken for a tower: its weather and satellite series come from the cube, its site
-attributes and mean seasons from the study's grid, both through `tamrl.samples.arrays.make_samples`,
-which prepared the towers. Its class of vegetation is the one that covers most of the cell.
+A cell is taken for a tower: weather and satellite series come from the cube, site attributes and
+mean seasons from the study's grid; its class of vegetation is the one that covers most of it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,10 +29,10 @@ MARGIN = 3.0  # degrees of the grid kept around a region
 class DailyMap:
     """An ensemble trained at towers, for one daily cube; `daily_map` makes it.
 
-    ``members``, ``header``: as `tamrl.shipped.pretrained.load` reads them. ``features``: daily
-    variables of the cube, out of `tamrl.samples.arrays.DAILY` and ``SATELLITE``, then latitude and
-    longitude; ``days``: its time axis. ``grid``: predictor grid (month, lat, lon), or None: site
-    attributes are then missing. Drivers that are ``optional`` may be missing on some days.
+    ``members``, ``header``: as `tamrl.shipped.pretrained.load` reads them. ``features``: variables
+    of the cube out of DAILY and SATELLITE, then latitude and longitude; ``days``: its time axis.
+    ``grid``: predictors (month, lat, lon); None: site attributes are missing. Drivers that are
+    ``optional`` may be missing on some days.
     """
 
     members: Sequence[Any]
@@ -49,12 +48,9 @@ class DailyMap:
         return [digest(member) for member in self.members]
 
     def __call__(self, x: Floats) -> Floats:
-        """Map (place, day, feature) to (member, place, day, 3) in gC m-2 d-1.
-
-        A day without temperature, radiation or VPD is NaN; satellite series become months.
-        """
-        values = [np.ascontiguousarray(one) for one in np.moveaxis(x, -1, 0)[:-2]]
-        series = {n: (("site", "time"), v) for n, v in zip(self.features, values, strict=False)}
+        """Map (place, day, feature) to (member, place, day, 3), gC m-2 d-1; NaN without drivers."""
+        columns = {n: np.ascontiguousarray(x[..., k]) for k, n in enumerate(self.features[:-2])}
+        series = {n: (("site", "time"), v) for n, v in columns.items()}
         coords = {"site": np.arange(len(x)).astype(str), "time": self.days, **self._attributes(x)}
         towers = xr.Dataset({n: v for n, v in series.items() if n in DAILY}, coords)
         seen = {n: v for n, v in series.items() if n in SATELLITE}
@@ -95,7 +91,7 @@ def _by_month(daily: xr.Dataset) -> xr.Dataset:
         known = np.isfinite(values)
         n = np.add.reduceat(known, start, axis=1, dtype=float)
         total = np.add.reduceat(np.where(known, values, 0), start, axis=1)
-        mean = np.divide(total, n, out=np.full(n.shape, np.nan), where=n > 0)
+        mean = total / np.where(n > 0, n, np.nan)
         out[name] = (("site", "month"), mean.astype(np.float32))
     return xr.Dataset(out, {"site": daily["site"], "month": first.astype("datetime64[ns]")})
 
@@ -104,19 +100,18 @@ def daily_map(
     members: Sequence[Any], header: Mapping[str, Any], cube: xr.Dataset | str | Path,
     grid: xr.Dataset | None,
 ) -> DailyMap:  # fmt: skip
-    """Make a map model of an ensemble trained at towers, for one daily cube.
+    """Make a map model of an ensemble trained at towers, for one daily cube (see `open_cube`).
 
-    Of ``cube`` (`tamrl.maps.cubes.open_cube`), daily, TA, VPD and SW_IN are needed, other drivers
-    and satellite variables used where they are there. DataError for a cube that is not daily or
-    lacks a needed driver, or weights for other fluxes.
+    TA, VPD and SW_IN are needed, other drivers and satellite variables optional. DataError for a
+    cube that is not daily or lacks a needed driver, or weights for other fluxes.
     """
     opened = open_cube(cube, DRIVERS)
     for network in (net.net for member in members for net in networks(member)):
         assert network is not None  # weights are loaded fitted
         config = network.config
         if config.targets != FLUXES:
-            what = f"they predict {', '.join(config.targets)}; a map needs {FLUXES}"
-            raise DataError(f"weights: {what}")
+            targets = ", ".join(config.targets)
+            raise DataError(f"weights: they predict {targets}; a map needs {FLUXES}")
         if config.encoder in ("convlstm", "both"):
             raise DataError("weights: they read maps around each tower, which a cube does not give")
     time = opened.ds["time"].to_numpy()
@@ -126,9 +121,8 @@ def daily_map(
     if grid is not None:
         south, north = float(opened.ds["lat"][0]), float(opened.ds["lat"][-1])
         grid = grid.sel(lat=slice(south - MARGIN, north + MARGIN)).load()
-    # Drivers beyond the needed ones that the cube has in time and place.
     source = open_source(cube)
-    names = [n for n in DailyMap.optional if n in source]
+    names = [n for n in DailyMap.optional if n in source]  # beyond the needed drivers
     more = open_cube(source, names).ds if names else xr.Dataset()
     drivers = (*DRIVERS, *(n for n in names if "time" in more[n].dims))
     days = time.astype("datetime64[D]").astype("datetime64[ns]")

@@ -21,10 +21,9 @@ from tamrl.maps.cubes import AXES, Cube, time_edges
 
 UNITS = "g m-2 d-1"  # of carbon, as the long names say: UDUNITS knows no "gC"
 LONG_NAMES = {
-    "GPP": "gross primary production, as carbon",
-    "RECO": "ecosystem respiration, as carbon",
+    "GPP": "gross primary production, as carbon", "RECO": "ecosystem respiration, as carbon",
     "NEE": "net ecosystem exchange, as carbon (negative: uptake)",
-}
+}  # fmt: skip
 # RECO and NEE of all ecosystem processes have no standard name; the nearest cover less or more.
 STANDARD_NAMES = {"GPP": "gross_primary_productivity_of_biomass_expressed_as_carbon"}
 QUALITY = {
@@ -44,10 +43,10 @@ PACKED_STEP = 0.002  # g m-2 d-1; int16 then spans +-65, and no flux is near tha
 def map_layout(
     cube: Cube, members: int, strip: int, bounds: bool, attrs: Mapping[str, Any]
 ) -> tuple[xr.Dataset, xr.Dataset]:
-    """Describe an empty map of the cube's axes, ``strip`` rows of latitude to a chunk.
+    """Empty map of the cube's axes, ``strip`` rows to a chunk, with global ``attrs``.
 
-    Returns what is known beforehand (axes, area), and lazy arrays of fluxes (time, lat, lon), of
-    the ``members``' means (member, lat, lon), quality and land fraction; ``attrs`` are global.
+    Returns axes and area, and lazy arrays of fluxes, quality (time, lat, lon), of the ``members``'
+    means (member, lat, lon) and land fraction.
     """
     lat, lon = cube.ds["lat"].to_numpy(), cube.ds["lon"].to_numpy()
     about = {"long_name": "model of the ensemble", "units": "1"}
@@ -79,16 +78,16 @@ def map_layout(
         text = f"{flux} of each model, mean over time; unpredicted times count as 0"
         add(f"{flux}_member", ["member"], nan, {"units": UNITS, "long_name": text})
     masks = np.array(list(QUALITY.values()), dtype=np.uint8)
-    flags = {
-        "standard_name": "quality_flag",
-        "flag_masks": masks,
-        "flag_meanings": " ".join(QUALITY),
-    }
-    text = "quality of the prediction; 0: all inputs known"
-    add("quality", ["time"], np.uint8(NO_LAND), {**flags, "long_name": text})
+    words, text = " ".join(QUALITY), "quality of the prediction; 0: all inputs known"
+    flags = {"flag_masks": masks, "flag_meanings": words, "long_name": text}
+    add("quality", ["time"], np.uint8(NO_LAND), {"standard_name": "quality_flag", **flags})
     land = {"standard_name": "land_area_fraction", "long_name": "share of the cell that is land"}
     add("land_fraction", [], nan, {"units": "1", **land})
     return small, large
+
+
+def _days(date: npt.NDArray[np.datetime64]) -> npt.NDArray[np.float64]:
+    return (date.astype("datetime64[ns]") - _EPOCH) / np.timedelta64(1, "D")
 
 
 def _axes(cube: Cube) -> dict[str, xr.Variable]:
@@ -97,7 +96,16 @@ def _axes(cube: Cube) -> dict[str, xr.Variable]:
     axes["lat_bnds"] = axes["lat_bnds"].clip(-90, 90)
     for name, (standard, _, _) in AXES.items():
         axes[name].attrs["long_name"] = standard
-    time, bounds = _time(cube)
+    if cube.climatology:  # a month spans the same month of all years (CF-1.11, section 7.4)
+        years = (CLIMATOLOGY_YEARS[0], sum(CLIMATOLOGY_YEARS) // 2, CLIMATOLOGY_YEARS[1])
+        first, middle, last = (np.datetime64(f"{y}-01", "M") + np.arange(12) for y in years)
+        time, bounds = _days(middle) + 14, np.column_stack([_days(first), _days(last + 1)])
+    else:
+        time, edges = (
+            _days(cube.ds["time"].to_numpy()),
+            _days(time_edges(cube.ds["time"].to_numpy())),
+        )
+        bounds = np.column_stack([edges[:-1], edges[1:]])
     name = "climatology_bounds" if cube.climatology else "time_bnds"
     attrs = {
         "standard_name": "time", "long_name": "time", "axis": "T", "calendar": "standard",
@@ -109,31 +117,10 @@ def _axes(cube: Cube) -> dict[str, xr.Variable]:
     return axes
 
 
-def _time(cube: Cube) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Give times (time,) and their bounds (time, 2) in days since the epoch.
-
-    A climatology's month spans the same month of all years (CF-1.11, section 7.4).
-    """
-
-    def days(date: npt.NDArray[np.datetime64]) -> npt.NDArray[np.float64]:
-        return (date.astype("datetime64[ns]") - _EPOCH) / np.timedelta64(1, "D")
-
-    time, (begin, end) = cube.ds["time"].to_numpy(), CLIMATOLOGY_YEARS
-    if not cube.climatology:
-        edges = days(time_edges(time))
-        return days(time), np.column_stack([edges[:-1], edges[1:]])
-    years = (begin, (begin + end) // 2, end)
-    first, middle, last = (np.datetime64(f"{y}-01", "M") + np.arange(12) for y in years)
-    return days(middle) + 14, np.column_stack([days(first), days(last + 1)])
-
-
 def map_facts(
     digests: Sequence[str], cube: Cube, intervals: Mapping[str, Conformal] | None, level: float
 ) -> dict[str, Any]:
-    """Give global attributes, among them the identity of the map: equal inputs, equal map.
-
-    The cube counts by its axes and by a sample of rows, so that it need not be read twice.
-    """
+    """Global attributes; the identity covers weights, code, the cube's axes and sampled rows."""
     weights = hashlib.sha256("".join(digests).encode()).hexdigest()
     code = hashlib.sha256(b"".join(file.read_bytes() for file in _CODE))
     ds, data = cube.ds, hashlib.sha256()
@@ -151,10 +138,10 @@ def map_facts(
     if "land_fraction" not in ds:
         comment += " Land fraction not given: cells taken as all land."
     if cube.climatology:
-        comment = (
-            "A mean seasonal cycle from climatological predictors, not the cycle of any year; the "
-            f"climatology bounds are the years of the towers' fluxes. {comment}"
+        text = (
+            "A mean seasonal cycle from climatological predictors, not the cycle of any year; the"
         )
+        comment = f"{text} climatology bounds are the years of the towers' fluxes. {comment}"
     kind = ", monthly climatology" if cube.climatology else ""
     facts: dict[str, Any] = {
         "title": f"Carbon fluxes of land, upscaled from flux towers{kind}",
@@ -178,8 +165,8 @@ def open_map(path: Path | str) -> xr.Dataset:
 def export_netcdf(source: Path | str, path: Path | str, packed: bool = False) -> Path:
     """Write a map as one NetCDF-4 file for Panoply, CDO, GrADS or a GIS, strip by strip.
 
-    ``packed`` stores fluxes as int16 in steps of 0.002 g m-2 d-1 (CF section 8.1, scale_factor):
-    half of the size, an error of at most 0.001. DataError for a value that int16 cannot hold.
+    ``packed``: fluxes as int16 in steps of 0.002 g m-2 d-1 (CF section 8.1): half of the size, an
+    error of at most 0.001. DataError for a value that int16 cannot hold.
     """
     path, ds = Path(path), xr.open_zarr(source, consolidated=False, decode_cf=False)
     encoding: dict[str, dict[str, Any]] = {str(name): {"_FillValue": None} for name in ds.coords}

@@ -1,7 +1,4 @@
-"""Monthly map models: learners on mean seasons, and their ensembles with calibrated intervals.
-
-Each member is fitted to a bootstrap sample of towers: the spread shows what their choice does.
-"""
+"""Monthly map models: ensembles on bootstrap samples of towers, with calibrated intervals."""
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -36,23 +33,20 @@ TREES: Mapping[str, Any] = {
     "feature_fraction": 0.5, "bagging_fraction": 0.7, "bagging_freq": 1,
     "num_threads": 1, "deterministic": True, "force_row_wise": True, "verbosity": -1,
 }  # fmt: skip
-
 CYCLES = 3  # times round the year; the first sets the state
 STEADY_DAYS = 30.0  # good days beyond which a tower's month counts no more than another's, d
 NET = {"hidden": 32, "latent": 8, "embed": 8, "dropout": 0.3}
-RECIPE = Recipe(  # no contrast: a mean year of a place has no second window to be like
-    epochs=40, batch=24, length=12 * CYCLES, warmup=12, windows_of_support=1, contrast=0.0,
-    drop_satellite=0.0,
-)  # fmt: skip
+# No contrast: a mean year of a place has no second window to be like.
+RECIPE = Recipe(epochs=40, batch=24, length=12 * CYCLES, warmup=12, windows_of_support=1,
+                contrast=0.0, drop_satellite=0.0)  # fmt: skip
 
 
 @dataclass
 class BoostedMap:
-    """Gradient-boosted trees from a month's predictors and the year around it to its fluxes.
+    """Gradient-boosted trees, one booster a flux, from a month and the year around it to fluxes.
 
-    One booster a flux; equal shares of the residual then close RECO - GPP = NEE, and GPP and RECO
-    are clipped at 0. With ``bootstrap`` the towers are sampled with replacement by the seed;
-    ``rounds`` is the number of trees; None: chosen for each flux by cross-validation over towers.
+    Equal shares of the residual close RECO - GPP = NEE; GPP and RECO are clipped at 0. With
+    ``bootstrap`` towers are resampled by the seed; ``rounds`` of trees, None: by cross-validation.
     """
 
     version: ClassVar[int] = 1
@@ -137,9 +131,8 @@ class SeasonalTamRL(Wrapper):
     def inputs(self, samples: Samples) -> Samples:
         """Repeat the twelve months; DataError unless there are twelve: a mean year has no more."""
         if (months := len(samples.time)) != 12:
-            text = f"{months} times, but a TAM-RL map goes round one year of twelve months; select"
-            how = "a year, or use weights from `tamrl train-map --model boosting`"
-            raise DataError(f"cube: {text} {how}")
+            text = f"cube: {months} times, but a TAM-RL map goes round one year of twelve months;"
+            raise DataError(f"{text} select a year, or `tamrl train-map --model boosting`")
         around = (slice(None), np.tile(np.arange(12), CYCLES))
         cycles = {n: getattr(samples, n)[around] for n in ("x", "y", "process", "has_drivers")}
         days = samples.weight[around] * cycles["has_drivers"]
@@ -204,8 +197,7 @@ def fit_members(
     learner: Any, samples: Samples, members: int = 5, seed: int = 0, jobs: int = 1
 ) -> MonthlyMap:
     """Fit an ensemble to all towers of monthly samples, ``jobs`` members side by side."""
-    everyone = np.arange(len(samples.site))
-    seeds = range(seed * 1000, seed * 1000 + members)
+    everyone, seeds = np.arange(len(samples.site)), range(seed * 1000, seed * 1000 + members)
     tasks = [(deepcopy(learner), samples, everyone, NONE, s) for s in seeds]
     return MonthlyMap(in_parallel(type(learner).fit, tasks, jobs, "Training"))
 
@@ -213,10 +205,9 @@ def fit_members(
 def out_of_fold(
     learner: Any, samples: Samples, fold: Indices, members: int = 5, seed: int = 0, jobs: int = 1
 ) -> xr.Dataset:
-    """Predict every tower's season by ensembles that have not seen its fold.
+    """Predict every tower's season by ensembles that have not seen its fold (site,).
 
-    ``fold`` (site,) as from `tamrl.maps.training.tower_folds`. Dataset: mean and sd over the
-    ensemble, and observed (site, month, flux), gC m-2 d-1.
+    Dataset: mean and sd over the ensemble, and observed (site, month, flux), gC m-2 d-1.
     """
     cases = [(k, i) for k in np.unique(fold) for i in range(members)]
     train = {k: np.flatnonzero(fold != k) for k, _ in cases}

@@ -1,10 +1,9 @@
 """Where the next tower helps most: cells that bring most land nearer to a tower.
 
-A tower in a cell adds the twelve months of that cell to the training towers' feature space
-(`tamrl.maps.applicability`). Each step takes the cell that lowers the weighted mean dissimilarity
-over land by most. The mean is submodular: an old gain bounds a new one from above, so that few
-cells need to be looked at again (lazy greedy; Minoux 1978, doi:10.1007/BFb0006528), and the whole
-gain is at least 63 % of the best possible (Nemhauser et al. 1978, doi:10.1007/BF01588971).
+A tower adds the twelve months of its cell to the feature space of `tamrl.maps.applicability`. Each
+step takes the cell that lowers the weighted mean dissimilarity over land by most. The mean is
+submodular: an old gain bounds a new one (lazy greedy; Minoux 1978, doi:10.1007/BFb0006528), and the
+whole gain is at least 63 % of the best (Nemhauser et al. 1978, doi:10.1007/BF01588971).
 """
 
 import heapq
@@ -32,10 +31,7 @@ class Cover:
     added; ``towers`` (tower month, column); ``near`` (counted place * month,): nearest tower.
     """
 
-    def __init__(
-        self, points: npt.NDArray[np.floating], weight: npt.NDArray[np.float64],
-        towers: npt.NDArray[np.floating],
-    ) -> None:  # fmt: skip
+    def __init__(self, points: npt.NDArray, weight: npt.NDArray, towers: npt.NDArray) -> None:
         self.points, counted = points.astype(np.float32), np.flatnonzero(weight > 0)
         self.flat = self.points[counted].reshape(-1, points.shape[-1])
         self.norm = (self.flat**2).sum(axis=1)
@@ -64,15 +60,13 @@ class Cover:
 
 
 def greedy(start: Cover, candidates: Indices, count: int) -> tuple[Indices, npt.NDArray]:
-    """Add `count` of the candidate places, each time the one that lowers the mean by most.
+    """Add `count` of the candidate places to ``start``, each time the one of largest gain.
 
-    Returns the places in order, (count,), and the mean distance before any and after each of them,
-    (count + 1,). ``start`` holds all of them afterwards.
+    Returns the places in order (count,), and the mean distance before and after each (count + 1,).
     """
     queue = [(-start.gain(int(c)), int(c)) for c in candidates]
     heapq.heapify(queue)
-    order: list[int] = []
-    means = [start.mean(start.near)]
+    order, means = list[int](), [start.mean(start.near)]
     while queue and len(order) < count:
         _, place = heapq.heappop(queue)
         gain = start.gain(place)
@@ -92,14 +86,23 @@ def next_towers(
 
     More than 4,500 land cells of ``cube`` (month, lat, lon) are thinned to every second, third …
     row and column. Land counts by its vegetated area, times ``weight`` (lat, lon), such as the
-    uncertainty of GPP; so are cells of the ``draws`` random networks sampled. DataError when no
-    land cell counts.
+    uncertainty of GPP, also in ``draws`` random networks. DataError when no land cell counts.
 
     Two tables: rank, lat, lon, igbp (largest vegetated share), koppen, gain (% of the mean
-    dissimilarity that the tower takes away); and by number of towers added, mean dissimilarity by
-    the rule ("rule"), its mean and range over random networks ("random", "lowest", "highest").
+    dissimilarity); and by number of towers added, mean dissimilarity by the rule ("rule"), its mean
+    and range over random networks ("random", "lowest", "highest").
     """
-    row, col, x, counts = _cells(cube, weight)
+    x, land = land_predictors(cube)
+    area = cell_area(cube["lat"], cube["lon"])
+    counted = land.reshape(area.shape) * area * vegetated(cube).reshape(area.shape)
+    if weight is not None:
+        counted = counted * np.nan_to_num(weight.transpose("lat", "lon").to_numpy())
+    step = max(int(np.ceil(np.sqrt((counted > 0).sum() / MOST))), 1)
+    thin = slice(step // 2, None, step)
+    row, col = (k * step + step // 2 for k in np.nonzero(counted[thin, thin] > 0))
+    if not len(row):
+        raise DataError("network: no land cell with all drivers counts; check cube and weight")
+    x, counts = x[row * cube.sizes["lon"] + col], counted[row, col].astype(np.float64)
     start = Cover(space.place(x), counts, space.points)
     bare = start.near
     order, means = greedy(start, np.arange(len(x)), count)
@@ -109,37 +112,15 @@ def next_towers(
         start.near = bare
         picks = rng.choice(len(x), len(order), replace=False, p=counts / counts.sum())
         chance[k, 1:] = [start.add(int(place)) for place in picks]
-    curve = pd.DataFrame(
-        {"rule": means, "random": chance.mean(axis=0), "lowest": chance.min(axis=0),
-         "highest": chance.max(axis=0)},
-        index=pd.RangeIndex(len(means), name="towers added"),
-    ) / space.distance  # fmt: skip
+    curve = pd.DataFrame({"rule": means, "random": chance.mean(axis=0)}) / space.distance
+    curve["lowest"], curve["highest"] = np.array([chance.min(0), chance.max(0)]) / space.distance
+    curve = curve.rename_axis("towers added")
     at = cube.isel(lat=("rank", row[order]), lon=("rank", col[order]))
     classes = at["igbp_fraction"].sel(igbp=~at["igbp"].isin(BARE)).fillna(0)
-    cells = pd.DataFrame(
-        {
-            "lat": at["lat"].to_numpy(), "lon": at["lon"].to_numpy(),
-            "igbp": classes["igbp"][classes.argmax("igbp")].to_numpy(),
-            "koppen": np.array(("", *KOPPEN_CODES))[at["koppen"].to_numpy().astype(int)],
-            "gain": -100 * np.diff(means) / means[0],
-        },
-        index=pd.RangeIndex(1, len(order) + 1, name="rank"),
-    )  # fmt: skip
-    return cells, curve
-
-
-def _cells(
-    cube: xr.Dataset, weight: xr.DataArray | None
-) -> tuple[Indices, Indices, Floats, npt.NDArray[np.float64]]:
-    """Rows, columns, predictors (cell, month, feature) and weights (cell,) of the thinned land."""
-    x, land = land_predictors(cube)
-    area = cell_area(cube["lat"], cube["lon"])
-    count = land.reshape(area.shape) * area * vegetated(cube).reshape(area.shape)
-    if weight is not None:
-        count = count * np.nan_to_num(weight.transpose("lat", "lon").to_numpy())
-    step = max(int(np.ceil(np.sqrt((count > 0).sum() / MOST))), 1)
-    thin = slice(step // 2, None, step)
-    row, col = (k * step + step // 2 for k in np.nonzero(count[thin, thin] > 0))
-    if not len(row):
-        raise DataError("network: no land cell with all drivers counts; check cube and weight")
-    return row, col, x[row * cube.sizes["lon"] + col], count[row, col].astype(np.float64)
+    cells = {
+        "lat": at["lat"].to_numpy(), "lon": at["lon"].to_numpy(),
+        "igbp": classes["igbp"][classes.argmax("igbp")].to_numpy(),
+        "koppen": np.array(("", *KOPPEN_CODES))[at["koppen"].to_numpy().astype(int)],
+        "gain": -100 * np.diff(means) / means[0],
+    }  # fmt: skip
+    return pd.DataFrame(cells, pd.RangeIndex(1, len(order) + 1, name="rank")), curve

@@ -1,7 +1,4 @@
-"""Shares of grid cells in regions: latitude bands, biomes, climates, countries.
-
-A cell's shares sum to one; what belongs nowhere is "unassigned", so that regions add up to the map.
-"""
+"""Shares of grid cells in regions; they sum to one: what belongs nowhere is "unassigned"."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -55,10 +52,9 @@ def partition(
 ) -> Partition:
     """Share out the cells of a grid with centres ``lat``, ``lon`` (deg) among regions.
 
-    ``by``: "globe", "band" (30 degrees of latitude), "biome" (IGBP, by the classes' shares of the
-    cell's land), "koppen", "koppen_main", "country" (Natural Earth 1:110 million; a cell by its
-    sub-cells in countries, without sea), "reccap" (nine regions). Biome (igbp_fraction) and koppen
-    need ``cube``. DataError for an unknown partition, a cube that is absent or on another grid.
+    ``by``: "globe", "band" (30 degrees of latitude), "country" (Natural Earth 1:110 million, by
+    sub-cells on land), "reccap" (nine regions); with ``cube`` "biome" (IGBP, shares of the land),
+    "koppen", "koppen_main". DataError for another name, a cube that is absent or on another grid.
     """
     lat, lon = np.asarray(lat, dtype=np.float64), np.asarray(lon, dtype=np.float64)
     count = len(lat) * len(lon)

@@ -1,7 +1,6 @@
-"""Training data of monthly map models: towers' mean seasons beside what the grid says there.
+"""Training data of monthly map models: towers' mean seasons beside the grid's predictors there.
 
-A map model is trained on the grid's predictors at the towers, not on the towers' own weather, so
-that a predictor means the same at a tower and on the map.
+The towers' own weather is not used, so that a predictor means the same at a tower and on the map.
 """
 
 from collections.abc import Sequence
@@ -27,7 +26,6 @@ STATIC = (*GRID_STATIC, *(f"igbp_{code}" for code in LAND_CLASSES))
 MAP_FEATURES = (*MONTHLY, *STATIC)
 # What trees split on: the month, and the year around it.
 INPUTS = (*MAP_FEATURES, *(f"{name}_mean" for name in MONTHLY), *(f"{n}_range" for n in MONTHLY))
-
 MONTH_MIN_DAYS = 10.0  # good days that a calendar month needs over all its years, d
 BUFFER_KM = 50.0  # towers nearer to each other stay in one fold
 
@@ -35,13 +33,12 @@ BUFFER_KM = 50.0  # towers nearer to each other stay in one fold
 def monthly_training_table(
     towers: xr.Dataset, cube: xr.Dataset, features: Sequence[str] = MAP_FEATURES
 ) -> xr.Dataset:
-    """Mean seasonal fluxes of towers beside the cube's predictors of their cells.
+    """Mean seasons of daily ``towers`` (site, time) beside the predictors (month, lat, lon) there.
 
-    ``towers``: daily (site, time); ``cube``: predictors (month, lat, lon), see `fetch_grid`. Days
-    count by their share of good half-hours, from one half; a calendar month needs ten good days
-    over all its years. A tower without a land cell nearby has missing predictors and weight 0.
-    Dataset: x (site, month, feature); y (site, month, flux) in gC m-2 d-1; weight (site, month),
-    good days; coordinates of the towers and of their cells.
+    Days count by their share of good half-hours, from one half; a calendar month needs ten good
+    days over all its years. A tower without land nearby has missing predictors and weight 0.
+    Dataset: x (site, month, feature); y (site, month, flux), gC m-2 d-1; weight (site, month), d;
+    coordinates of the towers and of their cells.
     """
     at = grid_at(cube, towers["lat"], towers["lon"])
     x = stack_features(at, features, ("site",))
@@ -53,23 +50,20 @@ def monthly_training_table(
     total = np.einsum("st,stf,tm->smf", day_weight, np.nan_to_num(y), member, optimize=True)
     enough = (weight >= MONTH_MIN_DAYS) & np.isfinite(x[..., 0])
     mean = total / np.where(enough, weight, np.nan)[..., None]
-    site_coords = {n: c for n, c in towers.coords.items() if c.dims == ("site",)}
-    cells = {n: ("site", at[n].to_numpy()) for n in ("cell_lat", "cell_lon")}
-    axes = {"month": np.arange(1, 13), "feature": list(features), "flux": list(FLUXES)}
+    coords: dict = {n: c for n, c in towers.coords.items() if c.dims == ("site",)}
+    coords |= {n: ("site", at[n].to_numpy()) for n in ("cell_lat", "cell_lon")}
+    coords |= {"month": np.arange(1, 13), "feature": list(features), "flux": list(FLUXES)}
     fields = {
         "x": (("site", "month", "feature"), x),
         "y": (("site", "month", "flux"), mean.astype(np.float32), {"units": "gC m-2 d-1"}),
         "weight": (("site", "month"), np.where(enough, weight, 0.0), {"units": "d"}),
     }
     attrs = {k: towers.attrs[k] for k in ("virtual", "tower_source") if k in towers.attrs}
-    return xr.Dataset(fields, {**site_coords, **cells, **axes}, attrs)
+    return xr.Dataset(fields, coords, attrs)
 
 
 def season_samples(x: Floats, table: xr.Dataset | None = None) -> Samples:
-    """Make samples on months of predictors (place, month, MAP_FEATURES).
-
-    ``table``, from `monthly_training_table`, adds towers, fluxes, and as weights good days.
-    """
+    """Make samples of predictors (place, month, MAP_FEATURES), with fluxes of a ``table``."""
     n, months, k = *x.shape[:2], len(MONTHLY)
     if table is None:
         table = xr.Dataset(coords={"site": np.arange(n).astype(str)})

@@ -1,9 +1,8 @@
 """From an ensemble of map models and a cube to a map, strip by strip, on Dask.
 
-A strip of latitude rows is the unit of work, of storage and of resumption. Its height follows from
-the cube alone and each strip is predicted in the same batches, so that the map is the same to the
-last bit on one thread or many, one machine or a cluster, in one go or resumed. Memory holds one
-strip a worker, whatever the area.
+A strip of latitude rows is the unit of work, storage and resumption. Height and batches follow from
+the cube alone, so that the map is the same to the last bit on one thread or a cluster, in one go or
+resumed. Memory holds one strip a worker.
 """
 
 import os
@@ -33,7 +32,6 @@ STRIP_BYTES = 32e6  # inputs of one strip
 STRIP_ROWS = 10  # at most
 BATCH = 1024  # places a model sees at once
 BARE = ("SNO", "BSV")  # classes without flux: no tower stands there (FLUXCOM likewise)
-
 CONNECT_SECONDS = 20  # to wait for a scheduler, and for its first worker
 DONE = ".done"  # folder of markers, one for each strip that is written
 
@@ -93,8 +91,7 @@ class _Job:
             batch = places[start : start + BATCH]
             each[:, batch] = self.model(x[batch])
             stratum[batch, 0] = self.model.classes(x[batch])
-        each[:, absent] = np.nan
-        none = np.isnan(each).any(axis=(0, -1))
+        none = np.isnan(each).any(axis=(0, -1)) | absent
         each[:, none] = np.nan
         quality[none & ~absent] |= QUALITY["model_gave_none"]
         quality[~land] = NO_LAND
@@ -143,18 +140,16 @@ def upscale(
 ) -> xr.Dataset:  # fmt: skip
     """Map GPP, RECO and NEE wherever the cube has land and drivers.
 
-    Models are of vegetated land, as towers are. Snow, ice and barren ground (by the cube's
-    igbp_fraction) count as without flux, so that fluxes are per area of all land. The map grows in
-    `out` + ".part" and takes its name when complete; called again, it goes on where it was
-    interrupted, or only opens the complete map.
+    Snow, ice and barren ground (by the cube's igbp_fraction) count as without flux, so that fluxes
+    are per area of all land. The map grows in `out` + ".part" and takes its name when complete;
+    called again, it goes on where it was interrupted, or only opens the complete map.
 
-    ``model``: `tamrl.maps.monthly.MonthlyMap` or `tamrl.maps.daily.DailyMap`; ``cube``: what
-    `tamrl.maps.cubes.open_cube` reads; ``out``: Zarr store, which all workers must see.
-    ``intervals`` by flux, calibrated on held-out towers, give bounds that hold the share ``level``
-    of observations (None: no bounds). ``scheduler``: None for threads (``workers`` of them, by
-    default one a core), "local:N" for N processes on this machine, or the address of a running
-    Dask scheduler ("tcp://host:8786"); a task handles ``chunk`` strips. ``attrs``: more global
-    attributes; virtual=1 (taken over from the cube) marks the title.
+    ``model``: `MonthlyMap` or `DailyMap`; ``cube``: what `tamrl.maps.cubes.open_cube` reads;
+    ``out``: Zarr store, which all workers must see. ``intervals`` by flux, calibrated on held-out
+    towers, give bounds that hold the share ``level`` of observations (None: no bounds).
+    ``scheduler``: None for threads (``workers``, by default one a core), "local:N" for processes,
+    or a running Dask scheduler ("tcp://host:8786"); a task handles ``chunk`` strips. ``attrs``:
+    more global attributes; virtual=1 (taken over from the cube) marks the title.
 
     Returns a lazy Dataset: GPP, RECO, NEE, each with _sd, _lower, _upper (time, lat, lon) in
     g C m-2 d-1 and _member (member, lat, lon), mean over time; quality, land_fraction, area.
@@ -180,8 +175,7 @@ def upscale(
     part = out.with_name(out.name + ".part")
     layout = map_layout(opened, len(digests), strip, intervals is not None, facts)
     _prepare(part, *layout, facts["identity"])
-    count = -(-sizes["lat"] // strip)
-    todo = [k for k in range(count) if not (part / DONE / str(k)).exists()]
+    todo = [k for k in range(-(-sizes["lat"] // strip)) if not (part / DONE / str(k)).exists()]
     tasks = [todo[i : i + chunk] for i in range(0, len(todo), chunk)]
     job = _Job(model, len(digests), opened, part.absolute(), strip, intervals, level)
     _run(job, tasks, scheduler, workers)
@@ -195,9 +189,7 @@ def _task(numbers: Sequence[int], job: _Job) -> None:
         job(number)
 
 
-def _run(
-    job: _Job, tasks: Sequence[Sequence[int]], scheduler: str | None, workers: int | None
-) -> None:
+def _run(job: _Job, tasks: list[list[int]], scheduler: str | None, workers: int | None) -> None:
     if scheduler is None:
         with TqdmCallback(desc="Mapping", leave=False):
             lazy = [dask.delayed(_task, pure=False, traverse=False)(task, job) for task in tasks]

@@ -1,9 +1,8 @@
 """Tests of notebook 11: dissimilarity as a warning of errors, and the rule for the next tower.
 
-The rule of `tamrl.maps.network_design` is tried on the towers that exist: a third is withheld for
-scoring, a few form the first network, the rest are added by the rule or by chance, and the map
-model is fitted anew each time. The rule sees where towers stand, never their fluxes; its weights of
-predictors come from the first network alone, and the places of all others stand for the land.
+Of the towers that exist a third is withheld for scoring, a few form the first network, the rest are
+added by the rule of `tamrl.maps.network_design` or by chance, and the map model is fitted anew. The
+rule sees where towers stand, never fluxes; its weights of predictors come from the first network.
 """
 
 from collections.abc import Sequence
@@ -42,9 +41,8 @@ def error_growth(
 ) -> pd.DataFrame:
     """Rank correlation (Spearman) of towers' errors with the mean dissimilarity of their months.
 
-    Errors as they are (RMSE) and relative to observed mean GPP, since towers in dry and cold places
-    differ from most and have small fluxes. Table with flux, error ("RMSE", "RMSE / GPP"), rho,
-    lower, upper (90 %, blocks of towers resampled), towers.
+    Errors also relative to mean GPP, since towers in dry and cold places, unlike most, have small
+    fluxes. Table: flux, error, rho, lower, upper (90 %, blocks of towers resampled), towers.
     """
     size = np.nanmean(predictions["observed"].sel(flux="GPP").to_numpy(), axis=1)
     index, samples, rows = np.nanmean(space.training, axis=1), _resampled(block, draws, 0), []
@@ -59,10 +57,7 @@ def error_growth(
 
 
 def error_by_dissimilarity(predictions: xr.Dataset, space: FeatureSpace) -> pd.DataFrame:
-    """RMSE of held-out tower-months, gC m-2 d-1, by quarters of the index and beyond the threshold.
-
-    Table by class of index: months, index (median), mean GPP, RMSE of each flux.
-    """
+    """Months, median index, mean GPP and RMSE (gC m-2 d-1) of held-out towers by class of index."""
     known = np.isfinite(space.training)
     value = space.training[known]
     quarter = np.searchsorted(np.quantile(value, [0.25, 0.5, 0.75]), value)
@@ -87,17 +82,16 @@ def withheld_towers(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:  # fmt: skip
     """Compare networks grown by the rule with networks grown by chance, at towers of neither.
 
-    ``table``: towers with fluxes. ``repeats`` random partitions into scored towers, ``start``
-    of the first network, and withheld ones, of which ``steps`` are added; two random networks each.
-    Tables: flux, added, rule, chance (RMSE at scored towers, gC m-2 d-1); by flux the change of
-    RMSE by the rule, %, with lower and upper (90 %, blocks). DataError for too few towers.
+    In each of ``repeats`` partitions ``steps`` towers are added to ``start`` others. Tables: flux,
+    added, rule, chance (RMSE at scored towers, gC m-2 d-1); by flux the change of RMSE by the rule,
+    %, with lower and upper (90 %, blocks). DataError for too few towers.
     """
     block = tower_blocks(table)
     least = int(table.sizes["site"] * (1 - SCORED) * 0.8)
     if start + max(steps) > least:
-        text = f"{start} to begin with and {max(steps)} to add are more than the {least} that"
-        spare = f"{table.sizes['site']} towers spare; lower start or steps"
-        raise DataError(f"withheld towers: {text} {spare}")
+        text = f"withheld towers: {start} to begin with and {max(steps)} to add are more than"
+        spare = f"the {least} that {table.sizes['site']} towers spare; lower start or steps"
+        raise DataError(f"{text} {spare}")
     runs = [(table, block, start, tuple(steps), [seed, k]) for k in range(repeats)]
     error = np.stack(in_parallel(_partition, runs, jobs))  # (repeat, way, step, site, flux)
     scored = np.isfinite(error[:, 0, 0, :, 0]).any(axis=0)
@@ -111,8 +105,8 @@ def withheld_towers(
         ratio = rule[1:, sites].mean(axis=(0, 1)) / chance[1:, sites].mean(axis=(0, 1))
         return np.asarray(100 * (np.sqrt(ratio) - 1))
 
-    resampled = [change(sites) for sites in _resampled(block[scored], 1000, seed)]
-    low, high = np.quantile(resampled, [0.05, 0.95], axis=0)
+    resampled = map(change, _resampled(block[scored], 1000, seed))
+    low, high = np.quantile([*resampled], [0.05, 0.95], axis=0)
     whole = change(np.arange(int(scored.sum())))
     verdict = pd.DataFrame({"flux": FLUXES, "change": whole, "lower": low, "upper": high})
     return pd.DataFrame(rows, columns=["flux", "added", "rule", "chance"]), verdict
@@ -139,8 +133,8 @@ def _partition(
     def errors(network: Indices) -> Floats:
         """Mean squared error over the known months of each scored tower (site, flux)."""
         model = BoostedMap(bootstrap=False, rounds=TREES).fit(samples, network)
-        known = (samples.weight[test] > 0)[..., None]
-        miss = np.where(known, model.predict(samples, test) - samples.y[test], np.nan)
+        miss = model.predict(samples, test) - samples.y[test]
+        miss = np.where((samples.weight[test] > 0)[..., None], miss, np.nan)
         return np.asarray(np.nanmean(miss**2, axis=1), np.float64)
 
     ways = [[order], [rng.permutation(pool)[: max(steps)] for _ in range(2)]]

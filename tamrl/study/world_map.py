@@ -19,6 +19,7 @@ from joblib import cpu_count
 from tamrl.data.cube import cell_area
 from tamrl.data.grid import grid_at
 from tamrl.data.gridfiles import MID_MONTH, MONTH_DAYS
+from tamrl.data.schema import DRIVERS
 from tamrl.errors import DataError
 from tamrl.maps.daily import DailyMap, daily_map
 from tamrl.maps.upscale import MapModel, upscale
@@ -26,8 +27,7 @@ from tamrl.model.network import Config, TamRL
 from tamrl.model.train import TamRLModel
 from tamrl.samples.arrays import make_samples
 
-BELTS = {"north of 30 degrees north": (30, 90), "in the tropics": (-30, 30),
-         "south of 30 degrees south": (-90, -30)}  # fmt: skip
+BELTS = {"north of 30 degrees north": 60, "in the tropics": 0, "south of 30 degrees south": -60}
 DPI, QUALITY = 110, 90  # of the pictures (WebP)
 STORED = 12 * 4 + 1  # bytes of a place and day: three fluxes with sd and two bounds, quality
 CORES = (2, 16, 64, 256)  # a laptop, a server, a node of a cluster, a few of them
@@ -44,8 +44,8 @@ def words(field: xr.DataArray, flux: str, month: str) -> str:
     area = xr.zeros_like(field, float)
     area[:] = cell_area(field["lat"], field["lon"])
     parts = []
-    for name, (low, high) in BELTS.items():
-        belt = field.where((field["lat"] >= low) & (field["lat"] < high))
+    for name, middle in BELTS.items():  # each 60 degrees wide
+        belt = field.where((field["lat"] >= middle - 30) & (field["lat"] < middle + 30))
         if np.isfinite(mean := float(belt.weighted(area).mean())):
             parts.append(f"{mean:.1f} {name}".replace("-", "\N{MINUS SIGN}"))
     text = f"World map of {flux} in {month}; mean over land in gC per square metre and day"
@@ -53,11 +53,10 @@ def words(field: xr.DataArray, flux: str, month: str) -> str:
 
 
 def stepped(fluxes: xr.Dataset, flux: str, name: str = "seasons", start: int = 7) -> HTML:
-    """Draw twelve months of a flux into HTML without script or network, stepped by radio buttons.
+    """Draw a monthly climatology of a flux into HTML, stepped by radio buttons without script.
 
-    ``fluxes``: monthly climatology as from `tamrl.maps.upscale.upscale`. ``name`` is unique on a
-    page, a beginning for ids; the month ``start`` (1 to 12) is shown first. Each picture has an
-    alternative text. DataError unless there are twelve times.
+    ``name`` begins the ids of a page; month ``start`` (1 to 12) is shown first. DataError unless
+    there are twelve times.
     """
     from tamrl.plots.maps import MONTHS, flux_maps, limits
 
@@ -65,7 +64,7 @@ def stepped(fluxes: xr.Dataset, flux: str, name: str = "seasons", start: int = 7
         raise DataError(f"stepped seasons: {fluxes.sizes['time']} times; twelve months are needed")
     fields = fluxes[flux].transpose("time", "lat", "lon").load()
     span = limits(fields, flux)
-    virtual = "Virtual towers. " if fluxes.attrs.get("virtual") else ""
+    virtual = "Virtual towers. " * bool(fluxes.attrs.get("virtual"))
     buttons, frames, rules = [], [], []
     for k, month in enumerate(MONTHS):
         stream = io.BytesIO()
@@ -73,10 +72,8 @@ def stepped(fluxes: xr.Dataset, flux: str, name: str = "seasons", start: int = 7
         figure.savefig(stream, format="webp", dpi=DPI, pil_kwargs={"quality": QUALITY})
         picture = base64.b64encode(stream.getvalue()).decode()
         id_, checked = f"{name}-{k + 1}", " checked" if k + 1 == start else ""
-        buttons.append(
-            f'<span><input type="radio" name="{name}" id="{id_}"{checked}>'
-            f'<label for="{id_}">{month[:3]}</label></span>'
-        )
+        button = f'<input type="radio" name="{name}" id="{id_}"{checked}>'
+        buttons.append(f'<span>{button}<label for="{id_}">{month[:3]}</label></span>')
         alt = html.escape(virtual + words(fields[k], flux, month), quote=True)
         frames.append(f'<img class="{id_}" alt="{alt}" src="data:image/webp;base64,{picture}">')
         rules.append(f".tamrl-seasons:has(#{id_}:checked) .{id_}")
@@ -93,30 +90,25 @@ def stepped(fluxes: xr.Dataset, flux: str, name: str = "seasons", start: int = 7
 
 
 def weather_difference(towers: xr.Dataset, cube: xr.Dataset) -> pd.DataFrame:
-    """Difference between the towers' own weather and the grid's climate, as monthly means.
-
-    Table by variable, in its unit: n (tower-months), bias (grid minus tower), RMSE, r.
-    """
+    """Monthly means of grid minus those of towers, by variable: n (tower-months), bias, RMSE, r."""
     at, rows = grid_at(cube, towers["lat"], towers["lon"]), {}
-    for name in ("TA", "VPD", "SW_IN"):
+    for name in DRIVERS:
         tower = towers[name].groupby("time.month").mean().transpose("site", "month").to_numpy()
         grid = at[name].transpose("site", "month").to_numpy()
         both = np.isfinite(tower) & np.isfinite(grid)
         gap, r = grid[both] - tower[both], np.corrcoef(grid[both], tower[both])[0, 1]
-        rmse = np.sqrt((gap**2).mean())
-        rows[name] = (cube[name].attrs["units"], both.sum(), float(gap.mean()), float(rmse), r)
-    table = pd.DataFrame(rows, ["units", "n", "bias", "RMSE", "r"]).T.infer_objects()
-    return table.rename_axis("variable")
+        scores = (both.sum(), float(gap.mean()), float(np.sqrt((gap**2).mean())), r)
+        rows[name] = (cube[name].attrs["units"], *scores)
+    columns = ["units", "n", "bias", "RMSE", "r"]
+    return pd.DataFrame(rows, columns).T.infer_objects().rename_axis("variable")
 
 
 def daily_drivers(
     cube: xr.Dataset, lat: slice, lon: slice, step: float = 0.25, year: int = 2001
 ) -> xr.Dataset:
-    """Interpolate a monthly climatology to the days of a year on a finer grid.
+    """Interpolate a monthly climatology to days (time, lat, lon) on a finer grid, both in deg.
 
-    Linear between the middles of months, round the year; a fine cell has the values of the cell of
-    ``cube`` that it lies in. ``lat``, ``lon``: the region, deg; ``step``, deg, divides the cube's.
-    Dataset (time, lat, lon), statics (lat, lon), float32; its title says that no weather is in it.
+    Linear between the middles of months; a fine cell has the values of its cell of ``cube``.
     """
     axes: dict[Any, Any] = {
         name: span.start + step * (np.arange(round((span.stop - span.start) / step)) + 0.5)
@@ -140,15 +132,11 @@ def daily_drivers(
 
 def untrained_daily(cube: xr.Dataset) -> DailyMap:
     """Make a daily TAM-RL of default size with random weights for a cube: for timing alone."""
-    towers = xr.Dataset(
-        {n: (("site", "time"), np.ones((1, 2), np.float32)) for n in ("TA", "VPD", "SW_IN")},
-        {
-            "site": ["none"], "time": pd.date_range("2001-01-01", periods=2),
-            **{n: ("site", [0.0]) for n in ("lat", "lon", "elevation")},
-            **{n: ("site", [""]) for n in ("igbp", "koppen", "koppen_main")},
-        },
-    )  # fmt: skip
-    names = make_samples(towers)
+    drivers = dict.fromkeys(DRIVERS, (("site", "time"), np.ones((1, 2), np.float32)))
+    axes: dict[str, Any] = {"site": ["none"], "time": pd.date_range("2001-01-01", periods=2)}
+    axes |= dict.fromkeys(("lat", "lon", "elevation"), ("site", [0.0]))
+    axes |= dict.fromkeys(("igbp", "koppen", "koppen_main"), ("site", [""]))
+    names = make_samples(xr.Dataset(drivers, axes))
     torch.manual_seed(0)
     net = TamRL(Config(features=len(names.features), statics=len(names.static_names)))
     model = TamRLModel(net=net, features=names.features)
@@ -156,25 +144,19 @@ def untrained_daily(cube: xr.Dataset) -> DailyMap:
 
 
 def measure(model: MapModel, cube: xr.Dataset, out: Path, workers: int = 2) -> float:
-    """Place-days that one core maps in a second for one member, all reading and writing included.
-
-    DataError when ``out`` exists: opening a finished map would take no time.
-    """
+    """Place-days that one core maps in a second for one member, reading and writing included."""
     if out.exists():
         raise DataError(f"{out}: exists already; remove it, or nothing is measured")
     started = time.perf_counter()
     fluxes = upscale(model, cube, out, workers=workers)
     seconds = time.perf_counter() - started
-    places = int((fluxes["GPP"].count("time") > 0).sum())
-    return (
-        places * fluxes.sizes["time"] * fluxes.sizes["member"] / seconds / min(workers, cpu_count())
-    )
+    steps = int((fluxes["GPP"].count("time") > 0).sum()) * fluxes.sizes["time"]
+    return steps * fluxes.sizes["member"] / seconds / min(workers, cpu_count())
 
 
 def land_cells(cube: xr.Dataset, step: float) -> int:
     """Count the land cells of a grid of ``step`` degrees: all in a coarse cell with drivers."""
-    drivers = np.isfinite(cube["TA"].transpose("month", "lat", "lon").to_numpy()).all(axis=0)
-    known = (cube["land_fraction"].to_numpy() > 0) & drivers
+    known = (cube["land_fraction"] > 0) & (cube["TA"].count("month") == 12)
     coarse = abs(float(cube["lat"][1] - cube["lat"][0]))
     return int(known.sum()) * round(coarse / step) ** 2
 
@@ -182,10 +164,7 @@ def land_cells(cube: xr.Dataset, step: float) -> int:
 def plan(
     rate: float, cells: int, days: int = 365, members: int = 5, cores: Sequence[int] = CORES
 ) -> pd.DataFrame:
-    """Hours, core-hours and uncompressed output (GB) of a daily map at a rate from `measure`.
-
-    By machine, known by its cores: strips are independent, and disks are taken to keep up.
-    """
+    """Hours, core-hours and uncompressed output (GB) by machine, at the rate from `measure`."""
     core_hours = cells * days * members / rate / 3600
     table = pd.DataFrame({"hours": {f"{n} cores": core_hours / n for n in cores}})
     more = {"core-hours": core_hours, "written (GB)": cells * days * STORED / 1e9}
