@@ -160,7 +160,7 @@ def test_shares_outside_by_hand(globe: xr.Dataset) -> None:
         aoa.shares_outside(index.isel(lat=slice(1, None)), fluxes, globe)
 
 
-def test_growth_of_error_is_told_from_none() -> None:
+def test_growth_of_error_is_distinguished_from_none() -> None:
     """Errors made to grow with the index correlate with it; errors of chance do not."""
     table = training_table(np.random.default_rng(2).uniform(0.1, 0.9, 60))
     fold = tower_folds(table, 5)

@@ -141,8 +141,8 @@ def read(folder: Path | str, models: Sequence[str] = ()) -> Results:
     for path, about, _ in found.values():
         if about.get("days") != attrs.get("days"):
             raise DataError(
-                f"{path} stands on other towers, folds or days than {folder / TOWERS}; models can "
-                "only be compared on the same days: delete one of them and run `tamrl compare`"
+                f"{path} was computed for other towers, folds or days than {folder / TOWERS}; models "
+                "can only be compared on the same days: delete one of them and run `tamrl compare`"
             )
     order = [name for name in models if name in found]
     order += [name for name in found if name not in models]

@@ -88,7 +88,7 @@ def compare(fluxes: xr.Dataset) -> pd.DataFrame:
     """Global totals beside published ones, each with period, DOI and what to mind.
 
     Table with flux, source, value, lower, upper (PgC yr-1; NaN where not published), period, doi,
-    caveat, ours (whether it is this map).
+    caveat, `ours` (true of this map).
     """
     virtual = "virtual towers, " if fluxes.attrs.get("virtual") else ""
     mapped = totals(fluxes).rename(columns={"total": "value"})

@@ -45,7 +45,7 @@ def run(
     `tamrl.evaluate.crossval.cross_validate`, ``out`` the folder of the tables, ``stored`` that of
     the predictions, one file a model, fold and seed; ``say`` gets one line a model.
 
-    DataError when the tables in ``out`` stand on other towers, folds or days, two models would get
+    DataError when the tables in ``out`` are of other towers, folds or days, two models would get
     the same file, or a model misses scored days; StudyError when models failed: those that did not
     are finished and stored.
     """
@@ -172,7 +172,7 @@ def _days(samples: Samples, folds: Sequence[Fold]) -> str:
 
 
 def _check(path: Path, days: str, towers: pd.DataFrame | None = None) -> None:
-    """Refuse to add a model to tables that stand on other days or, if given, other labels."""
+    """Refuse to add a model to tables of other days or, if given, other labels."""
     if not path.is_file():
         return
     about, before = tables.read_csv(path)
