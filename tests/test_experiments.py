@@ -276,7 +276,7 @@ def test_models_on_other_days_are_refused(notes: Path, samples: Samples, parts: 
     path = folder / "open.csv"
     text = path.read_text()
     path.write_text(text.replace('"days": "', '"days": "0'))
-    with pytest.raises(DataError, match=r"open.csv was computed for other towers"):
+    with pytest.raises(DataError, match=r"open.csv is of other towers"):
         read(folder)
     path.write_text("\n".join(text.splitlines()[:-30]))
     with pytest.raises(DataError, match=r"the table of open lacks numbers"):

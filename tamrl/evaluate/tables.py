@@ -141,7 +141,7 @@ def read(folder: Path | str, models: Sequence[str] = ()) -> Results:
     for path, about, _ in found.values():
         if about.get("days") != attrs.get("days"):
             raise DataError(
-                f"{path} was computed for other towers, folds or days than {folder / TOWERS}; models "
+                f"{path} is of other towers, folds or days than {folder / TOWERS}; models "
                 "can only be compared on the same days: delete one of them and run `tamrl compare`"
             )
     order = [name for name in models if name in found]
