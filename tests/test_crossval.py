@@ -167,7 +167,7 @@ def test_one_failure_loses_nothing_else(notes: Path) -> None:
     assert fits(notes) == {"ABEF-0", "ABEF-2"}
 
 
-def test_processes_give_the_same_and_use_one_thread(
+def test_processes_give_the_same_by_one_thread(
     notes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "7")

@@ -125,9 +125,7 @@ def test_the_card_is_that_of_the_weights_and_results() -> None:
         assert f"| {row.flux} | {row.RMSE:.2f} | {row.R2:.2f} |" in card
 
 
-def test_values_are_published_with_their_tables(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_values_are_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each table is a csv below runs/, each value can be read from the notebook by its name."""
     glued = {}
     monkeypatch.chdir(tmp_path)

@@ -177,9 +177,7 @@ def test_what_reads_a_failed_notebook_does_not_run_and_what_ran_beside_it_stays(
     assert [p.stem for p in (root / "book" / "notebooks").glob("*.ipynb")] == ["03_c"]
 
 
-def test_a_figure_that_was_not_drawn_stops_the_study(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_figure_stops_the_study(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A caption without its picture is named; another backend of the caller is not taken."""
     monkeypatch.setenv("MPLBACKEND", "agg")
     body = "import os, sys; print(sys.executable, 'agg' in os.environ.get('MPLBACKEND', ''))"

@@ -38,9 +38,7 @@ def data_of(page: str) -> dict:
     return json.loads(text)
 
 
-def test_the_page_holds_the_means_of_what_was_observed_and_predicted(
-    page: str, samples: Samples
-) -> None:
+def test_the_page_holds_observed_and_predicted_means(page: str, samples: Samples) -> None:
     """Read back from the HTML, a summer's eight days are those of the tower, to 0.005."""
     data = data_of(page)
     tower = data["towers"][0]
