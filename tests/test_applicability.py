@@ -136,11 +136,9 @@ def test_shares_outside_by_hand(globe: xr.Dataset) -> None:
     shape = (12, globe.sizes["lat"], globe.sizes["lon"])
     land = (globe["land_fraction"] > 0).to_numpy()
     north = np.broadcast_to((globe["lat"] > 0).to_numpy()[:, None], shape[1:])
-    index = xr.Dataset(
-        {"DI": (("month", "lat", "lon"), np.where(land, 1.0 + north, np.nan) * np.ones(shape))},
-        {"lat": globe["lat"], "lon": globe["lon"]},
-        {"threshold": 1.5},
-    )
+    values = np.where(land, 1.0 + north, np.nan) * np.ones(shape)
+    axes = {"lat": globe["lat"], "lon": globe["lon"]}
+    index = xr.Dataset({"DI": (("month", "lat", "lon"), values)}, axes, {"threshold": 1.5})
     rate = np.where(north, 1.0, 3.0) * np.ones(shape)
     fluxes = xr.Dataset(coords={"lat": globe["lat"], "lon": globe["lon"]})
     for flux in ("GPP", "RECO", "NEE"):

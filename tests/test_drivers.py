@@ -111,9 +111,8 @@ def test_an_exchange_moves_one_group(samples: Samples, model: TamRLModel) -> Non
     i, on = part.features.index("TA"), part.has_drivers
     assert torch.equal(out.x[..., i][on].sort()[0], data.x[..., i][on].sort()[0])
     raw = out.x * net.x_sd + net.x_mean
-    scalars = process_scalars(
-        *(raw[..., part.features.index(n)] for n in exchange.SCALARS), xp=torch
-    )
+    drivers = (raw[..., part.features.index(n)] for n in exchange.SCALARS)
+    scalars = process_scalars(*drivers, xp=torch)
     torch.testing.assert_close(out.process, scalars, rtol=1e-3, atol=1e-3)
 
 

@@ -82,13 +82,6 @@ def parts(samples: Samples) -> list[Fold]:
 
 
 @pytest.fixture
-def notes(tmp_path: Path) -> Path:
-    folder = tmp_path / "notes"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Work in an empty folder: no stored table of the checkout is read or written."""
     monkeypatch.chdir(tmp_path)
@@ -138,9 +131,8 @@ def test_tables_score_as_predictions_do(notes: Path, samples: Samples, parts: li
     sums = sum_days(days)
 
     def same(table: pd.DataFrame, direct: pd.DataFrame, tolerance: float = 2e-5) -> None:
-        pd.testing.assert_frame_equal(
-            table[list(direct)], direct, rtol=tolerance, atol=tolerance, check_dtype=False
-        )
+        near = {"rtol": tolerance, "atol": tolerance, "check_dtype": False}
+        pd.testing.assert_frame_equal(table[list(direct)], direct, **near)
 
     for by in (None, "igbp", "koppen_main"):
         same(summarise(results.sums, by), summarise(sums, by))
@@ -219,9 +211,8 @@ def in_a_process(notes: Path, samples: Samples, parts: list[Fold]) -> None:
 @pytest.mark.slow
 def test_killed_and_gone_on_with(notes: Path, samples: Samples, parts: list[Fold]) -> None:
     (notes / "armed").touch()
-    process = multiprocessing.get_context("spawn").Process(
-        target=in_a_process, args=(notes, samples, parts)
-    )
+    spawn = multiprocessing.get_context("spawn")
+    process = spawn.Process(target=in_a_process, args=(notes, samples, parts))
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL

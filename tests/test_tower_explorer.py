@@ -22,10 +22,8 @@ def predictions(samples: Samples) -> xr.Dataset:
     """Return a model that is 0.5 gC m-2 d-1 too high in all fluxes, and one that is right."""
     days = np.where(samples.has_drivers[..., None], np.nan_to_num(samples.y), np.nan)
     both = np.stack([days + 0.5, days])
-    return xr.Dataset(
-        {f: (("model", "site", "time"), both[..., k]) for k, f in enumerate(FLUXES)},
-        {"model": ["high", "right"], "site": samples.site, "time": samples.time},
-    )
+    axes = {"model": ["high", "right"], "site": samples.site, "time": samples.time}
+    return xr.Dataset({f: (tuple(axes), both[..., k]) for k, f in enumerate(FLUXES)}, axes)
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from tamrl.errors import DataError
 NAME = "FLX_AA-Aaa_FLUXNET2015_SUBSET_DD_2005-2006_1-3.csv"
 TABLE = pd.DataFrame({"site": ["AA-Aaa"], "lat": [50.0], "lon": [10.0], "igbp": ["ENF"]})
 ONE = {"AA-Aaa": Tower()}
+Spoil = Callable[[pd.DataFrame], pd.DataFrame]
 
 
 def save(table: pd.DataFrame, path: Path) -> Path:
@@ -164,7 +165,7 @@ def double(t: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([t.iloc[:10], t.iloc[9:]])
 
 
-def lose(column: str) -> Callable[[pd.DataFrame], pd.DataFrame]:
+def lose(column: str) -> Spoil:
     return lambda t: t.drop(columns=column)
 
 
@@ -194,9 +195,7 @@ ALL_FLUXES = ("NEE_VUT_REF", "GPP_NT_VUT_REF", "RECO_NT_VUT_REF")
     (lambda t: t.assign(**{c: t[c] * 80 for c in ALL_FLUXES}), "NEE is .*outside -100 to 100"),
     (lambda t: t.iloc[:0], "no records"),
 ])  # fmt: skip
-def test_bad_daily_file(
-    tmp_path: Path, spoil: Callable[[pd.DataFrame], pd.DataFrame], said: str
-) -> None:
+def test_bad_daily_file(tmp_path: Path, spoil: Spoil, said: str) -> None:
     path = save(spoil(daily_csv()), tmp_path / NAME)
     with pytest.raises(DataError, match=rf"^{path}.*{said}[^\n]*$"):
         open_towers(path, TABLE)
