@@ -47,7 +47,7 @@ def load_predictors(towers: xr.Dataset) -> xr.Dataset:
 def load_grid(towers: xr.Dataset, resolution: float = 0.5) -> xr.Dataset:
     """Predictor cube (month, lat, lon) of the real globe, with a ``resolution`` of 0.5 or 1 degree.
 
-    For virtual towers it is the simulated globe that they stand on, at 2 degrees.
+    For virtual towers it is the simulated globe on which they were generated, at 2 degrees.
     """
     if towers.attrs["virtual"]:
         return virtual_grid(seed=towers.attrs["virtual_seed"])

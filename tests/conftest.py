@@ -4,6 +4,7 @@ import errno
 import os
 import socket
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 # Before anything imports numpy or torch: threads that wait must not spin (tests run in parallel).
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -40,6 +41,13 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setattr(socket.socket, "connect", guarded)
         patch.setenv("TAMRL_PRETRAINING_DIR", str(tmp_path_factory.mktemp("pretraining")))
         yield
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> Path:
+    """Return an empty folder in which models note their fits."""
+    (tmp_path / "notes").mkdir()
+    return tmp_path / "notes"
 
 
 @pytest.fixture(scope="session")

@@ -61,14 +61,10 @@ def write_store(path: Path, towers: dict[str, Tower], **encoding: dict[str, obje
             data[name][i, at] = tower.values[name]
             if tower.minutes == 60:
                 data[name][i, at + 1] = tower.values[name]
-    ds = xr.Dataset(
-        {name: (("site", "time"), x) for name, x in data.items()},
-        {"site": list(towers), "time": time.astype("datetime64[ns]")},
-    )
-    pack = {
-        name: {"dtype": "uint16", "scale_factor": s, "add_offset": o, "_FillValue": 65535}
-        for name, (s, o) in PACKING.items()
-    }
+    axes = {"site": list(towers), "time": time.astype("datetime64[ns]")}
+    ds = xr.Dataset({name: (("site", "time"), x) for name, x in data.items()}, axes)
+    code = {"dtype": "uint16", "_FillValue": 65535}
+    pack = {n: code | {"scale_factor": s, "add_offset": o} for n, (s, o) in PACKING.items()}
     pack |= {name: how if "dtype" in how else pack[name] | how for name, how in encoding.items()}
     ds.to_zarr(path, zarr_format=2, consolidated=False, encoding=pack)
     return path

@@ -88,9 +88,7 @@ def test_smooth_truth_is_recovered_where_features_are_missing() -> None:
 def test_the_prior_of_a_tower_knows_none_of_its_labels(samples, fold, part, monkeypatch) -> None:
     """A tower's labels change nothing of its own prior, in training or in testing."""
     fit = AnnualMeans.fit  # all training towers decide the kernel, which must not change here
-    monkeypatch.setattr(
-        AnnualMeans, "fit", lambda self, x, y, _=None: fit(self, x, y, annual.KERNEL)
-    )
+    monkeypatch.setattr(AnnualMeans, "fit", lambda s, x, y, _=None: fit(s, x, y, annual.KERNEL))
     tower, y = getattr(fold, part)[0], samples.y.copy()
     y[tower] = np.where(np.isfinite(y[tower]), 30.0, np.nan)
     given = samples, replace(samples, y=y)

@@ -136,11 +136,9 @@ def test_shares_outside_by_hand(globe: xr.Dataset) -> None:
     shape = (12, globe.sizes["lat"], globe.sizes["lon"])
     land = (globe["land_fraction"] > 0).to_numpy()
     north = np.broadcast_to((globe["lat"] > 0).to_numpy()[:, None], shape[1:])
-    index = xr.Dataset(
-        {"DI": (("month", "lat", "lon"), np.where(land, 1.0 + north, np.nan) * np.ones(shape))},
-        {"lat": globe["lat"], "lon": globe["lon"]},
-        {"threshold": 1.5},
-    )
+    values = np.where(land, 1.0 + north, np.nan) * np.ones(shape)
+    axes = {"lat": globe["lat"], "lon": globe["lon"]}
+    index = xr.Dataset({"DI": (("month", "lat", "lon"), values)}, axes, {"threshold": 1.5})
     rate = np.where(north, 1.0, 3.0) * np.ones(shape)
     fluxes = xr.Dataset(coords={"lat": globe["lat"], "lon": globe["lon"]})
     for flux in ("GPP", "RECO", "NEE"):
@@ -160,7 +158,7 @@ def test_shares_outside_by_hand(globe: xr.Dataset) -> None:
         aoa.shares_outside(index.isel(lat=slice(1, None)), fluxes, globe)
 
 
-def test_growth_of_error_is_told_from_none() -> None:
+def test_growth_of_error_is_distinguished_from_none() -> None:
     """Errors made to grow with the index correlate with it; errors of chance do not."""
     table = training_table(np.random.default_rng(2).uniform(0.1, 0.9, 60))
     fold = tower_folds(table, 5)

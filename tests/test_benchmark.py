@@ -27,9 +27,7 @@ def results(samples: Samples, tmp_path_factory: pytest.TempPathFactory) -> Resul
 
 
 @pytest.mark.slow
-def test_a_class_that_is_left_out_is_predicted_by_others_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_class_is_predicted_by_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Under the protocol of biomes each fold is one class, and every class is tested."""
     monkeypatch.chdir(tmp_path)
     several = {

@@ -200,7 +200,7 @@ def test_reccap_beside_ours(need):
 
 
 def test_gpp_against_fluxcom(need):
-    """FLUXCOM held against itself is perfect; a known difference is found; 1 degree works too."""
+    """FLUXCOM compared with itself is perfect; a known difference is found; 1 degree works too."""
     need("reference/")
     from tamrl.data import fetch_reference_gpp
 

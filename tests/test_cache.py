@@ -83,7 +83,8 @@ class Server(ThreadingHTTPServer):
 class Place:
     """Files, the server that has them, a registry of them, and an empty cache."""
 
-    def __init__(self, tmp_path: Path):
+    def __init__(self, tmp_path: Path, patch: pytest.MonkeyPatch):
+        self.patch = patch
         rng = np.random.default_rng(7)
         self.files = {name: rng.bytes(20_000 + 1000 * i) for i, name in enumerate(NAMES)}
         self.server = Server(dict(self.files))
@@ -113,7 +114,7 @@ cache.fetch(cache.registry_names())"""
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    place = Place(tmp_path)
+    place = Place(tmp_path, monkeypatch)
     for name, value in {"REGISTRY": place.registry, "SECOND_SOURCE": {}, "BACKOFF": 0.01}.items():
         monkeypatch.setattr(cache, name, value)
     monkeypatch.setenv("TAMRL_DATA_DIR", str(place.root))
@@ -124,12 +125,12 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     place.server.server_close()
 
 
-def mirror(place: Place, monkeypatch: pytest.MonkeyPatch, files: dict[str, bytes]) -> Path:
+def mirror(place: Place) -> Path:
     folder = place.root.parent / "mirror"
-    for name, data in files.items():
+    for name, data in place.files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(data)
-    monkeypatch.setenv("TAMRL_DATA_MIRROR", str(folder))
+    place.patch.setenv("TAMRL_DATA_MIRROR", str(folder))
     return folder
 
 
@@ -206,11 +207,9 @@ def test_always_busy_server_ends_as_an_error(place: Place) -> None:
 
 
 @pytest.mark.parametrize(("status", "after"), [(429, "3600"), (503, "1"), (404, ""), (200, "")])
-def test_second_source_takes_over(
-    place: Place, monkeypatch: pytest.MonkeyPatch, status: int, after: str
-) -> None:
+def test_second_source_takes_over(place: Place, status: int, after: str) -> None:
     second = Server({f"copy/{n.removeprefix('store.zarr/')}": d for n, d in place.files.items()})
-    monkeypatch.setattr(cache, "SECOND_SOURCE", {"store.zarr/": f"{second.url}copy/"})
+    place.patch.setattr(cache, "SECOND_SOURCE", {"store.zarr/": f"{second.url}copy/"})
     place.server.fault = lambda handler, *_: handler.reply(status, b"sorry", Retry_After=after)
     start = time.monotonic()
     fetch(NAMES[:-1])
@@ -272,11 +271,9 @@ def test_parallel_callers_share_a_cache(place: Place) -> None:
 
 @pytest.mark.parametrize("lacking", [[], [NAMES[5]]])
 @pytest.mark.parametrize("damage", [False, True])
-def test_mirror_comes_before_the_network(
-    place: Place, monkeypatch: pytest.MonkeyPatch, lacking: list[str], damage: bool
-) -> None:
+def test_mirror_comes_before_the_network(place: Place, lacking: list[str], damage: bool) -> None:
     """What it lacks, or has wrong, comes from the URL; else the error names both."""
-    folder = mirror(place, monkeypatch, place.files)
+    folder = mirror(place)
     for name in lacking:
         (folder / name).unlink() if not damage else (folder / name).write_bytes(b"?")
     assert available(NAMES)
@@ -305,9 +302,7 @@ def test_damaged_cache_file_is_replaced(place: Place, damage: Callable[[bytes], 
     assert place.server.asked == Counter(NAMES) + Counter(NAMES[:1])
 
 
-def test_full_disk_is_one_error_and_leaves_nothing_half_written(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_full_disk_is_one_error_and_leaves_nothing_half_written(place: Place) -> None:
     write, room = Path.write_bytes, iter(range(5))
 
     def write_bytes(self: Path, data: bytes) -> int:
@@ -316,24 +311,22 @@ def test_full_disk_is_one_error_and_leaves_nothing_half_written(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return write(self, data)
 
-    monkeypatch.setattr(Path, "write_bytes", write_bytes)
+    place.patch.setattr(Path, "write_bytes", write_bytes)
     with pytest.raises(DataError, match=r"cannot write .*No space left.*DATA_DIR.* the 5 complete"):
         fetch(NAMES)
     assert (len(place.cached()), place.parts()) == (5, [])
 
 
-def test_places_that_are_no_directory_are_errors(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_places_that_are_no_directory_are_errors(place: Place) -> None:
     place.root.write_text("a file where the cache should be")
     with pytest.raises(DataError, match=r"cannot write .*Not a directory.*set TAMRL_DATA_DIR"):
         fetch(NAMES)
-    monkeypatch.setenv("TAMRL_DATA_MIRROR", str(place.root / "typo"))
+    place.patch.setenv("TAMRL_DATA_MIRROR", str(place.root / "typo"))
     with pytest.raises(DataError, match=r"TAMRL_DATA_MIRROR=.*typo is not a directory"):
         fetch(NAMES)
 
 
-def test_without_network_it_fails_fast(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_network_it_fails_fast(place: Place) -> None:
     names = [f"{i}.0" for i in range(1700)]
     place.server.shutdown()
     place.server.server_close()
@@ -347,14 +340,12 @@ def test_without_network_it_fails_fast(place: Place, monkeypatch: pytest.MonkeyP
     assert time.monotonic() - start < 5.0
 
 
-def test_available_asks_the_network_only_for_what_is_lacking(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_available_asks_the_network_only_for_what_is_lacking(place: Place) -> None:
     assert available(NAMES)
     assert sum(place.server.asked.values()) == 1
     place.server.files.clear()
     assert not available(NAMES)
-    folder = mirror(place, monkeypatch, place.files)
+    folder = mirror(place)
     fetch(NAMES[:6])
     for name in NAMES[:6]:
         (folder / name).unlink()
@@ -363,10 +354,8 @@ def test_available_asks_the_network_only_for_what_is_lacking(
     assert not place.server.asked
 
 
-def test_available_does_not_wait_for_a_silent_server(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cache, "PROBE", 0.2)
+def test_available_does_not_wait_for_a_silent_server(place: Place) -> None:
+    place.patch.setattr(cache, "PROBE", 0.2)
     place.server.fault = lambda handler, name, nth: bool(time.sleep(2))
     start = time.monotonic()
     assert not available(NAMES)

@@ -95,9 +95,7 @@ def test_evaluate_writes_all_scores(few: xr.Dataset) -> None:
     assert np.isfinite(scores[["RMSE", "R2", "bias", "MAE"]]).all(axis=None)
 
 
-def test_what_a_user_can_mend_is_one_line_without_traceback(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_what_a_user_can_mend_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """Exit status 1, the file and the remedy on stderr."""
     Path("broken.safetensors").write_bytes(b"not weights")
     for weights, line in (("none", "[^\n]*tamrl train -o"), ("broken", ": not weights of tamrl")):
@@ -122,9 +120,7 @@ def test_a_command_that_is_not_understood_ends_with_status_2(command: str) -> No
 
 
 @pytest.mark.parametrize("command", ["train", "predict towers.csv", "compare ablation"])
-def test_a_device_that_is_not_there_is_refused_before_any_work(
-    command: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_device_that_is_not_there(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """No data are read first, and the message names the device and the remedy."""
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr("tamrl.sources.load_samples", lambda *_: pytest.fail("data were read"))

@@ -71,13 +71,6 @@ class Secretive:
     """A model that hides its settings."""
 
 
-@pytest.fixture
-def notes(tmp_path: Path) -> Path:
-    folder = tmp_path / "notes"
-    folder.mkdir()
-    return folder
-
-
 def fits(notes: Path) -> set[str]:
     """Return which fits were done since the last call."""
     names = {path.name for path in notes.iterdir() if path.name != "broken"}
@@ -97,9 +90,8 @@ def test_no_tower_is_predicted_by_a_model_that_saw_it(notes: Path) -> None:
     ds = run(notes)
     assert (ds.GPP.dims, ds.GPP.units) == (("model", "site", "time"), "gC m-2 d-1")
     # Towers A, B: mean of C to F (3.5) and of seeds 0, 2 (1); C, D: mean of A, B, E, F (2.5).
-    assert ds.NEE.sel(model="mean", time="2001-01-03").values == pytest.approx(
-        [4.5, 4.5, 3.5, 3.5, np.nan, np.nan], nan_ok=True
-    )
+    means = [4.5, 4.5, 3.5, 3.5, np.nan, np.nan]
+    assert ds.NEE.sel(model="mean", time="2001-01-03").values == pytest.approx(means, nan_ok=True)
     assert np.isnan(ds.GPP.sel(site="A")[0, 0])  # a day without drivers stays missing
     assert (ds.seconds > 0).all()
 
@@ -167,9 +159,7 @@ def test_one_failure_loses_nothing_else(notes: Path) -> None:
     assert fits(notes) == {"ABEF-0", "ABEF-2"}
 
 
-def test_processes_give_the_same_and_use_one_thread(
-    notes: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_processes_agree_on_one_thread(notes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     (notes / "broken").touch()
     with pytest.raises(RuntimeError, match="2 of 4 jobs failed"):

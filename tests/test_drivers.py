@@ -76,9 +76,7 @@ def test_attributions_add_up_to_the_change(samples: Samples, model: TamRLModel) 
     assert float(abs(found.attribution.sel(flux="NEE") - nee).max()) < 1e-3
 
 
-def test_attributions_see_today_and_name_temperature_for_respiration(
-    samples: Samples, model: TamRLModel
-) -> None:
+def test_temperature_leads_respiration(samples: Samples, model: TamRLModel) -> None:
     farmed = samples.table.igbp.to_numpy(str)[TEST] == "CRO"  # there it follows what was sown
     for towers, leads in ((TEST[~farmed], "temperature"), (TEST[farmed], "greenness")):
         found = attributions(model, samples, towers, days=3, length=60)
@@ -102,9 +100,7 @@ def test_what_is_missing_gets_no_credit_and_no_blame(samples: Samples, model: Ta
     assert (table[table.predictors == "greenness"].rise == 0).all()
 
 
-def test_an_exchange_moves_one_group_and_what_follows_from_it(
-    samples: Samples, model: TamRLModel
-) -> None:
+def test_an_exchange_moves_one_group(samples: Samples, model: TamRLModel) -> None:
     """The same values on other days; process scalars of the exchanged drivers, not the old ones."""
     part, where = samples.select(TEST), members(samples.features)
     net, data = on_device(model, part)
@@ -115,15 +111,12 @@ def test_an_exchange_moves_one_group_and_what_follows_from_it(
     i, on = part.features.index("TA"), part.has_drivers
     assert torch.equal(out.x[..., i][on].sort()[0], data.x[..., i][on].sort()[0])
     raw = out.x * net.x_sd + net.x_mean
-    scalars = process_scalars(
-        *(raw[..., part.features.index(n)] for n in exchange.SCALARS), xp=torch
-    )
+    drivers = (raw[..., part.features.index(n)] for n in exchange.SCALARS)
+    scalars = process_scalars(*drivers, xp=torch)
     torch.testing.assert_close(out.process, scalars, rtol=1e-3, atol=1e-3)
 
 
-def test_contributions_of_latent_features_make_the_flux(
-    samples: Samples, model: TamRLModel
-) -> None:
+def test_latent_contributions_make_the_flux(samples: Samples, model: TamRLModel) -> None:
     net = trained(model)
     found = latents(model, samples, TEST[:4], days=5, length=60)
     assert found.flux.values.tolist() == ["GPP", "RECO"]  # NEE follows from them
@@ -208,9 +201,7 @@ def test_clouds_take_whole_months_and_grow(clouded: tuple[xr.Dataset, xr.Dataset
     assert not cloud(monthly, 0.4, 5).equals(cloud(monthly, 0.4, 6))
 
 
-def test_masking_in_training_pays_where_satellites_are_missing(
-    clouded: tuple[xr.Dataset, xr.Dataset],
-) -> None:
+def test_masking_pays_under_clouds(clouded: tuple[xr.Dataset, xr.Dataset]) -> None:
     """Without any cloud the curve is the plain error; under full cover masking pays."""
     towers, monthly = clouded
     samples = make_samples(towers, monthly)

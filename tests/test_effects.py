@@ -42,7 +42,7 @@ def test_an_interval_must_exclude_zero() -> None:
 
 
 def test_words_follow_the_interval() -> None:
-    """Better, worse and open are told apart; what does not occur is not mentioned."""
+    """Better, worse and open are distinguished; what does not occur is not mentioned."""
     rows = [("GPP", -3.1, -5.0, -1.2), ("RECO", 0.4, -1.0, 2.0), ("NEE", 2.5, 0.1, 4.9)]
     table = pd.DataFrame(rows, columns=["flux", "change", "lower", "upper"])
     assert list(table.apply(effects.direction, axis=1)) == [WORDS[0], WORDS[2], WORDS[1]]
@@ -125,9 +125,7 @@ def test_the_card_is_that_of_the_weights_and_results() -> None:
         assert f"| {row.flux} | {row.RMSE:.2f} | {row.R2:.2f} |" in card
 
 
-def test_values_are_published_with_their_tables(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_values_are_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each table is a csv below runs/, each value can be read from the notebook by its name."""
     glued = {}
     monkeypatch.chdir(tmp_path)

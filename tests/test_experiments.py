@@ -19,14 +19,7 @@ from tamrl.errors import DataError, StudyError
 from tamrl.evaluate import scores, tables
 from tamrl.evaluate.crossval import cross_validate
 from tamrl.evaluate.learner import walk
-from tamrl.evaluate.scores import (
-    imbalance,
-    score_towers,
-    scored_days,
-    sum_days,
-    summarise,
-    violations,
-)  # fmt: skip
+from tamrl.evaluate.scores import score_towers, scored_days, sum_days, summarise, violations
 from tamrl.evaluate.tables import read, read_csv
 from tamrl.evaluate.timescales import by_scale, sum_scales
 from tamrl.model.train import TamRLModel
@@ -89,13 +82,6 @@ def parts(samples: Samples) -> list[Fold]:
 
 
 @pytest.fixture
-def notes(tmp_path: Path) -> Path:
-    folder = tmp_path / "notes"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Work in an empty folder: no stored table of the checkout is read or written."""
     monkeypatch.chdir(tmp_path)
@@ -134,9 +120,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.slow
-def test_scores_from_the_table_are_those_from_the_predictions(
-    notes: Path, samples: Samples, parts: list[Fold]
-) -> None:
+def test_tables_score_as_predictions_do(notes: Path, samples: Samples, parts: list[Fold]) -> None:
     """Pooled, quartiles, classes, time scales, differences, balance, single seeds."""
     these = guesses(notes)
     assert go(notes, samples, parts, these) == tuple(these)
@@ -147,9 +131,8 @@ def test_scores_from_the_table_are_those_from_the_predictions(
     sums = sum_days(days)
 
     def same(table: pd.DataFrame, direct: pd.DataFrame, tolerance: float = 2e-5) -> None:
-        pd.testing.assert_frame_equal(
-            table[list(direct)], direct, rtol=tolerance, atol=tolerance, check_dtype=False
-        )
+        near = {"rtol": tolerance, "atol": tolerance, "check_dtype": False}
+        pd.testing.assert_frame_equal(table[list(direct)], direct, **near)
 
     for by in (None, "igbp", "koppen_main"):
         same(summarise(results.sums, by), summarise(sums, by))
@@ -160,7 +143,7 @@ def test_scores_from_the_table_are_those_from_the_predictions(
         table = scores.compare(results.sums, "good", rival)
         same(table, scores.compare(sums, "good", rival), 2e-3)
         assert (table.upper < 0).all()  # the better one is recognised
-    same(violations(results.balance, "open"), violations(imbalance(pred), "open"), 1e-3)
+    same(violations(results.balance, "open"), violations(scores.imbalance(pred), "open"), 1e-3)
     for seed in SEEDS:
         one = summarise(scores.sum_up(members.sel(seed=seed, drop=True), samples))
         same(results.seeds[results.seeds.seed == str(seed)].reset_index(drop=True),
@@ -168,9 +151,7 @@ def test_scores_from_the_table_are_those_from_the_predictions(
 
 
 @pytest.mark.slow
-def test_nothing_is_computed_twice_and_what_changed_is(
-    notes: Path, samples: Samples, parts: list[Fold]
-) -> None:
+def test_only_what_changed_is_computed(notes: Path, samples: Samples, parts: list[Fold]) -> None:
     """Tables say what made them; without the predictions, as in a clone, they are still valid."""
     these = guesses(notes)
     go(notes, samples, parts, these)
@@ -228,13 +209,10 @@ def in_a_process(notes: Path, samples: Samples, parts: list[Fold]) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_experiment_goes_on_with_the_next_model(
-    notes: Path, samples: Samples, parts: list[Fold]
-) -> None:
+def test_killed_and_gone_on_with(notes: Path, samples: Samples, parts: list[Fold]) -> None:
     (notes / "armed").touch()
-    process = multiprocessing.get_context("spawn").Process(
-        target=in_a_process, args=(notes, samples, parts)
-    )
+    spawn = multiprocessing.get_context("spawn")
+    process = spawn.Process(target=in_a_process, args=(notes, samples, parts))
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
@@ -248,9 +226,7 @@ def test_a_killed_experiment_goes_on_with_the_next_model(
     assert read(notes.parent / "results", names).models == names
 
 
-def test_one_failing_model_does_not_cost_the_others(
-    notes: Path, samples: Samples, parts: list[Fold]
-) -> None:
+def test_one_failure_costs_no_other(notes: Path, samples: Samples, parts: list[Fold]) -> None:
     (notes / "armed").touch()
     with pytest.raises(StudyError, match=r"1 of 3 models failed.*as usual: .*out of luck"):
         go(notes, samples, parts, guesses(notes, "failing"))
@@ -276,7 +252,7 @@ def test_models_on_other_days_are_refused(notes: Path, samples: Samples, parts: 
     path = folder / "open.csv"
     text = path.read_text()
     path.write_text(text.replace('"days": "', '"days": "0'))
-    with pytest.raises(DataError, match=r"open.csv stands on other towers"):
+    with pytest.raises(DataError, match=r"open.csv is of other towers"):
         read(folder)
     path.write_text("\n".join(text.splitlines()[:-30]))
     with pytest.raises(DataError, match=r"the table of open lacks numbers"):

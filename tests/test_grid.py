@@ -68,18 +68,15 @@ def test_koppen_is_one_class_in_both_hemispheres(ta, prcp):
     assert koppen_class(np.roll(ta, 6), np.roll(prcp, 6)) == number
 
 
-@pytest.mark.parametrize(
-    ("code", "ta", "prcp"),
-    [
-        ("Af", [26] * 12, [200] * 12),
-        ("Am", [26] * 12, [300] * 10 + [30, 30]),
-        ("Aw", [26] * 12, [150] * 7 + [5] * 5),
-        ("BWh", [25] * 12, [1] * 12),
-        ("EF", [-30] * 12, [20] * 12),
-        ("ET", [-10] * 6 + [5] * 6, [40] * 12),
-        ("Dfd", [-45] * 3 + [-10, 5, 12, 15, 8, 2, -5] + [-40] * 2, [40] * 12),
-    ],
-)
+@pytest.mark.parametrize(("code", "ta", "prcp"), [
+    ("Af", [26] * 12, [200] * 12),
+    ("Am", [26] * 12, [300] * 10 + [30, 30]),
+    ("Aw", [26] * 12, [150] * 7 + [5] * 5),
+    ("BWh", [25] * 12, [1] * 12),
+    ("EF", [-30] * 12, [20] * 12),
+    ("ET", [-10] * 6 + [5] * 6, [40] * 12),
+    ("Dfd", [-45] * 3 + [-10, 5, 12, 15, 8, 2, -5] + [-40] * 2, [40] * 12),
+])  # fmt: skip
 def test_koppen_of_made_up_climates(code, ta, prcp):
     """Rules of Beck et al. 2018, table 2."""
     assert KOPPEN_CODES[koppen_class(ta, prcp) - 1] == code

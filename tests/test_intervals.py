@@ -15,14 +15,7 @@ from tamrl import plots
 from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError
 from tamrl.evaluate import intervals as module
-from tamrl.evaluate.intervals import (
-    calibrate,
-    cases,
-    cross_intervals,
-    crps_gaussian,
-    intervals,
-    reliability,
-)  # fmt: skip
+from tamrl.evaluate.intervals import calibrate, cases, cross_intervals, crps_gaussian, reliability
 from tamrl.evaluate.tables import read, stored
 
 TOWERS, MEMBERS = 100, 4
@@ -149,7 +142,7 @@ def test_bounds_for_new_towers_and_untested_ones(hundred: tuple) -> None:
     fitted = calibrate(table, samples.table.igbp)
     new = table.isel(site=[0, 1])
     new["observed"] = new.observed * np.nan
-    bounds = intervals(new, fitted, ["CRO", "WAT"])
+    bounds = module.intervals(new, fitted, ["CRO", "WAT"])
     assert np.isfinite(bounds.lower).all()
     nested = [bounds.lower[1], bounds.lower[0], bounds.upper[0], bounds.upper[1]]
     assert (np.diff(nested, axis=0) > 0).all()

@@ -66,9 +66,8 @@ def test_support_changes_z_and_the_prediction() -> None:
     facts = net.embed_site(statics)
     z1, z2 = (net.encode(*net.scale(s), facts)[0] for s in (support, support + 1))
     assert (z1 - z2).abs().max() > 1e-3
-    a, b, c = (
-        net(x, process, statics, s).flux for s in (support, support + 1, support[:, [2, 0, 1]])
-    )
+    supports = (support, support + 1, support[:, [2, 0, 1]])
+    a, b, c = (net(x, process, statics, s).flux for s in supports)
     assert (a - b).abs().max() > 1e-3
     torch.testing.assert_close(a, c, rtol=1e-5, atol=1e-5)
 

@@ -25,10 +25,8 @@ def made_up_towers(ds: xr.Dataset) -> xr.Dataset:
     data = {n: rng.normal(5, 1, (40, len(days))) for n in ("GPP", "RECO")}
     data |= {"NEE": data["RECO"] - data["GPP"], "NEE_QC": rng.uniform(0.3, 1, (40, len(days)))}
     place = {"lat": ("site", ds["lat"].to_numpy()[row]), "lon": ("site", ds["lon"].to_numpy()[col])}
-    return xr.Dataset(
-        {name: (("site", "time"), values.astype(np.float32)) for name, values in data.items()},
-        {"site": [f"XX-{k:03d}" for k in range(40)], "time": days, **place},
-    )
+    axes = {"site": [f"XX-{k:03d}" for k in range(40)], "time": days, **place}
+    return xr.Dataset({n: (("site", "time"), v.astype("f4")) for n, v in data.items()}, axes)
 
 
 def test_training_table_is_the_cube_at_the_towers() -> None:
@@ -91,9 +89,8 @@ def test_weights_come_back_to_the_last_bit(table, seasons, tmp_path, monkeypatch
     monkeypatch.setattr(monthly, "RECIPE", dataclasses.replace(monthly.RECIPE, epochs=1))
     monkeypatch.setattr(monthly, "ROUNDS", (5,))
     model = fit_members(monthly.KINDS[kind](), seasons, members=2)
-    intervals = monthly.calibrate(
-        out_of_fold(BoostedMap(rounds=5), seasons, tower_folds(table, 2), 2)
-    )
+    predicted = out_of_fold(BoostedMap(rounds=5), seasons, tower_folds(table, 2), 2)
+    intervals = monthly.calibrate(predicted)
     path = tmp_path / "map.safetensors"
     model.save(path, seasons, intervals, level=0.9, seed=7)
     stored, header = pretrained.load(path, "cpu")

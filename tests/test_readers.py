@@ -30,9 +30,7 @@ def repaired(readers: ModuleType, **context: Any) -> dict[str, Any]:
     ("written", "shown"),
     [("-0.09", "\N{MINUS SIGN}0.09"), ("-0.00", "0.00"), ("0.30", "0.30"), ("a-b", "a-b")],
 )
-def test_numbers_have_a_minus_sign_and_no_negative_nothing(
-    readers: ModuleType, written: str, shown: str
-) -> None:
+def test_signs_of_numbers(readers: ModuleType, written: str, shown: str) -> None:
     """Python writes a hyphen, and a sign before a rounded zero."""
     written, shown = (f'<span class="pasted-text">{text}</span>' for text in (written, shown))
     assert repaired(readers, body=written)["body"] == shown

@@ -43,10 +43,8 @@ def test_each_learns() -> None:
 
 
 def test_the_lstm_alone_does_not_know_the_place(samples: Samples) -> None:
-    moved, short = (
-        replace(samples, static=samples.static[::-1].copy()),
-        replace(TRANSFORMER, epochs=1),
-    )
+    moved = replace(samples, static=samples.static[::-1].copy())
+    short = replace(TRANSFORMER, epochs=1)
     rivals = (LSTM(SMALL, QUICK), CTLSTM(SMALL, QUICK), Transformer(SMALL, short), XGBoost(trees=8))
     for rival in rivals:
         rival.fit(samples, TRAIN, VALID, 0)

@@ -96,9 +96,7 @@ def test_short_towers_count_pooled_only(samples: SimpleNamespace) -> None:
     assert (score_towers(predictions(samples, m=hat), samples).site == "T7").sum() == 3
 
 
-def test_order_of_towers_and_days_does_not_matter(
-    samples: SimpleNamespace, noisy: np.ndarray
-) -> None:
+def test_order_does_not_matter(samples: SimpleNamespace, noisy: np.ndarray) -> None:
     pred = predictions(samples, m=noisy)
     mixed = pred.isel(site=[5, 1, 0, 7, 6, 2, 3, 4]).transpose("time", "site", "model")
     pd.testing.assert_frame_equal(score_towers(pred, samples), score_towers(mixed, samples))

@@ -12,11 +12,8 @@ import tamrl.data
 from tamrl.data import fetch_annual_towers, fetch_methane_towers, fetch_tower_predictors
 from tamrl.data.schema import IGBP_CODES, SEALED, drop_sealed
 
-FETCHES = {
-    name: function
-    for name, function in inspect.getmembers(tamrl.data, inspect.isfunction)
-    if name.startswith("fetch_")
-}
+FUNCTIONS = inspect.getmembers(tamrl.data, inspect.isfunction)
+FETCHES = {name: function for name, function in FUNCTIONS if name.startswith("fetch_")}
 
 
 @pytest.mark.parametrize("name", FETCHES)

@@ -37,9 +37,7 @@ def test_what_is_asked_for_comes_or_is_an_error(
     assert "VIRTUAL TOWERS" not in capsys.readouterr().err
 
 
-def test_real_towers_are_preferred(
-    real_towers: xr.Dataset, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_real_come_first(real_towers: xr.Dataset, capsys: pytest.CaptureFixture[str]) -> None:
     ds = sources.load_towers("auto")
     assert ds.attrs["tower_source"] == "fluxnet2015"
     assert "VIRTUAL" not in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""What `make bench` times is the study's own code, and the page stands on its measurements."""
+"""What `make bench` times is the study's own code, and the page reports its measurements."""
 
 from pathlib import Path
 

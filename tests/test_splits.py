@@ -82,14 +82,11 @@ def test_each_member_of_a_fold_is_stopped_by_towers_of_its_own() -> None:
         assert len(learnt) > 0.98 * (len(fold.train) + len(fold.valid))
 
 
-@pytest.mark.parametrize(
-    ("n", "k", "scheme", "text"),
-    [
-        (180, 500, "blocked", "separate blocks"),
-        (180, 5, "random", "unknown"),
-        (3, 4, "koppen", "4 f"),
-    ],
-)
+@pytest.mark.parametrize(("n", "k", "scheme", "text"), [
+    (180, 500, "blocked", "separate blocks"),
+    (180, 5, "random", "unknown"),
+    (3, 4, "koppen", "4 f"),
+])  # fmt: skip
 def test_impossible_splits_are_refused(n: int, k: int, scheme: str, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         folds(towers(slice(n)), k, scheme)

@@ -168,18 +168,15 @@ def test_two_notebooks_run_at_once_and_one_that_reads_another_waits(root: Path) 
 
 
 def test_what_reads_a_failed_notebook_does_not_run_and_what_ran_beside_it_stays(root: Path) -> None:
-    write_notebook(
-        root, "01_a", MEET.format(mine="a", other="c") + "raise KeyError('no such flux')"
-    )
+    failing = MEET.format(mine="a", other="c") + "raise KeyError('no such flux')"
+    write_notebook(root, "01_a", failing)
     write_notebook(root, "03_c", MEET.format(mine="c", other="a"))
     with pytest.raises(StudyError, match=r"01_a\.ipynb, cell 3"):
         go(root, notebooks=THREE)
     assert [p.stem for p in (root / "book" / "notebooks").glob("*.ipynb")] == ["03_c"]
 
 
-def test_a_figure_that_was_not_drawn_stops_the_study(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_figure_stops_the_study(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A caption without its picture is named; another backend of the caller is not taken."""
     monkeypatch.setenv("MPLBACKEND", "agg")
     body = "import os, sys; print(sys.executable, 'agg' in os.environ.get('MPLBACKEND', ''))"

@@ -22,10 +22,8 @@ def predictions(samples: Samples) -> xr.Dataset:
     """Return a model that is 0.5 gC m-2 d-1 too high in all fluxes, and one that is right."""
     days = np.where(samples.has_drivers[..., None], np.nan_to_num(samples.y), np.nan)
     both = np.stack([days + 0.5, days])
-    return xr.Dataset(
-        {f: (("model", "site", "time"), both[..., k]) for k, f in enumerate(FLUXES)},
-        {"model": ["high", "right"], "site": samples.site, "time": samples.time},
-    )
+    axes = {"model": ["high", "right"], "site": samples.site, "time": samples.time}
+    return xr.Dataset({f: (tuple(axes), both[..., k]) for k, f in enumerate(FLUXES)}, axes)
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +36,7 @@ def data_of(page: str) -> dict:
     return json.loads(text)
 
 
-def test_the_page_holds_the_means_of_what_was_observed_and_predicted(
-    page: str, samples: Samples
-) -> None:
+def test_the_page_holds_observed_and_predicted_means(page: str, samples: Samples) -> None:
     """Read back from the HTML, a summer's eight days are those of the tower, to 0.005."""
     data = data_of(page)
     tower = data["towers"][0]

@@ -46,9 +46,7 @@ def test_a_local_day_is_a_local_day(read_one: Read, offset: float, minutes: int)
 
 @pytest.mark.parametrize("minutes", [30, 60])
 @pytest.mark.parametrize(("lost", "full"), [(1, True), (2, False)])
-def test_a_full_day_misses_one_record_at_most(
-    read_one: Read, minutes: int, lost: int, full: bool
-) -> None:
+def test_a_full_day_misses_one_at_most(read_one: Read, minutes: int, lost: int, full: bool) -> None:
     tower, n = Tower(minutes=minutes), 1440 // minutes
     tower.values["nee"][n + 3 : n + 3 + lost] = np.nan
     data = read_one(tower)
@@ -125,20 +123,17 @@ def season(mean: float) -> np.ndarray:
     return mean * (1 + np.sin(np.arange(365) / 365 * 2 * np.pi))
 
 
-@pytest.mark.parametrize(
-    ("years", "qc", "broken"),
-    [
-        ([season(4), season(5), season(4)], (1, 1, 1), {}),
-        ([season(4), np.full(365, 2.0), season(4)], (1, 0, 1), {2002: "constant GPP"}),
-        ([season(4), np.full(365, -6.9), season(4)], (1, 1, 1), {2002: "constant GPP"}),
-        ([season(4), -season(0.5), season(4)], (1, 1, 1), {2002: "negative GPP"}),
-        ([season(4), season(9), season(4)], (1, 0.1, 1), {2002: "doubled GPP and RECO"}),
-        ([season(4), season(9), season(4)], (1, 0.8, 1), {}),  # measured: a good year
-        ([season(0.3), season(1.2), season(0.3)], (1, 0.1, 1), {}),  # a rainy year in a desert
-        ([season(4), season(9)], (1, 0.1), {}),  # two years cannot tell which is wrong
-        ([season(0.05) - 0.1, season(4), season(4)], (1, 1, 1), {}),  # noise about nothing
-    ],
-)
+@pytest.mark.parametrize(("years", "qc", "broken"), [
+    ([season(4), season(5), season(4)], (1, 1, 1), {}),
+    ([season(4), np.full(365, 2.0), season(4)], (1, 0, 1), {2002: "constant GPP"}),
+    ([season(4), np.full(365, -6.9), season(4)], (1, 1, 1), {2002: "constant GPP"}),
+    ([season(4), -season(0.5), season(4)], (1, 1, 1), {2002: "negative GPP"}),
+    ([season(4), season(9), season(4)], (1, 0.1, 1), {2002: "doubled GPP and RECO"}),
+    ([season(4), season(9), season(4)], (1, 0.8, 1), {}),  # measured: a good year
+    ([season(0.3), season(1.2), season(0.3)], (1, 0.1, 1), {}),  # a rainy year in a desert
+    ([season(4), season(9)], (1, 0.1), {}),  # two years cannot tell which is wrong
+    ([season(0.05) - 0.1, season(4), season(4)], (1, 1, 1), {}),  # noise about nothing
+])  # fmt: skip
 def test_broken_years(years: list[np.ndarray], qc: tuple, broken: dict[int, str]) -> None:
     ds = years_of(*years, qc=qc)
     assert daily.broken_years(ds) == {("AA-Aaa", y): why for y, why in broken.items()}

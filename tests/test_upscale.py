@@ -25,8 +25,6 @@ INTERVALS = {
     flux: Conformal((0.5, 1.0, 0.1), {"ENF": 2.0}, {0.9: (-1.0, width)})
     for flux, width in (("GPP", 1.0), ("RECO", 1.25), ("NEE", 1.5))
 }
-
-
 DAYS = np.arange("2003-02-26", "2003-03-10", dtype="datetime64[D]").astype("datetime64[ns]")
 
 

@@ -19,6 +19,7 @@ from tamrl.errors import DataError
 NAME = "FLX_AA-Aaa_FLUXNET2015_SUBSET_DD_2005-2006_1-3.csv"
 TABLE = pd.DataFrame({"site": ["AA-Aaa"], "lat": [50.0], "lon": [10.0], "igbp": ["ENF"]})
 ONE = {"AA-Aaa": Tower()}
+Spoil = Callable[[pd.DataFrame], pd.DataFrame]
 
 
 def save(table: pd.DataFrame, path: Path) -> Path:
@@ -60,9 +61,7 @@ def test_daily_csv(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stamp", ["TIMESTAMP_START", "TIMESTAMP_END"])
 @pytest.mark.parametrize(("minutes", "tag"), [(30, "HH"), (60, "HR")])
-def test_half_hours_in_csv_and_store_mean_the_same(
-    tmp_path: Path, stamp: str, minutes: int, tag: str
-) -> None:
+def test_csv_and_store_mean_the_same(tmp_path: Path, stamp: str, minutes: int, tag: str) -> None:
     tower = Tower(days=8, minutes=minutes, offset=-5)
     csv = save(hourly_csv(tower, stamp), tmp_path / f"AMF_AA-Aaa_FLUXNET_FULLSET_{tag}_2003.csv")
     a = open_towers(csv, TABLE)
@@ -166,7 +165,7 @@ def double(t: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([t.iloc[:10], t.iloc[9:]])
 
 
-def lose(column: str) -> Callable[[pd.DataFrame], pd.DataFrame]:
+def lose(column: str) -> Spoil:
     return lambda t: t.drop(columns=column)
 
 
@@ -177,31 +176,26 @@ def change(column: str, how: Callable[[pd.Series], object]) -> Callable[..., pd.
 ALL_FLUXES = ("NEE_VUT_REF", "GPP_NT_VUT_REF", "RECO_NT_VUT_REF")
 
 
-@pytest.mark.parametrize(
-    ("spoil", "said"),
-    [
-        (lose("TA_F"), "column TA_F is missing"),
-        (lose("TIMESTAMP"), r"column TIMESTAMP \(or TIMESTAMP_START\) is missing"),
-        (double, "time 2005-01-10 occurs twice"),
-        (lambda t: t.iloc[[0, 1, 3, 2, *range(4, 400)]], "time goes back at 2005-01-03"),
-        (change("TIMESTAMP", lambda x: x.str[:6]), "TIMESTAMP is '200501' in line 2"),
-        (change("TA_F", lambda x: x + 273.15), "TA is 2[67].*outside -90 to 60 degC"),
-        (change("VPD_F", lambda x: x * 100), "VPD is .*outside -1 to 120 hPa"),
-        (change("VPD_F", lambda x: x / 10), "VPD never exceeds .* looks like kPa"),
-        (change("SW_IN_F", lambda x: x * 0.0864), "SW_IN never exceeds .* looks like MJ"),
-        (change("SW_IN_F", lambda x: x * 10), "SW_IN is .*outside -30 to 550 W m-2"),
-        (change("NEE_VUT_REF", lambda x: -x), r"NEE_VUT_REF is not RECO - GPP \(mean gap"),
-        (change("NEE_VUT_REF_QC", lambda x: x * 100), "NEE_QC is 100, outside 0 to 1"),
-        (change("NEE_VUT_REF_QC", lambda x: x * 0 - 6999), "NEE_QC is -6999, a code for missing"),
-        (change("TA_F", lambda x: ["x", *x[1:]]), "TA_F is 'x' in line 2; a number"),
-        (change("TA_F", lambda x: x * np.nan), "AA-Aaa has no valid day"),
-        (lambda t: t.assign(**{c: t[c] * 80 for c in ALL_FLUXES}), "NEE is .*outside -100 to 100"),
-        (lambda t: t.iloc[:0], "no records"),
-    ],
-)
-def test_bad_daily_file(
-    tmp_path: Path, spoil: Callable[[pd.DataFrame], pd.DataFrame], said: str
-) -> None:
+@pytest.mark.parametrize(("spoil", "said"), [
+    (lose("TA_F"), "column TA_F is missing"),
+    (lose("TIMESTAMP"), r"column TIMESTAMP \(or TIMESTAMP_START\) is missing"),
+    (double, "time 2005-01-10 occurs twice"),
+    (lambda t: t.iloc[[0, 1, 3, 2, *range(4, 400)]], "time goes back at 2005-01-03"),
+    (change("TIMESTAMP", lambda x: x.str[:6]), "TIMESTAMP is '200501' in line 2"),
+    (change("TA_F", lambda x: x + 273.15), "TA is 2[67].*outside -90 to 60 degC"),
+    (change("VPD_F", lambda x: x * 100), "VPD is .*outside -1 to 120 hPa"),
+    (change("VPD_F", lambda x: x / 10), "VPD never exceeds .* looks like kPa"),
+    (change("SW_IN_F", lambda x: x * 0.0864), "SW_IN never exceeds .* looks like MJ"),
+    (change("SW_IN_F", lambda x: x * 10), "SW_IN is .*outside -30 to 550 W m-2"),
+    (change("NEE_VUT_REF", lambda x: -x), r"NEE_VUT_REF is not RECO - GPP \(mean gap"),
+    (change("NEE_VUT_REF_QC", lambda x: x * 100), "NEE_QC is 100, outside 0 to 1"),
+    (change("NEE_VUT_REF_QC", lambda x: x * 0 - 6999), "NEE_QC is -6999, a code for missing"),
+    (change("TA_F", lambda x: ["x", *x[1:]]), "TA_F is 'x' in line 2; a number"),
+    (change("TA_F", lambda x: x * np.nan), "AA-Aaa has no valid day"),
+    (lambda t: t.assign(**{c: t[c] * 80 for c in ALL_FLUXES}), "NEE is .*outside -100 to 100"),
+    (lambda t: t.iloc[:0], "no records"),
+])  # fmt: skip
+def test_bad_daily_file(tmp_path: Path, spoil: Spoil, said: str) -> None:
     path = save(spoil(daily_csv()), tmp_path / NAME)
     with pytest.raises(DataError, match=rf"^{path}.*{said}[^\n]*$"):
         open_towers(path, TABLE)
@@ -215,16 +209,13 @@ def test_mean_gpp_of_400(tmp_path: Path) -> None:
             open_towers(save(table, tmp_path / NAME), TABLE)
 
 
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ({"lat": 123.0}, "latitude 123 is outside -90 to 90"),
-        ({"lat": np.nan}, "latitude nan is outside"),
-        ({"lon": 400.0}, "longitude 400 is outside"),
-        ({"igbp": "XYZ"}, "unknown IGBP class 'XYZ'; use one of"),
-        ({"site": "ZZ-Zzz"}, "tower AA-Aaa is not in table; add a row"),
-    ],
-)
+@pytest.mark.parametrize(("change", "said"), [
+    ({"lat": 123.0}, "latitude 123 is outside -90 to 90"),
+    ({"lat": np.nan}, "latitude nan is outside"),
+    ({"lon": 400.0}, "longitude 400 is outside"),
+    ({"igbp": "XYZ"}, "unknown IGBP class 'XYZ'; use one of"),
+    ({"site": "ZZ-Zzz"}, "tower AA-Aaa is not in table; add a row"),
+])  # fmt: skip
 def test_bad_table(own: Path, tmp_path: Path, change: dict[str, object], said: str) -> None:
     path = save(daily_csv(), tmp_path / NAME)
     for data, table in ((path, TABLE), (own, facts(ONE).reset_index())):

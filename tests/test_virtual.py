@@ -199,14 +199,11 @@ def test_fast_enough() -> None:
     assert time.process_time() - start < 5
 
 
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ({"gases": ("CO",)}, "unknown gas 'CO'"),
-        ({"n": 0}, "n is 0"),
-        ({"years": (2006, 2001)}, "run backwards"),
-    ],
-)
+@pytest.mark.parametrize(("wrong", "message"), [
+    ({"gases": ("CO",)}, "unknown gas 'CO'"),
+    ({"n": 0}, "n is 0"),
+    ({"years": (2006, 2001)}, "run backwards"),
+])  # fmt: skip
 def test_wrong_input(truth: xr.Dataset, wrong: dict, message: str) -> None:
     with pytest.raises(DataError, match=message):
         virtual_towers(**wrong)

@@ -198,10 +198,8 @@ def test_days_between_months(globe: xr.Dataset) -> None:
 
 def test_a_daily_region_is_mapped_and_timed(globe: xr.Dataset, tmp_path: Path) -> None:
     """The timing network maps days of a region; a map that exists already is no measurement."""
-    days, out = (
-        world_map.daily_drivers(globe, slice(40, 48), slice(-4, 4), 1.0),
-        tmp_path / "m.zarr",
-    )
+    days = world_map.daily_drivers(globe, slice(40, 48), slice(-4, 4), 1.0)
+    out = tmp_path / "m.zarr"
     assert world_map.measure(world_map.untrained_daily(days), days, out, workers=1) > 0
     fluxes = xr.open_zarr(out, consolidated=False)
     assert fluxes.sizes["time"] == 365

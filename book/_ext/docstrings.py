@@ -125,7 +125,7 @@ def elsewhere(
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Stand on both sides of napoleon, whose priority is 500."""
+    """Run before and after napoleon, whose priority is 500."""
     app.connect("autodoc-process-docstring", sentences, priority=400)
     app.connect("autodoc-process-docstring", types, priority=600)
     app.connect("autodoc-skip-member", names)

@@ -94,13 +94,13 @@ def ingredients(model: Any, samples: Samples) -> list[Any]:
     name = type(model).__name__
     if re.search(r" at 0x[0-9a-f]+", settings):
         raise DataError(
-            f"{name}: {settings} does not give its settings, so that results cannot be told apart; "
+            f"{name}: {settings} does not give its settings, by which results are distinguished; "
             "make it a dataclass or give it a __repr__"
         )
     if not declared:
         raise DataError(
-            f"{name} declares no version, so that results of older code cannot be told from those "
-            "of newer; give it a class attribute: version = 1"
+            f"{name} declares no version, by which results of older and newer code are "
+            "distinguished; give it a class attribute: version = 1"
         )
     data = [samples.fingerprint, str(samples.time[[0, -1]]), samples.table.to_csv()]
     return [settings, declared, data]

@@ -138,8 +138,8 @@ def read(folder: Path | str, models: Sequence[str] = ()) -> Results:
     for path, about, _ in found.values():
         if about.get("days") != attrs.get("days"):
             raise DataError(
-                f"{path} stands on other towers, folds or days than {folder / TOWERS}; models can "
-                "only be compared on the same days: delete one of them and run `tamrl compare`"
+                f"{path} is of other towers, folds or days than {folder / TOWERS}; models "
+                "can only be compared on the same days: delete one of them and run `tamrl compare`"
             )
     order = [name for name in dict.fromkeys([*models, *found]) if name in found]
     rows = pd.concat([found[name][2].assign(model=name) for name in order], ignore_index=True)

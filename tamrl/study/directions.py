@@ -86,7 +86,7 @@ def oracles(sums: xr.Dataset) -> pd.DataFrame:
 
 
 def beside(results: Results) -> dict[str, Results]:
-    """Give the experiment and, where it stands on real towers, the stored tables of the others."""
+    """Give the experiment and, where it used real towers, the stored tables of the others."""
     others = () if results.attrs["virtual"] else ("ablation", "benchmark")
     return {"directions": results} | {name: read(stored(name)) for name in others}
 

@@ -135,9 +135,8 @@ def test_a_page_states_a_claim_says_what_is_virtual_and_describes_its_figures(pa
     assert text.splitlines()[0].endswith("{{ virtual }}")
     if page == "index":
         assert opening.endswith("?")
-        assert re.search(
-            r"^\*\*[^\n]*10_benchmark.ipynb::over_boosting_NEE[^\n]*\.\*\*", text, re.M
-        )
+        claim = r"^\*\*[^\n]*10_benchmark.ipynb::over_boosting_NEE[^\n]*\.\*\*"
+        assert re.search(claim, text, re.M)
     else:
         assert re.fullmatch(r"\*\*[^\n]+\.\*\*", opening)
         assert last.startswith("What would change our mind\n\n")
@@ -173,9 +172,8 @@ def test_a_notebook_can_be_run_with_other_parameters_and_on_colab(name: str) -> 
     assert set(re.findall(r"Set `(\w+) = ", CELLS[name][-1].source)) <= known
     source = next(c.source for c in CELLS[name] if c.cell_type == "code")
     assert 'find_spec("tamrl") is None' in source
-    assert re.findall(r"%pip install (.*)", source) == [
-        f'-q "tamrl[maps] @ git+{CONFIG["repository"]["url"]}"'
-    ]
+    wanted = f'-q "tamrl[maps] @ git+{CONFIG["repository"]["url"]}"'
+    assert re.findall(r"%pip install (.*)", source) == [wanted]
 
 
 def test_parameters_in_examples_exist() -> None:

@@ -160,7 +160,7 @@ def run(profile: str = "reference", towers: str = "auto", only: Iterable[str] = 
 
 
 def announce(towers: str, console: Console) -> bool:
-    """Say first of all which towers the study stands on; return whether they are virtual."""
+    """Print first of all which towers the study uses; return whether they are virtual."""
     from tamrl.sources import load_towers  # here, so that a book can be built without the model
 
     loaded = load_towers(towers)
