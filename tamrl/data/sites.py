@@ -127,7 +127,7 @@ def fetch_methane_towers() -> xr.Dataset:
     columns = dict(zip(METHANE["column"], METHANE.index, strict=True))
     frame = table.set_index(["site", "time"])[[*columns]].rename(columns=columns)
     ds = frame.astype(np.float32).to_xarray()
-    days = pd.date_range(ds.time.to_numpy()[0], ds.time.to_numpy()[-1])
+    days = pd.date_range(*ds.time.to_numpy()[[0, -1]])
     ds = ds.reindex(time=days.to_numpy("datetime64[ns]"))
     for name, row in METHANE.iterrows():
         ds[name].attrs = dict(row[["units", "long_name"]])
@@ -148,6 +148,5 @@ def _csv(name: str) -> pd.DataFrame:
 
 
 def _common() -> dict[str, str | int]:
-    history = "read and converted by tamrl.data.sites"
-    digest = cache.registry_sha256()
-    return {"history": history, "Conventions": "CF-1.11", "virtual": 0, "registry_sha256": digest}
+    about = {"history": "read and converted by tamrl.data.sites", "Conventions": "CF-1.11"}
+    return about | {"virtual": 0, "registry_sha256": cache.registry_sha256()}

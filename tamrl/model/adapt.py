@@ -1,9 +1,8 @@
 """Adaptation: a trained model meets a new tower, or a new gas, with few labels.
 
-*Frozen* moves only what belongs to a place: the offset of z, of FiLM, of the gates and of the
-heads. *Full* moves all weights. Both are pulled back to the zero-shot weights, the harder the fewer
-the days (L2-SP, Li et al. 2018, arXiv 1802.01483), and both stop where blocks of the given labels
-that were left out say so: at step 0, zero-shot, unless going on is clearly better.
+*Frozen* moves the offsets of z, of FiLM, of the gates and of the heads, *full* all weights. Both
+are pulled back to the zero-shot weights, the harder the fewer the days (L2-SP, Li et al. 2018,
+arXiv 1802.01483), and stop by blocks of labels left out: at step 0 unless more is clearly better.
 """
 
 from copy import deepcopy
@@ -62,13 +61,12 @@ def finetune(
             raise DataError(f"the model does not predict {only}; give it the target first")
         y = np.where(np.array(model.net.config.targets) == only, few.y, np.float32(np.nan))
         few = replace(few, y=y, weight=np.where(np.isfinite(y).any(-1), few.weight, 0))
-    n = int((few.weight > 0).sum())
-    if n < MIN_DAYS:
-        raise DataError(
-            f"{', '.join(few.site)}: {n} labelled days to adapt to; at least {MIN_DAYS} are needed"
-        )
+    if (n := int((few.weight > 0).sum())) < MIN_DAYS:
+        what = f"{n} labelled days to adapt to; at least {MIN_DAYS} are needed"
+        raise DataError(f"{', '.join(few.site)}: {what}")
     data = DeviceData(few, model.net, next(model.net.parameters()).device)
-    block = _blocks(few.weight > 0)
+    rank = (on := few.weight > 0).cumsum(1) - 1
+    block = np.where(on, rank * BLOCKS // np.maximum(on.sum(1, keepdims=True), 1), -1)
     way = _way(model.net, frozen, only)
     held = np.stack([_descend(model, data, block, k, way, steps)[1] for k in range(BLOCKS)])
     mean = held.mean(0)
@@ -120,18 +118,12 @@ def _way(net: TamRL, frozen: bool, only: str | None) -> tuple[dict[str, Tensor],
     i, hidden = net.config.targets.index(only), net.config.hidden
     if i not in net.free:
         raise DataError(f"{only} is the sum of other fluxes; it has nothing of its own to learn")
-    rows = {"head": [net.free.index(i)], "bias": [net.free.index(i)]}
+    rows = {name: [net.free.index(i)] for name in ("head", "bias")}
     rows["gate.bias"] = list(range(i * hidden, (i + 1) * hidden))
     moves = {n: torch.zeros_like(parameters[n]) for n in rows.keys() & parameters.keys()}
     for name, moving in moves.items():
         moving[rows[name]] = 1
     return moves, LR[True], NEW_PULL
-
-
-def _blocks(labelled: Mask) -> NDArray[np.intp]:
-    """Label runs (site, time) of a tower's labelled days 0, 1, …, and other days -1."""
-    rank, n = labelled.cumsum(1) - 1, np.maximum(labelled.sum(1, keepdims=True), 1)
-    return np.where(labelled, rank * BLOCKS // n, -1)
 
 
 def _descend(
@@ -158,8 +150,7 @@ def _descend(
     c, r, errors = net.config, model.recipe, []
     for step in range(steps + 1):
         facts, z = embed_sites(net, data, np.arange(len(data.static)), r.windows_of_support)
-        task = None if z is None else z[row]
-        flux = net.decode(*data.drivers(at), facts[row], task).flux
+        flux = net.decode(*data.drivers(at), facts[row], None if z is None else z[row]).flux
         errors.append(float(loss.data(flux.detach(), y, outside, net.y_sd)))
         if step == steps:
             break

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tamrl.model.network import TamRL
-from tamrl.samples.arrays import Samples
-from tamrl.samples.satellites import of_satellites
+from tamrl.samples.arrays import Samples, of_satellites
 
 SATELLITE_PREFIX = ("FPAR", "LAI", "NDWI", "LST", "SNOW", "PRCP", "PET", "SIF", "SM", "EVI")
 STEP_DAYS = 10  # a support window is a year in means of ten days
