@@ -143,10 +143,8 @@ class _Batch:
         mirror = os.environ.get("TAMRL_DATA_MIRROR", "")
         self.mirror = Path(mirror).expanduser() if mirror else None
         if self.mirror and not self.mirror.is_dir():
-            raise DataError(
-                f"TAMRL_DATA_MIRROR={mirror} is not a directory: correct it, or unset it to "
-                "download from the URLs of data_registry.txt"
-            )
+            remedy = "correct it, or unset it to download from the URLs of data_registry.txt"
+            raise DataError(f"TAMRL_DATA_MIRROR={mirror} is not a directory: {remedy}")
 
     def _session(self, tries: int) -> requests.Session:
         few = min(tries, NO_NETWORK) - 1
@@ -231,10 +229,9 @@ def _registry(path: Path) -> pooch.Pooch:
 def _known(names: Iterable[str]) -> list[str]:
     names, registered = list(names), _registry(REGISTRY).registry
     if unknown := [name for name in names if name not in registered]:
-        raise DataError(
-            f"{unknown[0]} ({len(unknown)} of {len(names)} names) is not in {REGISTRY}: "
-            "tamrl.data.cache.registry_names() lists what is"
-        )
+        first = f"{unknown[0]} ({len(unknown)} of {len(names)} names)"
+        remedy = "tamrl.data.cache.registry_names() lists what is"
+        raise DataError(f"{first} is not in {REGISTRY}: {remedy}")
     return names
 
 

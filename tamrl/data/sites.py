@@ -148,5 +148,6 @@ def _csv(name: str) -> pd.DataFrame:
 
 
 def _common() -> dict[str, str | int]:
-    about = {"history": "read and converted by tamrl.data.sites", "Conventions": "CF-1.11"}
-    return about | {"virtual": 0, "registry_sha256": cache.registry_sha256()}
+    history = "read and converted by tamrl.data.sites"
+    digest = cache.registry_sha256()
+    return {"history": history, "Conventions": "CF-1.11", "virtual": 0, "registry_sha256": digest}

@@ -24,8 +24,7 @@ def plausible(name: str) -> tuple[float, float]:
     >>> plausible("humidex")
     (-inf, inf)
     """
-    names = (name, SAME_AS.get(name, name))
-    known = [source[n] for source in SOURCES for n in names if n in source]
+    known = [s[n] for s in SOURCES for n in (name, SAME_AS.get(name, name)) if n in s]
     highest = max((v.high for v in known), default=np.inf)
     return min((v.low for v in known), default=-np.inf), highest
 

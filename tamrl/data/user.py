@@ -41,10 +41,9 @@ def open_towers(
     known. By default it is `towers.csv` beside the data, or the store's name with .csv; towers of
     FLUXNET2015 are known without.
 
-    Returns local days (site, time), see `tamrl.data.schema`; RECO = NEE + GPP; TA_min, TA_max and
-    VPD_max are NaN where only daily means are known. attrs["excluded"] counts and names the broken
-    site-years, whose labels are missing, and any tower that had to be left out, which a warning
-    names too. Raises DataError, with all faults, when nothing can be used.
+    Returns local days (site, time), see `tamrl.data.schema`; RECO = NEE + GPP; TA_min, TA_max,
+    VPD_max are NaN where only daily means are known. attrs["excluded"] names broken site-years
+    (without labels) and towers left out, as does a warning. DataError if nothing can be used.
     """
     paths = [Path(path)] if isinstance(path, str | PathLike) else [Path(p) for p in path]
     if not paths:
@@ -94,8 +93,9 @@ def _assembled(
     faults, sound = dict[str, str](), dict[str, TowerDays]()
     for site, (days, source) in read.items():
         try:
-            lat, lon, igbp = facts.loc[site, ["lat", "lon", "igbp"]]
-            schema.check_place(f"{name}: tower {site}", float(lat), float(lon), str(igbp))
+            row = facts.loc[site].to_dict()
+            place = float(row["lat"]), float(row["lon"]), str(row["igbp"])
+            schema.check_place(f"{name}: tower {site}", *place)
             _check_units(schema.validate(daily.assemble({site: days}, facts), source), source)
             sound[site] = days
         except DataError as error:

@@ -82,9 +82,8 @@ def add_target(
     """Give a trained model one more flux to predict, such as another gas; `finetune` learns it.
 
     The new one, last of ``samples.targets``, starts at its ``mean`` (a ``positive`` one of hard
-    closure near its spread ``sd``) whatever the drivers; both are in its own unit, of other places
-    or of the few labels. DataError when the model has this target already, or ``sd`` is not
-    positive. Then ``finetune(add_target(model, "CH4", 0.05, 0.1), samples, sites, only="CH4")``.
+    closure near its spread ``sd``), in its own unit. DataError when the model has this target, or
+    ``sd`` <= 0. Then ``finetune(add_target(model, "CH4", 0.05, 0.1), samples, sites, only="CH4")``.
     """
     if model.net is None:
         raise ValueError("fit or load the model before giving it a target")

@@ -87,10 +87,8 @@ class TamRLModel:
         torch.manual_seed(seed)
         dev, r = pick_device(self.device), self.recipe
         if len(samples.time) <= r.warmup:
-            raise DataError(
-                f"records of {len(samples.time)} days end within the warm-up of {r.warmup}; give "
-                "longer ones, or a recipe with a shorter warm-up"
-            )
+            what = f"records of {len(samples.time)} days end within the warm-up of {r.warmup}"
+            raise DataError(f"{what}; give longer ones, or a recipe with a shorter warm-up")
         maps = 0 if samples.maps is None else samples.maps.shape[2]
         sizes = len(samples.features), len(samples.static_names)
         c = Config(*sizes, map_variables=maps, **self.overrides)

@@ -52,10 +52,9 @@ class Pretrained:
 
         ``towers`` and ``table`` are what `tamrl.data.open_towers` reads, or ``towers`` what it
         returns, or samples made of it; DataError where these cannot be read, or lack drivers that
-        training had. Returns GPP, RECO, NEE (site, time) in gC m-2 d-1 on every day with TA, VPD
-        and SW_IN, else NaN; NEE = RECO - GPP. With ``*_lower`` and ``*_upper``, 90 % intervals,
-        where they were calibrated: of daily values as a tower would report them, so that a lower
-        bound of GPP may be below 0 as its measurements are.
+        training had. Returns GPP, RECO, NEE (site, time) in gC m-2 d-1 on days with TA, VPD and
+        SW_IN, else NaN; NEE = RECO - GPP; and, where calibrated, ``*_lower`` and ``*_upper``, 90 %
+        intervals of daily values as measured (a lower bound of GPP may be below 0).
         """
         if not isinstance(towers, Samples):
             towers = own_samples(towers, table)

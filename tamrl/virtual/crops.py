@@ -66,7 +66,8 @@ def grow(sim: dict[str, Array], farms: Farms) -> tuple[Array, Array]:
     ta, day = sim["TA"], sim["season_day"]
     new = np.diff(day, axis=1, prepend=day[:, :1]) < 0  # midwinter
     year = np.cumsum(new, 1, dtype=np.intp)
-    kind, early = (np.take_along_axis(of, year, 1) for of in (farms.kind, farms.early))
+    kind = np.take_along_axis(farms.kind, year, 1)
+    early = np.take_along_axis(farms.early, year, 1)
     mild = (memory(ta, 15) > SOWN_AT) & (day > EARLIEST)
     season = _since(mild.astype(float), new) > 0  # once sown, until the next midwinter
     frost = expit((memory(ta, 10) - 5) / 1.5)

@@ -109,7 +109,7 @@ def virtual_predictors(towers: xr.Dataset) -> xr.Dataset:
 
 
 def simulated_months(towers: xr.Dataset) -> dict[str, Array]:
-    """Give true means (site, month) of satellites and ``sun``, season (site, 12) ``FPAR_season``."""
+    """Give true means (site, month) of satellites, ``sun``; ``FPAR_season`` (site, 12) too."""
     facts = pd.DataFrame({k: towers[k].values for k in ("site", "lat", "igbp", "koppen")})
     how = [towers.attrs[f"virtual_{name}"] for name in ("years", "seed", "scatter")]
     keys = _keys(facts, *how)
