@@ -68,7 +68,7 @@ def assign_folds(block: NDArray, stratum: NDArray, k: int, seed: int) -> NDArray
 def folds(samples: Samples, k: int = 10, scheme: str = "blocked", seed: int = 0) -> list[Fold]:
     """Split towers so that no test tower lies within 50 km of a training tower.
 
-    ``blocked``: k folds, strata by IGBP; ``koppen``: by climate. ``biome``: one fold a class, which is
+    ``blocked``: k folds, strata by IGBP; ``koppen``: by climate. ``biome``: one fold a class,
     absent from training and validation. The order of towers has no effect. Early-stopping towers
     are whole blocks, about one in eight. ValueError: unknown scheme, or fewer blocks than folds.
 
