@@ -65,8 +65,7 @@ def finetune(
         what = f"{n} labelled days to adapt to; at least {MIN_DAYS} are needed"
         raise DataError(f"{', '.join(few.site)}: {what}")
     data = DeviceData(few, model.net, next(model.net.parameters()).device)
-    rank = (on := few.weight > 0).cumsum(1) - 1
-    block = np.where(on, rank * BLOCKS // np.maximum(on.sum(1, keepdims=True), 1), -1)
+    block = _blocks(few.weight > 0)
     way = _way(model.net, frozen, only)
     held = np.stack([_descend(model, data, block, k, way, steps)[1] for k in range(BLOCKS)])
     mean = held.mean(0)
@@ -123,6 +122,12 @@ def _way(net: TamRL, frozen: bool, only: str | None) -> tuple[dict[str, Tensor],
     for name, moving in moves.items():
         moving[rows[name]] = 1
     return moves, LR[True], NEW_PULL
+
+
+def _blocks(labelled: Mask) -> NDArray[np.intp]:
+    """Label runs (site, time) of a tower's labelled days 0, 1, …, and other days -1."""
+    rank, n = labelled.cumsum(1) - 1, np.maximum(labelled.sum(1, keepdims=True), 1)
+    return np.where(labelled, rank * BLOCKS // n, -1)
 
 
 def _descend(
