@@ -15,7 +15,7 @@ from tamrl.model.train import Recipe, TamRLModel
 from tamrl.samples.arrays import Samples
 from tamrl.samples.splits import Fold
 from tamrl.shipped.annual import AnnualPrior
-from tamrl.shipped.finetune import adapt_networks
+from tamrl.shipped.pretrained import adapt_networks
 from tamrl.study.adaptation import GAP, adapt_towers, adaptation_curve
 
 

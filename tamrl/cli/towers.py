@@ -56,7 +56,7 @@ def finetune(
 
     Example: `tamrl finetune my-tower.csv --table facts.csv -o mine.safetensors`
     """
-    from tamrl.shipped.finetune import finetune as adapt
+    from tamrl.shipped.pretrained import finetune as adapt
     from tamrl.shipped.pretrained import load_pretrained
 
     loaded = load_pretrained(model, device)

@@ -1,9 +1,8 @@
 """Registry -> cache -> mirror -> URL: the only way to other people's files, always verified.
 
-Pooch reads the registry and places the cache; urllib3 retries. The batch is handled here: the
-towers are 1,653 small files, so that one pool of connections is kept alive for all. A file is held
-in memory until its sha256 is right (the largest has 22 MB), then written beside its place and
-renamed: what has a name in the cache is complete.
+Pooch reads the registry and places the cache; urllib3 retries. The towers are 1,653 small files:
+one pool of connections is kept alive for all. A file is held in memory until its sha256 is right
+(at most 22 MB), then written beside its place and renamed: what has a name there is complete.
 """
 
 import hashlib
@@ -69,10 +68,8 @@ def fetch(names: Iterable[str], desc: str = "Fetching data") -> list[Path]:
 
     A file is taken from the cache if its sha256 is right, else from the directory
     TAMRL_DATA_MIRROR (laid out by registry names), else from its URL or a second source. Parallel
-    callers are safe; an interrupted call is resumed by calling again.
-
-    Raises DataError for a name that is not registered, or after all other files were fetched, with
-    the first file that failed, the answer of each source, how many failed, and the remedy.
+    callers are safe; call again after an interrupt. Raises DataError for a name not registered, or,
+    once all others are there, with the first failure, each source's answer, count and remedy.
     """
     names, batch = _known(names), _Batch()
     for folder in {(batch.root / name).parent for name in names}:
@@ -146,10 +143,8 @@ class _Batch:
         mirror = os.environ.get("TAMRL_DATA_MIRROR", "")
         self.mirror = Path(mirror).expanduser() if mirror else None
         if self.mirror and not self.mirror.is_dir():
-            raise DataError(
-                f"TAMRL_DATA_MIRROR={mirror} is not a directory: correct it, or unset it to "
-                "download from the URLs of data_registry.txt"
-            )
+            remedy = "correct it, or unset it to download from the URLs of data_registry.txt"
+            raise DataError(f"TAMRL_DATA_MIRROR={mirror} is not a directory: {remedy}")
 
     def _session(self, tries: int) -> requests.Session:
         few = min(tries, NO_NETWORK) - 1
@@ -194,8 +189,7 @@ class _Batch:
                 why[host] = f"{self.last.get(host, 'busy')}, given up after failing again and again"
                 continue
             try:
-                data = self._ask(session, url, name)
-                self.failures[host] = 0
+                data, self.failures[host] = self._ask(session, url, name), 0
                 return data
             except _NotFetchedError as error:
                 self.last[host] = why[host] = str(error)
@@ -203,7 +197,6 @@ class _Batch:
         raise _NotFetchedError("; ".join(f"{host}: {answer}" for host, answer in why.items()))
 
     def _ask(self, session: requests.Session, url: str, name: str) -> bytes:
-        why = ""
         for _ in range(1 if session is self.quick else 2):  # a reply may break off or be garbled
             try:
                 reply = session.get(url, timeout=self.timeout)
@@ -236,10 +229,9 @@ def _registry(path: Path) -> pooch.Pooch:
 def _known(names: Iterable[str]) -> list[str]:
     names, registered = list(names), _registry(REGISTRY).registry
     if unknown := [name for name in names if name not in registered]:
-        raise DataError(
-            f"{unknown[0]} ({len(unknown)} of {len(names)} names) is not in {REGISTRY}: "
-            "tamrl.data.cache.registry_names() lists what is"
-        )
+        first = f"{unknown[0]} ({len(unknown)} of {len(names)} names)"
+        remedy = "tamrl.data.cache.registry_names() lists what is"
+        raise DataError(f"{first} is not in {REGISTRY}: {remedy}")
     return names
 
 
@@ -262,8 +254,7 @@ def _differs(data: bytes, name: str) -> str:
 
 def _report(failed: dict[str, str], total: int, root: Path) -> str:
     # The full disk first: the files that were then not tried say nothing of the cause.
-    ranked = sorted(failed.items(), key=lambda item: not item[1].startswith(_CANNOT_WRITE))
-    (first, why), *others = ranked
+    (first, why), *others = sorted(failed.items(), key=lambda f: not f[1].startswith(_CANNOT_WRITE))
     listed = ", ".join(name for name, _ in others[:3]) + ", ..." * (len(others) > 3)
     more = f", nor could {len(others)} of the other {total - 1} files ({listed})" if others else ""
     remedy = "Check the network, or set TAMRL_DATA_MIRROR to a directory that holds the files"

@@ -43,7 +43,6 @@ def derived(name: str, made_by: Sequence[str], build: Callable[[], xr.Dataset]) 
             encoding = {name: {"zlib": True, "complevel": 1} for name in ds.data_vars}
             ds.to_netcdf(part, engine="netcdf4", encoding=encoding)
     except OSError as error:
-        raise DataError(
-            f"cannot write {path} ({error}); free some space or set TAMRL_DATA_DIR elsewhere"
-        ) from error
+        remedy = "free some space or set TAMRL_DATA_DIR elsewhere"
+        raise DataError(f"cannot write {path} ({error}); {remedy}") from error
     return ds

@@ -24,12 +24,9 @@ _OTHER = re.compile(r"_(WW|MM|YY|AUXMETEO|AUXNEE|ERAI|ERA5)_|_BIF|_AUX|README", 
 
 def site_code(path: Path, otherwise: str = "") -> str:
     """Tower code in a file's name (US-AR1 in FLX_US-AR1_DD.csv), or ``otherwise``, or an error."""
-    match = _SITE.search(path.name)
-    if not (code := match.group() if match else otherwise):
-        raise DataError(
-            f"{path}: no tower code such as US-Ha1 in the file's name; rename the file, or give it "
-            "alone with a table of one row"
-        )
+    if not (code := match.group() if (match := _SITE.search(path.name)) else otherwise):
+        remedy = "rename the file, or give it alone with a table of one row"
+        raise DataError(f"{path}: no tower code such as US-Ha1 in the file's name; {remedy}")
     return code
 
 
@@ -55,13 +52,11 @@ def read_oneflux(path: Path) -> TowerDays:
     """
     table = _read(path)
     values = {new: _numbers(table, old, path) for old, new in COLUMNS.items() if old in table}
-    if "TIMESTAMP" in table:
-        days = pd.DatetimeIndex(_stamps(table["TIMESTAMP"], "%Y%m%d", path))
-        check_days(days, str(path))
-        tower = TowerDays(days.to_numpy().astype("datetime64[D]"), values)
-    else:
-        tower = _from_records(table, values, path)
-    return _closed(tower, path)
+    if "TIMESTAMP" not in table:
+        return _closed(_from_records(table, values, path), path)
+    days = pd.DatetimeIndex(_stamps(table["TIMESTAMP"], "%Y%m%d", path))
+    check_days(days, str(path))
+    return _closed(TowerDays(days.to_numpy().astype("datetime64[D]"), values), path)
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -71,13 +66,10 @@ def _read(path: Path) -> pd.DataFrame:
         if not stamps:
             raise DataError(f"{path}: column TIMESTAMP (or TIMESTAMP_START) is missing; add it")
         for column in (c for c, name in COLUMNS.items() if name in DRIVERS and c not in head):
-            raise DataError(
-                f"{path}: column {column} is missing; a ONEFlux file has TA_F, VPD_F, SW_IN_F"
-            )
-        wanted, types = (
-            [*stamps, *head.columns.intersection(list(COLUMNS))],
-            dict.fromkeys(stamps, str),
-        )
+            what = f"column {column} is missing; a ONEFlux file has TA_F, VPD_F, SW_IN_F"
+            raise DataError(f"{path}: {what}")
+        wanted = [*stamps, *head.columns.intersection(list(COLUMNS))]
+        types = dict.fromkeys(stamps, str)
         table = pd.read_csv(path, usecols=wanted, dtype=types, encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise DataError(f"{path}: not a readable csv file ({error})") from error
@@ -111,8 +103,7 @@ def _from_records(table: pd.DataFrame, half: dict[str, Floats], path: Path) -> T
         raise DataError(f"{path}: column TIMESTAMP or TIMESTAMP_START is missing; add it")
     start = _stamps(table[column], "%Y%m%d%H%M", path)
     minutes = record_minutes(start, f"{path}: records are")
-    if column == "TIMESTAMP_END":
-        start = start - np.timedelta64(minutes, "m")
+    start = start - np.timedelta64(minutes if column == "TIMESTAMP_END" else 0, "m")
     half.pop("RECO", None)  # REF versions of one tower are one, so NEE + GPP says the same
     return to_days(start, minutes, half, str(path))
 
@@ -123,10 +114,9 @@ def _closed(tower: TowerDays, path: Path) -> TowerDays:
     if {"NEE", "GPP", "RECO"} <= data.keys():
         gap = pd.Series(data["RECO"] - data["GPP"] - data["NEE"]).abs().mean()
         if gap > CLOSURE:
-            raise DataError(
-                f"{path}: NEE_VUT_REF is not RECO - GPP (mean gap {gap:.3g} gC m-2 "
-                "d-1); check signs (negative NEE is uptake) and units of the three"
-            )
+            remedy = "check signs (negative NEE is uptake) and units of the three"
+            gap_is = f"mean gap {gap:.3g} gC m-2 d-1"
+            raise DataError(f"{path}: NEE_VUT_REF is not RECO - GPP ({gap_is}); {remedy}")
     if {"NEE", "GPP"} <= data.keys():
         data["RECO"] = data["NEE"] + data["GPP"]
     for lost, known in (("GPP", "NEE"), ("NEE", "GPP")):

@@ -67,8 +67,7 @@ def fetch_reccap() -> xr.Dataset:
 
     Raises DataError when the file cannot be had or lacks a region or quantity.
     """
-    file = "reference/reccap_app_master_v3.15.2.csv"
-    (path,) = fetch([file], "Fetching RECCAP's regional balances")
+    (path,) = fetch(["reference/reccap_app_master_v3.15.2.csv"], "Fetching RECCAP's balances")
     table = pd.read_csv(path, sep="\t", encoding="utf-8")
     if absent := {"Region", "Name", "Period", "Mean", "Uncert"} - set(table.columns):
         raise DataError(f"{path}: columns {sorted(absent)} are missing; fetch the file again")
@@ -80,12 +79,10 @@ def fetch_reccap() -> xr.Dataset:
     cells = table.set_index(["Region", "Name"]).to_xarray().reindex(Region=regions, Name=quantities)
     names = {"Region": "region", "Name": "quantity", "Mean": "mean", "Uncert": "uncertainty"}
     ds = cells[["Mean", "Uncert", "Period"]].rename(names | {"Period": "period"})
-    for name, long_name in (
-        ("mean", "flux into the atmosphere, as carbon"),
-        ("uncertainty", "standard uncertainty of the flux, as carbon"),
-    ):
+    what = ("flux into the atmosphere", "standard uncertainty of the flux")
+    for name, of in zip(("mean", "uncertainty"), what, strict=True):
         ds[name] = ds[name].astype(str).str.replace(",", ".").astype(float)
-        ds[name].attrs = {"units": "Tg yr-1", "long_name": long_name}
+        ds[name].attrs = {"units": "Tg yr-1", "long_name": f"{of}, as carbon"}
     ds["period"] = ds["period"].fillna("").astype(str).str.strip()
     ds["period"].attrs = {"long_name": "period"}
     return ds.assign_attrs(

@@ -127,7 +127,7 @@ def fetch_methane_towers() -> xr.Dataset:
     columns = dict(zip(METHANE["column"], METHANE.index, strict=True))
     frame = table.set_index(["site", "time"])[[*columns]].rename(columns=columns)
     ds = frame.astype(np.float32).to_xarray()
-    days = pd.date_range(ds.time.to_numpy()[0], ds.time.to_numpy()[-1])
+    days = pd.date_range(*ds.time.to_numpy()[[0, -1]])
     ds = ds.reindex(time=days.to_numpy("datetime64[ns]"))
     for name, row in METHANE.iterrows():
         ds[name].attrs = dict(row[["units", "long_name"]])

@@ -24,8 +24,7 @@ def plausible(name: str) -> tuple[float, float]:
     >>> plausible("humidex")
     (-inf, inf)
     """
-    names = (name, SAME_AS.get(name, name))
-    known = [source[n] for source in SOURCES for n in names if n in source]
+    known = [s[n] for s in SOURCES for n in (name, SAME_AS.get(name, name)) if n in s]
     highest = max((v.high for v in known), default=np.inf)
     return min((v.low for v in known), default=-np.inf), highest
 
@@ -39,31 +38,22 @@ def conversion(sample: xr.DataArray, source: str) -> tuple[float, float]:
     >>> conversion(rain, "my cube")  # to mm d-1
     (86400.0, 0.0)
     """
-    name = str(sample.name)
-    target = KNOWN[name].units
+    target = KNOWN[name := str(sample.name)].units
     ways = UNITS.get(target, {target: (1.0, 0.0)})
     unit = sample.attrs.get("units", "" if target == "1" else None)  # CF: no units, a pure number
     known = ", ".join(ways)
     if unit in ways:
         return ways[unit]
     if unit is not None:
-        raise DataError(
-            f"{source}: {name} is in {unit!r}; convert it to {target!r} (known: {known})"
-        )
+        remedy = f"convert it to {target!r} (known: {known})"
+        raise DataError(f"{source}: {name} is in {unit!r}; {remedy}")
     low, high = plausible(name)
-    values = sample.to_numpy()
-    values = values[np.isfinite(values)]
+    values = sample.to_numpy()[np.isfinite(sample.to_numpy())]
     least, most = (values.min(), values.max()) if values.size else (-np.inf, np.inf)
-    fitting = {
-        (factor, offset)
-        for factor, offset in ways.values()
-        if low <= least * factor + offset and most * factor + offset <= high
-    }
+    fitting = {(f, c) for f, c in ways.values() if low <= least * f + c and most * f + c <= high}
     if len(fitting) != 1:
-        raise DataError(
-            f"{source}: {name} has no units, and its values fit {len(fitting)} of the known ones "
-            f"({known}); set the attribute units"
-        )
+        why = f"its values fit {len(fitting)} of the known ones ({known}); set the attribute units"
+        raise DataError(f"{source}: {name} has no units, and {why}")
     return fitting.pop()
 
 
@@ -88,12 +78,11 @@ def to_our_units(
             ds = ds.assign({name: array * np.float32(factor) + np.float32(offset)})
         low, high = plausible(name)
         values = ds[name].to_numpy()
-        bad = (values < low) | (values > high)
-        if bad.any():
+        if (bad := (values < low) | (values > high)).any():
+            unit, possible = array.attrs.get("units", "not stated"), f"{low:g} to {high:g}"
             raise DataError(
-                f"{source}: {name} is {array.to_numpy()[bad][0]:.6g} in units "
-                f"{array.attrs.get('units', 'not stated')!r}, but {low:g} to {high:g} "
-                f"{KNOWN[name].units} is possible; correct the units attribute, or "
-                "mark missing values by NaN or _FillValue"
+                f"{source}: {name} is {array.to_numpy()[bad][0]:.6g} in units {unit!r}, but "
+                f"{possible} {KNOWN[name].units} is possible; correct the units attribute, or mark "
+                "missing values by NaN or _FillValue"
             )
     return ds

@@ -41,17 +41,15 @@ def open_towers(
     known. By default it is `towers.csv` beside the data, or the store's name with .csv; towers of
     FLUXNET2015 are known without.
 
-    Returns local days (site, time), see `tamrl.data.schema`; RECO = NEE + GPP; TA_min, TA_max and
-    VPD_max are NaN where only daily means are known. attrs["excluded"] counts and names the broken
-    site-years, whose labels are missing, and any tower that had to be left out, which a warning
-    names too. Raises DataError, with all faults, when nothing can be used.
+    Returns local days (site, time), see `tamrl.data.schema`; RECO = NEE + GPP; TA_min, TA_max,
+    VPD_max are NaN where only daily means are known. attrs["excluded"] names broken site-years
+    (without labels) and towers left out, as does a warning. DataError if nothing can be used.
     """
     paths = [Path(path)] if isinstance(path, str | PathLike) else [Path(p) for p in path]
     if not paths:
         raise DataError("open_towers: the list of files is empty; name at least one")
-    for each in paths:
-        if not each.exists():
-            raise DataError(f"{each}: no such file or folder; correct the path")
+    for each in (p for p in paths if not p.exists()):
+        raise DataError(f"{each}: no such file or folder; correct the path")
     marks = (".zgroup", "zarr.json")
     is_store = len(paths) == 1 and paths[0].is_dir()
     is_store &= paths[0].suffix == ".zarr" or any((paths[0] / mark).exists() for mark in marks)
@@ -74,9 +72,8 @@ def open_towers(
     ds = daily.without_labels(ds, daily.broken_years(ds))
     if left_out:
         reasons = [left_out[site] for site in sorted(left_out)]
-        ds.attrs["excluded"] = (
-            f"{len(reasons)} towers: {'; '.join(reasons)}; {ds.attrs['excluded']}"
-        )
+        years = ds.attrs["excluded"]
+        ds.attrs["excluded"] = f"{len(reasons)} towers: {'; '.join(reasons)}; {years}"
         rest = [f"{len(reasons) - SHOWN} more in attrs['excluded']"] if len(reasons) > SHOWN else []
         what = f"left out {len(reasons)} of {len(reasons) + ds.sizes['site']} towers"
         warnings.warn(f"open_towers: {what}: {'; '.join(reasons[:SHOWN] + rest)}", stacklevel=2)
@@ -93,8 +90,7 @@ def _assembled(
     read: Read, facts: pd.DataFrame, name: str
 ) -> tuple[xr.Dataset | None, dict[str, str]]:
     """Put sound towers side by side; of the others, say why they are not."""
-    faults: dict[str, str] = {}
-    sound: dict[str, TowerDays] = {}
+    faults, sound = dict[str, str](), dict[str, TowerDays]()
     for site, (days, source) in read.items():
         try:
             row = facts.loc[site].to_dict()
@@ -114,16 +110,12 @@ def _check_units(tower: xr.Dataset, source: str) -> None:
     share = share[(ta > 5) & np.isfinite(share)]
     source = f"{source}: tower {tower.site.item()}"
     if share.size >= ENOUGH_DAYS and share.max() < VPD_SHARE:
-        raise DataError(
-            f"{source}: VPD never exceeds {np.nanmax(vpd):.3g}, {share.max():.0%} of "
-            "saturation; it looks like kPa, convert it to hPa"
-        )
+        most = f"{np.nanmax(vpd):.3g}, {share.max():.0%} of saturation"
+        raise DataError(f"{source}: VPD never exceeds {most}; it looks like kPa, convert it to hPa")
     sw = sw[np.isfinite(sw)]
     if sw.size >= 6 * ENOUGH_DAYS and sw.max() < SW_LIMIT:
-        raise DataError(
-            f"{source}: SW_IN never exceeds {sw.max():.3g} in {sw.size} days; it "
-            "looks like MJ m-2 d-1, convert it to W m-2 (1 MJ m-2 d-1 = 11.57 W m-2)"
-        )
+        like = "it looks like MJ m-2 d-1, convert it to W m-2 (1 MJ m-2 d-1 = 11.57 W m-2)"
+        raise DataError(f"{source}: SW_IN never exceeds {sw.max():.3g} in {sw.size} days; {like}")
 
 
 def _facts(
@@ -180,9 +172,7 @@ def _from_csv(paths: list[Path], alone: str) -> tuple[Read, dict[str, str], list
         if path.is_dir() and not inside:
             raise DataError(f"{path}: no daily or half-hourly ONEFlux csv file in this folder")
         files += inside if path.is_dir() else [path]
-    read: Read = {}
-    left_out: dict[str, str] = {}
-    unused: list[str] = []
+    read, left_out, unused = Read(), dict[str, str](), list[str]()
     for file in sorted(files, key=oneflux.rank):  # the first readable file of a tower counts
         key = file.name
         try:
@@ -193,6 +183,5 @@ def _from_csv(paths: list[Path], alone: str) -> tuple[Read, dict[str, str], list
                 read[key] = oneflux.read_oneflux(file), str(file)
         except DataError as error:
             left_out[key] = str(error)
-    for key in left_out.keys() & read.keys():  # a second, sound file stood in
-        unused.append(left_out.pop(key))
+    unused += [left_out.pop(key) for key in left_out.keys() & read.keys()]  # a sound file stood in
     return read, left_out, unused

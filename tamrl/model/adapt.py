@@ -1,9 +1,8 @@
 """Adaptation: a trained model meets a new tower, or a new gas, with few labels.
 
-*Frozen* moves only what belongs to a place: the offset of z, of FiLM, of the gates and of the
-heads. *Full* moves all weights. Both are pulled back to the zero-shot weights, the harder the fewer
-the days (L2-SP, Li et al. 2018, arXiv 1802.01483), and both stop where blocks of the given labels
-that were left out say so: at step 0, zero-shot, unless going on is clearly better.
+*Frozen* moves the offsets of z, of FiLM, of the gates and of the heads, *full* all weights. Both
+are pulled back to the zero-shot weights, the harder the fewer the days (L2-SP, Li et al. 2018,
+arXiv 1802.01483), and stop by blocks of labels left out: at step 0 unless more is clearly better.
 """
 
 from copy import deepcopy
@@ -62,11 +61,9 @@ def finetune(
             raise DataError(f"the model does not predict {only}; give it the target first")
         y = np.where(np.array(model.net.config.targets) == only, few.y, np.float32(np.nan))
         few = replace(few, y=y, weight=np.where(np.isfinite(y).any(-1), few.weight, 0))
-    n = int((few.weight > 0).sum())
-    if n < MIN_DAYS:
-        raise DataError(
-            f"{', '.join(few.site)}: {n} labelled days to adapt to; at least {MIN_DAYS} are needed"
-        )
+    if (n := int((few.weight > 0).sum())) < MIN_DAYS:
+        what = f"{n} labelled days to adapt to; at least {MIN_DAYS} are needed"
+        raise DataError(f"{', '.join(few.site)}: {what}")
     data = DeviceData(few, model.net, next(model.net.parameters()).device)
     block = _blocks(few.weight > 0)
     way = _way(model.net, frozen, only)
@@ -84,9 +81,8 @@ def add_target(
     """Give a trained model one more flux to predict, such as another gas; `finetune` learns it.
 
     The new one, last of ``samples.targets``, starts at its ``mean`` (a ``positive`` one of hard
-    closure near its spread ``sd``) whatever the drivers; both are in its own unit, of other places
-    or of the few labels. DataError when the model has this target already, or ``sd`` is not
-    positive. Then ``finetune(add_target(model, "CH4", 0.05, 0.1), samples, sites, only="CH4")``.
+    closure near its spread ``sd``), in its own unit. DataError when the model has this target, or
+    ``sd`` <= 0. Then ``finetune(add_target(model, "CH4", 0.05, 0.1), samples, sites, only="CH4")``.
     """
     if model.net is None:
         raise ValueError("fit or load the model before giving it a target")
@@ -120,7 +116,7 @@ def _way(net: TamRL, frozen: bool, only: str | None) -> tuple[dict[str, Tensor],
     i, hidden = net.config.targets.index(only), net.config.hidden
     if i not in net.free:
         raise DataError(f"{only} is the sum of other fluxes; it has nothing of its own to learn")
-    rows = {"head": [net.free.index(i)], "bias": [net.free.index(i)]}
+    rows = {name: [net.free.index(i)] for name in ("head", "bias")}
     rows["gate.bias"] = list(range(i * hidden, (i + 1) * hidden))
     moves = {n: torch.zeros_like(parameters[n]) for n in rows.keys() & parameters.keys()}
     for name, moving in moves.items():
@@ -158,8 +154,7 @@ def _descend(
     c, r, errors = net.config, model.recipe, []
     for step in range(steps + 1):
         facts, z = embed_sites(net, data, np.arange(len(data.static)), r.windows_of_support)
-        task = None if z is None else z[row]
-        flux = net.decode(*data.drivers(at), facts[row], task).flux
+        flux = net.decode(*data.drivers(at), facts[row], None if z is None else z[row]).flux
         errors.append(float(loss.data(flux.detach(), y, outside, net.y_sd)))
         if step == steps:
             break

@@ -2,8 +2,7 @@
 
     total = data + w_b * balance + w_n * non-negativity + w_r * reconstruction + w_c * contrast
 
-The balance is evaluated in gC m-2 d-1, never on scaled fluxes: scaled fluxes do not add up. With
-labels that close, the balance of the truth is exactly zero.
+The balance is evaluated in gC m-2 d-1: scaled fluxes do not add up. It is 0 of labels that close.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,8 +20,7 @@ TEMPERATURE = 0.2  # of the contrast (Chen et al. 2020, arXiv 2002.05709)
 def data(pred: Tensor, y: Tensor, weight: Tensor, sd: Tensor) -> Tensor:
     """Weighted squared error in units of each flux's variance, 0 where nothing is labelled.
 
-    ``pred``, ``y`` (B, T, K) in gC m-2 d-1, y NaN = no label; ``weight`` (B, T) >= 0 (QC share x
-    class balance); ``sd`` (K,).
+    ``pred``, ``y`` (B, T, K) in gC m-2 d-1, NaN: no label; ``weight`` (B, T) >= 0; ``sd`` (K,).
     """
     known = torch.isfinite(y)
     error = torch.where(known, pred - torch.nan_to_num(y), 0) / sd

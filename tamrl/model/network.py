@@ -102,14 +102,11 @@ class SupportEncoder(nn.Module):
 
 
 class ConvLSTM(nn.Module):
-    """Spatio-temporal encoder of a 12-month climatology (Shi et al. 2015, arXiv 1506.04214).
-
-    Four unpadded 3 x 3 convolutions see 9 x 9 cells, the recurrence one: a patch equals the globe.
-    """
+    """Spatio-temporal encoder of a 12-month climatology (Shi et al. 2015, arXiv 1506.04214)."""
 
     def __init__(self, c: Config):
         super().__init__()
-        width = 16
+        width = 16  # four unpadded 3 x 3 convolutions see 9 x 9 cells: a patch equals the globe
         sizes = [2 * c.map_variables, width, width, width]
         self.stem = nn.Sequential(*[m for s in sizes for m in (nn.Conv2d(s, width, 3), nn.SiLU())])
         self.gates = nn.Conv2d(2 * width, 4 * width, 1)
@@ -212,9 +209,8 @@ class TamRL(nn.Module):
     ) -> Output:  # fmt: skip
         """Turn scaled drivers (B, T, F) of places described by ``facts`` and ``z`` into fluxes.
 
-        ``process`` (B, T, 2): light-use and respiration scalars, 1 where unknown. With ``state`` of
-        the LSTM a series in pieces equals the series at once. The first ``skip`` days only set the
-        state: fluxes (B, T - skip, K) are of the days after them.
+        ``process`` (B, T, 2): light-use and respiration scalars, 1 if unknown. With ``state`` a
+        series goes in pieces. The first ``skip`` days only set it: fluxes are (B, T - skip, K).
         """
         c = self.config
         if z is not None and c.film:
@@ -240,20 +236,19 @@ class TamRL(nn.Module):
 
         hard: softplus of positive fluxes, totals of budgets as sums; soft, none: free heads.
         """
-        c, flux = self.config, {}
+        c, flux, hard = self.config, {}, self.config.closure == "hard"
         for j, i in enumerate(self.free):
             name, value = c.targets[i], raw[..., j]
-            if c.closure == "hard" and name in c.positive:
+            if hard and name in c.positive:
                 value = fn.softplus(value + 0.5) * self.y_sd[i]
             else:
                 value = value * self.y_sd[i] + self.y_mean[i]
-            if c.process and name in ("GPP", "RECO") and c.closure == "hard":
+            if hard and c.process and name in ("GPP", "RECO"):
                 value = value * process[..., 0 if name == "GPP" else 1]
             flux[name] = value
-        if c.closure == "hard":
-            for b in c.budgets:
-                parts = zip(b.coefficients, b.parts, strict=True)
-                flux[b.total] = torch.stack([a * flux[p] for a, p in parts]).sum(0)
+        for b in c.budgets if hard else ():
+            parts = zip(b.coefficients, b.parts, strict=True)
+            flux[b.total] = torch.stack([a * flux[p] for a, p in parts]).sum(0)
         return torch.stack([flux[t] for t in c.targets], -1)
 
     def forward(
@@ -281,7 +276,6 @@ def _modulate(v: Tensor, film: Tensor) -> Tensor:
 
 
 def _identity(size: int, out: int) -> nn.Linear:
-    """Start a modulation at none: zero weights and bias."""
     layer = nn.Linear(size, out)
     for p in layer.parameters():
         nn.init.zeros_(p)

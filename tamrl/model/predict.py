@@ -1,7 +1,7 @@
 """Predicting whole records: streamed along time, or exactly as in training, window by window.
 
-Streaming carries the LSTM's state from day to day. The windowed way starts each window from an
-empty state, as in training, and keeps its last days only; it is slower by the overlap.
+Streaming carries the LSTM's state from day to day. A window starts from an empty state, as in
+training, and keeps its last days only; it is slower by the overlap.
 """
 
 import platform
@@ -28,10 +28,8 @@ def products(device: torch.device, precision: str) -> torch.autocast:
     if precision not in PRECISIONS:
         raise ValueError(f"precision {precision!r}: choose one of {', '.join(PRECISIONS)}")
     if precision == "bf16" and device.type == "cpu" and not cpu_has_bf16():
-        raise ValueError(
-            "precision 'bf16': this processor lacks AVX-512, without which torch has no LSTM in 16 "
-            "bits; choose fp32"
-        )
+        why = "this processor lacks AVX-512, without which torch has no LSTM in 16 bits"
+        raise ValueError(f"precision 'bf16': {why}; choose fp32")
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
@@ -104,8 +102,8 @@ def embed_sites(
         net.embed_site(data.static[place]),
         None if data.maps is None else data.maps[place],
     )
-    support_windows = data.support.sample_windows(site, np.full(len(site), -1), support, None)
-    return facts, net.encode(*support_windows, facts, maps)[0]
+    windows = data.support.sample_windows(site, np.full(len(site), -1), support, None)
+    return facts, net.encode(*windows, facts, maps)[0]
 
 
 def _blank(net: TamRL, has_drivers: NDArray, sites: NDArray) -> tuple[Fluxes, NDArray, NDArray]:

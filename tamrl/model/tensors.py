@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tamrl.model.network import TamRL
-from tamrl.samples.arrays import Samples
-from tamrl.samples.satellites import of_satellites
+from tamrl.samples.arrays import Samples, of_satellites
 
 SATELLITE_PREFIX = ("FPAR", "LAI", "NDWI", "LST", "SNOW", "PRCP", "PET", "SIF", "SM", "EVI")
 STEP_DAYS = 10  # a support window is a year in means of ten days
@@ -116,8 +115,7 @@ class DeviceData:
         self.support = Support.build(samples, cpu_net, device)
         self.static = torch.from_numpy(samples.static).to(device)
         self.process = torch.nan_to_num(torch.from_numpy(samples.process), nan=1.0).to(home)
-        self.y = torch.from_numpy(samples.y).to(home)
-        self.weight = torch.from_numpy(samples.weight).to(home)
+        self.y, self.weight = (torch.from_numpy(a).to(home) for a in (samples.y, samples.weight))
         self.maps = None if samples.maps is None else torch.from_numpy(samples.maps).to(device)
         year = samples.time.astype("datetime64[Y]").astype(int)
         self.year = year - year.min()

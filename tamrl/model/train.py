@@ -1,7 +1,6 @@
 """Training: one loop for every configuration, device and stage, resumable bit for bit.
 
-Data stay resident as tensors (site, time, feature); a step gathers windows by index, each labelled
-day once an epoch.
+Data stay resident as tensors; a step gathers windows by index, each labelled day once an epoch.
 """
 
 import hashlib
@@ -21,7 +20,7 @@ from tqdm import tqdm
 from tamrl.errors import DataError
 from tamrl.files import atomic_write
 from tamrl.model import loss
-from tamrl.model.network import Budget, Config, Output, TamRL
+from tamrl.model.network import Budget, Config, TamRL
 from tamrl.model.predict import Fluxes, products, stream, windowed
 from tamrl.model.tensors import DeviceData, pick_device, set_scale, to_device
 from tamrl.samples.arrays import Samples, windows
@@ -82,17 +81,14 @@ class TamRLModel:
     def fit(self, samples: Samples, train: NDArray, valid: NDArray, seed: int = 0) -> Self:
         """Train on ``train`` towers; keep the mean weights that are best on ``valid`` ones.
 
-        Some windows are shown without satellite drivers; or, with ``satellite_dropout="site"``,
-        some sites of a batch without anything that satellites know, as towers that never had any.
-        DataError where no day would be left, as records end within the warm-up.
+        Some windows lack satellite drivers, or, with ``satellite_dropout="site"``, some sites of a
+        batch all that satellites know. DataError where records end within the warm-up.
         """
         torch.manual_seed(seed)
         dev, r = pick_device(self.device), self.recipe
         if len(samples.time) <= r.warmup:
-            raise DataError(
-                f"records of {len(samples.time)} days end within the warm-up of {r.warmup}; give "
-                "longer ones, or a recipe with a shorter warm-up"
-            )
+            what = f"records of {len(samples.time)} days end within the warm-up of {r.warmup}"
+            raise DataError(f"{what}; give longer ones, or a recipe with a shorter warm-up")
         maps = 0 if samples.maps is None else samples.maps.shape[2]
         sizes = len(samples.features), len(samples.static_names)
         c = Config(*sizes, map_variables=maps, **self.overrides)
@@ -104,7 +100,10 @@ class TamRLModel:
             data.balance_classes(samples, train, r.class_balance)
         mean_net = self.build(c).to(dev)
         mean_net.load_state_dict(net.state_dict())
-        opt = torch.optim.AdamW(_decayed(net, r.weight_decay), lr=r.lr, fused=True)
+        kinds = [[p for p in net.parameters() if (p.ndim > 1) == on] for on in (True, False)]
+        decay = zip(kinds, (r.weight_decay, 0.0), strict=True)  # of matrices only, not of biases
+        groups = [{"params": params, "weight_decay": by} for params, by in decay]
+        opt = torch.optim.AdamW(groups, lr=r.lr, fused=True)
         span = r.length - r.warmup
         steps = max(len(windows(samples.weight[train] > 0, span, span)) // r.batch, 1) * r.epochs
         plan = torch.optim.lr_scheduler.OneCycleLR(opt, r.lr, total_steps=steps + 1, pct_start=0.15)
@@ -216,13 +215,13 @@ class TamRLModel:
                 used = s_seen.sum((2, 3)) > 0
                 terms["contrast"] = loss.contrast(each.float(), used, places)
         with products(x.device, r.precision):
-            out: Output = net.decode(x, seen, process, facts, z, skip=r.warmup)
+            flux = net.decode(x, seen, process, facts, z, skip=r.warmup).flux
         at = at[:, r.warmup :]
         y, w = data.series("y", at), data.series("weight", at) * data.class_weight[place, None]
-        terms["data"] = loss.data(out.flux, y, w, net.y_sd)
+        terms["data"] = loss.data(flux, y, w, net.y_sd)
         if c.closure == "soft":
-            terms["balance"] = loss.balance(out.flux, c.targets, c.budgets, w)
-            terms["non_negativity"] = loss.non_negativity(out.flux, c.targets, c.positive, w)
+            terms["balance"] = loss.balance(flux, c.targets, c.budgets, w)
+            terms["non_negativity"] = loss.non_negativity(flux, c.targets, c.positive, w)
         return terms
 
     def predict(
@@ -233,8 +232,7 @@ class TamRLModel:
 
         z is of all years of a place. GPP and RECO are clipped at 0 where no closure ensures it.
         """
-        net = net or self.net
-        if net is None:
+        if (net := net or self.net) is None:
             raise ValueError("fit or load the model before predicting")
         net.eval()
         sites, r, c = np.asarray(sites), self.recipe, net.config
@@ -271,14 +269,6 @@ class TamRLModel:
 
 def _tuples(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
-
-
-def _decayed(net: TamRL, decay: float) -> list[dict[str, Any]]:
-    """Weight decay on matrices only, not on biases."""
-    each = [
-        ([p for p in net.parameters() if (p.ndim > 1) == on], on * decay) for on in (True, False)
-    ]
-    return [{"params": params, "weight_decay": weight} for params, weight in each]
 
 
 def _key(c: Config, r: Recipe, samples: Samples, train: NDArray, valid: NDArray, seed: int) -> str:

@@ -1,8 +1,7 @@
 """Rivals without a network: climatology, and boosted trees of LightGBM and XGBoost.
 
-`Boosting` is a FLUXCOM-style upscaler: trees from the day's drivers (and their means over the days
-before) to each flux on its own (Nelson et al. 2024, doi 10.5194/bg-21-5079-2024). `XGBoost` is the
-same, grown by the library of FLUXCOM-X-BASE.
+`Boosting` is a FLUXCOM-style upscaler: trees from drivers of the day (and past means) to each flux
+(Nelson et al. 2024, doi 10.5194/bg-21-5079-2024); `XGBoost` is by the library of FLUXCOM-X-BASE.
 """
 
 import lzma
@@ -17,15 +16,14 @@ from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter1d
 from sklearn.model_selection import GroupKFold
 
-from tamrl.data.schema import FLUXES
+from tamrl.data.schema import DRIVERS, FLUXES
 from tamrl.errors import DataError
-from tamrl.samples.arrays import DAILY, Samples
+from tamrl.samples.arrays import Samples
 from tamrl.samples.splits import blocks
 
 Array = NDArray[np.float32]
 Trees = Callable[[Array], Any]  # inputs (day, input) -> what was learnt (day,)
 LAGS = (7, 30, 90)  # days over which past drivers are averaged
-LAGGED = tuple(d for d in DAILY if d in ("TA", "VPD", "SW_IN"))
 NOT_NEEDED = (  # lines of LightGBM's text about how trees grew; half of it
     "split_gain=", "internal_value=", "internal_weight=", "internal_count=", "leaf_weight=",
     "leaf_count=", "tree_sizes=",
@@ -80,10 +78,9 @@ class Boosting:
     """LightGBM, one model a flux, settings chosen by cross-validation grouped by towers.
 
     With ``lags`` the drivers' means over the past 7, 30 and 90 days join. With ``process`` the
-    trees learn the flux relative to the light-use or respiration scalar of the day (errors are
-    weighted back, so that the same squared error is minimised); NEE is then RECO - GPP, mixed
-    half and half with its own model. ``statics`` are beginnings of the names of the static
-    attributes that the trees see; none means all.
+    trees learn the flux relative to the light-use or respiration scalar of the day (by the same
+    squared error); NEE is then RECO - GPP, mixed half and half with its own model. ``statics`` are
+    beginnings of the names of the static attributes that the trees see; none means all.
     """
 
     version: ClassVar[int] = 1
@@ -165,12 +162,11 @@ class Boosting:
         x = samples.x[sites]
         parts = [x, samples.process[sites]]
         if self.lags:
-            past = [x[..., samples.features.index(f)] for f in LAGGED]
+            past = [x[..., samples.features.index(f)] for f in DRIVERS]
             parts += [_past_mean(p, n)[..., None] for p in past for n in LAGS]
         seen = [n.startswith(self.statics or "") for n in samples.static_names]
         s = samples.static[sites][:, None, seen]
-        parts.append(np.broadcast_to(s, (*x.shape[:2], s.shape[-1])))
-        return np.concatenate(parts, -1)
+        return np.concatenate([*parts, np.broadcast_to(s, (*x.shape[:2], s.shape[-1]))], -1)
 
     def store(self) -> tuple[dict[str, Any], dict[str, NDArray]]:
         """Give settings and trees, as LightGBM's compressed text, for a file; fitted only."""

@@ -1,9 +1,8 @@
 """Rival networks from the literature, with loop, loss and drivers of `TamRLModel`.
 
-`LSTM` knows the daily drivers alone (Hochreiter & Schmidhuber 1997,
-doi 10.1162/neco.1997.9.8.1735), `CTLSTM` static attributes besides, at every step (Kratzert et al.
-2019, doi 10.5194/hess-23-5089-2019), and `Transformer` attends to the days before (Vaswani et al.
-2017, arXiv 1706.03762). All have three free heads and no closure; GPP and RECO are cut off at 0.
+`LSTM`: daily drivers alone (Hochreiter & Schmidhuber 1997, doi 10.1162/neco.1997.9.8.1735);
+`CTLSTM`: statics besides (Kratzert et al. 2019, doi 10.5194/hess-23-5089-2019); `Transformer`:
+attention (Vaswani et al. 2017, arXiv 1706.03762). No closure; GPP and RECO are cut off at 0.
 """
 
 import math
@@ -69,16 +68,13 @@ class AttentionNet(TamRL):
     def __init__(self, config: Config):
         if config.encoder != "none":
             raise ValueError(f"the transformer has no encoder of tasks; got {config.encoder!r}")
-        super().__init__(config)
-        c = config
+        super().__init__(c := config)
         del self.lstm
         self.enter = nn.Linear(2 * c.features + c.embed, c.hidden)
-        block = nn.TransformerEncoderLayer(
-            c.hidden, HEADS, 2 * c.hidden, c.dropout, "gelu", batch_first=True, norm_first=True
-        )
-        self.blocks = nn.TransformerEncoder(
-            block, BLOCKS, nn.LayerNorm(c.hidden), enable_nested_tensor=False
-        )
+        sizes, first = (c.hidden, HEADS, 2 * c.hidden), {"batch_first": True, "norm_first": True}
+        block = nn.TransformerEncoderLayer(*sizes, c.dropout, "gelu", **first)
+        norm = nn.LayerNorm(c.hidden)
+        self.blocks = nn.TransformerEncoder(block, BLOCKS, norm, enable_nested_tensor=False)
 
     def decode(
         self, x: Tensor, seen: Tensor, process: Tensor, facts: Tensor, z: Tensor | None,

@@ -103,12 +103,10 @@ def make_samples(
 
     ``towers`` (site, time) are daily, real, virtual or a user's own; ``monthly`` (site, month) are
     satellite data, in which a tower may lack; ``cube`` (month, lat, lon) is the grid, sampled at
-    the towers, so that its variables mean the same at a tower and on the map. ``targets`` are the
-    variables of ``towers`` to predict: a day is scored with all of them; other targets than
-    ``FLUXES`` are trained on wherever one of them is known. ``others`` are towers of which annual
-    fluxes alone are known (`tamrl.data.fetch_annual_towers`).
-
-    The features are the same whatever is missing, so that one model fits all.
+    the towers. ``targets`` are the variables of ``towers`` to predict: a day is scored with all of
+    them; other targets than ``FLUXES`` are trained on wherever one of them is known. ``others`` are
+    towers with annual fluxes alone (`tamrl.data.fetch_annual_towers`). Features are the same
+    whatever is missing, so that one model fits all.
     """
     towers = towers.transpose("site", "time")
     time = towers.time.values.astype("datetime64[D]")
@@ -154,30 +152,22 @@ def make_samples(
     static["elevation"] = towers.elevation.values if "elevation" in towers.coords else empty[:, 0]
     static["abs_lat"] = np.abs(lat)
     static |= {f"igbp_{code}": towers.igbp.values == code for code in IGBP_CODES}
-    climate = towers.koppen_main.values
-    static |= {f"koppen_{main}": climate == main for main in KOPPEN_MAIN.values()}
+    static |= {f"koppen_{main}": towers.koppen_main.values == main for main in KOPPEN_MAIN.values()}
 
     table = pd.DataFrame({n: towers[n].values for n in FACTS if n in towers.coords})
     y = np.stack([raw.get(f, empty) for f in targets], -1).astype(np.float32)
     every, qc = np.isfinite(y).all(-1), raw.get("NEE_QC", empty)
     usable = has_drivers & (every if targets == FLUXES else np.isfinite(y).any(-1))
     return Samples(
-        site=towers.site.values.astype(str),
-        time=time,
-        x=x,
-        features=features,
+        site=towers.site.values.astype(str), time=time, x=x, features=features, y=y,
         static=np.stack([np.asarray(v, np.float32) for v in static.values()], -1),
-        static_names=tuple(static),
-        y=y,
+        static_names=tuple(static), table=table, targets=targets, has_drivers=has_drivers,
         weight=np.where(usable & (qc >= TRAIN_QC), qc, 0).astype(np.float32),
         scored=usable & every & (qc >= SCORE_QC),
-        has_drivers=has_drivers,
         process=process_scalars(*(x[..., features.index(n)] for n in DRIVERS)),
-        table=table,
         attrs={k: towers.attrs[k] for k in ("virtual", "tower_source") if k in towers.attrs},
         places=None if cube is None else gather(table, cube, others, cells),
-        targets=targets,
-    )
+    )  # fmt: skip
 
 
 def between_months(month: NDArray, time: NDArray) -> tuple[NDArray, NDArray, Array]:
@@ -202,8 +192,7 @@ def interpolate(values: Array, left: NDArray, right: NDArray, w: Array) -> Array
 def month_means(values: Array, month: NDArray) -> NDArray:
     """Mean season (12,) of a daily series; NaN for a calendar month without a value."""
     ok = np.isfinite(values)
-    n = np.bincount(month[ok], minlength=12)
-    total = np.bincount(month[ok], values[ok], 12)
+    n, total = np.bincount(month[ok], minlength=12), np.bincount(month[ok], values[ok], 12)
     return np.divide(total, n, out=np.full(12, np.nan), where=n > 0)
 
 
@@ -243,6 +232,20 @@ def process_scalars(ta: Any, vpd: Any, sw_in: Any, xp: Any = np) -> Any:
     humid = xp.exp(-xp.clip(vpd - 8.0, 0, None) / 25.0)
     reco = lloyd_taylor(xp.clip(ta, -30, 45) + KELVIN, xp=xp)
     return xp.stack((light * warm * humid, xp.clip(reco, 0.05, None)), -1)  # noqa: PD013
+
+
+def of_satellites(samples: Samples) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which drivers (driver,) and which statics (static,) a tower without satellites lacks."""
+    seasons = tuple(f"{name}_season" for name in SEASONAL)
+    drivers = [name in (*SATELLITE, *seasons) for name in samples.features]
+    return np.array(drivers), np.array([name.startswith(seasons) for name in samples.static_names])
+
+
+def without_satellites(samples: Samples) -> Samples:
+    """Set missing at all towers what comes from satellites (`of_satellites`)."""
+    drivers, statics = of_satellites(samples)
+    x = np.where(drivers, np.float32(np.nan), samples.x)
+    return replace(samples, x=x, static=np.where(statics, np.float32(np.nan), samples.static))
 
 
 def require_same(names: Iterable[str], expected: Iterable[str], what: str) -> None:

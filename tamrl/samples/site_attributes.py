@@ -1,8 +1,7 @@
 """Static attributes of sites: climate, vegetation and soil from the grid; annual fluxes elsewhere.
 
-All come from the grid, so that they mean the same at a training tower, at a user's tower and in a
-cell of the map, and at towers of other networks, of which only medians of annual sums are known
-(`tamrl.data.fetch_annual_towers`).
+From the grid they mean the same at a training or a user's tower, in a cell of the map, and at
+towers of other networks, with medians of annual sums alone (`tamrl.data.fetch_annual_towers`).
 """
 
 from collections.abc import Sequence
@@ -25,9 +24,8 @@ DAYS_PER_YEAR = 365.25
 class SiteAttributes:
     """Static attributes of the samples' towers, and of other sites with annual fluxes.
 
-    ``x`` (site, attribute) of the samples' towers, NaN where unknown. Sites that are none of them:
-    ``other_x`` (place, attribute), ``other_y`` (place, 2) annual mean GPP and RECO in gC m-2 d-1,
-    ``other_lat`` and ``other_lon`` (place) in degrees.
+    ``x`` (site, attribute) of the samples' towers, NaN where unknown. Of other sites ``other_x``
+    (place, attribute), ``other_y`` (place, 2) mean GPP, RECO gC m-2 d-1, ``other_lat/lon`` degrees.
     """
 
     names: tuple[str, ...]
@@ -41,11 +39,10 @@ class SiteAttributes:
 def features(lat: ArrayLike, igbp: ArrayLike, cells: xr.Dataset) -> pd.DataFrame:
     """Attributes of sites (rows, with named columns): of their grid cell, and of their own class.
 
-    Mean, least and greatest month of each monthly variable of ``cells`` (as from `grid_at`); soil,
-    terrain, shares of vegetation classes; light x greenness x warmth (Monteith 1972,
-    doi:10.2307/2401901), the temperature factor of respiration relative to 10 degC (Lloyd & Taylor
-    1994, doi:10.2307/2389824), rain in warm months; vegetation class ``igbp`` and absolute ``lat``,
-    degrees, of the site (site,).
+    Mean, least and greatest month of variables of ``cells`` (as from `grid_at`); soil, terrain,
+    vegetation shares; light x greenness x warmth (Monteith 1972, doi:10.2307/2401901), respiration
+    relative to 10 degC (Lloyd & Taylor 1994, doi:10.2307/2389824), rain in warm months; vegetation
+    class ``igbp`` and absolute ``lat``, degrees, of the site (site,).
     """
     columns: dict[str, NDArray] = {}
     for name, values in cells.data_vars.items():
@@ -57,9 +54,8 @@ def features(lat: ArrayLike, igbp: ArrayLike, cells: xr.Dataset) -> pd.DataFrame
             columns |= {f"share_{c}": share[:, i] for i, c in enumerate(values.igbp.to_numpy())}
         elif values.dims == ("site",) and values.dtype.kind == "f":
             columns[str(name)] = values.to_numpy()
-    ta, sw, rain, evi = (
-        cells[n].transpose("site", "month").to_numpy() for n in ("TA", "SW_IN", "PRCP", "EVI")
-    )
+    monthly = (cells[n].transpose("site", "month") for n in ("TA", "SW_IN", "PRCP", "EVI"))
+    ta, sw, rain, evi = (values.to_numpy() for values in monthly)
     warm = np.clip(ta, 0, 25) / 25
     columns["light_greenness"] = (warm * sw * evi).mean(1)
     columns["respiration"] = lloyd_taylor(np.clip(ta, -30, 45) + KELVIN, above=56.02).mean(1)
@@ -83,9 +79,8 @@ def gather(
 ) -> SiteAttributes:  # fmt: skip
     """Collect the attributes of towers and of other sites with annual fluxes.
 
-    ``table`` has site, lat, lon and igbp of the towers, ``cells`` their values of the grid ``cube``
-    (month, lat, lon), if known. Of ``others`` (`tamrl.data.fetch_annual_towers`) those with GPP and
-    RECO (TER) that are not in ``table`` count.
+    ``table`` has site, lat, lon, igbp, ``cells`` the towers' values of ``cube`` (month, lat, lon),
+    if known. Of ``others`` (`tamrl.data.fetch_annual_towers`) count new ones with GPP and TER.
     """
     cells = grid_at(cube, table.lat, table.lon) if cells is None else cells
     x = features(table.lat, table.igbp, cells)

@@ -68,10 +68,9 @@ def assign_folds(block: NDArray, stratum: NDArray, k: int, seed: int) -> NDArray
 def folds(samples: Samples, k: int = 10, scheme: str = "blocked", seed: int = 0) -> list[Fold]:
     """Split towers so that no test tower lies within 50 km of a training tower.
 
-    ``blocked``: k folds, strata by IGBP. ``koppen``: the same, strata by climate. ``biome``: one
-    fold per IGBP class, which is absent from training and validation. The result depends on codes
-    and places of towers and the seed, not on their order. Early-stopping towers are whole blocks,
-    about one in eight of the rest. ValueError: unknown scheme, or fewer blocks than folds.
+    ``blocked``: k folds, strata by IGBP; ``koppen``: by climate. ``biome``: one fold a class,
+    absent from training and validation. The order of towers has no effect. Early-stopping towers
+    are whole blocks, about one in eight. ValueError: unknown scheme, or fewer blocks than folds.
 
     >>> from tamrl.samples.arrays import make_samples
     >>> from tamrl.virtual.towers import virtual_towers
@@ -86,9 +85,8 @@ def folds(samples: Samples, k: int = 10, scheme: str = "blocked", seed: int = 0)
     if scheme == "biome":
         test_of = {name: igbp == name for name in sorted(set(igbp))}
     elif scheme in ("blocked", "koppen"):
-        if k < 2 or k > block.max() + 1:
-            blocks_known = block.max() + 1
-            raise ValueError(f"{k} folds asked for, {blocks_known} separate blocks of towers exist")
+        if not 2 <= k <= (n := block.max() + 1):
+            raise ValueError(f"{k} folds asked for, {n} separate blocks of towers exist")
         fold_of = assign_folds(block, climate if scheme == "koppen" else igbp, k, seed)
         test_of = {f"{i}": fold_of == i for i in range(k)}
     else:
@@ -97,8 +95,7 @@ def folds(samples: Samples, k: int = 10, scheme: str = "blocked", seed: int = 0)
     for i, (name, test) in enumerate(test_of.items()):
         rest = np.flatnonzero(~test & ~np.isin(block, block[test]))
         valid = validation_blocks(block[rest], igbp[rest], seed + i)
-        train, stop = order[rest[~valid]], order[rest[valid]]
-        parts.append(Fold(name, train, stop, order[np.flatnonzero(test)]))
+        parts.append(Fold(name, order[rest[~valid]], order[rest[valid]], order[test]))
     return parts
 
 

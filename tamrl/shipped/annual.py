@@ -1,11 +1,9 @@
 """A prior of a site's mean annual GPP and RECO, and two ways for daily models to use it.
 
 Most of a daily model's error at a new site is a constant bias. A Gaussian process (`AnnualMeans`)
-learns that from features of the grid at several hundred more sites with annual fluxes alone.
-`AnnualPrior` adds its prediction to the static attributes of a daily model; at a training tower it
-is always predicted without that tower, so that the daily model learns how far to trust it.
-`AnnualRescaling` shrinks the annual means of a model's predictions half-way towards the prior: both
-err by about as much, and not alike. A network ignores the first where it knows a site, not this.
+learns annual means from the grid, at several hundred more sites with annual fluxes alone.
+`AnnualPrior` adds its prediction to a daily model's static attributes, at a training tower always
+without that tower. `AnnualRescaling` shrinks a model's annual means half-way towards the prior.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,11 +35,8 @@ CLASS_SCALE = 3.0
 WEIGHT = 0.5  # of the prior, in logarithms: two estimates of one quantity that err by as much
 MOST = 2.0  # a flux is at most doubled or halved
 FLOOR = 0.3  # gC m-2 d-1; below, a ratio of means is noise
-KERNEL = (
-    ConstantKernel(1.0) * Matern(20.0, nu=1.5)
-    + ConstantKernel(1.0) * Matern(3.0, nu=1.5)
-    + WhiteKernel(0.5)
-)
+_SMOOTH = [ConstantKernel(1.0) * Matern(length, nu=1.5) for length in (20.0, 3.0)]
+KERNEL = _SMOOTH[0] + _SMOOTH[1] + WhiteKernel(0.5)
 
 
 def own_means(samples: Samples) -> Array:
@@ -76,9 +71,9 @@ class AnnualMeans:
         sd, centre, spread = np.nanstd(some, 0), y.mean(0), np.maximum(y.std(0), 1e-9)
         scale = {"mean": np.nanmean(some, 0), "sd": np.where(sd > 1e-9, sd, 1.0)}
         self.arrays, self.latest = scale, None
-        process = GaussianProcessRegressor(
-            kernel or KERNEL, optimizer=None if kernel else "fmin_l_bfgs_b"
-        ).fit(self._scaled(x), (y - centre) / spread)
+        optimizer = None if kernel else "fmin_l_bfgs_b"
+        process = GaussianProcessRegressor(kernel or KERNEL, optimizer=optimizer)
+        process.fit(self._scaled(x), (y - centre) / spread)
         fitted = {"points": process.X_train_, "alpha": process.alpha_}
         self.arrays = scale | fitted | {"centre": centre, "spread": spread}
         self.kernel = process.kernel_
@@ -126,8 +121,7 @@ class _WithAnnual(Wrapper):
         """Mean annual GPP, RECO (site, 2), gC m-2 d-1; DataError without places, or with others."""
         if self.annual is None:
             raise ValueError("fit before predicting")
-        places = _places(samples)
-        text = "places: described by other features than in training:"
+        places, text = _places(samples), "places: described by other features than in training:"
         require_same(places.names, self.annual.names, text)
         return self.annual.predict(places.x)
 
@@ -256,6 +250,6 @@ class _Known:
 
 def _places(samples: Samples) -> SiteAttributes:
     if samples.places is None:
-        text = "annual means need the places of the towers on the grid; make samples with a cube, "
-        raise DataError(text + "as `tamrl.sources.load_samples` does")
+        remedy = "make samples with a cube, as `tamrl.sources.load_samples` does"
+        raise DataError(f"annual means need the places of the towers on the grid; {remedy}")
     return samples.places

@@ -26,9 +26,8 @@ def close_balance(flux: ArrayLike) -> Fluxes:
     third = (nee - reco + gpp) / 3  # a third of what is out of balance falls to each flux
     inside = np.stack([gpp - third, reco + third])
     reco_edge, gpp_edge = np.maximum((reco + nee) / 2, 0), np.maximum((gpp - nee) / 2, 0)
-    # the nearest points with GPP = 0, and with RECO = 0
     zero = np.zeros_like(gpp)
-    edges = np.array([[zero, reco_edge], [gpp_edge, zero]])
+    edges = np.array([[zero, reco_edge], [gpp_edge, zero]])  # nearest with GPP = 0, with RECO = 0
     far = ((edges - [gpp, reco]) ** 2).sum(1) + (edges[:, 1] - edges[:, 0] - nee) ** 2
     edge = np.where(far[0] <= far[1], edges[0], edges[1])
     at = np.where((inside >= 0).all(0), inside, edge)
@@ -48,10 +47,8 @@ class Blend(Wrapper):
     def __post_init__(self) -> None:
         w = np.array(self.weights, float)
         if len(w) != len(self.models) or (w < 0).any() or not 0 < w.sum() < np.inf:
-            raise DataError(
-                f"weights {self.weights} for {len(self.models)} models: give each one that is "
-                "not negative, and not 0 to all"
-            )
+            what = f"weights {self.weights} for {len(self.models)} models"
+            raise DataError(f"{what}: give each one that is not negative, and not 0 to all")
 
     @property
     def parts(self) -> Sequence[Any]:

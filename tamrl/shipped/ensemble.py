@@ -1,8 +1,7 @@
 """The model that the study ships: which one, how it is trained, what its intervals rest on.
 
 What won at unseen towers (`tamrl compare benchmark`) is the mean of a TAM-RL pre-trained on
-simulated towers and of boosted trees with a prior of the annual means of their place; it is closed,
-and rescaled half-way to these annual means.
+simulated towers and of boosted trees with a prior of annual means; closed, and rescaled half-way.
 """
 
 from functools import partial

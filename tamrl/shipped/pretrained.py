@@ -1,8 +1,8 @@
-"""A trained ensemble as one safetensors file, and predictions from it, with intervals.
+"""A trained ensemble as one safetensors file: predictions with intervals, and fine-tuning.
 
-The file holds the arrays of every member, and in its header as text settings, names of drivers,
-what they were trained on, how wide the intervals are. The ensemble that won this study's benchmark
-comes with the package: ``tamrl.load_pretrained().predict("my-towers.csv", table="facts.csv")``.
+The file holds the arrays of every member; its header, as text, settings, names of drivers, what
+they were trained on, how wide the intervals are. The ensemble that won this study's benchmark comes
+with the package: ``tamrl.load_pretrained().predict("my-towers.csv", table="facts.csv")``.
 """
 
 import json
@@ -24,11 +24,13 @@ from safetensors.numpy import save_file
 from tamrl.data.schema import FLUXES, VARIABLES
 from tamrl.errors import DataError
 from tamrl.evaluate.conformal import Conformal
+from tamrl.evaluate.learner import Wrapper
 from tamrl.files import atomic_write
+from tamrl.model import adapt
 from tamrl.model.train import pick_device
 from tamrl.samples.arrays import Samples, make_samples, require_same
 from tamrl.samples.site_attributes import SiteAttributes, classes_only
-from tamrl.shipped.weights import Arrays, pack, unpack
+from tamrl.shipped.weights import Arrays, networks, networks_alone, pack, unpack
 
 File = str | PathLike[str]
 SHIPPED = "shipped/tamrl.safetensors"  # inside the package
@@ -50,10 +52,9 @@ class Pretrained:
 
         ``towers`` and ``table`` are what `tamrl.data.open_towers` reads, or ``towers`` what it
         returns, or samples made of it; DataError where these cannot be read, or lack drivers that
-        training had. Returns GPP, RECO, NEE (site, time) in gC m-2 d-1 on every day with TA, VPD
-        and SW_IN, else NaN; NEE = RECO - GPP. With ``*_lower`` and ``*_upper``, 90 % intervals,
-        where they were calibrated: of daily values as a tower would report them, so that a lower
-        bound of GPP may be below 0 as its measurements are.
+        training had. Returns GPP, RECO, NEE (site, time) in gC m-2 d-1 on days with TA, VPD and
+        SW_IN, else NaN; NEE = RECO - GPP; and, where calibrated, ``*_lower`` and ``*_upper``, 90 %
+        intervals of daily values as measured (a lower bound of GPP may be below 0).
         """
         if not isinstance(towers, Samples):
             towers = own_samples(towers, table)
@@ -63,9 +64,8 @@ class Pretrained:
 def load_pretrained(path: File | None = None, device: str = "cpu") -> Pretrained:
     """Load a trained ensemble: the one of this package, or one of your own.
 
-    ``path`` is a file from `save` (`tamrl train`, `tamrl finetune`); None: the ensemble of this
-    package. ``device`` of its networks: cpu, cuda, mps or auto. DataError when there is no such
-    file, or it holds no weights of tamrl.
+    ``path`` is a file of `tamrl train` or `tamrl finetune`; ``device`` of its networks: cpu, cuda,
+    mps or auto. DataError when there is no such file, or it holds no weights of tamrl.
     >>> model = load_pretrained()
     >>> model.header["towers"], sorted(model.intervals)
     (180, ['GPP', 'NEE', 'RECO'])
@@ -138,20 +138,19 @@ def predict(
         mean[..., 2] = exact
     virtual = "virtual " if header["virtual"] else ""
     about = {
-        "Conventions": "CF-1.11",
+        "Conventions": "CF-1.11", "virtual": header["virtual"],
         "title": f"Daily carbon fluxes by TAM-RL, trained on {virtual}flux towers",
         "source": f"{header['members']} model(s) trained on {header['towers']} {virtual}towers",
-        "virtual": header["virtual"],
-    }
+    }  # fmt: skip
     flux = {f: (("site", "time"), mean[..., k], VARIABLES[f].attrs) for k, f in enumerate(FLUXES)}
     igbp = samples.table.igbp.to_numpy(str)[:, None]
     for f, interval in (intervals or {}).items():
         k, attrs = FLUXES.index(f), VARIABLES[f].attrs
         bounds = interval.interval(mean[..., k], spread[..., k], igbp, LEVEL)
         for side, values in zip(("lower", "upper"), bounds, strict=True):
-            name = f"{side} bound of {LEVEL:.0%} of {attrs['long_name']}"
-            about_bound = {"units": attrs["units"], "long_name": name}
-            flux[f"{f}_{side}"] = (("site", "time"), values.astype(np.float32), about_bound)
+            name = {"long_name": f"{side} bound of {LEVEL:.0%} of {attrs['long_name']}"}
+            named = {"units": attrs["units"]} | name
+            flux[f"{f}_{side}"] = (("site", "time"), values.astype(np.float32), named)
     facts = {n: ("site", samples.table[n].to_numpy()) for n in ("lat", "lon", "igbp", "koppen")}
     coords = {"site": samples.site, "time": samples.time.astype("datetime64[ns]"), **facts}
     return xr.Dataset(flux, coords, about)
@@ -170,3 +169,51 @@ def _place_names(about: Mapping[str, Any]) -> tuple[str, ...]:
     if "annual" in about:
         return tuple(about["annual"]["names"])
     return next((names for part in about.get("parts", ()) if (names := _place_names(part))), ())
+
+
+def finetune(
+    towers: File | xr.Dataset | Samples, output: File, table: File | pd.DataFrame | None = None,
+    model: Pretrained | None = None, frozen: bool = True,
+) -> Pretrained:  # fmt: skip
+    """Adapt a trained ensemble to towers with few labelled days, and save its weights.
+
+    Parts of those days are left out in turn to see whether adapting helps; if it does not, the
+    weights stay as they are. Trees are not adapted (`networks_alone`). Bounds, which were
+    calibrated for other weights, are left out.
+
+    ``towers`` and ``table`` are as for `Pretrained.predict`, with measured fluxes (site, time), gC
+    m-2 d-1; several towers get one common adaptation. ``output`` is the file of adapted weights,
+    ``model`` the ensemble (None: the package's). ``frozen``: a few hundred offsets, else all move.
+
+    Returns the adapted ensemble. Its ``header`` says to which towers (``adapted_to``), from how
+    many ``labelled_days``, and the error on days left out before and after it (``held_out``,
+    standard deviations of the fluxes). Raises DataError for towers that cannot be read, fewer than
+    10 labelled days, other drivers than in the training, or weights without a network.
+    """
+    model = model or load_pretrained()
+    samples = towers if isinstance(towers, Samples) else own_samples(towers, table)
+    if model.header["features"] != list(samples.features):
+        raise DataError(f"{', '.join(samples.site)}: the weights were trained on other drivers")
+    samples = placed(samples, model.header)
+    adapted = adapt_networks(model.members, samples, frozen)
+    logs = [network.log for member in adapted for network in networks(member)]
+    held = [[step["held_out"] for step in log if step["taken"]] for log in logs]
+    facts: dict[str, Any] = {
+        "adapted_to": ", ".join(samples.site),
+        "labelled_days": int((samples.weight > 0).sum()),
+        "held_out": [float(np.mean([errors[k] for errors in held]) ** 0.5) for k in (0, -1)],
+    }
+    facts |= {name: model.header[name] for name in ("seed", "towers") if name in model.header}
+    save(adapted, Path(output), samples, **facts)
+    return load_pretrained(output)
+
+
+def adapt_networks(members: Sequence[Any], samples: Samples, frozen: bool = True) -> list[Any]:
+    """Adapt the networks of an ensemble to all labels of ``samples`` (`tamrl.model.adapt`)."""
+
+    def adapted(model: Any, given: Samples) -> Any:
+        if isinstance(model, Wrapper):
+            return replace(model, fitted=[adapted(model.fitted[0], model.inputs(given))])
+        return adapt.finetune(model, given, np.arange(len(given.site)), frozen=frozen)
+
+    return [adapted(member, samples) for member in networks_alone(members)]

@@ -1,10 +1,9 @@
 """Synthetic pre-training: the network first learns simulated towers, then real ones.
 
-The simulated towers of `tamrl.virtual` obey light-use efficiency, temperature response and the
-water balance; they stand in all climates by their share of land. The weights that they leave are
-where training on real towers begins (Liu et al. 2024, doi 10.1038/s41467-023-43860-5). These depend
-on settings and seed alone, on no label of a real tower, and are stored on disk once, for all folds
-and processes: in the folder ``TAMRL_PRETRAINING_DIR``, or in ``pretraining`` of the cache.
+The simulated towers of `tamrl.virtual` stand in all climates by their share of land. Training on
+real towers starts with their weights (Liu et al. 2024, doi 10.1038/s41467-023-43860-5). These
+depend on settings and seed alone, on no real label, and are stored once, for all folds and
+processes: in the folder ``TAMRL_PRETRAINING_DIR``, or in ``pretraining`` of the cache.
 """
 
 import hashlib
@@ -54,9 +53,8 @@ class SyntheticPretraining(TamRLModel):
     """TAM-RL that begins with weights learnt at simulated towers.
 
     It learns ``datasets`` of ``n_sites`` towers one after the other, ``epochs_each``, under one
-    schedule of learning rates. They differ in weather, noise, gaps and places around those of real
-    towers, which are in each. Real towers are learnt with the share ``lr_factor`` of the recipe's
-    learning rate: the full one overwrites what was learnt. Satellites drop out by site throughout.
+    schedule of learning rates; they differ in weather, noise, gaps and places around real towers.
+    Those follow with ``lr_factor`` of the learning rate. Satellites drop out by site throughout.
     """
 
     version: ClassVar[int] = 1
@@ -95,10 +93,8 @@ class SyntheticPretraining(TamRLModel):
     def _learnt(self, seed: int) -> Weights:
         """Weights after training at the simulated towers: stored, or learnt and then stored."""
         recipe = replace(self.recipe, epochs=self.datasets * self.epochs_each)
-        key = repr([
-            sorted(self.overrides.items()), recipe, self.n_sites, self.datasets, self.epochs_each,
-            seed, versions(self),
-        ])  # fmt: skip
+        sizes = self.n_sites, self.datasets, self.epochs_each
+        key = repr([sorted(self.overrides.items()), recipe, *sizes, seed, versions(self)])
         folder = Path(os.environ.get("TAMRL_PRETRAINING_DIR") or cache_dir() / "pretraining")
         path = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
         weights = _read(path, key)
@@ -157,9 +153,8 @@ def simulated_samples(n: int, seed: int) -> Samples:
 def with_own_cells(samples: Samples, towers: xr.Dataset, cube: xr.Dataset) -> Samples:
     """Let the greenness of a simulated tower's grid cell be partly that of the tower.
 
-    A cell of the simulated globe has the class of the nearest real tower, whereas real towers are
-    mostly built in what covers their cell. Of ``samples``, made with ``cube`` of all ``towers``,
-    ``EVI_grid``, its mean and range and ``fapar_mean_grid`` change.
+    Real towers mostly stand in what covers their cell, simulated cells have the nearest's class. Of
+    ``samples`` by ``cube``, ``EVI_grid``, its mean and range and ``fapar_mean_grid`` change.
     """
     fpar = simulated_months(towers)["FPAR_season"]
     z = draw(towers.site.values, towers.attrs["virtual_seed"], "cell", (14,))

@@ -1,8 +1,7 @@
 """Models as arrays and plain text for safetensors files.
 
-A model says itself how it is stored: ``store`` gives settings and fitted parts, and arrays;
-``restore`` makes it again. A file names models by their ``kind``, one of `KINDS`; nothing that is
-read is ever executed.
+A model's ``store`` gives settings, fitted parts and arrays; ``restore`` makes it again. A file
+names models by their ``kind``, one of `KINDS`; nothing that is read is ever executed.
 """
 
 import hashlib

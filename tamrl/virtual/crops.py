@@ -1,9 +1,8 @@
 """Crop calendar of the simulator: what is sown, when it is green, and whether it is watered.
 
-Autumn-sown cereals are green in spring and ripe in midsummer; summer crops, among them maize (a C4
-plant), are sown in warm soil and green when cereals are cut; what is sown differs between years.
-Development follows thermal time (Bonhomme 2000, doi:10.1016/S1161-0301(00)00058-7). Shares, dates
-and heights are chosen here: plausible, not calibrated.
+Autumn-sown cereals are green in spring and ripe in midsummer; summer crops, among them maize (C4),
+are sown in warm soil and green when cereals are cut; what is sown differs between years. Thermal
+time: Bonhomme 2000, doi:10.1016/S1161-0301(00)00058-7. Other numbers: plausible, not calibrated.
 """
 
 from typing import NamedTuple
@@ -47,16 +46,14 @@ def sow(sim: dict[str, Array], facts: pd.DataFrame, days: int, seed: int) -> Far
     """Choose crops for each season year of the towers ``facts``, from T_warm, TA and aridity."""
     climate = facts.koppen.str[:2]
     sown = (facts.igbp.to_numpy(str) == "CRO") & ~climate.str.startswith("A").to_numpy(bool)
-    warm = sim["T_warm"][:, 0]
-    cold = 2 * sim["TA"].mean(1) - warm
+    cold = 2 * sim["TA"].mean(1) - (warm := sim["T_warm"][:, 0])
     dry = (sim["aridity"][:, 0] < ARID) | climate.isin(DRY_CLIMATES).to_numpy(bool)
     case = np.where(dry, 2, np.where((warm > HOT) & (cold < COLD), 1, 0))
     share, water = np.array([COOL, HOT_SUMMER, DRY])[case].transpose(1, 0, 2)  # (site, kind)
     years = days // 365 + 2
     farm = ndtr(draw(facts.site, seed, "farm", (2,)))
     year = draw(facts.site, seed, "crops", (3, years))
-    chance = ndtr(year)
-    bound = share.cumsum(1)[:, None, :-1]
+    chance, bound = ndtr(year), share.cumsum(1)[:, None, :-1]
     main = (farm[:, :1, None] > bound).sum(-1)
     rotated = (chance[:, 1, :, None] > bound).sum(-1)
     kind = np.where(chance[:, 0] < FAITHFUL, main, rotated).astype(np.intp)

@@ -13,11 +13,10 @@ from tamrl.data.koppen import KOPPEN_CODES
 from tamrl.data.physics import potential_radiation
 from tamrl.data.schema import tower_facts
 from tamrl.virtual.noise import monthly_means
-from tamrl.virtual.simulator import BIOME, simulate
+from tamrl.virtual.simulator import BIOME, BLOCK, simulate
 
 LAND = "natural_earth/shapefiles/natural_earth/physical/ne_110m_land.shp"
 SOUTH = -60.0  # degrees; there is no tower beyond
-BLOCK = 256  # cells simulated at once: bounds the memory
 YEARS = ("2001-01-01", "2002-12-31")  # the second counts, the first lets soils fill
 
 
@@ -30,16 +29,14 @@ def virtual_grid(step: float = 2.0, seed: int = 0) -> xr.Dataset:
     import geopandas as gpd
     import shapely
 
-    lat, lon = centres(step)
-    at_lon, at_lat = np.meshgrid(lon, lat)
+    at_lat, at_lon = np.meshgrid(*centres(step), indexing="ij")
     shape = shapely.union_all(gpd.read_file(Path(__file__).parents[1] / LAND).geometry.to_numpy())
     land = shapely.contains_xy(shape, at_lon, at_lat) & (at_lat > SOUTH)
     cells = _cells(at_lat[land], at_lon[land])
     known = _seasons(cells, seed)
     known["igbp_fraction"] = np.array(LAND_CLASSES)[:, None] == cells.igbp.to_numpy(str)
-    known["elevation"] = np.full(len(cells), 200.0)
     known["awc"] = np.array([BIOME[code][3] for code in cells.igbp], float)
-    known["fapar_mean"] = known["FPAR"].mean(0)
+    known |= {"elevation": np.full(len(cells), 200.0), "fapar_mean": known["FPAR"].mean(0)}
     fields: dict[str, Array] = {}
     for name in VARIABLES.keys() - {"area"}:
         values = known.get(name, np.full(len(cells), np.nan))

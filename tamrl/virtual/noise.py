@@ -29,8 +29,7 @@ def monthly_means(x: Array, time: pd.DatetimeIndex) -> Array:
 def persistent(z: Array, days: float) -> Array:
     """Stationary AR(1) of unit variance (site, time) from white noise, e-folding in `days`."""
     rho = np.exp(-1 / days)
-    scale = np.full(z.shape[-1], np.sqrt(1 - rho**2))
-    scale[0] = 1
+    scale = np.r_[1.0, np.full(z.shape[-1] - 1, np.sqrt(1 - rho**2))]
     return np.asarray(lfilter([1.0], [1.0, -rho], z * scale, axis=-1))
 
 

@@ -1,11 +1,10 @@
 """Process model behind the simulated towers: climate, weather, vegetation, fluxes, day by day.
 
-Gross production follows a light-use-efficiency model (Monteith 1972, doi:10.2307/2401901),
-respiration Lloyd & Taylor (1994, doi:10.2307/2389824) plus a share of production, and
-NEE = RECO - GPP. A tower's traits follow from its climate and vegetation class, so that an encoder
-of its drivers can infer them; not so `scatter`, and what a farmer sows (`tamrl.virtual.crops`).
-Rain falls from the clouds that dim the light, and soil water shows in the humidity of the air.
-Numbers without a source are chosen here: plausible, not calibrated.
+Production follows a light-use-efficiency model (Monteith 1972, doi:10.2307/2401901), respiration
+Lloyd & Taylor (1994, doi:10.2307/2389824) plus a share of production, NEE = RECO - GPP. Traits of a
+tower follow from its climate and class, and can be inferred by drivers; not so `scatter`, and what
+is sown (`tamrl.virtual.crops`). Rain falls from the clouds that dim the light, and soil water shows
+in the air's humidity. Numbers without a source are chosen here: plausible, not calibrated.
 """
 
 import numpy as np
@@ -18,6 +17,7 @@ from tamrl.data.physics import saturation_pressure as saturation
 from tamrl.virtual import crops
 from tamrl.virtual.noise import Array, draw, memory, persistent
 
+BLOCK = 256  # towers or cells simulated at once: bounds the memory
 Simulation = dict[str, Array]  # arrays (site, time), or (site, 1) for what does not change
 
 # Warmest and coldest month, degC, inside what each Koppen class allows (rules in Beck et al.
@@ -60,13 +60,11 @@ def simulate(
 ) -> Simulation:
     """Simulate the towers `facts` (site, lat, igbp, koppen) on the days `time`.
 
-    Returns arrays (site, time) in the units of the tower schema, traits ``truth_*`` (site, 1),
-    and what drives the rest: ``P`` and ``PET`` mm d-1, ``sun`` share of possible sunshine, ``soil``
-    share of plant-available water, ``snow`` share of ground, ``FPAR``.
+    Returns (site, time) in the units of the tower schema, traits ``truth_*`` (site, 1), ``P`` and
+    ``PET`` mm d-1, ``FPAR``, and shares of sunshine ``sun``, water ``soil``, ground ``snow``.
     """
     sim = _weather(facts, time, seed)
-    biome = np.array([BIOME[code] for code in facts.igbp]).T[..., None]
-    lue, fpar_min, fpar_max, capacity, ratio = biome
+    lue, fpar_min, fpar_max, capacity, ratio = np.array([BIOME[c] for c in facts.igbp]).T[..., None]
     wet, crop = ((facts.igbp.to_numpy(str) == code)[:, None] for code in ("WET", "CRO"))
     farms = crops.sow(sim, facts, len(time), seed)
     _water(sim, capacity, wet | farms.watered)

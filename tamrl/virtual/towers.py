@@ -1,8 +1,4 @@
-"""Simulated towers: the process model of `simulator` behind the same interface as real towers.
-
-A tower depends on the seed, its code, place and classes only, never on which other towers there
-are. Nothing here is an observation: every title says "virtual".
-"""
+"""Simulated towers, each by seed, code, place and classes alone: no value is an observation."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -18,12 +14,11 @@ from tamrl.data.schema import DRIVERS, FLUXES, VARIABLES, Variable, tower_facts,
 from tamrl.data.sites import MONTHLY_VARIABLES
 from tamrl.errors import DataError
 from tamrl.virtual.noise import Array, draw, monthly_means, persistent
-from tamrl.virtual.simulator import Simulation, satellite, simulate
+from tamrl.virtual.simulator import BLOCK, Simulation, satellite, simulate
 
 # Share of land in each main climate, % (Peel et al. 2007, doi:10.5194/hess-11-1633-2007).
 LAND_SHARE = {"A": 19.0, "B": 30.2, "C": 13.4, "D": 24.6, "E": 12.8}
 SATELLITE_SHARE = 0.8  # of towers have satellite rows; as in the real tables
-BLOCK = 256  # towers simulated at once: bounds the memory
 REMEMBERED = 20_000  # towers whose months stay in memory, 6 kB a tower and six years
 TRUTH = {
     "truth_lue": ("gC MJ-1", "light-use efficiency"),
@@ -44,14 +39,13 @@ def virtual_towers(
 ) -> xr.Dataset:  # fmt: skip
     """Daily virtual towers: the contract of `tamrl.data.schema`, with the truth known.
 
-    ``n`` towers; None: the 180 real positions and classes. Fewer: a sample of them, balanced over
-    IGBP classes, in which a larger n contains a smaller one. More: the rest lie around real towers
-    so that main climates get their share of the land. ``years``: first and last. ``noise``: random
-    errors that grow with the flux (Richardson et al. 2006, doi:10.1016/j.agrformet.2006.01.007),
-    short records, outages, days of low quality. ``gases``: any of "CH4" (gC m-2 d-1) and "N2O"
-    (gN m-2 d-1). ``scatter``: standard deviation of the logarithm of traits that do not follow from
-    drivers. Returns (site, time) with attribute virtual = 1; RECO = NEE + GPP to the last bit;
-    traits as coordinates ``truth_*`` (site).
+    ``n`` towers; None: the 180 real positions and classes. Fewer: a sample, balanced over IGBP
+    classes; a larger n contains a smaller one. More: the rest lie around real towers, by the main
+    climates' share of land. ``years``: first and last. ``noise``: errors that grow with the flux
+    (Richardson et al. 2006, doi:10.1016/j.agrformet.2006.01.007), short records, outages, days of
+    low quality. ``gases``: any of "CH4" (gC m-2 d-1) and "N2O" (gN m-2 d-1). ``scatter``: sd of the
+    logarithm of traits that do not follow from drivers. Returns (site, time) with attribute virtual
+    = 1; RECO = NEE + GPP to the last bit; traits as coordinates ``truth_*`` (site).
     """
     for gas in set(gases) - set(GASES):
         raise DataError(f"virtual_towers: unknown gas {gas!r}; choose from {', '.join(GASES)}")
@@ -93,8 +87,7 @@ def virtual_towers(
 def virtual_predictors(towers: xr.Dataset) -> xr.Dataset:
     """Monthly predictors (site, month) of `virtual_towers`, as from `fetch_tower_predictors`.
 
-    With noise, one tower in five has no row and clouds hide months: NaN. Raises DataError if the
-    towers are not virtual.
+    With noise, one tower in five has no row and clouds hide months: NaN. DataError for real towers.
     """
     if towers.attrs.get("virtual") != 1:
         raise DataError("virtual_predictors: these towers are not virtual; use the real predictors")
@@ -116,10 +109,7 @@ def virtual_predictors(towers: xr.Dataset) -> xr.Dataset:
 
 
 def simulated_months(towers: xr.Dataset) -> dict[str, Array]:
-    """Give true monthly means (site, month) of satellites' variables and ``sun``, without gaps.
-
-    They are of all simulated years; ``FPAR_season`` (site, 12) is the mean season of FPAR.
-    """
+    """Give true means (site, month) of satellites, ``sun``; ``FPAR_season`` (site, 12) too."""
     facts = pd.DataFrame({k: towers[k].values for k in ("site", "lat", "igbp", "koppen")})
     how = [towers.attrs[f"virtual_{name}"] for name in ("years", "seed", "scatter")]
     keys = _keys(facts, *how)
