@@ -100,9 +100,9 @@ def anomalies(
         out.append(xr.Dataset({k: ("time", v) for k, v in columns.items()}, {"time": time[judged]}))
     result = xr.concat(out, pd.Index(FLUXES, name="flux"))
     if not np.isfinite(result.anomaly).any():
-        years = f"from {str(time[0])[:10]} has {int(result.years.max())} reference years for its"
+        since = f"from {str(time[0])[:10]} has {int(result.years.max())} reference years for its"
         remedy = f"a climatology needs {MIN_YEARS}. Give a longer record or judge fewer days"
-        raise DataError(f"{record.site}: the record {years} last {recent} days; {remedy}")
+        raise DataError(f"{record.site}: the record {since} last {recent} days; {remedy}")
     attrs = {"site": record.site, "virtual": int(record.virtual), "window": window}
     return result.assign_attrs(attrs, units="gC m-2 d-1")
 

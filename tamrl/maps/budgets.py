@@ -84,13 +84,8 @@ def totals(
 def compare(fluxes: xr.Dataset) -> pd.DataFrame:
     """Global totals beside published ones.
 
-    <<<<<<< HEAD
     Table: flux, source, value, lower, upper (PgC yr-1; NaN where not published), period, doi,
-    caveat, ours (whether it is this map).
-    =======
-    Table with flux, source, value, lower, upper (PgC yr-1; NaN where not published), period, doi,
-    caveat, `ours` (true of this map).
-    >>>>>>> z-d5
+    caveat, ours (true of this map).
     """
     mapped = totals(fluxes).rename(columns={"total": "value"})[["flux", "value", "lower", "upper"]]
     mapped = mapped.assign(

@@ -44,14 +44,8 @@ def run(
     Arguments as of `tamrl.evaluate.crossval.cross_validate`, but ``out``: folder of the tables,
     ``stored``: of the predictions, one file a model, fold and seed; ``say`` gets one line a model.
 
-    <<<<<<< HEAD
-    DataError when tables in ``out`` stand on other towers, folds or days, two models would share a
+    DataError when tables in ``out`` are of other towers, folds or days, two models would share a
     file, or one misses scored days; StudyError when models failed; the others are stored.
-    =======
-    DataError when the tables in ``out`` are of other towers, folds or days, two models would get
-    the same file, or a model misses scored days; StudyError when models failed: those that did not
-    are finished and stored.
-    >>>>>>> z-d5
     """
     out = Path(out)
     paths = {name: out / (re.sub(r"[^\w.+-]+", "-", name) + ".csv") for name in models}
