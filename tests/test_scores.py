@@ -238,4 +238,4 @@ def test_balance_violation_is_zero_only_at_closure(samples: SimpleNamespace) -> 
 
 def test_the_help_of_the_command_states_the_rule() -> None:
     """Days count by the same share of measured hours in words and in code."""
-    assert f"at least {SCORE_QC:g} of the day" in " ".join((towers.score.__doc__ or "").split())
+    assert f"at least {SCORE_QC:g} was measured" in " ".join((towers.score.__doc__ or "").split())
