@@ -12,8 +12,7 @@ from .model.train import Recipe, TamRLModel
 from .monitor import anomalies
 from .samples.arrays import Samples, make_samples
 from .samples.splits import folds
-from .shipped.pretrained import finetune
-from .shipped.pretrained import load_pretrained
+from .shipped.pretrained import finetune, load_pretrained
 from .sources import load_samples
 
 __version__: str
