@@ -8,7 +8,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from tamrl.data.schema import FLUXES, UMOL_TO_GC, VARIABLES, koppen_main, site_coords
+from tamrl.data.schema import FLUXES, OPTIONAL, UMOL_TO_GC, VARIABLES, koppen_main, site_coords
 from tamrl.errors import DataError
 
 Floats = NDArray[np.floating[Any]]
@@ -92,7 +92,8 @@ def assemble(towers: Mapping[str, TowerDays], facts: pd.DataFrame) -> xr.Dataset
     sites = sorted(towers)
     begin = min(t.days[0] for t in towers.values())
     n_days = int((max(t.days[-1] for t in towers.values()) - begin).astype(int)) + 1
-    names = [n for n in VARIABLES if n != "P" or any("P" in t.data for t in towers.values())]
+    brought = {name for tower in towers.values() for name in tower.data}
+    names = [n for n in VARIABLES if n not in OPTIONAL or n in brought]
     arrays = {n: np.full((len(sites), n_days), np.nan, np.float32) for n in names}
     for i, site in enumerate(sites):
         for name, x in towers[site].data.items():

@@ -52,7 +52,7 @@ def variables(name: str) -> dict[str, Variable]:
 
 # Ranges bound what a day anywhere on Earth can show, with room for noise: they catch wrong units.
 VARIABLES = variables("daily")
-OPTIONAL = ("P",)  # only some users' towers bring it
+OPTIONAL = ("P", "EVI")  # only some users' towers bring them
 GPP_MEAN_RANGE = (-5.0, 40.0)  # gC m-2 d-1; the mean over a tower's days cannot lie outside
 
 # IGBP classes by the number that MODIS MCD12 uses (doi:10.5067/MODIS/MCD12C1.006).

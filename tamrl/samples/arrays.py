@@ -28,6 +28,8 @@ SCORE_QC = 0.8  # smallest share of a day that is scored
 DAILY = ("TA", "TA_min", "TA_max", "VPD", "VPD_max", "SW_IN")
 SATELLITE = ("FPAR", "LAI", "NDWI", "LST_day", "LST_night", "SNOW", "PRCP", "PET", "SIF", "SM")
 SEASONAL = ("FPAR", "LAI", "NDWI", "SIF")  # satellite variables whose mean season is an input too
+PHENOLOGY = ("EVI", "EVI_anomaly", "EVI_amplitude")  # of `tamrl.samples.phenology`
+PHENOLOGY_STATIC = ("EVI_mean", "EVI_range")
 GRID_MONTHLY = ("EVI", "PRCP", "TA", "SW_IN")
 GRID_STATIC = (
     "elevation", "awc", "sand", "clay", "soil_cn", "stand_age", "lma", "ndep", "fapar_mean",
@@ -237,8 +239,9 @@ def process_scalars(ta: Any, vpd: Any, sw_in: Any, xp: Any = np) -> Any:
 def of_satellites(samples: Samples) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Which drivers (driver,) and which statics (static,) a tower without satellites lacks."""
     seasons = tuple(f"{name}_season" for name in SEASONAL)
-    drivers = [name in (*SATELLITE, *seasons) for name in samples.features]
-    return np.array(drivers), np.array([name.startswith(seasons) for name in samples.static_names])
+    drivers = [name in (*SATELLITE, *seasons, *PHENOLOGY) for name in samples.features]
+    statics = [n.startswith(seasons) or n in PHENOLOGY_STATIC for n in samples.static_names]
+    return np.array(drivers), np.array(statics)
 
 
 def without_satellites(samples: Samples) -> Samples:

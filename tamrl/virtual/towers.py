@@ -10,7 +10,15 @@ import xarray as xr
 from scipy.special import ndtr, ndtri
 from tqdm import tqdm
 
-from tamrl.data.schema import DRIVERS, FLUXES, VARIABLES, Variable, tower_facts, validate
+from tamrl.data.schema import (
+    DRIVERS,
+    FLUXES,
+    OPTIONAL,
+    VARIABLES,
+    Variable,
+    tower_facts,
+    validate,
+)
 from tamrl.data.sites import MONTHLY_VARIABLES
 from tamrl.errors import DataError
 from tamrl.virtual.noise import Array, draw, monthly_means, persistent
@@ -54,7 +62,7 @@ def virtual_towers(
     facts, time = _places(n, seed), _days(years)
     if len(_months) + len(facts) > REMEMBERED:  # never in the middle of a data set
         _months.clear()
-    names = [name for name in VARIABLES if name != "P"] + list(gases)
+    names = [name for name in VARIABLES if name not in OPTIONAL] + list(gases)
     blocks = []
     for start in tqdm(range(0, len(facts), BLOCK), "virtual towers", disable=len(facts) <= BLOCK):
         part = facts.iloc[start : start + BLOCK]

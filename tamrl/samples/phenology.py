@@ -1,0 +1,65 @@
+"""A daily vegetation index of each place as further drivers: its level, anomaly and amplitude.
+
+It comes from MODIS at towers (`tamrl.data.phenology`), a user's file, the simulator or a grid's mean
+season: the drivers are made of the daily index alone, and so mean the same everywhere.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from tamrl.samples.arrays import (
+    PHENOLOGY,
+    PHENOLOGY_STATIC,
+    Array,
+    Samples,
+    mean_and_range,
+    month_means,
+)
+
+MIN_YEARS = 2  # that hold a calendar day, for its mean to have anomalies
+MIN_DAYS = 300  # of a year that are known, for its amplitude
+
+
+def with_phenology(samples: Samples, evi: xr.DataArray | None) -> Samples:
+    """Add `PHENOLOGY` and `PHENOLOGY_STATIC` made of a daily ``evi`` (site, time); missing where it is.
+
+    The anomaly is the difference to the place's mean of the calendar day, the amplitude the range
+    of the calendar year; the statics are mean and range of the mean season.
+    """
+    daily = np.full(samples.has_drivers.shape, np.nan, np.float32)
+    if evi is not None:
+        same = evi.reindex(site=samples.site, time=samples.time.astype("datetime64[ns]"))
+        daily = same.transpose("site", "time").to_numpy().astype(np.float32)
+    year, month = (samples.time.astype(f"datetime64[{unit}]").astype(int) for unit in "YM")
+    day = (samples.time - samples.time.astype("datetime64[Y]")).astype(int)
+    mean, years = _means(daily, day)
+    anomaly = np.where(years[:, day] >= MIN_YEARS, daily - mean[:, day], np.nan)
+    amplitude = np.full_like(daily, np.nan)
+    for y in np.unique(year):
+        some = daily[:, year == y]
+        known = np.isfinite(some).sum(1) >= MIN_DAYS
+        amplitude[np.ix_(known, year == y)] = np.nanmax(some[known], 1)[:, None]
+        amplitude[np.ix_(known, year == y)] -= np.nanmin(some[known], 1)[:, None]
+    own = np.isfinite(samples.x[..., samples.features.index("SW_POT")])  # days of the record
+    new = np.where(own[..., None], np.stack([daily, anomaly, amplitude], -1), np.nan)
+    season = np.stack([month_means(row, month % 12) for row in daily])
+    return replace(
+        samples,
+        x=np.concatenate([samples.x, new.astype(np.float32)], -1),
+        features=(*samples.features, *PHENOLOGY),
+        static=np.column_stack([samples.static, *mean_and_range(season)]).astype(np.float32),
+        static_names=(*samples.static_names, *PHENOLOGY_STATIC),
+    )
+
+
+def _means(daily: Array, day: NDArray[np.intp]) -> tuple[Array, NDArray[np.intp]]:
+    """Mean by calendar day (site, 366), and of how many years."""
+    mean, years = np.full((len(daily), 366), np.nan, np.float32), np.zeros((len(daily), 366), int)
+    for d in np.unique(day):
+        same = daily[:, day == d]
+        years[:, d] = n = np.isfinite(same).sum(1)
+        mean[n > 0, d] = np.nanmean(same[n > 0], 1)
+    return mean, years
