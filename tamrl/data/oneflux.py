@@ -104,7 +104,10 @@ def _from_records(table: pd.DataFrame, half: dict[str, Floats], path: Path) -> T
     start = _stamps(table[column], "%Y%m%d%H%M", path)
     minutes = record_minutes(start, f"{path}: records are")
     start = start - np.timedelta64(minutes if column == "TIMESTAMP_END" else 0, "m")
-    half.pop("RECO", None)  # REF versions of one tower are one, so NEE + GPP says the same
+    reco = half.pop("RECO", None)  # REF versions of one tower are one: RECO = NEE + GPP
+    for lost, known in (("GPP", "NEE"), ("NEE", "GPP")):
+        if reco is not None and lost not in half and known in half:
+            half[lost] = reco - half[known]
     return to_days(start, minutes, half, str(path))
 
 
