@@ -91,6 +91,12 @@ def test_two_fluxes_give_the_third(tmp_path: Path, table: pd.DataFrame, lost: st
     np.testing.assert_allclose(ds[name], whole, atol=1e-5)
 
 
+@pytest.mark.parametrize("table", [daily_csv(), hourly_csv(Tower())])
+def test_labels_without_a_flag_all_count(tmp_path: Path, table: pd.DataFrame) -> None:
+    ds = open_towers(save(table.drop(columns="NEE_VUT_REF_QC"), tmp_path / NAME), TABLE)
+    assert ds["NEE_QC"].sum() == ds["NEE"].count() > 0
+
+
 def test_folder_prefers_half_hours_and_leaves_other_products(tmp_path: Path) -> None:
     save(hourly_csv(Tower(days=8)), tmp_path / "ICOSETC_AA-Aaa_FLUXNET_HH_L2.csv")
     for name in ("ICOSETC_AA-Aaa_FLUXNET_DD_L2", "ICOSETC_AA-Aaa_FLUXNET_MM_L2", "FLX_BB-Bbb_DD_x"):
@@ -132,12 +138,12 @@ def test_store_with_towers_csv_beside(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore::zarr.errors.UnstableSpecificationWarning")
 def test_store_of_another_make(own: Path, tmp_path: Path) -> None:
-    """Zarr 3, plain floats, drivers only: what a user's own script is likely to write."""
-    ds = xr.open_zarr(own, consolidated=False)[["ta", "vpd", "sw_in"]].astype("float32")
+    """Zarr 3, plain floats, no flags: what a user's own script is likely to write."""
+    ds = xr.open_zarr(own, consolidated=False).drop_vars("nee_qc").astype("float32")
     ds.drop_encoding().to_zarr(tmp_path / "v3.zarr", zarr_format=3, consolidated=False)
     packed, plain = (open_towers(path, facts(ONE)) for path in (own, tmp_path / "v3.zarr"))
     np.testing.assert_allclose(packed["TA_max"], plain["TA_max"], atol=1e-4)
-    assert plain["NEE"].count() == 0
+    assert plain["NEE_QC"].sum() == plain["NEE"].count() > 0
 
 
 def test_places_without_data_in_a_store_are_not_there(tmp_path: Path) -> None:

@@ -117,9 +117,8 @@ def _closed(tower: TowerDays, path: Path) -> TowerDays:
     if {"NEE", "GPP", "RECO"} <= data.keys():
         gap = pd.Series(data["RECO"] - data["GPP"] - data["NEE"]).abs().mean()
         if gap > CLOSURE:
-            remedy = "check signs (negative NEE is uptake) and units of the three"
-            gap_is = f"mean gap {gap:.3g} gC m-2 d-1"
-            raise DataError(f"{path}: NEE_VUT_REF is not RECO - GPP ({gap_is}); {remedy}")
+            what = f"NEE_VUT_REF is not RECO - GPP (mean gap {gap:.3g} gC m-2 d-1)"
+            raise DataError(f"{path}: {what}; check signs (negative NEE is uptake) and units")
     if {"NEE", "GPP"} <= data.keys():
         data["RECO"] = data["NEE"] + data["GPP"]
     for lost, known in (("GPP", "NEE"), ("NEE", "GPP")):

@@ -75,11 +75,9 @@ def scored_days(pred: xr.Dataset, samples: Samples) -> Days:
         missed = some & ~has
         if missed.sum() > MAX_MISSED * some.sum():
             i, t = np.argwhere(missed)[0]
-            raise DataError(
-                f"model {name} misses {missed.sum()} of {some.sum()} scored days that others "
-                f"predict (first: {pred.site.values[i]}, {str(pred.time.values[t])[:10]}); "
-                "models can only be compared on the same days"
-            )
+            first = f"first: {pred.site.values[i]}, {str(pred.time.values[t])[:10]}"
+            text = f"{missed.sum()} of {some.sum()} scored days that others predict ({first})"
+            raise DataError(f"model {name} misses {text}; they are compared on the same days")
     common = score & complete.all(0)
     if not common.any():
         raise DataError("predictions: no scored day is predicted; check towers, days and folds")
@@ -213,9 +211,9 @@ def compare(
             raise DataError(f"model {name!r} is not among the predictions {sums.model.values}")
     pair = [sums.square.sel(model=name, drop=True) for name in (model, rival)]
     rmse, other = (np.sqrt(square.sum("site") / sums.n.sum()) for square in pair)
-    drawn, against = (xr.dot(draws_of(sums, n_boot, seed), square, dim="site") for square in pair)
+    resampled, against = (xr.dot(draws_of(sums, n_boot, seed), s, dim="site") for s in pair)
     with np.errstate(invalid="ignore", divide="ignore"):
-        lower, upper = interval(100 * (np.sqrt(drawn / against) - 1))
+        lower, upper = interval(100 * (np.sqrt(resampled / against) - 1))
     return pd.DataFrame(
         {"flux": sums.flux.values, "RMSE": rmse.values, "rival_RMSE": other.values}
         | {"change": 100 * (rmse.values / other.values - 1), "lower": lower, "upper": upper}
@@ -248,9 +246,9 @@ def violations(balance: xr.Dataset, rival: str) -> pd.DataFrame:
     table = table.set_index(pd.Index(balance.model.values, name="model"))
     table[["cut", "lower", "upper"]] = np.nan
     if rival in table.index:
-        drawn = mean_of(balance.imbalance, balance.predicted, draws_of(balance))
+        resampled = mean_of(balance.imbalance, balance.predicted, draws_of(balance))
         with np.errstate(invalid="ignore", divide="ignore"):
             table["cut"] = 100 * (1 - table.violation / table.violation[rival])
-            cut = 100 * (1 - drawn / drawn.sel(model=rival, drop=True))
+            cut = 100 * (1 - resampled / resampled.sel(model=rival, drop=True))
         table["lower"], table["upper"] = interval(cut)
     return table
