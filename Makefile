@@ -120,5 +120,5 @@ serve: $(INSTALLED) ## show the built book on http://localhost:8000
 	@$(PY) -m http.server --directory $(BOOK) --bind 127.0.0.1 8000
 
 clean: ## remove what was built and computed; keeps .venv and the data cache
-	@rm -rf _build book/notebooks runs .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	@rm -rf _build book/notebooks runs .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks
 	@echo "Removed _build, book/notebooks, runs and tool caches. Kept .venv and the data cache."

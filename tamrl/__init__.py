@@ -17,9 +17,11 @@ arrays that all models are trained on.
 `TamRL` with a `Config`), `cross_validate` predicts each tower without its labels, `summarise` and
 `compare` score it::
 
-    samples = tamrl.load_samples()
-    predictions = tamrl.cross_validate(samples, {"TAM-RL": tamrl.TamRLModel}, tamrl.folds(samples))
-    tamrl.summarise(predictions, samples)
+    from tamrl.evaluate.scores import sum_up
+
+    samples, models = tamrl.load_samples(), {"TAM-RL": tamrl.TamRLModel}
+    predictions = tamrl.cross_validate(samples, models, tamrl.folds(samples), [0], "runs/cv")
+    tamrl.summarise(sum_up(predictions, samples))
 
 *Maps and monitoring*: `upscale` runs models over a cube of drivers, `anomalies` judges a tower's
 newest weeks. Data that cannot be used raise `DataError`, whose message says what to do. All else is

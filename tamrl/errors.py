@@ -1,4 +1,4 @@
-"""The one error a user meets when data are not what they should be."""
+"""The two errors that a user meets: of data, and of the study."""
 
 
 class DataError(ValueError):
@@ -6,4 +6,4 @@ class DataError(ValueError):
 
 
 class StudyError(RuntimeError):
-    """A notebook or the book did not come out; the message holds the failing cell or the log."""
+    """A job, a notebook or the book did not come out; the message says which, and how it failed."""

@@ -146,14 +146,15 @@ def _against_other_years(means: Array, time: Times) -> Array:
 
 
 def status(judged: xr.Dataset) -> pd.DataFrame:
-    """Newest judged day of each flux: columns flux, day and those of `anomalies`, and ``says``."""
-    rows = []
+    """Newest judged day of each flux: flux, day, columns of `anomalies`, ``says``, ``virtual``."""
+    rows, virtual = [], int(judged.attrs["virtual"])
     for flux in FLUXES:
         last = judged.sel(flux=flux).dropna("time", subset=["anomaly"]).isel(time=-1)
         low, high = float(last.lower), float(last.upper)
         says = f"{'above' if low > 0 else 'below' if high < 0 else 'within'} its normal range"
         numbers = {str(name): float(value) for name, value in last.data_vars.items()}
-        rows.append({"flux": flux, "day": str(last.time.values)[:10], **numbers, "says": says})
+        about = {"flux": flux, "day": str(last.time.values)[:10]}
+        rows.append(about | numbers | {"says": says, "virtual": virtual})
     return pd.DataFrame(rows)
 
 
@@ -169,10 +170,11 @@ def values(judged: xr.Dataset) -> dict[str, str]:
 
 
 def write(judged: xr.Dataset, folder: Path) -> None:
-    """Write `anomalies` as ``anomalies.nc`` and their `status` as ``status.csv``, each whole."""
-    with atomic_write(folder / "anomalies.nc") as part:
+    """Write `anomalies` as ``anomalies.nc``, their `status` as ``status.csv``; virtual by name."""
+    prefix = "virtual_" if judged.attrs["virtual"] else ""
+    with atomic_write(folder / f"{prefix}anomalies.nc") as part:
         judged.to_netcdf(part, engine="netcdf4")
-    with atomic_write(folder / "status.csv") as part:
+    with atomic_write(folder / f"{prefix}status.csv") as part:
         status(judged).to_csv(part, index=False)
 
 
@@ -210,4 +212,4 @@ def record(
     axes = {"site": samples.site, "time": samples.time.astype("datetime64[ns]")}
     fields = {f: (("seed", "site", "time"), flux[..., k]) for k, f in enumerate(FLUXES)}
     one = study_record(xr.Dataset(fields, {"seed": range(len(flux)), **axes}), samples, site)
-    return one._replace(virtual=bool(model.header["virtual"]))
+    return one._replace(virtual=one.virtual or bool(model.header["virtual"]))

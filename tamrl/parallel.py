@@ -23,7 +23,7 @@ def in_parallel(
     """
     if not tasks:
         return []
-    alone = jobs == 1
+    alone = (jobs := min(jobs, len(tasks))) == 1
     if not alone:
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # idle threads must not spin
     results: list[Any] = [None] * len(tasks)
@@ -33,7 +33,7 @@ def in_parallel(
         tqdm(total=len(tasks), desc=progress, disable=not progress) as bar,
     ):
         order, call = "generator_unordered", joblib.delayed(_call)
-        pool = joblib.Parallel(min(jobs, len(tasks)), return_as=order, mmap_mode="c")
+        pool = joblib.Parallel(jobs, return_as=order, mmap_mode="c")
         for i, result in pool(call(i, not alone, function, task) for i, task in enumerate(tasks)):
             if isinstance(result, Exception) and not keep_going:
                 raise result

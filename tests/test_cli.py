@@ -62,7 +62,7 @@ def test_help_shows_an_example() -> None:
 def test_train_then_predict_towers_without_fluxes(few: xr.Dataset) -> None:
     """Weights go to one file; every day with the minimal drivers gets finite, closed fluxes."""
     recipe = "--model network --epochs 1 --members 2 --jobs 1 --virtual 0"
-    done(f"train -o model.safetensors {recipe} --device cpu")
+    assert "12 virtual towers" in done(f"train -o model.safetensors {recipe} --device cpu")
     tower = few.isel(site=3)
     csv = f"FLX_{tower.site.item()}_FLUXNET2015_SUBSET_DD_2001-2003_1-4.csv"
     drivers = {f"{n}_F": tower[n].fillna(-9999).values for n in ("TA", "VPD", "SW_IN")}
@@ -71,7 +71,7 @@ def test_train_then_predict_towers_without_fluxes(few: xr.Dataset) -> None:
     facts = {name: [tower[name].item()] for name in ("site", "lat", "lon", "igbp")}
     pd.DataFrame(facts).to_csv("facts.csv", index=False)
     options = "--device cpu --table facts.csv -m model.safetensors -o new/fluxes.nc"
-    assert "without bounds" in done(f"predict {csv} {options}")  # not calibrated
+    assert "from virtual towers, without bounds" in done(f"predict {csv} {options}")
     fluxes = xr.load_dataset("new/fluxes.nc")
     assert fluxes.NEE.attrs["units"] == "gC m-2 d-1"
     assert fluxes.attrs["virtual"] == 1  # of the towers it was trained on
@@ -90,12 +90,11 @@ def test_evaluate_writes_all_scores(few: xr.Dataset) -> None:
     """Three models by three fluxes, on the same days; the table on the screen says "virtual"."""
     assert "virtual" in done("evaluate --folds 2 --epochs 1 --jobs 1 -o scores.csv")
     scores = pd.read_csv("scores.csv")
-    assert len(scores) == 9
-    assert len(set(scores.days)) == 1
+    assert (len(scores), len(set(scores.days)), scores.virtual.all()) == (9, 1, True)
     assert np.isfinite(scores[["RMSE", "R2", "bias", "MAE"]]).all(axis=None)
 
 
-def test_what_a_user_can_mend_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_user_can_mend_is_one_line(gridded, monkeypatch: pytest.MonkeyPatch) -> None:
     """Exit status 1, the file and the remedy on stderr."""
     Path("broken.safetensors").write_bytes(b"not weights")
     for weights, line in (("none", "[^\n]*tamrl train -o"), ("broken", ": not weights of tamrl")):
@@ -106,13 +105,22 @@ def test_what_a_user_can_mend_is_one_line(monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setattr("tamrl.study.runner.run.run", Mock(side_effect=error))
         failed = call("study")
         assert (failed.exit_code, failed.stderr) == (1, f"tamrl: {error}\n")
+    monkeypatch.setattr("tamrl.sources.load_samples", lambda *_: gridded)
+    for command in ("evaluate --folds 500", "train -o x --calibrate 1"):
+        assert re.match(r"tamrl: (500|1) folds asked for; \d+ separate", call(command).stderr)
+    late = {"runner.run.run": "study", "comparisons.models.compute": "compare ablation"}
+    for name, command in late.items():  # its error is no fault of the command
+        monkeypatch.setattr(f"tamrl.study.{name}", Mock(side_effect=ValueError))
+        assert isinstance(call(command).exception, ValueError)
 
 
 @pytest.mark.parametrize(
     "command",
     ["fly", "fetch everything", "train", "predict towers.csv -o x.nc --device foo"]
     + [f"study {option}" for option in ("--profile quick", "--only 99", "--param seed=3")]
-    + [f"study --only 03 --param {setting}" for setting in ("seed", "sed=3")],
+    + [f"study --only 03 --param {setting}" for setting in ("seed", "sed=3")]
+    + ["train -o x --epochs 0", "compare contest", "compare ablation --only forest"]
+    + [f"train-map -o x --{wrong}" for wrong in ("members 1", "folds 1", "level 1")],
 )
 def test_a_command_that_is_not_understood_ends_with_status_2(command: str) -> None:
     """As every command line does; nothing is computed."""

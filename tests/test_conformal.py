@@ -144,6 +144,8 @@ def test_what_cannot_be_calibrated() -> None:
     assert Conformal.fit(y, y, y, tower, levels=(0.5,))
     with pytest.raises(DataError, match="must be finite"):
         Conformal.fit([1, np.nan], [1, 1], [0, 0], [0, 1])
+    with pytest.raises(DataError, match="not all between 0 and 1"):
+        Conformal.fit(y, y, y, tower, levels=(1.0,))
     with pytest.raises(DataError, match="weight 'row' is unknown"):
         Conformal.fit(y, y, y, tower, weight="row")
     with pytest.raises(DataError, match=r"level 0.8 was not calibrated; choose from 0\.5"):

@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from tamrl.errors import DataError
+from tamrl.errors import DataError, StudyError
 from tamrl.evaluate.crossval import cross_validate
-from tamrl.parallel import VISIBLE, own_gpu, pin_gpu
+from tamrl.parallel import VISIBLE, in_parallel, own_gpu, pin_gpu
 from tamrl.samples.splits import Fold
 from tamrl.shipped.blend import Blend
 
@@ -150,7 +150,7 @@ def test_what_changes_is_computed_anew(notes: Path) -> None:
 
 def test_one_failure_loses_nothing_else(notes: Path) -> None:
     (notes / "broken").touch()
-    with pytest.raises(RuntimeError, match=r"2 of 4 jobs failed.*mean, fold 1.*out of luck"):
+    with pytest.raises(StudyError, match=r"2 of 4 jobs failed.*mean, fold 1.*out of luck"):
         run(notes)
     assert not list((notes.parent / "runs").glob("*.part"))
     fits(notes)
@@ -209,5 +209,7 @@ def test_gpus_are_assigned_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     assert own_gpu(1, 1) is own_gpu(1, 0) is None
     monkeypatch.setenv(VISIBLE, "2,5")
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert in_parallel(os.environ.get, [(VISIBLE,)], 2) == ["2,5"]  # one task, in this process
+    assert os.environ[VISIBLE] == "2,5"
     pin_gpu(3)
     assert os.environ[VISIBLE] == "5"

@@ -85,6 +85,8 @@ def test_folds_add_up_and_one_that_carries_a_verdict_is_named() -> None:
     assert "lucky (GPP" in named
     assert "even" not in named
     assert effects.single_folds(folded.loc[["even"]]) == "none"
+    against = pd.DataFrame([[9.0, -8.0, -1.0, -2.5]], pd.MultiIndex.from_tuples([("odd", "NEE")]))
+    assert effects.single_folds(against).startswith("odd (NEE \N{MINUS SIGN}2.5 %")
 
 
 def test_the_strongest_booster_is_the_rival_and_what_is_absent_is_named() -> None:

@@ -145,5 +145,10 @@ def test_a_users_tower(study, tmp_path, monkeypatch) -> None:
     fitted = calibrate(unseen, samples)
     found = anomalies(own, fitted, recent=200)
     monitor.write(found, tmp_path)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["anomalies.nc", "status.csv"]
-    assert xr.load_dataset(tmp_path / "anomalies.nc").flux.values.tolist() == list(FLUXES)
+    assert found.attrs["virtual"]  # the tower is, though the weights are of real ones
+    names = ["virtual_anomalies.nc", "virtual_status.csv"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == names
+    assert xr.load_dataset(tmp_path / names[0]).flux.values.tolist() == list(FLUXES)
+    assert pd.read_csv(tmp_path / names[1]).virtual.tolist() == [1, 1, 1]
+    monitor.write(found.assign_attrs(virtual=0), tmp_path)
+    assert (tmp_path / "status.csv").exists()

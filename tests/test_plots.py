@@ -66,7 +66,7 @@ def test_figures_of_virtual_towers_say_so() -> None:
 
 def test_a_model_has_one_colour_in_all_figures() -> None:
     """Whatever stands beside it, in whatever order and letter case."""
-    names = ["blend of TAM-RL and LightGBM", "LightGBM", "TAM-RL as published", "climatology"]
+    names = ["ensemble", "LightGBM", "TAM-RL as published", "climatology"]
     colours = model_colours(names)
     assert len(set(colours.values())) == len(names)
     assert model_colours(reversed(names)) == colours

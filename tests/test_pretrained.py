@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from safetensors.numpy import save_file
 from settings import QUICK, SMALL
 from typer.testing import CliRunner
 
-from tamrl import load_pretrained
+from tamrl import finetune, load_pretrained
 from tamrl.cli.app import app
 from tamrl.data.cache import registry_sha256
 from tamrl.data.schema import FLUXES
@@ -149,6 +150,9 @@ def test_without_a_grid_the_prior_is_the_mean_of_the_class(kind, fitted, daily, 
     other = replace(samples, places=replace(samples.places, names=("a",)))
     with pytest.raises(DataError, match="described by other features"):
         model.predict(other)
+    for use in (model.predict, partial(finetune, output=path, model=model)):
+        with pytest.raises(DataError, match=r"other site attributes; they differ in \['new'\]"):
+            use(replace(bare, static_names=(*bare.static_names, "new")))
 
 
 def test_members_side_by_side_are_those_in_turn(samples: Samples) -> None:
@@ -177,8 +181,8 @@ def test_scores_of_a_file(daily: xr.Dataset, tmp_path: Path) -> None:
     (truth + 1).to_netcdf(seen)
     done = CliRunner().invoke(app, ["score", str(path), str(seen), "-o", str(out)])
     assert done.exit_code == 0, done.output
-    assert "-1.000" in done.output
-    assert out.is_file()
+    assert all(text in done.output for text in ("-1.000", "virtual"))
+    assert out.read_text().partition("\n")[0].endswith(",virtual")
     (tmp_path / "bad.nc").write_text("no")
     truth.mean("time").to_netcdf(tmp_path / "flat.nc")
     for name, text in (("bad.nc", r"bad.nc: cannot be read"), ("flat.nc", "by site and time")):
@@ -189,22 +193,19 @@ def test_scores_of_a_file(daily: xr.Dataset, tmp_path: Path) -> None:
 @pytest.mark.parametrize("grid", [True, False])
 def test_finetune_on_the_command_line(grid, fitted, daily, samples, tmp_path: Path, monkeypatch):
     """Trees of a blend stay behind; the network keeps the prior of its place; no grid is needed."""
-
-    def fetch_grid() -> xr.Dataset:
-        if grid:
-            return virtual_grid(2.5)
-        raise DataError("not here")
-
+    fetch_grid = Mock(side_effect=[virtual_grid(2.5) if grid else DataError("not here")])
     path, own = tmp_path / "w.safetensors", tmp_path / "own.safetensors"
     pretrained.save([fitted["prior of all"]], path, samples, seed=0, towers=24)
+    own_tower = daily.isel(site=[3]).assign_attrs(virtual=0, tower_source="user")
     monkeypatch.setattr("tamrl.data.fetch_grid", fetch_grid)
-    monkeypatch.setattr("tamrl.data.open_towers", lambda path, table: daily.isel(site=[3]))
+    monkeypatch.setattr("tamrl.data.open_towers", lambda path, table: own_tower)
     call = ["finetune", "x.csv", "-m", str(path), "-o", str(own), "--device", "cpu"]
     done = CliRunner().invoke(app, call)
     assert done.exit_code == 0, done.output
-    assert "labelled days" in done.output
+    assert "labelled days, of virtual towers" in done.output
     (adapted,), header = pretrained.load(own, "cpu")
-    assert header["adapted_to"] == str(samples.site[3])
+    told = [header[name] for name in ("adapted_to", "virtual", "tower_source")]
+    assert told == [str(samples.site[3]), 1, samples.attrs["tower_source"]]
     assert [type(m) for m in (adapted, *adapted.fitted)] == [AnnualPrior, TamRLModel]
     assert load_pretrained(own).predict(samples).NEE.notnull().any()
 

@@ -75,7 +75,7 @@ def test_a_notebook_runs_again_only_when_something_it_depends_on_changed(root: P
     """Own cells, parameters, package code, registry and upstream notebooks count; nothing else."""
     assert go(root).executed == ("01_a", "02_b")
     assert outputs(root, "01_a") == "fluxnet2015 3\n"
-    assert go(root).kept == ("01_a", "02_b")
+    assert go(root).unchanged == ("01_a", "02_b")
 
     for unrelated in ("cli/app.py", "cli/towers.py", "study/runner/run.py", "__main__.py"):
         (root / "tamrl" / unrelated).write_text("# a help text reaches no notebook\n")
@@ -144,7 +144,7 @@ def test_a_failing_cell_stops_the_study_and_keeps_the_last_good_notebook(root: P
     assert (root / "book" / "notebooks" / "02_b.ipynb").read_bytes() == before
     assert len(list((root / "runs" / "executing").glob("02_b.*.ipynb"))) == 1
     write_notebook(root, "02_b")
-    assert go(root).kept == ("01_a", "02_b")
+    assert go(root).unchanged == ("01_a", "02_b")
 
 
 MEET = """import pathlib, time

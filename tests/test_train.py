@@ -100,7 +100,7 @@ def test_streamed_and_windowed_prediction_agree(samples: Samples) -> None:
     assert np.array_equal(np.isfinite(streamed), np.isfinite(exact))
     off = np.sqrt(((streamed[on] - exact[on]) ** 2).mean(0)) / streamed[on].std(0)
     assert (off < 0.05).all(), off
-    model.recipe = replace(model.recipe, length=len(samples.time), keep=len(samples.time))
+    model.recipe = replace(model.recipe, length=2 * len(samples.time), keep=len(samples.time))
     whole = model.predict(samples, TEST)  # one window holds the whole record: no difference left
     np.testing.assert_allclose(whole[on], streamed[on], rtol=1e-4, atol=1e-4)
 
@@ -110,16 +110,18 @@ def test_a_record_shorter_than_a_window_is_learnt_whole(samples: Samples) -> Non
     assert log[1]["data"] < log[0]["data"]
 
 
-def test_a_record_within_the_warm_up_is_refused(samples: Samples) -> None:
+def test_what_teaches_nothing_is_refused(samples: Samples) -> None:
     days = ("x", "y", "weight", "scored", "has_drivers", "process")
     first = {name: getattr(samples, name)[:, :30] for name in days}
     with pytest.raises(DataError, match="within the warm-up of 30"):
         TamRLModel().fit(replace(samples, time=samples.time[:30], **first), TRAIN, VALID)
+    with pytest.raises(DataError, match="no finite validation score"):
+        fitted(replace(samples, y=samples.y * np.nan), ONE)
 
 
 def test_where_a_model_learns_is_none_of_its_settings(tmp_path: Path) -> None:
     """What one device has computed is found by another."""
-    elsewhere = TamRLModel(device="cuda", checkpoint=tmp_path / "c.pt", progress=True)
+    elsewhere = TamRLModel(device="cuda", checkpoint=tmp_path / "c.pt")
     assert repr(elsewhere) == repr(TamRLModel())
     assert repr(TamRLModel(recipe=Recipe(precision="bf16"))) != repr(TamRLModel())
 

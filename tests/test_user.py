@@ -40,6 +40,7 @@ def hourly_csv(tower: Tower, stamp: str = "TIMESTAMP_START") -> pd.DataFrame:
     names = {"TA_F": "ta", "VPD_F": "vpd", "SW_IN_F": "sw_in", "NEE_VUT_REF": "nee"}
     names |= {"GPP_NT_VUT_REF": "gpp_nt", "NEE_VUT_REF_QC": "nee_qc"}
     columns = {column: tower.values[name] for column, name in names.items()}
+    columns["RECO_NT_VUT_REF"] = tower.values["nee"] + tower.values["gpp_nt"]
     return pd.DataFrame({stamp: stamps.strftime("%Y%m%d%H%M")} | columns | {"P_F": 0.1})
 
 
@@ -81,10 +82,19 @@ def test_drivers_alone_suffice(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("lost", ["NEE_VUT_REF", "GPP_NT_VUT_REF", "RECO_NT_VUT_REF"])
-def test_two_fluxes_give_the_third(tmp_path: Path, lost: str) -> None:
-    table = daily_csv()
-    ds = open_towers(save(table.drop(columns=lost), tmp_path / NAME), TABLE)
-    np.testing.assert_allclose(ds[lost.partition("_")[0]][0], table[lost], atol=1e-5)
+@pytest.mark.parametrize("table", [daily_csv(), hourly_csv(Tower(days=8))])
+def test_two_fluxes_give_the_third(tmp_path: Path, table: pd.DataFrame, lost: str) -> None:
+    """Also in half-hours, from which any two of them make the same days as all three."""
+    name, path = lost.partition("_")[0], tmp_path / NAME
+    whole = open_towers(save(table, path), TABLE)[name]
+    ds = open_towers(save(table.drop(columns=lost), path), TABLE)
+    np.testing.assert_allclose(ds[name], whole, atol=1e-5)
+
+
+@pytest.mark.parametrize("table", [daily_csv(), hourly_csv(Tower())])
+def test_labels_without_a_flag_all_count(tmp_path: Path, table: pd.DataFrame) -> None:
+    ds = open_towers(save(table.drop(columns="NEE_VUT_REF_QC"), tmp_path / NAME), TABLE)
+    assert ds["NEE_QC"].sum() == ds["NEE"].count() > 0
 
 
 def test_folder_prefers_half_hours_and_leaves_other_products(tmp_path: Path) -> None:
@@ -128,12 +138,12 @@ def test_store_with_towers_csv_beside(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore::zarr.errors.UnstableSpecificationWarning")
 def test_store_of_another_make(own: Path, tmp_path: Path) -> None:
-    """Zarr 3, plain floats, drivers only: what a user's own script is likely to write."""
-    ds = xr.open_zarr(own, consolidated=False)[["ta", "vpd", "sw_in"]].astype("float32")
+    """Zarr 3, plain floats, no flags: what a user's own script is likely to write."""
+    ds = xr.open_zarr(own, consolidated=False).drop_vars("nee_qc").astype("float32")
     ds.drop_encoding().to_zarr(tmp_path / "v3.zarr", zarr_format=3, consolidated=False)
     packed, plain = (open_towers(path, facts(ONE)) for path in (own, tmp_path / "v3.zarr"))
     np.testing.assert_allclose(packed["TA_max"], plain["TA_max"], atol=1e-4)
-    assert plain["NEE"].count() == 0
+    assert plain["NEE_QC"].sum() == plain["NEE"].count() > 0
 
 
 def test_places_without_data_in_a_store_are_not_there(tmp_path: Path) -> None:

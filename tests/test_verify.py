@@ -39,6 +39,12 @@ def test_numbers_beyond_their_tolerance_are_listed(table: pd.DataFrame) -> None:
     assert not compare_tables(budget.assign(value=105.1), budget).empty
 
 
+@pytest.mark.parametrize(("name", "allowed"), [("change", 3.0), ("RMSE", 0.05)])
+def test_bounds_may_differ_as_what_they_bound(name: str, allowed: float) -> None:
+    old = pd.DataFrame({"flux": ["NEE"], name: [1.0], "lower": [0.5], "upper": [1.5]})
+    assert list(compare_tables(old.assign(lower=-9.0, upper=9.0), old).allowed) == [allowed] * 2
+
+
 def test_rows_and_columns_that_went_or_came_are_listed(table: pd.DataFrame) -> None:
     row = ("Boosting, NEE", "every column")
     assert listed(table.iloc[:2], table) == [(*row, "present", "absent")]

@@ -99,7 +99,7 @@ def train(
     members: Annotated[int, Option(min=1, help="Models in the ensemble.")] = 1,
     epochs: Epochs = None,
     virtual: Annotated[int, Option(min=0, help=_VIRTUAL)] = 1000,
-    calibrate: Annotated[int, Option(help=_CALIBRATE)] = 0,
+    calibrate: Annotated[int, Option(min=0, help=_CALIBRATE)] = 0,
     jobs: Jobs = 2,
     device: Device = "auto",
 ) -> None:
@@ -125,7 +125,8 @@ def train(
     facts = {"seed": seed, "towers": len(samples.site), "model": model, "folds": calibrate}
     licence = {"licence": "CC-BY-4.0", "registry": registry_sha256()}
     pretrained.save(models, output, samples, intervals, **facts, **licence)
-    say(f"Trained {members} {model}(s) on {len(samples.site)} towers: {output}")
+    on = f"{len(samples.site)} {'virtual ' * bool(samples.attrs['virtual'])}towers"
+    say(f"Trained {members} {model}(s) on {on}: {output}")
 
 
 @app.command()
@@ -159,7 +160,7 @@ def evaluate(
     table = summarise(sum_up(predictions, samples))
     shown = table[["model", "flux", "RMSE", "bias", "MAE", "R2"]]
     draw("Pooled over unseen towers", shown, samples.attrs["virtual"])
-    write_scores(table, output)
+    write_scores(table, output, samples.attrs["virtual"])
 
 
 def _recipe(epochs: int | None) -> Any:
@@ -174,7 +175,8 @@ def _predictions(samples: Any) -> Path:
 
 
 _EXPERIMENTS = "ablation, benchmark, climates, biomes, no-satellites or directions."
-_FOLDER = "Folder of the tables.  [default: results/EXPERIMENT]"
+_FOLDER = "Folder of the tables.  [default: results/EXPERIMENT; below runs/ with other settings or "
+_FOLDER += "virtual towers]"
 
 
 @app.command()
@@ -205,11 +207,12 @@ def compare(
     """
     from tamrl.evaluate.scores import summarise
     from tamrl.evaluate.tables import read
-    from tamrl.study.comparisons.models import EXPERIMENTS, compute
+    from tamrl.study.comparisons.models import EXPERIMENTS, chosen, compute
 
     settings = (towers, folds, seeds, epochs, every, only or (), out, jobs, device)
     with usage():
-        folder = compute(experiment, *settings, say=say)
+        chosen(experiment, epochs, device, only or ())
+    folder = compute(experiment, *settings, say=say)
     results = read(folder, EXPERIMENTS[experiment].names)
     pooled = summarise(results.sums).pivot_table("RMSE", "model", "flux", sort=False)
     draw("Pooled RMSE at unseen towers", pooled.reset_index(), results.attrs["virtual"])
@@ -243,8 +246,9 @@ def study(
         raise typer.BadParameter("--param needs --only: which notebook is meant?")
     values = {name: yaml.safe_load(value) for name, _, value in pairs}
     with usage():
-        done = notebooks.run(profile, towers, only or (), values, build=book, force=force)
-    ran, unchanged = ", ".join(done.executed) or "none", ", ".join(done.kept) or "none"
+        notebooks.choose(profile, only or (), values)
+    done = notebooks.run(profile, towers, only or (), values, build=book, force=force)
+    ran, unchanged = ", ".join(done.executed) or "none", ", ".join(done.unchanged) or "none"
     say(f"Executed: {ran}. Unchanged: {unchanged}.")
     say("Computed results: runs/. Executed notebooks: book/notebooks/.")
     if done.page:

@@ -30,10 +30,10 @@ def draw(title: str, rows: Any, virtual: Any = False) -> None:
     say(table)
 
 
-def write_scores(scores: Any, path: Path) -> None:
-    """Write a DataFrame as csv, whole or not at all, and say where."""
+def write_scores(scores: Any, path: Path, virtual: Any) -> None:
+    """Write a DataFrame as csv, whole or not at all, with a column ``virtual``; say where."""
     with atomic_write(path) as part:
-        scores.to_csv(part, index=False)
+        scores.assign(virtual=int(bool(virtual))).to_csv(part, index=False)
     say(f"All scores: {path}")
 
 
@@ -68,5 +68,6 @@ Towers = Annotated[str, Option(help="fluxnet2015, virtual, or auto: real where a
 OwnTowers = Annotated[Path, Argument(help="ONEFlux csv file or folder, or a Zarr store.")]
 Facts = Annotated[Path | None, Option("--table", help="csv of towers: site, lat, lon, igbp, …")]
 Seed = Annotated[int, Option(help="The same seed gives the same result on a CPU.")]
-Epochs = Annotated[int | None, Option(help="Passes over the towers.  [default: each model's]")]
+_EPOCHS = "Passes over the towers.  [default: each model's]"
+Epochs = Annotated[int | None, Option(min=1, help=_EPOCHS)]
 Jobs = Annotated[int, Option(min=1, help="Processes at a time.")]

@@ -23,7 +23,9 @@ def train_map(
     towers: Towers = "auto",
     resolution: Annotated[float, Option(help="Of the predictor grid: 0.5 or 1.")] = 0.5,
     folds: Annotated[int, Option(min=0, help="Of towers, for intervals; 0: no intervals.")] = 5,
-    level: Annotated[float, Option(help="Share of tower-months an interval holds.")] = 0.9,
+    level: Annotated[
+        float, Option(min=0.01, max=0.99, help="Share of months in an interval.")
+    ] = 0.9,
     seed: Annotated[int, Option(help="Of the ensemble and the folds.")] = 0,
     jobs: Jobs = 1,
 ) -> None:
@@ -41,15 +43,18 @@ def train_map(
 
     if model not in KINDS:
         raise typer.BadParameter(f"{model!r} is not one of {', '.join(KINDS)}")
+    if folds == 1 or (folds and members == 1):
+        raise typer.BadParameter("intervals need two folds and two members; or give --folds 0")
     daily = load_towers(towers)
     table = monthly_training_table(daily, load_grid(daily, resolution))
     samples, settings, intervals = table_samples(table), (members, seed, jobs), None
-    if folds > 1 and members > 1:
+    if folds:
         fold = tower_folds(table, folds, seed)
         intervals = calibrate(out_of_fold(KINDS[model](), samples, fold, *settings), level)
     fitted = fit_members(KINDS[model](), samples, *settings)
     fitted.save(output, samples, intervals, level=level, seed=seed, resolution=resolution)
-    typer.echo(f"Trained {members} {model} model(s) for maps: {output}")
+    virtual = " on virtual towers" * bool(daily.attrs["virtual"])
+    typer.echo(f"Trained {members} {model} model(s){virtual} for maps: {output}")
     if intervals:
         typer.echo(f"With intervals of {100 * level:.0f} %, calibrated on {folds} folds of towers")
 

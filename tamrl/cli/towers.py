@@ -38,7 +38,8 @@ def predict(
         fluxes.to_netcdf(part, engine="netcdf4")
     days = int(fluxes.NEE.notnull().sum())
     bounds = "with bounds of 90 %" if loaded.intervals else "without bounds (not calibrated)"
-    say(f"{days} days at {fluxes.sizes['site']} tower(s), {bounds}: {output}")
+    virtual = "from virtual towers, " * bool(fluxes.attrs["virtual"])
+    say(f"{days} days at {fluxes.sizes['site']} tower(s), {virtual}{bounds}: {output}")
 
 
 def finetune(
@@ -61,7 +62,8 @@ def finetune(
 
     loaded = load_pretrained(model, device)
     about = adapt(_own_samples(towers, table), output, model=loaded, frozen=frozen).header
-    say(f"Adapted to {about['adapted_to']} with {about['labelled_days']} labelled days: {output}")
+    days = f"{about['labelled_days']} labelled days{', of virtual towers' * about['virtual']}"
+    say(f"Adapted to {about['adapted_to']} with {days}: {output}")
     before, after = about["held_out"]
     say(f"Error on days left out, in sd of the fluxes: {before:.3f} -> {after:.3f}")
 
@@ -84,9 +86,9 @@ def score(
     scores = score_file.score(predicted, observed, table)
     pooled = scores[scores.site == "all"]
     columns = [c for c in scores if c not in ("site", "towers") and pooled[c].notna().any()]
-    draw(f"{int(pooled.towers.max())} tower(s)", pooled[columns])
+    draw(f"{int(pooled.towers.max())} tower(s)", pooled[columns], scores.attrs["virtual"])
     if output is not None:
-        write_scores(scores, output)
+        write_scores(scores, output, scores.attrs["virtual"])
 
 
 def _own_samples(towers: Path, table: Path | None) -> Any:

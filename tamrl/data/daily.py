@@ -53,10 +53,8 @@ def to_days(
     records that do not ascend.
     """
     if (back := np.diff(start) <= np.timedelta64(0)).any():
-        when = start[1:][back][0]
-        raise DataError(
-            f"{source}: time goes back or repeats at {when}; sort and merge the records"
-        )
+        when = f"at {start[1:][back][0]}"
+        raise DataError(f"{source}: time goes back or repeats {when}; sort and merge the records")
     date = start.astype("datetime64[D]")
     first = np.flatnonzero(np.r_[True, date[1:] != date[:-1]])  # first record of each day
     days: dict[str, Floats] = {}

@@ -104,7 +104,10 @@ def _from_records(table: pd.DataFrame, half: dict[str, Floats], path: Path) -> T
     start = _stamps(table[column], "%Y%m%d%H%M", path)
     minutes = record_minutes(start, f"{path}: records are")
     start = start - np.timedelta64(minutes if column == "TIMESTAMP_END" else 0, "m")
-    half.pop("RECO", None)  # REF versions of one tower are one, so NEE + GPP says the same
+    reco = half.pop("RECO", None)  # REF versions of one tower are one: RECO = NEE + GPP
+    for lost, known in (("GPP", "NEE"), ("NEE", "GPP")):
+        if reco is not None and lost not in half and known in half:
+            half[lost] = reco - half[known]
     return to_days(start, minutes, half, str(path))
 
 
@@ -114,9 +117,8 @@ def _closed(tower: TowerDays, path: Path) -> TowerDays:
     if {"NEE", "GPP", "RECO"} <= data.keys():
         gap = pd.Series(data["RECO"] - data["GPP"] - data["NEE"]).abs().mean()
         if gap > CLOSURE:
-            remedy = "check signs (negative NEE is uptake) and units of the three"
-            gap_is = f"mean gap {gap:.3g} gC m-2 d-1"
-            raise DataError(f"{path}: NEE_VUT_REF is not RECO - GPP ({gap_is}); {remedy}")
+            what = f"NEE_VUT_REF is not RECO - GPP (mean gap {gap:.3g} gC m-2 d-1)"
+            raise DataError(f"{path}: {what}; check signs (negative NEE is uptake) and units")
     if {"NEE", "GPP"} <= data.keys():
         data["RECO"] = data["NEE"] + data["GPP"]
     for lost, known in (("GPP", "NEE"), ("NEE", "GPP")):

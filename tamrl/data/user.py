@@ -34,7 +34,7 @@ def open_towers(
     known, nee and gpp_nt in umol CO2 m-2 s-1 with the flag nee_qc. Or it is ONEFlux csv files
     (FULLSET or SUBSET; DD, HH or HR): one, several, or a folder of them. A file's name holds its
     tower's code, such as US-Ha1; a single file may have any name if ``table`` has one row. Of
-    several files of one tower the half-hours are used. TA_F, VPD_F and SW_IN_F suffice.
+    several of a tower the half-hours are used. TA_F, VPD_F, SW_IN_F suffice; labels need no flag.
 
     ``table`` is a csv file or DataFrame with columns site, lat, lon, igbp, and for a store
     utc_offset_h (h, which turns its UTC into local standard time); koppen and elevation_m where
@@ -93,6 +93,8 @@ def _assembled(
     faults, sound = dict[str, str](), dict[str, TowerDays]()
     for site, (days, source) in read.items():
         try:
+            if "NEE" in days.data:  # labels without a flag all count
+                days.data.setdefault("NEE_QC", np.where(np.isfinite(days.data["NEE"]), 1.0, np.nan))
             row = facts.loc[site].to_dict()
             place = float(row["lat"]), float(row["lon"]), str(row["igbp"])
             schema.check_place(f"{name}: tower {site}", *place)

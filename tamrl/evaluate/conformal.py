@@ -52,22 +52,22 @@ class Conformal:
         ``observed``, ``mean`` and ``spread`` (standard deviation) of the ensemble are in one unit;
         ``group``: tower of each case; ``stratum``: class of each, e.g. IGBP; ``levels``:
         probabilities of the intervals; ``weight`` "day": every case counts once, "tower": every
-        tower. DataError for values that are not finite, or too few towers for a level: both tails
-        of the 90 % interval need 19.
+        tower. DataError for values that are not finite, levels outside 0 to 1, or too few
+        towers for a level: both tails of the 90 % interval need 19.
         """
         y, m, s = (np.asarray(v, float) for v in (observed, mean, spread))
         if not np.isfinite([y, m, s]).all():
             raise DataError("calibration: observed, mean and spread must be finite; drop the rest")
         if weight not in ("day", "tower"):
             raise DataError(f"calibration: weight {weight!r} is unknown; choose day or tower")
+        if min(levels) <= 0 or max(levels) >= 1:
+            raise DataError(f"calibration: levels {[*levels]} are not all between 0 and 1")
         tower = np.unique(np.asarray(group), return_inverse=True)[1]
         towers = tower.max(initial=-1) + 1
         needed = int(np.ceil(2 / (1 - max(levels)) - 1 - 1e-9))
         if towers < needed:
-            raise DataError(
-                f"calibration: {towers} towers cannot support a {max(levels):.0%} interval, "
-                f"{needed} are needed; add towers or lower the level"
-            )
+            many = f"{towers} towers cannot support a {max(levels):.0%} interval, {needed} are"
+            raise DataError(f"calibration: {many} needed; add towers or lower the level")
         w = 1 / np.bincount(tower)[tower] if weight == "tower" else np.ones(len(y))
         scale = _error_size(np.abs(y - m), s, np.abs(m), w)
         r = (y - m) / _size(scale, m, s)

@@ -21,7 +21,7 @@ import numpy as np
 import xarray as xr
 
 from tamrl.data.schema import VARIABLES
-from tamrl.errors import DataError
+from tamrl.errors import DataError, StudyError
 from tamrl.evaluate.learner import Factory, Fluxes, Wrapper, versions
 from tamrl.files import atomic_write
 from tamrl.parallel import in_parallel
@@ -53,9 +53,8 @@ def cross_validate(
 
     Returns the samples' targets (model, [seed,] site, time), gC m-2 d-1, NaN where a tower is in no
     fold or a driver is missing; coordinate ``seconds`` (model): time of computing. DataError for a
-    tower tested in two folds, or tested and trained on in one, a model that hides its
-    settings or has no version, or an unreadable file; RuntimeError if jobs failed; what the others
-    computed is stored.
+    tower tested in two folds, or tested and trained on in one, a model that hides its settings or
+    has no version, or an unreadable file; StudyError if jobs failed: what others gave is stored.
     """
     _check(folds, samples)
     todo = []
@@ -68,12 +67,10 @@ def cross_validate(
     outcomes = in_parallel(_compute, tasks, jobs, "cross-validation" if tasks else "", True)
     failed = [(t[0], e) for t, e in zip(tasks, outcomes, strict=True) if isinstance(e, Exception)]
     if failed:
-        job, error = failed[0]
-        raise RuntimeError(
-            f"{len(failed)} of {len(tasks)} jobs failed, the first: {job.model}, fold "
-            f"{job.fold.name}, seed {job.seed}: {type(error).__name__}: {error}; run again to "
-            "compute only these"
-        ) from error
+        (model, _, fold, seed, _), error = failed[0]
+        first = f"{model}, fold {fold.name}, seed {seed}: {type(error).__name__}: {error}"
+        text = f"{len(failed)} of {len(tasks)} jobs failed, the first: {first}"
+        raise StudyError(f"{text}; run again to compute only these") from error
     return _gather(samples, list(models), list(seeds), todo, members)
 
 
@@ -93,15 +90,11 @@ def ingredients(model: Any, samples: Samples) -> list[Any]:
     settings, declared = repr(model), versions(model)
     name = type(model).__name__
     if re.search(r" at 0x[0-9a-f]+", settings):
-        raise DataError(
-            f"{name}: {settings} does not give its settings, by which results are distinguished; "
-            "make it a dataclass or give it a __repr__"
-        )
+        remedy = "make it a dataclass or give it a __repr__"
+        raise DataError(f"{name}: {settings} does not give its settings; {remedy}")
     if not declared:
-        raise DataError(
-            f"{name} declares no version, by which results of older and newer code are "
-            "distinguished; give it a class attribute: version = 1"
-        )
+        remedy = "give it a class attribute: version = 1"
+        raise DataError(f"{name} declares no version, by which results are named; {remedy}")
     data = [samples.fingerprint, str(samples.time[[0, -1]]), samples.table.to_csv()]
     return [settings, declared, data]
 
@@ -165,24 +158,20 @@ def _gather(
     samples: Samples, models: list[str], seeds: list[int], done: list[Job], members: bool
 ) -> xr.Dataset:
     """Read all results into one Dataset, the mean over seeds or every member."""
-    kept = seeds if members else seeds[:1]
-    shape = (len(samples.targets), len(models), len(kept), len(samples.site), len(samples.time))
-    flux = np.full(shape, np.nan, np.float32)
+    axis_seeds = seeds if members else seeds[:1]
+    axes = samples.targets, models, axis_seeds, samples.site, samples.time
+    flux = np.full([len(axis) for axis in axes], np.nan, np.float32)
     seconds = dict.fromkeys(models, 0.0)
     share = np.float32(1 if members else len(seeds))
     for job in done:
         values, spent = _read(job.path)
         seconds[job.model] += spent
         at = flux[:, models.index(job.model), seeds.index(job.seed) if members else 0]
-        if job.seed in kept:
+        if job.seed in axis_seeds:
             at[:, job.fold.test] = 0
         at[:, job.fold.test] += np.moveaxis(values, -1, 0) / share
-    dims = {
-        "model": models,
-        "seed": kept,
-        "site": samples.site,
-        "time": samples.time.astype("M8[ns]"),
-    }
+    dims = {"model": models, "seed": axis_seeds, "site": samples.site}
+    dims["time"] = samples.time.astype("M8[ns]")
     named = zip(samples.targets, flux, strict=True)
     ds = xr.Dataset(  # a further gas has the unit of its labels and no attributes here
         {k: ([*dims], v, VARIABLES[k].attrs if k in VARIABLES else {}) for k, v in named},

@@ -40,8 +40,9 @@ def score(
     ``*_upper``. Where ``observed`` has NEE_QC, days below 0.8 do not count.
 
     Returns a table with columns site ("all": pooled over towers), flux, towers, days, R2, RMSE,
-    bias, MAE, and the share ``inside`` the bounds, NaN without any. DataError when both share no
-    flux, tower or day with values. Here two days count; on the last too little was measured:
+    bias, MAE, and the share ``inside`` the bounds, NaN without any; attrs["virtual"] is 1 if either
+    is virtual. DataError when both share no flux, tower or day with values. Here two days count; on
+    the last too little was measured:
 
     >>> import numpy as np
     >>> days = {"site": ["XX-One"], "time": np.arange("2001-06-01", "2001-06-04", dtype="M8[D]")}
@@ -79,8 +80,9 @@ def score(
         pooled["inside"] = inside[on].mean()
         tables += [pooled, each]
     if not tables:
-        raise DataError(
-            f"no day has both a predicted and a measured flux, with NEE_QC of at least {SCORE_QC}"
-        )
+        text = "no day has both a predicted and a measured flux, with NEE_QC of at least"
+        raise DataError(f"{text} {SCORE_QC}")
     columns = ["site", "flux", "towers", "days", *SCORES, "inside"]
-    return pd.concat(tables, ignore_index=True)[columns]
+    scores = pd.concat(tables, ignore_index=True)[columns]
+    scores.attrs["virtual"] = int(any(d.attrs.get("virtual") for d in (pred, seen)))
+    return scores

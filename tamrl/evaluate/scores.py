@@ -77,11 +77,9 @@ def scored_days(pred: xr.Dataset, samples: Samples) -> Days:
         missed = some & ~has
         if missed.sum() > MAX_MISSED * some.sum():
             i, t = np.argwhere(missed)[0]
-            raise DataError(
-                f"model {name} misses {missed.sum()} of {some.sum()} scored days that others "
-                f"predict (first: {pred.site.values[i]}, {str(pred.time.values[t])[:10]}); "
-                "models can only be compared on the same days"
-            )
+            first = f"first: {pred.site.values[i]}, {str(pred.time.values[t])[:10]}"
+            text = f"{missed.sum()} of {some.sum()} scored days that others predict ({first})"
+            raise DataError(f"model {name} misses {text}; they are compared on the same days")
     common = score & complete.all(0)
     if not common.any():
         raise DataError("predictions: no scored day is predicted; check towers, days and folds")
@@ -217,8 +215,8 @@ def compare(
             raise DataError(f"model {name!r} is not among the predictions {sums.model.values}")
     square, long = sums.square.sel(model=[model, rival]), sums.n >= MIN_DAYS
     each = np.sqrt(square / sums.n).where(long, 0)
-    drawn, saved = draws_of(sums, n_boot, seed), square[1] - square[0]
-    all_towers = xr.ones_like(drawn[:1])
+    resampled, saved = draws_of(sums, n_boot, seed), square[1] - square[0]
+    all_towers = xr.ones_like(resampled[:1])
     table: dict[str, Any] = {"flux": sums.flux.values}
     for prefix, mean in {
         "": lambda weights: np.sqrt(mean_of(square, sums.n, weights)),
@@ -226,7 +224,7 @@ def compare(
     }.items():
         own, other = mean(all_towers)[0].transpose("model", "flux").values
         with np.errstate(invalid="ignore", divide="ignore"):
-            lower, upper = interval(_change(mean(drawn)))
+            lower, upper = interval(_change(mean(resampled)))
         named = ("RMSE", "rival_RMSE", "change", "lower", "upper")
         values = (own, other, 100 * (own / other - 1), lower, upper)
         table |= {prefix + name: v for name, v in zip(named, values, strict=True)}
@@ -267,9 +265,9 @@ def violations(balance: xr.Dataset, rival: str) -> pd.DataFrame:
     table = table.set_index(pd.Index(balance.model.values, name="model"))
     table[["cut", "lower", "upper"]] = np.nan
     if rival in table.index:
-        drawn = mean_of(balance.imbalance, balance.predicted, draws_of(balance))
+        resampled = mean_of(balance.imbalance, balance.predicted, draws_of(balance))
         with np.errstate(invalid="ignore", divide="ignore"):
             table["cut"] = 100 * (1 - table.violation / table.violation[rival])
-            cut = 100 * (1 - drawn / drawn.sel(model=rival, drop=True))
+            cut = 100 * (1 - resampled / resampled.sel(model=rival, drop=True))
         table["lower"], table["upper"] = interval(cut)
     return table

@@ -21,9 +21,14 @@ from tamrl.data.gridfiles import MONTH_DAYS
 from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError
 from tamrl.maps.monthly import BoostedMap
-from tamrl.maps.training import INPUTS, Indices, land_predictors, model_inputs
-
-from tamrl.maps.training import season_samples, table_samples  # isort: skip
+from tamrl.maps.training import (
+    INPUTS,
+    Indices,
+    land_predictors,
+    model_inputs,
+    season_samples,
+    table_samples,
+)
 from tamrl.maps.upscale import vegetated
 
 Floats = npt.NDArray[np.float64]

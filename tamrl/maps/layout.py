@@ -16,6 +16,7 @@ from tamrl.data.cube import cell_area, lat_lon_axes
 from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError
 from tamrl.evaluate.conformal import Conformal
+from tamrl.evaluate.learner import versions
 from tamrl.files import atomic_write
 from tamrl.maps.cubes import AXES, Cube, time_edges
 
@@ -34,8 +35,8 @@ QUALITY = {
 }
 NO_LAND = 255
 CLIMATOLOGY_YEARS = (1991, 2014)  # of the towers' fluxes (Pastorello et al. 2020)
-_CODE = (*(Path(__file__).with_name(f"{n}.py") for n in ("cubes", "layout", "upscale")),
-         Path(units.__file__))  # fmt: skip
+_OWN = ("cubes", "daily", "layout", "monthly", "training", "upscale")
+_CODE = (*(Path(__file__).with_name(f"{name}.py") for name in _OWN), Path(units.__file__))
 _EPOCH = np.datetime64("1991-01-01", "D")
 PACKED_STEP = 0.002  # g m-2 d-1; int16 then spans +-65, and no flux is near that
 
@@ -118,9 +119,10 @@ def _axes(cube: Cube) -> dict[str, xr.Variable]:
 
 
 def map_facts(
-    digests: Sequence[str], cube: Cube, intervals: Mapping[str, Conformal] | None, level: float
+    model: Any, cube: Cube, intervals: Mapping[str, Conformal] | None, level: float
 ) -> dict[str, Any]:
     """Global attributes; the identity covers weights, code, the cube's axes and sampled rows."""
+    digests, members = model.digests, getattr(model, "members", ())
     weights = hashlib.sha256("".join(digests).encode()).hexdigest()
     code = hashlib.sha256(b"".join(file.read_bytes() for file in _CODE))
     ds, data = cube.ds, hashlib.sha256()
@@ -130,7 +132,8 @@ def map_facts(
         data.update(values.astype(str).tobytes() if values.dtype.kind in "UO" else values.tobytes())
     data.update(b"".join(ds[axis].to_numpy().tobytes() for axis in ("time", "lat", "lon")))
     bounds = {flux: one.to_dict() for flux, one in (intervals or {}).items()}
-    what = json.dumps([weights, data.hexdigest(), code.hexdigest(), bounds, level])
+    made_by = [code.hexdigest(), *map(versions, members)]
+    what = json.dumps([weights, data.hexdigest(), made_by, bounds, level])
     comment = (
         "NEE = RECO - GPP; negative NEE is uptake. Masses are of carbon, per area of land; snow, "
         "ice and barren ground count as without flux."

@@ -165,7 +165,7 @@ def upscale(
     sizes = opened.ds.sizes
     row_bytes = 4 * sizes["time"] * sizes["lon"] * len(model.features)
     strip = int(np.clip(STRIP_BYTES // row_bytes, 1, STRIP_ROWS))
-    facts = map_facts(digests, opened, intervals, level) | dict(attrs or {})
+    facts = map_facts(model, opened, intervals, level) | dict(attrs or {})
     if facts.setdefault("virtual", int(opened.ds.attrs.get("virtual", 0))):
         facts["title"] = f"Virtual towers: {facts['title']}"
     if out.exists():

@@ -79,8 +79,8 @@ class Dropout(nn.Dropout):
         if not self.training or self.p == 0 or h.device.type != "cpu":
             return super().forward(h)
         draws = torch.empty(len(h), skip + h.shape[1], h.shape[2], dtype=torch.int64).random_()
-        kept = draws[:, skip:].bitwise_and(LOW_BITS) < int((1 - self.p) * (LOW_BITS + 1))
-        return h * kept.to(h.dtype).div_(1 - self.p)
+        mask = draws[:, skip:].bitwise_and(LOW_BITS) < int((1 - self.p) * (LOW_BITS + 1))
+        return h * mask.to(h.dtype).div_(1 - self.p)
 
 
 class SupportEncoder(nn.Module):

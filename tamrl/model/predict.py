@@ -77,6 +77,7 @@ def windowed(
 ) -> Fluxes:  # fmt: skip
     """Fluxes (site, time, flux) from windows of ``length`` days: their last ``keep``."""
     out, first, last = _blank(net, has_drivers, sites)
+    length = min(length, has_drivers.shape[1])
     sites = np.ascontiguousarray(sites)  # torch takes no reversed view
     facts, z = embed_sites(net, data, sites, support)
     starts = [(i, day) for i in range(len(sites)) for day in range(first[i], last[i] + 1, keep)]
@@ -98,10 +99,8 @@ def embed_sites(
 ) -> tuple[Tensor, Tensor | None]:
     """Embed the facts and the task of sites: (site, embed), (site, latent) or None."""
     place = to_device(site, data.device)
-    facts, maps = (
-        net.embed_site(data.static[place]),
-        None if data.maps is None else data.maps[place],
-    )
+    facts = net.embed_site(data.static[place])
+    maps = None if data.maps is None else data.maps[place]
     windows = data.support.sample_windows(site, np.full(len(site), -1), support, None)
     return facts, net.encode(*windows, facts, maps)[0]
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from tamrl.model.network import TamRL
 from tamrl.samples.arrays import Samples, of_satellites
 
+# What a window loses: also EVI and rain of the grid, which a site that loses `of_satellites` keeps.
 SATELLITE_PREFIX = ("FPAR", "LAI", "NDWI", "LST", "SNOW", "PRCP", "PET", "SIF", "SM", "EVI")
 STEP_DAYS = 10  # a support window is a year in means of ten days
 STEPS = 36

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from tamrl.errors import DataError
 from tamrl.files import atomic_write
@@ -40,7 +39,7 @@ class Recipe:
     clip: float = 1.0
     average: float = 0.98  # decay a step of the running mean of weights that is kept
     windows_of_support: int = 3
-    satellite_dropout: str = "window"  # hide satellite drivers of a window; "site": see fit
+    satellite_dropout: str = "window"  # of a window, with EVI and rain of the grid; "site": see fit
     drop_satellite: float = 0.2  # share of windows, or of a batch's sites, that lose satellites
     drop_driver: float = 0.05  # share of single drivers hidden in a window
     hide: float = 0.3  # share of support steps hidden, to be rebuilt
@@ -71,9 +70,8 @@ class TamRLModel:
     kind: ClassVar[str] = "TAM-RL"  # in files of weights
     overrides: dict[str, Any] = field(default_factory=dict)  # of Config
     recipe: Recipe = field(default_factory=Recipe)
-    device: str = field(default="cpu", repr=False)  # none of these three changes what is learnt
+    device: str = field(default="cpu", repr=False)  # nor this nor the next changes results
     checkpoint: Path | None = field(default=None, repr=False)
-    progress: bool = field(default=False, repr=False)
     net: TamRL | None = field(default=None, repr=False)
     features: tuple[str, ...] = field(default=(), repr=False)
     log: list[dict[str, float]] = field(default_factory=list, repr=False)
@@ -82,7 +80,7 @@ class TamRLModel:
         """Train on ``train`` towers; keep the mean weights that are best on ``valid`` ones.
 
         Some windows lack satellite drivers, or, with ``satellite_dropout="site"``, some sites of a
-        batch all that satellites know. DataError where records end within the warm-up.
+        batch all that satellites know. DataError for records within the warm-up or no finite score.
         """
         torch.manual_seed(seed)
         dev, r = pick_device(self.device), self.recipe
@@ -117,14 +115,12 @@ class TamRLModel:
                     part.load_state_dict(saved[name])
                 torch.set_rng_state(saved["rng"].cpu())
                 best, first, self.log = saved["best"], saved["epoch"] + 1, saved["log"]
-        bar = tqdm(range(first, r.epochs), disable=not self.progress, desc=f"train, seed {seed}")
-        for epoch in bar:
+        for epoch in range(first, r.epochs):
             rng, alone = np.random.default_rng([seed, epoch]), epoch < r.pretrain_epochs
             given = self.epoch_data(epoch, net, given)
             terms = self._epoch(net, mean_net, given, train, opt, plan, rng, alone)
             score = data.score(mean_net, self.predict(samples, valid, mean_net, data), valid)
             self.log.append({"epoch": epoch, "valid": score, **terms})
-            bar.set_postfix(valid=f"{score:.3f}", data=f"{terms['data']:.3f}")
             if score < best["score"]:
                 best = {"score": score, "state": deepcopy(mean_net.state_dict())}
             if self.checkpoint is not None:
@@ -132,6 +128,8 @@ class TamRLModel:
                 states |= {"key": key, "epoch": epoch, "best": best, "log": self.log}
                 with atomic_write(self.checkpoint) as file:
                     torch.save(states | {"rng": torch.get_rng_state()}, file)
+        if best["state"] is None:
+            raise DataError("no finite validation score: give early-stopping towers with labels")
         net.load_state_dict(best["state"])
         net.eval()
         return self

@@ -25,7 +25,7 @@ UNIT = "gC m$^{-2}$ d$^{-1}$"
 ORANGE, SKY, GREEN, YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
 BLUE, RED, PINK, GREY = "#0072B2", "#D55E00", "#CC79A7", "#8C8C8C"
 MODEL_COLOURS = {  # names in lower case, without what stands in brackets
-    "tam-rl": BLUE, "hard closure": BLUE, "blend of tam-rl and lightgbm": ORANGE,
+    "tam-rl": BLUE, "hard closure": BLUE, "ensemble": GREEN,
     "tam-rl as published": PINK, "boosting": RED, "lightgbm": RED, "climatology": GREY,
     "fluxcom": GREY, "observed": "black", "true": "black",
 }  # fmt: skip

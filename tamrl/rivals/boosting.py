@@ -92,7 +92,7 @@ class Boosting:
     every: int = 2  # use every n-th labelled day: neighbouring days repeat each other
     tune: bool = True
     threads: int = 1
-    params: dict[str, Any] = field(default_factory=dict)
+    params: dict[str, Any] = field(default_factory=dict)  # chosen by fit when tune
     models: dict[str, Trees] = field(default_factory=dict, repr=False)
     GRID = (
         {"num_leaves": 31, "min_child_samples": 200, "learning_rate": 0.06},

@@ -12,7 +12,6 @@ PATCH = 9  # cells of 0.5 degrees on each side of a neighbourhood
 MONTHLY = ("TA", "PRCP", "SW_IN", "VPD", "EVI")
 STATIC = ("elevation", "awc")
 CLASSES = ("ENF", "EBF", "DBF", "MF", "OSH", "SAV", "GRA", "WET", "CRO")  # of the land
-CHANNELS = (*MONTHLY, *STATIC, *(f"igbp_{c}" for c in CLASSES))
 
 
 def globe(cube: xr.Dataset) -> NDArray[np.float32]:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 from sklearn.metrics.pairwise import haversine_distances
 
+from tamrl.errors import DataError
 from tamrl.samples.arrays import Samples
 
 EARTH_RADIUS_KM = 6371.0088  # mean radius (Moritz 2000, doi 10.1007/s001900050278)
@@ -70,7 +71,8 @@ def folds(samples: Samples, k: int = 10, scheme: str = "blocked", seed: int = 0)
 
     ``blocked``: k folds, strata by IGBP; ``koppen``: by climate. ``biome``: one fold a class,
     absent from training and validation. The order of towers has no effect. Early-stopping towers
-    are whole blocks, about one in eight. ValueError: unknown scheme, or fewer blocks than folds.
+    are whole blocks, about one in eight. ValueError: unknown scheme; DataError: 1 fold, or more
+    than blocks.
 
     >>> from tamrl.samples.arrays import make_samples
     >>> from tamrl.virtual.towers import virtual_towers
@@ -85,8 +87,8 @@ def folds(samples: Samples, k: int = 10, scheme: str = "blocked", seed: int = 0)
     if scheme == "biome":
         test_of = {name: igbp == name for name in sorted(set(igbp))}
     elif scheme in ("blocked", "koppen"):
-        if not 2 <= k <= (n := block.max() + 1):
-            raise ValueError(f"{k} folds asked for, {n} separate blocks of towers exist")
+        if not (n := block.max() + 1) >= k >= 2:
+            raise DataError(f"{k} folds asked for; {n} separate blocks of towers allow 2 to {n}")
         fold_of = assign_folds(block, climate if scheme == "koppen" else igbp, k, seed)
         test_of = {f"{i}": fold_of == i for i in range(k)}
     else:

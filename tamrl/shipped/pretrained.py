@@ -51,10 +51,13 @@ class Pretrained:
         """Predict daily fluxes at towers that need have no flux measurements.
 
         ``towers`` and ``table`` are what `tamrl.data.open_towers` reads, or ``towers`` what it
-        returns, or samples made of it; DataError where these cannot be read, or lack drivers that
-        training had. Returns GPP, RECO, NEE (site, time) in gC m-2 d-1 on days with TA, VPD and
-        SW_IN, else NaN; NEE = RECO - GPP; and, where calibrated, ``*_lower`` and ``*_upper``, 90 %
-        intervals of daily values as measured (a lower bound of GPP may be below 0).
+        returns, or samples made of it, which alone need no `fetch_grid` and may have satellite
+        data. Without these, errors are larger than in the model card, and bounds may hold less (the
+        experiment no-satellites). DataError where towers cannot be read, lack inputs that training
+        had, or, offline, the grid is not in the cache. Returns GPP, RECO, NEE (site,
+        time) in gC m-2 d-1 on days with TA, VPD and SW_IN, else NaN; NEE = RECO - GPP; and, where
+        calibrated, ``*_lower`` and ``*_upper``, 90 % intervals of daily values as measured (a lower
+        bound of GPP may be below 0).
         """
         if not isinstance(towers, Samples):
             towers = own_samples(towers, table)
@@ -128,8 +131,7 @@ def predict(
     intervals: Mapping[str, Conformal] | None = None,
 ) -> xr.Dataset:  # fmt: skip
     """Daily fluxes (site, time) in gC m-2 d-1, mean over members, with bounds by ``intervals``."""
-    text = "the weights were trained on other drivers; they differ in"
-    require_same(samples.features, header["features"], text)
+    require_same_inputs(samples, header)
     samples = placed(samples, header)
     each = np.stack([model.predict(samples, np.arange(len(samples.site))) for model in models])
     mean, spread = each.mean(0), each.std(0)
@@ -154,6 +156,14 @@ def predict(
     facts = {n: ("site", samples.table[n].to_numpy()) for n in ("lat", "lon", "igbp", "koppen")}
     coords = {"site": samples.site, "time": samples.time.astype("datetime64[ns]"), **facts}
     return xr.Dataset(flux, coords, about)
+
+
+def require_same_inputs(samples: Samples, header: Mapping[str, Any]) -> None:
+    """Raise DataError unless samples have the drivers and site attributes of the training."""
+    text = "the weights were trained on other {}; they differ in"
+    require_same(samples.features, header["features"], text.format("drivers"))
+    statics = header.get("statics", samples.static_names)  # older files do not name them
+    require_same(samples.static_names, statics, text.format("site attributes"))
 
 
 def placed(samples: Samples, header: Mapping[str, Any]) -> Samples:
@@ -187,13 +197,12 @@ def finetune(
 
     Returns the adapted ensemble. Its ``header`` says to which towers (``adapted_to``), from how
     many ``labelled_days``, and the error on days left out before and after it (``held_out``,
-    standard deviations of the fluxes). Raises DataError for towers that cannot be read, fewer than
-    10 labelled days, other drivers than in the training, or weights without a network.
+    standard deviations of the fluxes). Raises DataError as `Pretrained.predict` (so too offline,
+    without a grid in the cache), for fewer than 10 labelled days, or weights without a network.
     """
     model = model or load_pretrained()
     samples = towers if isinstance(towers, Samples) else own_samples(towers, table)
-    if model.header["features"] != list(samples.features):
-        raise DataError(f"{', '.join(samples.site)}: the weights were trained on other drivers")
+    require_same_inputs(samples, model.header)
     samples = placed(samples, model.header)
     adapted = adapt_networks(model.members, samples, frozen)
     logs = [network.log for member in adapted for network in networks(member)]
@@ -203,7 +212,8 @@ def finetune(
         "labelled_days": int((samples.weight > 0).sum()),
         "held_out": [float(np.mean([errors[k] for errors in held]) ** 0.5) for k in (0, -1)],
     }
-    facts |= {name: model.header[name] for name in ("seed", "towers") if name in model.header}
+    facts |= {n: model.header[n] for n in ("seed", "towers", "tower_source") if n in model.header}
+    facts["virtual"] = int(any(about.get("virtual") for about in (model.header, samples.attrs)))
     save(adapted, Path(output), samples, **facts)
     return load_pretrained(output)
 

@@ -38,10 +38,10 @@ from tamrl.virtual.towers import simulated_months, virtual_predictors, virtual_t
 
 Weights = dict[str, NDArray]
 YEARS = (2001, 2003)
-ELSEWHERE = 1000  # added to the seed of the data sets
-APART = 10_000  # between the seeds of data sets that follow each other
+VIRTUAL_SEED_OFFSET = 1000  # added to the seed of the data sets
+DATASET_SEED_STEP = 10_000  # between the seeds of data sets that follow each other
 SCALES = ("x_mean", "x_sd", "s_mean", "s_sd", "y_mean", "y_sd")  # real towers have their own
-OWN = (0.3, 0.9)  # least and greatest share of a cell that is like the tower
+OWN_COVER_SHARE = (0.3, 0.9)  # least and greatest share of a cell that is like the tower
 # How the grid errs about the rest: sd of a factor of all months, and of each month, in EVI.
 FACTOR, MONTH = 0.1, 0.02
 MIDDLE = (np.arange(12) + 0.5) / 12 * YEAR + 1  # of months, days of the year
@@ -70,7 +70,7 @@ class SyntheticPretraining(TamRLModel):
     def fit(self, samples: Samples, train: NDArray, valid: NDArray, seed: int = 0) -> Self:
         """Train on from simulated towers; DataError for other drivers or statics than theirs."""
         # Towers that are simulated themselves must not be met before: theirs are other data sets.
-        seed_of_data = seed + ELSEWHERE if samples.attrs.get("virtual") else seed
+        seed_of_data = seed + VIRTUAL_SEED_OFFSET if samples.attrs.get("virtual") else seed
         simulated = make_samples(virtual_towers(1, YEARS))
         for what in ("features", "static_names"):
             names = getattr(samples, what), getattr(simulated, what)
@@ -125,7 +125,7 @@ class _OnSimulated(TamRLModel):
         number, again = divmod(epoch, self.epochs_each)
         if number == 0 or again:
             return data
-        seed = self.seed_of_data + APART * number
+        seed = self.seed_of_data + DATASET_SEED_STEP * number
         return DeviceData(simulated_samples(self.n_sites, seed), net, data.device)
 
 
@@ -158,7 +158,7 @@ def with_own_cells(samples: Samples, towers: xr.Dataset, cube: xr.Dataset) -> Sa
     """
     fpar = simulated_months(towers)["FPAR_season"]
     z = draw(towers.site.values, towers.attrs["virtual_seed"], "cell", (14,))
-    share = OWN[0] + (OWN[1] - OWN[0]) * ndtr(z[:, :1])
+    share = OWN_COVER_SHARE[0] + (OWN_COVER_SHARE[1] - OWN_COVER_SHARE[0]) * ndtr(z[:, :1])
     cell = grid_at(cube, towers.lat.values, towers.lon.values)
     own = greenness(fpar) * np.exp(FACTOR * z[:, 1:2]) + MONTH * z[:, 2:]
     evi = share * own + (1 - share) * cell.EVI.transpose("site", "month").to_numpy()

@@ -47,7 +47,7 @@ def equivalent(gases: Sequence[str] = GASES) -> Budget:
 
 
 def settings() -> dict[str, Any]:
-    """Override `model.Config` for carbon, other gases and their CO2-equivalent."""
+    """Override `tamrl.model.network.Config` for carbon, other gases and their CO2-equivalent."""
     return {"targets": (*FLUXES, *GASES, EQUIVALENT), "budgets": (CARBON, equivalent())}
 
 
@@ -143,8 +143,9 @@ def learn_gas(model: TamRLModel, samples: Samples, gas: str, days: Sequence[int]
     """Teach a network a gas that it has never seen, at each place, from its first labelled days.
 
     The drivers of ``model`` are the samples' first, ``gas`` is their last target. Columns site,
-    days (labelled), n (days scored, more than 10 after the labels; a place with fewer than labels
-    is left out), RMSE, mean_RMSE (of the labels' mean), in the unit of the gas, and change (%).
+    days (labelled), n (days scored, more than 10 after the labels; a place with fewer such days
+    than labels is left out), RMSE, mean_RMSE (of the labels' mean), in the unit of the gas, and
+    change (%).
     """
     n_x, y, rows = len(model.features), samples.y[..., -1], []
     seen = replace(samples, x=samples.x[..., :n_x], features=samples.features[:n_x])

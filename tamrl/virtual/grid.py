@@ -12,6 +12,7 @@ from tamrl.data.gridfiles import LAND_CLASSES, Array, centres, unit_vectors
 from tamrl.data.koppen import KOPPEN_CODES
 from tamrl.data.physics import potential_radiation
 from tamrl.data.schema import tower_facts
+from tamrl.errors import DataError
 from tamrl.virtual.noise import monthly_means
 from tamrl.virtual.simulator import BIOME, BLOCK, simulate
 
@@ -24,11 +25,13 @@ def virtual_grid(step: float = 2.0, seed: int = 0) -> xr.Dataset:
     """Monthly predictors (month, lat, lon) of the simulated globe in the layout of `fetch_grid`.
 
     ``step`` is the size of cells, degrees. Every cell of land gets the climate and vegetation class
-    of its nearest tower; the attribute virtual is 1; what the simulator does not know is NaN.
+    of its nearest tower; virtual is 1; what is not simulated is NaN. DataError without geopandas.
     """
-    import geopandas as gpd
-    import shapely
-
+    try:
+        import geopandas as gpd
+        import shapely
+    except ImportError as error:
+        raise DataError("the virtual globe needs: pip install 'tamrl[maps]'") from error
     at_lat, at_lon = np.meshgrid(*centres(step), indexing="ij")
     shape = shapely.union_all(gpd.read_file(Path(__file__).parents[1] / LAND).geometry.to_numpy())
     land = shapely.contains_xy(shape, at_lon, at_lat) & (at_lat > SOUTH)

@@ -128,10 +128,8 @@ def reduce_to_sums(
     tested = np.sort(np.concatenate([fold.test for fold in folds]))
     expected, n = int(samples.scored[tested].sum()), int(sums.n.sum())
     if n != expected:
-        raise DataError(
-            f"model {pred.model.values[0]} predicts {n} of {expected} scored days; a comparison "
-            "that is stored needs all of them"
-        )
+        what = f"model {pred.model.values[0]} predicts {n} of {expected} scored days"
+        raise DataError(f"{what}; a comparison that is stored needs all of them")
     # Facts in the samples' order, with fold, and km to the nearest tower that was trained on.
     table = samples.table.assign(site=samples.site)
     km = distance_km(table.lat.to_numpy(), table.lon.to_numpy())
@@ -164,7 +162,6 @@ def _check(path: Path, days: str, towers: pd.DataFrame | None = None) -> None:
         numbers = towers.select_dtypes("number").columns
         same = np.allclose(before[numbers], towers[numbers], rtol=1e-3, atol=1e-3)
     if not same:
-        raise DataError(
-            f"{path} holds other towers, folds, scored days or labels than this comparison; choose "
-            "another folder for the tables (--out), or delete that one to begin anew"
-        )
+        remedy = "choose another folder for the tables (--out), or delete that one to begin anew"
+        text = f"{path} holds other towers, folds, scored days or labels than this comparison"
+        raise DataError(f"{text}; {remedy}")

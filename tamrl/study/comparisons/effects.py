@@ -15,10 +15,11 @@ import xarray as xr
 from tamrl.evaluate.scores import compare, groups_of
 from tamrl.evaluate.tables import Results
 from tamrl.study.ablation import DEFAULT, PRETRAINED, PRETRAINED_PLAIN
+from tamrl.study.publish import publish as publish_in
 
 HELPS, HARMS, MIXED, OPEN = "helps", "harms", "helps some fluxes, harms others", "not resolved"
 ABSENT = "not computed"
-WORDS = ("lower", "higher", "not resolvably different")
+WORDS = ("lower", "higher", "not significantly different")
 FREE, SOFT, HARD = "no closure", "soft closure", "no process scalars"
 NUMBERS = ("RMSE", "rival_RMSE", "change", "lower", "upper", "better")
 LEAST = 1.0  # % of squared error; a smaller change is not worth a word
@@ -160,7 +161,7 @@ def single_folds(folded: pd.DataFrame) -> str:
     """Name mechanisms whose change, of at least 1 %, turns its sign without a single fold."""
     names = []
     for (name, flux), row in zip(folded.index, folded.to_numpy(), strict=True):
-        total, rest = row.sum(), row.sum() - row[np.abs(row).argmax()]
+        total, rest = row.sum(), row.sum() - row[(row * np.sign(row.sum())).argmax()]
         if abs(total) >= LEAST and total * rest < 0:
             change = f"{total:+.1f} %, without it {rest:+.1f} %".replace("-", "\N{MINUS SIGN}")
             names.append(f"{name} ({flux} {change})")
@@ -170,7 +171,7 @@ def single_folds(folded: pd.DataFrame) -> str:
 def default_values(sums: xr.Dataset) -> dict[str, str]:
     """Count and name configurations: ``n_others``, ``n_worse`` and ``better`` than the default.
 
-    ``least``: of lowest RMSE, fluxes counting alike; ``alike``: nowhere resolvably worse than it.
+    ``least``: of lowest RMSE, fluxes counting alike; ``alike``: not significantly worse anywhere.
     """
     models = [str(name) for name in sums.model.values]
     others = {name: effect(paired(sums, [(name, DEFAULT)])) for name in models if name != DEFAULT}
@@ -220,12 +221,7 @@ def publish(
     results: Results, number: str, tables: Mapping[str, pd.DataFrame], values: Mapping[str, Any]
 ) -> None:
     """Write a notebook's tables to ``runs/`` and glue values, with the protocol, for the book."""
-    from myst_nb import glue
-
-    out = Path("runs") / str(results.attrs["tower_source"])
-    out.mkdir(parents=True, exist_ok=True)
-    prefix = f"virtual_{number}" if results.attrs["virtual"] else number
-    for name, table in tables.items():
-        table.to_csv(out / f"{prefix}_{name}.csv", index=table.index.name is not None)
-    for name, value in {**protocol(results), **values}.items():
-        glue(name, value, display=False)
+    folder = Path("runs") / str(results.attrs["tower_source"])
+    whole = {name: table.reset_index() if table.index.name else table
+             for name, table in tables.items()}  # fmt: skip
+    publish_in(folder, number, results.attrs, whole, {**protocol(results), **values})

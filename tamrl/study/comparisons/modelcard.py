@@ -2,8 +2,8 @@
 
     python -m tamrl.study.comparisons.modelcard    # write it beside the weights
 
-The template lies beside the card; numbers come from the weights and ``results/benchmark``. A test
-compares the committed card with what this module makes.
+The template lies beside the card; numbers come from the weights, ``results/benchmark`` and, without
+satellites, ``results/no-satellites``. A test compares the committed card with what this makes.
 """
 
 from pathlib import Path
@@ -27,9 +27,11 @@ RIVALS = ("LightGBM", "LightGBM, classes only", models.PUBLISHED, models.NETWORK
 def text() -> str:
     """Fill the template from the shipped weights and the stored benchmark, as Markdown."""
     model = load_pretrained()
-    results = tables.read(HERE.parent / "results" / "benchmark")
-    scores = summarise(results.sums.sel(model=[ENSEMBLE]))
-    about = results.about.loc[ENSEMBLE]
+    stored = ("benchmark", "no-satellites")
+    results, without = (tables.read(HERE.parent / "results" / name) for name in stored)
+    scores, bare = (summarise(each.sums.sel(model=[ENSEMBLE])) for each in (results, without))
+    counts = [len(each.about.seeds[ENSEMBLE]) for each in (results, without)]
+    seeds, bare_seeds = (f"{n} member{'s' * (n > 1)}" for n in counts)
     changes = paired(results.sums, [(ENSEMBLE, rival) for rival in RIVALS])
     weights = model.members[0].fitted[0].weights  # of the network and the trees
     towers = results.sums.igbp.to_series().value_counts().sort_index()
@@ -38,7 +40,8 @@ def text() -> str:
         registry=str(model.header["registry"])[:16], licence=model.header["licence"],
         share=f"{100 * weights[0] / sum(weights):.0f} %",
         bounds="bounds that hold 90 % of days" if model.intervals else "no bounds",
-        folds=about.folds, seeds=f"{len(about.seeds)} member{'s' * (len(about.seeds) > 1)}",
+        folds=results.about.folds[ENSEMBLE], seeds=seeds, bare_seeds=bare_seeds,
+        bare=", ".join(f"{row.RMSE:.2f} ({row.flux})" for row in bare.itertuples()),
         days=int(scores.days[0]), scored=int(scores.towers[0]),
         scores=_rows(scores, "{0.flux} | {0.RMSE:.2f} | {0.R2:.2f} | {0.bias:+.2f} | "
                      "{0.R2_25:.2f} | {0.R2_50:.2f} | {0.R2_75:.2f}"),

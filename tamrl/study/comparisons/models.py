@@ -50,6 +50,7 @@ COMBINED = f"{PRETRAINED_ONCE}, several time scales"
 SEEN = f"{NETWORK}, seen in training, other years (not zero-shot)"
 ARCHIVED = (GLOBAL_ENCODER, EMBEDDINGS, PROCESS, TIME_SCALES, RESIDUAL, MEMBERS, COMBINED, SEEN)
 TAG, COMMIT = "tried-directions", "1405414"  # of the code that computes them
+ARCHIVE = f"stored tables; the code that computes them has the tag {TAG} (commit {COMMIT})"
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,18 @@ def experiment(name: str) -> Experiment:
     return EXPERIMENTS[name]
 
 
+def chosen(name: str, epochs: int | None, device: str, only: Sequence[str]) -> dict[str, Factory]:
+    """Return models of an experiment, all or ``only`` some; ValueError for an unknown name."""
+    wanted = experiment(name)
+    models = dict(wanted.models(epochs, device))
+    for model in only:
+        if model in wanted.archived:
+            raise ValueError(f"{model} is shown from {ARCHIVE}")
+        if model not in models:
+            raise ValueError(f"{name} has no model {model!r}; it has {'; '.join(models)}")
+    return {model: models[model] for model in models if not only or model in only}
+
+
 def compute(
     name: str, towers: str = "auto", n_folds: int | None = None, n_seeds: int | None = None,
     epochs: int | None = None, every: int = 1, only: Sequence[str] = (),
@@ -165,15 +178,7 @@ def compute(
     experiment as it is, on real towers, else one below ``runs/`` with the settings in its name.
     ValueError for an unknown or archived model; DataError and StudyError as of `run`.
     """
-    wanted = experiment(name)
-    models = dict(wanted.models(epochs, device))
-    where = f"stored tables; the code that computes them has the tag {TAG} (commit {COMMIT})"
-    for model in only:
-        if model in wanted.archived:
-            raise ValueError(f"{model} is shown from {where}")
-        if model not in models:
-            raise ValueError(f"{name} has no model {model!r}; it has {'; '.join(models)}")
-    models = {model: models[model] for model in models if not only or model in only}
+    wanted, models = experiment(name), chosen(name, epochs, device, only)
     daily = load_towers(towers).isel(site=slice(None, None, every))
     cube = load_grid(daily)
     samples = make_samples(daily, load_predictors(daily), cube, others=load_others(daily))
@@ -188,7 +193,7 @@ def compute(
         out = Path("results") / name if real else source / "compare" / "_".join(parts)
     say(f"{name}: {len(models)} models, {k} folds, {members} seeds; tables go to {out}")
     if wanted.archived and not only:
-        say(f"not computed, but shown from {where}: {'; '.join(wanted.archived)}")
+        say(f"not computed, but shown from {ARCHIVE}: {'; '.join(wanted.archived)}")
     split = folds(samples, k, wanted.scheme)
     run(models, samples, split, range(members), out, source / "cv", jobs, say)
     return Path(out)

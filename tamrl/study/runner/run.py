@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 from rich.console import Console
@@ -83,8 +83,24 @@ class Outcome(NamedTuple):
     """Notebooks executed, notebooks still valid, and the first page of the book if it was built."""
 
     executed: tuple[str, ...]
-    kept: tuple[str, ...]
+    unchanged: tuple[str, ...]
     page: Path | None
+
+
+def choose(profile: str, only: Iterable[str] = (), parameters: Parameters | None = None,
+           root: Path = ROOT, study: tuple[Notebook, ...] = STUDY) -> dict[str, Any]:  # fmt: skip
+    """Name the notebooks that `run` is asked for, with their parameters; ValueError as of it."""
+    if profile not in PROFILES:
+        raise ValueError(f"unknown profile {profile!r}; there are {', '.join(PROFILES)}")
+    names, only = [nb.name for nb in study], tuple(only)
+    for start in only:
+        if not any(name.startswith(start) for name in names):
+            raise ValueError(f"no notebook begins with {start!r}; there are {', '.join(names)}")
+    chosen = [nb for nb in study if not only or nb.name.startswith(only)]
+    settings = {nb.name: {**getattr(nb, profile), **(parameters or {})} for nb in chosen}
+    for name, values in settings.items():
+        check_parameters(root / "notebooks" / f"{name}.ipynb", values)
+    return settings
 
 
 def run(profile: str = "reference", towers: str = "auto", only: Iterable[str] = (),
@@ -97,19 +113,9 @@ def run(profile: str = "reference", towers: str = "auto", only: Iterable[str] = 
     all), whose ``parameters`` replace those of the profile. ValueError for an unknown profile,
     notebook or parameter; StudyError when a cell fails or the book has a warning (with its log).
     """
-    console, only = console or Console(), tuple(only)
-    if profile not in PROFILES:
-        raise ValueError(f"unknown profile {profile!r}; there are {', '.join(PROFILES)}")
-    names = [nb.name for nb in notebooks]
-    for start in only:
-        if not any(name.startswith(start) for name in names):
-            raise ValueError(f"no notebook begins with {start!r}; there are {', '.join(names)}")
-    chosen = tuple(nb for nb in notebooks if not only or nb.name.startswith(only))
-    settings = {nb.name: {**getattr(nb, profile), **(parameters or {})} for nb in chosen}
-    sources = {nb.name: root / "notebooks" / f"{nb.name}.ipynb" for nb in chosen}
-    for name, values in settings.items():
-        check_parameters(sources[name], values)
-
+    settings = choose(profile, only, parameters, root, notebooks)
+    chosen, console = tuple(nb for nb in notebooks if nb.name in settings), console or Console()
+    sources = {name: root / "notebooks" / f"{name}.ipynb" for name in settings}
     virtual = announce(towers, console)
     keys: dict[str, str] = {}
     todo: list[Notebook] = []
@@ -142,7 +148,7 @@ def run(profile: str = "reference", towers: str = "auto", only: Iterable[str] = 
         for future in done:
             future.result()  # raises
     page = None
-    if build and (absent := [name for name in names if not _stored_key(root, name)]):
+    if build and (absent := [nb.name for nb in notebooks if not _stored_key(root, nb.name)]):
         text = f"The book needs all notebooks; not yet executed: {', '.join(absent)}. Run them "
         text += f"with: make book. What ran is in {root / 'book' / 'notebooks'}"
         console.print(text, markup=False)
