@@ -1,6 +1,6 @@
 """Registry -> cache -> mirror -> URL: the only way to other people's files, always verified.
 
-Pooch reads the registry and places the cache; urllib3 retries. The towers are 1,653 small files:
+Pooch reads the registry and places the cache; urllib3 retries. The towers are 1,835 small files:
 one pool of connections is kept alive for all. A file is held in memory until its sha256 is right
 (at most 22 MB), then written beside its place and renamed: what has a name there is complete.
 """

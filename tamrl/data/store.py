@@ -21,15 +21,18 @@ _DAMAGE = (RuntimeError, ValueError, OSError, KeyError)  # what decoders raise o
 REPEATED = 0.99  # share of half-hours that only repeat their hour, above which a tower is hourly
 
 
-def read_store(path: Path, facts: pd.DataFrame) -> tuple[dict[str, TowerDays], dict[str, str]]:
+def read_store(
+    path: Path, facts: pd.DataFrame, names: Mapping[str, str] = STORE_NAMES
+) -> tuple[dict[str, TowerDays], dict[str, str]]:
     """Local daily values of every tower in `facts` that the store (see `open_towers`) holds.
 
-    ``facts`` is indexed by site; its utc_offset_h turns UTC into local time. Returns site -> its
-    days, and site -> why it could not be read. Raises DataError when the store cannot be opened or
-    lacks a driver altogether.
+    ``facts`` is indexed by site; its utc_offset_h turns UTC into local time. ``names``: variables
+    of the store to read beside ta, and what `to_days` calls them. Returns site -> its days, and
+    site -> why it could not be read. Raises DataError when the store cannot be opened or lacks a
+    driver altogether.
     """
     store = _open(path)
-    names = {old: new for old, new in STORE_NAMES.items() if old in store}
+    names = {old: new for old, new in names.items() if old in store}
     ends: NDArray[np.datetime64] = store["time"].to_numpy().astype("datetime64[m]")
     offsets = facts["utc_offset_h"].astype(float).to_dict()
     place = {site: i for i, site in enumerate(store["site"].to_numpy().astype(str))}

@@ -1,12 +1,17 @@
 """The FLUXNET2015 towers as local daily values, converted once and then cached."""
 
+from collections.abc import Mapping
+
+import numpy as np
 import xarray as xr
 
 from tamrl.data import cache, daily, schema, store
+from tamrl.data.daily import TowerDays
 from tamrl.data.derived import derived, derived_path
 from tamrl.errors import DataError
 
 STORE = "fluxnet2015.zarr"
+DAYTIME = "gpp_dt"
 _PARTS = (".zgroup", ".zattrs", "site/", "time/", *(f"{name}/" for name in store.STORE_NAMES))
 MADE_BY = (
     "schema.py", "daily.py", "store.py", "towers.py", "facts/towers.csv",
@@ -40,6 +45,17 @@ def fetch_towers() -> xr.Dataset:
     return derived("towers", MADE_BY, lambda: schema.validate(_convert(), STORE))
 
 
+def fetch_daytime_gpp() -> xr.Dataset:
+    """Fetch GPP by daytime partitioning: a second label, from the same NEE, never a predictor.
+
+    GPP_DT (site, time), float32, gC m-2 d-1, on the sites and days of `fetch_towers` and missing
+    wherever that has no GPP (by night-time partitioning), broken site-years included. Cached.
+    GPP_DT_VUT_REF, after Lasslop et al. (2010), doi:10.1111/j.1365-2486.2009.02041.x. Raises
+    DataError when the files cannot be had.
+    """
+    return derived("daytime_gpp", MADE_BY, _convert_daytime)
+
+
 def available() -> bool:
     """Whether `fetch_towers` can be expected to succeed, answered within seconds."""
     return derived_path("towers", MADE_BY).exists() or cache.available(_names())
@@ -49,14 +65,28 @@ def _names() -> list[str]:
     return [n for part in _PARTS for n in cache.registry_names(f"{STORE}/{part}")]
 
 
-def _convert() -> xr.Dataset:
-    cache.fetch(_names(), "FLUXNET2015 half-hours")
-    facts = schema.tower_facts()
-    towers, left_out = store.read_store(cache.cache_dir() / STORE, facts)
+def _read(files: list[str], names: Mapping[str, str]) -> dict[str, TowerDays]:
+    cache.fetch(files, "FLUXNET2015 half-hours")
+    path, facts = cache.cache_dir() / STORE, schema.tower_facts()
+    towers, left_out = store.read_store(path, facts, names)
     for site, why in left_out.items():
         raise DataError(f"{STORE}: tower {site} cannot be read ({why}); fetch the files again")
-    ds = daily.assemble(towers, facts)
-    # Site-years whose two official partitionings disagree; the store holds only one of them.
+    return towers
+
+
+def _convert_daytime() -> xr.Dataset:
+    days = _read([*_names(), *cache.registry_names(f"{STORE}/{DAYTIME}/")], {DAYTIME: "GPP"})
+    towers = fetch_towers()
+    gpp = daily.assemble(days, schema.tower_facts())["GPP"].reindex_like(towers)
+    ds = gpp.where(np.isfinite(towers["GPP"])).to_dataset(name="GPP_DT")
+    ds["GPP_DT"].attrs = {"units": "gC m-2 d-1", "long_name": "GPP by daytime partitioning"}
+    title, source = "FLUXNET2015, daily GPP by daytime partitioning", "GPP_DT_VUT_REF, half-hours"
+    return ds.assign_attrs(towers.attrs, title=title, source=source)
+
+
+def _convert() -> xr.Dataset:
+    ds = daily.assemble(_read(_names(), store.STORE_NAMES), schema.tower_facts())
+    # Site-years whose two official partitionings disagree, by a list that ships with the package.
     listed = schema.facts("suspect_site_years")[["site", "year"]].itertuples(index=False, name=None)
     broken = dict.fromkeys(listed, "night-time and day-time partitioning differ")
     ds = daily.without_labels(ds, broken | daily.broken_years(ds))
