@@ -5,9 +5,11 @@ import sys
 import xarray as xr
 
 from tamrl.data import fetch_annual_towers, fetch_grid, fetch_tower_predictors, fetch_towers, towers
+from tamrl.data.phenology import fetch_phenology
 from tamrl.errors import DataError
 from tamrl.samples.arrays import Samples, make_samples
 from tamrl.virtual.grid import virtual_grid
+from tamrl.virtual.phenology import virtual_phenology
 from tamrl.virtual.towers import virtual_predictors, virtual_towers
 
 SOURCES = ("auto", "fluxnet2015", "virtual")
@@ -42,6 +44,11 @@ def load_towers(source: str = "auto") -> xr.Dataset:
 def load_predictors(towers: xr.Dataset) -> xr.Dataset:
     """Monthly predictors (site, month) of these towers, real or virtual; errors as of `fetch`."""
     return virtual_predictors(towers) if towers.attrs["virtual"] else fetch_tower_predictors()
+
+
+def load_phenology(towers: xr.Dataset) -> xr.DataArray:
+    """Daily EVI (site, time) of these towers, real or virtual; errors as of `fetch`."""
+    return virtual_phenology(towers) if towers.attrs["virtual"] else fetch_phenology()
 
 
 def load_grid(towers: xr.Dataset, resolution: float = 0.5) -> xr.Dataset:

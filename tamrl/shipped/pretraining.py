@@ -29,10 +29,12 @@ from tamrl.files import atomic_write
 from tamrl.model.network import Config, TamRL
 from tamrl.model.tensors import DeviceData
 from tamrl.model.train import TamRLModel
-from tamrl.samples.arrays import Samples, make_samples, require_same
+from tamrl.samples.arrays import PHENOLOGY, Samples, make_samples, require_same
+from tamrl.samples.phenology import with_phenology
 from tamrl.shipped.weights import digest_of
 from tamrl.virtual.grid import greenness, virtual_grid
 from tamrl.virtual.noise import draw
+from tamrl.virtual.phenology import virtual_phenology
 from tamrl.virtual.simulator import YEAR
 from tamrl.virtual.towers import simulated_months, virtual_predictors, virtual_towers
 
@@ -72,10 +74,12 @@ class SyntheticPretraining(TamRLModel):
         # Towers that are simulated themselves must not be met before: theirs are other data sets.
         seed_of_data = seed + VIRTUAL_SEED_OFFSET if samples.attrs.get("virtual") else seed
         simulated = make_samples(virtual_towers(1, YEARS))
+        if PHENOLOGY[0] in samples.features:
+            simulated = with_phenology(simulated, None)
         for what in ("features", "static_names"):
             names = getattr(samples, what), getattr(simulated, what)
             require_same(*names, f"simulated towers have other {what}:")
-        learnt, recipe = self._learnt(seed_of_data), self.recipe
+        learnt, recipe = self._learnt(seed_of_data, simulated.features), self.recipe
         self.start = {name: value for name, value in learnt.items() if name not in SCALES}
         self.recipe = replace(recipe, lr=recipe.lr * self.lr_factor)
         try:
@@ -90,11 +94,11 @@ class SyntheticPretraining(TamRLModel):
         net.load_state_dict(start, strict=False)
         return net
 
-    def _learnt(self, seed: int) -> Weights:
+    def _learnt(self, seed: int, features: tuple[str, ...]) -> Weights:
         """Weights after training at the simulated towers: stored, or learnt and then stored."""
         recipe = replace(self.recipe, epochs=self.datasets * self.epochs_each)
         sizes = self.n_sites, self.datasets, self.epochs_each
-        key = repr([sorted(self.overrides.items()), recipe, *sizes, seed, versions(self)])
+        key = repr([sorted(self.overrides.items()), recipe, *sizes, seed, versions(self), features])
         folder = Path(os.environ.get("TAMRL_PRETRAINING_DIR") or cache_dir() / "pretraining")
         path = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
         weights = _read(path, key)
@@ -102,10 +106,11 @@ class SyntheticPretraining(TamRLModel):
             model = _OnSimulated(
                 self.overrides, recipe, self.device,
                 n_sites=self.n_sites, epochs_each=self.epochs_each, seed_of_data=seed,
+                phenology=PHENOLOGY[0] in features,
             )  # fmt: skip
             held = np.arange(self.n_sites) % 10 == 0  # these stop it early
             towers = np.flatnonzero(~held), np.flatnonzero(held)
-            model.fit(simulated_samples(self.n_sites, seed), *towers, seed)
+            model.fit(model.simulated(0), *towers, seed)
             weights = model.store()[1]
             with atomic_write(path) as part:  # two processes may both learn it: they learn the same
                 save_file(weights, part, {"key": key, "sha256": digest_of(weights)})
@@ -119,14 +124,19 @@ class _OnSimulated(TamRLModel):
     n_sites: int = 1000
     epochs_each: int = 1
     seed_of_data: int = 0
+    phenology: bool = False
+
+    def simulated(self, number: int) -> Samples:
+        """Make the samples of a data set."""
+        seed = self.seed_of_data + DATASET_SEED_STEP * number
+        return simulated_samples(self.n_sites, seed, self.phenology)
 
     def epoch_data(self, epoch: int, net: TamRL, data: DeviceData) -> DeviceData:
         """Go on with the next data set after ``epochs_each``, with the scales of the first."""
         number, again = divmod(epoch, self.epochs_each)
         if number == 0 or again:
             return data
-        seed = self.seed_of_data + DATASET_SEED_STEP * number
-        return DeviceData(simulated_samples(self.n_sites, seed), net, data.device)
+        return DeviceData(self.simulated(number), net, data.device)
 
 
 def _read(path: Path, key: str) -> Weights | None:
@@ -144,10 +154,12 @@ def _read(path: Path, key: str) -> Weights | None:
     return None
 
 
-def simulated_samples(n: int, seed: int) -> Samples:
+def simulated_samples(n: int, seed: int, phenology: bool = False) -> Samples:
     """Make samples of ``n`` simulated towers, with satellites and a grid as real ones have."""
     towers, globe = virtual_towers(n, YEARS, seed=seed), _globe()
-    return with_own_cells(make_samples(towers, virtual_predictors(towers), globe), towers, globe)
+    samples = make_samples(towers, virtual_predictors(towers), globe)
+    samples = with_own_cells(samples, towers, globe)
+    return with_phenology(samples, virtual_phenology(towers)) if phenology else samples
 
 
 def with_own_cells(samples: Samples, towers: xr.Dataset, cube: xr.Dataset) -> Samples:
