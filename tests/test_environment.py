@@ -58,7 +58,7 @@ def test_every_dependency_is_pinned_inside_its_bounds() -> None:
 def test_what_is_imported_is_declared() -> None:
     """Each package that tamrl or its tests import is a direct dependency in pyproject."""
     distributions = packages_distributions()
-    used = ("", "maps", "rivals", "book")
+    used = ("", "maps", "rivals", "benchmark", "book")
     for folder, groups in (("tamrl", used), ("tests", (*used, "dev"))):
         declared = {*requirements(*groups), "tamrl"}
         for path in (ROOT / folder).rglob("*.py"):

@@ -174,9 +174,10 @@ def _predictions(samples: Any) -> Path:
     return Path("runs") / str(samples.attrs["tower_source"]) / "cv"
 
 
-_EXPERIMENTS = "ablation, benchmark, climates, biomes, no-satellites or directions."
+_EXPERIMENTS = "ablation, benchmark, climates, biomes, no-satellites, directions, carbonfluxbench."
 _FOLDER = "Folder of the tables.  [default: results/EXPERIMENT; below runs/ with other settings or "
 _FOLDER += "virtual towers]"
+_FILES = "Folder of CarbonFluxBench's files; for carbonfluxbench alone."
 
 
 @app.command()
@@ -191,20 +192,35 @@ def compare(
     device: Device = "cpu",
     only: Annotated[Names, Option(help="Name of a model; repeatable.")] = None,
     out: Annotated[Path | None, Option("--out", "-o", help=_FOLDER)] = None,
+    folder: Annotated[Path | None, Option("--folder", help=_FILES)] = None,
+    split: Annotated[
+        str | None, Option(help="igbp or koppen; as --folder.  [default: igbp]")
+    ] = None,
 ) -> None:
     """Compare many models at towers that none has seen; this takes hours and can be broken off.
 
     `ablation`: TAM-RL with one mechanism taken away or exchanged at a time. `benchmark`: all
     rivals. `climates`, `biomes`, `no-satellites`: a few of them, with folds by climate, a
     vegetation class left out at a time, no satellites at the tested towers. `directions`: what was
-    tried for more skill.
+    tried for more skill. `carbonfluxbench`: a few of them on the benchmark of TAM-RL's authors, by
+    its own splits, test days and scores; download <https://huggingface.co/datasets/alexroz/CarbonFluxBench>
+    (MIT) and name the folder. Written are predictions and tables below `runs/carbonfluxbench`.
 
     Run the command again to go on: only what is missing or has changed is computed. Each model
     leaves one csv. With other settings than the experiment's own these go below `runs/`.
 
     Examples: `tamrl compare ablation` · `tamrl compare benchmark --only XGBoost --only LightGBM` ·
-    `tamrl compare ablation --folds 2 --seeds 1 --epochs 1 --every 6`
+    `tamrl compare ablation --folds 2 --seeds 1 --epochs 1 --every 6` ·
+    `tamrl compare carbonfluxbench --folder CarbonFluxBench --split koppen`
     """
+    if experiment == "carbonfluxbench":
+        if towers != "auto" or folds or every > 1:
+            raise typer.BadParameter("carbonfluxbench has no --towers, --folds or --every")
+        own: dict[str, Any] = {"split": split or "igbp", "epochs": epochs, "seeds": seeds or 3}
+        own |= {"only": only or (), "out": out, "jobs": jobs, "device": device}
+        return _carbonfluxbench(folder or Path("CarbonFluxBench"), **own)
+    if folder or split:
+        raise typer.BadParameter("--folder and --split are of carbonfluxbench alone")
     from tamrl.evaluate.scores import summarise
     from tamrl.evaluate.tables import read
     from tamrl.study.comparisons.models import EXPERIMENTS, chosen, compute
@@ -219,6 +235,17 @@ def compare(
     if results.missing:
         say(f"Not yet computed: {', '.join(results.missing)}")
     say(f"Tables: {folder}")
+
+
+def _carbonfluxbench(folder: Path, **settings: Any) -> None:
+    from tamrl.study.comparisons import carbonfluxbench
+
+    with usage():
+        table, whole = carbonfluxbench.compute(folder, **settings, say=say)
+    title = f"CarbonFluxBench{', NOT COMPARABLE' * (not whole)}, medians over test towers"
+    draw(title, carbonfluxbench.medians(table))
+    if not whole:
+        say("This is not the whole benchmark: the authors' scores cannot be compared with ours")
 
 
 @app.command()

@@ -19,7 +19,7 @@ predictions about their mean), ``joint`` (predictions about their mean times obs
 site, flux). Coordinates along site are the facts of the towers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -218,10 +218,11 @@ def compare(
     resampled, saved = draws_of(sums, n_boot, seed), square[1] - square[0]
     all_towers = xr.ones_like(resampled[:1])
     table: dict[str, Any] = {"flux": sums.flux.values}
-    for prefix, mean in {
+    means: dict[str, Callable[[xr.DataArray], xr.DataArray]] = {
         "": lambda weights: np.sqrt(mean_of(square, sums.n, weights)),
         "mean_": lambda weights: mean_of(each, long.astype(float), weights),
-    }.items():
+    }
+    for prefix, mean in means.items():
         own, other = mean(all_towers)[0].transpose("model", "flux").values
         with np.errstate(invalid="ignore", divide="ignore"):
             lower, upper = interval(_change(mean(resampled)))

@@ -1,7 +1,7 @@
 """A daily vegetation index of each place as further drivers: its level, anomaly and amplitude.
 
-It comes from MODIS at towers (`tamrl.data.phenology`), a user's file, the simulator or a grid's mean
-season: the drivers are made of the daily index alone, and so mean the same everywhere.
+It comes from MODIS at towers (`tamrl.data.phenology`), a user's file, the simulator, or the mean
+season of a grid: the drivers are made of the daily index alone, and mean the same everywhere.
 """
 
 from dataclasses import replace
@@ -24,7 +24,7 @@ MIN_DAYS = 300  # of a year that are known, for its amplitude
 
 
 def with_phenology(samples: Samples, evi: xr.DataArray | None) -> Samples:
-    """Add `PHENOLOGY` and `PHENOLOGY_STATIC` made of a daily ``evi`` (site, time); missing where it is.
+    """Add drivers and statics (`PHENOLOGY`) of a daily ``evi`` (site, time), NaN where it is.
 
     The anomaly is the difference to the place's mean of the calendar day, the amplitude the range
     of the calendar year; the statics are mean and range of the mean season.
