@@ -6,6 +6,7 @@ import xarray as xr
 
 from tamrl.data import fetch_annual_towers, fetch_grid, fetch_tower_predictors, fetch_towers, towers
 from tamrl.data.phenology import fetch_phenology
+from tamrl.data.towers import fetch_daytime_gpp
 from tamrl.errors import DataError
 from tamrl.samples.arrays import Samples, make_samples
 from tamrl.virtual.grid import virtual_grid
@@ -49,6 +50,11 @@ def load_predictors(towers: xr.Dataset) -> xr.Dataset:
 def load_phenology(towers: xr.Dataset) -> xr.DataArray:
     """Daily EVI (site, time) of these towers, real or virtual; errors as of `fetch`."""
     return virtual_phenology(towers) if towers.attrs["virtual"] else fetch_phenology()
+
+
+def load_daytime_gpp(towers: xr.Dataset) -> xr.DataArray:
+    """GPP (site, time) by daytime partitioning, gC m-2 d-1; at virtual towers there is but one."""
+    return towers.GPP if towers.attrs["virtual"] else fetch_daytime_gpp().GPP_DT
 
 
 def load_grid(towers: xr.Dataset, resolution: float = 0.5) -> xr.Dataset:

@@ -6,6 +6,7 @@ For up to two growing cycles a year MCD12Q2 gives the days on which the enhanced
 """
 
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -59,7 +60,7 @@ def _convert() -> xr.DataArray:
     return xr.DataArray(np.stack([*rows.values()]), coords, ("site", "time"), "EVI", attrs)
 
 
-def _read(path: object) -> pd.DataFrame:
+def _read(path: Path) -> pd.DataFrame:
     """Read cycles of all towers: site, minimum, amplitude (EVI), and days since 1970 by phase."""
     import rdata
 

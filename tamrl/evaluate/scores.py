@@ -219,7 +219,7 @@ def compare(
     all_towers = xr.ones_like(resampled[:1])
     table: dict[str, Any] = {"flux": sums.flux.values}
     means: dict[str, Callable[[xr.DataArray], xr.DataArray]] = {
-        "": lambda weights: np.sqrt(mean_of(square, sums.n, weights)),
+        "": lambda weights: mean_of(square, sums.n, weights) ** 0.5,
         "mean_": lambda weights: mean_of(each, long.astype(float), weights),
     }
     for prefix, mean in means.items():

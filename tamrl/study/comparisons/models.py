@@ -12,13 +12,22 @@ from tamrl.evaluate.tables import Results, read, stored
 from tamrl.model.train import Recipe, TamRLModel
 from tamrl.rivals.boosting import Boosting, Climatology, XGBoost
 from tamrl.rivals.networks import CTLSTM, LSTM, TRANSFORMER, Transformer
-from tamrl.samples.arrays import make_samples
+from tamrl.samples.arrays import Samples, make_samples
+from tamrl.samples.labels import with_mean_labels
 from tamrl.samples.neighbourhood import with_neighbourhoods
+from tamrl.samples.phenology import with_phenology
 from tamrl.samples.splits import folds
 from tamrl.shipped import ensemble
 from tamrl.shipped.annual import CLASSES, AnnualPrior, AnnualRescaling
 from tamrl.shipped.blend import Blend
-from tamrl.sources import load_grid, load_others, load_predictors, load_towers
+from tamrl.sources import (
+    load_daytime_gpp,
+    load_grid,
+    load_others,
+    load_phenology,
+    load_predictors,
+    load_towers,
+)
 from tamrl.study import ablation
 from tamrl.study.comparisons.compute import run
 
@@ -60,6 +69,9 @@ class Experiment:
     ``models`` takes the passes over the training towers (None: each network's own) and a device;
     ``scheme`` is of `tamrl.samples.splits.folds` (``biome``: as many folds as classes);
     ``seeds`` are averaged a fold; ``archived``: models shown from stored tables, not computed.
+    With ``more`` drivers the towers have a daily vegetation index, and learners the mean of two
+    partitionings as labels, while night-time partitioning is what is scored. ``again``: models
+    that are compared on further ``deals`` of the towers to folds, too.
     """
 
     models: Callable[[int | None, str], Mapping[str, Factory]]
@@ -67,6 +79,9 @@ class Experiment:
     seeds: int
     scheme: str = "blocked"
     archived: tuple[str, ...] = ()
+    more: bool = False
+    again: tuple[str, ...] = ()
+    deals: int = 1
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -179,10 +194,7 @@ def compute(
     ValueError for an unknown or archived model; DataError and StudyError as of `run`.
     """
     wanted, models = experiment(name), chosen(name, epochs, device, only)
-    daily = load_towers(towers).isel(site=slice(None, None, every))
-    cube = load_grid(daily)
-    samples = make_samples(daily, load_predictors(daily), cube, others=load_others(daily))
-    samples = with_neighbourhoods(samples, cube)
+    samples, taught = _samples(towers, every, wanted.more)
     source = Path("runs") / str(samples.attrs["tower_source"])
     k, members = n_folds or wanted.folds, n_seeds or wanted.seeds
     if out is None:
@@ -194,14 +206,33 @@ def compute(
     say(f"{name}: {len(models)} models, {k} folds, {members} seeds; tables go to {out}")
     if wanted.archived and not only:
         say(f"not computed, but shown from {ARCHIVE}: {'; '.join(wanted.archived)}")
-    split = folds(samples, k, wanted.scheme)
-    run(models, samples, split, range(members), out, source / "cv", jobs, say)
+    for deal in range(wanted.deals):
+        split, folder = folds(samples, k, wanted.scheme, deal), deal_folder(out, deal)
+        some = {n: m for n, m in models.items() if deal == 0 or n in wanted.again}
+        run(some, samples, split, range(members), folder, source / "cv", jobs, say, taught)
     return Path(out)
+
+
+def deal_folder(folder: Path | str, deal: int) -> Path:
+    """Folder of the tables of a deal: the first one's are in the experiment's own."""
+    return Path(folder) / f"deal-{deal}" if deal else Path(folder)
+
+
+def _samples(towers: str, every: int, more: bool) -> tuple[Samples, Samples]:
+    """Samples to score, and to learn from: they differ in labels with ``more``."""
+    daily = load_towers(towers).isel(site=slice(None, None, every))
+    cube = load_grid(daily)
+    samples = make_samples(daily, load_predictors(daily), cube, others=load_others(daily))
+    samples = with_neighbourhoods(samples, cube)
+    if not more:
+        return samples, samples
+    samples = with_phenology(samples, load_phenology(daily))
+    return samples, with_mean_labels(samples, load_daytime_gpp(daily))
 
 
 def load_results(
     name: str, towers: str = "auto", folder: str | Path | None = None, recompute: bool = False,
-    **settings: Any,
+    deal: int = 0, **settings: Any,
 ) -> Results:  # fmt: skip
     """Read an experiment's stored tables; on virtual towers, or when asked, compute it on the spot.
 
@@ -211,8 +242,8 @@ def load_results(
     wanted = experiment(name)
     auto = towers == "auto"
     if recompute or towers == "virtual" or (auto and load_towers(towers).attrs["virtual"]):
-        return read(compute(name, towers, **settings), wanted.names)
-    folder = Path(folder or stored(name))
+        return read(deal_folder(compute(name, towers, **settings), deal), wanted.names)
+    folder = deal_folder(folder or stored(name), deal)
     results = read(folder, (*wanted.names, *wanted.archived))
     if results.attrs.get("virtual"):
         raise DataError(f"{folder} holds scores of virtual towers; delete it, or ask for virtual")
