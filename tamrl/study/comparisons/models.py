@@ -219,7 +219,7 @@ def deal_folder(folder: Path | str, deal: int) -> Path:
 
 
 def _samples(towers: str, every: int, more: bool) -> tuple[Samples, Samples]:
-    """Samples to score, and to learn from: they differ in labels with ``more``."""
+    """Make the samples to score and those to learn from, which differ in labels with ``more``."""
     daily = load_towers(towers).isel(site=slice(None, None, every))
     cube = load_grid(daily)
     samples = make_samples(daily, load_predictors(daily), cube, others=load_others(daily))

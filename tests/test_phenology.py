@@ -1,0 +1,94 @@
+"""Phenology as drivers, and the mean of two partitionings as labels."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tamrl.data import phenology
+from tamrl.data.schema import SEALED
+from tamrl.errors import DataError
+from tamrl.samples.arrays import PHENOLOGY, PHENOLOGY_STATIC, Samples, without_satellites
+from tamrl.samples.labels import with_mean_labels
+from tamrl.samples.phenology import with_phenology
+from tamrl.virtual.phenology import SHARE, virtual_phenology
+from tamrl.virtual.towers import virtual_towers
+
+DAYS = np.arange("2001-01-01", "2004-01-01", dtype="datetime64[D]")
+
+
+def cycles(*peaks: str, minimum: float = 0.2, amplitude: float = 0.4) -> pd.DataFrame:
+    """Growing cycles of 120 days about their peaks."""
+    around = dict(zip(phenology.PHASES, range(-60, 61, 20), strict=True))
+    days = [int(np.datetime64(peak).astype(int)) for peak in peaks]
+    rows = [{name: day + offset for name, offset in around.items()} for day in days]
+    return pd.DataFrame(rows).assign(minimum=minimum, amplitude=amplitude)
+
+
+@given(st.floats(0.0, 0.4), st.floats(0.05, 0.5))
+def test_the_curve_stays_within_its_cycle_and_peaks_on_the_day(low: float, size: float) -> None:
+    evi = phenology.daily_evi(cycles("2002-07-01", minimum=low, amplitude=size), DAYS)
+    known = np.isfinite(evi)
+    assert known.sum() == 121
+    assert np.nanmin(evi) >= low
+    assert DAYS[np.nanargmax(evi)] == np.datetime64("2002-07-01")
+    assert np.nanmax(evi) == pytest.approx(low + size, abs=1e-6)
+
+
+def test_nothing_is_known_across_a_long_gap() -> None:
+    near = phenology.daily_evi(cycles("2001-07-01", "2002-07-01"), DAYS)
+    far = phenology.daily_evi(cycles("2001-07-01", "2003-07-01"), DAYS)
+    winter = np.datetime64("2002-01-01") == DAYS
+    assert near[winter] == pytest.approx(0.26)  # 15 % of the amplitude above the minimum
+    assert np.isnan(far[winter])
+
+
+def test_drivers_of_a_daily_index(samples: Samples, virtual: xr.Dataset) -> None:
+    evi = virtual_phenology(virtual)
+    s = with_phenology(samples, evi)
+    assert s.features[-3:] == PHENOLOGY
+    assert s.static_names[-2:] == PHENOLOGY_STATIC
+    level, anomaly, amplitude = np.moveaxis(s.x[..., -3:], -1, 0)
+    row = int(np.isfinite(level).any(1).argmax())
+    own = evi[row].groupby("time.dayofyear")
+    usual, on = (own - own.mean()).values, np.isfinite(anomaly[row])
+    np.testing.assert_allclose(anomaly[row, on], usual[on], atol=0.02)  # leap years shift a day
+    year = s.time.astype("datetime64[Y]") == s.time[800].astype("datetime64[Y]")
+    assert amplitude[row, 800] == pytest.approx(np.ptp(evi.values[row, year]), abs=1e-6)
+    bare = with_phenology(samples, None)
+    assert np.isnan(bare.x[..., -3:]).all()
+    gone = without_satellites(s)
+    assert np.isnan(gone.x[..., -3:]).all()
+    assert np.isnan(gone.static[:, -2:]).all()
+    np.testing.assert_array_equal(s.x[..., :-3], samples.x)
+
+
+def test_a_third_of_the_virtual_towers_has_no_index() -> None:
+    evi = virtual_phenology(virtual_towers(150, (2001, 2002)))
+    assert np.isfinite(evi).any("time").mean() == pytest.approx(SHARE, abs=0.1)
+    assert -0.1 < np.nanmin(evi) < np.nanmax(evi) < 1
+
+
+def test_labels_are_the_mean_and_close(samples: Samples, virtual: xr.Dataset) -> None:
+    day = virtual.GPP + 1
+    day[0] = np.nan
+    s = with_mean_labels(samples, day)
+    known = np.isfinite(samples.y[..., 0])
+    known[0] = False
+    np.testing.assert_allclose((s.y - samples.y)[known], [[0.5, 0.5, 0]] * known.sum(), atol=1e-5)
+    np.testing.assert_array_equal(s.y[0], samples.y[0])
+    np.testing.assert_array_equal(s.y[..., 1], s.y[..., 2] + s.y[..., 0])
+    with pytest.raises(DataError, match="partitionings"):
+        with_mean_labels(Samples(**(vars(samples) | {"targets": ("GPP",)})), day)
+
+
+@pytest.mark.slow
+def test_phenology_of_the_real_towers(real_towers: xr.Dataset) -> None:
+    evi = phenology.fetch_phenology()
+    assert not SEALED & set(evi.site.values)
+    assert set(evi.site.values) <= set(real_towers.site.values)
+    summer = evi.sel(site="US-Ne1", time="2005-07-25")
+    assert 0.5 < summer < 0.95  # maize in Nebraska
+    assert evi.sel(site="US-Ne1", time="2005-01-15") < 0.3
