@@ -12,7 +12,9 @@ from settings import QUICK, SMALL
 from tamrl.errors import DataError
 from tamrl.model.train import TamRLModel
 from tamrl.samples.arrays import Samples, make_samples
+from tamrl.samples.phenology import with_phenology
 from tamrl.shipped import pretraining
+from tamrl.shipped.annual import ANNUAL, own_means, with_statics
 from tamrl.shipped.pretraining import SCALES, SyntheticPretraining, with_own_cells
 from tamrl.virtual.towers import virtual_predictors, virtual_towers
 
@@ -54,7 +56,7 @@ def test_what_was_learnt_is_where_training_begins_and_helps(samples: Samples) ->
 def test_a_seed_learns_simulations_once_and_not_from_labels(samples, folder, monkeypatch) -> None:
     """Two fits find one file; whatever the real towers measured; another setting has its own."""
     simulated, simulate = [], pretraining.simulated_samples
-    counted = lambda n, seed: simulated.append(seed) or simulate(n, seed)  # noqa: E731
+    counted = lambda n, seed, *more: simulated.append(seed) or simulate(n, seed, *more)  # noqa: E731
     monkeypatch.setattr(pretraining, "simulated_samples", counted)
     model = SyntheticPretraining(SMALL, QUICK, n_sites=20, datasets=2)
     other = replace(samples, y=samples.y + 3)
@@ -103,3 +105,19 @@ def test_cells_are_like_their_towers(towers, globe: xr.Dataset, samples: Samples
     changed = np.array(samples.static_names)[~kept.all(0)].tolist()
     assert changed == ["EVI_grid_mean", "EVI_grid_range", "fapar_mean_grid"]
     np.testing.assert_array_equal(with_own_cells(samples, towers, globe).x, own.x)
+
+
+def test_simulated_towers_have_what_real_ones_have(samples: Samples, folder: Path) -> None:
+    """With a vegetation index and a prior, pre-training meets both; its files are apart."""
+    full = with_statics(
+        with_phenology(samples, None), np.ones((len(samples.site), 2), "f4"), ANNUAL
+    )
+    model = SyntheticPretraining(SMALL, QUICK, n_sites=20, datasets=1)
+    for data in (samples, full):
+        model.fit(data, TRAIN, VALID, 0)
+    assert len(list(folder.iterdir())) == 2
+    made = pretraining.simulated_samples(20, 0, True, True)
+    assert (made.features, made.static_names) == (full.features, full.static_names)
+    prior, own = made.static[:, -2:], own_means(made)
+    known = np.isfinite(own).all(1)
+    assert 0.1 < np.log(prior[known] / own[known]).std() < 0.6

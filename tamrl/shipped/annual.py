@@ -51,6 +51,12 @@ def own_means(samples: Samples) -> Array:
     return out
 
 
+def with_statics(samples: Samples, values: NDArray, names: Sequence[str]) -> Samples:
+    """Append static attributes (site, static) to those of the samples."""
+    static = np.concatenate([samples.static, values], 1)
+    return replace(samples, static=static, static_names=(*samples.static_names, *names))
+
+
 @dataclass
 class AnnualMeans:
     """Gaussian process from features of places to mean GPP and RECO, gC m-2 d-1.
@@ -129,13 +135,15 @@ class _WithAnnual(Wrapper):
         """Give settings, prior and model for a file; ValueError before a fit."""
         if self.annual is None:
             raise ValueError("fit the model before saving it")
-        settings = {k: list(v) for k, v in vars(self).items() if k == "statics"}
+        settings = {k: v for k, v in vars(self).items() if k in ("statics", "weight")}
         return settings | {"annual": self.annual, "model": self.fitted[0]}, {}
 
     @classmethod
     def restore(cls, about: Mapping[str, Any], arrays: Mapping[str, Array], device: str) -> Self:
         """Make the model again of what `store` gave."""
-        settings: dict[str, Any] = {k: tuple(v) for k, v in about.items() if k == "statics"}
+        settings = {k: about[k] for k in ("statics", "weight") if k in about}
+        if "statics" in settings:
+            settings["statics"] = tuple(settings["statics"])
         return cls(about["model"], **settings, annual=about["annual"], fitted=[about["model"]])
 
 
@@ -173,15 +181,19 @@ class AnnualPrior(_WithAnnual):
 
     def _with(self, samples: Samples, prior: Array) -> Samples:
         stay = [k for k, name in enumerate(samples.static_names) if name.startswith(self.statics)]
-        static = np.concatenate([samples.static[:, stay], prior.astype(np.float32)], 1)
-        names = (*(samples.static_names[k] for k in stay), *ANNUAL)
-        return replace(samples, static=static, static_names=names)
+        names = tuple(samples.static_names[k] for k in stay)
+        samples = replace(samples, static=samples.static[:, stay], static_names=names)
+        return with_statics(samples, prior.astype(np.float32), ANNUAL)
 
 
 @dataclass
 class AnnualRescaling(_WithAnnual):
-    """A ``model`` whose mean annual GPP and RECO are shrunk towards the prior; it closes."""
+    """A ``model`` whose mean annual GPP and RECO are shrunk towards the prior; it closes.
 
+    ``weight`` is that of the prior, in logarithms (0.5: two estimates that err by as much).
+    """
+
+    weight: float = WEIGHT
     version: ClassVar[int] = 1
     kind: ClassVar[str] = "annual rescaling"
 
@@ -197,14 +209,14 @@ class AnnualRescaling(_WithAnnual):
         flux = np.array(fluxes[0], np.float32)
         known = np.asarray(np.isfinite(flux).all(-1), np.float32)
         own = own_means(replace(samples, site=samples.site[sites], y=flux, weight=known))
-        factors = rescaling_factors(own, self.prior_of(samples)[sites])[:, None]
+        factors = rescaling_factors(own, self.prior_of(samples)[sites], self.weight)[:, None]
         flux[..., :2] *= factors.astype(np.float32)
         flux[..., 2] = flux[..., 1] - flux[..., 0]
         return flux
 
 
-def rescaling_factors(own: Array, prior: Array) -> Array:
-    """Factors (site, 2) of GPP and RECO that move their ``own`` means half-way to the ``prior``.
+def rescaling_factors(own: Array, prior: Array, weight: float = WEIGHT) -> Array:
+    """Factors (site, 2) of GPP and RECO that move their ``own`` means towards the ``prior``.
 
     Means (site, 2) are in gC m-2 d-1. Where days do not make a year, ``own`` is NaN, the factor 1.
 
@@ -212,7 +224,7 @@ def rescaling_factors(own: Array, prior: Array) -> Array:
     [[1.41, 0.5]]
     """
     ratio = np.maximum(prior, FLOOR) / np.maximum(own, FLOOR)
-    return np.where(np.isfinite(own), np.clip(ratio**WEIGHT, 1 / MOST, MOST), 1.0)
+    return np.where(np.isfinite(own), np.clip(ratio**weight, 1 / MOST, MOST), 1.0)
 
 
 @dataclass(frozen=True)

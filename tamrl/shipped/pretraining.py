@@ -29,8 +29,15 @@ from tamrl.files import atomic_write
 from tamrl.model.network import Config, TamRL
 from tamrl.model.tensors import DeviceData
 from tamrl.model.train import TamRLModel
-from tamrl.samples.arrays import PHENOLOGY, Samples, make_samples, require_same
+from tamrl.samples.arrays import (
+    PHENOLOGY,
+    PHENOLOGY_STATIC,
+    Samples,
+    make_samples,
+    require_same,
+)
 from tamrl.samples.phenology import with_phenology
+from tamrl.shipped.annual import ANNUAL, own_means, with_statics
 from tamrl.shipped.weights import digest_of
 from tamrl.virtual.grid import greenness, virtual_grid
 from tamrl.virtual.noise import draw
@@ -46,6 +53,7 @@ SCALES = ("x_mean", "x_sd", "s_mean", "s_sd", "y_mean", "y_sd")  # real towers h
 OWN_COVER_SHARE = (0.3, 0.9)  # least and greatest share of a cell that is like the tower
 # How the grid errs about the rest: sd of a factor of all months, and of each month, in EVI.
 FACTOR, MONTH = 0.1, 0.02
+PRIOR_ERROR = 0.35  # sd of the logarithm of annual fluxes, as of the prior at towers left out
 MIDDLE = (np.arange(12) + 0.5) / 12 * YEAR + 1  # of months, days of the year
 _globe = cache(virtual_grid)
 
@@ -73,13 +81,13 @@ class SyntheticPretraining(TamRLModel):
         """Train on from simulated towers; DataError for other drivers or statics than theirs."""
         # Towers that are simulated themselves must not be met before: theirs are other data sets.
         seed_of_data = seed + VIRTUAL_SEED_OFFSET if samples.attrs.get("virtual") else seed
-        simulated = make_samples(virtual_towers(1, YEARS))
-        if PHENOLOGY[0] in samples.features:
-            simulated = with_phenology(simulated, None)
-        for what in ("features", "static_names"):
-            names = getattr(samples, what), getattr(simulated, what)
-            require_same(*names, f"simulated towers have other {what}:")
-        learnt, recipe = self._learnt(seed_of_data, simulated.features), self.recipe
+        more = PHENOLOGY[0] in samples.features, ANNUAL[0] in samples.static_names
+        base = make_samples(virtual_towers(1, YEARS))
+        features = base.features + PHENOLOGY * more[0]
+        statics = base.static_names + PHENOLOGY_STATIC * more[0] + ANNUAL * more[1]
+        require_same(samples.features, features, "simulated towers have other features:")
+        require_same(samples.static_names, statics, "simulated towers have other static_names:")
+        learnt, recipe = self._learnt(seed_of_data, more), self.recipe
         self.start = {name: value for name, value in learnt.items() if name not in SCALES}
         self.recipe = replace(recipe, lr=recipe.lr * self.lr_factor)
         try:
@@ -94,11 +102,11 @@ class SyntheticPretraining(TamRLModel):
         net.load_state_dict(start, strict=False)
         return net
 
-    def _learnt(self, seed: int, features: tuple[str, ...]) -> Weights:
+    def _learnt(self, seed: int, more: tuple[bool, bool]) -> Weights:
         """Weights after training at the simulated towers: stored, or learnt and then stored."""
         recipe = replace(self.recipe, epochs=self.datasets * self.epochs_each)
         sizes = self.n_sites, self.datasets, self.epochs_each
-        key = repr([sorted(self.overrides.items()), recipe, *sizes, seed, versions(self), features])
+        key = repr([sorted(self.overrides.items()), recipe, *sizes, seed, versions(self), more])
         folder = Path(os.environ.get("TAMRL_PRETRAINING_DIR") or cache_dir() / "pretraining")
         path = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
         weights = _read(path, key)
@@ -106,7 +114,7 @@ class SyntheticPretraining(TamRLModel):
             model = _OnSimulated(
                 self.overrides, recipe, self.device,
                 n_sites=self.n_sites, epochs_each=self.epochs_each, seed_of_data=seed,
-                phenology=PHENOLOGY[0] in features,
+                more=more,
             )  # fmt: skip
             held = np.arange(self.n_sites) % 10 == 0  # these stop it early
             towers = np.flatnonzero(~held), np.flatnonzero(held)
@@ -124,12 +132,12 @@ class _OnSimulated(TamRLModel):
     n_sites: int = 1000
     epochs_each: int = 1
     seed_of_data: int = 0
-    phenology: bool = False
+    more: tuple[bool, bool] = (False, False)  # of `simulated_samples`
 
     def simulated(self, number: int) -> Samples:
         """Make the samples of a data set."""
         seed = self.seed_of_data + DATASET_SEED_STEP * number
-        return simulated_samples(self.n_sites, seed, self.phenology)
+        return simulated_samples(self.n_sites, seed, *self.more)
 
     def epoch_data(self, epoch: int, net: TamRL, data: DeviceData) -> DeviceData:
         """Go on with the next data set after ``epochs_each``, with the scales of the first."""
@@ -154,12 +162,22 @@ def _read(path: Path, key: str) -> Weights | None:
     return None
 
 
-def simulated_samples(n: int, seed: int, phenology: bool = False) -> Samples:
-    """Make samples of ``n`` simulated towers, with satellites and a grid as real ones have."""
+def simulated_samples(n: int, seed: int, phenology: bool = False, annual: bool = False) -> Samples:
+    """Make samples of ``n`` simulated towers, with satellites and a grid as real ones have.
+
+    On demand they have a daily vegetation index, and a prior of annual fluxes that errs like one.
+    """
     towers, globe = virtual_towers(n, YEARS, seed=seed), _globe()
     samples = make_samples(towers, virtual_predictors(towers), globe)
     samples = with_own_cells(samples, towers, globe)
-    return with_phenology(samples, virtual_phenology(towers)) if phenology else samples
+    if phenology:
+        samples = with_phenology(samples, virtual_phenology(towers))
+    if not annual:
+        return samples
+    own = own_means(samples)
+    own = np.where(np.isfinite(own), own, np.nanmean(own, 0))
+    z = draw(towers.site.values, seed, "annual prior", (len(ANNUAL),))
+    return with_statics(samples, (own * np.exp(PRIOR_ERROR * z)).astype(np.float32), ANNUAL)
 
 
 def with_own_cells(samples: Samples, towers: xr.Dataset, cube: xr.Dataset) -> Samples:

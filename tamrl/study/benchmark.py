@@ -42,8 +42,7 @@ PROTOCOLS: Mapping[str, str] = {
 OTHERS = tuple(PROTOCOLS)[1:]
 SHOWN = ["model", "flux", "towers", "RMSE", "R2", "bias"]
 QUARTERS = ("nearest quarter", "second", "third", "farthest quarter")
-RELATED = (models.ANNUAL, "LightGBM, annual prior", INFORMED, models.NETWORK, models.PRETRAINED,
-           models.RESCALED, models.UNSCALED, "ensemble without pre-training")  # fmt: skip
+RELATED = (*models.PARTS, models.NETWORK, "ensemble without pre-training")
 
 
 def groups(names: Sequence[str]) -> dict[str, list[str]]:
@@ -207,7 +206,7 @@ def values(
     for key, against in {"over_boosting": BOOSTING, "over_published": PUBLISHED}.items():
         out |= change_values(key, targets[targets.against == against], words=True)
     out |= {"n_met": str((targets.short <= 0).sum()), "n_targets": str(targets.target.count())}
-    out |= change_values("informed", paired(sums, [(ENSEMBLE, INFORMED)]))
+    out |= change_values("informed", paired(sums, [(ENSEMBLE, INFORMED[0])]))
     for name in OTHERS:
         for key, rival in {"boosting": STRONG, "published": PUBLISHED}.items():
             on = (protocols.protocol == PROTOCOLS[name]) & (protocols.model == rival)

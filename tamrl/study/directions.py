@@ -16,7 +16,8 @@ from tamrl.evaluate.tables import Results, read, stored
 from tamrl.shipped.ensemble import DATASETS, N_VIRTUAL
 from tamrl.study.comparisons import models
 from tamrl.study.comparisons.effects import ABSENT, Mechanism
-from tamrl.study.comparisons.models import ANNUAL, NETWORK, PRETRAINED, PRETRAINED_ONCE, SEEN
+from tamrl.study.comparisons.models import ANNUAL, NETWORK, PRETRAINED_ONCE, SEEN
+from tamrl.study.comparisons.models import PRETRAINED_MANY as PRETRAINED
 
 TREES = "LightGBM"
 MANY = N_VIRTUAL * DATASETS  # virtual towers, each met once

@@ -34,21 +34,31 @@ from tamrl.study.comparisons.compute import run
 NETWORK = ablation.DEFAULT
 ENSEMBLE = "ensemble"
 PUBLISHED = "TAM-RL as published"
+STRONG = "LightGBM, classes only"
+PRETRAINED = f"{NETWORK}, pre-trained, annual prior"
+PARTS: Mapping[str, str] = {  # the ensemble and what it is made of, by the names of `ensemble`
+    ENSEMBLE: "ensemble",
+    PRETRAINED: "network",
+    f"{PRETRAINED} and rescaling": "network with rescaling",
+    **{f"ensemble {name}": name for name in ensemble.MODELS if "without" in name},
+    "ensemble half rescaled": "half rescaled",
+    "ensemble of equal shares": "equal shares",
+}
+_BOOSTING: dict[str, Factory] = {STRONG: partial(Boosting, statics=CLASSES)}
+for _name, _kind in {"LightGBM": Boosting, "XGBoost": XGBoost}.items():
+    _prior = partial(AnnualPrior, _kind())
+    _BOOSTING |= {_name: _kind, f"{_name}, annual prior": _prior}
+    _informed = partial(AnnualRescaling, _prior(), ensemble.WEIGHT)
+    _BOOSTING[f"{_name}, annual prior and rescaling"] = _informed
+BOOSTERS = tuple(_BOOSTING)
+INFORMED = tuple(name for name in BOOSTERS if name.endswith("rescaling"))
+AGAIN = (*PARTS, *(name for name in BOOSTERS if "prior" in name), "climatology")
+# Tried before, with fewer drivers: their stored tables are shown, not computed.
 ANNUAL = f"{NETWORK}, annual prior"
 PRETRAINED_ONCE = f"{NETWORK}, {ablation.PRETRAINED}"
-PRETRAINED = f"{NETWORK}, pre-trained"
-RESCALED = f"{PRETRAINED}, annual rescaling"
+PRETRAINED_MANY = f"{NETWORK}, pre-trained"
+RESCALED = f"{PRETRAINED_MANY}, annual rescaling"
 UNSCALED = "ensemble without rescaling"
-INFORMED = "LightGBM, annual prior and rescaling"
-INPUTS: Any = {"": {}, ", no lags": {"lags": False}, ", process-scaled": {"process": True}}
-STRONG = "LightGBM, classes only"
-_BOOSTING: dict[str, Factory] = {
-    **{f"LightGBM{k}": partial(Boosting, **i) for k, i in INPUTS.items()},
-    STRONG: partial(Boosting, statics=CLASSES),
-    **{f"XGBoost{k}": partial(XGBoost, **i) for k, i in INPUTS.items()},
-}
-BOOSTERS = tuple(_BOOSTING)
-# Tried without success: their code left the package; their stored tables are shown, not computed.
 GLOBAL_ENCODER = f"{NETWORK}, encoder of global drivers"
 EMBEDDINGS = f"{NETWORK}, tower embeddings"
 PROCESS = f"{NETWORK}, process parameters"
@@ -57,7 +67,10 @@ RESIDUAL = f"LightGBM and {NETWORK} on its residual"
 MEMBERS = f"{NETWORK}, mean of four"
 COMBINED = f"{PRETRAINED_ONCE}, several time scales"
 SEEN = f"{NETWORK}, seen in training, other years (not zero-shot)"
-ARCHIVED = (GLOBAL_ENCODER, EMBEDDINGS, PROCESS, TIME_SCALES, RESIDUAL, MEMBERS, COMBINED, SEEN)
+ARCHIVED = (
+    NETWORK, ANNUAL, PRETRAINED_ONCE, PRETRAINED_MANY, RESCALED, UNSCALED, "LightGBM",
+    GLOBAL_ENCODER, EMBEDDINGS, PROCESS, TIME_SCALES, RESIDUAL, MEMBERS, COMBINED, SEEN,
+)  # fmt: skip
 TAG, COMMIT = "tried-directions", "1405414"  # of the code that computes them
 ARCHIVE = f"stored tables; the code that computes them has the tag {TAG} (commit {COMMIT})"
 
@@ -108,29 +121,24 @@ def _ablation(epochs: int | None, device: str) -> Mapping[str, Factory]:
 def _benchmark(epochs: int | None, device: str) -> Mapping[str, Factory]:
     net = _network(epochs, device)
     shipped = {**net, "n_virtual": _n_virtual(epochs)}
+    parts = {name: ensemble.factory(of, **shipped) for name, of in PARTS.items()}
     return {
-        ENSEMBLE: ensemble.factory("ensemble", **shipped),
-        ANNUAL: partial(AnnualPrior, TamRLModel(**net)),
-        "LightGBM, annual prior": partial(AnnualPrior, Boosting()),
-        INFORMED: partial(AnnualRescaling, AnnualPrior(Boosting())),
-        NETWORK: partial(TamRLModel, **net),
-        PUBLISHED: _ablation(epochs, device)["as published"],
+        **parts,
         **_BOOSTING,
+        "ensemble without pre-training": ensemble.factory("ensemble", **net, n_virtual=0),
+        PUBLISHED: _ablation(epochs, device)["as published"],
+        NETWORK: partial(TamRLModel, **net),
         "CT-LSTM": partial(CTLSTM, **net),
         "LSTM": partial(LSTM, **net),
         "transformer": partial(Transformer, **_network(epochs, device, TRANSFORMER)),
         "climatology": Climatology,
-        PRETRAINED: ensemble.factory("network", **shipped),
-        RESCALED: ensemble.factory("network with rescaling", **shipped),
-        UNSCALED: ensemble.factory("without rescaling", **shipped),
-        "ensemble without pre-training": ensemble.factory("ensemble", **net, n_virtual=0),
     }
 
 
 def _few(epochs: int | None, device: str) -> Mapping[str, Factory]:
     """List the ensemble and a few rivals, for further protocols."""
     every = _benchmark(epochs, device)
-    return {name: every[name] for name in (ENSEMBLE, PRETRAINED, STRONG, "climatology")}
+    return {name: every[name] for name in (ENSEMBLE, PRETRAINED, *INFORMED, "climatology")}
 
 
 def _no_satellites(epochs: int | None, device: str) -> Mapping[str, Factory]:
@@ -138,26 +146,19 @@ def _no_satellites(epochs: int | None, device: str) -> Mapping[str, Factory]:
     every = _benchmark(epochs, device)
     blend = every[UNSCALED]()
     parts = [WithoutSatellites(part) for part in blend.parts]  # each is stored, and used again
-    names = (PRETRAINED, NETWORK, PUBLISHED, STRONG)
+    names = (PRETRAINED, PUBLISHED, *INFORMED)
     out: dict[str, Factory] = {name: partial(WithoutSatellites, every[name]()) for name in names}
-    first = {ENSEMBLE: partial(AnnualRescaling, Blend(parts, blend.weights))}
-    return first | out | {"climatology": Climatology}
-
-
-def _directions(epochs: int | None, device: str) -> Mapping[str, Factory]:
-    every = dict(_benchmark(epochs, device))
-    every[PRETRAINED_ONCE] = _ablation(epochs, device)[ablation.PRETRAINED]
-    names = (NETWORK, ANNUAL, PRETRAINED_ONCE, PRETRAINED, RESCALED, UNSCALED, "LightGBM")
-    return {name: every[name] for name in names}
+    first = partial(AnnualRescaling, Blend(parts, blend.weights), ensemble.WEIGHT)
+    return {ENSEMBLE: first} | out | {"climatology": Climatology}
 
 
 EXPERIMENTS = {
     "ablation": Experiment(_ablation, folds=5, seeds=3),
-    "benchmark": Experiment(_benchmark, folds=10, seeds=3),
-    "climates": Experiment(_few, folds=5, seeds=1, scheme="koppen"),
-    "biomes": Experiment(_few, folds=10, seeds=1, scheme="biome"),
-    "no-satellites": Experiment(_no_satellites, folds=10, seeds=1),
-    "directions": Experiment(_directions, folds=10, seeds=1, archived=ARCHIVED),
+    "benchmark": Experiment(_benchmark, folds=10, seeds=3, more=True, again=AGAIN, deals=3),
+    "climates": Experiment(_few, folds=5, seeds=1, scheme="koppen", more=True),
+    "biomes": Experiment(_few, folds=10, seeds=1, scheme="biome", more=True),
+    "no-satellites": Experiment(_no_satellites, folds=10, seeds=1, more=True),
+    "directions": Experiment(lambda *_: {}, folds=10, seeds=1, archived=ARCHIVED),
 }
 
 
