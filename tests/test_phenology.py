@@ -1,5 +1,7 @@
 """Phenology as drivers, and the mean of two partitionings as labels."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +13,7 @@ from tamrl.data import phenology
 from tamrl.data.schema import SEALED
 from tamrl.errors import DataError
 from tamrl.samples.arrays import PHENOLOGY, PHENOLOGY_STATIC, Samples, without_satellites
-from tamrl.samples.labels import with_mean_labels
+from tamrl.samples.labels import BOUND, with_mean_labels, with_tower_weights
 from tamrl.samples.phenology import with_phenology
 from tamrl.virtual.phenology import SHARE, virtual_phenology
 from tamrl.virtual.towers import virtual_towers
@@ -82,6 +84,18 @@ def test_labels_are_the_mean_and_close(samples: Samples, virtual: xr.Dataset) ->
     np.testing.assert_array_equal(s.y[..., 1], s.y[..., 2] + s.y[..., 0])
     with pytest.raises(DataError, match="partitionings"):
         with_mean_labels(Samples(**(vars(samples) | {"targets": ("GPP",)})), day)
+
+
+def test_a_tower_that_varies_twice_as_much_has_half_the_weight(samples: Samples) -> None:
+    y = samples.y.copy()
+    y[0] *= 2
+    twice = replace(samples, y=y)
+    before, after = (with_tower_weights(s).weight[0].sum() for s in (samples, twice))
+    assert after == pytest.approx(before / 2, rel=0.1)  # the median moves a little
+    ratio = with_tower_weights(samples).weight / np.where(samples.weight > 0, samples.weight, 1)
+    on = samples.weight > 0
+    assert 1 / BOUND - 1e-6 <= ratio[on].min() <= ratio[on].max() <= BOUND + 1e-6
+    assert (ratio[~on] == 0).all()
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Two estimates of one label: GPP by night-time and by daytime partitioning of the same NEE."""
+"""Labels to learn from: the mean of two partitionings of NEE; towers of like weight."""
 
 from dataclasses import replace
 
@@ -8,6 +8,10 @@ import xarray as xr
 from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError
 from tamrl.samples.arrays import Samples
+
+BOUND = 3.0  # a tower counts at most so many times the median one, and at least its inverse
+MIN_LABELS = 30  # labelled days of a tower for a standard deviation
+MIN_SD = 0.1  # gC m-2 d-1, of GPP
 
 
 def with_mean_labels(samples: Samples, gpp_dt: xr.DataArray) -> Samples:
@@ -25,3 +29,18 @@ def with_mean_labels(samples: Samples, gpp_dt: xr.DataArray) -> Samples:
     y[..., :2] += np.nan_to_num(half)[..., None].astype(np.float32)
     y[..., 1] = y[..., 2] + y[..., 0]  # after rounding, so that labels close exactly
     return replace(samples, y=y)
+
+
+def with_tower_weights(samples: Samples) -> Samples:
+    """Weigh the days of a tower by the inverse of the standard deviation of its labelled GPP.
+
+    The main score is the mean over towers of their RMSE, which grows with what varies there; by
+    squared errors of equal weight a few productive fields would decide. Weights are relative to the
+    median tower and bounded (`BOUND`); a tower with few labels keeps its own.
+    """
+    on = samples.weight > 0
+    sd = np.array([y[days].std() for y, days in zip(samples.y[..., 0], on, strict=True)])
+    known = on.sum(1) >= MIN_LABELS
+    factor = np.where(known, np.median(sd[known]) / np.maximum(sd, MIN_SD), 1)
+    weight = samples.weight * np.clip(factor, 1 / BOUND, BOUND)[:, None]
+    return replace(samples, weight=weight.astype(np.float32))

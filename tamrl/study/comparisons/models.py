@@ -13,7 +13,7 @@ from tamrl.model.train import Recipe, TamRLModel
 from tamrl.rivals.boosting import Boosting, Climatology, XGBoost
 from tamrl.rivals.networks import CTLSTM, LSTM, TRANSFORMER, Transformer
 from tamrl.samples.arrays import Samples, make_samples
-from tamrl.samples.labels import with_mean_labels
+from tamrl.samples.labels import with_mean_labels, with_tower_weights
 from tamrl.samples.neighbourhood import with_neighbourhoods
 from tamrl.samples.phenology import with_phenology
 from tamrl.samples.splits import folds
@@ -82,8 +82,8 @@ class Experiment:
     ``models`` takes the passes over the training towers (None: each network's own) and a device;
     ``scheme`` is of `tamrl.samples.splits.folds` (``biome``: as many folds as classes);
     ``seeds`` are averaged a fold; ``archived``: models shown from stored tables, not computed.
-    With ``more`` drivers the towers have a daily vegetation index, and learners the mean of two
-    partitionings as labels, while night-time partitioning is what is scored. ``again``: models
+    With ``more`` the towers have a daily vegetation index as well, and models learn from
+    `tamrl.samples.labels`, while labels by night-time partitioning are scored. ``again``: models
     that are compared on further ``deals`` of the towers to folds, too.
     """
 
@@ -228,7 +228,8 @@ def _samples(towers: str, every: int, more: bool) -> tuple[Samples, Samples]:
     if not more:
         return samples, samples
     samples = with_phenology(samples, load_phenology(daily))
-    return samples, with_mean_labels(samples, load_daytime_gpp(daily))
+    taught = with_mean_labels(samples, load_daytime_gpp(daily))
+    return samples, with_tower_weights(taught)
 
 
 def load_results(
