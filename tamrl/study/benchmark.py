@@ -1,7 +1,7 @@
 """The ensemble among its rivals: targets, classes of towers, other protocols, cost.
 
 The strongest booster is taken flux by flux, by the very error that is compared, which favours the
-rival. Targets, reductions of pooled RMSE in %, were set before the comparison. The main protocol
+rival. Targets, reductions of RMSE in %, were set before the comparison. The main protocol
 assigns towers to folds at random, 50 km apart; others balance folds by climate, leave out a whole
 vegetation class, or take away satellites at the tested towers, which most users' towers lack.
 """
@@ -18,17 +18,18 @@ from scipy.spatial.distance import cdist, pdist
 
 from tamrl.evaluate import intervals
 from tamrl.evaluate.intervals import MIN_TOWERS
-from tamrl.evaluate.scores import draws_of, groups_of, interval, mean_of, summarise
+from tamrl.evaluate.scores import MIN_DAYS, draws_of, groups_of, interval, mean_of, summarise
 from tamrl.evaluate.tables import Results, stored
 from tamrl.samples.arrays import Samples
 from tamrl.shipped.annual import CLASSES
 from tamrl.study.comparisons import models
-from tamrl.study.comparisons.effects import ABSENT, NUMBERS, change_values, paired
+from tamrl.study.comparisons.effects import ABSENT, MAIN, NUMBERS, change_values, paired
 from tamrl.study.comparisons.models import BOOSTERS, ENSEMBLE, INFORMED, PUBLISHED, STRONG
 
 BOOSTING = "the strongest boosting"
+WITHOUT_TOP = 3.0  # % of pooled RMSE to be gained without the five towers that gain most
 TARGETS: Mapping[str, Mapping[str, float]] = {  # % less RMSE than a rival, by flux
-    BOOSTING: {"GPP": 4.0, "RECO": 4.0, "NEE": 4.0},
+    BOOSTING: {"GPP": 5.0, "RECO": 4.0, "NEE": 5.0},  # in the mean over towers
     PUBLISHED: {"GPP": 9.6, "NEE": 8.0},
 }
 MAX_SHARE = 10.0  # % of the class's mean flux that its bias may be
@@ -53,10 +54,30 @@ def groups(names: Sequence[str]) -> dict[str, list[str]]:
 
 
 def strongest(sums: xr.Dataset) -> dict[str, str]:
-    """Name, flux by flux, the booster of lowest pooled RMSE among those that are computed."""
+    """Name, flux by flux, the booster of best main score among those that are computed."""
     there = [name for name in BOOSTERS if name in sums.model.values]
-    best = sums.square.sel(model=there).sum("site")
+    rmse = (sums.square / sums.n).where(sums.n >= MIN_DAYS) ** 0.5
+    best = rmse.sel(model=there).mean("site")
     return best.to_pandas().idxmin().to_dict() if there else {}
+
+
+def by_deal(deals: Sequence[Results]) -> pd.DataFrame:
+    """Compare the ensemble with the strongest booster on each deal of the towers to folds.
+
+    Columns are deal, rival (chosen flux by flux and deal by deal), flux, and those of
+    `tamrl.evaluate.scores.compare`; met: the aim (`TARGETS`) on the main score, its interval
+    excluding zero, and `WITHOUT_TOP` without the towers that favour the ensemble most.
+    """
+    parts = []
+    for number, one in enumerate(deals):
+        for flux, rival in strongest(one.sums).items():
+            row = paired(one.sums.sel(flux=[flux]), [(ENSEMBLE, rival)])
+            aim = TARGETS[BOOSTING][flux]
+            met = (row.mean_change <= -aim) & (row.mean_upper < 0)
+            met &= row.without_top <= -WITHOUT_TOP
+            parts.append(row.assign(deal=number, aim=aim, met=met))
+    table = pd.concat(parts, ignore_index=True)
+    return table[["deal", "rival", "flux", *NUMBERS, *MAIN, "aim", "met"]]
 
 
 def shown(sums: xr.Dataset) -> list[str]:
@@ -79,6 +100,9 @@ def against_targets(sums: xr.Dataset) -> pd.DataFrame:
         row = paired(sums.sel(flux=[flux]), [(ENSEMBLE, rival)])
         parts.append(row.assign(against=against, target=targets.get(flux, np.nan)))
     table = pd.concat(parts, ignore_index=True)
+    main = table.against == BOOSTING  # the other targets were published as pooled RMSE
+    for name in NUMBERS[:5]:
+        table[name] = table[name].mask(main, table[f"mean_{name}"])
     table["short"] = table.target + table.change
     table["resolved"] = (table.upper < 0) | (table.lower > 0)
     return table[["against", "rival", "flux", *NUMBERS[:5], "target", "short", "resolved"]]

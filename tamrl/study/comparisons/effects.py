@@ -22,6 +22,7 @@ ABSENT = "not computed"
 WORDS = ("lower", "higher", "not significantly different")
 FREE, SOFT, HARD = "no closure", "soft closure", "no process scalars"
 NUMBERS = ("RMSE", "rival_RMSE", "change", "lower", "upper", "better")
+MAIN = tuple(f"mean_{name}" for name in NUMBERS[:5]) + ("without_top",)  # of the main score
 LEAST = 1.0  # % of squared error; a smaller change is not worth a word
 
 
@@ -90,9 +91,11 @@ def paired(sums: xr.Dataset, pairs: Iterable[tuple[str, str]]) -> pd.DataFrame:
         if {model, rival} <= set(sums.model.values):
             part = compare(sums, model, rival)
         else:
-            part = pd.DataFrame({"flux": sums.flux.values} | dict.fromkeys(NUMBERS, np.nan))
+            part = pd.DataFrame(
+                {"flux": sums.flux.values} | dict.fromkeys((*NUMBERS, *MAIN), np.nan)
+            )
         parts.append(part.assign(model=model, rival=rival))
-    return pd.concat(parts, ignore_index=True)[["model", "rival", "flux", *NUMBERS]]
+    return pd.concat(parts, ignore_index=True)[["model", "rival", "flux", *NUMBERS, *MAIN]]
 
 
 def change_values(name: str, changes: pd.DataFrame, words: bool = False) -> dict[str, str]:
