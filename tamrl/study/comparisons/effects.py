@@ -22,7 +22,7 @@ ABSENT = "not computed"
 WORDS = ("lower", "higher", "not significantly different")
 FREE, SOFT, HARD = "no closure", "soft closure", "no process scalars"
 NUMBERS = ("RMSE", "rival_RMSE", "change", "lower", "upper", "better")
-MAIN = tuple(f"mean_{name}" for name in NUMBERS[:5]) + ("without_top",)  # of the main score
+MAIN = (*(f"mean_{name}" for name in NUMBERS[:5]), "without_top")  # of the main score
 LEAST = 1.0  # % of squared error; a smaller change is not worth a word
 
 
