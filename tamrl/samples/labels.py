@@ -39,8 +39,9 @@ def with_tower_weights(samples: Samples) -> Samples:
     median tower and bounded (`BOUND`); a tower with few labels keeps its own.
     """
     on = samples.weight > 0
-    sd = np.array([y[days].std() for y, days in zip(samples.y[..., 0], on, strict=True)])
-    known = on.sum(1) >= MIN_LABELS
+    known, sd = on.sum(1) >= MIN_LABELS, np.full(len(on), np.nan)
+    for i in np.flatnonzero(known):
+        sd[i] = samples.y[i, on[i], 0].std()
     factor = np.where(known, np.median(sd[known]) / np.maximum(sd, MIN_SD), 1)
     weight = samples.weight * np.clip(factor, 1 / BOUND, BOUND)[:, None]
     return replace(samples, weight=weight.astype(np.float32))
