@@ -1,16 +1,19 @@
 """Effects are what intervals say, and no more; words, folds, values and the model card follow."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
 
-from tamrl.evaluate.scores import Days, sum_days, summarise
+from tamrl.errors import DataError
+from tamrl.evaluate.scores import TOP, Days, compare, sum_days, summarise
 from tamrl.evaluate.tables import read, stored
 from tamrl.study import benchmark
 from tamrl.study.comparisons import effects, modelcard
+from tamrl.study.comparisons.choice import CHOSEN, choose
 from tamrl.study.comparisons.effects import ABSENT, HARMS, HELPS, MIXED, OPEN, WORDS, Mechanism
 from tamrl.study.comparisons.models import ENSEMBLE, EXPERIMENTS, PUBLISHED
 
@@ -93,11 +96,45 @@ def test_the_strongest_booster_is_the_rival_and_what_is_absent_is_named() -> Non
     made = sums(**{ENSEMBLE: 0.99, "LightGBM": 1.2, "XGBoost": 1.0, PUBLISHED: 2.0})
     assert set(benchmark.strongest(made).values()) == {"XGBoost"}
     targets = benchmark.against_targets(made).set_index(["against", "flux"])
-    assert targets.loc[(benchmark.BOOSTING, "GPP"), "short"] == pytest.approx(3)
+    assert targets.loc[(benchmark.BOOSTING, "GPP"), "short"] == pytest.approx(4)
     assert targets.loc[(PUBLISHED, "GPP"), "short"] < 0
     assert np.isnan(targets.loc[(PUBLISHED, "RECO"), "short"])
     absent = benchmark.against_targets(made.sel(model=["XGBoost"]))
     assert absent.change.isna().all()
+
+
+def test_a_win_that_five_towers_carry_is_called_so() -> None:
+    """One in eight towers has half the error: the pooled gain is theirs, the main score's less."""
+    few = np.where(np.arange(N) < TOP, 0.2, 1.0)
+    row = compare(sums(a=few, b=1.0), "a", "b").set_index("flux").loc["GPP"]
+    assert row.change == pytest.approx(100 * (np.sqrt((5 * 0.04 + 35) / 40) - 1))
+    assert row.mean_change == pytest.approx(100 * ((5 * 0.2 + 35) / 40 - 1))
+    assert row.without_top == pytest.approx(0)
+    even = compare(sums(a=0.9, b=1.0), "a", "b")
+    for name in ("change", "mean_change", "mean_lower", "without_top"):
+        np.testing.assert_allclose(even[name], -10)
+
+
+def test_each_deal_has_its_own_strongest_booster() -> None:
+    deals = [sums(**{ENSEMBLE: 0.9, "LightGBM": 1.0, "XGBoost": x}) for x in (0.92, 1.2)]
+    table = benchmark.by_deal([SimpleNamespace(sums=deal) for deal in deals])
+    assert list(table.rival[table.flux == "GPP"]) == ["XGBoost", "LightGBM"]
+    assert not table.met[table.deal == 0].any()
+    assert table.met[table.deal == 1].all()
+
+
+def test_a_choice_is_made_at_the_other_folds() -> None:
+    """A candidate that is better in one fold alone is chosen in no other, nor there."""
+    fold = np.arange(N) // 8
+    made = sums(plain=1.0, lucky=np.where(fold == 2, 0.1, 1.01))
+    chosen, table = choose(made, ["plain", "lucky"])
+    assert dict(zip(table.fold, table.chosen, strict=True))["2"] == "plain"
+    assert set(table.chosen[table.fold != "2"]) == {"lucky"}
+    both = xr.concat([made, chosen], "model", data_vars="minimal")
+    rmse = np.sqrt(both.square / both.n).sel(model=CHOSEN, flux="GPP")
+    np.testing.assert_allclose(rmse, np.where(fold == 2, 1.0, 1.01))
+    with pytest.raises(DataError, match="two candidates"):
+        choose(made, ["plain"])
 
 
 def test_the_bias_of_a_class_is_that_of_its_days() -> None:

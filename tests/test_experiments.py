@@ -275,14 +275,14 @@ def test_lists_of_models(name: str) -> None:
     """Others are compared with the first; epochs reach every network; archived ones are stored."""
     wanted = models.EXPERIMENTS[name]
     first = {"ablation": DEFAULT, "directions": models.NETWORK}
-    assert wanted.names[0] == first.get(name, models.ENSEMBLE)
+    assert (*wanted.names, *wanted.archived)[0] == first.get(name, models.ENSEMBLE)
+    assert set(wanted.again) <= set(wanted.names)
     assert wanted.seeds > 1 or name in ("climates", "biomes", "no-satellites", "directions")
     stored = read(tables.stored(name), (*wanted.names, *wanted.archived))
     assert stored.models == [*wanted.names, *wanted.archived]
     parts = [part for factory in wanted.models(1, "cpu").values() for part in walk(factory())]
     epochs = [part.recipe.epochs for part in parts if hasattr(part, "recipe")]
-    assert set(epochs) == {1}
-    assert len(epochs) >= 2
+    assert set(epochs) == {1} or not wanted.names
 
 
 @pytest.mark.slow

@@ -43,7 +43,7 @@ PROTOCOLS: Mapping[str, str] = {
 OTHERS = tuple(PROTOCOLS)[1:]
 SHOWN = ["model", "flux", "towers", "RMSE", "R2", "bias"]
 QUARTERS = ("nearest quarter", "second", "third", "farthest quarter")
-RELATED = (*models.PARTS, models.NETWORK, "ensemble without pre-training")
+RELATED = (*tuple(models.PARTS)[1:], models.NETWORK, "ensemble without pre-training")
 
 
 def groups(names: Sequence[str]) -> dict[str, list[str]]:
