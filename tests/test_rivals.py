@@ -4,6 +4,7 @@ import sys
 from dataclasses import replace
 from typing import Any
 
+import lightgbm
 import numpy as np
 import pytest
 import torch
@@ -16,6 +17,7 @@ from tamrl.model.network import Config
 from tamrl.model.train import Recipe, TamRLModel
 from tamrl.rivals.boosting import Boosting, Climatology, XGBoost
 from tamrl.rivals.networks import CTLSTM, LSTM, TRANSFORMER, AttentionNet, Transformer
+from tamrl.rivals.trees import as_lightgbm
 from tamrl.samples.arrays import Samples, make_samples
 from tamrl.virtual.towers import virtual_predictors, virtual_towers
 
@@ -60,11 +62,12 @@ def test_ct_lstm_is_the_whole_model_without_its_task(samples: Samples) -> None:
 
 
 def test_xgboost_is_grown_by_its_own_library(samples: Samples, monkeypatch) -> None:
+    grown, train = [], xgboost.train
+    monkeypatch.setattr(xgboost, "train", lambda *a: grown.append(train(*a)) or grown[-1])
     model = XGBoost(trees=8).fit(samples, TRAIN, VALID, 0)
+    assert [booster.num_boosted_rounds() for booster in grown[-3:]] == [8, 8, 8]
     for trees in model.models.values():
-        booster = trees.func.__self__  # type: ignore[attr-defined]
-        assert isinstance(booster, xgboost.Booster)
-        assert booster.num_boosted_rounds() == 8
+        assert trees.func.__self__.num_trees() == 8  # type: ignore[attr-defined]
     assert model.params in XGBoost.GRID
     assert len(XGBoost.GRID) == len(Boosting.GRID)
     monkeypatch.setitem(sys.modules, "xgboost", None)
@@ -105,3 +108,14 @@ def test_every_weight_of_the_transformer_is_trained() -> None:
     x, facts = torch.randn(2, 20, 5), net.embed_site(torch.randn(2, 4))
     net.decode(x, torch.ones_like(x), torch.ones(2, 20, 2), facts, None).flux.sum().backward()
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in net.parameters())
+
+
+def test_xgboost_is_the_same_as_lightgbms_text() -> None:
+    """Thresholds, missing values and the base score carry over, on ties of values, too."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(4000, 6)).round(1).astype(np.float32)
+    x[rng.random(x.shape) < 0.2] = np.nan
+    y = 7 + 2 * np.nan_to_num(x[:, 0]) + np.nan_to_num(x[:, 1]) ** 2
+    grown = xgboost.train({"max_depth": 5}, xgboost.DMatrix(x, y), 30)
+    again = lightgbm.Booster(model_str=as_lightgbm(grown))
+    np.testing.assert_allclose(again.predict(x), grown.inplace_predict(x), atol=1e-4)

@@ -174,7 +174,8 @@ def _predictions(samples: Any) -> Path:
     return Path("runs") / str(samples.attrs["tower_source"]) / "cv"
 
 
-_EXPERIMENTS = "ablation, benchmark, climates, biomes, no-satellites, directions, carbonfluxbench."
+_EXPERIMENTS = "ablation, benchmark, climates, biomes, no-satellites, directions, published, "
+_EXPERIMENTS += "carbonfluxbench."
 _FOLDER = "Folder of the tables.  [default: results/EXPERIMENT; below runs/ with other settings or "
 _FOLDER += "virtual towers]"
 _FILES = "Folder of CarbonFluxBench's files; for carbonfluxbench alone."
@@ -202,8 +203,9 @@ def compare(
     `ablation`: TAM-RL with one mechanism taken away or exchanged at a time. `benchmark`: all
     rivals. `climates`, `biomes`, `no-satellites`: a few of them, with folds by climate, a
     vegetation class left out at a time, no satellites at the tested towers. `directions`: what was
-    tried for more skill. `carbonfluxbench`: a few of them on the benchmark of TAM-RL's authors, by
-    its own splits, test days and scores; download <https://huggingface.co/datasets/alexroz/CarbonFluxBench>
+    tried for more skill. `published`: what others' models reach at the same towers, beside the
+    benchmark's predictions. `carbonfluxbench`: a few of them on the benchmark of TAM-RL's authors,
+    by its own splits, test days and scores; download <https://huggingface.co/datasets/alexroz/CarbonFluxBench>
     (MIT) and name the folder. Written are predictions and tables below `runs/carbonfluxbench`.
 
     Run the command again to go on: only what is missing or has changed is computed. Each model
@@ -219,6 +221,12 @@ def compare(
         own: dict[str, Any] = {"split": split or "igbp", "epochs": epochs, "seeds": seeds or 3}
         own |= {"only": only or (), "out": out, "jobs": jobs, "device": device}
         return _carbonfluxbench(folder or Path("CarbonFluxBench"), **own)
+    if experiment == "published":
+        from tamrl.study.comparisons import published
+
+        for name, scores in published.compute(towers, out, jobs, device).items():
+            draw(f"Published: {name}", scores.drop(columns="differs", errors="ignore"))
+        return None
     if folder or split:
         raise typer.BadParameter("--folder and --split are of carbonfluxbench alone")
     from tamrl.evaluate.scores import summarise

@@ -195,10 +195,12 @@ class Boosting:
 
 @dataclass
 class XGBoost(Boosting):
-    """`Boosting` by XGBoost; ``fit`` raises `DataError` where the library is not installed."""
+    """`Boosting` by XGBoost; ``fit`` raises `DataError` where the library is not installed.
+
+    Its trees are turned into LightGBM's, so that predicting needs that library alone.
+    """
 
     version: ClassVar[int] = 1
-    kind: ClassVar[str] = ""  # cannot be stored
     GRID = (
         {"max_depth": 6, "min_child_weight": 100, "learning_rate": 0.06},
         {"max_depth": 8, "min_child_weight": 250, "learning_rate": 0.05},
@@ -210,6 +212,8 @@ class XGBoost(Boosting):
     ) -> Trees:
         try:
             import xgboost
+
+            from tamrl.rivals.trees import as_lightgbm
         except ImportError as error:
             text = "XGBoost is not installed; install it with: pip install 'tamrl[rivals]'"
             raise DataError(text) from error
@@ -219,7 +223,8 @@ class XGBoost(Boosting):
             "max_bin": 128, **params,
         }  # fmt: skip
         data = xgboost.QuantileDMatrix(x, y, weight=w, max_bin=128, nthread=self.threads)
-        return partial(xgboost.train(settings, data, trees).inplace_predict, missing=np.nan)
+        grown = lightgbm.Booster(model_str=as_lightgbm(xgboost.train(settings, data, trees)))
+        return partial(grown.predict, num_threads=self.threads)
 
 
 def _past_mean(x: Array, days: int) -> Array:

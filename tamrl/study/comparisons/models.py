@@ -195,7 +195,7 @@ def compute(
     ValueError for an unknown or archived model; DataError and StudyError as of `run`.
     """
     wanted, models = experiment(name), chosen(name, epochs, device, only)
-    samples, taught = _samples(towers, every, wanted.more)
+    samples, taught = both_samples(towers, every, wanted.more)
     source = Path("runs") / str(samples.attrs["tower_source"])
     k, members = n_folds or wanted.folds, n_seeds or wanted.seeds
     if out is None:
@@ -219,7 +219,7 @@ def deal_folder(folder: Path | str, deal: int) -> Path:
     return Path(folder) / f"deal-{deal}" if deal else Path(folder)
 
 
-def _samples(towers: str, every: int, more: bool) -> tuple[Samples, Samples]:
+def both_samples(towers: str, every: int = 1, more: bool = True) -> tuple[Samples, Samples]:
     """Make the samples to score and those to learn from, which differ in labels with ``more``."""
     daily = load_towers(towers).isel(site=slice(None, None, every))
     cube = load_grid(daily)

@@ -6,16 +6,27 @@ RMSE and R2, tower_RMSE (mean over towers), R2_50 and r2_50 (medians over towers
 squared correlation, which no bias lowers), and ``differs``.
 """
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from tamrl.data.published import OZFLUX
+from tamrl.data import fetch_towers
+from tamrl.data.cache import registry_sha256
+from tamrl.data.published import OZFLUX, fetch_network_gpp, fetch_ozflux, pmodel_scores
+from tamrl.data.towers import fetch_daytime_gpp
 from tamrl.errors import DataError
+from tamrl.evaluate.crossval import cross_validate
 from tamrl.evaluate.scores import MIN_DAYS, Days, groups_of, score, score_towers, sum_days, sum_up
+from tamrl.evaluate.tables import write_csv
 from tamrl.samples.arrays import Samples
-from tamrl.study.comparisons.labels import month_sums
+from tamrl.samples.labels import with_mean_labels
+from tamrl.samples.splits import folds
+from tamrl.study.comparisons import models
+from tamrl.study.comparisons.labels import month_sums, overall, partitionings, processings
 
 MIN_MONTHS = 12  # of a tower that has scores of its own
 FLUXNET, PMODEL = "FLUXNET2015", "P-model, Stocker et al. 2020"
@@ -87,6 +98,50 @@ def against_products(pred: xr.Dataset, samples: Samples, ozflux: xr.Dataset) -> 
         every = xr.concat([sums, theirs.dropna("model", how="all")], "model")
         parts += [_monthly(every, samples, at, labels) for labels in (OZFLUX, FLUXNET)]
     return pd.concat(parts, ignore_index=True)
+
+
+def against_labels(pred: xr.Dataset, samples: Samples, daytime: xr.DataArray) -> pd.DataFrame:
+    """Score against each partitioning and against their mean (``labels``), on the same days.
+
+    ``samples`` have night-time labels, ``daytime`` (site, time) is GPP, gC m-2 d-1.
+    """
+    mean = with_mean_labels(samples, daytime)
+    other = np.isfinite(mean.y[..., 0]) & (mean.y[..., 0] != samples.y[..., 0])
+    night = replace(samples, scored=samples.scored & other)
+    day = replace(night, y=2 * mean.y - samples.y)
+    each = {"night-time": night, "daytime": day, "their mean": replace(night, y=mean.y)}
+    tables = [_table(sum_up(pred, of), MIN_DAYS, "days").assign(labels=n) for n, of in each.items()]
+    return pd.concat(tables, ignore_index=True).drop(columns="differs")
+
+
+def compute(towers: str, out: Path | None, jobs: int, device: str) -> dict[str, pd.DataFrame]:
+    """Score the benchmark's own predictions beside others'; write and return the tables.
+
+    Models are the ensemble and the boosters with its knowledge, first deal, all seeds; what
+    `tamrl compare benchmark` has predicted is not computed again. They go to ``out`` (None:
+    ``results/published``). DataError for virtual towers, which nobody else has predicted.
+    """
+    samples, taught = models.both_samples(towers)
+    if samples.attrs["virtual"]:
+        raise DataError("nobody has published predictions for virtual towers; get the real ones")
+    wanted, every = models.experiment("benchmark"), models.chosen("benchmark", None, device, ())
+    some = {name: every[name] for name in (models.ENSEMBLE, *models.INFORMED)}
+    stored = Path("runs") / str(samples.attrs["tower_source"]) / "cv"
+    parts = folds(samples, wanted.folds, wanted.scheme)
+    pred = cross_validate(taught, some, parts, range(wanted.seeds), stored, jobs)
+    real, daytime, ozflux = fetch_towers(), fetch_daytime_gpp(), fetch_ozflux()
+    tables = {
+        "networks": against_networks(pred, samples, fetch_network_gpp()),
+        "pmodel": beside_pmodel(pred, samples, pmodel_scores()),
+        "products": against_products(pred, samples, ozflux),
+        "labels": against_labels(pred, samples, daytime.GPP_DT),
+        "partitionings": overall(partitionings(real, daytime)),
+        "processings": overall(processings(real, ozflux)),
+    }
+    about = {"samples": samples.fingerprint, "registry": registry_sha256()[:16]}
+    for name, table in tables.items():
+        write_csv((out or Path("results/published")) / f"{name}.csv", about, table)
+    return tables
 
 
 def _monthly(every: xr.DataArray, samples: Samples, at: NDArray, labels: str) -> pd.DataFrame:
