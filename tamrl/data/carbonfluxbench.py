@@ -147,7 +147,8 @@ def benchmark_predictors(bench: Benchmark) -> xr.Dataset:
 
     PRCP, mm d-1, of ERA5-Land; NDWI, the month's median, of MODIS bands 2 and 5 (Gao 1996,
     doi 10.1016/S0034-4257(96)00067-3); EVI (site, time) of bands 1 to 3 (Huete et al. 2002,
-    doi 10.1016/S0034-4257(02)00096-2), which no model reads yet. NaN where nothing was seen.
+    doi 10.1016/S0034-4257(02)00096-2), the median of 31 days with at least three clear ones, linear
+    between, for `tamrl.samples.phenology`. NaN where nothing was seen.
     """
     scale = 1e-4 if np.nanmax(bench.modis[REFLECTANCE].to_numpy()) > 2 else 1.0  # MOD09GA's
     red, nir, blue, swir = (scale * bench.modis[REFLECTANCE[i]] for i in (0, 1, 2, 4))
@@ -158,7 +159,12 @@ def benchmark_predictors(bench: Benchmark) -> xr.Dataset:
     prcp = rain.groupby(["site", month])[RAIN].mean().clip(lower=0) * 1000
     monthly = pd.DataFrame({"PRCP": prcp, "NDWI": seen.groupby(["site", month]).NDWI.median()})
     ds = monthly.astype(np.float32).to_xarray().rename(date="month")
-    ds["EVI"] = seen.set_index(["site", "date"]).EVI.to_xarray().rename(date="time")
+    wide = seen.pivot_table("EVI", "date", "site").resample("D").asfreq()
+    smooth = wide.rolling(31, center=True, min_periods=3).median()
+    smooth = smooth.interpolate(limit=60, limit_area="inside").astype(np.float32)
+    axes = {"site": smooth.columns.to_numpy(str), "time": smooth.index}
+    ds = ds.assign_coords(site=ds.site.to_numpy().astype(str))
+    ds["EVI"] = xr.DataArray(smooth.to_numpy().T, axes, ("site", "time"))
     for name, unit in (("PRCP", "mm d-1"), ("NDWI", "1"), ("EVI", "1")):
         ds[name].attrs["units"] = unit
-    return ds.assign_coords(site=ds.site.to_numpy().astype(str)).assign_attrs(source=URL)
+    return ds.assign_attrs(source=URL)
