@@ -162,7 +162,7 @@ def benchmark_predictors(bench: Benchmark) -> xr.Dataset:
     wide = seen.pivot_table("EVI", "date", "site").resample("D").asfreq()
     smooth = wide.rolling(31, center=True, min_periods=3).median()
     smooth = smooth.interpolate(limit=60, limit_area="inside").astype(np.float32)
-    axes = {"site": smooth.columns.to_numpy(str), "time": smooth.index}
+    axes = {"site": smooth.columns.to_numpy(str), "time": smooth.index.to_numpy()}
     ds = ds.assign_coords(site=ds.site.to_numpy().astype(str))
     ds["EVI"] = xr.DataArray(smooth.to_numpy().T, axes, ("site", "time"))
     for name, unit in (("PRCP", "mm d-1"), ("NDWI", "1"), ("EVI", "1")):
