@@ -132,6 +132,7 @@ def test_a_mean_of_models_is_made_of_what_is_kept_of_them(notes: Path) -> None:
     assert float(ds.GPP.sel(site="B")[0, 0]) == pytest.approx((3.5 + 1 + 1) * 2 / 3)
     other = partial(Blend, (Mean(notes), Mean(notes, 3.0)), (1, 1))
     cross_validate(Samples(), {"other": other}, **settings)
+    cross_validate(Samples(), {"the part alone": partial(Mean, notes, 3.0)}, **settings)
     assert fits(notes) == set()
 
 

@@ -61,7 +61,8 @@ def cross_validate(
     for (name, factory), fold, seed in product(models.items(), folds, map(int, seeds)):
         split = resplit_validation(fold, samples, seed)
         slug = re.sub(r"[^\w.+-]+", "_", f"{name}-{fold.name}-{seed}")
-        path = Path(out) / f"{slug}-{_key(factory(), samples, split, seed)}.npz"
+        key = _key(factory(), samples, split, seed)
+        path = _stored(Path(out), key) or Path(out) / f"{slug}-{key}.npz"
         todo.append(Job(name, factory, split, seed, path))
     tasks = [(job, samples) for job in todo if not job.path.exists()]
     outcomes = in_parallel(_compute, tasks, jobs, "cross-validation" if tasks else "", True)
@@ -137,12 +138,16 @@ def _compute(job: Job, samples: Samples) -> None:
 def _part(model: Any, job: Job, samples: Samples) -> tuple[Fluxes, float]:
     """Predictions of a part and what they took before; computed where none are stored."""
     key = _key(model, samples, job.fold, job.seed)
-    stored = next(job.path.parent.glob(f"*-{key}.npz"), None)
-    if stored is not None:
+    if (stored := _stored(job.path.parent, key)) is not None:
         return _read(stored)
     path = job.path.with_name(f"part_of_{job.path.name.rsplit('-', 1)[0]}-{key}.npz")
     _compute(job._replace(factory=partial(deepcopy, model), path=path), samples)
     return _read(path)[0], 0.0  # what it took lies within the time of the whole
+
+
+def _stored(folder: Path, key: str) -> Path | None:
+    """Find predictions of a key, under whatever name: of a model alone, or as a part."""
+    return next(folder.glob(f"*-{key}.npz"), None)
 
 
 def _read(path: Path) -> tuple[Fluxes, float]:
