@@ -39,7 +39,7 @@ def with_tower_weights(samples: Samples) -> Samples:
     median tower and bounded (`BOUND`); a tower with few labels keeps its own.
     """
     on = samples.weight > 0
-    known, sd = on.sum(1) >= MIN_LABELS, np.full(len(on), np.nan)
+    known, sd = on.sum(1) >= MIN_LABELS, np.full(len(on), np.nan, np.float32)
     for i in np.flatnonzero(known):
         sd[i] = samples.y[i, on[i], 0].std()
     factor = np.where(known, np.median(sd[known]) / np.maximum(sd, MIN_SD), 1)
