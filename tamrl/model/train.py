@@ -70,7 +70,7 @@ class TamRLModel:
     kind: ClassVar[str] = "TAM-RL"  # in files of weights
     overrides: dict[str, Any] = field(default_factory=dict)  # of Config
     recipe: Recipe = field(default_factory=Recipe)
-    device: str = field(default="cpu", repr=False)  # nor this nor the next changes results
+    device: str = field(default="cpu", repr=False)  # neither this nor the next changes results
     checkpoint: Path | None = field(default=None, repr=False)
     net: TamRL | None = field(default=None, repr=False)
     features: tuple[str, ...] = field(default=(), repr=False)

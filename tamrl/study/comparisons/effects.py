@@ -225,6 +225,5 @@ def publish(
 ) -> None:
     """Write a notebook's tables to ``runs/`` and glue values, with the protocol, for the book."""
     folder = Path("runs") / str(results.attrs["tower_source"])
-    whole = {name: table.reset_index() if table.index.name else table
-             for name, table in tables.items()}  # fmt: skip
+    whole = {name: t.reset_index() if t.index.name else t for name, t in tables.items()}
     publish_in(folder, number, results.attrs, whole, {**protocol(results), **values})

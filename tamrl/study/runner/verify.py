@@ -26,9 +26,8 @@ COLUMNS = ["row", "column", "reference", "fresh", "allowed"]
 # ``upper`` have the tolerance of the column left of them, which they bound.
 TOLERANCE: dict[str, tuple[float, float]] = {
     "RMSE": (0.05, 0.0), "MAE": (0.05, 0.0), "bias": (0.10, 0.0), "R2": (0.03, 0.0),
-    "change": (3.0, 0.0), "cut": (3.0, 0.0),  # % of RMSE, of the imbalance
+    "change": (3.0, 0.0),  # % of RMSE
     "rise": (0.1, 0.10), "violation": (0.005, 0.30),  # gC m-2 d-1, as RMSE, MAE, bias
-    "rho": (0.06, 0.0),  # rank correlation
     "value": (0.0, 0.05),  # PgC yr-1
     "": (1e-6, 0.05),  # any other
 }  # fmt: skip
