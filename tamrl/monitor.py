@@ -20,7 +20,7 @@ from tamrl.errors import DataError
 from tamrl.evaluate.conformal import Conformal
 from tamrl.files import atomic_write
 from tamrl.samples.arrays import Samples
-from tamrl.shipped.pretrained import load_pretrained, own_samples, placed
+from tamrl.shipped.pretrained import load_pretrained, own_samples, suited
 
 WINDOW = 30  # days averaged
 KNOWN = 0.8  # share of the window's days that must be known
@@ -204,10 +204,7 @@ def record(
     if not data:
         return study_record(predictions, samples, site)
     model = load_pretrained(weights or None, "cpu")
-    samples = placed(own_samples(data, table or None), model.header)
-    if tuple(model.header["features"]) != samples.features:
-        text = f"{data}: the weights were trained on other drivers; they differ in"
-        raise DataError(f"{text} {sorted(set(model.header['features']) ^ set(samples.features))}")
+    samples = suited(own_samples(data, table or None), model.header)
     flux = np.stack([m.predict(samples, np.arange(len(samples.site))) for m in model.members])
     axes = {"site": samples.site, "time": samples.time.astype("datetime64[ns]")}
     fields = {f: (("seed", "site", "time"), flux[..., k]) for k, f in enumerate(FLUXES)}

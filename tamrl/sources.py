@@ -9,6 +9,9 @@ from tamrl.data.phenology import fetch_phenology
 from tamrl.data.towers import fetch_daytime_gpp
 from tamrl.errors import DataError
 from tamrl.samples.arrays import Samples, make_samples
+from tamrl.samples.labels import with_mean_labels, with_tower_weights
+from tamrl.samples.neighbourhood import with_neighbourhoods
+from tamrl.samples.phenology import with_phenology
 from tamrl.virtual.grid import virtual_grid
 from tamrl.virtual.phenology import virtual_phenology
 from tamrl.virtual.towers import virtual_predictors, virtual_towers
@@ -49,7 +52,8 @@ def load_predictors(towers: xr.Dataset) -> xr.Dataset:
 
 def load_phenology(towers: xr.Dataset) -> xr.DataArray:
     """Daily EVI (site, time) of these towers, real or virtual; errors as of `fetch`."""
-    return virtual_phenology(towers) if towers.attrs["virtual"] else fetch_phenology()
+    evi = virtual_phenology(towers) if towers.attrs["virtual"] else fetch_phenology()
+    return evi.reindex(time=towers.time)
 
 
 def load_daytime_gpp(towers: xr.Dataset) -> xr.DataArray:
@@ -75,8 +79,24 @@ def load_others(towers: xr.Dataset) -> xr.Dataset | None:
 def load_samples(source: str = "auto", every: int = 1) -> Samples:
     """Towers with their satellite and gridded predictors, ready for any model.
 
-    ``source`` and errors are those of `load_towers`; ``every`` = 3 takes a third of the towers.
+    Labels are those that are scored, by night-time partitioning. ``source`` and errors are those of
+    `load_towers`; ``every`` = 3 takes a third of the towers.
+    """
+    return load_training(source, every)[0]
+
+
+def load_training(
+    source: str = "auto", every: int = 1, phenology: bool = True
+) -> tuple[Samples, Samples]:
+    """Make samples to score, and to learn from, with labels and weights of `tamrl.samples.labels`.
+
+    Arguments and errors as of `load_samples`; without ``phenology`` there is no daily vegetation
+    index, and labels and weights to learn from are those that are scored.
     """
     towers = load_towers(source).isel(site=slice(None, None, every))
     monthly, cube, others = load_predictors(towers), load_grid(towers), load_others(towers)
-    return make_samples(towers, monthly, cube, others=others)
+    samples = with_neighbourhoods(make_samples(towers, monthly, cube, others=others), cube)
+    if not phenology:
+        return samples, samples
+    samples = with_phenology(samples, load_phenology(towers))
+    return samples, with_tower_weights(with_mean_labels(samples, load_daytime_gpp(towers)))

@@ -14,7 +14,7 @@ from tamrl.data.schema import SEALED
 from tamrl.errors import DataError
 from tamrl.samples.arrays import PHENOLOGY, PHENOLOGY_STATIC, Samples, without_satellites
 from tamrl.samples.labels import BOUND, with_mean_labels, with_tower_weights
-from tamrl.samples.phenology import with_phenology
+from tamrl.samples.phenology import from_season, with_phenology
 from tamrl.virtual.phenology import SHARE, virtual_phenology
 from tamrl.virtual.towers import virtual_towers
 
@@ -106,3 +106,23 @@ def test_phenology_of_the_real_towers(real_towers: xr.Dataset) -> None:
     summer = evi.sel(site="US-Ne1", time="2005-07-25")
     assert 0.5 < summer < 0.95  # maize in Nebraska
     assert evi.sel(site="US-Ne1", time="2005-01-15") < 0.3
+
+
+def test_a_mean_season_has_no_anomaly_and_its_own_amplitude(samples: Samples) -> None:
+    """The same for a month as for years: a map of a few days sees the whole season."""
+    season = xr.DataArray(
+        0.3 + 0.2 * np.sin(np.arange(12) / 12 * 2 * np.pi)[None] * np.arange(1, 4)[:, None] / 3,
+        {"site": samples.site[:3], "month": np.arange(1, 13)}, ("site", "month"),
+    )  # fmt: skip
+    few = replace(samples, time=samples.time[:40], x=samples.x[:, :40])
+    short, long = (with_phenology(s, from_season(season, s.time)) for s in (few, samples))
+    np.testing.assert_allclose(short.x, long.x[:, :40], atol=1e-6)
+    np.testing.assert_allclose(short.static, long.static, atol=1e-6)
+    evi, anomaly, amplitude = np.moveaxis(short.x[:3, ..., -3:], -1, 0)
+    own = np.isfinite(few.x[:3, :, few.features.index("SW_POT")])
+    assert own.any()
+    np.testing.assert_allclose(anomaly[own], 0, atol=0.01)  # but for leap years
+    assert ((evi[own] > 0.05) & (evi[own] < 0.55)).all()
+    swing = (season.max("month") - season.min("month")).to_numpy()
+    np.testing.assert_allclose(np.nanmean(amplitude, 1), swing, rtol=0.03)
+    assert np.isnan(short.x[3:, :, -3:]).all()

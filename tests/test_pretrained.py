@@ -120,7 +120,7 @@ def test_what_ships_predicts_real_towers_as_when_it_was_trained(need, real_tower
 def test_bounds_come_with_calibrated_weights(samples: Samples, daily, tmp_path: Path) -> None:
     """Calibrated at towers held out; stored in the file; about 90 % of days inside, NEE closed."""
     make = MAKE["prior of all"]
-    intervals = ensemble.calibrated(samples, make, 2, 3, tmp_path / "runs", jobs=1)
+    intervals = ensemble.calibrated(samples, samples, make, 2, 3, tmp_path / "runs", jobs=1)
     path = tmp_path / "w.safetensors"
     pretrained.save(ensemble.train(samples, make, 2), path, samples, intervals, towers=24)
     out = load_pretrained(path).predict(samples)
@@ -143,7 +143,7 @@ def test_without_a_grid_the_prior_is_the_mean_of_the_class(kind, fitted, daily, 
     out = model.predict(bare)
     np.testing.assert_array_equal(np.isfinite(out.NEE), bare.has_drivers)
     assert not np.allclose(out.NEE, model.predict(samples).NEE, equal_nan=True)
-    placed = pretrained.placed(bare, model.header).places
+    placed = pretrained.suited(bare, model.header).places
     assert placed.names == samples.places.names
     known = np.isfinite(placed.x).all(0)
     np.testing.assert_allclose(placed.x[:, known], samples.places.x[:, known])

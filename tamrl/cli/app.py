@@ -113,15 +113,16 @@ def train(
     """
     from tamrl.data.cache import registry_sha256
     from tamrl.shipped import ensemble, pretrained
-    from tamrl.sources import load_samples
+    from tamrl.sources import load_training
 
     with usage():
         make = ensemble.factory(model, _recipe(epochs), device, virtual)
-    samples, intervals = load_samples(towers), None
+    (samples, taught), intervals = load_training(towers), None
     if calibrate:
         folder = _predictions(samples)
-        intervals = ensemble.calibrated(samples, make, members, calibrate, folder, seed, jobs)
-    models = ensemble.train(samples, make, members, seed, jobs)
+        scheme = calibrate, folder, seed, jobs
+        intervals = ensemble.calibrated(samples, taught, make, members, *scheme)
+    models = ensemble.train(taught, make, members, seed, jobs)
     facts = {"seed": seed, "towers": len(samples.site), "model": model, "folds": calibrate}
     licence = {"licence": "CC-BY-4.0", "registry": registry_sha256()}
     pretrained.save(models, output, samples, intervals, **facts, **licence)

@@ -95,6 +95,7 @@ def _own_samples(towers: Path, table: Path | None) -> Any:
     """Read a user's towers, with the drivers of the grid at their places if it is there."""
     from tamrl.data import open_towers
     from tamrl.samples.arrays import make_samples
+    from tamrl.samples.phenology import with_phenology
     from tamrl.shipped.pretrained import own_samples
 
     daily = open_towers(towers, table)
@@ -102,4 +103,4 @@ def _own_samples(towers: Path, table: Path | None) -> Any:
         return own_samples(daily)
     except DataError as error:
         typer.echo(f"tamrl: going on without gridded drivers: {error}", err=True)
-        return make_samples(daily)
+        return with_phenology(make_samples(daily), daily.get("EVI"))

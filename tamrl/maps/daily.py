@@ -18,8 +18,9 @@ from tamrl.data.koppen import KOPPEN_CODES
 from tamrl.data.schema import DRIVERS, FLUXES, KOPPEN_MAIN
 from tamrl.errors import DataError
 from tamrl.maps.cubes import Floats, open_cube, open_source
-from tamrl.samples.arrays import DAILY, SATELLITE, make_samples
-from tamrl.shipped.pretrained import placed
+from tamrl.samples.arrays import DAILY, PHENOLOGY, SATELLITE, make_samples
+from tamrl.samples.phenology import from_season, with_phenology
+from tamrl.shipped.pretrained import suited
 from tamrl.shipped.weights import digest, networks
 
 MARGIN = 3.0  # degrees of the grid kept around a region
@@ -30,7 +31,7 @@ class DailyMap:
     """An ensemble trained at towers, for one daily cube; `daily_map` makes it.
 
     ``members``, ``header``: as `tamrl.shipped.pretrained.load` reads them. ``features``: variables
-    of the cube out of DAILY and SATELLITE, then latitude and longitude; ``days``: its time axis.
+    of the cube out of DAILY, SATELLITE and EVI, then latitude, longitude; ``days``: its time axis.
     ``grid``: predictors (month, lat, lon); None: site attributes are missing. Drivers that are
     ``optional`` may be missing on some days.
     """
@@ -40,7 +41,7 @@ class DailyMap:
     features: tuple[str, ...]
     days: NDArray[np.datetime64]
     grid: xr.Dataset | None
-    optional: tuple[str, ...] = tuple(n for n in (*DAILY, *SATELLITE) if n not in DRIVERS)
+    optional: tuple[str, ...] = tuple(n for n in (*DAILY, *SATELLITE, "EVI") if n not in DRIVERS)
 
     @property
     def digests(self) -> list[str]:
@@ -55,11 +56,20 @@ class DailyMap:
         towers = xr.Dataset({n: v for n, v in series.items() if n in DAILY}, coords)
         seen = {n: v for n, v in series.items() if n in SATELLITE}
         monthly = _by_month(xr.Dataset(seen, coords)) if seen else None
-        samples = placed(make_samples(towers, monthly, self.grid), self.header)
-        if list(samples.features) != list(self.header["features"]):
-            unknown = sorted(set(samples.features) ^ set(self.header["features"]))
-            raise DataError(f"weights: trained on other drivers, they differ in {unknown}")
+        samples = make_samples(towers, monthly, self.grid)
+        if PHENOLOGY[0] in self.header["features"]:
+            samples = with_phenology(samples, self._evi(towers, series))
+        samples = suited(samples, self.header)
         return np.stack([m.predict(samples, np.arange(len(x))) for m in self.members])
+
+    def _evi(self, towers: xr.Dataset, series: Mapping[str, Any]) -> xr.DataArray | None:
+        """Give the cube's vegetation index, or else the mean season of the grid's."""
+        if "EVI" in series:
+            return xr.DataArray(series["EVI"][1], towers.coords, ("site", "time"))
+        if self.grid is None:
+            return None
+        at = grid_at(self.grid, towers["lat"], towers["lon"])
+        return from_season(at["EVI"], self.days)
 
     def classes(self, x: Floats) -> NDArray[np.str_]:
         """Class of vegetation (place,): by it the width of intervals is calibrated."""

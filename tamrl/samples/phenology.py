@@ -7,6 +7,7 @@ season of a grid: the drivers are made of the daily index alone, and mean the sa
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
@@ -17,6 +18,7 @@ from tamrl.samples.arrays import (
     Samples,
     mean_and_range,
     month_means,
+    season_to_daily,
 )
 
 MIN_YEARS = 2  # that hold a calendar day, for its mean to have anomalies
@@ -29,12 +31,13 @@ def with_phenology(samples: Samples, evi: xr.DataArray | None) -> Samples:
     The anomaly is the difference to the place's mean of the calendar day, the amplitude the range
     of the calendar year; the statics are mean and range of the mean season.
     """
-    daily = np.full(samples.has_drivers.shape, np.nan, np.float32)
-    if evi is not None:
-        same = evi.reindex(site=samples.site, time=samples.time.astype("datetime64[ns]"))
-        daily = same.transpose("site", "time").to_numpy().astype(np.float32)
-    year, month = (samples.time.astype(f"datetime64[{unit}]").astype(int) for unit in "YM")
-    day = (samples.time - samples.time.astype("datetime64[Y]")).astype(int)
+    time = samples.time.astype("datetime64[ns]")
+    if evi is None:
+        evi = xr.DataArray(np.nan, {"site": samples.site, "time": time}, ("site", "time"))
+    evi = evi.reindex(site=samples.site).transpose("site", "time")
+    daily, days = evi.to_numpy().astype(np.float32), evi.time.to_numpy().astype("datetime64[D]")
+    year, month = (days.astype(f"datetime64[{unit}]").astype(int) for unit in "YM")
+    day = (days - days.astype("datetime64[Y]")).astype(int)
     mean, years = _means(daily, day)
     anomaly = np.where(years[:, day] >= MIN_YEARS, daily - mean[:, day], np.nan)
     amplitude = np.full_like(daily, np.nan)
@@ -43,8 +46,10 @@ def with_phenology(samples: Samples, evi: xr.DataArray | None) -> Samples:
         known = np.isfinite(some).sum(1) >= MIN_DAYS
         amplitude[np.ix_(known, year == y)] = np.nanmax(some[known], 1)[:, None]
         amplitude[np.ix_(known, year == y)] -= np.nanmin(some[known], 1)[:, None]
+    at = pd.Index(days).get_indexer(samples.time)  # -1: a day without an index
+    new = np.where((at >= 0)[:, None], np.stack([daily, anomaly, amplitude], -1)[:, at], np.nan)
     own = np.isfinite(samples.x[..., samples.features.index("SW_POT")])  # days of the record
-    new = np.where(own[..., None], np.stack([daily, anomaly, amplitude], -1), np.nan)
+    new = np.where(own[..., None], new, np.nan)
     season = np.stack([month_means(row, month % 12) for row in daily])
     return replace(
         samples,
@@ -53,6 +58,19 @@ def with_phenology(samples: Samples, evi: xr.DataArray | None) -> Samples:
         static=np.column_stack([samples.static, *mean_and_range(season)]).astype(np.float32),
         static_names=(*samples.static_names, *PHENOLOGY_STATIC),
     )
+
+
+def from_season(season: xr.DataArray, time: NDArray[np.datetime64]) -> xr.DataArray:
+    """Daily index (site, time) of a mean season (site, month): whole years, two at least.
+
+    So its anomaly is nought and its amplitude known, however few days ``time`` has.
+    """
+    first, last = time[[0, -1]].astype("datetime64[Y]")
+    days = np.arange(first, max(last, first + 1) + 1, dtype="datetime64[D]")
+    doy = (days - days.astype("datetime64[Y]")).astype(int) + 1
+    daily = [season_to_daily(row, doy) for row in season.transpose("site", "month").to_numpy()]
+    axes = {"site": season.site.to_numpy(), "time": days.astype("datetime64[ns]")}
+    return xr.DataArray(np.array(daily), axes, ("site", "time"))
 
 
 def _means(daily: Array, day: NDArray[np.intp]) -> tuple[Array, NDArray[np.intp]]:

@@ -79,16 +79,17 @@ def train(
 
 
 def calibrated(
-    samples: Samples, make: Factory, members: int, n_folds: int, folder: Path | str,
-    seed: int = 0, jobs: int = 1,
+    samples: Samples, taught: Samples, make: Factory, members: int, n_folds: int,
+    folder: Path | str, seed: int = 0, jobs: int = 1,
 ) -> dict[str, Conformal]:  # fmt: skip
     """Intervals of daily flux by class, of towers that models as of `train` had not seen.
 
-    There are ``n_folds`` folds. Predictions that ``folder`` holds are not computed again.
+    Models learn from ``taught``; their errors are those against ``samples``. There are
+    ``n_folds`` folds. Predictions that ``folder`` holds are not computed again.
     """
     parts = folds(samples, n_folds, seed=seed)
     seeds, models = range(seed, seed + members), {"ensemble": make}
-    predicted = cross_validate(samples, models, parts, seeds, folder, jobs, members=True)
+    predicted = cross_validate(taught, models, parts, seeds, folder, jobs, members=True)
     single = predicted.isel(model=0, drop=True)
     igbp = samples.table.set_index(samples.site).igbp.loc[single.site.values].to_numpy(str)
     return calibrate(cases(single, samples), igbp)

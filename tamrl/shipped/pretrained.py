@@ -28,7 +28,8 @@ from tamrl.evaluate.learner import Wrapper
 from tamrl.files import atomic_write
 from tamrl.model import adapt
 from tamrl.model.train import pick_device
-from tamrl.samples.arrays import Samples, make_samples, require_same
+from tamrl.samples.arrays import PHENOLOGY, Samples, make_samples, require_same
+from tamrl.samples.phenology import with_phenology
 from tamrl.samples.site_attributes import SiteAttributes, classes_only
 from tamrl.shipped.weights import Arrays, networks, networks_alone, pack, unpack
 
@@ -83,7 +84,7 @@ def own_samples(towers: File | xr.Dataset, table: File | pd.DataFrame | None = N
     from tamrl.data import fetch_grid, open_towers
 
     daily = towers if isinstance(towers, xr.Dataset) else open_towers(towers, table)
-    return make_samples(daily, None, fetch_grid())
+    return with_phenology(make_samples(daily, None, fetch_grid()), daily.get("EVI"))
 
 
 def save(
@@ -131,8 +132,7 @@ def predict(
     intervals: Mapping[str, Conformal] | None = None,
 ) -> xr.Dataset:  # fmt: skip
     """Daily fluxes (site, time) in gC m-2 d-1, mean over members, with bounds by ``intervals``."""
-    require_same_inputs(samples, header)
-    samples = placed(samples, header)
+    samples = suited(samples, header)
     each = np.stack([model.predict(samples, np.arange(len(samples.site))) for model in models])
     mean, spread = each.mean(0), each.std(0)
     exact = mean[..., 1] - mean[..., 0]
@@ -158,16 +158,18 @@ def predict(
     return xr.Dataset(flux, coords, about)
 
 
-def require_same_inputs(samples: Samples, header: Mapping[str, Any]) -> None:
-    """Raise DataError unless samples have the drivers and site attributes of the training."""
+def suited(samples: Samples, header: Mapping[str, Any]) -> Samples:
+    """Complete samples for weights with that header.
+
+    A vegetation index that they know and samples lack is missing; places without a grid are
+    described by vegetation class and latitude. DataError for other drivers or site attributes.
+    """
+    if PHENOLOGY[0] in header["features"] and PHENOLOGY[0] not in samples.features:
+        samples = with_phenology(samples, None)
     text = "the weights were trained on other {}; they differ in"
     require_same(samples.features, header["features"], text.format("drivers"))
     statics = header.get("statics", samples.static_names)  # older files do not name them
     require_same(samples.static_names, statics, text.format("site attributes"))
-
-
-def placed(samples: Samples, header: Mapping[str, Any]) -> Samples:
-    """Describe places by vegetation class and latitude where weights need and samples lack them."""
     names = _place_names(header["models"][0])
     if samples.places is not None or not names:
         return samples
@@ -202,8 +204,7 @@ def finetune(
     """
     model = model or load_pretrained()
     samples = towers if isinstance(towers, Samples) else own_samples(towers, table)
-    require_same_inputs(samples, model.header)
-    samples = placed(samples, model.header)
+    samples = suited(samples, model.header)
     adapted = adapt_networks(model.members, samples, frozen)
     logs = [network.log for member in adapted for network in networks(member)]
     held = [[step["held_out"] for step in log if step["taken"]] for log in logs]

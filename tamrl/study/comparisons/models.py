@@ -12,22 +12,11 @@ from tamrl.evaluate.tables import Results, read, stored
 from tamrl.model.train import Recipe, TamRLModel
 from tamrl.rivals.boosting import Boosting, Climatology, XGBoost
 from tamrl.rivals.networks import CTLSTM, LSTM, TRANSFORMER, Transformer
-from tamrl.samples.arrays import Samples, make_samples
-from tamrl.samples.labels import with_mean_labels, with_tower_weights
-from tamrl.samples.neighbourhood import with_neighbourhoods
-from tamrl.samples.phenology import with_phenology
 from tamrl.samples.splits import folds
 from tamrl.shipped import ensemble
 from tamrl.shipped.annual import CLASSES, AnnualPrior, AnnualRescaling
 from tamrl.shipped.blend import Blend
-from tamrl.sources import (
-    load_daytime_gpp,
-    load_grid,
-    load_others,
-    load_phenology,
-    load_predictors,
-    load_towers,
-)
+from tamrl.sources import load_towers, load_training
 from tamrl.study import ablation
 from tamrl.study.comparisons.compute import run
 
@@ -83,7 +72,7 @@ class Experiment:
     ``scheme`` is of `tamrl.samples.splits.folds` (``biome``: as many folds as classes);
     ``seeds`` are averaged a fold; ``archived``: models shown from stored tables, not computed.
     With ``more`` the towers have a daily vegetation index as well, and models learn from
-    `tamrl.samples.labels`, while labels by night-time partitioning are scored. ``again``: models
+    other labels than are scored (`tamrl.sources.load_training`). ``again``: models
     that are compared on further ``deals`` of the towers to folds, too.
     """
 
@@ -195,7 +184,7 @@ def compute(
     ValueError for an unknown or archived model; DataError and StudyError as of `run`.
     """
     wanted, models = experiment(name), chosen(name, epochs, device, only)
-    samples, taught = both_samples(towers, every, wanted.more)
+    samples, taught = load_training(towers, every, wanted.more)
     source = Path("runs") / str(samples.attrs["tower_source"])
     k, members = n_folds or wanted.folds, n_seeds or wanted.seeds
     if out is None:
@@ -217,19 +206,6 @@ def compute(
 def deal_folder(folder: Path | str, deal: int) -> Path:
     """Folder of the tables of a deal: the first one's are in the experiment's own."""
     return Path(folder) / f"deal-{deal}" if deal else Path(folder)
-
-
-def both_samples(towers: str, every: int = 1, more: bool = True) -> tuple[Samples, Samples]:
-    """Make the samples to score and those to learn from, which differ in labels with ``more``."""
-    daily = load_towers(towers).isel(site=slice(None, None, every))
-    cube = load_grid(daily)
-    samples = make_samples(daily, load_predictors(daily), cube, others=load_others(daily))
-    samples = with_neighbourhoods(samples, cube)
-    if not more:
-        return samples, samples
-    samples = with_phenology(samples, load_phenology(daily))
-    taught = with_mean_labels(samples, load_daytime_gpp(daily))
-    return samples, with_tower_weights(taught)
 
 
 def load_results(

@@ -25,6 +25,7 @@ from tamrl.evaluate.tables import write_csv
 from tamrl.samples.arrays import Samples
 from tamrl.samples.labels import with_mean_labels
 from tamrl.samples.splits import folds
+from tamrl.sources import load_training
 from tamrl.study.comparisons import models
 from tamrl.study.comparisons.labels import month_sums, overall, partitionings, processings
 
@@ -121,7 +122,7 @@ def compute(towers: str, out: Path | None, jobs: int, device: str) -> dict[str, 
     `tamrl compare benchmark` has predicted is not computed again. They go to ``out`` (None:
     ``results/published``). DataError for virtual towers, which nobody else has predicted.
     """
-    samples, taught = models.both_samples(towers)
+    samples, taught = load_training(towers)
     if samples.attrs["virtual"]:
         raise DataError("nobody has published predictions for virtual towers; get the real ones")
     wanted, every = models.experiment("benchmark"), models.chosen("benchmark", None, device, ())
