@@ -179,6 +179,7 @@ _EXPERIMENTS = "ablation, benchmark, climates, biomes, no-satellites, directions
 _EXPERIMENTS += "carbonfluxbench."
 _FOLDER = "Folder of the tables.  [default: results/EXPERIMENT; below runs/ with other settings or "
 _FOLDER += "virtual towers]"
+_DEALS = "Assignments of towers to folds.  [default: its own]"
 _FILES = "Folder of CarbonFluxBench's files; for carbonfluxbench alone."
 
 
@@ -188,6 +189,7 @@ def compare(
     towers: Towers = "auto",
     folds: Annotated[int | None, Option(min=2, help="Folds by tower.  [default: its own]")] = None,
     seeds: Annotated[int | None, Option(min=1, help="Members a fold.  [default: its own]")] = None,
+    deals: Annotated[int | None, Option(min=1, help=_DEALS)] = None,
     epochs: Epochs = None,
     every: Annotated[int, Option(min=1, help="Every n-th tower, for a quick look.")] = 1,
     jobs: Jobs = 2,
@@ -234,13 +236,13 @@ def compare(
     from tamrl.evaluate.tables import read
     from tamrl.study.comparisons.models import EXPERIMENTS, chosen, compute
 
-    settings = (towers, folds, seeds, epochs, every, only or (), out, jobs, device)
+    settings = (towers, folds, seeds, epochs, every, only or (), out, jobs, device, deals)
     with usage():
         chosen(experiment, epochs, device, only or ())
     folder = compute(experiment, *settings, say=say)
     results = read(folder, EXPERIMENTS[experiment].names)
-    pooled = summarise(results.sums).pivot_table("RMSE", "model", "flux", sort=False)
-    draw("Pooled RMSE at unseen towers", pooled.reset_index(), results.attrs["virtual"])
+    pooled = summarise(results.sums).pivot_table("tower_RMSE", "model", "flux", sort=False)
+    draw("RMSE at unseen towers, mean over towers", pooled.reset_index(), results.attrs["virtual"])
     if results.missing:
         say(f"Not yet computed: {', '.join(results.missing)}")
     say(f"Tables: {folder}")

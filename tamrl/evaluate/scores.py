@@ -179,7 +179,8 @@ def summarise(sums: xr.Dataset, by: str | None = None) -> pd.DataFrame:
 
     ``by`` names a fact of the towers (``igbp``, ``koppen_main``) whose classes are scored apart.
     Columns are [by,] model, flux, towers, days, long_towers (of at least 30 scored days), R2, RMSE,
-    bias, MAE (pooled), and ``R2_25``, ``R2_50``, ``R2_75``, … over the long towers.
+    bias, MAE (pooled), and over the long towers tower_RMSE (mean of their RMSE: the main score),
+    ``R2_25``, ``R2_50``, ``R2_75``, ….
     """
     groups = groups_of(sums, by)
     keys = ["group", "model", "flux"]
@@ -193,9 +194,10 @@ def summarise(sums: xr.Dataset, by: str | None = None) -> pd.DataFrame:
     for name in SCORES:
         for q, share in QUARTILES.items():
             table[f"{name}_{q}"] = spread.get((name, share), pd.Series(dtype=float))
+    table["tower_RMSE"] = own.groupby(keys).RMSE.mean()
     whole = ["towers", "days", "long_towers"]
     table[whole] = table[whole].astype(int)
-    names = [*whole, *SCORES, *(f"{name}_{q}" for name in SCORES for q in QUARTILES)]
+    names = [*whole, *SCORES, "tower_RMSE", *(f"{name}_{q}" for name in SCORES for q in QUARTILES)]
     table = table[names].reset_index()
     return table.rename(columns={"group": by}) if by else table.drop(columns="group")
 

@@ -1,7 +1,7 @@
 """Effects of what was compared: what helps, what harms, what is not resolved; numbers in words.
 
-Only differences whose interval over towers leaves out zero count. All are changes of pooled RMSE in
-%, negative when the model has less error.
+Only differences whose interval over towers leaves out zero count. All are changes of RMSE in %,
+pooled or as mean over towers (`main_score`), negative when the model has less error.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -95,7 +95,13 @@ def paired(sums: xr.Dataset, pairs: Iterable[tuple[str, str]]) -> pd.DataFrame:
                 {"flux": sums.flux.values} | dict.fromkeys((*NUMBERS, *MAIN), np.nan)
             )
         parts.append(part.assign(model=model, rival=rival))
-    return pd.concat(parts, ignore_index=True)[["model", "rival", "flux", *NUMBERS, *MAIN]]
+    names = ["model", "rival", "flux", *NUMBERS, *MAIN]
+    return pd.concat(parts, ignore_index=True)[names] if parts else pd.DataFrame(columns=names)
+
+
+def main_score(changes: pd.DataFrame) -> pd.DataFrame:
+    """Put the changes of the mean over towers of RMSE (of `paired`) in place of the pooled ones."""
+    return changes.assign(**{name: changes[f"mean_{name}"] for name in NUMBERS[:5]})
 
 
 def change_values(name: str, changes: pd.DataFrame, words: bool = False) -> dict[str, str]:

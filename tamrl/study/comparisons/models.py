@@ -173,13 +173,14 @@ def chosen(name: str, epochs: int | None, device: str, only: Sequence[str]) -> d
 def compute(
     name: str, towers: str = "auto", n_folds: int | None = None, n_seeds: int | None = None,
     epochs: int | None = None, every: int = 1, only: Sequence[str] = (),
-    out: Path | str | None = None, jobs: int = 2, device: str = "cpu",
+    out: Path | str | None = None, jobs: int = 2, device: str = "cpu", n_deals: int | None = None,
     say: Callable[[str], None] = print,
 ) -> Path:  # fmt: skip
     """Compute what is missing of an experiment and return the folder of its tables.
 
     ``n_folds``, ``n_seeds``, ``epochs`` None: as the experiment says; ``every`` n-th tower, for a
-    quick look; ``only``: names of models, none means all; ``out`` None: ``results/<name>`` for the
+    quick look; ``only``: names of models, none means all; ``n_deals``: assignments of towers to
+    folds, None: as the experiment says; ``out`` None: ``results/<name>`` for the
     experiment as it is, on real towers, else one below ``runs/`` with the settings in its name.
     ValueError for an unknown or archived model; DataError and StudyError as of `run`.
     """
@@ -196,7 +197,7 @@ def compute(
     say(f"{name}: {len(models)} models, {k} folds, {members} seeds; tables go to {out}")
     if wanted.archived and not only:
         say(f"not computed, but shown from {ARCHIVE}: {'; '.join(wanted.archived)}")
-    for deal in range(wanted.deals):
+    for deal in range(n_deals or wanted.deals):
         split, folder = folds(samples, k, wanted.scheme, deal), deal_folder(out, deal)
         some = {n: m for n, m in models.items() if deal == 0 or n in wanted.again}
         run(some, samples, split, range(members), folder, source / "cv", jobs, say, taught)

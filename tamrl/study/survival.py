@@ -1,0 +1,133 @@
+"""Does the gain survive other folds, without the towers that carry it, with choices made inside.
+
+The strongest booster is taken flux by flux and deal by deal. Aims, in the mean over towers of RMSE,
+are those of `tamrl.study.benchmark.TARGETS`. What the ensemble is made of was chosen on its
+folds; `choices` makes the choice again by one rule, for each fold at the towers of the others.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from tamrl.evaluate.scores import MIN_DAYS, TOP
+from tamrl.evaluate.tables import Results
+from tamrl.study.benchmark import BOOSTING, TARGETS, strongest
+from tamrl.study.comparisons import models
+from tamrl.study.comparisons.choice import CHOSEN, choose
+from tamrl.study.comparisons.effects import (
+    ABSENT,
+    MAIN,
+    NUMBERS,
+    change_values,
+    direction,
+    main_score,
+    paired,
+)
+from tamrl.study.comparisons.models import ENSEMBLE
+
+WITHOUT_TOP = 3.0  # % of pooled RMSE to be gained without the five towers that gain most
+MAIN_SCORE, POOLED = "mean over towers", "pooled over days"
+REST = f"without {TOP} towers"
+
+
+def load_deals(
+    results: Results, towers: str, recompute: bool, n_deals: int, **settings: Any
+) -> list[Results]:
+    """Put further deals, stored or computed as by `tamrl.study.comparisons.models.load_results`."""
+    more = {"recompute": recompute, "n_deals": n_deals, **settings}
+    later = [models.load_results("benchmark", towers, deal=k, **more) for k in range(1, n_deals)]
+    return [results, *later]
+
+
+def by_deal(deals: Sequence[Results]) -> pd.DataFrame:
+    """Compare the ensemble with the strongest booster on each deal of the towers to folds.
+
+    Columns are deal, rival (chosen flux by flux and deal by deal), flux, and those of
+    `tamrl.evaluate.scores.compare`; met: the aim (`TARGETS`) on the main score, its interval
+    excluding zero, and `WITHOUT_TOP` without the towers that favour the ensemble most.
+    """
+    parts = []
+    for number, one in enumerate(deals):
+        for flux, rival in strongest(one.sums).items():
+            row = paired(one.sums.sel(flux=[flux]), [(ENSEMBLE, rival)])
+            aim = TARGETS[BOOSTING][flux]
+            met = (row.mean_change <= -aim) & (row.mean_upper < 0)
+            met &= row.without_top <= -WITHOUT_TOP
+            parts.append(row.assign(deal=number, aim=aim, met=met))
+    empty = paired(deals[0].sums, []).assign(deal=0, aim=0.0, met=False)
+    table = pd.concat(parts, ignore_index=True) if parts else empty
+    return table[["deal", "rival", "flux", *NUMBERS, *MAIN, "aim", "met"]]
+
+
+def for_forest(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, list[str]]]:
+    """Rows (row, flux, change, lower, upper) of `by_deal` by kind of mean, and rows by heading."""
+    parts, groups = [], {}
+    for head, rows in ((MAIN_SCORE, main_score(table)), (POOLED, table)):
+        names = [f"{head}, deal {deal + 1}" for deal in rows.deal]
+        parts.append(rows.assign(row=names))
+        groups[head] = list(dict.fromkeys(names))
+    return pd.concat(parts, ignore_index=True)[["row", "flux", "change", "lower", "upper"]], groups
+
+
+def choices(sums: xr.Dataset) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Choose inside among the mixtures that are there: what was chosen, and what that costs.
+
+    The first table has fold, chosen, margin (%); the second compares by `paired` what was chosen at
+    the other folds with the ensemble. Both are empty where fewer than two mixtures are computed.
+    """
+    there = [name for name in models.PARTS if name in sums.model.values]
+    if len(there) < 2 or len(np.unique(sums.fold)) < 2:
+        return pd.DataFrame(columns=["fold", "chosen", "margin"]), paired(sums, [])
+    chosen, table = choose(sums, there)
+    both = xr.concat([chosen, sums.sel(model=[ENSEMBLE])], "model", data_vars="minimal")
+    return table, main_score(paired(both, [(CHOSEN, ENSEMBLE)]))
+
+
+def without_bias(sums: xr.Dataset) -> pd.Series:
+    """Mean over towers of the ensemble's RMSE if the mean error of each tower were known, by flux.
+
+    It is no floor: two partitionings of the same measurements disagree in these means, too.
+    """
+    own = sums.sel(model=ENSEMBLE, site=sums.n >= MIN_DAYS)
+    left = np.sqrt((own.square - own.error**2 / own.n) / own.n)
+    return pd.Series(left.mean("site").values, sums.flux.values)
+
+
+def spread(values: Sequence[float]) -> str:
+    r"""Spell the range of changes over deals, in %.
+
+    >>> spread([-3.84, -2.91]) == "\N{MINUS SIGN}3.8 to \N{MINUS SIGN}2.9 %"
+    True
+    """
+    low, high = (f"{v:+.1f}".replace("-", "\N{MINUS SIGN}") for v in (min(values), max(values)))
+    return f"{low} %" if low == high else f"{low} to {high} %"
+
+
+def values(deals: Sequence[Results], table: pd.DataFrame, choice: pd.DataFrame) -> dict[str, str]:
+    """Values of front page and chapter by flux, from `by_deal` and the second of `choices`.
+
+    ``main_…``: change of the main score over all deals; ``main_…_word``: its direction where all
+    deals agree; ``top_…``: pooled, without the five towers; ``no_bias_…``: of `without_bias`;
+    ``aim_…``; ``nested_…``; ``deals_met``: "met" or "missed", with what is missing.
+    """
+    sums, out = deals[0].sums, {"n_deals": str(len(deals)), "n_top": str(TOP)}
+    fluxes = [str(flux) for flux in sums.flux.values]
+    keys = ("main", "top", "no_bias", "ensemble_main")
+    out |= {f"{key}_{flux}": ABSENT for key in keys for flux in fluxes}
+    out |= {f"main_{flux}_word": ABSENT for flux in fluxes}
+    out |= {f"aim_{flux}": f"{aim:.0f} %" for flux, aim in TARGETS[BOOSTING].items()}
+    for flux, rows in table.groupby("flux"):
+        words = set(main_score(rows).apply(direction, axis=1))
+        out[f"main_{flux}"] = spread(rows.mean_change.tolist())
+        out[f"main_{flux}_word"] = words.pop() if len(words) == 1 else "lower in some deals alone"
+        out[f"top_{flux}"] = spread(rows.without_top.tolist())
+        out[f"ensemble_main_{flux}"] = f"{rows.mean_RMSE.iloc[0]:.2f}"
+    if ENSEMBLE in sums.model.values:
+        out |= {f"no_bias_{flux}": f"{v:.2f}" for flux, v in without_bias(sums).items()}
+    missed = [flux for flux, rows in table.groupby("flux", sort=False) if not rows.met.all()]
+    out["aims"] = "met" if not missed else f"missed for {', '.join(map(str, missed))}"
+    nested = {f"nested_{flux}": ABSENT for flux in fluxes}
+    return out | nested | change_values("nested", choice)
