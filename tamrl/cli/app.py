@@ -15,7 +15,19 @@ from typer import Argument, Option
 
 from tamrl import __version__
 from tamrl.cli import maps, towers
-from tamrl.cli.common import Device, Epochs, Jobs, Seed, Towers, draw, say, usage, write_scores
+from tamrl.cli.common import (
+    Device,
+    Epochs,
+    Jobs,
+    Names,
+    Seed,
+    Towers,
+    draw,
+    say,
+    usage,
+    write_scores,
+)
+from tamrl.cli.compare import compare
 from tamrl.errors import DataError, StudyError
 
 # What does the work is imported inside the commands: `tamrl --help` answers at once.
@@ -34,7 +46,7 @@ class _OneLine(typer.core.TyperGroup):
 
 _LOOK: Any = {"rich_markup_mode": "markdown", "pretty_exceptions_enable": False}
 app = typer.Typer(cls=_OneLine, no_args_is_help=True, **_LOOK)
-for command in (towers.predict, towers.finetune, towers.score, maps.train_map):
+for command in (towers.predict, towers.finetune, towers.score, maps.train_map, compare):
     app.command()(command)
 app.command("map")(maps.map_cube)
 
@@ -42,7 +54,6 @@ PARTS = {
     "towers": "fluxnet2015.zarr/", "predictors": "tower_predictors/", "grid": "grid/",
     "reference": "reference/", "annual": "towers_annual/", "methane": "towers_methane/",
 }  # fmt: skip
-Names = list[str] | None
 _SCORES = Path("scores.csv")
 
 
@@ -173,90 +184,6 @@ def _recipe(epochs: int | None) -> Any:
 def _predictions(samples: Any) -> Path:
     """Folder of out-of-fold predictions, those of virtual towers apart."""
     return Path("runs") / str(samples.attrs["tower_source"]) / "cv"
-
-
-_EXPERIMENTS = "ablation, benchmark, climates, biomes, no-satellites, directions, published, "
-_EXPERIMENTS += "carbonfluxbench."
-_FOLDER = "Folder of the tables.  [default: results/EXPERIMENT; below runs/ with other settings or "
-_FOLDER += "virtual towers]"
-_DEALS = "Assignments of towers to folds.  [default: its own]"
-_FILES = "Folder of CarbonFluxBench's files; for carbonfluxbench alone."
-
-
-@app.command()
-def compare(
-    experiment: Annotated[str, Argument(help=_EXPERIMENTS)],
-    towers: Towers = "auto",
-    folds: Annotated[int | None, Option(min=2, help="Folds by tower.  [default: its own]")] = None,
-    seeds: Annotated[int | None, Option(min=1, help="Members a fold.  [default: its own]")] = None,
-    deals: Annotated[int | None, Option(min=1, help=_DEALS)] = None,
-    epochs: Epochs = None,
-    every: Annotated[int, Option(min=1, help="Every n-th tower, for a quick look.")] = 1,
-    jobs: Jobs = 2,
-    device: Device = "cpu",
-    only: Annotated[Names, Option(help="Name of a model; repeatable.")] = None,
-    out: Annotated[Path | None, Option("--out", "-o", help=_FOLDER)] = None,
-    folder: Annotated[Path | None, Option("--folder", help=_FILES)] = None,
-    split: Annotated[
-        str | None, Option(help="igbp or koppen; as --folder.  [default: igbp]")
-    ] = None,
-) -> None:
-    """Compare many models at towers that none has seen; this takes hours and can be broken off.
-
-    `ablation`: TAM-RL with one mechanism taken away or exchanged at a time. `benchmark`: all
-    rivals. `climates`, `biomes`, `no-satellites`: a few of them, with folds by climate, a
-    vegetation class left out at a time, no satellites at the tested towers. `directions`: what was
-    tried for more skill. `published`: what others' models reach at the same towers, beside the
-    benchmark's predictions. `carbonfluxbench`: a few of them on the benchmark of TAM-RL's authors,
-    by its own splits, test days and scores; download <https://huggingface.co/datasets/alexroz/CarbonFluxBench>
-    (MIT) and name the folder. Written are predictions and tables below `runs/carbonfluxbench`.
-
-    Run the command again to go on: only what is missing or has changed is computed. Each model
-    leaves one csv. With other settings than the experiment's own these go below `runs/`.
-
-    Examples: `tamrl compare ablation` · `tamrl compare benchmark --only XGBoost --only LightGBM` ·
-    `tamrl compare ablation --folds 2 --seeds 1 --epochs 1 --every 6` ·
-    `tamrl compare carbonfluxbench --folder CarbonFluxBench --split koppen`
-    """
-    if experiment == "carbonfluxbench":
-        if towers != "auto" or folds or every > 1:
-            raise typer.BadParameter("carbonfluxbench has no --towers, --folds or --every")
-        own: dict[str, Any] = {"split": split or "igbp", "epochs": epochs, "seeds": seeds or 3}
-        own |= {"only": only or (), "out": out, "jobs": jobs, "device": device}
-        return _carbonfluxbench(folder or Path("CarbonFluxBench"), **own)
-    if experiment == "published":
-        from tamrl.study.comparisons import published
-
-        for name, scores in published.compute(towers, out, jobs, device).items():
-            draw(f"Published: {name}", scores.drop(columns="differs", errors="ignore"))
-        return None
-    if folder or split:
-        raise typer.BadParameter("--folder and --split are of carbonfluxbench alone")
-    from tamrl.evaluate.scores import summarise
-    from tamrl.evaluate.tables import read
-    from tamrl.study.comparisons.models import EXPERIMENTS, chosen, compute
-
-    settings = (towers, folds, seeds, epochs, every, only or (), out, jobs, device, deals)
-    with usage():
-        chosen(experiment, epochs, device, only or ())
-    folder = compute(experiment, *settings, say=say)
-    results = read(folder, EXPERIMENTS[experiment].names)
-    pooled = summarise(results.sums).pivot_table("tower_RMSE", "model", "flux", sort=False)
-    draw("RMSE at unseen towers, mean over towers", pooled.reset_index(), results.attrs["virtual"])
-    if results.missing:
-        say(f"Not yet computed: {', '.join(results.missing)}")
-    say(f"Tables: {folder}")
-
-
-def _carbonfluxbench(folder: Path, **settings: Any) -> None:
-    from tamrl.study.comparisons import carbonfluxbench
-
-    with usage():
-        table, whole = carbonfluxbench.compute(folder, **settings, say=say)
-    title = f"CarbonFluxBench{', NOT COMPARABLE' * (not whole)}, medians over test towers"
-    draw(title, carbonfluxbench.medians(table))
-    if not whole:
-        say("This is not the whole benchmark: the authors' scores cannot be compared with ours")
 
 
 @app.command()

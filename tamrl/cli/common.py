@@ -1,5 +1,6 @@
 """What commands share: options, how they speak and draw a table, checks of what is asked."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,10 +14,14 @@ from typer import Argument, Option
 from tamrl.errors import DataError
 from tamrl.files import atomic_write
 
+WIDE = 160  # columns of a file or pipe
+Names = list[str] | None
+
 
 def say(text: str | Table) -> None:
     """Write a line or a table to standard output, whatever the width of the terminal."""
-    Console(highlight=False, soft_wrap=True).print(text, markup=False)
+    width = None if sys.stdout.isatty() else WIDE
+    Console(highlight=False, soft_wrap=True, width=width).print(text, markup=False)
 
 
 def draw(title: str, rows: Any, virtual: Any = False) -> None:

@@ -1,0 +1,97 @@
+"""The command that compares models at towers that none has seen; see `tamrl.cli.app`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer import Argument, Option
+
+from tamrl.cli.common import Device, Epochs, Jobs, Names, Towers, draw, say, usage
+
+_EXPERIMENTS = "ablation, benchmark, climates, biomes, no-satellites, directions, published, "
+_EXPERIMENTS += "steps, carbonfluxbench."
+_FOLDER = "Folder of the tables.  [default: results/EXPERIMENT; below runs/ with other settings or "
+_FOLDER += "virtual towers]"
+_DEALS = "Assignments of towers to folds.  [default: its own]"
+_FILES = "Folder of CarbonFluxBench's files; for carbonfluxbench alone."
+
+
+def compare(
+    experiment: Annotated[str, Argument(help=_EXPERIMENTS)],
+    towers: Towers = "auto",
+    folds: Annotated[int | None, Option(min=2, help="Folds by tower.  [default: its own]")] = None,
+    seeds: Annotated[int | None, Option(min=1, help="Members a fold.  [default: its own]")] = None,
+    deals: Annotated[int | None, Option(min=1, help=_DEALS)] = None,
+    epochs: Epochs = None,
+    every: Annotated[int, Option(min=1, help="Every n-th tower, for a quick look.")] = 1,
+    jobs: Jobs = 2,
+    device: Device = "cpu",
+    only: Annotated[Names, Option(help="Name of a model; repeatable.")] = None,
+    out: Annotated[Path | None, Option("--out", "-o", help=_FOLDER)] = None,
+    folder: Annotated[Path | None, Option("--folder", help=_FILES)] = None,
+    split: Annotated[
+        str | None, Option(help="igbp or koppen; as --folder.  [default: igbp]")
+    ] = None,
+) -> None:
+    """Compare many models at towers that none has seen; this takes hours and can be broken off.
+
+    `ablation`: TAM-RL with one mechanism taken away or exchanged at a time. `benchmark`: all
+    rivals. `climates`, `biomes`, `no-satellites`: a few of them, with folds by climate, a
+    vegetation class left out at a time, no satellites at the tested towers. `directions`: what was
+    tried for more skill. `steps`: what new drivers and labels gave. `published`: what others'
+    models reach at the same towers, beside the benchmark's predictions. `carbonfluxbench`: a few of
+    them on the benchmark of TAM-RL's authors, by its own splits, test days and scores; download it
+    (MIT; <https://huggingface.co/datasets/alexroz/CarbonFluxBench>) and name the folder. Written
+    are predictions and tables below `runs/carbonfluxbench`.
+
+    Run the command again to go on: only what is missing or has changed is computed. Each model
+    leaves one csv. With other settings than the experiment's own these go below `runs/`.
+
+    Examples: `tamrl compare ablation` · `tamrl compare benchmark --only XGBoost --only LightGBM` ·
+    `tamrl compare ablation --folds 2 --seeds 1 --epochs 1 --every 6` ·
+    `tamrl compare carbonfluxbench --folder CarbonFluxBench --split koppen`
+    """
+    if experiment == "carbonfluxbench":
+        if towers != "auto" or folds or every > 1:
+            raise typer.BadParameter("carbonfluxbench has no --towers, --folds or --every")
+        own: dict[str, Any] = {"split": split or "igbp", "epochs": epochs, "seeds": seeds or 3}
+        own |= {"only": only or (), "out": out, "jobs": jobs, "device": device}
+        return _carbonfluxbench(folder or Path("CarbonFluxBench"), **own)
+    if experiment == "steps":
+        from tamrl.study.comparisons import steps
+
+        say(f"Tables: {steps.compute(towers, out, jobs, say)}")
+        return None
+    if experiment == "published":
+        from tamrl.study.comparisons import published
+
+        for name, scores in published.compute(towers, out, jobs, device).items():
+            draw(f"Published: {name}", scores.drop(columns="differs", errors="ignore"))
+        return None
+    if folder or split:
+        raise typer.BadParameter("--folder and --split are of carbonfluxbench alone")
+    from tamrl.evaluate.scores import summarise
+    from tamrl.evaluate.tables import read
+    from tamrl.study.comparisons.models import EXPERIMENTS, chosen, compute
+
+    settings = (towers, folds, seeds, epochs, every, only or (), out, jobs, device, deals)
+    with usage():
+        chosen(experiment, epochs, device, only or ())
+    folder = compute(experiment, *settings, say=say)
+    results = read(folder, EXPERIMENTS[experiment].names)
+    pooled = summarise(results.sums).pivot_table("tower_RMSE", "model", "flux", sort=False)
+    draw("RMSE at unseen towers, mean over towers", pooled.reset_index(), results.attrs["virtual"])
+    if results.missing:
+        say(f"Not yet computed: {', '.join(results.missing)}")
+    say(f"Tables: {folder}")
+
+
+def _carbonfluxbench(folder: Path, **settings: Any) -> None:
+    from tamrl.study.comparisons import carbonfluxbench
+
+    with usage():
+        table, whole = carbonfluxbench.compute(folder, **settings, say=say)
+    title = f"CarbonFluxBench{', NOT COMPARABLE' * (not whole)}, medians over test towers"
+    draw(title, carbonfluxbench.medians(table))
+    if not whole:
+        say("This is not the whole benchmark: the authors' scores cannot be compared with ours")
