@@ -40,7 +40,8 @@ def compute(
 ) -> Path:  # fmt: skip
     """Cross-validate each of `STEPS`, one member a fold, and return the folder of its tables.
 
-    On real towers the folder ``left`` in it gets what the stored ensemble leaves. Arguments and errors are those of `tamrl.study.comparisons.models.compute`.
+    On real towers the folder ``left`` in it gets what the stored ensemble leaves. Arguments and
+    errors are those of `tamrl.study.comparisons.models.compute`.
     """
     daily = load_towers(towers)
     bare, _ = load_training(towers, phenology=False)
