@@ -216,8 +216,12 @@ def test_finetune_on_the_command_line(grid, fitted, daily, samples, tmp_path: Pa
 def test_models_by_name(name: str) -> None:
     """The ensemble rescales a blend; each other name leaves out what it says."""
     plain, made = (repr(ensemble.factory(name, n_virtual=n)()) for n in (0, 9))
-    assert ("AnnualRescaling" in made) == (name in ("ensemble", "network with rescaling"))
-    assert ("Blend" in made) == (not name.startswith("network"))
-    assert ("SyntheticPretraining" in made) > ("SyntheticPretraining" in plain)
+    shares, weight = ensemble.MODELS[name]
+    assert ("AnnualRescaling" in made) == (weight > 0)
+    assert ("Blend" in made) == (np.count_nonzero(shares) > 1)
+    for part, share in zip(("TamRLModel", "Boosting", "XGBoost"), shares, strict=True):
+        assert (f"model={part}(" in plain) == (share > 0)
+    assert ("SyntheticPretraining" in made) == (shares[0] > 0)
+    assert "SyntheticPretraining" not in plain
     with pytest.raises(ValueError, match="unknown model 'best'"):
         ensemble.factory("best")
