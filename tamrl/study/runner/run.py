@@ -38,6 +38,7 @@ class Notebook(NamedTuple):
     paper: Parameters = NONE
     after: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()  # folders, from the root of the repository
+    real: bool = False  # it shows real towers, whatever the study is run with
 
 
 _ALONE = {"jobs": 1}  # no processes besides the notebook's own
@@ -76,6 +77,7 @@ STUDY = (  # name, smoke, reference, paper
     Notebook("13_cost", paper={"measure": True}, reads=("results/speed",)),
     Notebook("14_directions", {**_TINY, "only": ["TAM-RL", "TAM-RL, annual prior", "LightGBM"]},
              paper=_WHOLE, reads=("results/directions", "results/ablation", "results/benchmark")),
+    Notebook("15_others", reads=("results/published",), real=True),
 )  # fmt: skip
 
 
@@ -128,20 +130,21 @@ def run(profile: str = "reference", towers: str = "auto", only: Iterable[str] = 
         else:
             todo.append(nb)
 
-    def one(name: str, after: tuple[str, ...]) -> None:
-        for future in (futures[other] for other in after if other in futures):
+    def one(nb: Notebook) -> None:
+        name = nb.name
+        for future in (futures[other] for other in nb.after if other in futures):
             future.result()  # waits; raises what the notebook that is read raised
         started = time.monotonic()
         shown = ", ".join(f"{key}={value!r}" for key, value in settings[name].items())
         console.print(f"  {name}: running with {shown}", markup=False)
-        execute(sources[name], settings[name], keys[name], root, virtual)
+        execute(sources[name], settings[name], keys[name], root, virtual and not nb.real)
         console.print(f"  {name}: done in {time.monotonic() - started:.0f} s")
 
     # Kernels start in the working folder, which all threads share: it is set once, for all of them.
     futures: dict[str, Future[None]] = {}
     with contextlib.chdir(root), ThreadPoolExecutor(PROFILES[profile]) as pool:
         for nb in sorted(todo, key=lambda nb: bool(nb.after)):
-            futures[nb.name] = pool.submit(one, nb.name, nb.after)
+            futures[nb.name] = pool.submit(one, nb)
         done, _ = wait(futures.values(), return_when=FIRST_EXCEPTION)
         for future in futures.values():
             future.cancel()  # after a failure what runs is finished, and nothing else is started
