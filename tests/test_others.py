@@ -89,3 +89,13 @@ def test_figures_show_every_model_and_both_labels(tables: Tables) -> None:
         drawn = sum(len(c.get_offsets()) for c in marks if len(c.get_sizes()))
         assert drawn == (table.panel == ax.get_title()).sum()
         assert ax.lines[0].get_xdata()[0] == apart[ax.get_title()]
+
+
+def test_tables_of_a_page_begin_with_what_differs(tables: Tables) -> None:
+    """A row is known by what tells it apart; columns that say the same in each row are left out."""
+    networks, products = (others.beside(tables[name]) for name in ("networks", "products"))
+    assert networks.index.names == ["model"]
+    assert set(products.index.names) == {"flux", "labels", "model"}
+    assert products.index.is_unique
+    assert [*networks][:2] == [*products][:2] == ["differs", "RMSE"]
+    assert others.sizes(tables).loc["products", "months"] == tables["products"].months.max()

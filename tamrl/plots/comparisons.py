@@ -192,7 +192,7 @@ def beside_others(table: pd.DataFrame, label: str, lines: Mapping[str, float] | 
     """
     panels, names, marks = (list(table[key].unique()) for key in ("panel", "model", "mark"))
     colours, y = model_colours(names), pd.Series(np.arange(len(names))[::-1], names)
-    fig, axes = columns(len(panels), (7.8, 0.4 * len(names) + 1.4))
+    fig, axes = columns(len(panels), (6.6, 0.4 * len(names) + 1.4))
     shapes = dict(zip(marks, "oDs^", strict=False))
     for ax, panel in zip(axes, panels, strict=True):
         here = table[table.panel == panel].dropna(subset="value")

@@ -46,6 +46,21 @@ def load(folder: Path | str = "") -> dict[str, pd.DataFrame]:
     return {name: table for name, (_, table) in read.items()}
 
 
+def sizes(tables: Tables) -> pd.DataFrame:
+    """Count towers, and days or months, of each table: the most of a row."""
+    counts = {name: table.max(numeric_only=True) for name, table in tables.items()}
+    table = pd.DataFrame(counts).T.reindex(columns=["towers", "days", "months"])
+    return table.astype("Int64")
+
+
+def beside(table: pd.DataFrame) -> pd.DataFrame:
+    """Index flux, labels, model; what differs, then numbers; without columns of a single value."""
+    constant = table.columns[table.nunique() < 2]
+    keys = table.columns.intersection(["flux", "labels", "model"]).difference(constant)
+    rest = table.columns.difference([*keys, *constant], sort=False)
+    return table.set_index([*keys])[["differs", *rest.drop("differs")]]
+
+
 def daily(tables: Tables) -> pd.DataFrame:
     """RMSE of daily GPP, gC m-2 d-1, beside networks and the P-model: panel, model, mark, value."""
     titles = {"networks": "{} towers; the same days", "pmodel": "{} towers; days differ"}
@@ -127,7 +142,8 @@ def _product_values(tables: Tables) -> dict[str, str]:
         out |= {f"ahead_towers_{labels}": _listed(better[better.labels == labels])}
     for (model, flux), rows in table.groupby(["model", "flux"]):
         errors = rows.set_index("labels")[POOLED].reindex([OZFLUX, FLUXNET])
-        out[f"products_{_key(model)}_{flux}"] = " / ".join(_text(e, ".0f") for e in errors)
+        cell = " / ".join(_text(error, ".0f") for error in errors)
+        out[f"products_{_key(model)}_{flux}"] = cell.replace(" ", "\N{NO-BREAK SPACE}")
     for flux in FLUXES:
         for model in table.model.unique():
             out.setdefault(f"products_{_key(model)}_{flux}", ABSENT)
@@ -153,8 +169,13 @@ def _label_values(tables: Tables) -> dict[str, str]:
     for _, row in table.iterrows():
         cell = f"{row[POOLED]:.2f}\N{NO-BREAK SPACE}({_text(row.R2, '.2f')})"
         out[f"{keys[row.labels]}_{_key(row.model)}_{row.flux}"] = cell
-    ours = table[(table.model == ENSEMBLE) & (table.flux == "GPP")][POOLED]
-    shares = sorted(100 * split.RMS / ours)
+    wide = table.pivot_table(POOLED, ["flux", "labels"], "model")
+    ours, lead = wide[ENSEMBLE], wide.drop(columns=ENSEMBLE).min(axis=1) - wide[ENSEMBLE]
+    for flux in FLUXES:
+        out[f"label_range_{flux}"] = f"{ours[flux].max() - ours[flux].min():.2f}"
+        ends = (_text(end, ".2f") for end in (lead[flux].min(), lead[flux].max()))
+        out[f"lead_{flux}"] = " to ".join(ends)
+    shares = sorted(100 * split.RMS / ours["GPP"])
     out["split_share"] = f"{shares[0]:.0f} to {shares[-1]:.0f} %"
     ranks = table.assign(rank=table.groupby(["labels", "flux"])[POOLED].rank())
     same = ranks.groupby(["model", "flux"])["rank"].nunique().max() == 1
