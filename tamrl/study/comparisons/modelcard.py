@@ -43,8 +43,8 @@ def text() -> str:
         folds=results.about.folds[ENSEMBLE], seeds=seeds, bare_seeds=bare_seeds,
         bare=", ".join(f"{row.RMSE:.2f} ({row.flux})" for row in bare.itertuples()),
         days=int(scores.days[0]), scored=int(scores.towers[0]),
-        scores=_rows(scores, "{0.flux} | {0.RMSE:.2f} | {0.tower_RMSE:.2f} | {0.R2:.2f} | {0.bias:+.2f} | "
-                     "{0.R2_25:.2f} | {0.R2_50:.2f} | {0.R2_75:.2f}"),
+        scores=_rows(scores, "{0.flux} | {0.RMSE:.2f} | {0.tower_RMSE:.2f} | {0.R2:.2f} | "
+                     "{0.bias:+.2f} | {0.R2_25:.2f} | {0.R2_50:.2f} | {0.R2_75:.2f}"),
         changes=_rows(changes, "{0.rival} | {0.flux} | {0.change:+.1f} % | "
                       "{0.lower:+.1f} to {0.upper:+.1f} % | {0.without_top:+.1f} %"),
         coverage=_coverage(results), few=FEW,

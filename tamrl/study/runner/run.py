@@ -30,10 +30,7 @@ NONE: Parameters = MappingProxyType({})
 
 
 class Notebook(NamedTuple):
-    """One notebook, what each profile sets in it, and the notebooks and tables it reads.
-
-    ``stored``: it shows stored tables of real towers alone, whatever towers the others have.
-    """
+    """One notebook, what each profile sets in it, and the notebooks and tables it reads."""
 
     name: str
     smoke: Parameters = NONE
@@ -41,7 +38,7 @@ class Notebook(NamedTuple):
     paper: Parameters = NONE
     after: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()  # folders, from the root of the repository
-    stored: bool = False
+    real: bool = False  # it shows real towers, whatever the study is run with
 
 
 _ALONE = {"jobs": 1}  # no processes besides the notebook's own
@@ -78,8 +75,9 @@ STUDY = (  # name, smoke, reference, paper
     Notebook("12_monitor", _QUICK, _ALONE, {"folds": 10, "epochs": 16, "jobs": 8},
              after=("03_scores",)),
     Notebook("13_cost", paper={"measure": True}, reads=("results/speed",)),
-    Notebook("14_directions", stored=True, reads=("results/directions", "results/ablation",
-                                                  "results/benchmark", "results/steps")),
+    Notebook("14_directions", real=True, reads=("results/directions", "results/ablation",
+                                                "results/benchmark", "results/steps")),
+    Notebook("15_others", reads=("results/published",), real=True),
 )  # fmt: skip
 
 
@@ -124,7 +122,7 @@ def run(profile: str = "reference", towers: str = "auto", only: Iterable[str] = 
     keys: dict[str, str] = {}
     todo: list[Notebook] = []
     for nb in chosen:
-        real = nb.stored or not virtual
+        real = nb.real or not virtual
         settings[nb.name]["towers"] = "fluxnet2015" if real else "virtual"
         upstream = [keys.get(name) or _stored_key(root, name) for name in nb.after]
         keys[nb.name] = cache_key(sources[nb.name], settings[nb.name], upstream, nb.reads, root)
@@ -133,20 +131,21 @@ def run(profile: str = "reference", towers: str = "auto", only: Iterable[str] = 
         else:
             todo.append(nb)
 
-    def one(name: str, after: tuple[str, ...], real: bool) -> None:
-        for future in (futures[other] for other in after if other in futures):
+    def one(nb: Notebook) -> None:
+        name = nb.name
+        for future in (futures[other] for other in nb.after if other in futures):
             future.result()  # waits; raises what the notebook that is read raised
         started = time.monotonic()
         shown = ", ".join(f"{key}={value!r}" for key, value in settings[name].items())
         console.print(f"  {name}: running with {shown}", markup=False)
-        execute(sources[name], settings[name], keys[name], root, virtual and not real)
+        execute(sources[name], settings[name], keys[name], root, virtual and not nb.real)
         console.print(f"  {name}: done in {time.monotonic() - started:.0f} s")
 
     # Kernels start in the working folder, which all threads share: it is set once, for all of them.
     futures: dict[str, Future[None]] = {}
     with contextlib.chdir(root), ThreadPoolExecutor(PROFILES[profile]) as pool:
         for nb in sorted(todo, key=lambda nb: bool(nb.after)):
-            futures[nb.name] = pool.submit(one, nb.name, nb.after, nb.stored)
+            futures[nb.name] = pool.submit(one, nb)
         done, _ = wait(futures.values(), return_when=FIRST_EXCEPTION)
         for future in futures.values():
             future.cancel()  # after a failure what runs is finished, and nothing else is started
