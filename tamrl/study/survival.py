@@ -110,12 +110,13 @@ def values(deals: Sequence[Results], table: pd.DataFrame, choice: pd.DataFrame) 
     """Values of front page and chapter by flux, from `by_deal` and the second of `choices`.
 
     ``main_…``: change of the main score over all deals; ``main_…_word``: its direction where all
-    deals agree; ``top_…``: pooled, without the five towers; ``no_bias_…``: of `without_bias`;
-    ``aim_…``; ``nested_…``; ``deals_met``: "met" or "missed", with what is missing.
+    deals agree; ``top_…``: pooled, without the five towers; ``better_…``: share of towers with less
+    error; ``no_bias_…``: of `without_bias`; ``aim_…``; ``nested_…``; ``aims``: "met" or "missed",
+    and for which fluxes.
     """
     sums, out = deals[0].sums, {"n_deals": str(len(deals)), "n_top": str(TOP)}
     fluxes = [str(flux) for flux in sums.flux.values]
-    keys = ("main", "top", "no_bias", "ensemble_main")
+    keys = ("main", "top", "better", "no_bias", "ensemble_main")
     out |= {f"{key}_{flux}": ABSENT for key in keys for flux in fluxes}
     out |= {f"main_{flux}_word": ABSENT for flux in fluxes}
     out |= {f"aim_{flux}": f"{aim:.0f} %" for flux, aim in TARGETS[BOOSTING].items()}
@@ -123,11 +124,15 @@ def values(deals: Sequence[Results], table: pd.DataFrame, choice: pd.DataFrame) 
         words = set(main_score(rows).apply(direction, axis=1))
         out[f"main_{flux}"] = spread(rows.mean_change.tolist())
         out[f"main_{flux}_word"] = words.pop() if len(words) == 1 else "lower in some deals alone"
+        shares = sorted(f"{100 * share:.0f}" for share in rows.better)
+        out[f"better_{flux}"] = f"{' to '.join(dict.fromkeys((shares[0], shares[-1])))} %"
         out[f"top_{flux}"] = spread(rows.without_top.tolist())
         out[f"ensemble_main_{flux}"] = f"{rows.mean_RMSE.iloc[0]:.2f}"
     if ENSEMBLE in sums.model.values:
         out |= {f"no_bias_{flux}": f"{v:.2f}" for flux, v in without_bias(sums).items()}
     missed = [flux for flux, rows in table.groupby("flux", sort=False) if not rows.met.all()]
-    out["aims"] = "met" if not missed else f"missed for {', '.join(map(str, missed))}"
+    out["aims"] = f"missed for {', '.join(map(str, missed))}" if missed else "met"
+    if table.empty:
+        out["aims"] = ABSENT
     nested = {f"nested_{flux}": ABSENT for flux in fluxes}
     return out | nested | change_values("nested", choice)
