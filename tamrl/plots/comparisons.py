@@ -165,7 +165,7 @@ def reliability(table: pd.DataFrame) -> Figure:
 def coverage_by_class(table: pd.DataFrame) -> Figure:
     """Draw the coverage of 90 % intervals, a row a stratum, a panel a period, a mark a flux."""
     periods = list(dict.fromkeys(table.period)) or ["day"]  # none: an empty panel
-    towers = table.groupby("stratum").towers.max().sort_values()
+    towers = table.groupby("stratum").towers.max().astype(int).sort_values()
     fig, axes = columns(len(periods), (7.6, max(1.3 + 0.3 * len(towers), 2.5)), sharex=True)
     for ax, period in zip(axes, periods, strict=True):
         ax.axvspan(0.85, 0.95, color="#e4e4e4", zorder=0, label="85 to 95 %")
@@ -176,7 +176,7 @@ def coverage_by_class(table: pd.DataFrame) -> Figure:
                     label=name, markeredgecolor="black", markeredgewidth=0.4)  # fmt: skip
         ax.set_title(f"values of a {period}", loc="left")
         ax.set_xlabel("share inside (%)")
-        ax.xaxis.set_major_formatter(PercentFormatter(1, symbol=""))
+        ax.xaxis.set_major_formatter(PercentFormatter(1, 0, symbol=""))
     axes[0].set_yticks(range(len(towers)), [f"{name} ({n})" for name, n in towers.items()])
     axes[0].set_xlim(min([0.7, *table.coverage.dropna()]) - 0.02, 1.02)
     axes[0].set_ylabel("class (towers)")

@@ -66,7 +66,7 @@ def for_forest(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, list[str]]]
     """Rows (row, flux, change, lower, upper) of `by_deal` by kind of mean, and rows by heading."""
     parts, groups = [], {}
     for head, rows in ((MAIN_SCORE, main_score(table)), (POOLED, table)):
-        names = [f"{head}, deal {deal + 1}" for deal in rows.deal]
+        names = [f"{head}, assignment {deal + 1}" for deal in rows.deal]
         parts.append(rows.assign(row=names))
         groups[head] = list(dict.fromkeys(names))
     return pd.concat(parts, ignore_index=True)[["row", "flux", "change", "lower", "upper"]], groups
