@@ -95,6 +95,15 @@ def test_what_ships_works_for_any_tower(samples: Samples, daily: xr.Dataset) -> 
     assert score_file(out, daily).set_index("site").loc["all"].R2.max() > 0.3
 
 
+def test_what_ships_uses_a_vegetation_index_that_is_brought(daily, globe, monkeypatch) -> None:
+    monkeypatch.setattr("tamrl.data.fetch_grid", lambda: globe)
+    model, few = load_pretrained(), daily.isel(site=[0, 1])
+    green = few.assign(EVI=few.TA * 0 + 0.5)
+    without, seen = model.predict(few), model.predict(green)
+    assert abs(seen.GPP - without.GPP).mean() > 0.05
+    np.testing.assert_array_equal(np.isfinite(seen.GPP), np.isfinite(without.GPP))
+
+
 def expect_golden(label: str, samples: Samples, every: int) -> None:
     predicted = load_pretrained().predict(samples)
     with np.load(GOLDEN) as golden:

@@ -60,6 +60,18 @@ def test_daily_csv(tmp_path: Path) -> None:
     assert ds["TA"].attrs["units"] == "degC"
 
 
+def test_a_vegetation_index_may_be_added(tmp_path: Path) -> None:
+    """It is read where it is, checked like any driver, and is no variable where it is not."""
+    table = daily_csv()
+    assert "EVI" not in open_towers(save(table, tmp_path / NAME), TABLE)
+    table["EVI"] = np.linspace(0.2, 0.6, len(table))
+    ds = open_towers(save(table, tmp_path / NAME), TABLE)
+    np.testing.assert_allclose(ds["EVI"][0], table["EVI"], rtol=1e-5)
+    table["EVI"] *= 10_000  # as MODIS files hold it
+    with pytest.raises(DataError, match="EVI"):
+        open_towers(save(table, tmp_path / NAME), TABLE)
+
+
 @pytest.mark.parametrize("stamp", ["TIMESTAMP_START", "TIMESTAMP_END"])
 @pytest.mark.parametrize(("minutes", "tag"), [(30, "HH"), (60, "HR")])
 def test_csv_and_store_mean_the_same(tmp_path: Path, stamp: str, minutes: int, tag: str) -> None:

@@ -17,6 +17,7 @@ from tamrl.errors import DataError
 
 COLUMNS = {"TA_F": "TA", "VPD_F": "VPD", "SW_IN_F": "SW_IN", "P_F": "P", "NEE_VUT_REF": "NEE"}
 COLUMNS |= {"NEE_VUT_REF_QC": "NEE_QC", "GPP_NT_VUT_REF": "GPP", "RECO_NT_VUT_REF": "RECO"}
+COLUMNS |= {"EVI": "EVI"}  # no ONEFlux file has it; a user adds it, by day
 CLOSURE = 1.0  # gC m-2 d-1; a mean |RECO - GPP - NEE| above it is a wrong sign or unit
 _SITE = re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}-[A-Za-z0-9]{3}(?![A-Za-z0-9])")
 _OTHER = re.compile(r"_(WW|MM|YY|AUXMETEO|AUXNEE|ERAI|ERA5)_|_BIF|_AUX|README", re.IGNORECASE)
@@ -48,7 +49,8 @@ def read_oneflux(path: Path) -> TowerDays:
     A daily file needs TIMESTAMP (yyyymmdd), a half-hourly one TIMESTAMP_START or TIMESTAMP_END
     (yyyymmddHHMM, local standard time); both TA_F degC, VPD_F hPa, SW_IN_F W m-2. Fluxes may be
     absent (gC m-2 d-1 in daily files, umol CO2 m-2 s-1 in others), and so may NEE_VUT_REF_QC (share
-    of good half-hours, or flag 0..3); any two fluxes give the third. -9999 is missing.
+    of good half-hours, or flag 0..3); any two fluxes give the third. A column EVI, the enhanced
+    vegetation index by day, is read where somebody added it. -9999 is missing.
     """
     table = _read(path)
     values = {new: _numbers(table, old, path) for old, new in COLUMNS.items() if old in table}
