@@ -11,7 +11,7 @@ import xarray as xr
 from tamrl.errors import DataError
 from tamrl.evaluate.scores import TOP, Days, compare, sum_days, summarise
 from tamrl.evaluate.tables import read, stored
-from tamrl.study import benchmark
+from tamrl.study import benchmark, survival
 from tamrl.study.comparisons import effects, modelcard
 from tamrl.study.comparisons.choice import CHOSEN, choose
 from tamrl.study.comparisons.effects import ABSENT, HARMS, HELPS, MIXED, OPEN, WORDS, Mechanism
@@ -117,7 +117,7 @@ def test_a_win_that_five_towers_carry_is_called_so() -> None:
 
 def test_each_deal_has_its_own_strongest_booster() -> None:
     deals = [sums(**{ENSEMBLE: 0.9, "LightGBM": 1.0, "XGBoost": x}) for x in (0.92, 1.2)]
-    table = benchmark.by_deal([SimpleNamespace(sums=deal) for deal in deals])
+    table = survival.by_deal([SimpleNamespace(sums=deal) for deal in deals])
     assert list(table.rival[table.flux == "GPP"]) == ["XGBoost", "LightGBM"]
     assert not table.met[table.deal == 0].any()
     assert table.met[table.deal == 1].all()

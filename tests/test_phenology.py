@@ -83,7 +83,7 @@ def test_labels_are_the_mean_and_close(samples: Samples, virtual: xr.Dataset) ->
     np.testing.assert_array_equal(s.y[0], samples.y[0])
     np.testing.assert_array_equal(s.y[..., 1], s.y[..., 2] + s.y[..., 0])
     with pytest.raises(DataError, match="partitionings"):
-        with_mean_labels(Samples(**(vars(samples) | {"targets": ("GPP",)})), day)
+        with_mean_labels(replace(samples, targets=("GPP",)), day)
 
 
 def test_a_tower_that_varies_twice_as_much_has_half_the_weight(samples: Samples) -> None:

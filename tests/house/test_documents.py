@@ -137,7 +137,7 @@ def test_a_page_states_a_claim_says_what_is_virtual_and_describes_its_figures(pa
     assert page not in REAL or "always of real towers" in text.partition("\n## ")[0]
     if page == "index":
         assert opening.endswith("?")
-        claim = r"^\*\*[^\n]*10_benchmark.ipynb::over_boosting_NEE[^\n]*\.\*\*"
+        claim = r"^\*\*[^\n]*10_benchmark.ipynb::main_NEE[^\n]*\.\*\*"
         assert re.search(claim, text, re.M)
     else:
         assert re.fullmatch(r"\*\*[^\n]+\.\*\*", opening)
