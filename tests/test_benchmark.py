@@ -46,8 +46,8 @@ def test_a_class_is_predicted_by_others(tmp_path: Path, monkeypatch: pytest.Monk
 def test_protocols_that_are_stored_are_compared_with_the_ensemble() -> None:
     several = benchmark.other_protocols(read(stored("benchmark")), "fluxnet2015", False)
     assert list(several) == list(benchmark.PROTOCOLS)
-    table = benchmark.by_protocol(several, [models.ENSEMBLE, models.STRONG])
-    assert table[table.model == models.STRONG].change.notna().all()
+    table = benchmark.by_protocol(several, [models.ENSEMBLE, models.INFORMED[0]])
+    assert table[table.model == models.INFORMED[0]].change.notna().all()
 
 
 def test_dissimilarity_is_zero_for_a_twin_and_grows_with_distance() -> None:

@@ -45,7 +45,7 @@ def few(
 ) -> xr.Dataset:
     """Let the command line find twelve virtual towers and the virtual globe."""
     monkeypatch.setattr("tamrl.data.fetch_grid", lambda: globe)
-    monkeypatch.setattr("tamrl.sources.load_samples", lambda source="auto": gridded)
+    monkeypatch.setattr("tamrl.sources.load_training", lambda *_: (gridded, gridded))
     return virtual
 
 
@@ -105,7 +105,7 @@ def test_what_a_user_can_mend_is_one_line(gridded, monkeypatch: pytest.MonkeyPat
         monkeypatch.setattr("tamrl.study.runner.run.run", Mock(side_effect=error))
         failed = call("study")
         assert (failed.exit_code, failed.stderr) == (1, f"tamrl: {error}\n")
-    monkeypatch.setattr("tamrl.sources.load_samples", lambda *_: gridded)
+    monkeypatch.setattr("tamrl.sources.load_training", lambda *_: (gridded, gridded))
     for command in ("evaluate --folds 500", "train -o x --calibrate 1"):
         assert re.match(r"tamrl: (500|1) folds asked for; \d+ separate", call(command).stderr)
     late = {"runner.run.run": "study", "comparisons.models.compute": "compare ablation"}
@@ -131,7 +131,7 @@ def test_a_command_that_is_not_understood_ends_with_status_2(command: str) -> No
 def test_a_device_that_is_not_there(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """No data are read first, and the message names the device and the remedy."""
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setattr("tamrl.sources.load_samples", lambda *_: pytest.fail("data were read"))
+    monkeypatch.setattr("tamrl.sources.load_training", lambda *_: pytest.fail("data were read"))
     failed = call(f"{command} -o out --device cuda")
     assert failed.exit_code == 2
     assert re.search(r"no\s+cuda\s+device.*cpu", failed.stderr, re.S)

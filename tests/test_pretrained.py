@@ -24,10 +24,11 @@ from tamrl.evaluate.score_file import score as score_file
 from tamrl.model.train import TamRLModel
 from tamrl.rivals.boosting import Boosting
 from tamrl.samples.arrays import Samples, make_samples
+from tamrl.samples.phenology import with_phenology
 from tamrl.shipped import ensemble, pretrained, weights
 from tamrl.shipped.annual import AnnualPrior
 from tamrl.shipped.blend import Blend
-from tamrl.sources import load_grid, load_predictors
+from tamrl.sources import load_grid, load_phenology, load_predictors
 from tamrl.virtual.grid import virtual_grid
 from tamrl.virtual.towers import virtual_predictors, virtual_towers
 
@@ -83,7 +84,7 @@ def test_what_ships_works_for_any_tower(samples: Samples, daily: xr.Dataset) -> 
     """Small, calibrated, exact in its balance; at virtual towers too, with a grid or without."""
     model = load_pretrained()
     path = Path(pretrained.__file__).parents[1] / pretrained.SHIPPED
-    assert path.stat().st_size < 10e6
+    assert path.stat().st_size < 12e6
     assert (model.header["virtual"], model.header["registry"]) == (0, registry_sha256())
     bare = make_samples(daily)
     out = model.predict(bare)
@@ -114,7 +115,8 @@ def test_what_ships_predicts_real_towers_as_when_it_was_trained(need, real_tower
     need("grid/")
     need("tower_predictors/")
     towers = real_towers.sel(site=["US-Ha1", "FI-Hyy", "AU-Tum", "DE-Tha"])
-    expect_golden("real", make_samples(towers, load_predictors(towers), load_grid(towers)), 30)
+    samples = make_samples(towers, load_predictors(towers), load_grid(towers))
+    expect_golden("real", with_phenology(samples, load_phenology(towers)), 30)
 
 
 def test_bounds_come_with_calibrated_weights(samples: Samples, daily, tmp_path: Path) -> None:
@@ -214,8 +216,12 @@ def test_finetune_on_the_command_line(grid, fitted, daily, samples, tmp_path: Pa
 def test_models_by_name(name: str) -> None:
     """The ensemble rescales a blend; each other name leaves out what it says."""
     plain, made = (repr(ensemble.factory(name, n_virtual=n)()) for n in (0, 9))
-    assert ("AnnualRescaling" in made) == (name in ("ensemble", "network with rescaling"))
-    assert ("Blend" in made) == (not name.startswith("network"))
-    assert ("SyntheticPretraining" in made) > ("SyntheticPretraining" in plain)
+    shares, weight = ensemble.MODELS[name]
+    assert ("AnnualRescaling" in made) == (weight > 0)
+    assert ("Blend" in made) == (np.count_nonzero(shares) > 1)
+    for part, share in zip(("TamRLModel", "Boosting", "XGBoost"), shares, strict=True):
+        assert (f"model={part}(" in plain) == (share > 0)
+    assert ("SyntheticPretraining" in made) == (shares[0] > 0)
+    assert "SyntheticPretraining" not in plain
     with pytest.raises(ValueError, match="unknown model 'best'"):
         ensemble.factory("best")

@@ -210,6 +210,16 @@ def test_virtual_towers_are_named_in_title_caption_and_file(root: Path) -> None:
     assert "virtual" not in (folder / "01_a.ipynb").read_text()
 
 
+def test_a_notebook_of_real_towers_is_not_called_virtual(root: Path) -> None:
+    """What shows real towers alone keeps its title, caption and file in a study of virtual ones."""
+    go(root, towers="virtual", only=["01"], notebooks=(Notebook("01_a", real=True),))
+    folder = root / "book" / "notebooks"
+    cells = nbformat.read(folder / "01_a.ipynb", as_version=4).cells
+    assert cells[0].source.splitlines()[0] == "# A claim"
+    assert cells[-1].metadata.mystnb.figure.caption == "A dot."
+    assert [p.name for p in (folder / "figures").iterdir()] == ["fig-dot.png"]
+
+
 def test_every_notebook_of_the_list_takes_its_parameters() -> None:
     """The list, the files in notebooks/ and the cells tagged parameters agree, in every profile."""
     files = sorted((run.ROOT / "notebooks").glob("*.ipynb"))

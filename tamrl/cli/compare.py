@@ -8,8 +8,8 @@ from typer import Argument, Option
 
 from tamrl.cli.common import Device, Epochs, Jobs, Names, Towers, draw, say, usage
 
-_EXPERIMENTS = "ablation, benchmark, climates, biomes, no-satellites, directions, published, "
-_EXPERIMENTS += "steps, carbonfluxbench."
+_EXPERIMENTS = "ablation, benchmark, climates, biomes, no-satellites, steps, published, "
+_EXPERIMENTS += "carbonfluxbench."
 _FOLDER = "Folder of the tables.  [default: results/EXPERIMENT; below runs/ with other settings or "
 _FOLDER += "virtual towers]"
 _DEALS = "Assignments of towers to folds.  [default: its own]"
@@ -37,12 +37,12 @@ def compare(
 
     `ablation`: TAM-RL with one mechanism taken away or exchanged at a time. `benchmark`: all
     rivals. `climates`, `biomes`, `no-satellites`: a few of them, with folds by climate, a
-    vegetation class left out at a time, no satellites at the tested towers. `directions`: what was
-    tried for more skill. `steps`: what new drivers and labels gave. `published`: what others'
-    models reach at the same towers, beside the benchmark's predictions. `carbonfluxbench`: a few of
-    them on the benchmark of TAM-RL's authors, by its own splits, test days and scores; download it
-    (MIT; <https://huggingface.co/datasets/alexroz/CarbonFluxBench>) and name the folder. Written
-    are predictions and tables below `runs/carbonfluxbench`.
+    vegetation class left out at a time, no satellites at the tested towers. `steps`: what new
+    drivers and labels gave. `published`: what others' models reach at the same towers, beside the
+    benchmark's predictions. `carbonfluxbench`: a few of them on the benchmark of TAM-RL's authors,
+    by its own splits, test days and scores; download it (MIT;
+    <https://huggingface.co/datasets/alexroz/CarbonFluxBench>) and name the folder. Written are
+    predictions and tables below `runs/carbonfluxbench`.
 
     Run the command again to go on: only what is missing or has changed is computed. Each model
     leaves one csv. With other settings than the experiment's own these go below `runs/`.

@@ -1,6 +1,7 @@
 """Figures of long comparisons and of the coverage of intervals."""
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -11,7 +12,16 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import PercentFormatter
 
-from tamrl.plots.style import FLUX_COLOURS, GREY, RED, UNIT, by_flux, columns, figure
+from tamrl.plots.style import (
+    FLUX_COLOURS,
+    GREY,
+    RED,
+    UNIT,
+    by_flux,
+    columns,
+    figure,
+    model_colours,
+)
 
 ROW, HEAD = 0.27, 0.95  # inches: of a row, and of all that is above and below the rows
 ABSENT = "not computed"
@@ -170,4 +180,41 @@ def coverage_by_class(table: pd.DataFrame) -> Figure:
     axes[0].set_yticks(range(len(towers)), [f"{name} ({n})" for name, n in towers.items()])
     axes[0].set_xlim(min([0.7, *table.coverage.dropna()]) - 0.02, 1.02)
     axes[0].set_ylabel("class (towers)")
+    return fig
+
+
+@figure
+def beside_others(table: pd.DataFrame, label: str, lines: Mapping[str, float] | None = None,
+                  line: str = "") -> Figure:  # fmt: skip
+    """Draw values (``table``: panel, model, mark, value), a row a model, a shape each ``mark``.
+
+    ``lines``: a value for a panel, drawn as a dashed vertical line that ``line`` explains.
+    """
+    panels, names, marks = (list(table[key].unique()) for key in ("panel", "model", "mark"))
+    colours, y = model_colours(names), pd.Series(np.arange(len(names))[::-1], names)
+    fig, axes = columns(len(panels), (6.6, 0.4 * len(names) + 1.4))
+    shapes = dict(zip(marks, "oDs^", strict=False))
+    for ax, panel in zip(axes, panels, strict=True):
+        here = table[table.panel == panel].dropna(subset="value")
+        ends = here.groupby("model", sort=False).value.agg(["min", "max"])
+        used = [colours[name] for name in ends.index]
+        ax.hlines(y[ends.index], ends["min"], ends["max"], colors=used, linewidth=2)
+        for mark, shape in shapes.items():
+            rows = here[here["mark"] == mark]
+            ax.scatter(rows.value, y[rows.model], c=rows.model.map(colours), s=44, marker=shape,
+                       edgecolors="black", linewidths=0.6, zorder=3)  # fmt: skip
+        if lines is not None:
+            ax.axvline(lines[panel], color="black", linestyle="--", linewidth=1, zorder=0)
+        ax.set(title=panel, ylim=(-0.7, len(names) - 0.3))
+        ax.grid(axis="x", linewidth=0.3)
+        ax.tick_params(axis="y", length=0)
+    axes[0].set_yticks(y, [fill(name, 19) for name in names])
+    for ax in axes if len(axes) < 3 else axes[len(axes) // 2 :][:1]:  # clear of the legend below
+        ax.set_xlabel(label)
+    handles = [_entry(mark, True, shape) for mark, shape in shapes.items()]
+    for handle in handles:
+        handle.set(linestyle="none", markeredgecolor="black", markeredgewidth=0.6)
+    if lines is not None:
+        handles.append(Line2D([], [], color="black", linestyle="--", linewidth=1, label=line))
+    fig.legend(handles=handles, loc="outside lower center", ncols=2)
     return fig

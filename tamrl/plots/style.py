@@ -27,7 +27,7 @@ BLUE, RED, PINK, GREY = "#0072B2", "#D55E00", "#CC79A7", "#8C8C8C"
 MODEL_COLOURS = {  # names in lower case, without what stands in brackets
     "tam-rl": BLUE, "hard closure": BLUE, "ensemble": GREEN,
     "tam-rl as published": PINK, "boosting": RED, "lightgbm": RED, "climatology": GREY,
-    "fluxcom": GREY, "observed": "black", "true": "black",
+    "fluxcom": GREY, "fluxcom-rs": GREY, "observed": "black", "true": "black",
 }  # fmt: skip
 SPARE = (GREEN, SKY, PINK, ORANGE, YELLOW, "#882255", "#44AA99", "#999933")
 FLUX_COLOURS = {"GPP": GREEN, "RECO": ORANGE, "NEE": BLUE}

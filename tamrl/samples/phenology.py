@@ -60,6 +60,19 @@ def with_phenology(samples: Samples, evi: xr.DataArray | None) -> Samples:
     )
 
 
+def without_phenology(samples: Samples) -> Samples:
+    """Take away what `with_phenology` adds, for a model that does not know it."""
+    own = [k for k, name in enumerate(samples.features) if name not in PHENOLOGY]
+    statics = [k for k, name in enumerate(samples.static_names) if name not in PHENOLOGY_STATIC]
+    return replace(
+        samples,
+        x=samples.x[..., own],
+        features=tuple(samples.features[k] for k in own),
+        static=samples.static[:, statics],
+        static_names=tuple(samples.static_names[k] for k in statics),
+    )
+
+
 def from_season(season: xr.DataArray, time: NDArray[np.datetime64]) -> xr.DataArray:
     """Daily index (site, time) of a mean season (site, month): whole years, two at least.
 

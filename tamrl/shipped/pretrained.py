@@ -29,7 +29,7 @@ from tamrl.files import atomic_write
 from tamrl.model import adapt
 from tamrl.model.train import pick_device
 from tamrl.samples.arrays import PHENOLOGY, Samples, make_samples, require_same
-from tamrl.samples.phenology import with_phenology
+from tamrl.samples.phenology import with_phenology, without_phenology
 from tamrl.samples.site_attributes import SiteAttributes, classes_only
 from tamrl.shipped.weights import Arrays, networks, networks_alone, pack, unpack
 
@@ -161,11 +161,12 @@ def predict(
 def suited(samples: Samples, header: Mapping[str, Any]) -> Samples:
     """Complete samples for weights with that header.
 
-    A vegetation index that they know and samples lack is missing; places without a grid are
-    described by vegetation class and latitude. DataError for other drivers or site attributes.
+    A vegetation index that they know and samples lack is missing, one that they do not know goes;
+    places without a grid are described by vegetation class and latitude. DataError for other
+    drivers or site attributes.
     """
-    if PHENOLOGY[0] in header["features"] and PHENOLOGY[0] not in samples.features:
-        samples = with_phenology(samples, None)
+    if (known := PHENOLOGY[0] in header["features"]) != (PHENOLOGY[0] in samples.features):
+        samples = with_phenology(samples, None) if known else without_phenology(samples)
     text = "the weights were trained on other {}; they differ in"
     require_same(samples.features, header["features"], text.format("drivers"))
     statics = header.get("statics", samples.static_names)  # older files do not name them

@@ -24,7 +24,7 @@ from tamrl.samples.arrays import Samples
 from tamrl.shipped.annual import CLASSES
 from tamrl.study.comparisons import models
 from tamrl.study.comparisons.effects import ABSENT, NUMBERS, change_values, main_score, paired
-from tamrl.study.comparisons.models import BOOSTERS, ENSEMBLE, INFORMED, PUBLISHED, STRONG
+from tamrl.study.comparisons.models import BOOSTERS, ENSEMBLE, INFORMED, PUBLISHED
 
 BOOSTING = "the strongest boosting"
 TARGETS: Mapping[str, Mapping[str, float]] = {  # % less RMSE than a rival, by flux
@@ -209,9 +209,8 @@ def values(
     for key, against in {"over_boosting": BOOSTING, "over_published": PUBLISHED}.items():
         out |= change_values(key, targets[targets.against == against], words=True)
     out |= {"n_met": str((targets.short <= 0).sum()), "n_targets": str(targets.target.count())}
-    out |= change_values("informed", paired(sums, [(ENSEMBLE, INFORMED[0])]))
     for name in OTHERS:
-        for key, rival in {"boosting": STRONG, "published": PUBLISHED}.items():
+        for key, rival in {"boosting": INFORMED[0], "published": PUBLISHED}.items():
             on = (protocols.protocol == PROTOCOLS[name]) & (protocols.model == rival)
             out |= change_values(f"{name}_{key}", protocols[on])
     for by, table in biases.items():

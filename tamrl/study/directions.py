@@ -12,15 +12,23 @@ import pandas as pd
 import xarray as xr
 
 from tamrl.evaluate.scores import groups_of, score, summarise
-from tamrl.evaluate.tables import Results, read, stored
+from tamrl.evaluate.tables import Results, read, read_csv, stored
 from tamrl.shipped.ensemble import DATASETS, N_VIRTUAL
-from tamrl.study.comparisons import models
-from tamrl.study.comparisons.effects import ABSENT, Mechanism
+from tamrl.study.comparisons import models, steps
+from tamrl.study.comparisons.effects import (
+    ABSENT,
+    Mechanism,
+    change_values,
+    main_score,
+    paired,
+)
 from tamrl.study.comparisons.models import ANNUAL, NETWORK, PRETRAINED_ONCE, SEEN
 from tamrl.study.comparisons.models import PRETRAINED_MANY as PRETRAINED
 
 TREES = "LightGBM"
 MANY = N_VIRTUAL * DATASETS  # virtual towers, each met once
+LOSSES = ("TAM-RL, V-REx", "TAM-RL, tilted risk")
+STEP_GROUPS = {"data and labels, for trees": steps.STEPS[1:], "losses of the network": LOSSES}
 DIRECTIONS = (
     Mechanism("annual prior", ANNUAL, NETWORK),
     Mechanism(f"pre-training at {N_VIRTUAL:,} virtual towers", PRETRAINED_ONCE, NETWORK),
@@ -84,6 +92,37 @@ def oracles(sums: xr.Dataset) -> pd.DataFrame:
     parts = [np.sqrt(v.sum("site") / days).transpose("model", "flux").to_pandas() for v in left]
     table = pd.concat(parts, axis=1, keys=[AS_IT_IS, NO_BIAS, NO_LINE], names=["oracle", "flux"])
     return table.rename_axis("model")
+
+
+def by_step() -> pd.DataFrame:
+    """Compare each stored step with the one before it, and each loss with the plain network's."""
+    pairs = [*zip(steps.STEPS[1:], steps.STEPS, strict=False), *((m, NETWORK) for m in LOSSES)]
+    return paired(read(stored("steps")).sums, pairs)
+
+
+def what_is_left() -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Read what `tamrl.study.comparisons.steps` found in the mean errors of the ensemble."""
+    folder = stored("steps") / "left"
+    distance, attributes = (read_csv(folder / f"{n}.csv")[1] for n in ("distance", "attributes"))
+    return distance, attributes
+
+
+def step_values(
+    changes: pd.DataFrame, distance: pd.DataFrame, attributes: pd.DataFrame
+) -> dict[str, str]:
+    """Values of the page by flux: ``phenology_…``, ``labels_…``, ``weights_…``, ``rex_…``, ….
+
+    ``far``: largest |correlation| of errors of towers beyond 50 km; ``rho``: of an attribute.
+    """
+    names = ("phenology", "labels", "weights", "rex", "tilted")
+    out: dict[str, str] = {}
+    for key, model in zip(names, (*steps.STEPS[1:], *LOSSES), strict=True):
+        out |= change_values(key, main_score(changes[changes.model == model]), words=True)
+    far = distance[distance.km > steps.KM[0]].correlation.abs().max()
+    least = attributes.p.min() * len(attributes)
+    out |= {"far": f"{far:.2f}", "rho": f"{attributes.rho.abs().max():.2f}"}
+    out |= {"n_tests": str(len(attributes)), "least_p": f"{min(least, 1):.2g}"}
+    return out | {"first": f"{attributes.attribute[0]} ({attributes.flux[0]})"}
 
 
 def beside(results: Results) -> dict[str, Results]:

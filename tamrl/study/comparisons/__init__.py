@@ -1,1 +1,1 @@
-"""The experiments of notebooks 09, 10 and 14: lists of models, how they are run, their effects."""
+"""The experiments of notebooks 09, 10, 14, 15: lists of models, how they are run, their effects."""

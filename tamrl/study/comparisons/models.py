@@ -14,7 +14,7 @@ from tamrl.rivals.boosting import Boosting, Climatology, XGBoost
 from tamrl.rivals.networks import CTLSTM, LSTM, TRANSFORMER, Transformer
 from tamrl.samples.splits import folds
 from tamrl.shipped import ensemble
-from tamrl.shipped.annual import CLASSES, AnnualPrior, AnnualRescaling
+from tamrl.shipped.annual import AnnualPrior, AnnualRescaling
 from tamrl.shipped.blend import Blend
 from tamrl.sources import load_towers, load_training
 from tamrl.study import ablation
@@ -23,7 +23,6 @@ from tamrl.study.comparisons.compute import run
 NETWORK = ablation.DEFAULT
 ENSEMBLE = "ensemble"
 PUBLISHED = "TAM-RL as published"
-STRONG = "LightGBM, classes only"
 PRETRAINED = f"{NETWORK}, pre-trained, annual prior"
 PARTS: Mapping[str, str] = {  # the ensemble and what it is made of, by the names of `ensemble`
     ENSEMBLE: "ensemble",
@@ -33,7 +32,7 @@ PARTS: Mapping[str, str] = {  # the ensemble and what it is made of, by the name
     "ensemble half rescaled": "half rescaled",
     "ensemble of equal shares": "equal shares",
 }
-_BOOSTING: dict[str, Factory] = {STRONG: partial(Boosting, statics=CLASSES)}
+_BOOSTING: dict[str, Factory] = {}
 for _name, _kind in {"LightGBM": Boosting, "XGBoost": XGBoost}.items():
     _prior = partial(AnnualPrior, _kind())
     _BOOSTING |= {_name: _kind, f"{_name}, annual prior": _prior}

@@ -24,7 +24,7 @@ from tamrl.study.runner.execute import ROOT, Parameters, cache_key, check_parame
 
 # Notebooks at a time by profile: on two cores two of one process idle less than one of two.
 PROFILES = {"smoke": 2, "reference": 2, "paper": 1}  # minutes; the book; full size, for a GPU
-VIRTUAL = "Virtual towers: every number and figure here comes from simulated data."
+VIRTUAL = "Virtual towers: numbers and figures come from simulated data, except where real is said."
 SMOKE = "Smoke run: it shows that everything works; its scores mean little."
 NONE: Parameters = MappingProxyType({})
 
@@ -38,6 +38,7 @@ class Notebook(NamedTuple):
     paper: Parameters = NONE
     after: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()  # folders, from the root of the repository
+    real: bool = False  # it shows real towers, whatever the study is run with
 
 
 _ALONE = {"jobs": 1}  # no processes besides the notebook's own
@@ -74,8 +75,9 @@ STUDY = (  # name, smoke, reference, paper
     Notebook("12_monitor", _QUICK, _ALONE, {"folds": 10, "epochs": 16, "jobs": 8},
              after=("03_scores",)),
     Notebook("13_cost", paper={"measure": True}, reads=("results/speed",)),
-    Notebook("14_directions", {**_TINY, "only": ["TAM-RL", "TAM-RL, annual prior", "LightGBM"]},
-             paper=_WHOLE, reads=("results/directions", "results/ablation", "results/benchmark")),
+    Notebook("14_directions", real=True, reads=("results/directions", "results/ablation",
+                                                "results/benchmark", "results/steps")),
+    Notebook("15_others", reads=("results/published",), real=True),
 )  # fmt: skip
 
 
@@ -120,7 +122,8 @@ def run(profile: str = "reference", towers: str = "auto", only: Iterable[str] = 
     keys: dict[str, str] = {}
     todo: list[Notebook] = []
     for nb in chosen:
-        settings[nb.name]["towers"] = "virtual" if virtual else "fluxnet2015"
+        real = nb.real or not virtual
+        settings[nb.name]["towers"] = "fluxnet2015" if real else "virtual"
         upstream = [keys.get(name) or _stored_key(root, name) for name in nb.after]
         keys[nb.name] = cache_key(sources[nb.name], settings[nb.name], upstream, nb.reads, root)
         if not force and _stored_key(root, nb.name) == keys[nb.name]:
@@ -128,20 +131,21 @@ def run(profile: str = "reference", towers: str = "auto", only: Iterable[str] = 
         else:
             todo.append(nb)
 
-    def one(name: str, after: tuple[str, ...]) -> None:
-        for future in (futures[other] for other in after if other in futures):
+    def one(nb: Notebook) -> None:
+        name = nb.name
+        for future in (futures[other] for other in nb.after if other in futures):
             future.result()  # waits; raises what the notebook that is read raised
         started = time.monotonic()
         shown = ", ".join(f"{key}={value!r}" for key, value in settings[name].items())
         console.print(f"  {name}: running with {shown}", markup=False)
-        execute(sources[name], settings[name], keys[name], root, virtual)
+        execute(sources[name], settings[name], keys[name], root, virtual and not nb.real)
         console.print(f"  {name}: done in {time.monotonic() - started:.0f} s")
 
     # Kernels start in the working folder, which all threads share: it is set once, for all of them.
     futures: dict[str, Future[None]] = {}
     with contextlib.chdir(root), ThreadPoolExecutor(PROFILES[profile]) as pool:
         for nb in sorted(todo, key=lambda nb: bool(nb.after)):
-            futures[nb.name] = pool.submit(one, nb.name, nb.after)
+            futures[nb.name] = pool.submit(one, nb)
         done, _ = wait(futures.values(), return_when=FIRST_EXCEPTION)
         for future in futures.values():
             future.cancel()  # after a failure what runs is finished, and nothing else is started
