@@ -273,7 +273,7 @@ def test_a_table_names_the_device_of_its_networks() -> None:
 # Computed last with other drivers; their pages say "not computed" until they are again.
 PENDING = {
     "LightGBM", "XGBoost", "ensemble without pre-training", models.PUBLISHED, models.NETWORK,
-    "CT-LSTM", "LSTM", "transformer",
+    "CT-LSTM", "LSTM", "transformer", models.INFORMED[1], "climatology",
 }  # fmt: skip
 
 
@@ -285,6 +285,9 @@ def test_lists_of_models(name: str) -> None:
     assert (*wanted.names, *wanted.archived)[0] == first.get(name, models.ENSEMBLE)
     assert set(wanted.again) <= set(wanted.names)
     assert wanted.seeds > 1 or name in ("climates", "biomes", "no-satellites", "directions")
+    if name in ("climates", "biomes"):  # not again yet, as the models above
+        assert not tables.stored(name).is_dir()
+        return
     stored = read(tables.stored(name), (*wanted.names, *wanted.archived))
     promised = [n for n in (*wanted.names, *wanted.archived) if n not in PENDING]
     assert [n for n in stored.models if n not in PENDING] == promised
