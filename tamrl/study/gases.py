@@ -3,7 +3,7 @@
 The model, the loss and the training are those of the carbon balance.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
@@ -16,11 +16,13 @@ from tamrl.data import fetch_grid, fetch_methane_towers
 from tamrl.data.grid import grid_at
 from tamrl.data.physics import potential_radiation
 from tamrl.data.schema import FLUXES
+from tamrl.evaluate.learner import Wrapper
 from tamrl.model.adapt import add_target, finetune
 from tamrl.model.network import CARBON, Budget
-from tamrl.model.train import TamRLModel
 from tamrl.samples.arrays import Array, Samples, make_samples
+from tamrl.samples.phenology import with_phenology
 from tamrl.samples.splits import Fold
+from tamrl.shipped.pretrained import suited
 from tamrl.sources import load_towers
 from tamrl.study.adaptation import GAP
 from tamrl.study.comparisons.effects import with_interval
@@ -139,14 +141,29 @@ class TowerMean:
         return np.where(on, self.mean, np.nan).astype(np.float32)
 
 
-def learn_gas(model: TamRLModel, samples: Samples, gas: str, days: Sequence[int]) -> pd.DataFrame:
+def for_weights(samples: Samples, header: Mapping[str, Any]) -> Samples:
+    """Give marshes the drivers of trained weights: without salinity, their EVI as phenology."""
+    own = [k for k, name in enumerate(samples.features) if name not in ("EVI", "salinity")]
+    features = tuple(samples.features[k] for k in own)
+    bare = replace(samples, x=samples.x[..., own], features=features)
+    if "EVI" not in samples.features:
+        return suited(bare, header)
+    axes = {"site": samples.site, "time": samples.time.astype("datetime64[ns]")}
+    evi = xr.DataArray(samples.x[..., samples.features.index("EVI")], axes, ("site", "time"))
+    return suited(with_phenology(bare, evi), header)
+
+
+def learn_gas(model: Any, samples: Samples, gas: str, days: Sequence[int]) -> pd.DataFrame:
     """Teach a network a gas that it has never seen, at each place, from its first labelled days.
 
-    The drivers of ``model`` are the samples' first, ``gas`` is their last target. Columns site,
+    ``model``: a network, perhaps with a prior; its drivers are those of `for_weights`, or the
+    samples' first; ``gas`` is their last target. Columns site,
     days (labelled), n (days scored, more than 10 after the labels; a place with fewer such days
     than labels is left out), RMSE, mean_RMSE (of the labels' mean), in the unit of the gas, and
     change (%).
     """
+    if isinstance(model, Wrapper):
+        samples, model = model.inputs(samples), model.fitted[0]
     n_x, y, rows = len(model.features), samples.y[..., -1], []
     seen = replace(samples, x=samples.x[..., :n_x], features=samples.features[:n_x])
     for site in range(len(samples.site)):
