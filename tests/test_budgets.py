@@ -172,7 +172,7 @@ def test_comparison_names_its_sources(need):
     need("reference/")
     ds = uniform(0.5, rate=2.0)
     table = budgets.compare(ds)
-    others = table[~table["ours"]]
+    others = table[~table["mapped"]]
     assert others["doi"].str.startswith("10.").all()
     assert others["caveat"].str.len().gt(10).all()
     assert others["period"].str.len().gt(3).all()
@@ -182,11 +182,11 @@ def test_comparison_names_its_sources(need):
     assert value["NEE", "RECCAP, stock change"] == -1.74
     assert value["NEE", "RECCAP, Rh - NPP"] == pytest.approx(36.388 - 47.448)
     assert value["GPP", "FLUXCOM map, our land"] == pytest.approx(108.1, abs=0.1)  # all land here
-    ours = table[table["ours"]]
-    assert list(ours["flux"]) == list(FLUXES)
-    assert "ensemble" in ours["caveat"].iloc[0]
+    mapped = table[table["mapped"]]
+    assert list(mapped["flux"]) == list(FLUXES)
+    assert "ensemble" in mapped["caveat"].iloc[0]
     virtual = budgets.compare(ds.assign_attrs(virtual=1))
-    assert virtual[virtual["ours"]]["source"].str.contains("virtual").all()
+    assert virtual[virtual["mapped"]]["source"].str.contains("virtual").all()
 
 
 def test_reccap_beside_ours(need):

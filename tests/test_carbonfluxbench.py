@@ -131,6 +131,6 @@ def test_the_command(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert all("NOT COMPARABLE" in each.stdout for each in said), said[0].output
     assert len(list(Path("runs/carbonfluxbench/cv").glob("*.npz"))) == 2
     table = pd.read_csv("runs/carbonfluxbench/koppen_1-seeds_1-epochs/table.csv", comment="#")
-    assert list(table.of) == ["ours"] * 6 + ["theirs, of other towers"] * 69
+    assert list(table.of) == ["this study"] * 6 + ["authors, other towers"] * 69
     assert (table.n_sites[:6] == 4).all()
     assert np.isfinite(table.filter(regex="q50")).all(axis=None)

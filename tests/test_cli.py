@@ -18,7 +18,7 @@ from tamrl.errors import DataError, StudyError
 from tamrl.samples.arrays import Samples
 from tamrl.study.runner.run import Outcome
 
-COMMANDS = ("fetch", "train", "evaluate", "compare", "predict", "finetune", "score", "study")
+COMMANDS = ("fetch", "train", "compare", "predict", "finetune", "score", "study")
 
 
 def call(command: str) -> Result:
@@ -85,15 +85,6 @@ def test_train_then_predict_towers_without_fluxes(few: xr.Dataset) -> None:
     assert [p.name for p in Path("new").iterdir()] == ["fluxes.nc"]  # nothing half-written beside
 
 
-@pytest.mark.slow
-def test_evaluate_writes_all_scores(few: xr.Dataset) -> None:
-    """Three models by three fluxes, on the same days; the table on the screen says "virtual"."""
-    assert "virtual" in done("evaluate --folds 2 --epochs 1 --jobs 1 -o scores.csv")
-    scores = pd.read_csv("scores.csv")
-    assert (len(scores), len(set(scores.days)), scores.virtual.all()) == (9, 1, True)
-    assert np.isfinite(scores[["RMSE", "R2", "bias", "MAE"]]).all(axis=None)
-
-
 def test_what_a_user_can_mend_is_one_line(gridded, monkeypatch: pytest.MonkeyPatch) -> None:
     """Exit status 1, the file and the remedy on stderr."""
     Path("broken.safetensors").write_bytes(b"not weights")
@@ -106,8 +97,9 @@ def test_what_a_user_can_mend_is_one_line(gridded, monkeypatch: pytest.MonkeyPat
         failed = call("study")
         assert (failed.exit_code, failed.stderr) == (1, f"tamrl: {error}\n")
     monkeypatch.setattr("tamrl.sources.load_training", lambda *_: (gridded, gridded))
-    for command in ("evaluate --folds 500", "train -o x --calibrate 1"):
-        assert re.match(r"tamrl: (500|1) folds asked for; \d+ separate", call(command).stderr)
+    for folds in (500, 1):
+        failed = call(f"train -o x --calibrate {folds}")
+        assert re.match(rf"tamrl: {folds} folds asked for; \d+ separate", failed.stderr)
     late = {"runner.run.run": "study", "comparisons.models.compute": "compare ablation"}
     for name, command in late.items():  # its error is no fault of the command
         monkeypatch.setattr(f"tamrl.study.{name}", Mock(side_effect=ValueError))

@@ -95,12 +95,11 @@ def test_folds_add_up_and_one_that_carries_a_verdict_is_named() -> None:
 def test_the_strongest_booster_is_the_rival_and_what_is_absent_is_named() -> None:
     made = sums(**{ENSEMBLE: 0.99, "LightGBM": 1.2, "XGBoost": 1.0, PUBLISHED: 2.0})
     assert set(benchmark.strongest(made).values()) == {"XGBoost"}
-    targets = benchmark.against_targets(made).set_index(["against", "flux"])
-    assert targets.loc[(benchmark.BOOSTING, "GPP"), "short"] == pytest.approx(4)
-    assert targets.loc[(PUBLISHED, "GPP"), "short"] < 0
-    assert np.isnan(targets.loc[(PUBLISHED, "RECO"), "short"])
-    absent = benchmark.against_targets(made.sel(model=["XGBoost"]))
-    assert absent.change.isna().all()
+    table = survival.by_repeat([SimpleNamespace(sums=made)]).set_index("flux")
+    assert table.mean_change["GPP"] == pytest.approx(-1)
+    absent = survival.by_repeat([SimpleNamespace(sums=made.sel(model=["XGBoost"]))])
+    assert absent.mean_change.isna().all()
+    assert not absent.met.any()
 
 
 def test_a_win_that_five_towers_carry_is_called_so() -> None:
@@ -116,11 +115,11 @@ def test_a_win_that_five_towers_carry_is_called_so() -> None:
 
 
 def test_each_deal_has_its_own_strongest_booster() -> None:
-    deals = [sums(**{ENSEMBLE: 0.9, "LightGBM": 1.0, "XGBoost": x}) for x in (0.92, 1.2)]
-    table = survival.by_deal([SimpleNamespace(sums=deal) for deal in deals])
+    repeats = [sums(**{ENSEMBLE: 0.9, "LightGBM": 1.0, "XGBoost": x}) for x in (0.92, 1.2)]
+    table = survival.by_repeat([SimpleNamespace(sums=repeat) for repeat in repeats])
     assert list(table.rival[table.flux == "GPP"]) == ["XGBoost", "LightGBM"]
-    assert not table.met[table.deal == 0].any()
-    assert table.met[table.deal == 1].all()
+    assert not table.met[table.repeat == 0].any()
+    assert table.met[table.repeat == 1].all()
 
 
 def test_a_choice_is_made_at_the_other_folds() -> None:

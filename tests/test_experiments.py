@@ -280,21 +280,21 @@ PENDING = {
 
 @pytest.mark.parametrize("name", models.EXPERIMENTS)
 def test_lists_of_models(name: str) -> None:
-    """Others are compared with the first; epochs reach every network; archived ones are stored."""
+    """Others are compared with the first; epochs reach every network; tables are stored."""
     wanted = models.EXPERIMENTS[name]
-    first = {"ablation": DEFAULT, "directions": models.NETWORK}
-    assert (*wanted.names, *wanted.archived)[0] == first.get(name, models.ENSEMBLE)
+    first = {"ablation": DEFAULT}
+    assert wanted.names[0] == first.get(name, models.ENSEMBLE)
     assert set(wanted.again) <= set(wanted.names)
-    assert wanted.seeds > 1 or name in ("climates", "biomes", "no-satellites", "directions")
+    assert wanted.seeds > 1 or name in ("climates", "biomes", "no-satellites")
     if name in ("climates", "biomes"):  # not again yet, as the models above
         assert not tables.stored(name).is_dir()
         return
-    stored = read(tables.stored(name), (*wanted.names, *wanted.archived))
-    promised = [n for n in (*wanted.names, *wanted.archived) if n not in PENDING]
+    stored = read(tables.stored(name), wanted.names)
+    promised = [n for n in wanted.names if n not in PENDING]
     assert [n for n in stored.models if n not in PENDING] == promised
     parts = [part for factory in wanted.models(1, "cpu").values() for part in walk(factory())]
     epochs = [part.recipe.epochs for part in parts if hasattr(part, "recipe")]
-    assert set(epochs) == {1} or not wanted.names
+    assert set(epochs) == {1}
 
 
 @pytest.mark.slow
@@ -320,7 +320,5 @@ def test_unknown_names_and_missing_tables(here: Path) -> None:
     assert CliRunner().invoke(app, ["compare", "contest"]).exit_code == 2
     with pytest.raises(ValueError, match="it has ensemble"):
         models.compute("benchmark", "virtual", only=["forest"])
-    with pytest.raises(ValueError, match=r"tag tried-directions \(commit 1405414\)"):
-        models.compute("directions", "virtual", only=[models.EMBEDDINGS])
     with pytest.raises(DataError, match="holds no table"):
-        models.load_results("directions", "fluxnet2015", here)
+        models.load_results("ablation", "fluxnet2015", here)

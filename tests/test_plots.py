@@ -89,7 +89,7 @@ def test_axes_carry_units_and_models() -> None:
     scores = pd.DataFrame(pairs * 9, columns=["model", "flux"]).assign(R2=np.linspace(0, 1, 36))
     bounds = {"lower": [-5.0, -1.0], "upper": [-1.0, 3.0]}
     fluxes = pd.DataFrame({"flux": ["GPP", "NEE"], "rival": "Boosting", **bounds})
-    budget = fluxes.assign(source=["this study", "other"], value=[-3.0, 1.0], ours=[True, False])
+    budget = fluxes.assign(source=["this study", "other"], value=[-3.0, 1.0], mapped=[True, False])
     imbalance = pd.DataFrame({"violation": [0.5, 1e-7]}, index=["none", "hard"])
     unit = "gC m$^{-2}$ d$^{-1}$"
     for fig, shown in (

@@ -108,7 +108,7 @@ def test_real_rivals(need: Callable[[str], None], real_towers: xr.Dataset) -> No
     months = processings(real_towers, ozflux)
     assert overall(months).mean_RMS.tolist()[:2] == pytest.approx([0.74, 0.85], abs=0.03)
     tumbarumba = months[(months.flux == "GPP") & (months.site == "AU-Tum")]
-    assert tumbarumba[["ours", "theirs"]].values.tolist()[0] == pytest.approx([9.2, 6.5], abs=0.2)
+    assert tumbarumba[["first", "second"]].values.tolist()[0] == pytest.approx([9.2, 6.5], abs=0.2)
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Whether a gain survives: other deals, no towers that carry it, choices made inside."""
+"""Whether a gain survives: other repeats, no towers that carry it, choices made inside."""
 
 from functools import partial
 
@@ -19,23 +19,23 @@ BOOSTER = models.INFORMED[0]
 
 
 @pytest.fixture(scope="module")
-def deals(samples: Samples, tmp_path_factory: pytest.TempPathFactory) -> list[Results]:
-    """Two deals of climatologies that stand for the ensemble, a mixture and a booster."""
+def repeats(samples: Samples, tmp_path_factory: pytest.TempPathFactory) -> list[Results]:
+    """Two repeats of climatologies that stand for the ensemble, a mixture and a booster."""
     these = {
         models.ENSEMBLE: Climatology,
         "ensemble of equal shares": partial(Climatology, 61),
         BOOSTER: partial(Climatology, 301),  # hardly a season: it must lose
     }
     out = tmp_path_factory.mktemp("tables")
-    for deal in range(2):
-        folder = models.deal_folder(out, deal)
-        run(these, samples, folds(samples, 3, seed=deal), (0,), folder, out / "cv", 1, str)
-    return [read(models.deal_folder(out, deal), list(these)) for deal in range(2)]
+    for repeat in range(2):
+        folder = models.repeat_folder(out, repeat)
+        run(these, samples, folds(samples, 3, seed=repeat), (0,), folder, out / "cv", 1, str)
+    return [read(models.repeat_folder(out, repeat), list(these)) for repeat in range(2)]
 
 
-def test_a_gain_is_judged_on_every_deal_and_without_its_towers(deals: list[Results]) -> None:
-    table = survival.by_deal(deals)
-    assert list(table.deal) == [0, 0, 0, 1, 1, 1]
+def test_a_gain_is_judged_on_every_deal_and_without_its_towers(repeats: list[Results]) -> None:
+    table = survival.by_repeat(repeats)
+    assert list(table.repeat) == [0, 0, 0, 1, 1, 1]
     assert set(table.rival) == {BOOSTER}
     assert (table.mean_change[table.flux == "GPP"] < 0).all()
     assert (table.without_top > table.change).all()  # the towers left out favoured it
@@ -46,32 +46,32 @@ def test_a_gain_is_judged_on_every_deal_and_without_its_towers(deals: list[Resul
     assert {row for names in groups.values() for row in names} == set(rows.row)
 
 
-def test_words_follow_the_numbers(deals: list[Results]) -> None:
-    """The direction is said only where all deals agree; a missed aim is named."""
-    table, (_, nested) = survival.by_deal(deals), survival.choices(deals[0].sums)
+def test_words_follow_the_numbers(repeats: list[Results]) -> None:
+    """The direction is said only where all repeats agree; a missed aim is named."""
+    table, (_, nested) = survival.by_repeat(repeats), survival.choices(repeats[0].sums)
     good = table.assign(mean_change=-9.0, mean_lower=-11.0, mean_upper=-7.0, met=True)
-    said = survival.values(deals, good, nested)
+    said = survival.values(repeats, good, nested)
     assert {said[f"main_{flux}_word"] for flux in good.flux} == {"lower"}
-    assert (said["aims"], said["n_deals"]) == ("met", "2")
-    mixed = good.assign(mean_upper=np.where(good.deal == 1, 2.0, -7.0), met=good.flux != "NEE")
-    said = survival.values(deals, mixed, nested)
+    assert (said["aims"], said["n_repeats"]) == ("met", "2")
+    mixed = good.assign(mean_upper=np.where(good.repeat == 1, 2.0, -7.0), met=good.flux != "NEE")
+    said = survival.values(repeats, mixed, nested)
     assert said["main_GPP_word"] not in ("lower", "higher")
     assert said["aims"] == "missed for NEE"
     assert float(said["no_bias_GPP"]) < float(said["ensemble_main_GPP"])
 
 
-def test_a_choice_is_made_at_the_other_folds(deals: list[Results]) -> None:
-    chosen, changes = survival.choices(deals[0].sums)
+def test_a_choice_is_made_at_the_other_folds(repeats: list[Results]) -> None:
+    chosen, changes = survival.choices(repeats[0].sums)
     assert set(chosen.chosen) <= {models.ENSEMBLE, "ensemble of equal shares"}
     assert len(chosen) == 3
     if set(chosen.chosen) == {models.ENSEMBLE}:
         np.testing.assert_allclose(changes.change.astype(float), 0, atol=1e-9)
-    assert survival.choices(deals[0].sums.sel(model=[models.ENSEMBLE]))[0].empty
+    assert survival.choices(repeats[0].sums.sel(model=[models.ENSEMBLE]))[0].empty
 
 
-def test_errors_that_neighbours_share_are_found(deals: list[Results]) -> None:
+def test_errors_that_neighbours_share_are_found(repeats: list[Results]) -> None:
     """Towers of one hemisphere that err alike correlate when near; errors by lot do not."""
-    sums = deals[0].sums.sel(model=models.ENSEMBLE)
+    sums = repeats[0].sums.sel(model=models.ENSEMBLE)
     rng = np.random.default_rng(0)
     block = (sums.lat.values > np.median(sums.lat.values)) * 2.0 - 1
     like = sums.error * 0 + sums.n * block
@@ -84,9 +84,9 @@ def test_errors_that_neighbours_share_are_found(deals: list[Results]) -> None:
 
 
 def test_an_attribute_that_errors_follow_comes_first(
-    deals: list[Results], samples: Samples, monkeypatch: pytest.MonkeyPatch
+    repeats: list[Results], samples: Samples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sums = deals[0].sums.sel(model=models.ENSEMBLE)
+    sums = repeats[0].sums.sel(model=models.ENSEMBLE)
     monkeypatch.setattr(steps, "LEAST", 10)
     k = samples.static_names.index("abs_lat")
     known = pd.Series(samples.static[:, k], samples.site).loc[sums.site.values].to_numpy()
@@ -96,8 +96,8 @@ def test_an_attribute_that_errors_follow_comes_first(
     assert table.rho[0] == pytest.approx(1)
 
 
-def test_the_main_score_takes_the_place_of_the_pooled_one(deals: list[Results]) -> None:
-    table = survival.by_deal(deals)
+def test_the_main_score_takes_the_place_of_the_pooled_one(repeats: list[Results]) -> None:
+    table = survival.by_repeat(repeats)
     main = main_score(table)
     assert (main.change == table.mean_change).all()
     assert (main.without_top == table.without_top).all()

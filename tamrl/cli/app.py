@@ -5,7 +5,6 @@ do. 2: the command was not understood.
 """
 
 import os
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,10 +21,8 @@ from tamrl.cli.common import (
     Names,
     Seed,
     Towers,
-    draw,
     say,
     usage,
-    write_scores,
 )
 from tamrl.cli.compare import compare
 from tamrl.errors import DataError, StudyError
@@ -54,7 +51,6 @@ PARTS = {
     "towers": "fluxnet2015.zarr/", "predictors": "tower_predictors/", "grid": "grid/",
     "reference": "reference/", "annual": "towers_annual/", "methane": "towers_methane/",
 }  # fmt: skip
-_SCORES = Path("scores.csv")
 
 
 def _version(asked: bool) -> None:
@@ -139,40 +135,6 @@ def train(
     pretrained.save(models, output, samples, intervals, **facts, **licence)
     on = f"{len(samples.site)} {'virtual ' * bool(samples.attrs['virtual'])}towers"
     say(f"Trained {members} {model}(s) on {on}: {output}")
-
-
-@app.command()
-def evaluate(
-    towers: Towers = "auto",
-    folds: Annotated[int, Option(min=2, help="Folds by tower, 50 km apart.")] = 5,
-    seeds: Annotated[int, Option(min=1, help="Networks that are averaged per fold.")] = 1,
-    epochs: Epochs = None,
-    seed: Seed = 0,
-    jobs: Jobs = 2,
-    output: Annotated[Path, Option("--output", "-o", help="csv of all scores.")] = _SCORES,
-) -> None:
-    """Score TAM-RL, boosting and climatology at towers that they have not seen.
-
-    What has been computed before, with the same code, data and settings, is read from `runs/`.
-
-    Examples: `tamrl evaluate --folds 10 --seeds 3` · `tamrl evaluate --towers virtual --epochs 2`
-    """
-    from tamrl.evaluate.crossval import cross_validate
-    from tamrl.evaluate.scores import sum_up, summarise
-    from tamrl.model.train import TamRLModel
-    from tamrl.rivals.boosting import Boosting, Climatology
-    from tamrl.samples.splits import folds as split
-    from tamrl.sources import load_samples
-
-    samples = load_samples(towers)
-    models: dict[str, Any] = {"TAM-RL": partial(TamRLModel, recipe=_recipe(epochs))}
-    models |= {"Boosting": Boosting, "Climatology": Climatology}
-    parts, members = split(samples, folds, seed=seed), range(seed, seed + seeds)
-    predictions = cross_validate(samples, models, parts, members, _predictions(samples), jobs)
-    table = summarise(sum_up(predictions, samples))
-    shown = table[["model", "flux", "RMSE", "bias", "MAE", "R2"]]
-    draw("Pooled over unseen towers", shown, samples.attrs["virtual"])
-    write_scores(table, output, samples.attrs["virtual"])
 
 
 def _recipe(epochs: int | None) -> Any:

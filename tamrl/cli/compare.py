@@ -12,7 +12,7 @@ _EXPERIMENTS = "ablation, benchmark, climates, biomes, no-satellites, steps, pub
 _EXPERIMENTS += "carbonfluxbench."
 _FOLDER = "Folder of the tables.  [default: results/EXPERIMENT; below runs/ with other settings or "
 _FOLDER += "virtual towers]"
-_DEALS = "Assignments of towers to folds.  [default: its own]"
+_REPEATS = "Assignments of towers to folds.  [default: its own]"
 _FILES = "Folder of CarbonFluxBench's files; for carbonfluxbench alone."
 
 
@@ -21,7 +21,7 @@ def compare(
     towers: Towers = "auto",
     folds: Annotated[int | None, Option(min=2, help="Folds by tower.  [default: its own]")] = None,
     seeds: Annotated[int | None, Option(min=1, help="Members a fold.  [default: its own]")] = None,
-    deals: Annotated[int | None, Option(min=1, help=_DEALS)] = None,
+    repeats: Annotated[int | None, Option(min=1, help=_REPEATS)] = None,
     epochs: Epochs = None,
     every: Annotated[int, Option(min=1, help="Every n-th tower, for a quick look.")] = 1,
     jobs: Jobs = 2,
@@ -74,7 +74,7 @@ def compare(
     from tamrl.evaluate.tables import read
     from tamrl.study.comparisons.models import EXPERIMENTS, chosen, compute
 
-    settings = (towers, folds, seeds, epochs, every, only or (), out, jobs, device, deals)
+    settings = (towers, folds, seeds, epochs, every, only or (), out, jobs, device, repeats)
     with usage():
         chosen(experiment, epochs, device, only or ())
     folder = compute(experiment, *settings, say=say)
@@ -94,4 +94,4 @@ def _carbonfluxbench(folder: Path, **settings: Any) -> None:
     title = f"CarbonFluxBench{', NOT COMPARABLE' * (not whole)}, medians over test towers"
     draw(title, carbonfluxbench.medians(table))
     if not whole:
-        say("This is not the whole benchmark: the authors' scores cannot be compared with ours")
+        say("This is not the whole benchmark: the authors' scores are of other towers")

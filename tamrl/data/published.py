@@ -74,7 +74,7 @@ def pmodel_scores() -> pd.DataFrame:
     """Scores of the calibrated P-model of daily GPP at 49 towers left out, as published.
 
     Indexed by site: ``r2`` (squared correlation, which no bias lowers), ``rmse`` and ``bias``
-    (gC m-2 d-1), ``slope``, ``days``: those of the authors, not ours.
+    (gC m-2 d-1), ``slope``, ``days``: those of the authors.
     Source: Stocker et al. (2020), doi:10.5194/gmd-13-1545-2020, figure 2 (facts shipped here).
     """
     return drop_sealed(facts("pmodel_oob")).set_index("site")

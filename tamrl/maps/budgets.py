@@ -85,12 +85,12 @@ def compare(fluxes: xr.Dataset) -> pd.DataFrame:
     """Global totals beside published ones.
 
     Table: flux, source, value, lower, upper (PgC yr-1; NaN where not published), period, doi,
-    caveat, ours (true of this map).
+    caveat, mapped (true of this map).
     """
     mapped = totals(fluxes).rename(columns={"total": "value"})[["flux", "value", "lower", "upper"]]
     mapped = mapped.assign(
         source=f"{'virtual towers, ' * bool(fluxes.attrs.get('virtual'))}this study",
-        period="climatology", doi="", ours=True,
+        period="climatology", doi="", mapped=True,
         caveat="spread of the ensemble only; predictors are a mean year",
     )  # fmt: skip
     sink = carbon_budget_2019().sel(year=slice(2009, 2018))
@@ -102,7 +102,7 @@ def compare(fluxes: xr.Dataset) -> pd.DataFrame:
     fraction = fluxes["land_fraction"].reindex_like(reference, method="nearest", tolerance=0.5)
     land = fraction.fillna(0) * cell_area(reference["lat"], reference["lon"])
     with (files("tamrl.data") / "facts" / "published_totals.csv").open() as stream:
-        published = pd.read_csv(stream).assign(ours=False)
+        published = pd.read_csv(stream).assign(mapped=False)
     computed = {
         "FLUXCOM map, our land": (float((reference * land).sum()) * YEAR_DAYS / PG, np.nan),
         "Global Carbon Budget 2019": (net, net_sd),

@@ -15,7 +15,6 @@ from matplotlib.ticker import PercentFormatter
 from tamrl.plots.style import (
     FLUX_COLOURS,
     GREY,
-    RED,
     UNIT,
     by_flux,
     columns,
@@ -92,26 +91,6 @@ def forest(table: pd.DataFrame, groups: Mapping[str, Sequence[str]], label: str,
     for text in fig.axes[0].get_yticklabels():
         text.set_fontweight("bold" if text.get_text() in heads else "normal")
     fig.legend(handles=_resolved(), loc="outside lower center", ncols=2)
-    return fig
-
-
-@figure
-def targets(table: pd.DataFrame, label: str) -> Figure:
-    """Draw changes against rivals (%, `tamrl.study.benchmark.against_targets`) beside targets."""
-    fig, ax = plt.subplots(figsize=(7.6, 0.4 * len(table) + 1.3))
-    y = np.arange(len(table))[::-1]
-    for flux, rows in table.groupby("flux"):
-        _effects(ax, rows, y[(table.flux == flux).to_numpy()], FLUX_COLOURS.get(str(flux), GREY))
-    aimed = table.target.notna().to_numpy()
-    look: dict[str, Any] = {"marker": "|", "color": RED, "linewidth": 0, "markeredgewidth": 2.5}
-    ax.plot(-table.target[aimed], y[aimed], markersize=16, **look)
-    ends = [0, *table.lower.dropna(), *table.upper.dropna(), *-table.target.dropna()]
-    room = 0.06 * (max(ends) - min(ends))
-    ax.set_xlim(min(ends) - room, max(ends) + room)
-    ax.grid(axis="x", linewidth=0.3)
-    _names([ax], y, list(table.flux + " against " + table.rival), label)
-    handles = [Line2D([], [], markersize=14, label="target", **look), *_resolved()]
-    fig.legend(handles=handles, loc="outside lower center", ncols=3)
     return fig
 
 

@@ -3,7 +3,7 @@
 Most of a daily model's error at a new site is a constant bias. A Gaussian process (`AnnualMeans`)
 learns annual means from the grid, at several hundred more sites with annual fluxes alone.
 `AnnualPrior` adds its prediction to a daily model's static attributes, at a training tower always
-without that tower. `AnnualRescaling` shrinks a model's annual means half-way towards the prior.
+without that tower. `AnnualRescaling` shrinks a model's annual means towards the prior.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,13 +1,11 @@
-"""The ensemble among its rivals: targets, classes of towers, other protocols, cost.
+"""The ensemble among its rivals: classes of towers, other protocols, cost.
 
 The strongest booster is taken flux by flux, by the very error that is compared, which favours the
-rival. Targets, reductions of RMSE in %, were set before the comparison. The main protocol
-assigns towers to folds at random, 50 km apart; others balance folds by climate, leave out a whole
-vegetation class, or take away satellites at the tested towers, which most users' towers lack.
+rival. The main protocol assigns towers to folds at random, 50 km apart; others balance folds by
+climate, leave out a whole vegetation class, or take away satellites at the tested towers.
 """
 
 from collections.abc import Mapping, Sequence
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -23,14 +21,9 @@ from tamrl.evaluate.tables import Results, stored
 from tamrl.samples.arrays import Samples
 from tamrl.shipped.annual import CLASSES
 from tamrl.study.comparisons import models
-from tamrl.study.comparisons.effects import ABSENT, NUMBERS, change_values, main_score, paired
+from tamrl.study.comparisons.effects import ABSENT, NUMBERS, change_values, paired
 from tamrl.study.comparisons.models import BOOSTERS, ENSEMBLE, INFORMED, PUBLISHED
 
-BOOSTING = "the strongest boosting"
-TARGETS: Mapping[str, Mapping[str, float]] = {  # % less RMSE than a rival, by flux
-    BOOSTING: {"GPP": 5.0, "RECO": 4.0, "NEE": 5.0},  # in the mean over towers
-    PUBLISHED: {"GPP": 9.6, "NEE": 8.0},
-}
 MAX_SHARE = 10.0  # % of the class's mean flux that its bias may be
 MAX_NEE = 0.25  # gC m-2 d-1 that the bias of NEE may be, whose mean is near zero
 PROTOCOLS: Mapping[str, str] = {
@@ -65,26 +58,6 @@ def shown(sums: xr.Dataset) -> list[str]:
     best = pd.Series(list(strongest(sums).values()), dtype=str).mode()
     wanted = (ENSEMBLE, *best[:1], PUBLISHED, "climatology")
     return [name for name in wanted if name in sums.model.values]
-
-
-def against_targets(sums: xr.Dataset) -> pd.DataFrame:
-    """Compare the ensemble with the strongest boosting, TAM-RL as published, and targets.
-
-    Columns of `paired`, and against, target (%; NaN: none was set), short (points by which it is
-    missed; negative: exceeded), resolved (the interval leaves out zero).
-    """
-    best = strongest(sums)
-    parts = []
-    for (against, targets), flux in product(TARGETS.items(), sums.flux.values):
-        rival = best.get(flux, BOOSTING) if against == BOOSTING else against
-        row = paired(sums.sel(flux=[flux]), [(ENSEMBLE, rival)])
-        parts.append(row.assign(against=against, target=targets.get(flux, np.nan)))
-        if against == BOOSTING:  # the other targets were published as pooled RMSE
-            parts[-1] = main_score(parts[-1])
-    table = pd.concat(parts, ignore_index=True)
-    table["short"] = table.target + table.change
-    table["resolved"] = (table.upper < 0) | (table.lower > 0)
-    return table[["against", "rival", "flux", *NUMBERS[:5], "target", "short", "resolved"]]
 
 
 def class_bias(sums: xr.Dataset, model: str, by: str) -> pd.DataFrame:
@@ -174,15 +147,12 @@ def nearest(attributes: NDArray, fold: NDArray) -> NDArray[np.float64]:
 
 
 def values(
-    results: Results,
-    targets: pd.DataFrame,
-    biases: Mapping[str, pd.DataFrame],
-    protocols: pd.DataFrame,
+    results: Results, biases: Mapping[str, pd.DataFrame], protocols: pd.DataFrame
 ) -> dict[str, str]:
     """Values of front page and chapter, from the tables of the notebook.
 
-    ``ensemble_GPP``, ``boosting_GPP`` (by ``booster_GPP``), …: RMSE (R2); ``over_…``: its change,
-    ``…_word`` its direction; ``off_…``: classes beyond their bound; ``day_GPP``, …: coverage.
+    ``ensemble_GPP``, ``boosting_GPP`` (by ``booster_GPP``), …: RMSE (R2); ``over_published_…``:
+    the ensemble's change from it; ``off_…``: classes beyond their bound; ``day_GPP``, …: coverage.
     """
     sums, best = results.sums, strongest(results.sums)
     fluxes = [str(flux) for flux in sums.flux.values]
@@ -206,9 +176,7 @@ def values(
                 rmse, r2 = scores.loc[(model, flux), ["RMSE", "R2"]]
                 text = f"{rmse:.2f}\N{NO-BREAK SPACE}({r2:.2f})"
                 out[f"{key}_{flux}"] = text.replace("-", "\N{MINUS SIGN}")
-    for key, against in {"over_boosting": BOOSTING, "over_published": PUBLISHED}.items():
-        out |= change_values(key, targets[targets.against == against], words=True)
-    out |= {"n_met": str((targets.short <= 0).sum()), "n_targets": str(targets.target.count())}
+    out |= change_values("over_published", paired(sums, [(ENSEMBLE, PUBLISHED)]))
     for name in OTHERS:
         for key, rival in {"boosting": INFORMED[0], "published": PUBLISHED}.items():
             on = (protocols.protocol == PROTOCOLS[name]) & (protocols.model == rival)

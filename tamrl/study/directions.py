@@ -65,6 +65,11 @@ PARTS |= {"Arid": "dry", "Tropical": "tropical"}
 AS_IT_IS, NO_BIAS, NO_LINE = "as it is", "constant bias removed", "offset and slope removed"
 
 
+def load() -> Results:
+    """Read the stored tables of all directions; the tag `models.TAG` has the code."""
+    return read(stored("directions"), models.ARCHIVED)
+
+
 def by_part(results: Results) -> pd.DataFrame:
     """RMSE (gC m-2 d-1) where the error was to be reduced (index model; columns part, flux).
 

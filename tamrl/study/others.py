@@ -1,4 +1,4 @@
-"""Models by other hands beside ours, and how far labels agree, from ``results/published``.
+"""Models by other hands beside the ensemble, and how far labels agree: ``results/published``.
 
 The tables are of real towers, whatever the rest of the book is made with: nobody else has predicted
 virtual ones. `tamrl.study.comparisons.published` computes them and says what their columns mean.
@@ -17,11 +17,11 @@ from tamrl.evaluate.carbonfluxbench import SPLITS
 from tamrl.evaluate.tables import read_csv, stored
 from tamrl.study.comparisons import carbonfluxbench
 from tamrl.study.comparisons.models import ENSEMBLE
-from tamrl.study.comparisons.published import FLUXNET, OURS
+from tamrl.study.comparisons.published import FLUXNET, HELD_OUT
 
 NAMES = ("networks", "pmodel", "products", "labels", "partitionings", "processings")
-TAUGHT = "AusEFlux"  # has learnt from the labels that it is scored against
-LEARNT = f"{TAUGHT} (learnt OzFlux's labels)"  # its name in figures
+NOT_UNSEEN = "AusEFlux"  # has learnt from the labels that it is scored against
+IN_FIGURES = f"{NOT_UNSEEN} (learnt OzFlux's labels)"  # its name in figures
 POOLED, TOWERS = "RMSE", "tower_RMSE"
 MARKS = {POOLED: "pooled over days", TOWERS: "mean over towers"}
 WORDS = ("lower than", "higher than", "equal to")
@@ -79,7 +79,7 @@ def monthly(tables: Tables, score: str = POOLED) -> pd.DataFrame:
     table = table[~table.model.isin((OZFLUX, FLUXNET))]
     mark = "against " + table.labels + "'s labels"
     named = {"panel": table.flux, "mark": mark, "value": table[score]}
-    table = table[["model"]].assign(**named).replace({"model": {TAUGHT: LEARNT}})
+    table = table[["model"]].assign(**named).replace({"model": {NOT_UNSEEN: IN_FIGURES}})
     return table.reset_index(drop=True)
 
 
@@ -96,86 +96,70 @@ def peers(split: str = "igbp") -> pd.DataFrame:
     """
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}; there are {', '.join(SPLITS)}")
-    theirs = facts("carbonfluxbench").query(f"split == '{SPLITS[split]}'")
-    return carbonfluxbench.medians(theirs.assign(of="theirs"))
+    committed = facts("carbonfluxbench").query(f"split == '{SPLITS[split]}'")
+    return carbonfluxbench.medians(committed.assign(of=carbonfluxbench.AUTHORS))
 
 
-def word(ours: float, theirs: float) -> str:
-    """Word for our error beside theirs, one of `WORDS`.
+def word(error: float, rival: float) -> str:
+    """Word for an error beside a rival's, one of `WORDS`.
 
     >>> word(1.6, 2.0)
     'lower than'
     """
-    return WORDS[0] if ours < theirs else WORDS[1] if ours > theirs else WORDS[2]
+    return WORDS[0] if error < rival else WORDS[1] if error > rival else WORDS[2]
 
 
 def ahead(products: pd.DataFrame, score: str = POOLED) -> pd.DataFrame:
     """Rows of products with less error than the ensemble; not of those that learnt the labels."""
-    ours = products[products.model == ENSEMBLE].set_index(["labels", "flux"])[score]
-    bar = ours.loc[list(zip(products.labels, products.flux, strict=True))].to_numpy()
+    own = products[products.model == ENSEMBLE].set_index(["labels", "flux"])[score]
+    bar = own.loc[list(zip(products.labels, products.flux, strict=True))].to_numpy()
     return products[_rivals(products) & (products[score] < bar)]
 
 
 def values(tables: Tables) -> dict[str, str]:
-    """Values of the page: scores by table, model and flux, ``differs_<model>``, and words."""
+    """Values of the page: ``differs_<model>``, numbers by flux, and words for differences."""
     out = {f"differs_{_key(m)}": d for n in NAMES[:3] for m, d in _differs(tables[n]).items()}
     for name in ("networks", "pmodel"):
         table = tables[name].set_index("model")
-        ours = float(table[POOLED][ENSEMBLE])
-        theirs = table.loc[table.differs != OURS, POOLED]
-        out |= {f"{name}_word": word(ours, theirs.min()), f"{name}_best": str(theirs.idxmin())}
-        out |= {f"{name}_change": _text(100 * (ours / theirs.min() - 1), "+.0f", " %")}
-        out |= {f"{name}_towers": str(table.towers.max()), f"{name}_days": f"{table.days.max():,}"}
-        for model, row in table.iterrows():
-            for score, spec in {POOLED: ".2f", TOWERS: ".2f", "r2_50": ".2f"}.items():
-                out[f"{name}_{_key(model)}_{score}"] = _text(row[score], spec)
+        own, rivals = table[POOLED][ENSEMBLE], table.loc[table.differs != HELD_OUT, POOLED]
+        change = _text(100 * (own / rivals.min() - 1), "+.0f", " %")
+        out |= {f"{name}_word": word(own, rivals.min()), f"{name}_change": change}
+        out |= {f"{name}_best": str(rivals.idxmin()), f"{name}_towers": str(table.towers.max())}
+        out[f"{name}_days"] = f"{table.days.max():,}"
     return out | _product_values(tables) | _label_values(tables) | _peer_values()
 
 
 def _product_values(tables: Tables) -> dict[str, str]:
-    table, apart = tables["products"], gap(tables)
+    table, apart = tables["products"], tables["processings"].set_index("flux")
     first, better = ahead(table), ahead(table, TOWERS)
     out = {"n_products": str(table[_rivals(table)].model.nunique())}
     out |= {"n_ahead": str(first.model.nunique()), "ozflux_towers": str(table.towers.max())}
     for labels in (OZFLUX, FLUXNET):
         out |= {f"ahead_{labels}": _listed(first[first.labels == labels])}
         out |= {f"ahead_towers_{labels}": _listed(better[better.labels == labels])}
-    for (model, flux), rows in table.groupby(["model", "flux"]):
-        errors = rows.set_index("labels")[POOLED].reindex([OZFLUX, FLUXNET])
-        cell = " / ".join(_text(error, ".0f") for error in errors)
-        out[f"products_{_key(model)}_{flux}"] = cell.replace(" ", "\N{NO-BREAK SPACE}")
-    for flux in FLUXES:
-        for model in table.model.unique():
-            out.setdefault(f"products_{_key(model)}_{flux}", ABSENT)
-        ours = table[(table.model == ENSEMBLE) & (table.flux == flux)][POOLED]
-        shares = sorted(100 * apart[flux] / ours)
-        out[f"gap_{flux}"] = f"{apart[flux]:.0f}"
+    for flux, difference in gap(tables).items():
+        own = table[(table.model == ENSEMBLE) & (table.flux == flux)][POOLED]
+        shares, row = sorted(100 * difference / own), apart.loc[flux]
         out[f"gap_share_{flux}"] = f"{shares[0]:.0f} to {shares[-1]:.0f} %"
-        row = tables["processings"].set_index("flux").loc[flux]
         out |= {
             f"processings_{flux}": f"{row.RMS:.2f}",
             f"processings_worst_{flux}": str(row.worst),
         }
         out[f"processings_mean_{flux}"] = f"{row.mean_RMS:.2f}"
-    return out | {"processings_months": f"{tables['processings'].months.max():,}"}
+    return out | {"processings_months": f"{apart.months.max():,}"}
 
 
 def _label_values(tables: Tables) -> dict[str, str]:
     split, table = tables["partitionings"].set_index("flux").loc["GPP"], tables["labels"]
     out = {"split": f"{split.RMS:.2f}", "split_mean": f"{split.mean_RMS:.2f}"}
     out |= {"split_towers": str(split.towers), "split_days": f"{split.days:,}"}
-    out |= {"split_worst": str(split.worst)}
-    keys = {label: label.split()[-1] for label in table.labels.unique()}
-    for _, row in table.iterrows():
-        cell = f"{row[POOLED]:.2f}\N{NO-BREAK SPACE}({_text(row.R2, '.2f')})"
-        out[f"{keys[row.labels]}_{_key(row.model)}_{row.flux}"] = cell
     wide = table.pivot_table(POOLED, ["flux", "labels"], "model")
-    ours, lead = wide[ENSEMBLE], wide.drop(columns=ENSEMBLE).min(axis=1) - wide[ENSEMBLE]
+    own, lead = wide[ENSEMBLE], wide.drop(columns=ENSEMBLE).min(axis=1) - wide[ENSEMBLE]
     for flux in FLUXES:
-        out[f"label_range_{flux}"] = f"{ours[flux].max() - ours[flux].min():.2f}"
+        out[f"label_range_{flux}"] = f"{own[flux].max() - own[flux].min():.2f}"
         ends = (_text(end, ".2f") for end in (lead[flux].min(), lead[flux].max()))
         out[f"lead_{flux}"] = " to ".join(ends)
-    shares = sorted(100 * split.RMS / ours["GPP"])
+    shares = sorted(100 * split.RMS / own["GPP"])
     out["split_share"] = f"{shares[0]:.0f} to {shares[-1]:.0f} %"
     ranks = table.assign(rank=table.groupby(["labels", "flux"])[POOLED].rank())
     same = ranks.groupby(["model", "flux"])["rank"].nunique().max() == 1
@@ -186,7 +170,7 @@ def _peer_values() -> dict[str, str]:
     out = {}
     for split in SPLITS:
         table = peers(split).set_index("model")
-        table.index = table.index.str.removeprefix("theirs: ")
+        table.index = table.index.str.removeprefix(f"{carbonfluxbench.AUTHORS}: ")
         for flux in FLUXES:
             r2 = table[f"{flux} R2"]
             own = r2[r2.index.str.startswith(PEER)]
@@ -197,7 +181,7 @@ def _peer_values() -> dict[str, str]:
 
 
 def _rivals(products: pd.DataFrame) -> pd.Series:
-    return (products.differs != OURS) & ~products.model.isin((OZFLUX, FLUXNET, TAUGHT))
+    return (products.differs != HELD_OUT) & ~products.model.isin((OZFLUX, FLUXNET, NOT_UNSEEN))
 
 
 def _listed(rows: pd.DataFrame) -> str:

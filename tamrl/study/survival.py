@@ -1,7 +1,7 @@
-"""Does the gain survive other folds, without the towers that carry it, with choices made inside.
+"""The gain in repeated cross-validation, without the towers that carry it, and nested.
 
-The strongest booster is taken flux by flux and deal by deal. Aims, in the mean over towers of RMSE,
-are those of `tamrl.study.benchmark.TARGETS`. What the ensemble is made of was chosen on its
+Each repeat assigns the towers to other folds, and the strongest booster is taken flux by flux in
+each. Aims were set before the comparison. What the ensemble is made of was chosen on its
 folds; `choices` makes the choice again by one rule, for each fold at the towers of the others.
 """
 
@@ -14,7 +14,7 @@ import xarray as xr
 
 from tamrl.evaluate.scores import MIN_DAYS, TOP
 from tamrl.evaluate.tables import Results
-from tamrl.study.benchmark import BOOSTING, TARGETS, strongest
+from tamrl.study.benchmark import strongest
 from tamrl.study.comparisons import models
 from tamrl.study.comparisons.choice import CHOSEN, choose
 from tamrl.study.comparisons.effects import (
@@ -28,45 +28,48 @@ from tamrl.study.comparisons.effects import (
 )
 from tamrl.study.comparisons.models import ENSEMBLE
 
+AIMS = {"GPP": 5.0, "RECO": 4.0, "NEE": 5.0}  # % less error in the mean over towers
 WITHOUT_TOP = 3.0  # % of pooled RMSE to be gained without the five towers that gain most
 MAIN_SCORE, POOLED = "mean over towers", "pooled over days"
 REST = f"without {TOP} towers"
 
 
-def load_deals(
-    results: Results, towers: str, recompute: bool, n_deals: int, **settings: Any
+def load_repeats(
+    results: Results, towers: str, recompute: bool, n_repeats: int, **settings: Any
 ) -> list[Results]:
-    """Put further deals, stored or computed as by `tamrl.study.comparisons.models.load_results`."""
-    more = {"recompute": recompute, "n_deals": n_deals, **settings}
-    later = [models.load_results("benchmark", towers, deal=k, **more) for k in range(1, n_deals)]
-    return [results, *later]
+    """Add the tables of further assignments to folds, as `models.load_results` gives them."""
+    more = {"recompute": recompute, "n_repeats": n_repeats, **settings}
+    return [
+        results,
+        *(models.load_results("benchmark", towers, repeat=k, **more) for k in range(1, n_repeats)),
+    ]
 
 
-def by_deal(deals: Sequence[Results]) -> pd.DataFrame:
-    """Compare the ensemble with the strongest booster on each deal of the towers to folds.
+def by_repeat(repeats: Sequence[Results]) -> pd.DataFrame:
+    """Compare the ensemble with the strongest booster on each assignment of the towers to folds.
 
-    Columns are deal, rival (chosen flux by flux and deal by deal), flux, and those of
-    `tamrl.evaluate.scores.compare`; met: the aim (`TARGETS`) on the main score, its interval
+    Columns are repeat, rival (chosen by repeat and flux), flux, and those of
+    `tamrl.evaluate.scores.compare`; met: the aim (`AIMS`) on the main score, its interval
     excluding zero, and `WITHOUT_TOP` without the towers that favour the ensemble most.
     """
     parts = []
-    for number, one in enumerate(deals):
+    for number, one in enumerate(repeats):
         for flux, rival in strongest(one.sums).items():
             row = paired(one.sums.sel(flux=[flux]), [(ENSEMBLE, rival)])
-            aim = TARGETS[BOOSTING][flux]
+            aim = AIMS[str(flux)]
             met = (row.mean_change <= -aim) & (row.mean_upper < 0)
             met &= row.without_top <= -WITHOUT_TOP
-            parts.append(row.assign(deal=number, aim=aim, met=met))
-    empty = paired(deals[0].sums, []).assign(deal=0, aim=0.0, met=False)
+            parts.append(row.assign(repeat=number, aim=aim, met=met))
+    empty = paired(repeats[0].sums, []).assign(repeat=0, aim=0.0, met=False)
     table = pd.concat(parts, ignore_index=True) if parts else empty
-    return table[["deal", "rival", "flux", *NUMBERS, *MAIN, "aim", "met"]]
+    return table[["repeat", "rival", "flux", *NUMBERS, *MAIN, "aim", "met"]]
 
 
 def for_forest(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, list[str]]]:
-    """Rows (row, flux, change, lower, upper) of `by_deal` by kind of mean, and rows by heading."""
+    """Rows (row, flux, change, lower, upper) of `by_repeat`, and their names by kind of mean."""
     parts, groups = [], {}
     for head, rows in ((MAIN_SCORE, main_score(table)), (POOLED, table)):
-        names = [f"{head}, assignment {deal + 1}" for deal in rows.deal]
+        names = [f"{head}, assignment {repeat + 1}" for repeat in rows.repeat]
         parts.append(rows.assign(row=names))
         groups[head] = list(dict.fromkeys(names))
     return pd.concat(parts, ignore_index=True)[["row", "flux", "change", "lower", "upper"]], groups
@@ -97,7 +100,7 @@ def without_bias(sums: xr.Dataset) -> pd.Series:
 
 
 def spread(values: Sequence[float]) -> str:
-    r"""Spell the range of changes over deals, in %.
+    r"""Spell the range of changes over repeats, in %.
 
     >>> spread([-3.84, -2.91]) == "\N{MINUS SIGN}3.8 to \N{MINUS SIGN}2.9 %"
     True
@@ -106,24 +109,26 @@ def spread(values: Sequence[float]) -> str:
     return f"{low} %" if low == high else f"{low} to {high} %"
 
 
-def values(deals: Sequence[Results], table: pd.DataFrame, choice: pd.DataFrame) -> dict[str, str]:
-    """Values of front page and chapter by flux, from `by_deal` and the second of `choices`.
+def values(repeats: Sequence[Results], table: pd.DataFrame, choice: pd.DataFrame) -> dict[str, str]:
+    """Values of front page and chapter by flux, from `by_repeat` and the second of `choices`.
 
-    ``main_…``: change of the main score over all deals; ``main_…_word``: its direction where all
-    deals agree; ``top_…``: pooled, without the five towers; ``better_…``: share of towers with less
+    ``main_…``: change of the main score in all repeats; ``main_…_word``: its direction where these
+    agree; ``top_…``: pooled, without the five towers; ``better_…``: share of towers with less
     error; ``no_bias_…``: of `without_bias`; ``aim_…``; ``nested_…``; ``aims``: "met" or "missed",
     and for which fluxes.
     """
-    sums, out = deals[0].sums, {"n_deals": str(len(deals)), "n_top": str(TOP)}
+    sums, out = repeats[0].sums, {"n_repeats": str(len(repeats)), "n_top": str(TOP)}
     fluxes = [str(flux) for flux in sums.flux.values]
     keys = ("main", "top", "better", "no_bias", "ensemble_main")
     out |= {f"{key}_{flux}": ABSENT for key in keys for flux in fluxes}
     out |= {f"main_{flux}_word": ABSENT for flux in fluxes}
-    out |= {f"aim_{flux}": f"{aim:.0f} %" for flux, aim in TARGETS[BOOSTING].items()}
+    out |= {f"aim_{flux}": f"{aim:.0f} %" for flux, aim in AIMS.items()}
     for flux, rows in table.groupby("flux"):
         words = set(main_score(rows).apply(direction, axis=1))
         out[f"main_{flux}"] = spread(rows.mean_change.tolist())
-        out[f"main_{flux}_word"] = words.pop() if len(words) == 1 else "lower in some deals alone"
+        out[f"main_{flux}_word"] = (
+            words.pop() if len(words) == 1 else "lower in some assignments alone"
+        )
         shares = sorted(f"{100 * share:.0f}" for share in rows.better)
         out[f"better_{flux}"] = f"{' to '.join(dict.fromkeys((shares[0], shares[-1])))} %"
         out[f"top_{flux}"] = spread(rows.without_top.tolist())

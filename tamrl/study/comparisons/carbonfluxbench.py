@@ -26,6 +26,7 @@ from tamrl.study.comparisons.models import ENSEMBLE, NETWORK, experiment
 
 DEFAULT = (ENSEMBLE, NETWORK, "LightGBM", "climatology")
 KEYS = ["of", "model", "features", "target"]
+STUDY, AUTHORS = "this study", "authors"
 
 
 def compute(
@@ -33,12 +34,12 @@ def compute(
     only: Sequence[str] = (), out: Path | None = None, jobs: int = 2, device: str = "cpu",
     say: Callable[[str], None] = print,
 ) -> tuple[pd.DataFrame, bool]:  # fmt: skip
-    """Return a table of our scores and the authors', and whether they are of the same towers.
+    """Return a table of scores beside the authors', and whether both are of the same towers.
 
     Arguments as of `tamrl.study.comparisons.models.compute`; ``only``: models of its ``benchmark``
     (none: `DEFAULT`). Columns: `KEYS`, then as of `quantiles`; the authors' scores are from their
-    repository (``baselines/eval_results``, MIT). Stored in ``out`` as table.csv, our scores by
-    tower as towers.csv, predictions in ``runs/carbonfluxbench/cv``, where they are used again.
+    repository (``baselines/eval_results``, MIT). Stored in ``out`` as table.csv, scores by tower
+    as towers.csv, predictions in ``runs/carbonfluxbench/cv``, where they are used again.
 
     ValueError: unknown split or model. DataError: as of `read_benchmark`, or no grid for a model
     that was asked for.
@@ -79,13 +80,13 @@ def compute(
         predicted = cross_validate(samples, *job).isel(model=0, site=tested)
         scores = protocol.score_sites(observed, predicted.to_dataframe()[[*FLUXES]])
         inputs = "own" if grid is None else "own, grid"
-        named = {"of": "ours", "model": name, "features": inputs}
+        named = {"of": STUDY, "model": name, "features": inputs}
         parts.append(protocol.quantiles(scores).assign(**named))
         by_tower.append(scores.assign(**named))
-    theirs = facts("carbonfluxbench").query(f"split == '{protocol.SPLITS[split]}'")
+    committed = facts("carbonfluxbench").query(f"split == '{protocol.SPLITS[split]}'")
     counted = bench.towers, bench.labels.site.nunique()  # it is not stated which of them they mean
-    whole = files.TOWERS in counted and scored == int(theirs.n_sites.iloc[0])
-    parts.append(theirs.assign(of="theirs" if whole else "theirs, of other towers"))
+    whole = files.TOWERS in counted and scored == int(committed.n_sites.iloc[0])
+    parts.append(committed.assign(of=AUTHORS if whole else f"{AUTHORS}, other towers"))
     table = pd.concat(parts).drop(columns=["split", "n_seeds"]).set_index(KEYS).reset_index()
     out = out or runs / f"{split}_{seeds}-seeds{f'_{epochs}-epochs' if epochs else ''}"
     about = {"source": files.URL, "split": split, "seeds": seeds, "epochs": epochs}

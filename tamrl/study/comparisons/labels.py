@@ -1,8 +1,8 @@
 """How far two processings of the same measurements disagree: no model can be known to be better.
 
 One partitioning of NEE against another by day, and OzFlux's processing against FLUXNET2015's by
-month. Tables have flux, site, days or months, the means ``ours`` and ``theirs``, ``difference``
-(theirs minus ours) and ``RMS`` of single days or months; all in gC m-2 d-1.
+month. Tables have flux, site, days or months, the means ``first`` and ``second``, ``difference``
+(second minus first) and ``RMS`` of single days or months; all in gC m-2 d-1.
 """
 
 import numpy as np
@@ -35,7 +35,7 @@ def month_sums(daily: xr.Dataset) -> xr.Dataset:
 
 
 def partitionings(towers: xr.Dataset, daytime: xr.Dataset) -> pd.DataFrame:
-    """Compare GPP by night-time (ours) with that by daytime partitioning (theirs).
+    """Compare GPP by night-time (first) with that by daytime partitioning (second).
 
     ``towers`` and ``daytime`` (site, time) as of `tamrl.data.towers.fetch_towers` and
     `fetch_daytime_gpp`. Days with both and NEE_QC of 0.8, as those that are scored. Broken
@@ -46,16 +46,16 @@ def partitionings(towers: xr.Dataset, daytime: xr.Dataset) -> pd.DataFrame:
 
 
 def processings(towers: xr.Dataset, ozflux: xr.Dataset) -> pd.DataFrame:
-    """Compare months of FLUXNET2015 (ours), summed from days, with OzFlux's (theirs).
+    """Compare months of FLUXNET2015 (first), summed from days, with OzFlux's (second).
 
     ``towers`` (site, time) as of `tamrl.data.towers.fetch_towers`, ``ozflux`` (source, site, month)
     as of `tamrl.data.published.fetch_ozflux`. Gap-filled days count, as OzFlux fills gaps too.
     """
-    theirs = ozflux.sel(source=OZFLUX, drop=True)
-    sites = np.intersect1d(towers["site"], theirs["site"])
-    ours, theirs = xr.align(month_sums(towers[[*FLUXES]].sel(site=sites)), theirs, join="inner")
-    long = ours["month"].dt.days_in_month
-    pairs = [_by_tower(ours[f] / long, theirs[f] / long, f, "months") for f in FLUXES]
+    second = ozflux.sel(source=OZFLUX, drop=True)
+    sites = np.intersect1d(towers["site"], second["site"])
+    first, second = xr.align(month_sums(towers[[*FLUXES]].sel(site=sites)), second, join="inner")
+    long = first["month"].dt.days_in_month
+    pairs = [_by_tower(first[f] / long, second[f] / long, f, "months") for f in FLUXES]
     return pd.concat(pairs, ignore_index=True)
 
 
@@ -75,11 +75,11 @@ def overall(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def _by_tower(ours: xr.DataArray, theirs: xr.DataArray, flux: str, unit: str) -> pd.DataFrame:
-    both = {"ours": ours.reset_coords(drop=True), "theirs": theirs.reset_coords(drop=True)}
+def _by_tower(first: xr.DataArray, second: xr.DataArray, flux: str, unit: str) -> pd.DataFrame:
+    both = {"first": first.reset_coords(drop=True), "second": second.reset_coords(drop=True)}
     pair = xr.Dataset(both).to_dataframe().dropna().astype(float)
-    gap = pair["theirs"] - pair["ours"]
+    gap = pair["second"] - pair["first"]
     groups = pair.assign(difference=gap, RMS=gap**2).groupby("site")
     table = groups.mean().assign(flux=flux)
     table[unit], table["RMS"] = groups.size(), table["RMS"] ** 0.5
-    return table.reset_index()[["flux", "site", unit, "ours", "theirs", "difference", "RMS"]]
+    return table.reset_index()[["flux", "site", unit, "first", "second", "difference", "RMS"]]

@@ -60,7 +60,6 @@ ARCHIVED = (
     GLOBAL_ENCODER, EMBEDDINGS, PROCESS, TIME_SCALES, RESIDUAL, MEMBERS, COMBINED, SEEN,
 )  # fmt: skip
 TAG, COMMIT = "tried-directions", "1405414"  # of the code that computes them
-ARCHIVE = f"stored tables; the code that computes them has the tag {TAG} (commit {COMMIT})"
 
 
 @dataclass(frozen=True)
@@ -69,20 +68,19 @@ class Experiment:
 
     ``models`` takes the passes over the training towers (None: each network's own) and a device;
     ``scheme`` is of `tamrl.samples.splits.folds` (``biome``: as many folds as classes);
-    ``seeds`` are averaged a fold; ``archived``: models shown from stored tables, not computed.
+    ``seeds`` are averaged a fold.
     With ``more`` the towers have a daily vegetation index as well, and models learn from
     other labels than are scored (`tamrl.sources.load_training`). ``again``: models
-    that are compared on further ``deals`` of the towers to folds, too.
+    that are compared on further assignments of the towers to folds, ``repeats`` in all.
     """
 
     models: Callable[[int | None, str], Mapping[str, Factory]]
     folds: int
     seeds: int
     scheme: str = "blocked"
-    archived: tuple[str, ...] = ()
     more: bool = False
     again: tuple[str, ...] = ()
-    deals: int = 1
+    repeats: int = 1
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -142,11 +140,10 @@ def _no_satellites(epochs: int | None, device: str) -> Mapping[str, Factory]:
 
 EXPERIMENTS = {
     "ablation": Experiment(_ablation, folds=5, seeds=3),
-    "benchmark": Experiment(_benchmark, folds=10, seeds=3, more=True, again=AGAIN, deals=3),
+    "benchmark": Experiment(_benchmark, folds=10, seeds=3, more=True, again=AGAIN, repeats=3),
     "climates": Experiment(_few, folds=5, seeds=1, scheme="koppen", more=True),
     "biomes": Experiment(_few, folds=10, seeds=1, scheme="biome", more=True),
     "no-satellites": Experiment(_no_satellites, folds=10, seeds=1, more=True),
-    "directions": Experiment(lambda *_: {}, folds=10, seeds=1, archived=ARCHIVED),
 }
 
 
@@ -159,11 +156,8 @@ def experiment(name: str) -> Experiment:
 
 def chosen(name: str, epochs: int | None, device: str, only: Sequence[str]) -> dict[str, Factory]:
     """Return models of an experiment, all or ``only`` some; ValueError for an unknown name."""
-    wanted = experiment(name)
-    models = dict(wanted.models(epochs, device))
+    models = dict(experiment(name).models(epochs, device))
     for model in only:
-        if model in wanted.archived:
-            raise ValueError(f"{model} is shown from {ARCHIVE}")
         if model not in models:
             raise ValueError(f"{name} has no model {model!r}; it has {'; '.join(models)}")
     return {model: models[model] for model in models if not only or model in only}
@@ -172,16 +166,16 @@ def chosen(name: str, epochs: int | None, device: str, only: Sequence[str]) -> d
 def compute(
     name: str, towers: str = "auto", n_folds: int | None = None, n_seeds: int | None = None,
     epochs: int | None = None, every: int = 1, only: Sequence[str] = (),
-    out: Path | str | None = None, jobs: int = 2, device: str = "cpu", n_deals: int | None = None,
-    say: Callable[[str], None] = print,
+    out: Path | str | None = None, jobs: int = 2, device: str = "cpu",
+    n_repeats: int | None = None, say: Callable[[str], None] = print,
 ) -> Path:  # fmt: skip
     """Compute what is missing of an experiment and return the folder of its tables.
 
     ``n_folds``, ``n_seeds``, ``epochs`` None: as the experiment says; ``every`` n-th tower, for a
-    quick look; ``only``: names of models, none means all; ``n_deals``: assignments of towers to
+    quick look; ``only``: names of models, none means all; ``n_repeats``: assignments of towers to
     folds, None: as the experiment says; ``out`` None: ``results/<name>`` for the
     experiment as it is, on real towers, else one below ``runs/`` with the settings in its name.
-    ValueError for an unknown or archived model; DataError and StudyError as of `run`.
+    ValueError for an unknown model; DataError and StudyError as of `run`.
     """
     wanted, models = experiment(name), chosen(name, epochs, device, only)
     samples, taught = load_training(towers, every, wanted.more)
@@ -194,23 +188,21 @@ def compute(
         real = as_planned and not samples.attrs["virtual"]
         out = Path("results") / name if real else source / "compare" / "_".join(parts)
     say(f"{name}: {len(models)} models, {k} folds, {members} seeds; tables go to {out}")
-    if wanted.archived and not only:
-        say(f"not computed, but shown from {ARCHIVE}: {'; '.join(wanted.archived)}")
-    for deal in range(n_deals or wanted.deals):
-        split, folder = folds(samples, k, wanted.scheme, deal), deal_folder(out, deal)
-        some = {n: m for n, m in models.items() if deal == 0 or n in wanted.again}
+    for repeat in range(n_repeats or wanted.repeats):
+        split, folder = folds(samples, k, wanted.scheme, repeat), repeat_folder(out, repeat)
+        some = {n: m for n, m in models.items() if repeat == 0 or n in wanted.again}
         run(some, samples, split, range(members), folder, source / "cv", jobs, say, taught)
     return Path(out)
 
 
-def deal_folder(folder: Path | str, deal: int) -> Path:
-    """Folder of the tables of a deal: the first one's are in the experiment's own."""
-    return Path(folder) / f"deal-{deal}" if deal else Path(folder)
+def repeat_folder(folder: Path | str, repeat: int) -> Path:
+    """Folder of the tables of one assignment to folds: of the first, the experiment's own."""
+    return Path(folder) / f"repeat-{repeat}" if repeat else Path(folder)
 
 
 def load_results(
     name: str, towers: str = "auto", folder: str | Path | None = None, recompute: bool = False,
-    deal: int = 0, **settings: Any,
+    repeat: int = 0, **settings: Any,
 ) -> Results:  # fmt: skip
     """Read an experiment's stored tables; on virtual towers, or when asked, compute it on the spot.
 
@@ -220,9 +212,9 @@ def load_results(
     wanted = experiment(name)
     auto = towers == "auto"
     if recompute or towers == "virtual" or (auto and load_towers(towers).attrs["virtual"]):
-        return read(deal_folder(compute(name, towers, **settings), deal), wanted.names)
-    folder = deal_folder(folder or stored(name), deal)
-    results = read(folder, (*wanted.names, *wanted.archived))
+        return read(repeat_folder(compute(name, towers, **settings), repeat), wanted.names)
+    folder = repeat_folder(folder or stored(name), repeat)
+    results = read(folder, wanted.names)
     if results.attrs.get("virtual"):
         raise DataError(f"{folder} holds scores of virtual towers; delete it, or ask for virtual")
     return results

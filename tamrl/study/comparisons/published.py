@@ -1,6 +1,6 @@
-"""What others' models reach at our towers, and in one sentence each what differs from ours.
+"""What others' models reach at towers of this study, and in one sentence each what differs.
 
-``pred`` are our out-of-fold predictions (model, site, time) of GPP, RECO, NEE in gC m-2 d-1, as of
+``pred`` are out-of-fold predictions (model, site, time) of GPP, RECO, NEE in gC m-2 d-1, as of
 `tamrl.evaluate.crossval.cross_validate`. Tables have model, flux, towers, days (or months), pooled
 RMSE and R2, tower_RMSE (mean over towers), R2_50 and r2_50 (medians over towers of R2, and of the
 squared correlation, which no bias lowers), and ``differs``.
@@ -31,7 +31,7 @@ from tamrl.study.comparisons.labels import month_sums, overall, partitionings, p
 
 MIN_MONTHS = 12  # of a tower that has scores of its own
 FLUXNET, PMODEL = "FLUXNET2015", "P-model, Stocker et al. 2020"
-OURS = "Ours: trained neither on the tower nor on others of its fold."
+HELD_OUT = "Trained neither on the tower nor on others of its fold."
 DIFFERS = {
     "LSTM, GECO Bern": "Trained on 52 other towers, near ones included, with rain, wind, long-wave "
     "radiation and pressure measured there; the same towers, days and labels.",
@@ -50,22 +50,22 @@ DIFFERS = {
 
 
 def against_networks(pred: xr.Dataset, samples: Samples, networks: xr.Dataset) -> pd.DataFrame:
-    """Score ours and GECO Bern's networks on the scored days that all of them predict.
+    """Score ``pred`` and GECO Bern's networks on the scored days that all of them predict.
 
     ``networks`` as of `tamrl.data.published.fetch_network_gpp`. DataError without a common day.
     """
-    theirs, ours = networks["GPP"], pred["GPP"].drop_vars("seconds", errors="ignore")
-    ours = ours.sel(site=np.isin(ours["site"], theirs["site"]))
-    both = xr.concat([ours, theirs.reindex(site=ours["site"], time=ours["time"])], "model")
+    theirs, own = networks["GPP"], pred["GPP"].drop_vars("seconds", errors="ignore")
+    own = own.sel(site=np.isin(own["site"], theirs["site"]))
+    both = xr.concat([own, theirs.reindex(site=own["site"], time=own["time"])], "model")
     both = both.where(both.count("model") == both.sizes["model"])
     return _table(sum_up(both.to_dataset(name="GPP"), samples), MIN_DAYS, "days")
 
 
 def beside_pmodel(pred: xr.Dataset, samples: Samples, pmodel: pd.DataFrame) -> pd.DataFrame:
-    """Put the P-model's published scores beside ours on all scored days of the same towers.
+    """Put the P-model's published scores beside ``pred`` on all scored days of its towers.
 
     ``pmodel`` as of `tamrl.data.published.pmodel_scores`, which know neither pooled R2 nor R2_50.
-    DataError if ours have none of its towers.
+    DataError if ``pred`` has none of its towers.
     """
     sums = sum_up(pred[["GPP"]].sel(site=np.isin(pred["site"], pmodel.index)), samples)
     table = pmodel.loc[sums["site"].values]
@@ -79,9 +79,9 @@ def beside_pmodel(pred: xr.Dataset, samples: Samples, pmodel: pd.DataFrame) -> p
 
 
 def against_products(pred: xr.Dataset, samples: Samples, ozflux: xr.Dataset) -> pd.DataFrame:
-    """Score monthly sums of ours and of six products at OzFlux towers, in gC m-2 month-1.
+    """Score monthly sums of ``pred`` and of six products at OzFlux towers, in gC m-2 month-1.
 
-    ``labels`` says against which: OzFlux's own, or FLUXNET2015's, ours; the other is a row too, a
+    ``labels`` says against which: OzFlux's own, or FLUXNET2015's; the other is a row too, a
     model whose only error is the label's. Tower-months that all models and both labels have, flux
     by flux; ``ozflux`` as of `tamrl.data.published.fetch_ozflux`. DataError without such a month.
     """
@@ -118,7 +118,7 @@ def against_labels(pred: xr.Dataset, samples: Samples, daytime: xr.DataArray) ->
 def compute(towers: str, out: Path | None, jobs: int, device: str) -> dict[str, pd.DataFrame]:
     """Score the benchmark's own predictions beside others'; write and return the tables.
 
-    Models are the ensemble and the boosters with its knowledge, first deal, all seeds; what
+    Models are the ensemble and the boosters with its knowledge, first repeat, all seeds; what
     `tamrl compare benchmark` has predicted is not computed again. They go to ``out`` (None:
     ``results/published``). DataError for virtual towers, which nobody else has predicted.
     """
@@ -151,7 +151,7 @@ def _monthly(every: xr.DataArray, samples: Samples, at: NDArray, labels: str) ->
     row, month = np.nonzero(np.isfinite(values).all(0))
     truth = every["model"].values == labels
     if not (row.size and truth.any()):
-        raise DataError(f"{every.name}: no tower-month that ours, all products and labels have")
+        raise DataError(f"{every.name}: no tower-month that all models, products and labels have")
     used, tower = np.unique(at[row], return_inverse=True)
     facts = samples.table.iloc[used].assign(site=samples.site[used])
     predicted, observed = values[~truth][:, row, month, None], values[truth][0, row, month, None]
@@ -175,4 +175,4 @@ def _table(sums: xr.Dataset, least: int, unit: str) -> pd.DataFrame:
     table[["R2_50", "r2_50"]] = towers[["R2", "r2"]].median()
     order = [*keys, "towers", unit, "RMSE", "R2", "tower_RMSE", "R2_50", "r2_50"]
     table = table.reset_index()[order]
-    return table.assign(differs=[DIFFERS.get(name, OURS) for name in table["model"]])
+    return table.assign(differs=[DIFFERS.get(name, HELD_OUT) for name in table["model"]])
