@@ -1,6 +1,7 @@
 """Weights as files: what comes back is what was trained; intervals, scores, own towers."""
 
 import json
+import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -164,6 +165,18 @@ def test_without_a_grid_the_prior_is_the_mean_of_the_class(kind, fitted, daily, 
     for use in (model.predict, partial(finetune, output=path, model=model)):
         with pytest.raises(DataError, match=r"other site attributes; they differ in \['new'\]"):
             use(replace(bare, static_names=(*bare.static_names, "new")))
+
+
+def test_a_library_that_is_missing_is_found_before_the_training(
+    samples: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "xgboost", None)
+    monkeypatch.setattr(TamRLModel, "fit", lambda *_: pytest.fail("trained first"))
+    make = ensemble.factory(n_virtual=0)
+    for use in (ensemble.train, partial(ensemble.calibrated, samples)):
+        rest = (2, 3, tmp_path) if use is not ensemble.train else ()
+        with pytest.raises(DataError, match=r"pip install 'tamrl\[rivals\]'"):
+            use(samples, make, *rest)
 
 
 def test_members_side_by_side_are_those_in_turn(samples: Samples) -> None:

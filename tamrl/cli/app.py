@@ -112,8 +112,9 @@ def train(
 ) -> None:
     """Train a model on all towers and save the weights (safetensors).
 
-    One tower in eight is held out to stop early. Members differ by seed. With --calibrate, errors
-    of ensembles without the towers of each fold, stored in `runs/`, set the bounds of 90 %.
+    The ensemble has trees of XGBoost: `pip install 'tamrl[rivals]'`. One tower in eight is held out
+    to stop early. Members differ by seed. With --calibrate, errors of ensembles without the towers
+    of each fold, stored in `runs/`, set the bounds of 90 %.
 
     Examples: `tamrl train -o model.safetensors --model network` ·
     `tamrl train -o m.safetensors --members 5 --calibrate 10`
@@ -124,12 +125,12 @@ def train(
 
     with usage():
         make = ensemble.factory(model, _recipe(epochs), device, virtual)
-    (samples, taught), intervals = load_training(towers), None
+    (samples, training), intervals = load_training(towers), None
     if calibrate:
         folder = _predictions(samples)
         scheme = calibrate, folder, seed, jobs
-        intervals = ensemble.calibrated(samples, taught, make, members, *scheme)
-    models = ensemble.train(taught, make, members, seed, jobs)
+        intervals = ensemble.calibrated(samples, training, make, members, *scheme)
+    models = ensemble.train(training, make, members, seed, jobs)
     facts = {"seed": seed, "towers": len(samples.site), "model": model, "folds": calibrate}
     licence = {"licence": "CC-BY-4.0", "registry": registry_sha256()}
     pretrained.save(models, output, samples, intervals, **facts, **licence)

@@ -207,16 +207,22 @@ class XGBoost(Boosting):
         {"max_depth": 4, "min_child_weight": 250, "learning_rate": 0.08},
     )
 
-    def _grow(
-        self, x: Array, y: NDArray, w: NDArray, seed: int, trees: int, params: dict[str, Any]
-    ) -> Trees:
+    @staticmethod
+    def library() -> Any:
+        """Return the library, or raise `DataError` with what to do where it is missing."""
         try:
             import xgboost
-
-            from tamrl.rivals.trees import as_lightgbm
         except ImportError as error:
             text = "XGBoost is not installed; install it with: pip install 'tamrl[rivals]'"
             raise DataError(text) from error
+        return xgboost
+
+    def _grow(
+        self, x: Array, y: NDArray, w: NDArray, seed: int, trees: int, params: dict[str, Any]
+    ) -> Trees:
+        xgboost = self.library()
+        from tamrl.rivals.trees import as_lightgbm
+
         settings = {
             "objective": "reg:squarederror", "verbosity": 0, "seed": seed, "nthread": self.threads,
             "tree_method": "hist", "colsample_bytree": 0.4, "subsample": 0.6, "lambda": 5.0,

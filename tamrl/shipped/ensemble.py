@@ -15,7 +15,7 @@ import numpy as np
 from tamrl.evaluate.conformal import Conformal
 from tamrl.evaluate.crossval import cross_validate
 from tamrl.evaluate.intervals import calibrate, cases
-from tamrl.evaluate.learner import Factory
+from tamrl.evaluate.learner import Factory, walk
 from tamrl.model.train import Recipe, TamRLModel
 from tamrl.parallel import in_parallel
 from tamrl.rivals.boosting import Boosting, XGBoost
@@ -67,10 +67,18 @@ def factory(
     return partial(build, model, recipe, device, n_virtual)
 
 
+def _ready(make: Factory) -> None:
+    """Find out before an hour of training that a library is missing (DataError)."""
+    for part in walk(make()):
+        if isinstance(part, XGBoost):
+            part.library()
+
+
 def train(
     samples: Samples, make: Factory, members: int = 1, seed: int = 0, jobs: int = 1
 ) -> list[Any]:
     """Train members, ``jobs`` at a time, on all towers; one tower in eight stops each early."""
+    _ready(make)
     block, igbp, tasks = blocks(samples.table), samples.table.igbp.to_numpy(str), []
     for member in range(seed, seed + members):
         held = validation_blocks(block, igbp, member)
@@ -79,17 +87,18 @@ def train(
 
 
 def calibrated(
-    samples: Samples, taught: Samples, make: Factory, members: int, n_folds: int,
+    samples: Samples, training: Samples, make: Factory, members: int, n_folds: int,
     folder: Path | str, seed: int = 0, jobs: int = 1,
 ) -> dict[str, Conformal]:  # fmt: skip
     """Intervals of daily flux by class, of towers that models as of `train` had not seen.
 
-    Models learn from ``taught``; their errors are those against ``samples``. There are
+    Models learn from ``training``; their errors are those against ``samples``. There are
     ``n_folds`` folds. Predictions that ``folder`` holds are not computed again.
     """
+    _ready(make)
     parts = folds(samples, n_folds, seed=seed)
     seeds, models = range(seed, seed + members), {"ensemble": make}
-    predicted = cross_validate(taught, models, parts, seeds, folder, jobs, members=True)
+    predicted = cross_validate(training, models, parts, seeds, folder, jobs, members=True)
     single = predicted.isel(model=0, drop=True)
     igbp = samples.table.set_index(samples.site).igbp.loc[single.site.values].to_numpy(str)
     return calibrate(cases(single, samples), igbp)

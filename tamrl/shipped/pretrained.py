@@ -52,8 +52,8 @@ class Pretrained:
         """Predict daily fluxes at towers that need have no flux measurements.
 
         ``towers`` and ``table`` are what `tamrl.data.open_towers` reads, or ``towers`` what it
-        returns, or samples made of it, which alone need no `fetch_grid` and may have satellite
-        data. Without these, errors are larger than in the model card, and bounds may hold less (the
+        returns, perhaps with EVI, or samples made of it, which alone need no `fetch_grid` and may
+        have other satellite data. Without these, errors are larger than in the model card, and bounds may hold less (the
         experiment no-satellites). DataError where towers cannot be read, lack inputs that training
         had, or, offline, the grid is not in the cache. Returns GPP, RECO, NEE (site,
         time) in gC m-2 d-1 on days with TA, VPD and SW_IN, else NaN; NEE = RECO - GPP; and, where

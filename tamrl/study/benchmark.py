@@ -157,20 +157,12 @@ def values(
     sums, best = results.sums, strongest(results.sums)
     fluxes = [str(flux) for flux in sums.flux.values]
     scores = summarise(sums).set_index(["model", "flux"])
-    keys = [
-        "booster",
-        "ensemble",
-        "boosting",
-        "published",
-        "climatology",
-        *intervals.PERIODS,
-        "crps",
-    ]
-    keys += [f"{name}_{rival}" for name in OTHERS for rival in ("boosting", "published")]
+    keys = ["ensemble", "boosting", "booster", "climatology", *intervals.PERIODS, "crps"]
+    keys += [*(f"{name}_boosting" for name in OTHERS), "no-satellites_published"]
     out = {f"{key}_{flux}": ABSENT for key in keys for flux in fluxes}
     out |= {f"booster_{flux}": name for flux, name in best.items()}
     for flux in fluxes:
-        rows = {"ensemble": ENSEMBLE, "boosting": best.get(flux, ""), "published": PUBLISHED}
+        rows = {"ensemble": ENSEMBLE, "boosting": best.get(flux, "")}
         for key, model in (rows | {"climatology": "climatology"}).items():
             if (model, flux) in scores.index:
                 rmse, r2 = scores.loc[(model, flux), ["RMSE", "R2"]]

@@ -122,7 +122,7 @@ def step_values(
     names = ("phenology", "labels", "weights", "rex", "tilted")
     out: dict[str, str] = {}
     for key, model in zip(names, (*steps.STEPS[1:], *LOSSES), strict=True):
-        out |= change_values(key, main_score(changes[changes.model == model]), words=True)
+        out |= change_values(key, main_score(changes[changes.model == model]))
     far = distance[distance.km > steps.KM[0]].correlation.abs().max()
     least = attributes.p.min() * len(attributes)
     out |= {"far": f"{far:.2f}", "rho": f"{attributes.rho.abs().max():.2f}"}

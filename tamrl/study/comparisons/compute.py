@@ -38,18 +38,18 @@ FORMAT = 2  # of the tables; raise it when what their columns mean changes: all 
 def run(
     models: Mapping[str, Factory], samples: Samples, folds: Sequence[Fold], seeds: Sequence[int],
     out: Path | str, stored: Path | str, jobs: int = 2, say: Callable[[str], None] = print,
-    taught: Samples | None = None,
+    training: Samples | None = None,
 ) -> tuple[str, ...]:  # fmt: skip
     """Compute what is missing of an experiment; return the models that were.
 
     Arguments as of `tamrl.evaluate.crossval.cross_validate`, but ``out``: folder of the tables,
     ``stored``: of the predictions, one file a model, fold and seed; ``say`` gets one line a model;
-    ``taught``: the samples to learn from, where these have other labels than those to score.
+    ``training``: the samples to learn from, where these have other labels than those to score.
 
     DataError when tables in ``out`` are of other towers, folds or days, two models would share a
     file, or one misses scored days; StudyError when models failed; the others are stored.
     """
-    out, taught = Path(out), taught or samples
+    out, training = Path(out), training or samples
     paths = {name: out / (re.sub(r"[^\w.+-]+", "-", name) + ".csv") for name in models}
     if len({path.name.lower() for path in paths.values()} | {tables.TOWERS}) <= len(paths):
         raise DataError(f"models {', '.join(models)}: two of them share a file; rename one")
@@ -57,7 +57,7 @@ def run(
     _check(out / tables.TOWERS, days)
     ran, failed, left = [], [], {}
     for name, factory in models.items():
-        about = {"model": name, **header(factory(), taught, folds, seeds)}
+        about = {"model": name, **header(factory(), training, folds, seeds)}
         if paths[name].is_file() and tables.read_csv(paths[name])[0].get("key") == about["key"]:
             say(f"{name}: unchanged, not computed again")
         else:
@@ -66,7 +66,7 @@ def run(
     for done, (name, about) in enumerate(left.items(), 1):
         model = {name: models[name]}
         try:
-            pred = cross_validate(taught, model, folds, seeds, stored, jobs, True)
+            pred = cross_validate(training, model, folds, seeds, stored, jobs, True)
         except RuntimeError as error:  # one model's trouble must not cost the night
             failed.append(f"{name}: {error}")
             say(f"{name}: failed ({error})")

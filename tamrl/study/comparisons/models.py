@@ -178,7 +178,7 @@ def compute(
     ValueError for an unknown model; DataError and StudyError as of `run`.
     """
     wanted, models = experiment(name), chosen(name, epochs, device, only)
-    samples, taught = load_training(towers, every, wanted.more)
+    samples, training = load_training(towers, every, wanted.more)
     source = Path("runs") / str(samples.attrs["tower_source"])
     k, members = n_folds or wanted.folds, n_seeds or wanted.seeds
     if out is None:
@@ -191,7 +191,7 @@ def compute(
     for repeat in range(n_repeats or wanted.repeats):
         split, folder = folds(samples, k, wanted.scheme, repeat), repeat_folder(out, repeat)
         some = {n: m for n, m in models.items() if repeat == 0 or n in wanted.again}
-        run(some, samples, split, range(members), folder, source / "cv", jobs, say, taught)
+        run(some, samples, split, range(members), folder, source / "cv", jobs, say, training)
     return Path(out)
 
 

@@ -122,14 +122,14 @@ def compute(towers: str, out: Path | None, jobs: int, device: str) -> dict[str, 
     `tamrl compare benchmark` has predicted is not computed again. They go to ``out`` (None:
     ``results/published``). DataError for virtual towers, which nobody else has predicted.
     """
-    samples, taught = load_training(towers)
+    samples, training = load_training(towers)
     if samples.attrs["virtual"]:
         raise DataError("nobody has published predictions for virtual towers; get the real ones")
     wanted, every = models.experiment("benchmark"), models.chosen("benchmark", None, device, ())
     some = {name: every[name] for name in (models.ENSEMBLE, *models.INFORMED)}
     stored = Path("runs") / str(samples.attrs["tower_source"]) / "cv"
     parts = folds(samples, wanted.folds, wanted.scheme)
-    pred = cross_validate(taught, some, parts, range(wanted.seeds), stored, jobs)
+    pred = cross_validate(training, some, parts, range(wanted.seeds), stored, jobs)
     real, daytime, ozflux = fetch_towers(), fetch_daytime_gpp(), fetch_ozflux()
     tables = {
         "networks": against_networks(pred, samples, fetch_network_gpp()),

@@ -50,8 +50,8 @@ def compute(
     source = Path("runs") / str(bare.attrs["tower_source"])
     folder = source / "compare" / "steps" if bare.attrs["virtual"] else Path("results/steps")
     make, parts = partial(AnnualPrior, Boosting()), folds(bare, FOLDS)
-    for name, taught in zip(STEPS, (bare, seen, both, with_tower_weights(both)), strict=True):
-        run({name: make}, bare, parts, (0,), out or folder, source / "cv", jobs, say, taught)
+    for name, training in zip(STEPS, (bare, seen, both, with_tower_weights(both)), strict=True):
+        run({name: make}, bare, parts, (0,), out or folder, source / "cv", jobs, say, training)
     if not bare.attrs["virtual"]:
         sums = tables.read(tables.stored("benchmark")).sums
         write_residuals(sums, seen, models.ENSEMBLE, (out or folder) / "left")
