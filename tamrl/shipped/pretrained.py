@@ -53,10 +53,10 @@ class Pretrained:
 
         ``towers`` and ``table`` are what `tamrl.data.open_towers` reads, or ``towers`` what it
         returns, perhaps with EVI, or samples made of it, which alone need no `fetch_grid` and may
-        have other satellite data. Without these, errors are larger than in the model card, and bounds may hold less (the
-        experiment no-satellites). DataError where towers cannot be read, lack inputs that training
-        had, or, offline, the grid is not in the cache. Returns GPP, RECO, NEE (site,
-        time) in gC m-2 d-1 on days with TA, VPD and SW_IN, else NaN; NEE = RECO - GPP; and, where
+        have other satellite data. Without these, errors are larger than in the model card, and
+        bounds may hold less (the experiment no-satellites). DataError where towers cannot be read,
+        lack inputs that training had, or, offline, the grid is not in the cache. Returns GPP, RECO,
+        NEE (site, time) in gC m-2 d-1 on days with TA, VPD and SW_IN, else NaN, closed; and, where
         calibrated, ``*_lower`` and ``*_upper``, 90 % intervals of daily values as measured (a lower
         bound of GPP may be below 0).
         """
