@@ -31,6 +31,7 @@ def guesses(samples: Samples, noise: float) -> xr.Dataset:
 
 def test_networks_are_read_without_sealed_towers(tmp_path: Path, monkeypatch: Patch) -> None:
     table = pd.DataFrame({"sitename": ["US-Ha1", "AU-Wom"], "date": [1.0, 2.0], "GPP_pred": 5.0})
+    table = table.astype({"sitename": object})  # rdata cannot write pandas' own strings everywhere
     paths = [tmp_path / "lstm.rds", tmp_path / "fcn.rds"]
     for path in paths:
         rdata.write_rds(path, table)
