@@ -1,120 +1,202 @@
-"""What labels are worth: error at held-out towers against the number of days adapted to."""
+"""What labels are worth: error and coverage at held-out towers, adapted to few labelled days.
 
-from collections.abc import Callable, Sequence
-from itertools import product
+Every way of adapting (`WAYS`) starts from the whole ensemble of the tower's fold, which never saw
+it, and gets the same labels. What a way learns across towers, it learns without the fold.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
+import xarray as xr
+from numpy.typing import NDArray
 
-from tamrl.errors import DataError
-from tamrl.evaluate.learner import versions
+from tamrl.data.schema import FLUXES
+from tamrl.evaluate.conformal import Conformal
+from tamrl.evaluate.intervals import calibrate, cases
+from tamrl.evaluate.learner import Fluxes, Wrapper
 from tamrl.evaluate.scores import LEVEL, bootstrap_weights
-from tamrl.model.adapt import FROZEN, Mask, finetune
+from tamrl.files import atomic_write
+from tamrl.model.adapt import finetune
 from tamrl.model.train import TamRLModel
 from tamrl.parallel import in_parallel
 from tamrl.samples.arrays import Samples
-from tamrl.samples.splits import Fold
-from tamrl.study.comparisons.effects import verdict, with_interval
+from tamrl.shipped.adaptation import corrected, evidence, narrowing, posterior
+from tamrl.shipped.calibration import LENGTHS, learn_errors, mean_flux, split_days, tower_rng
+from tamrl.shipped.error_model import TERMS, ErrorModel
+from tamrl.shipped.out_of_fold import FoldEnsemble
+from tamrl.shipped.pretrained import load, suited
+from tamrl.study.comparisons.effects import with_interval
 
-MODES = {"frozen": True, "full": False}
-GAP = 10  # days beside labelled ones that are not scored either: weather lasts
-MIN_SCORED = 90  # a tower with fewer days left to score is no test
+NONE, ADAPTED, FACTOR = "not adapted", "error model", "factor"
+FILM, BOTH = "FiLM offsets", "FiLM offsets, then error model"
+WAYS = (ADAPTED, FACTOR, FILM, BOTH)
+WORSE = 1.1  # a tower whose RMSE grows by more than a tenth is counted apart
+FACTOR_SD, EFFECTIVE = 0.35, 20.0  # prior of one factor; days that are worth one
 
 
-def adapt_towers(
-    model: TamRLModel | Callable[[], TamRLModel], samples: Samples, folds: Sequence[Fold],
-    lengths: Sequence[int] = (0, 30, 90, 365), modes: Sequence[str] = ("frozen", "full"),
-    seed: int = 0, folder: Path | None = None, limit: int | None = None, jobs: int = 1,
+def one_factor() -> ErrorModel:
+    """Prior of one factor each for GPP and RECO, apart, and of days that are independent."""
+    model = ErrorModel()
+    far = torch.tensor(-30.0, dtype=torch.float64)
+    with torch.no_grad():
+        model.root.zero_()
+        model.root[0, 0] = model.root[TERMS, TERMS] = FACTOR_SD
+        model.log_variance[:] = torch.stack([torch.tensor(EFFECTIVE).log().double(), far, far])
+        model.link.zero_()
+    return model.requires_grad_(False)
+
+
+def adapt_held_out(
+    samples: Samples, predicted: xr.Dataset, ensembles: Sequence[FoldEnsemble], folder: Path,
+    ways: Sequence[str] = WAYS, lengths: Sequence[int] = LENGTHS, seed: int = 0,
+    limit: int | None = None, jobs: int = 1,
 ) -> pd.DataFrame:  # fmt: skip
-    """Adapt the model of each fold to each of its test towers, on ever more labelled days.
+    """Adapt each fold's ensemble to each of its test towers, on random runs of labelled days.
 
-    A tower's labelled days follow each other from a random day; shorter sets begin longer ones. The
-    days more than 10 from the longest set are scored; towers with fewer than 90 are left out.
-    ``model`` was trained without the test towers, or is a factory: one is trained a fold, with
-    weights in ``folder`` for the next call. ``limit``: most towers of a fold, at random. Columns
-    fold, site, mode, days, flux, n (scored), square, error (sums; predicted - observed).
+    ``predicted`` are the ensembles' held-out fluxes (seed, site, time). What is learnt across
+    towers is stored in ``folder`` for the next call. ``limit``: most towers of a fold, at random.
+    A record too short for labels and other days to score has no row. Columns fold, site, way,
+    days, flux, n (scored), square, error (sums; predicted - observed), inside (days in bounds of
+    90 %); `NONE` is the same days without adapting.
     """
-    tasks = [(model, samples, fold, lengths, modes, seed, folder, limit) for fold in folds]
-    tables = [table for part in in_parallel(_adapt_fold, tasks, jobs) for table in part]
-    if not tables:
-        raise DataError(f"no test tower has {max(lengths)} labelled days and {MIN_SCORED} more")
-    return pd.concat(tables, ignore_index=True)
+    tasks = [
+        (samples, predicted, each, f"{k}", folder, ways, lengths, seed, limit)
+        for k, each in enumerate(ensembles)
+    ]
+    return pd.concat(in_parallel(_adapt_fold, tasks, jobs, "folds"), ignore_index=True)
 
 
-def _adapt_fold(model: TamRLModel | Callable[[], TamRLModel], samples: Samples, fold: Fold,
-                lengths: Sequence[int], modes: Sequence[str], seed: int, folder: Path | None,
-                limit: int | None) -> list[pd.DataFrame]:  # fmt: skip
-    if not isinstance(model, TamRLModel):
-        model = model()
-        if folder is not None:
-            version = versions(model).replace(" ", "").replace(",", "-")
-            model.checkpoint = folder / f"fold-{fold.name}-{seed}-{version}.pt"
-        model.fit(samples, fold.train, fold.valid, seed)
-    tables = []
-    days_of = {t: _split_days(samples, t, max(lengths), seed) for t in fold.test}
-    usable = [t for t, (_, scored) in days_of.items() if scored.sum() >= MIN_SCORED]
-    for tower in np.random.default_rng(seed).permutation(usable)[:limit]:
-        given, scored = days_of[tower]
-        site, observed = np.array([tower]), samples.y[tower][scored]
-        for mode, days in product(modes, lengths):
-            on = (given & (given.cumsum() <= days))[None]
-            adapted = finetune(model, samples, site, on, MODES[mode]) if days else model
-            e = adapted.predict(samples.select(site, on), np.array([0]))[0][scored] - observed
-            tables.append(pd.DataFrame({
-                "fold": fold.name, "site": samples.site[tower], "mode": mode, "days": days,
-                "flux": samples.targets, "n": len(e), "square": (e.astype(float) ** 2).sum(0),
-                "error": e.sum(0).astype(float),
-            }))  # fmt: skip
-    return tables
+def _adapt_fold(
+    samples: Samples, predicted: xr.Dataset, ensemble: FoldEnsemble, name: str, folder: Path,
+    ways: Sequence[str], lengths: Sequence[int], seed: int, limit: int | None,
+) -> pd.DataFrame:  # fmt: skip
+    known = np.isin(samples.site, predicted.site.values)
+    others = np.setdiff1d(np.flatnonzero(known), ensemble.test)
+    model = _stored(folder / f"fold-{name}.json", samples, predicted, others)
+    table, igbp = cases(predicted, samples), samples.table.igbp.to_numpy(str)
+    rest = np.isin(table.site.values, samples.site[others])
+    fitted = calibrate(table.isel(site=rest), igbp[others])
+    flux = mean_flux(predicted, samples)
+    spread = predicted.reindex(site=samples.site).std("seed").to_array().to_numpy()
+    towers, rows = np.random.default_rng(seed).permutation(ensemble.test)[:limit], []
+    for tower in towers:
+        one, rng = samples.select(np.array([tower])), tower_rng(samples, int(tower), seed)
+        for days in lengths:
+            if (split := split_days(samples, int(tower), days, rng)) is None:
+                continue
+            given, scored = split
+            before = flux[[tower]]
+            results = {NONE: (before[0], np.ones_like(before[0]))}
+            for way in ways:
+                results[way] = _adapted(way, model, one, before, given, ensemble)
+            for way, (mean, share) in results.items():
+                size = spread[:, tower].T
+                bounds = [
+                    _bounds(fitted[f], mean[:, k], size[:, k], share[:, k], igbp[tower])
+                    for k, f in enumerate(FLUXES)
+                ]
+                y = samples.y[tower, scored].astype(float)
+                e = mean[scored] - y
+                low, high = np.stack(bounds, -1)[:, scored]
+                rows.append(pd.DataFrame({
+                    "fold": name, "site": samples.site[tower], "way": way, "days": days,
+                    "flux": FLUXES, "n": len(e), "square": (e**2).sum(0), "error": e.sum(0),
+                    "inside": ((low <= y) & (y <= high)).sum(0),
+                }))  # fmt: skip
+    return pd.concat(rows, ignore_index=True)
 
 
-def _split_days(samples: Samples, tower: int, longest: int, seed: int) -> tuple[Mask, Mask]:
-    """Split a tower's days (time,) into those that may be learnt from and those that are scored."""
-    given, scored = np.zeros(len(samples.time), bool), np.zeros(len(samples.time), bool)
-    on = np.flatnonzero(samples.weight[tower] > 0)
-    if len(on) < longest:
-        return given, scored
-    name = [ord(letter) for letter in samples.site[tower]]
-    first = np.random.default_rng([seed, *name]).integers(len(on) - longest + 1)
-    given[on[first : first + longest]] = True
-    scored |= samples.scored[tower]
-    scored[max(on[first] - GAP, 0) : on[first + longest - 1] + GAP + 1] = False
-    return given, scored
+def _stored(
+    path: Path, samples: Samples, predicted: xr.Dataset, towers: NDArray[np.intp]
+) -> ErrorModel:
+    """Model of errors of these towers, from a file where it has been learnt before."""
+    if not path.exists():
+        model = learn_errors(samples, predicted, towers)
+        with atomic_write(path) as part:
+            part.write_text(json.dumps(model.store()))
+    return ErrorModel.restore(json.loads(path.read_text()))
 
 
-def adaptation_curve(errors: pd.DataFrame, n_boot: int = 1000, seed: int = 0) -> pd.DataFrame:
-    """Pool errors of `adapt_towers` by labelled days, with bootstrap intervals over towers.
+def _bounds(
+    fitted: Conformal, mean: NDArray, spread: NDArray, share: NDArray, igbp: str
+) -> tuple[NDArray, NDArray]:
+    """Bounds of 90 % (day,), ``share`` times as far from the mean as without labels."""
+    low, high = fitted.interval(mean, spread, igbp, LEVEL)
+    return mean + share * (low - mean), mean + share * (high - mean)
 
-    Returns a table with columns mode, days, flux, towers, RMSE (gC m-2 d-1), change, lower, upper
-    (% of the zero-shot RMSE, paired, 90 %) and better (share of towers with less error).
+
+def _adapted(
+    way: str, model: ErrorModel, one: Samples, before: Fluxes, given: NDArray[np.bool_],
+    ensemble: FoldEnsemble,
+) -> tuple[Fluxes, NDArray]:  # fmt: skip
+    """Fluxes (time, flux) after adapting to the labels of ``given``, and how wide bounds are."""
+    if way in (FILM, BOTH):
+        each = []
+        for path in ensemble.members:
+            (member,), header = load(path, "cpu")
+            each.append(with_adapted_networks(member, suited(one, header), given[None]))
+        before = np.mean([m.predict(suited(one, header), np.array([0])) for m in each], 0)
+    if way == FILM:
+        return before[0], np.ones_like(before[0])
+    errors = one_factor() if way == FACTOR else model
+    weights, covariance = posterior(errors, evidence(errors, one, before, given[None]))
+    lat = float(one.table.lat.iloc[0])
+    share = narrowing(errors, covariance, before[0], lat, one.time)
+    return corrected(before, weights, one, np.array([0]))[0], share
+
+
+def with_adapted_networks(model: Any, samples: Samples, labelled: NDArray[np.bool_]) -> Any:
+    """Adapt the FiLM offsets of every network within a model; trees and prior stay."""
+    if isinstance(model, TamRLModel):
+        return finetune(model, samples, np.arange(len(samples.site)), labelled)
+    if isinstance(model, Wrapper):
+        given = model.inputs(samples)
+        parts = [with_adapted_networks(part, given, labelled) for part in model.fitted]
+        return replace(model, fitted=parts)
+    return model
+
+
+def curve(errors: pd.DataFrame, n_boot: int = 1000, seed: int = 0) -> pd.DataFrame:
+    """Pool `adapt_held_out` by way and number of labels, with bootstrap intervals over towers.
+
+    Returns a table with columns way, days, flux, towers, RMSE (gC m-2 d-1), change, lower, upper (%
+    of the RMSE on the same days without adapting, paired, 90 %), tower_change (% of the mean over
+    towers of RMSE), worse and much_worse (share of towers with more error, with 10 % more) and
+    inside (share of days within bounds of 90 %).
     """
-    rows = []
-    for (mode, flux), part in errors.groupby(["mode", "flux"], sort=False):
-        square = part.pivot_table("square", "site", "days")
-        n = part[part.days == 0].set_index("site").n.reindex(square.index)
-        weights = bootstrap_weights(len(square), n_boot, seed)
-        for days in square:
-            sums = weights @ square[[days, 0]].to_numpy()
-            change = 100 * (np.sqrt(sums[:, 0] / sums[:, 1]) - 1)
-            lower, upper = np.quantile(change, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-            rows.append({"mode": mode, "days": days, "flux": flux, "towers": len(square),
-                         "RMSE": np.sqrt(square[days].sum() / n.sum()),
-                         "change": 100 * (np.sqrt(square[days].sum() / square[0].sum()) - 1),
-                         "lower": lower, "upper": upper,
-                         "better": (square[days] < square[0]).mean()})  # fmt: skip
+    index, rows = ["days", "flux", "site"], []
+    before = errors[errors.way == NONE].set_index(index)
+    for (way, days, flux), part in errors.groupby(["way", "days", "flux"], sort=False):
+        after = part.set_index(index)
+        square = np.stack([after.square, before.square.reindex(after.index)], 1)
+        rmse = np.sqrt(square / after.n.to_numpy()[:, None])
+        sums = bootstrap_weights(len(square), n_boot, seed) @ square
+        change = 100 * (np.sqrt(sums[:, 0] / sums[:, 1]) - 1)
+        lower, upper = np.quantile(change, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        total, ratio = square.sum(0), rmse[:, 0] / rmse[:, 1]
+        rows.append({
+            "way": way, "days": days, "flux": flux, "towers": len(square),
+            "RMSE": np.sqrt(total[0] / after.n.sum()),
+            "change": 100 * (np.sqrt(total[0] / total[1]) - 1), "lower": lower, "upper": upper,
+            "tower_change": 100 * (rmse[:, 0].mean() / rmse[:, 1].mean() - 1),
+            "worse": (ratio > 1).mean(), "much_worse": (ratio > WORSE).mean(),
+            "inside": after.inside.sum() / after.n.sum(),
+        })  # fmt: skip
     return pd.DataFrame(rows)
 
 
-def values(curve: pd.DataFrame) -> dict[str, str]:
-    """Gather what the page quotes of `adaptation_curve`: verdict, towers, harm, changes."""
-    later = curve[curve.days > 0]
-    longest = later.days.max()
-    full = later[(later.days == longest) & (later["mode"] == "frozen")]
-    worse = int((later.lower > 0).sum())
-    text = verdict(full, f"TAM-RL adapted to {longest} days of labels", "zero-shot TAM-RL")
-    out = {"verdict": text, "harm": f"{worse} of {len(later)}" if worse else "none",
-           "n_towers": str(curve.towers.max()), "offsets": ", ".join(FROZEN)}  # fmt: skip
-    for _, row in later.iterrows():
-        out[f"change_{row['mode']}_{row.days}_{row.flux}"] = with_interval(row)
+def values(table: pd.DataFrame) -> dict[str, str]:
+    """Gather what the page quotes of `curve`."""
+    out = {"n_towers": str(table.towers.max())}
+    for _, row in table[table.way == ADAPTED].iterrows():
+        name = f"{row.days}_{row.flux}"
+        out[f"change_{name}"] = with_interval(row)
+        out[f"worse_{name}"] = f"{row.worse:.0%}"
+        out[f"inside_{name}"] = f"{row.inside:.1%}"
     return out

@@ -1,0 +1,160 @@
+"""What an ensemble's bounds and its adaptation rest on: errors at towers that it never saw.
+
+A user may lack satellites, a vegetation index or the grid. Bounds are calibrated for every such
+combination, by taking away from all towers what is missing, so that 90 % mean 90 % there, too.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations, product
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from tamrl.data.schema import FLUXES
+from tamrl.evaluate.conformal import Conformal
+from tamrl.evaluate.intervals import calibrate, cases
+from tamrl.samples.arrays import PHENOLOGY, PHENOLOGY_STATIC, SATELLITE, Samples
+from tamrl.shipped.adaptation import day_of_year, labelled_days
+from tamrl.shipped.error_model import ErrorModel, Window, basis, learn, window
+from tamrl.shipped.out_of_fold import FoldEnsemble, predict_held_out
+
+INPUTS = ("satellites", "EVI", "grid")  # that a user may lack
+LENGTHS = (30, 90, 365)  # labelled days of the windows that adaptation is learnt from
+DAYS = {30: 30, 90: 45, 365: 73}  # of a window that are looked at: neighbours err alike
+STARTS = 3  # windows of each length a tower, at random
+GAP = 10  # days beside labelled ones that are not scored either: weather lasts
+MIN_SCORED = 180  # days left to score
+
+
+def present(samples: Samples) -> NDArray[np.bool_]:
+    """Which of `INPUTS` each tower has (site, input), on at least half of its days."""
+    days = np.maximum(samples.has_drivers.sum(1), 1)
+    columns = []
+    for names in (SATELLITE, PHENOLOGY[:1]):
+        at = [samples.features.index(name) for name in names if name in samples.features]
+        known = np.isfinite(samples.x[..., at]).any(-1) & samples.has_drivers
+        columns.append(2 * known.sum(1) >= days)
+    places = samples.places
+    grid = np.zeros(len(days)) if places is None else np.isfinite(places.x).mean(1)
+    return np.stack([*columns, grid > 0.5], 1)
+
+
+def without(samples: Samples, missing: Iterable[str]) -> Samples:
+    """Take away some of `INPUTS` from all towers, as a user's samples lack them.
+
+    Without the grid a tower's elevation and climate class are unknown, too.
+    """
+    gone = {name for name in (*samples.features, *samples.static_names) if _of(name) in missing}
+    x, static = samples.x.copy(), samples.static.copy()
+    x[..., [k for k, name in enumerate(samples.features) if name in gone]] = np.nan
+    for k, name in enumerate(samples.static_names):
+        if name in gone:
+            static[:, k] = 0 if name.startswith("koppen") else np.nan
+    places = None if "grid" in missing else samples.places
+    return replace(samples, x=x, static=static, places=places)
+
+
+def _of(name: str) -> str:
+    """Which of `INPUTS` a driver or a static attribute comes from; "" if it is the tower's own."""
+    if name in (*PHENOLOGY, *PHENOLOGY_STATIC):
+        return "EVI"
+    if name in SATELLITE or "_season" in name:
+        return "satellites"
+    return "grid" if "_grid" in name or name.startswith(("elevation", "koppen")) else ""
+
+
+def key(has: Iterable[bool]) -> str:
+    """Name the combination of `INPUTS` that are there, e.g. "EVI, grid"."""
+    return ", ".join(name for name, there in zip(INPUTS, has, strict=True) if there)
+
+
+def intervals_without(
+    samples: Samples, ensembles: Sequence[FoldEnsemble], jobs: int = 1
+) -> dict[str, dict[str, Conformal]]:
+    """Calibrate bounds by `key` of what is there and by flux; all there: as the towers are."""
+    igbp, out = samples.table.igbp.to_numpy(str), {}
+    for missing in (m for n in range(len(INPUTS) + 1) for m in combinations(INPUTS, n)):
+        predicted = predict_held_out(without(samples, missing), ensembles, jobs)
+        at = np.searchsorted(samples.site, predicted.site.values)
+        name = key(each not in missing for each in INPUTS)
+        out[name] = calibrate(cases(predicted, samples), igbp[at])
+    return out
+
+
+def split_days(
+    samples: Samples, tower: int, days: int, rng: np.random.Generator
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]] | None:
+    """Days (time,) of a tower to learn from, a random run of labelled ones, and days to score.
+
+    These are more than 10 days from those. None for a record too short for both.
+    """
+    on = np.flatnonzero(labelled_days(samples, least=0)[tower])
+    if len(on) < days:
+        return None
+    first = rng.integers(len(on) - days + 1)
+    chosen = on[first : first + days]
+    given, scored = np.zeros(len(samples.time), bool), samples.scored[tower].copy()
+    given[chosen] = True
+    scored[max(chosen[0] - GAP, 0) : chosen[-1] + GAP + 1] = False
+    return (given, scored) if scored.sum() >= MIN_SCORED else None
+
+
+def tower_rng(samples: Samples, tower: int, seed: int = 0) -> np.random.Generator:
+    """Random numbers of a tower that do not depend on which other towers there are."""
+    return np.random.default_rng([seed, *(ord(letter) for letter in samples.site[tower])])
+
+
+def windows(
+    samples: Samples, flux: NDArray[np.float32], towers: Iterable[int], starts: int = STARTS
+) -> dict[int, list[Window]]:
+    """Windows of labels, by length, of towers (indices) that predicted ``flux`` has not seen.
+
+    ``flux`` (site, time, flux), gC m-2 d-1, missing where labels do not count. See `split_days`.
+    """
+    out = {days: list[Window]() for days in LENGTHS}
+    time, doy = samples.time.astype("datetime64[D]").astype(float), day_of_year(samples.time)
+    for tower in towers:
+        own, lat = flux[tower, :, :2], float(samples.table.lat.iloc[tower])
+        terms, rng = basis(own, doy, lat), tower_rng(samples, tower)
+        for days, _ in product(LENGTHS, range(starts)):
+            if (split := split_days(samples, tower, days, rng)) is not None:
+                labels = samples.y[tower, :, :2]
+                out[days].append(window(time, own, labels, terms, *split, DAYS[days]))
+    return out
+
+
+def learn_errors(
+    samples: Samples, predicted: xr.Dataset, towers: Iterable[int] | None = None,
+    progress: str = "",
+) -> ErrorModel:  # fmt: skip
+    """Learn an `ErrorModel` from held-out predictions (seed, site, time) of towers (None: all)."""
+    flux = mean_flux(predicted, samples)
+    towers = np.flatnonzero(np.isfinite(flux).any((1, 2))) if towers is None else towers
+    return learn(windows(samples, flux, towers), progress=progress)
+
+
+def mean_flux(predicted: xr.Dataset, samples: Samples) -> NDArray[np.float32]:
+    """Mean over members (site, time, flux) of predictions (seed, site, time), as samples are."""
+    predicted = predicted.reindex(site=samples.site)
+    mean = [predicted[f].mean("seed").transpose("site", "time").to_numpy() for f in FLUXES]
+    return np.stack(mean, -1).astype(np.float32)
+
+
+def calibration(
+    samples: Samples, ensembles: Sequence[FoldEnsemble], jobs: int = 1
+) -> dict[str, Any]:
+    """Entries of a header: intervals, those of what may be missing, the model of errors."""
+    every = intervals_without(samples, ensembles, jobs)
+    errors = learn_errors(samples, predict_held_out(samples, ensembles, jobs), None, "errors")
+    return {
+        "intervals": _plain(every[key(True for _ in INPUTS)]),
+        "intervals_by_inputs": {name: _plain(each) for name, each in every.items()},
+        "error_model": errors.store(),
+    }
+
+
+def _plain(fitted: Mapping[str, Conformal]) -> dict[str, Any]:
+    return {flux: each.to_dict() for flux, each in fitted.items()}
