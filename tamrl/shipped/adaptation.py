@@ -60,8 +60,8 @@ def evidence(
         residual = (y - p)[at, 2:].T if only_nee else (y - p)[at, :2].T
         terms = basis(p[at, :2], doy[at], float(samples.table.lat.iloc[site]))
         arrays = (days[at], p[at, :2].T, terms, residual)
-        tensors = (torch.as_tensor(np.ascontiguousarray(a)) for a in arrays)
-        more = model.evidence(*tensors, only_nee=bool(only_nee))
+        inputs = [torch.as_tensor(np.ascontiguousarray(a)) for a in arrays]
+        more = model.evidence(inputs[0], inputs[1], inputs[2], inputs[3], bool(only_nee))
         precision, product = precision + more[0].numpy(), product + more[1].numpy()
     return Evidence(precision, product)
 

@@ -117,11 +117,11 @@ def windows(
     out = {days: list[Window]() for days in LENGTHS}
     time, doy = samples.time.astype("datetime64[D]").astype(float), day_of_year(samples.time)
     for tower in towers:
-        own, lat = flux[tower, :, :2], float(samples.table.lat.iloc[tower])
+        own, lat = flux[tower, :, :2].astype(float), float(samples.table.lat.iloc[tower])
         terms, rng = basis(own, doy, lat), tower_rng(samples, tower)
         for days, _ in product(LENGTHS, range(starts)):
             if (split := split_days(samples, tower, days, rng)) is not None:
-                labels = samples.y[tower, :, :2]
+                labels = samples.y[tower, :, :2].astype(float)
                 out[days].append(window(time, own, labels, terms, *split, DAYS[days]))
     return out
 

@@ -7,6 +7,7 @@ it, and gets the same labels. What a way learns across towers, it learns without
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +18,40 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from tamrl.data.schema import FLUXES
+from tamrl.errors import DataError
 from tamrl.evaluate.conformal import Conformal
+from tamrl.evaluate.crossval import digest
 from tamrl.evaluate.intervals import calibrate, cases
 from tamrl.evaluate.learner import Fluxes, Wrapper
 from tamrl.evaluate.scores import LEVEL, bootstrap_weights
+from tamrl.evaluate.tables import stored
 from tamrl.files import atomic_write
 from tamrl.model.adapt import finetune
-from tamrl.model.train import TamRLModel
+from tamrl.model.train import Recipe, TamRLModel
 from tamrl.parallel import in_parallel
 from tamrl.samples.arrays import Samples
+from tamrl.samples.splits import folds
+from tamrl.shipped import ensemble, pretrained
 from tamrl.shipped.adaptation import corrected, evidence, narrowing, posterior
-from tamrl.shipped.calibration import LENGTHS, learn_errors, mean_flux, split_days, tower_rng
+from tamrl.shipped.calibration import (
+    LENGTHS,
+    STARTS,
+    learn_errors,
+    mean_flux,
+    split_days,
+    tower_rng,
+)
 from tamrl.shipped.error_model import TERMS, ErrorModel
-from tamrl.shipped.out_of_fold import FoldEnsemble
-from tamrl.shipped.pretrained import load, suited
+from tamrl.shipped.out_of_fold import FoldEnsemble, fold_ensembles, predict_held_out
+from tamrl.sources import load_towers, load_training
 from tamrl.study.comparisons.effects import with_interval
 
 NONE, ADAPTED, FACTOR = "not adapted", "error model", "factor"
 FILM, BOTH = "FiLM offsets", "FiLM offsets, then error model"
-WAYS = (ADAPTED, FACTOR, FILM, BOTH)
+FAST = (NONE, ADAPTED, FACTOR)
+WAYS = (*FAST, FILM, BOTH)
 WORSE = 1.1  # a tower whose RMSE grows by more than a tenth is counted apart
+SLOW = 5  # towers of a fold that networks are adapted to by gradient steps
 FACTOR_SD, EFFECTIVE = 0.35, 20.0  # prior of one factor; days that are worth one
 
 
@@ -54,19 +69,19 @@ def one_factor() -> ErrorModel:
 
 def adapt_held_out(
     samples: Samples, predicted: xr.Dataset, ensembles: Sequence[FoldEnsemble], folder: Path,
-    ways: Sequence[str] = WAYS, lengths: Sequence[int] = LENGTHS, seed: int = 0,
-    limit: int | None = None, jobs: int = 1,
+    lengths: Sequence[int] = LENGTHS, seed: int = 0, slow: int = SLOW, jobs: int = 1,
 ) -> pd.DataFrame:  # fmt: skip
     """Adapt each fold's ensemble to each of its test towers, on random runs of labelled days.
 
     ``predicted`` are the ensembles' held-out fluxes (seed, site, time). What is learnt across
-    towers is stored in ``folder`` for the next call. ``limit``: most towers of a fold, at random.
-    A record too short for labels and other days to score has no row. Columns fold, site, way,
-    days, flux, n (scored), square, error (sums; predicted - observed), inside (days in bounds of
-    90 %); `NONE` is the same days without adapting.
+    towers is stored in ``folder`` for the next call. Gradient steps take minutes a tower: they are
+    made at ``slow`` towers of a fold, at random, on one run of each length instead of three. A
+    record too short for labels and other days to score has no row. Columns fold, site, way, days,
+    flux, and sums over scored days: n, square, error (predicted - observed), inside (days in bounds
+    of 90 %), before (square on the same days without adapting).
     """
     tasks = [
-        (samples, predicted, each, f"{k}", folder, ways, lengths, seed, limit)
+        (samples, predicted, each, f"{k}", folder, lengths, seed, slow)
         for k, each in enumerate(ensembles)
     ]
     return pd.concat(in_parallel(_adapt_fold, tasks, jobs, "folds"), ignore_index=True)
@@ -74,7 +89,7 @@ def adapt_held_out(
 
 def _adapt_fold(
     samples: Samples, predicted: xr.Dataset, ensemble: FoldEnsemble, name: str, folder: Path,
-    ways: Sequence[str], lengths: Sequence[int], seed: int, limit: int | None,
+    lengths: Sequence[int], seed: int, slow: int,
 ) -> pd.DataFrame:  # fmt: skip
     known = np.isin(samples.site, predicted.site.values)
     others = np.setdiff1d(np.flatnonzero(known), ensemble.test)
@@ -84,32 +99,30 @@ def _adapt_fold(
     fitted = calibrate(table.isel(site=rest), igbp[others])
     flux = mean_flux(predicted, samples)
     spread = predicted.reindex(site=samples.site).std("seed").to_array().to_numpy()
-    towers, rows = np.random.default_rng(seed).permutation(ensemble.test)[:limit], []
-    for tower in towers:
+    rows = []
+    for rank, tower in enumerate(np.random.default_rng(seed).permutation(ensemble.test)):
         one, rng = samples.select(np.array([tower])), tower_rng(samples, int(tower), seed)
-        for days in lengths:
+        before, size = flux[[tower]], spread[:, tower].T
+        for days, start in product(lengths, range(STARTS)):
             if (split := split_days(samples, int(tower), days, rng)) is None:
                 continue
             given, scored = split
-            before = flux[[tower]]
-            results = {NONE: (before[0], np.ones_like(before[0]))}
-            for way in ways:
-                results[way] = _adapted(way, model, one, before, given, ensemble)
-            for way, (mean, share) in results.items():
-                size = spread[:, tower].T
+            y = samples.y[tower, scored].astype(float)
+            for way in WAYS if rank < slow and start == 0 else FAST:
+                mean, share = _adapted(way, model, one, before, given, ensemble)
                 bounds = [
                     _bounds(fitted[f], mean[:, k], size[:, k], share[:, k], igbp[tower])
                     for k, f in enumerate(FLUXES)
                 ]
-                y = samples.y[tower, scored].astype(float)
-                e = mean[scored] - y
                 low, high = np.stack(bounds, -1)[:, scored]
+                e, e0 = mean[scored] - y, before[0, scored] - y
                 rows.append(pd.DataFrame({
                     "fold": name, "site": samples.site[tower], "way": way, "days": days,
                     "flux": FLUXES, "n": len(e), "square": (e**2).sum(0), "error": e.sum(0),
-                    "inside": ((low <= y) & (y <= high)).sum(0),
+                    "inside": ((low <= y) & (y <= high)).sum(0), "before": (e0**2).sum(0),
                 }))  # fmt: skip
-    return pd.concat(rows, ignore_index=True)
+    keys = ["fold", "site", "way", "days", "flux"]
+    return pd.concat(rows).groupby(keys, sort=False).sum().reset_index()
 
 
 def _stored(
@@ -136,12 +149,16 @@ def _adapted(
     ensemble: FoldEnsemble,
 ) -> tuple[Fluxes, NDArray]:  # fmt: skip
     """Fluxes (time, flux) after adapting to the labels of ``given``, and how wide bounds are."""
+    if way == NONE:
+        return before[0], np.ones_like(before[0])
     if way in (FILM, BOTH):
         each = []
         for path in ensemble.members:
-            (member,), header = load(path, "cpu")
-            each.append(with_adapted_networks(member, suited(one, header), given[None]))
-        before = np.mean([m.predict(suited(one, header), np.array([0])) for m in each], 0)
+            (member,), header = pretrained.load(path, "cpu")
+            each.append(with_adapted_networks(member, pretrained.suited(one, header), given[None]))
+        before = np.mean(
+            [m.predict(pretrained.suited(one, header), np.array([0])) for m in each], 0
+        )
     if way == FILM:
         return before[0], np.ones_like(before[0])
     errors = one_factor() if way == FACTOR else model
@@ -170,11 +187,9 @@ def curve(errors: pd.DataFrame, n_boot: int = 1000, seed: int = 0) -> pd.DataFra
     towers of RMSE), worse and much_worse (share of towers with more error, with 10 % more) and
     inside (share of days within bounds of 90 %).
     """
-    index, rows = ["days", "flux", "site"], []
-    before = errors[errors.way == NONE].set_index(index)
-    for (way, days, flux), part in errors.groupby(["way", "days", "flux"], sort=False):
-        after = part.set_index(index)
-        square = np.stack([after.square, before.square.reindex(after.index)], 1)
+    rows = []
+    for (way, days, flux), after in errors.groupby(["way", "days", "flux"], sort=False):
+        square = after[["square", "before"]].to_numpy()
         rmse = np.sqrt(square / after.n.to_numpy()[:, None])
         sums = bootstrap_weights(len(square), n_boot, seed) @ square
         change = 100 * (np.sqrt(sums[:, 0] / sums[:, 1]) - 1)
@@ -189,6 +204,43 @@ def curve(errors: pd.DataFrame, n_boot: int = 1000, seed: int = 0) -> pd.DataFra
             "inside": after.inside.sum() / after.n.sum(),
         })  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def compute(
+    towers: str = "auto", out: Path | None = None, every: int = 1, n_folds: int = 10,
+    members: int = 3, epochs: int | None = None, jobs: int = 2, device: str = "cpu",
+) -> Path:  # fmt: skip
+    """Train the ensembles of the folds, adapt them, and return the table of `adapt_held_out`.
+
+    ``every`` n-th tower and ``epochs`` are for a quick look, with the network of the ensemble
+    alone; the table then goes below ``runs/``, else to ``results/adaptation``.
+    """
+    samples, training = load_training(towers, every)
+    quick = epochs is not None or every > 1 or bool(samples.attrs["virtual"])
+    source = Path("runs") / str(samples.attrs["tower_source"])
+    make = ensemble.factory(device=device)
+    if epochs is not None:
+        make = ensemble.factory("network", Recipe(epochs=epochs), device, 0)
+    parts = folds(samples, n_folds)
+    each = fold_ensembles(training, make, parts, members, source / "folds", 0, jobs)
+    predicted = predict_held_out(samples, each, jobs)
+    name = digest([str(path) for part in each for path in part.members])
+    table = adapt_held_out(samples, predicted, each, source / "adapt" / name, jobs=jobs)
+    path = (out or (source / "adapt" if quick else Path("results/adaptation"))) / "towers.csv"
+    with atomic_write(path) as part:
+        table.to_csv(part, index=False, float_format="%.6g")
+    return path
+
+
+def load(towers: str = "auto", recompute: bool = False, **settings: Any) -> pd.DataFrame:
+    """Read the stored table of real towers; on virtual ones, or when asked, compute it."""
+    auto = towers == "auto"
+    if recompute or towers == "virtual" or (auto and load_towers(towers).attrs["virtual"]):
+        return pd.read_csv(compute(towers, **settings))
+    path = stored("adaptation") / "towers.csv"
+    if not path.exists():
+        raise DataError(f"{path}: no such table; compute it: tamrl compare adaptation")
+    return pd.read_csv(path)
 
 
 def values(table: pd.DataFrame) -> dict[str, str]:
