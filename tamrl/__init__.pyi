@@ -12,7 +12,7 @@ from .model.train import Recipe, TamRLModel
 from .monitor import anomalies
 from .samples.arrays import Samples, make_samples
 from .samples.splits import folds
-from .shipped.pretrained import finetune, load_pretrained
+from .shipped.pretrained import load_pretrained
 from .sources import load_samples
 
 __version__: str
@@ -31,7 +31,6 @@ __all__ = [
     "evaluate",
     "fetch_grid",
     "fetch_towers",
-    "finetune",
     "folds",
     "load_pretrained",
     "load_samples",

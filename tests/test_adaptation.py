@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError
 from tamrl.samples.arrays import Samples
+from tamrl.samples.missing import INPUTS, key, present, without
 from tamrl.shipped import error_model
 from tamrl.shipped.adaptation import (
     Adapted,
@@ -23,7 +24,7 @@ from tamrl.shipped.adaptation import (
     narrowing,
     posterior,
 )
-from tamrl.shipped.calibration import INPUTS, key, learn_errors, present, without
+from tamrl.shipped.calibration import learn_errors
 from tamrl.shipped.error_model import ErrorModel, basis
 from tamrl.study.adaptation import one_factor
 

@@ -18,7 +18,7 @@ from tamrl.errors import DataError, StudyError
 from tamrl.samples.arrays import Samples
 from tamrl.study.runner.run import Outcome
 
-COMMANDS = ("fetch", "train", "compare", "predict", "finetune", "score", "study")
+COMMANDS = ("fetch", "train", "compare", "predict", "adapt", "score", "study")
 
 
 def call(command: str) -> Result:

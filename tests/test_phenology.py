@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from tamrl.data import phenology
 from tamrl.data.schema import SEALED
 from tamrl.errors import DataError
-from tamrl.samples.arrays import PHENOLOGY, PHENOLOGY_STATIC, Samples, without_satellites
+from tamrl.samples.arrays import PHENOLOGY, PHENOLOGY_STATIC, Samples
 from tamrl.samples.labels import BOUND, with_mean_labels, with_tower_weights
+from tamrl.samples.missing import without_satellites
 from tamrl.samples.phenology import from_season, with_phenology, without_phenology
 from tamrl.virtual.phenology import SHARE, virtual_phenology
 from tamrl.virtual.towers import virtual_towers

@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 from settings import QUICK, SMALL
 from typer.testing import CliRunner
 
-from tamrl import finetune, load_pretrained
+from tamrl import load_pretrained
 from tamrl.cli.app import app
 from tamrl.data.cache import registry_sha256
 from tamrl.data.schema import FLUXES
@@ -25,10 +25,15 @@ from tamrl.evaluate.score_file import score as score_file
 from tamrl.model.train import TamRLModel
 from tamrl.rivals.boosting import Boosting
 from tamrl.samples.arrays import Samples, make_samples
+from tamrl.samples.missing import INPUTS, without
 from tamrl.samples.phenology import with_phenology
-from tamrl.shipped import ensemble, pretrained, weights
+from tamrl.samples.splits import folds
+from tamrl.shipped import calibration, ensemble, error_model, pretrained, weights
+from tamrl.shipped.adaptation import Adapted
 from tamrl.shipped.annual import AnnualPrior
 from tamrl.shipped.blend import Blend
+from tamrl.shipped.error_model import ErrorModel
+from tamrl.shipped.out_of_fold import fold_ensembles
 from tamrl.sources import load_grid, load_phenology, load_predictors
 from tamrl.virtual.grid import virtual_grid
 from tamrl.virtual.towers import virtual_predictors, virtual_towers
@@ -129,13 +134,20 @@ def test_what_ships_predicts_real_towers_as_when_it_was_trained(need, real_tower
     expect_golden("real", with_phenology(samples, load_phenology(towers)), 30)
 
 
-def test_bounds_come_with_calibrated_weights(samples: Samples, daily, tmp_path: Path) -> None:
-    """Calibrated at towers held out; stored in the file; about 90 % of days inside, NEE closed."""
-    make = MAKE["prior of all"]
-    intervals = ensemble.calibrated(samples, samples, make, 2, 3, tmp_path / "runs", jobs=1)
-    path = tmp_path / "w.safetensors"
-    pretrained.save(ensemble.train(samples, make, 2), path, samples, intervals, towers=24)
-    out = load_pretrained(path).predict(samples)
+def test_bounds_come_with_calibrated_weights(
+    samples: Samples, daily: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Calibrated at towers held out; stored in the file; about 90 % of days inside, NEE closed.
+
+    Without the grid and satellites bounds are others; after adapting narrower.
+    """
+    make, path = MAKE["prior of all"], tmp_path / "w.safetensors"
+    monkeypatch.setattr(error_model, "STEPS", 3)
+    held_out = fold_ensembles(samples, make, folds(samples, 3), 2, tmp_path / "folds")
+    facts = calibration.calibration(samples, held_out)
+    pretrained.save(ensemble.train(samples, make, 2), path, samples, **facts, towers=24)
+    model = load_pretrained(path)
+    out = model.predict(samples)
     np.testing.assert_allclose(out.NEE, out.RECO - out.GPP, atol=1e-5)
     for flux in FLUXES:
         lower, middle, upper = (out[f"{flux}{end}"] for end in ("_lower", "", "_upper"))
@@ -143,6 +155,16 @@ def test_bounds_come_with_calibrated_weights(samples: Samples, daily, tmp_path: 
         assert lower.attrs["units"] == "gC m-2 d-1"
     scores = score_file(out, daily)
     assert scores[scores.site == "all"].inside.between(0.8, 1).all()
+    bare = model.predict(without(samples, INPUTS))
+    assert score_file(bare, daily).inside[:3].between(0.8, 1).all()
+    assert not np.allclose(out.GPP_upper - out.GPP, bare.GPP_upper - bare.GPP, equal_nan=True)
+    adapted = model.adapt(samples.select(ALL[:1]))
+    adapted.save(path)
+    again = load_pretrained(path).predict(samples)
+    xr.testing.assert_equal(again, adapted.predict(samples))
+    widths = [(each.NEE_upper - each.NEE_lower).mean() for each in (again, out)]
+    assert widths[0] < 0.99 * widths[1]
+    np.testing.assert_allclose(again.NEE, again.RECO - again.GPP, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["prior of all", "prior of a part"])
@@ -162,21 +184,19 @@ def test_without_a_grid_the_prior_is_the_mean_of_the_class(kind, fitted, daily, 
     other = replace(samples, places=replace(samples.places, names=("a",)))
     with pytest.raises(DataError, match="described by other features"):
         model.predict(other)
-    for use in (model.predict, partial(finetune, output=path, model=model)):
+    for use in (model.predict, model.adapt):
         with pytest.raises(DataError, match=r"other site attributes; they differ in \['new'\]"):
             use(replace(bare, static_names=(*bare.static_names, "new")))
 
 
 def test_a_library_that_is_missing_is_found_before_the_training(
-    samples: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    samples: Samples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "xgboost", None)
     monkeypatch.setattr(TamRLModel, "fit", lambda *_: pytest.fail("trained first"))
     make = ensemble.factory(n_virtual=0)
-    for use in (ensemble.train, partial(ensemble.calibrated, samples)):
-        rest = (2, 3, tmp_path) if use is not ensemble.train else ()
-        with pytest.raises(DataError, match=r"pip install 'tamrl\[rivals\]'"):
-            use(samples, make, *rest)
+    with pytest.raises(DataError, match=r"pip install 'tamrl\[rivals\]'"):
+        ensemble.train(samples, make)
 
 
 def test_members_side_by_side_are_those_in_turn(samples: Samples) -> None:
@@ -215,23 +235,26 @@ def test_scores_of_a_file(daily: xr.Dataset, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("grid", [True, False])
-def test_finetune_on_the_command_line(grid, fitted, daily, samples, tmp_path: Path, monkeypatch):
-    """Trees of a blend stay behind; the network keeps the prior of its place; no grid is needed."""
+def test_adapt_on_the_command_line(grid, fitted, daily, samples, tmp_path: Path, monkeypatch):
+    """Networks, trees and prior are adapted together, with or without a grid."""
     fetch_grid = Mock(side_effect=[virtual_grid(2.5) if grid else DataError("not here")])
     path, own = tmp_path / "w.safetensors", tmp_path / "own.safetensors"
-    pretrained.save([fitted["prior of all"]], path, samples, seed=0, towers=24)
+    errors = ErrorModel().store()
+    pretrained.save([fitted["prior of all"]], path, samples, error_model=errors, towers=24)
     own_tower = daily.isel(site=[3]).assign_attrs(virtual=0, tower_source="user")
     monkeypatch.setattr("tamrl.data.fetch_grid", fetch_grid)
     monkeypatch.setattr("tamrl.data.open_towers", lambda path, table: own_tower)
-    call = ["finetune", "x.csv", "-m", str(path), "-o", str(own), "--device", "cpu"]
+    call = ["adapt", "x.csv", "-m", str(path), "-o", str(own), "--device", "cpu"]
     done = CliRunner().invoke(app, call)
     assert done.exit_code == 0, done.output
     assert "labelled days, of virtual towers" in done.output
     (adapted,), header = pretrained.load(own, "cpu")
     told = [header[name] for name in ("adapted_to", "virtual", "tower_source")]
     assert told == [str(samples.site[3]), 1, samples.attrs["tower_source"]]
-    assert [type(m) for m in (adapted, *adapted.fitted)] == [AnnualPrior, TamRLModel]
-    assert load_pretrained(own).predict(samples).NEE.notnull().any()
+    assert [type(m) for m in (adapted, *adapted.fitted)] == [Adapted, AnnualPrior]
+    before, after = (load_pretrained(each).predict(samples) for each in (path, own))
+    errors = [abs(p - daily).GPP.isel(site=3).mean() for p in (before, after)]
+    assert errors[1] < errors[0]
 
 
 @pytest.mark.parametrize("name", ensemble.MODELS)

@@ -15,7 +15,8 @@ from tamrl.model.network import Config, TamRL
 from tamrl.model.predict import cpu_has_bf16
 from tamrl.model.tensors import DeviceData, set_scale
 from tamrl.model.train import PUBLISHED, Recipe, TamRLModel
-from tamrl.samples.arrays import Samples, make_samples, of_satellites, without_satellites
+from tamrl.samples.arrays import Samples, make_samples
+from tamrl.samples.missing import of_satellites, without_satellites
 from tamrl.virtual.towers import virtual_predictors, virtual_towers
 
 THREE = Recipe(epochs=3, batch=8, length=120)

@@ -1,4 +1,4 @@
-"""The command line: `tamrl predict | finetune | score | fetch | train | map | study | …`.
+"""The command line: `tamrl predict | adapt | score | fetch | train | map | study | …`.
 
 Exit status 0: done. 1: the data, a file or a notebook is at fault; one line on stderr says what to
 do. 2: the command was not understood.
@@ -43,7 +43,7 @@ class _OneLine(typer.core.TyperGroup):
 
 _LOOK: Any = {"rich_markup_mode": "markdown", "pretty_exceptions_enable": False}
 app = typer.Typer(cls=_OneLine, no_args_is_help=True, **_LOOK)
-for command in (towers.predict, towers.finetune, towers.score, maps.train_map, compare):
+for command in (towers.predict, towers.adapt, towers.score, maps.train_map, compare):
     app.command()(command)
 app.command("map")(maps.map_cube)
 
@@ -114,26 +114,30 @@ def train(
 
     The ensemble has trees of XGBoost: `pip install 'tamrl[rivals]'`. One tower in eight is held out
     to stop early. Members differ by seed. With --calibrate, errors of ensembles without the towers
-    of each fold, stored in `runs/`, set the bounds of 90 %.
+    of each fold, stored in `runs/`, set the bounds of 90 % and what labels of a new tower say.
 
     Examples: `tamrl train -o model.safetensors --model network` ·
     `tamrl train -o m.safetensors --members 5 --calibrate 10`
     """
     from tamrl.data.cache import registry_sha256
-    from tamrl.shipped import ensemble, pretrained
+    from tamrl.samples.splits import folds
+    from tamrl.shipped import calibration, ensemble, out_of_fold, pretrained
     from tamrl.sources import load_training
 
     with usage():
         make = ensemble.factory(model, _recipe(epochs), device, virtual)
-    (samples, training), intervals = load_training(towers), None
+    samples, training = load_training(towers)
+    ensemble.ready(make)
+    facts: dict[str, Any] = {}
     if calibrate:
-        folder = _predictions(samples)
-        scheme = calibrate, folder, seed, jobs
-        intervals = ensemble.calibrated(samples, training, make, members, *scheme)
+        parts = folds(samples, calibrate, seed=seed)
+        where = members, _folds(samples), seed, jobs
+        held_out = out_of_fold.fold_ensembles(training, make, parts, *where)
+        facts = calibration.calibration(samples, held_out, jobs)
     models = ensemble.train(training, make, members, seed, jobs)
-    facts = {"seed": seed, "towers": len(samples.site), "model": model, "folds": calibrate}
-    licence = {"licence": "CC-BY-4.0", "registry": registry_sha256()}
-    pretrained.save(models, output, samples, intervals, **facts, **licence)
+    facts |= {"seed": seed, "towers": len(samples.site), "model": model, "folds": calibrate}
+    facts |= {"licence": "CC-BY-4.0", "registry": registry_sha256()}
+    pretrained.save(models, output, samples, **facts)
     on = f"{len(samples.site)} {'virtual ' * bool(samples.attrs['virtual'])}towers"
     say(f"Trained {members} {model}(s) on {on}: {output}")
 
@@ -144,9 +148,9 @@ def _recipe(epochs: int | None) -> Any:
     return Recipe() if epochs is None else Recipe(epochs=epochs)
 
 
-def _predictions(samples: Any) -> Path:
-    """Folder of out-of-fold predictions, those of virtual towers apart."""
-    return Path("runs") / str(samples.attrs["tower_source"]) / "cv"
+def _folds(samples: Any) -> Path:
+    """Folder of the ensembles of folds, those of virtual towers apart."""
+    return Path("runs") / str(samples.attrs["tower_source"]) / "folds"
 
 
 @app.command()

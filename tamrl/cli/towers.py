@@ -10,7 +10,6 @@ from tamrl.cli.common import Device, Facts, OwnTowers, draw, say, write_scores
 from tamrl.errors import DataError
 from tamrl.files import atomic_write
 
-_FROZEN = "Adapt a few hundred offsets, or all weights."
 _MODEL = "Weights from `tamrl train`.  [default: the package's]"
 Weights = Annotated[Path | None, Option("--model", "-m", help=_MODEL)]
 
@@ -42,30 +41,34 @@ def predict(
     say(f"{days} days at {fluxes.sizes['site']} tower(s), {virtual}{bounds}: {output}")
 
 
-def finetune(
+def adapt(
     towers: OwnTowers,
     output: Annotated[Path, Option("--output", "-o", help="Where the adapted weights go.")],
     model: Weights = None,
     table: Facts = None,
-    frozen: Annotated[bool, Option("--frozen/--full", help=_FROZEN)] = True,
     device: Device = "auto",
 ) -> None:
-    """Adapt trained weights to your own tower with the few days of fluxes that it has.
+    """Adapt the ensemble to your own tower by the few days of fluxes that it has.
 
-    Parts of those days are left out in turn to see whether adapting helps; if not, the weights stay
-    as they are. Several towers get one adaptation. Only networks are adapted; bounds are left out.
+    Networks, trees and prior stay as they are: what places differ in was learnt across the training
+    towers, and your labels say how far yours does; a month of winter says little of summer. NEE
+    alone is enough. Several towers get one adaptation. Predict with the new weights: their bounds
+    are narrower.
 
-    Example: `tamrl finetune my-tower.csv --table facts.csv -o mine.safetensors`
+    Example: `tamrl adapt my-tower.csv --table facts.csv -o mine.safetensors`, then
+    `tamrl predict my-tower.csv --table facts.csv -m mine.safetensors -o fluxes.nc`
     """
-    from tamrl.shipped.pretrained import finetune as adapt
     from tamrl.shipped.pretrained import load_pretrained
 
-    loaded = load_pretrained(model, device)
-    about = adapt(_own_samples(towers, table), output, model=loaded, frozen=frozen).header
+    adapted = load_pretrained(model, device).adapt(_own_samples(towers, table))
+    adapted.save(output)
+    about = adapted.header
     days = f"{about['labelled_days']} labelled days{', of virtual towers' * about['virtual']}"
     say(f"Adapted to {about['adapted_to']} with {days}: {output}")
-    before, after = about["held_out"]
-    say(f"Error on days left out, in sd of the fluxes: {before:.3f} -> {after:.3f}")
+    errors = (
+        f"{f} {before:.2f} -> {after:.2f}" for f, (before, after) in about["held_out"].items()
+    )
+    say(f"RMSE on labelled days left out in turn, gC m-2 d-1: {', '.join(errors)}")
 
 
 def score(

@@ -8,7 +8,8 @@ from typing import Any, ClassVar, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from tamrl.samples.arrays import Samples, without_satellites
+from tamrl.samples.arrays import Samples
+from tamrl.samples.missing import without_satellites
 
 Fluxes = NDArray[np.float32]
 

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tamrl.model.network import TamRL
-from tamrl.samples.arrays import Samples, of_satellites
+from tamrl.samples.arrays import Samples
+from tamrl.samples.missing import of_satellites
 
 # What a window loses: also EVI and rain of the grid, which a site that loses `of_satellites` keeps.
 SATELLITE_PREFIX = ("FPAR", "LAI", "NDWI", "LST", "SNOW", "PRCP", "PET", "SIF", "SM", "EVI")

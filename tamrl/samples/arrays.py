@@ -236,21 +236,6 @@ def process_scalars(ta: Any, vpd: Any, sw_in: Any, xp: Any = np) -> Any:
     return xp.stack((light * warm * humid, xp.clip(reco, 0.05, None)), -1)  # noqa: PD013
 
 
-def of_satellites(samples: Samples) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which drivers (driver,) and which statics (static,) a tower without satellites lacks."""
-    seasons = tuple(f"{name}_season" for name in SEASONAL)
-    drivers = [name in (*SATELLITE, *seasons, *PHENOLOGY) for name in samples.features]
-    statics = [n.startswith(seasons) or n in PHENOLOGY_STATIC for n in samples.static_names]
-    return np.array(drivers), np.array(statics)
-
-
-def without_satellites(samples: Samples) -> Samples:
-    """Set missing at all towers what comes from satellites (`of_satellites`)."""
-    drivers, statics = of_satellites(samples)
-    x = np.where(drivers, np.float32(np.nan), samples.x)
-    return replace(samples, x=x, static=np.where(statics, np.float32(np.nan), samples.static))
-
-
 def require_same(names: Iterable[str], expected: Iterable[str], what: str) -> None:
     """Raise DataError, which says ``what`` is wrong and which names differ, unless they agree."""
     given, wanted = tuple(names), tuple(expected)

@@ -5,7 +5,6 @@ combination, by taking away from all towers what is missing, so that 90 % mean 9
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from itertools import combinations, product
 from typing import Any
 
@@ -16,59 +15,17 @@ from numpy.typing import NDArray
 from tamrl.data.schema import FLUXES
 from tamrl.evaluate.conformal import Conformal
 from tamrl.evaluate.intervals import calibrate, cases
-from tamrl.samples.arrays import PHENOLOGY, PHENOLOGY_STATIC, SATELLITE, Samples
+from tamrl.samples.arrays import Samples
+from tamrl.samples.missing import INPUTS, key, without
 from tamrl.shipped.adaptation import day_of_year, labelled_days
 from tamrl.shipped.error_model import ErrorModel, Window, basis, learn, window
 from tamrl.shipped.out_of_fold import FoldEnsemble, predict_held_out
 
-INPUTS = ("satellites", "EVI", "grid")  # that a user may lack
 LENGTHS = (30, 90, 365)  # labelled days of the windows that adaptation is learnt from
 DAYS = {30: 30, 90: 45, 365: 73}  # of a window that are looked at: neighbours err alike
 STARTS = 3  # windows of each length a tower, at random
 GAP = 10  # days beside labelled ones that are not scored either: weather lasts
 MIN_SCORED = 180  # days left to score
-
-
-def present(samples: Samples) -> NDArray[np.bool_]:
-    """Which of `INPUTS` each tower has (site, input), on at least half of its days."""
-    days = np.maximum(samples.has_drivers.sum(1), 1)
-    columns = []
-    for names in (SATELLITE, PHENOLOGY[:1]):
-        at = [samples.features.index(name) for name in names if name in samples.features]
-        known = np.isfinite(samples.x[..., at]).any(-1) & samples.has_drivers
-        columns.append(2 * known.sum(1) >= days)
-    places = samples.places
-    grid = np.zeros(len(days)) if places is None else np.isfinite(places.x).mean(1)
-    return np.stack([*columns, grid > 0.5], 1)
-
-
-def without(samples: Samples, missing: Iterable[str]) -> Samples:
-    """Take away some of `INPUTS` from all towers, as a user's samples lack them.
-
-    Without the grid a tower's elevation and climate class are unknown, too.
-    """
-    gone = {name for name in (*samples.features, *samples.static_names) if _of(name) in missing}
-    x, static = samples.x.copy(), samples.static.copy()
-    x[..., [k for k, name in enumerate(samples.features) if name in gone]] = np.nan
-    for k, name in enumerate(samples.static_names):
-        if name in gone:
-            static[:, k] = 0 if name.startswith("koppen") else np.nan
-    places = None if "grid" in missing else samples.places
-    return replace(samples, x=x, static=static, places=places)
-
-
-def _of(name: str) -> str:
-    """Which of `INPUTS` a driver or a static attribute comes from; "" if it is the tower's own."""
-    if name in (*PHENOLOGY, *PHENOLOGY_STATIC):
-        return "EVI"
-    if name in SATELLITE or "_season" in name:
-        return "satellites"
-    return "grid" if "_grid" in name or name.startswith(("elevation", "koppen")) else ""
-
-
-def key(has: Iterable[bool]) -> str:
-    """Name the combination of `INPUTS` that are there, e.g. "EVI, grid"."""
-    return ", ".join(name for name, there in zip(INPUTS, has, strict=True) if there)
 
 
 def intervals_without(
@@ -146,11 +103,11 @@ def mean_flux(predicted: xr.Dataset, samples: Samples) -> NDArray[np.float32]:
 def calibration(
     samples: Samples, ensembles: Sequence[FoldEnsemble], jobs: int = 1
 ) -> dict[str, Any]:
-    """Entries of a header: intervals, those of what may be missing, the model of errors."""
+    """Make what `tamrl.shipped.pretrained.save` takes: intervals, by inputs too, error model."""
     every = intervals_without(samples, ensembles, jobs)
     errors = learn_errors(samples, predict_held_out(samples, ensembles, jobs), None, "errors")
     return {
-        "intervals": _plain(every[key(True for _ in INPUTS)]),
+        "intervals": every[key(True for _ in INPUTS)],
         "intervals_by_inputs": {name: _plain(each) for name, each in every.items()},
         "error_model": errors.store(),
     }

@@ -1,4 +1,4 @@
-"""The model that the study ships: which one, how it is trained, what its intervals rest on.
+"""The model that the study ships: which one it is, and how it is trained.
 
 What won at unseen towers (`tamrl compare benchmark`) is the mean of a TAM-RL pre-trained on
 simulated towers and of boosted trees by two libraries, all with a prior of annual means; closed,
@@ -7,20 +7,16 @@ and rescaled a quarter of the way to the prior.
 
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tamrl.evaluate.conformal import Conformal
-from tamrl.evaluate.crossval import cross_validate
-from tamrl.evaluate.intervals import calibrate, cases
 from tamrl.evaluate.learner import Factory, walk
 from tamrl.model.train import Recipe, TamRLModel
 from tamrl.parallel import in_parallel
 from tamrl.rivals.boosting import Boosting, XGBoost
 from tamrl.samples.arrays import Samples
-from tamrl.samples.splits import blocks, folds, validation_blocks
+from tamrl.samples.splits import blocks, validation_blocks
 from tamrl.shipped.annual import AnnualPrior, AnnualRescaling
 from tamrl.shipped.blend import Blend
 from tamrl.shipped.pretraining import SyntheticPretraining
@@ -67,7 +63,7 @@ def factory(
     return partial(build, model, recipe, device, n_virtual)
 
 
-def _ready(make: Factory) -> None:
+def ready(make: Factory) -> None:
     """Find out before an hour of training that a library is missing (DataError)."""
     for part in walk(make()):
         if isinstance(part, XGBoost):
@@ -78,27 +74,9 @@ def train(
     samples: Samples, make: Factory, members: int = 1, seed: int = 0, jobs: int = 1
 ) -> list[Any]:
     """Train members, ``jobs`` at a time, on all towers; one tower in eight stops each early."""
-    _ready(make)
+    ready(make)
     block, igbp, tasks = blocks(samples.table), samples.table.igbp.to_numpy(str), []
     for member in range(seed, seed + members):
         held = validation_blocks(block, igbp, member)
         tasks.append((make(), samples, np.flatnonzero(~held), np.flatnonzero(held), member))
     return in_parallel(lambda model, *data: model.fit(*data), tasks, jobs, "members")
-
-
-def calibrated(
-    samples: Samples, training: Samples, make: Factory, members: int, n_folds: int,
-    folder: Path | str, seed: int = 0, jobs: int = 1,
-) -> dict[str, Conformal]:  # fmt: skip
-    """Intervals of daily flux by class, of towers that models as of `train` had not seen.
-
-    Models learn from ``training``; their errors are those against ``samples``. There are
-    ``n_folds`` folds. Predictions that ``folder`` holds are not computed again.
-    """
-    _ready(make)
-    parts = folds(samples, n_folds, seed=seed)
-    seeds, models = range(seed, seed + members), {"ensemble": make}
-    predicted = cross_validate(training, models, parts, seeds, folder, jobs, members=True)
-    single = predicted.isel(model=0, drop=True)
-    igbp = samples.table.set_index(samples.site).igbp.loc[single.site.values].to_numpy(str)
-    return calibrate(cases(single, samples), igbp)

@@ -23,6 +23,8 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from tqdm import trange
 
+from tamrl.errors import DataError
+
 Array = NDArray[np.float64]
 TERMS = 6  # of the basis, for each flux
 YEAR = 365.25  # days
@@ -142,7 +144,7 @@ class ErrorModel(nn.Module):
         """Make the model again of what `store` gave; RuntimeError, ValueError where it is not."""
         model = cls()
         model.load_state_dict({k: torch.tensor(v, dtype=torch.float64) for k, v in stored.items()})
-        return model
+        return model.requires_grad_(False)
 
 
 def window(
@@ -180,6 +182,9 @@ def learn(windows: Mapping[int, Sequence[Window]], seed: int = 0, progress: str 
         days: Window(*(torch.stack(part) for part in zip(*each, strict=True)))
         for days, each in windows.items() if each
     }  # fmt: skip
+    if not stacked:
+        remedy = "labels of a year and half a year more at one tower at least"
+        raise DataError(f"no record is long enough to learn how errors go together; {remedy}")
     optimiser = torch.optim.Adam(model.parameters(), RATE)
     for step in trange(STEPS, desc=progress, disable=not progress):
         optimiser.zero_grad()

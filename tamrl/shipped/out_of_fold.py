@@ -64,7 +64,7 @@ def predict_held_out(
     """GPP, RECO, NEE (seed, site, time), gC m-2 d-1, of every tower by members without it."""
     tasks = [(samples.select(each.test), each.members) for each in ensembles]
     towers = np.concatenate([each.test for each in ensembles])
-    flux = np.concatenate(in_parallel(_predict, tasks, jobs, "held-out towers"), 1)
+    flux = np.concatenate(in_parallel(_predict, tasks, jobs), 1)
     axes = {"seed": range(len(flux)), "site": samples.site[towers]}
     axes["time"] = samples.time.astype("M8[ns]")
     fields = {f: ([*axes], flux[..., k]) for k, f in enumerate(FLUXES)}

@@ -1,4 +1,4 @@
-"""A trained ensemble as one safetensors file: predictions with intervals, and fine-tuning.
+"""A trained ensemble as one safetensors file: predictions with intervals, and adaptation.
 
 The file holds the arrays of every member; its header, as text, settings, names of drivers, what
 they were trained on, how wide the intervals are. The ensemble that won this study's benchmark comes
@@ -18,20 +18,23 @@ import numpy as np
 import pandas as pd
 import torch
 import xarray as xr
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from tamrl.data.schema import FLUXES, VARIABLES
 from tamrl.errors import DataError
 from tamrl.evaluate.conformal import Conformal
-from tamrl.evaluate.learner import Wrapper
+from tamrl.evaluate.learner import Fluxes
 from tamrl.files import atomic_write
-from tamrl.model import adapt
 from tamrl.model.train import pick_device
 from tamrl.samples.arrays import PHENOLOGY, Samples, make_samples, require_same
+from tamrl.samples.missing import key, present
 from tamrl.samples.phenology import with_phenology, without_phenology
 from tamrl.samples.site_attributes import SiteAttributes, classes_only
-from tamrl.shipped.weights import Arrays, networks, networks_alone, pack, unpack
+from tamrl.shipped.adaptation import adapt, narrowing
+from tamrl.shipped.error_model import ErrorModel
+from tamrl.shipped.weights import Arrays, pack, unpack
 
 File = str | PathLike[str]
 SHIPPED = "shipped/tamrl.safetensors"  # inside the package
@@ -64,6 +67,29 @@ class Pretrained:
             towers = own_samples(towers, table)
         return predict(self.members, towers, self.header, self.intervals)
 
+    def adapt(
+        self, towers: File | xr.Dataset | Samples, table: File | pd.DataFrame | None = None
+    ) -> "Pretrained":
+        """Adapt the whole ensemble to a place by the few labels that it has.
+
+        Arguments as of `predict`, with measured GPP, RECO and NEE, or NEE alone, gC m-2 d-1, on at
+        least 5 days; several towers get one common adaptation. What towers usually differ in was
+        learnt across those of the training (`tamrl.shipped.error_model`): labels update it, and
+        bounds shrink as far as it is known better. The ``header`` of the result says to which
+        towers (``adapted_to``), from how many ``labelled_days``, and the error on parts of them
+        before and after the others were learnt (``held_out``, gC m-2 d-1). DataError as of
+        `predict`, for fewer days, and for weights that were trained without calibration.
+        """
+        samples = towers if isinstance(towers, Samples) else own_samples(towers, table)
+        samples = suited(samples, self.header)
+        members, facts = adapt(self.members, self.header, samples)
+        virtual = int(any(about.get("virtual") for about in (self.header, samples.attrs)))
+        return replace(self, members=members, header=self.header | facts | {"virtual": virtual})
+
+    def save(self, path: File) -> None:
+        """Save the ensemble to one file for `load_pretrained`, atomically."""
+        write(self.members, Path(path), self.header)
+
 
 def load_pretrained(path: File | None = None, device: str = "cpu") -> Pretrained:
     """Load a trained ensemble: the one of this package, or one of your own.
@@ -92,17 +118,21 @@ def save(
     intervals: Mapping[str, Conformal] | None = None, **facts: object,
 ) -> None:  # fmt: skip
     """Write members to one file, atomically; bounds by flux and ``facts`` go into its header."""
-    arrays: Arrays = {}
-    about = [pack(model, str(i), arrays) for i, model in enumerate(models)]
     header = {
-        "models": about, "features": samples.features, "statics": samples.static_names,
-        "members": len(models),
+        "features": samples.features, "statics": samples.static_names, "members": len(models),
         "intervals": {flux: fitted.to_dict() for flux, fitted in (intervals or {}).items()},
         **{k: int(v) if isinstance(v, np.integer) else v for k, v in samples.attrs.items()},
         **facts,
     }  # fmt: skip
+    write(models, path, header)
+
+
+def write(models: Sequence[Any], path: Path, header: Mapping[str, Any]) -> None:
+    """Write members with a header that says all but how to make them again, atomically."""
+    arrays: Arrays = {}
+    about = {"models": [pack(model, str(i), arrays) for i, model in enumerate(models)]}
     with atomic_write(path) as part:
-        save_file(arrays, part, {"tamrl": json.dumps(header)})
+        save_file(arrays, part, {"tamrl": json.dumps({**header, **about})})
 
 
 def load(path: Path, device: str = "auto") -> tuple[list[Any], dict[str, Any]]:
@@ -146,9 +176,15 @@ def predict(
     }  # fmt: skip
     flux = {f: (("site", "time"), mean[..., k], VARIABLES[f].attrs) for k, f in enumerate(FLUXES)}
     igbp = samples.table.igbp.to_numpy(str)[:, None]
-    for f, interval in (intervals or {}).items():
+    share, has = _narrowing(header, mean, samples), [key(row) for row in present(samples)]
+    for f, usual in (intervals or {}).items():
         k, attrs = FLUXES.index(f), VARIABLES[f].attrs
-        bounds = interval.interval(mean[..., k], spread[..., k], igbp, LEVEL)
+        bounds = np.full((2, *mean.shape[:2]), np.nan)
+        for inputs in set(has):
+            at = np.array([name == inputs for name in has])
+            fitted = _by_inputs(header, inputs).get(f, usual)
+            sides = fitted.interval(mean[at, :, k], spread[at, :, k], igbp[at], LEVEL)
+            bounds[:, at] = mean[at, :, k] + share[at, :, k] * (np.stack(sides) - mean[at, :, k])
         for side, values in zip(("lower", "upper"), bounds, strict=True):
             name = {"long_name": f"{side} bound of {LEVEL:.0%} of {attrs['long_name']}"}
             named = {"units": attrs["units"]} | name
@@ -156,6 +192,22 @@ def predict(
     facts = {n: ("site", samples.table[n].to_numpy()) for n in ("lat", "lon", "igbp", "koppen")}
     coords = {"site": samples.site, "time": samples.time.astype("datetime64[ns]"), **facts}
     return xr.Dataset(flux, coords, about)
+
+
+def _by_inputs(header: Mapping[str, Any], inputs: str) -> dict[str, Conformal]:
+    """Intervals by flux for towers that have these ``inputs``; none in files that are older."""
+    stored = header.get("intervals_by_inputs", {}).get(inputs, {})
+    return {flux: Conformal.from_dict(v) for flux, v in stored.items()}
+
+
+def _narrowing(header: Mapping[str, Any], flux: Fluxes, samples: Samples) -> NDArray:
+    """How wide bounds (site, time, flux) are, as a share of those without adaptation."""
+    if "covariance" not in header:
+        return np.ones_like(flux)
+    model, covariance = ErrorModel.restore(header["error_model"]), np.array(header["covariance"])
+    lat = samples.table.lat.to_numpy(float)
+    rows = zip(flux, lat, strict=True)
+    return np.stack([narrowing(model, covariance, f, at, samples.time) for f, at in rows])
 
 
 def suited(samples: Samples, header: Mapping[str, Any]) -> Samples:
@@ -182,50 +234,3 @@ def _place_names(about: Mapping[str, Any]) -> tuple[str, ...]:
     if "annual" in about:
         return tuple(about["annual"]["names"])
     return next((names for part in about.get("parts", ()) if (names := _place_names(part))), ())
-
-
-def finetune(
-    towers: File | xr.Dataset | Samples, output: File, table: File | pd.DataFrame | None = None,
-    model: Pretrained | None = None, frozen: bool = True,
-) -> Pretrained:  # fmt: skip
-    """Adapt a trained ensemble to towers with few labelled days, and save its weights.
-
-    Parts of those days are left out in turn to see whether adapting helps; if it does not, the
-    weights stay as they are. Trees are not adapted (`networks_alone`). Bounds, which were
-    calibrated for other weights, are left out.
-
-    ``towers`` and ``table`` are as for `Pretrained.predict`, with measured fluxes (site, time), gC
-    m-2 d-1; several towers get one common adaptation. ``output`` is the file of adapted weights,
-    ``model`` the ensemble (None: the package's). ``frozen``: a few hundred offsets, else all move.
-
-    Returns the adapted ensemble. Its ``header`` says to which towers (``adapted_to``), from how
-    many ``labelled_days``, and the error on days left out before and after it (``held_out``,
-    standard deviations of the fluxes). Raises DataError as `Pretrained.predict` (so too offline,
-    without a grid in the cache), for fewer than 10 labelled days, or weights without a network.
-    """
-    model = model or load_pretrained()
-    samples = towers if isinstance(towers, Samples) else own_samples(towers, table)
-    samples = suited(samples, model.header)
-    adapted = adapt_networks(model.members, samples, frozen)
-    logs = [network.log for member in adapted for network in networks(member)]
-    held = [[step["held_out"] for step in log if step["taken"]] for log in logs]
-    facts: dict[str, Any] = {
-        "adapted_to": ", ".join(samples.site),
-        "labelled_days": int((samples.weight > 0).sum()),
-        "held_out": [float(np.mean([errors[k] for errors in held]) ** 0.5) for k in (0, -1)],
-    }
-    facts |= {n: model.header[n] for n in ("seed", "towers", "tower_source") if n in model.header}
-    facts["virtual"] = int(any(about.get("virtual") for about in (model.header, samples.attrs)))
-    save(adapted, Path(output), samples, **facts)
-    return load_pretrained(output)
-
-
-def adapt_networks(members: Sequence[Any], samples: Samples, frozen: bool = True) -> list[Any]:
-    """Adapt the networks of an ensemble to all labels of ``samples`` (`tamrl.model.adapt`)."""
-
-    def adapted(model: Any, given: Samples) -> Any:
-        if isinstance(model, Wrapper):
-            return replace(model, fitted=[adapted(model.fitted[0], model.inputs(given))])
-        return adapt.finetune(model, given, np.arange(len(given.site)), frozen=frozen)
-
-    return [adapted(member, samples) for member in networks_alone(members)]

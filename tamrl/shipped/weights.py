@@ -17,11 +17,12 @@ from tamrl.errors import DataError
 from tamrl.evaluate.learner import walk
 from tamrl.model.train import TamRLModel
 from tamrl.rivals.boosting import Boosting
+from tamrl.shipped.adaptation import Adapted
 from tamrl.shipped.annual import AnnualMeans, AnnualPrior, AnnualRescaling
 from tamrl.shipped.blend import Blend
 
 Arrays = dict[str, NDArray]
-STORED = (TamRLModel, Boosting, Blend, AnnualMeans, AnnualPrior, AnnualRescaling)
+STORED = (TamRLModel, Boosting, Blend, AnnualMeans, AnnualPrior, AnnualRescaling, Adapted)
 KINDS: Mapping[str, Any] = {cls.kind: cls for cls in STORED}
 
 

@@ -22,9 +22,9 @@ from tamrl.model.network import CARBON, Budget
 from tamrl.samples.arrays import Array, Samples, make_samples
 from tamrl.samples.phenology import with_phenology
 from tamrl.samples.splits import Fold
+from tamrl.shipped.calibration import GAP
 from tamrl.shipped.pretrained import suited
 from tamrl.sources import load_towers
-from tamrl.study.adaptation import GAP
 from tamrl.study.comparisons.effects import with_interval
 from tamrl.virtual.towers import virtual_predictors, virtual_towers
 
