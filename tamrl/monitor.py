@@ -133,6 +133,19 @@ def calibrate(
     return fitted
 
 
+def intervals(
+    data: str, weights: str, predictions: xr.Dataset, samples: Samples, window: int = WINDOW
+) -> dict[str, Conformal]:
+    """Intervals of anomalies: of a user's ``data`` those that the weights that predict it carry.
+
+    For a tower of the study (``data`` ""), another ``window`` or weights without any, `calibrate`.
+    """
+    header = load_pretrained(weights or None).header if data else {}
+    if window == WINDOW and "anomalies" in header:
+        return {flux: Conformal.from_dict(v) for flux, v in header["anomalies"].items()}
+    return calibrate(predictions, samples, window)
+
+
 def _against_other_years(means: Array, time: Times) -> Array:
     """Observed, predicted anomaly and usual size (3, case) of ``means`` (label, members; time)."""
     parts, years = [np.empty((3, 0))], time.astype("datetime64[Y]")

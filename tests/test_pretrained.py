@@ -33,7 +33,7 @@ from tamrl.shipped.adaptation import Adapted
 from tamrl.shipped.annual import AnnualPrior
 from tamrl.shipped.blend import Blend
 from tamrl.shipped.error_model import ErrorModel
-from tamrl.shipped.out_of_fold import fold_ensembles
+from tamrl.shipped.out_of_fold import fold_ensembles, predict_held_out
 from tamrl.sources import load_grid, load_phenology, load_predictors
 from tamrl.virtual.grid import virtual_grid
 from tamrl.virtual.towers import virtual_predictors, virtual_towers
@@ -144,7 +144,8 @@ def test_bounds_come_with_calibrated_weights(
     make, path = MAKE["prior of all"], tmp_path / "w.safetensors"
     monkeypatch.setattr(error_model, "STEPS", 3)
     held_out = fold_ensembles(samples, make, folds(samples, 3), 2, tmp_path / "folds")
-    facts = calibration.calibration(samples, held_out)
+    predicted = predict_held_out(samples, held_out)
+    facts = calibration.calibration(samples, held_out, predicted)
     pretrained.save(ensemble.train(samples, make, 2), path, samples, **facts, towers=24)
     model = load_pretrained(path)
     out = model.predict(samples)

@@ -119,6 +119,7 @@ def train(
     Examples: `tamrl train -o model.safetensors --model network` ·
     `tamrl train -o m.safetensors --members 5 --calibrate 10`
     """
+    from tamrl import monitor
     from tamrl.data.cache import registry_sha256
     from tamrl.samples.splits import folds
     from tamrl.shipped import calibration, ensemble, out_of_fold, pretrained
@@ -133,7 +134,10 @@ def train(
         parts = folds(samples, calibrate, seed=seed)
         where = members, _folds(samples), seed, jobs
         held_out = out_of_fold.fold_ensembles(training, make, parts, *where)
-        facts = calibration.calibration(samples, held_out, jobs)
+        predicted = out_of_fold.predict_held_out(samples, held_out, jobs)
+        facts = calibration.calibration(samples, held_out, predicted, jobs)
+        anomalies = monitor.calibrate(predicted, samples)
+        facts["anomalies"] = {flux: each.to_dict() for flux, each in anomalies.items()}
     models = ensemble.train(training, make, members, seed, jobs)
     facts |= {"seed": seed, "towers": len(samples.site), "model": model, "folds": calibrate}
     facts |= {"licence": "CC-BY-4.0", "registry": registry_sha256()}

@@ -101,11 +101,11 @@ def mean_flux(predicted: xr.Dataset, samples: Samples) -> NDArray[np.float32]:
 
 
 def calibration(
-    samples: Samples, ensembles: Sequence[FoldEnsemble], jobs: int = 1
+    samples: Samples, ensembles: Sequence[FoldEnsemble], predicted: xr.Dataset, jobs: int = 1
 ) -> dict[str, Any]:
     """Make what `tamrl.shipped.pretrained.save` takes: intervals, by inputs too, error model."""
     every = intervals_without(samples, ensembles, jobs)
-    errors = learn_errors(samples, predict_held_out(samples, ensembles, jobs), None, "errors")
+    errors = learn_errors(samples, predicted, None, "errors")
     return {
         "intervals": every[key(True for _ in INPUTS)],
         "intervals_by_inputs": {name: _plain(each) for name, each in every.items()},
