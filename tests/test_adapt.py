@@ -13,10 +13,8 @@ from tamrl.model import adapt
 from tamrl.model.adapt import FROZEN, finetune, stop_at
 from tamrl.model.train import Recipe, TamRLModel
 from tamrl.samples.arrays import Samples
-from tamrl.samples.splits import Fold
 from tamrl.shipped.annual import AnnualPrior
-from tamrl.shipped.pretrained import adapt_networks
-from tamrl.study.adaptation import GAP, adapt_towers, adaptation_curve
+from tamrl.study.adaptation import ADAPTED, NONE, curve, with_adapted_networks
 
 
 @pytest.fixture(scope="module")
@@ -98,14 +96,13 @@ def test_every_labelled_day_counts_once(model: TamRLModel, samples: Samples) -> 
     assert (count[labelled] == 1).all()
 
 
-@both_ways
-def test_towers_that_are_selected_keep_their_places(gridded: Samples, frozen: bool) -> None:
+def test_networks_within_an_ensemble_are_adapted(gridded: Samples) -> None:
     """A network that has the annual prior of a place has that of the same place after it."""
     wrapped = AnnualPrior(TamRLModel(SMALL, QUICK), inner=3).fit(gridded, TRAIN, VALID, 0)
-    few = gridded.select(TEST[1:2], gridded.weight[TEST[1:2]] > 0)
+    few = gridded.select(TEST[1:2])
     there, here = wrapped.predict(gridded, TEST[1:2]), wrapped.predict(few, np.array([0]))
     np.testing.assert_allclose(here, there, rtol=1e-4, atol=1e-4)
-    (adapted,) = adapt_networks([wrapped], few, frozen)
+    adapted = with_adapted_networks(wrapped, few, few.weight > 0)
     assert adapted.predict(few, np.array([0])).shape == here.shape
     assert adapted.fitted[0].log[0]["held_out"] > 0
 
@@ -122,29 +119,19 @@ def test_too_few_labels_and_other_drivers_are_refused(model: TamRLModel, samples
         finetune(replace(model, features=("TA",)), samples, TEST[:1], 60)
 
 
-def test_curve_scores_the_same_days_away_from_labels(model: TamRLModel, samples: Samples) -> None:
-    fold = Fold("0", TRAIN, VALID, TEST)
-    errors = adapt_towers(model, samples, [fold], (0, 90), ("frozen",))
-    days = errors.groupby("site").n.agg(["min", "max"])
-    assert (days["min"] == days["max"]).all()
-    scored = pd.Series(samples.scored.sum(1), samples.site)
-    assert (days["min"] <= scored[days.index] - 60 - GAP).all()
-    curve = adaptation_curve(errors)
-    zero = curve[curve.days == 0]
-    assert (zero[["change", "lower"]] == 0).all(axis=None)
-    assert (curve.lower <= curve.change + 1e-9).all()
-    with pytest.raises(DataError, match="no test tower"):
-        adapt_towers(model, samples, [fold], (0, 3000), ("frozen",))
-
-
 def test_curve_by_hand() -> None:
-    rows = [
-        {"mode": "full", "flux": "GPP", "site": s, "days": d, "n": 100, "square": v}
-        for s, d, v in [("A", 0, 400), ("A", 30, 100), ("B", 0, 400), ("B", 30, 100)]
-    ]
-    curve = adaptation_curve(pd.DataFrame(rows)).set_index("days").loc[30]
-    assert (curve.RMSE, curve.change, curve.lower, curve.upper) == pytest.approx((1, -50, -50, -50))
-    assert curve.better == 1
+    """Half the error at one tower, a fifth more at the other; pooled and by tower."""
+    cases = [("A", NONE, 400), ("A", ADAPTED, 100), ("B", NONE, 400), ("B", ADAPTED, 576)]
+    same = {"flux": "GPP", "days": 30, "n": 100, "before": 400.0, "inside": 90}
+    rows = [{"way": way, "site": site, "square": v, **same} for site, way, v in cases]
+    row = curve(pd.DataFrame(rows)).set_index("way").loc[ADAPTED]
+    assert pytest.approx(np.sqrt(676 / 200)) == row.RMSE
+    assert row.change == pytest.approx(100 * (np.sqrt(676 / 800) - 1))
+    assert row.tower_change == pytest.approx(100 * ((1 + 2.4) / 4 - 1))
+    assert (row.worse, row.much_worse, row.inside) == (0.5, 0.5, 0.9)
+    assert row.lower == pytest.approx(-50)
+    assert row.upper == pytest.approx(20)
+    assert curve(pd.DataFrame(rows)).set_index("way").loc[NONE].change == 0
 
 
 def test_a_further_gas_is_learnt_from_few_labels(model: TamRLModel, samples: Samples) -> None:

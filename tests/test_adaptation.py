@@ -26,6 +26,7 @@ from tamrl.shipped.adaptation import (
 )
 from tamrl.shipped.calibration import learn_errors
 from tamrl.shipped.error_model import ErrorModel, basis
+from tamrl.study import adaptation
 from tamrl.study.adaptation import one_factor
 
 MODEL = ErrorModel().requires_grad_(False)
@@ -205,6 +206,25 @@ def test_adapting_needs_a_model_of_errors_and_labels(samples: Samples) -> None:
 def test_stored_numbers_are_the_model_again() -> None:
     again = ErrorModel.restore(MODEL.store())
     assert all((a == b).all() for a, b in zip(MODEL.parameters(), again.parameters(), strict=True))
-    model = Adapted(None, np.arange(12.0), fitted=[None])
+    model = Adapted(None, np.arange(8.0), fitted=[None])
     about, arrays = model.store()
     assert np.array_equal(Adapted.restore(about, arrays, "cpu").weights, model.weights)
+
+
+@pytest.mark.slow
+def test_the_experiment_at_held_out_towers(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every way starts from the same error; scored days are those that are not learnt; resumed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(error_model, "STEPS", 5)
+    settings = {"every": 3, "n_folds": 2, "members": 1, "epochs": 1, "jobs": 1}
+    table = adaptation.load("virtual", **settings)
+    each = table.groupby(["site", "days", "flux"])
+    assert set(table.way) == set(adaptation.WAYS)
+    none = table[table.way == adaptation.NONE]
+    np.testing.assert_allclose(none.square, none.before)
+    assert each.n.nunique().max() == 2  # one run of labels for gradient steps, three else
+    models = list(tmp_path.glob("runs/virtual/adapt/*/fold-*.json"))
+    weights = list(tmp_path.glob("runs/virtual/folds/*.safetensors"))
+    assert [len(models), len(weights)] == [2, 2]
+    monkeypatch.setattr("tamrl.shipped.out_of_fold._train", lambda *_: pytest.fail("trained again"))
+    pd.testing.assert_frame_equal(adaptation.load("virtual", **settings), table)

@@ -8,8 +8,8 @@ from typer import Argument, Option
 
 from tamrl.cli.common import Device, Epochs, Jobs, Names, Towers, draw, say, usage
 
-_EXPERIMENTS = "ablation, benchmark, climates, biomes, no-satellites, steps, published, "
-_EXPERIMENTS += "carbonfluxbench."
+_EXPERIMENTS = "ablation, benchmark, climates, biomes, no-satellites, adaptation, steps, "
+_EXPERIMENTS += "published, carbonfluxbench."
 _FOLDER = "Folder of the tables.  [default: results/EXPERIMENT; below runs/ with other settings or "
 _FOLDER += "virtual towers]"
 _REPEATS = "Assignments of towers to folds.  [default: its own]"
@@ -37,8 +37,9 @@ def compare(
 
     `ablation`: TAM-RL with one mechanism taken away or exchanged at a time. `benchmark`: all
     rivals. `climates`, `biomes`, `no-satellites`: a few of them, with folds by climate, a
-    vegetation class left out at a time, no satellites at the tested towers. `steps`: what new
-    drivers and labels gave. `published`: what others' models reach at the same towers, beside the
+    vegetation class left out at a time, no satellites at the tested towers. `adaptation`: what
+    a month, a season, a year of labels are worth. `steps`: what new drivers and labels gave.
+    `published`: what others' models reach at the same towers, beside the
     benchmark's predictions. `carbonfluxbench`: a few of them on the benchmark of TAM-RL's authors,
     by its own splits, test days and scores; download it (MIT;
     <https://huggingface.co/datasets/alexroz/CarbonFluxBench>) and name the folder. Written are
@@ -61,6 +62,14 @@ def compare(
         from tamrl.study.comparisons import steps
 
         say(f"Tables: {steps.compute(towers, out, jobs, say)}")
+        return None
+    if experiment == "adaptation":
+        from tamrl.study import adaptation
+
+        own = {"n_folds": folds or 10, "members": seeds or 3, "epochs": epochs, "every": every}
+        path = adaptation.compute(towers, out, jobs=jobs, device=device, **own)
+        draw("RMSE after adapting, %", adaptation.changes(path))
+        say(f"Table: {path}")
         return None
     if experiment == "published":
         from tamrl.study.comparisons import published

@@ -17,7 +17,7 @@ PREDICTORS = {"light": (style.ORANGE, "-"), "temperature": (style.RED, "-"),
               "water": (style.BLUE, "--"), "place facts": (style.GREY, "-"),
               "own history": (style.PINK, "-"),
               "light x greenness": (style.GREEN, ":")}  # fmt: skip
-LINES = ((style.BLUE, "o-"), (style.RED, "s--"), (style.GREY, "^:"))
+LINES = ((style.BLUE, "o-"), (style.RED, "s--"), (style.GREY, "^:"), (style.ORANGE, "D-."))
 PLACES = ((style.GREEN, "o", "-"), (style.RED, "s", "--"), (style.BLUE, "^", ":"),
           (style.ORANGE, "D", "-."))  # fmt: skip
 MARKS = {"fp32": "o", "bf16": "s"}
@@ -94,7 +94,7 @@ def gap_curves(table: pd.DataFrame) -> Figure:
 
 def label_curves(table: pd.DataFrame) -> Figure:
     """Draw the change of error against the number of labelled days, one line a way of adapting."""
-    return _curves(table, "days", "mode", "labelled days")
+    return _curves(table, "days", "way", "labelled days")
 
 
 @style.figure

@@ -26,7 +26,7 @@ from tqdm import trange
 from tamrl.errors import DataError
 
 Array = NDArray[np.float64]
-TERMS = 6  # of the basis, for each flux
+TERMS = 4  # of the basis, for each flux
 YEAR = 365.25  # days
 STEPS, RATE, BATCH = 120, 0.03, 80  # of the descent: steps, learning rate, windows of each length
 START = 0.35  # standard deviation of every weight before learning
@@ -36,14 +36,13 @@ def basis(flux: ArrayLike, doy: ArrayLike, lat: float) -> Array:
     """Terms (2, day, TERMS) that errors of GPP and RECO are made of.
 
     ``flux`` (day, 2) are predictions, gC m-2 d-1, ``doy`` (day,) days of the year, ``lat`` degrees:
-    seasons of the south are shifted by half a year. The first three are shares of the flux and of
-    its season, the others sums; NaN where the prediction is.
+    seasons of the south are shifted by half a year. Three are shares of the flux and its season,
+    the last is a constant; NaN where the prediction is.
     """
     p = np.moveaxis(np.asarray(flux, float), -1, 0)
     phase = 2 * np.pi * (np.asarray(doy, float) / YEAR - (0 if lat >= 0 else 0.5))
-    season = np.stack([np.ones_like(phase), np.cos(phase), np.sin(phase)], -1)
-    known = np.where(np.isfinite(p), 1.0, np.nan)[..., None]
-    return np.concatenate([p[..., None] * season, known * season], -1)
+    constant = np.where(np.isfinite(p), 1.0, np.nan)
+    return np.stack([p, p * np.cos(phase), p * np.sin(phase), constant], -1)
 
 
 class Window(NamedTuple):

@@ -206,11 +206,21 @@ def curve(errors: pd.DataFrame, n_boot: int = 1000, seed: int = 0) -> pd.DataFra
     return pd.DataFrame(rows)
 
 
+def by_tower(errors: pd.DataFrame, way: str = ADAPTED) -> pd.DataFrame:
+    """Quantiles over towers of the change in RMSE (%), a row a flux and number of labels."""
+    part = errors[errors.way == way].assign(
+        change=lambda t: 100 * np.sqrt(t.square / t.before) - 100
+    )
+    quantiles = ("5 %", 0.05), ("25 %", 0.25), ("50 %", 0.5), ("75 %", 0.75), ("95 %", 0.95)
+    each = part.groupby(["flux", "days"], sort=False).change
+    return pd.DataFrame({name: each.quantile(q) for name, q in quantiles})
+
+
 def compute(
     towers: str = "auto", out: Path | None = None, every: int = 1, n_folds: int = 10,
     members: int = 3, epochs: int | None = None, jobs: int = 2, device: str = "cpu",
 ) -> Path:  # fmt: skip
-    """Train the ensembles of the folds, adapt them, and return the table of `adapt_held_out`.
+    """Train the ensembles of the folds, adapt them, and return the path of the table of errors.
 
     ``every`` n-th tower and ``epochs`` are for a quick look, with the network of the ensemble
     alone; the table then goes below ``runs/``, else to ``results/adaptation``.
@@ -225,11 +235,19 @@ def compute(
     each = fold_ensembles(training, make, parts, members, source / "folds", 0, jobs)
     predicted = predict_held_out(samples, each, jobs)
     name = digest([str(path) for part in each for path in part.members])
-    table = adapt_held_out(samples, predicted, each, source / "adapt" / name, jobs=jobs)
+    folder, slow = source / "adapt" / name, 1 if epochs is not None else SLOW
+    table = adapt_held_out(samples, predicted, each, folder, slow=slow, jobs=jobs)
     path = (out or (source / "adapt" if quick else Path("results/adaptation"))) / "towers.csv"
     with atomic_write(path) as part:
         table.to_csv(part, index=False, float_format="%.6g")
     return path
+
+
+def changes(path: Path) -> pd.DataFrame:
+    """Pivot changes of pooled RMSE (%) in a table of `compute`, a row a way and length."""
+    table = curve(pd.read_csv(path))
+    wide = table[table.way != NONE].pivot_table("change", ["way", "days"], "flux", sort=False)
+    return wide.reset_index()
 
 
 def load(towers: str = "auto", recompute: bool = False, **settings: Any) -> pd.DataFrame:

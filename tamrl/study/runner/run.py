@@ -59,8 +59,8 @@ STUDY = (  # name, smoke, reference, paper
              {"members": 10, "folds": 10, "jobs": 8}),
     Notebook("06_drivers", {**_QUICK, "days": 1, "step": 0.9}, _ALONE,
              {"folds": 10, "epochs": 16, "repeats": 5, "step": 0.1, "jobs": 8}),
-    Notebook("07_adaptation", {**_QUICK, "n_tested": 1, "n_towers": 2, "longest": 90}, _ALONE,
-             {"folds": 10, "n_tested": 10, "n_towers": None, "epochs": 16, "jobs": 8}),
+    Notebook("07_adaptation", _QUICK, _ALONE,
+             {"recompute": True, "members": 3, "jobs": 8}, reads=("results/adaptation",)),
     Notebook("08_gases", {"n_virtual": 24, "folds": 2, "epochs": 1, "marsh_epochs": 1, **_ALONE},
              _ALONE, {"n_virtual": 180, "folds": 10, "epochs": 16, "jobs": 8}),
     Notebook("09_ablation", {**_TINY, "only": [
