@@ -120,7 +120,7 @@ def train(
     `tamrl train -o m.safetensors --members 5 --calibrate 10`
     """
     from tamrl.data.cache import registry_sha256
-    from tamrl.shipped import ensemble, pretrained
+    from tamrl.shipped import ensemble, pretrained, report
     from tamrl.sources import load_training
 
     with usage():
@@ -133,7 +133,8 @@ def train(
     models = ensemble.train(training, make, members, seed, jobs)
     facts = {"seed": seed, "towers": len(samples.site), "model": model, "folds": calibrate}
     licence = {"licence": "CC-BY-4.0", "registry": registry_sha256()}
-    pretrained.save(models, output, samples, intervals, **facts, **licence)
+    learnt = report.about_training(training)
+    pretrained.save(models, output, samples, intervals, **facts, **licence, **learnt)
     on = f"{len(samples.site)} {'virtual ' * bool(samples.attrs['virtual'])}towers"
     say(f"Trained {members} {model}(s) on {on}: {output}")
 

@@ -31,6 +31,7 @@ from tamrl.model.train import pick_device
 from tamrl.samples.arrays import PHENOLOGY, Samples, make_samples, require_same
 from tamrl.samples.phenology import with_phenology, without_phenology
 from tamrl.samples.site_attributes import SiteAttributes, classes_only
+from tamrl.shipped.report import learnt_too, sha256_of, with_report
 from tamrl.shipped.weights import Arrays, networks, networks_alone, pack, unpack
 
 File = str | PathLike[str]
@@ -56,9 +57,9 @@ class Pretrained:
         have other satellite data. Without these, errors are larger than in the model card, and
         bounds may hold less (the experiment no-satellites). DataError where towers cannot be read,
         lack inputs that training had, or, offline, the grid is not in the cache. Returns GPP, RECO,
-        NEE (site, time) in gC m-2 d-1 on days with TA, VPD and SW_IN, else NaN, closed; and, where
+        NEE (site, time) in gC m-2 d-1 on days with TA, VPD and SW_IN, else NaN, closed; where
         calibrated, ``*_lower`` and ``*_upper``, 90 % intervals of daily values as measured (a lower
-        bound of GPP may be below 0).
+        bound of GPP may be below 0); and by tower what `tamrl.shipped.report.with_report` adds.
         """
         if not isinstance(towers, Samples):
             towers = own_samples(towers, table)
@@ -110,15 +111,20 @@ def load(path: Path, device: str = "auto") -> tuple[list[Any], dict[str, Any]]:
     if not path.exists():
         raise DataError(f"{path}: no such file of weights; train them: tamrl train -o {path}")
     try:
+        place = str(pick_device(device))
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError) as error:  # unknown, or not on this machine
+        raise DataError(f"device {device!r} is not there for PyTorch; use cpu or auto") from error
+    try:
         with safe_open(path, "np") as stored:
             header = json.loads((stored.metadata() or {})["tamrl"])
             arrays = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-        members = unpack(header["models"], arrays, str(pick_device(device)))
+        members = unpack(header["models"], arrays, place)
     except (SafetensorError, LZMAError, KeyError, TypeError, ValueError, RuntimeError) as error:
         if isinstance(error, DataError):
             raise DataError(f"{path}: {error}") from error
         raise DataError(f"{path}: not weights of tamrl ({error}); train them anew") from error
-    return members, header
+    return members, header | {"weights_sha256": sha256_of(path)}
 
 
 def intervals_of(header: Mapping[str, Any]) -> dict[str, Conformal]:
@@ -155,7 +161,7 @@ def predict(
             flux[f"{f}_{side}"] = (("site", "time"), values.astype(np.float32), named)
     facts = {n: ("site", samples.table[n].to_numpy()) for n in ("lat", "lon", "igbp", "koppen")}
     coords = {"site": samples.site, "time": samples.time.astype("datetime64[ns]"), **facts}
-    return xr.Dataset(flux, coords, about)
+    return with_report(xr.Dataset(flux, coords, about), samples, header)
 
 
 def suited(samples: Samples, header: Mapping[str, Any]) -> Samples:
@@ -216,6 +222,7 @@ def finetune(
     }
     facts |= {n: model.header[n] for n in ("seed", "towers", "tower_source") if n in model.header}
     facts["virtual"] = int(any(about.get("virtual") for about in (model.header, samples.attrs)))
+    facts |= learnt_too(model.header, samples)
     save(adapted, Path(output), samples, **facts)
     return load_pretrained(output)
 
