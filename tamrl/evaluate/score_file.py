@@ -12,8 +12,10 @@ from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError
 from tamrl.evaluate.scores import SCORES, Days, score_towers, sum_days, summarise
 from tamrl.samples.arrays import SCORE_QC
+from tamrl.samples.splits import BUFFER_KM
 
 Source = str | PathLike[str]
+SHOWN = 5  # towers named in a line
 
 
 def open_fluxes(path: Source, table: Source | None = None) -> xr.Dataset:
@@ -52,7 +54,7 @@ def _predicted_csv(path: Path) -> xr.Dataset:
     except (ValueError, KeyError) as error:
         raise DataError(f"{path}: not a csv file of `tamrl predict` ({error})") from error
     for name in set(fluxes.data_vars) & {"seen", "nearest_learnt", "nearest_learnt_km"}:
-        fluxes[name] = "site", table.groupby("site")[name].first().to_numpy()
+        fluxes[name] = "site", table[name].groupby("site").first().to_numpy()
     with path.open(encoding="utf-8") as stream:
         facts = (line[2:].rstrip().split(": ", 1) for line in stream if line.startswith("# "))
         attrs = {one[0]: one[-1] for one in facts}
@@ -70,17 +72,36 @@ def seen_by_weights(fluxes: xr.Dataset) -> dict[str, str]:
     near = "near annual place {}, {:.0f} km", "near {}, {:.0f} km"
     words = ("no", *near, "its annual fluxes", "yes")
     each = (fluxes[n].values for n in ("seen", "nearest_learnt", "nearest_learnt_km"))
-    known = zip(*each, strict=True)
-    return {s: words[int(k)].format(*name) for s, (k, *name) in zip(sites, known, strict=True)}
+    out = {}
+    for site, k, name, km in zip(sites, *each, strict=True):
+        elsewhere = f", but {km:.0f} km away" if k > len(near) and km > BUFFER_KM else ""
+        out[site] = words[int(k)].format(name, km) + elsewhere
+    return out
+
+
+def cautions(scores: pd.DataFrame) -> list[str]:
+    """Say what to know of `score`'s table: towers seen by the weights, labels without a flag."""
+    each = scores[scores.site != "all"].drop_duplicates("site")
+    seen, lines = each[~each.seen.isin(["no", "unknown"])], []
+    if len(seen):
+        names = [f"{r.site} ({r.seen})" for r in seen[:SHOWN].itertuples()]
+        text = f"{', '.join(names)}{', …' * (len(seen) > SHOWN)}"
+        lines.append(f"Seen by the weights, so no test of them: {len(seen)} of {len(each)}: {text}")
+    if (each.seen == "unknown").any():
+        lines.append("Whether the weights have seen these towers is unknown: the file does not say")
+    if unflagged := scores.attrs["unflagged"]:
+        text = f"{', '.join(unflagged[:SHOWN])}{', …' * (len(unflagged) > SHOWN)}"
+        lines.append(f"No quality flag below 1, so that all labelled days count: {text}")
+    return lines
 
 
 def _counting(seen: xr.Dataset) -> xr.DataArray:
     """Mask of days (site, time) measured well enough; all, at towers named as ``unflagged``."""
-    fluxes = [seen[f].notnull() for f in FLUXES if f in seen]
-    if not fluxes:
+    names = [f for f in FLUXES if f in seen]
+    if not names:
         raise DataError(f"measurements: none of {', '.join(FLUXES)} by site and time is in them")
-    measured = xr.concat(fluxes, "flux").any("flux")
-    share = seen.NEE_QC if "NEE_QC" in seen else xr.full_like(measured, np.nan, float)
+    measured = seen[names].to_array("flux").count("flux") > 0
+    share = seen.NEE_QC if "NEE_QC" in seen else measured.where(False)
     # Without a flag the share reads as 1, or is missing, on every measured day.
     flagged = ((share < 1) & measured).any("time")
     unflagged = [str(s) for s in np.atleast_1d(seen.site.values[~flagged.values])]

@@ -119,6 +119,8 @@ def to_dict(space: Space, names: tuple[str, ...]) -> dict[str, Any]:
 
 def from_dict(about: dict[str, Any]) -> tuple[Space, tuple[str, ...]]:
     """Make a space and the names of its columns again of what `to_dict` gave."""
-    arrays = (np.array(about[n], float) for n in ("mean", "scale", "weight", "points"))
-    space = Space(*arrays, about["distance"], np.empty(0), about["threshold"])
-    return space, tuple(about["names"])
+    mean, scale, weight, points = (
+        np.array(about[n], float) for n in ("mean", "scale", "weight", "points")
+    )
+    rest = about["distance"], np.empty(0), about["threshold"]
+    return Space(mean, scale, weight, points, *rest), tuple(about["names"])

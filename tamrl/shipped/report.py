@@ -39,6 +39,7 @@ SEEN = (  # by the weights, each more than those before
 )  # fmt: skip
 _UNITS = "g m-2 d-1"  # of carbon, as the long names say: UDUNITS knows no "gC"
 _EPOCH = "1970-01-01"
+ENOUGH = 0.5  # share of inputs without which bounds may hold less
 _SHOWN = 5  # towers with a line of their own
 
 
@@ -88,9 +89,9 @@ def with_report(fluxes: xr.Dataset, samples: Samples, header: Mapping[str, Any])
         space, names = from_dict(header["space"])
         at = [samples.static_names.index(name) for name in names]
         index = space.index(samples.static[:, at].astype(float)).astype(np.float32)
-        about = "dissimilarity to the training towers (1: their mean distance)"
-        about = {"units": "1", "long_name": about, "threshold": space.threshold}
-        about |= {"references": "doi:10.1111/2041-210X.13650"}
+        text = "dissimilarity to the training towers (1: their mean distance)"
+        about = {"units": "1", "long_name": text, "threshold": space.threshold}
+        about["references"] = "doi:10.1111/2041-210X.13650"
         out["dissimilarity"] = "site", index, about
         flag = {"long_name": "outside the area of applicability"}
         flag |= _flags(("inside", "outside"))
@@ -138,8 +139,7 @@ def _seen(samples: Samples, learnt: Mapping[str, Any]) -> dict[str, Any]:
     known, table = pd.concat(kinds, ignore_index=True), samples.table
     n, place = len(table), {c: np.r_[table[c].to_numpy(float), known[c]] for c in ("lat", "lon")}
     km = distance_km(place["lat"], place["lon"])[:n, n:]
-    codes = [np.char.upper(np.asarray(each, str)) for each in (samples.site, known.site)]
-    same, daily = codes[0][:, None] == codes[1], known.daily.to_numpy(int)
+    same, daily = samples.site[:, None] == known.site.to_numpy(str), known.daily.to_numpy(int)
     level = np.where(same, 3 + daily, np.where(km <= BUFFER_KM, 1 + daily, 0))
     seen = level.max(1)
     best = np.where(level == seen[:, None], km, np.inf).argmin(1)
@@ -158,27 +158,40 @@ def sentences(fluxes: xr.Dataset) -> list[str]:
     share = {name: float(fluxes[f"share_{name}"].mean()) for name in GROUPS}
     has = ", ".join(f"{name} {value:.0%}" for name, value in share.items())
     lines = [f"Inputs on the predicted days: {has}"]
-    if share["grid"] < 1 or share["satellites"] == 0:
-        without = [n for n in ("grid", "satellites") if share[n] < 1]
-        lines.append(f"Bounds may hold less than said: {' and '.join(without)} incomplete")
+    if without := [n for n in ("grid", "satellites") if share[n] < ENOUGH]:
+        lines.append(
+            f"Bounds may hold less than said: little or nothing of {' and '.join(without)}"
+        )
     if "outside" in fluxes:
         limit, index = fluxes.dissimilarity.attrs["threshold"], fluxes.dissimilarity.values
         far = [f"{s} ({d:.2f})" for s, d in zip(fluxes.site.values, index, strict=True)
                if d > limit]  # fmt: skip
         what = f"outside the area of applicability (dissimilarity above {limit:.2f}): "
-        inside = f"All inside the area of applicability: dissimilarity at most {index.max():.2f}"
+        most = f"{'at most ' * (len(index) > 1)}{index.max():.2f}"
+        inside = f"Inside the area of applicability: dissimilarity {most}"
         text = f"{len(far)} of {len(index)} tower(s) {what}{_some(far)}"
         lines.append(text if far else f"{inside}, threshold {limit:.2f}")
     seen = {site: text for site, text in seen_by_weights(fluxes).items() if text != "no"}
     if seen:
         text = _some([f"{site} ({text})" for site, text in seen.items()])
-        lines.append(f"Seen by the weights, so not a test of them: {text}")
+        lines.append(f"Seen by the weights, so no test of them: {text}")
     return lines
 
 
 def _some(items: Sequence[str]) -> str:
     more = f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
     return ", ".join(items[:_SHOWN]) + more
+
+
+def labels(samples: Samples) -> xr.Dataset:
+    """Give the fluxes that samples hold (site, time), gC m-2 d-1; NaN where none is measured.
+
+    A day counts whose quality flag is high enough to be scored, or that has none.
+    """
+    flagged = (samples.weight > 0).any(axis=1, keepdims=True)
+    y = np.where((samples.scored | ~flagged)[..., None], samples.y, np.nan)
+    fields = {flux: (("site", "time"), y[..., k]) for k, flux in enumerate(samples.targets)}
+    return xr.Dataset(fields, {"site": samples.site, "time": samples.time.astype("M8[ns]")})
 
 
 def named_inputs(files: Iterable[Path]) -> str:
@@ -251,7 +264,7 @@ def station_file(fluxes: xr.Dataset) -> tuple[xr.Dataset, dict[str, dict[str, An
     out["igbp"].attrs["long_name"] = "vegetation class of the IGBP"
     out["koppen"].attrs["long_name"] = "Koppen climate class"
     encoding: dict[str, dict[str, Any]] = {}
-    for name, values in out.data_vars.items():
+    for name, values in {str(n): v for n, v in out.data_vars.items()}.items():
         if values.dtype.kind in "UO":
             out[name] = values.astype(str)
             encoding[name] = {"dtype": "S1", "char_dim_name": f"{name}_letters"}
