@@ -126,6 +126,7 @@ def train(
     with usage():
         make = ensemble.factory(model, _recipe(epochs), device, virtual)
     (samples, training), intervals = load_training(towers), None
+    learnt = report.about_training(training)
     if calibrate:
         folder = _predictions(samples)
         scheme = calibrate, folder, seed, jobs
@@ -133,7 +134,6 @@ def train(
     models = ensemble.train(training, make, members, seed, jobs)
     facts = {"seed": seed, "towers": len(samples.site), "model": model, "folds": calibrate}
     licence = {"licence": "CC-BY-4.0", "registry": registry_sha256()}
-    learnt = report.about_training(training)
     pretrained.save(models, output, samples, intervals, **facts, **licence, **learnt)
     on = f"{len(samples.site)} {'virtual ' * bool(samples.attrs['virtual'])}towers"
     say(f"Trained {members} {model}(s) on {on}: {output}")

@@ -1,5 +1,6 @@
 """Scores of a file of predictions against measured fluxes, as in `tamrl.evaluate.scores`."""
 
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 
@@ -79,20 +80,28 @@ def seen_by_weights(fluxes: xr.Dataset) -> dict[str, str]:
     return out
 
 
+def about_seen(by_site: Mapping[str, str]) -> list[str]:
+    """Say of which towers (`seen_by_weights`) a score is no test of the model."""
+    seen = [f"{s} ({words})" for s, words in by_site.items() if words not in ("no", "unknown")]
+    lines = [f"Seen by the weights, so no test of them: {some(seen)}"] if seen else []
+    if "unknown" in by_site.values():
+        lines.append("Whether the weights have seen the towers is unknown: they do not say")
+    return lines
+
+
 def cautions(scores: pd.DataFrame) -> list[str]:
     """Say what to know of `score`'s table: towers seen by the weights, labels without a flag."""
     each = scores[scores.site != "all"].drop_duplicates("site")
-    seen, lines = each[~each.seen.isin(["no", "unknown"])], []
-    if len(seen):
-        names = [f"{r.site} ({r.seen})" for r in seen[:SHOWN].itertuples()]
-        text = f"{', '.join(names)}{', …' * (len(seen) > SHOWN)}"
-        lines.append(f"Seen by the weights, so no test of them: {len(seen)} of {len(each)}: {text}")
-    if (each.seen == "unknown").any():
-        lines.append("Whether the weights have seen these towers is unknown: the file does not say")
-    if unflagged := scores.attrs["unflagged"]:
-        text = f"{', '.join(unflagged[:SHOWN])}{', …' * (len(unflagged) > SHOWN)}"
-        lines.append(f"No quality flag below 1, so that all labelled days count: {text}")
+    lines = about_seen(dict(zip(each.site, each.seen, strict=True)))
+    if names := scores.attrs["unflagged"]:
+        lines.append(f"No quality flag below 1, so that all labelled days count: {some(names)}")
     return lines
+
+
+def some(items: Sequence[str]) -> str:
+    """Join the first few names, and say how many more there are."""
+    more = f" and {len(items) - SHOWN} more" if len(items) > SHOWN else ""
+    return ", ".join(items[:SHOWN]) + more
 
 
 def _counting(seen: xr.Dataset) -> xr.DataArray:

@@ -87,17 +87,17 @@ def attribute_space(samples: Samples) -> Space:
 
     They are climate and season of the tower's own weather, satellites, the grid, soil, vegetation
     and climate class. Importance: decrease of variance in extremely randomised trees (Geurts et al.
-    2006, doi:10.1007/s10994-006-6226-1) from them to the towers' annual GPP and RECO, equally.
-    DataError with fewer than two separate blocks of towers, or no tower of ten labelled months.
+    2006, doi:10.1007/s10994-006-6226-1) from them to the towers' annual GPP and RECO; equal where
+    fewer than two towers have ten labelled months. DataError for fewer than two blocks of towers.
     """
     values, fold = samples.static.astype(float), np.empty(len(samples.site), np.intp)
-    count = min(FOLDS, len(np.unique(blocks(samples.table))))
+    count = max(2, min(FOLDS, len(np.unique(blocks(samples.table)))))
     for k, part in enumerate(folds(samples, count)):
         fold[part.test] = k
     y = own_means(samples)
     known = np.isfinite(y).all(1)
-    if not known.any():
-        raise DataError("no tower has ten labelled months of which to learn what matters")
+    if known.sum() < 2:
+        return span(values, np.ones(values.shape[1]), fold)
     trees = ExtraTreesRegressor(TREES, min_samples_leaf=2, random_state=0)
     with np.errstate(invalid="ignore"):
         x = np.nan_to_num(StandardScaler().fit_transform(values))

@@ -31,7 +31,7 @@ from tamrl.model.train import pick_device
 from tamrl.samples.arrays import PHENOLOGY, Samples, make_samples, require_same
 from tamrl.samples.phenology import with_phenology, without_phenology
 from tamrl.samples.site_attributes import SiteAttributes, classes_only
-from tamrl.shipped.report import learnt_too, sha256_of, with_report
+from tamrl.shipped.report import learnt_too, named_inputs, sha256_of, with_report
 from tamrl.shipped.weights import Arrays, networks, networks_alone, pack, unpack
 
 File = str | PathLike[str]
@@ -61,9 +61,11 @@ class Pretrained:
         calibrated, ``*_lower`` and ``*_upper``, 90 % intervals of daily values as measured (a lower
         bound of GPP may be below 0); and by tower what `tamrl.shipped.report.with_report` adds.
         """
+        files = [Path(one) for one in (towers, table) if isinstance(one, str | PathLike)]
         if not isinstance(towers, Samples):
             towers = own_samples(towers, table)
-        return predict(self.members, towers, self.header, self.intervals)
+        fluxes = predict(self.members, towers, self.header, self.intervals)
+        return fluxes.assign_attrs({"inputs": named_inputs(files)} if files else {})
 
 
 def load_pretrained(path: File | None = None, device: str = "cpu") -> Pretrained:

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from tamrl.data.schema import DRIVERS, FLUXES
-from tamrl.evaluate.score_file import seen_by_weights
+from tamrl.evaluate.score_file import about_seen, seen_by_weights, some
 from tamrl.files import atomic_write
 from tamrl.samples.arrays import DAILY, PHENOLOGY, SATELLITE, Samples
 from tamrl.samples.splits import BUFFER_KM, distance_km
@@ -40,7 +41,6 @@ SEEN = (  # by the weights, each more than those before
 _UNITS = "g m-2 d-1"  # of carbon, as the long names say: UDUNITS knows no "gC"
 _EPOCH = "1970-01-01"
 ENOUGH = 0.5  # share of inputs without which bounds may hold less
-_SHOWN = 5  # towers with a line of their own
 
 
 def about_training(samples: Samples) -> dict[str, Any]:
@@ -169,18 +169,9 @@ def sentences(fluxes: xr.Dataset) -> list[str]:
         what = f"outside the area of applicability (dissimilarity above {limit:.2f}): "
         most = f"{'at most ' * (len(index) > 1)}{index.max():.2f}"
         inside = f"Inside the area of applicability: dissimilarity {most}"
-        text = f"{len(far)} of {len(index)} tower(s) {what}{_some(far)}"
+        text = f"{len(far)} of {len(index)} tower(s) {what}{some(far)}"
         lines.append(text if far else f"{inside}, threshold {limit:.2f}")
-    seen = {site: text for site, text in seen_by_weights(fluxes).items() if text != "no"}
-    if seen:
-        text = _some([f"{site} ({text})" for site, text in seen.items()])
-        lines.append(f"Seen by the weights, so no test of them: {text}")
-    return lines
-
-
-def _some(items: Sequence[str]) -> str:
-    more = f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
-    return ", ".join(items[:_SHOWN]) + more
+    return lines + about_seen(seen_by_weights(fluxes))
 
 
 def labels(samples: Samples) -> xr.Dataset:
@@ -209,13 +200,13 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def write(fluxes: xr.Dataset, path: Path, inputs: Iterable[Path] = ()) -> None:
+def write(fluxes: xr.Dataset, path: str | PathLike[str], inputs: Iterable[Path] = ()) -> None:
     """Write a prediction whole or not at all: csv if the name ends so, else NetCDF.
 
     ``inputs`` are the files it was made of. The csv is a line a tower and predicted day, below
     lines of "#" with the attributes; NetCDF is as of `station_file`.
     """
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    path, now = Path(path), datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     facts = {"history": f"{now} predicted by tamrl {version('tamrl')}"}
     if named := named_inputs(inputs):
         facts["inputs"] = named
