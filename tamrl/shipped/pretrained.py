@@ -113,15 +113,14 @@ def load(path: Path, device: str = "auto") -> tuple[list[Any], dict[str, Any]]:
     if not path.exists():
         raise DataError(f"{path}: no such file of weights; train them: tamrl train -o {path}")
     try:
-        place = str(pick_device(device))
-        torch.empty(0, device=place)
+        torch.empty(0, device="cpu" if device == "auto" else device)
     except (RuntimeError, AssertionError) as error:  # unknown, or not on this machine
         raise DataError(f"device {device!r} is not there for PyTorch; use cpu or auto") from error
     try:
         with safe_open(path, "np") as stored:
             header = json.loads((stored.metadata() or {})["tamrl"])
             arrays = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-        members = unpack(header["models"], arrays, place)
+        members = unpack(header["models"], arrays, str(pick_device(device)))
     except (SafetensorError, LZMAError, KeyError, TypeError, ValueError, RuntimeError) as error:
         if isinstance(error, DataError):
             raise DataError(f"{path}: {error}") from error
