@@ -10,6 +10,7 @@ from trainingtable import training_table
 from tamrl.errors import DataError
 from tamrl.maps import applicability as aoa
 from tamrl.maps.training import INPUTS, MAP_FEATURES, tower_blocks, tower_folds
+from tamrl.shipped.applicability import outer_whisker
 from tamrl.study import trust
 
 EVI = MAP_FEATURES.index("EVI")
@@ -72,10 +73,10 @@ def test_the_threshold_is_the_whisker_of_a_box_plot() -> None:
     """An independent implementation of the box plot agrees; an outlier does not move it."""
     values = np.random.default_rng(0).gamma(2, size=500)
     want = boxplot_stats(values)[0]["whishi"]
-    assert aoa.outer_whisker(np.append(values, np.nan)) == pytest.approx(want)
+    assert outer_whisker(np.append(values, np.nan)) == pytest.approx(want)
     far = np.append(values, 1e6)
-    assert aoa.outer_whisker(far) == pytest.approx(boxplot_stats(far)[0]["whishi"])
-    assert aoa.outer_whisker(far) < 20
+    assert outer_whisker(far) == pytest.approx(boxplot_stats(far)[0]["whishi"])
+    assert outer_whisker(far) < 20
 
 
 def test_neighbours_and_towers_of_one_cell_share_a_fold() -> None:

@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 import tamrl
 from tamrl.cli.app import app
 from tamrl.errors import DataError, StudyError
+from tamrl.evaluate.score_file import open_fluxes, seen_by_weights
 from tamrl.samples.arrays import Samples
 from tamrl.study.runner.run import Outcome
 
@@ -72,8 +73,9 @@ def test_train_then_predict_towers_without_fluxes(few: xr.Dataset) -> None:
     pd.DataFrame(facts).to_csv("facts.csv", index=False)
     options = "--device cpu --table facts.csv -m model.safetensors -o new/fluxes.nc"
     assert "from virtual towers, without bounds" in done(f"predict {csv} {options}")
-    fluxes = xr.load_dataset("new/fluxes.nc")
-    assert fluxes.NEE.attrs["units"] == "gC m-2 d-1"
+    fluxes = open_fluxes("new/fluxes.nc")
+    assert fluxes.NEE.attrs["units"] == "g m-2 d-1"  # of carbon, as its long name says
+    assert seen_by_weights(fluxes) == {tower.site.item(): "yes"}
     assert fluxes.attrs["virtual"] == 1  # of the towers it was trained on
     expected = np.isfinite(tower[["TA", "VPD", "SW_IN"]].to_array()).all("variable")
     for name in ("GPP", "RECO", "NEE"):

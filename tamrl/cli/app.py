@@ -122,7 +122,7 @@ def train(
     from tamrl import monitor
     from tamrl.data.cache import registry_sha256
     from tamrl.samples.splits import folds
-    from tamrl.shipped import calibration, ensemble, out_of_fold, pretrained
+    from tamrl.shipped import calibration, ensemble, out_of_fold, pretrained, report
     from tamrl.sources import load_training
 
     with usage():
@@ -130,6 +130,7 @@ def train(
     samples, training = load_training(towers)
     ensemble.ready(make)
     facts: dict[str, Any] = {}
+    learnt = report.about_training(training)
     if calibrate:
         parts = folds(samples, calibrate, seed=seed)
         where = members, _folds(samples), seed, jobs
@@ -141,7 +142,7 @@ def train(
     models = ensemble.train(training, make, members, seed, jobs)
     facts |= {"seed": seed, "towers": len(samples.site), "model": model, "folds": calibrate}
     facts |= {"licence": "CC-BY-4.0", "registry": registry_sha256()}
-    pretrained.save(models, output, samples, **facts)
+    pretrained.save(models, output, samples, **facts, **learnt)
     on = f"{len(samples.site)} {'virtual ' * bool(samples.attrs['virtual'])}towers"
     say(f"Trained {members} {model}(s) on {on}: {output}")
 

@@ -1,7 +1,7 @@
 """What commands share: options, how they speak and draw a table, checks of what is asked."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +15,7 @@ from tamrl.errors import DataError
 from tamrl.files import atomic_write
 
 WIDE = 160  # columns of a file or pipe
+WRITTEN = (".nc", ".nc4", ".png", ".pdf", ".svg")  # may be written anew in a folder that is read
 Names = list[str] | None
 
 
@@ -51,6 +52,15 @@ def usage() -> Iterator[None]:
         raise
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
+
+
+def not_an_input(inputs: Iterable[Path], *outputs: Path | None) -> None:
+    """Refuse to write over a file, or into a store, that is read (DataError)."""
+    for output in filter(None, outputs):
+        for path in (p.resolve() for p in inputs):
+            inside = path.is_dir() and output.exists() and path in output.resolve().parents
+            if output.resolve() == path or (inside and output.suffix not in WRITTEN):
+                raise DataError(f"{output}: is read as an input; write to another file")
 
 
 def known_device(name: str) -> str:

@@ -1,5 +1,6 @@
 """Scores of a file of predictions against measured fluxes, as in `tamrl.evaluate.scores`."""
 
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 
@@ -12,22 +13,108 @@ from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError
 from tamrl.evaluate.scores import SCORES, Days, score_towers, sum_days, summarise
 from tamrl.samples.arrays import SCORE_QC
+from tamrl.samples.splits import BUFFER_KM
 
 Source = str | PathLike[str]
+SHOWN = 5  # towers named in a line
 
 
 def open_fluxes(path: Source, table: Source | None = None) -> xr.Dataset:
-    """Open daily fluxes (site, time), NetCDF or as `tamrl.data.open_towers`; DataError for none."""
-    if Path(path).suffix not in (".nc", ".nc4"):
-        return open_towers(path, table)
+    """Open daily fluxes (site, time); DataError for none.
+
+    They are NetCDF by site or by station (`tamrl.shipped.report.station_file`), a csv file of
+    `tamrl predict`, or towers as `tamrl.data.open_towers` reads them.
+    """
+    path = Path(path)
+    if path.suffix not in (".nc", ".nc4"):
+        return _predicted_csv(path) if _of_predict(path) else open_towers(path, table)
     try:
         with xr.open_dataset(path, engine="netcdf4") as opened:
             fluxes = opened.load()
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as NetCDF ({error})") from error
+    if "station" in fluxes.dims and "site" in fluxes:
+        fluxes = fluxes.set_coords("site").swap_dims(station="site")
+        fluxes = fluxes.assign_coords(site=fluxes.site.astype(str))
     if not any(f in fluxes and set(fluxes[f].dims) == {"site", "time"} for f in FLUXES):
         raise DataError(f"{path}: none of {', '.join(FLUXES)} by site and time is in it")
     return fluxes
+
+
+def _of_predict(path: Path) -> bool:
+    if path.suffix != ".csv" or not path.is_file():
+        return False
+    with path.open(encoding="utf-8", errors="replace") as stream:
+        return stream.readline().startswith("# ")
+
+
+def _predicted_csv(path: Path) -> xr.Dataset:
+    try:
+        table = pd.read_csv(path, comment="#", parse_dates=["time"], index_col=["site", "time"])
+        fluxes = table.to_xarray()
+    except (ValueError, KeyError) as error:
+        raise DataError(f"{path}: not a csv file of `tamrl predict` ({error})") from error
+    for name in set(fluxes.data_vars) & {"seen", "nearest_learnt", "nearest_learnt_km"}:
+        fluxes[name] = "site", table[name].groupby("site").first().to_numpy()
+    with path.open(encoding="utf-8") as stream:
+        facts = (line[2:].rstrip().split(": ", 1) for line in stream if line.startswith("# "))
+        attrs = {one[0]: one[-1] for one in facts}
+    return fluxes.assign_attrs(attrs, virtual=int(attrs.get("virtual", 0)))
+
+
+def seen_by_weights(fluxes: xr.Dataset) -> dict[str, str]:
+    """Say of each tower of a prediction whether its weights have seen it, in words; "no": not.
+
+    They are those of `tamrl.shipped.report.SEEN`, with the name of the tower or place nearby.
+    """
+    sites = fluxes.site.to_numpy().astype(str)
+    if "seen" not in fluxes:
+        return dict.fromkeys(sites, "unknown")
+    near = "near annual place {}, {:.0f} km", "near {}, {:.0f} km"
+    words = ("no", *near, "its annual fluxes", "yes")
+    each = (fluxes[n].values for n in ("seen", "nearest_learnt", "nearest_learnt_km"))
+    out = {}
+    for site, k, name, km in zip(sites, *each, strict=True):
+        elsewhere = f", but {km:.0f} km away" if k > len(near) and km > BUFFER_KM else ""
+        out[site] = words[int(k)].format(name, km) + elsewhere
+    return out
+
+
+def about_seen(by_site: Mapping[str, str]) -> list[str]:
+    """Say of which towers (`seen_by_weights`) a score is no test of the model."""
+    seen = [f"{s} ({words})" for s, words in by_site.items() if words not in ("no", "unknown")]
+    lines = [f"Seen by the weights, so no test of them: {some(seen)}"] if seen else []
+    if "unknown" in by_site.values():
+        lines.append("Whether the weights have seen the towers is unknown: they do not say")
+    return lines
+
+
+def cautions(scores: pd.DataFrame) -> list[str]:
+    """Say what to know of `score`'s table: towers seen by the weights, labels without a flag."""
+    each = scores[scores.site != "all"].drop_duplicates("site")
+    lines = about_seen(dict(zip(each.site, each.seen, strict=True)))
+    if names := scores.attrs["unflagged"]:
+        lines.append(f"No quality flag below 1, so that all labelled days count: {some(names)}")
+    return lines
+
+
+def some(items: Sequence[str]) -> str:
+    """Join the first few names, and say how many more there are."""
+    more = f" and {len(items) - SHOWN} more" if len(items) > SHOWN else ""
+    return ", ".join(items[:SHOWN]) + more
+
+
+def _counting(seen: xr.Dataset) -> xr.DataArray:
+    """Mask of days (site, time) measured well enough; all, at towers named as ``unflagged``."""
+    names = [f for f in FLUXES if f in seen]
+    if not names:
+        raise DataError(f"measurements: none of {', '.join(FLUXES)} by site and time is in them")
+    measured = seen[names].to_array("flux").count("flux") > 0
+    share = seen.NEE_QC if "NEE_QC" in seen else measured.where(False)
+    # Without a flag the share reads as 1, or is missing, on every measured day.
+    flagged = ((share < 1) & measured).any("time")
+    unflagged = [str(s) for s in np.atleast_1d(seen.site.values[~flagged.values])]
+    return ((share >= SCORE_QC) | ~flagged).assign_attrs(unflagged=unflagged)
 
 
 def score(
@@ -37,12 +124,13 @@ def score(
 
     Both are GPP, RECO, NEE (site, time), gC m-2 d-1, or all that `open_fluxes` reads, ``table``
     with the facts about the observed towers; ``predicted`` perhaps with ``*_lower`` and
-    ``*_upper``. Where ``observed`` has NEE_QC, days below 0.8 do not count.
+    ``*_upper``. Days with NEE_QC below 0.8 do not count; at a tower without NEE_QC all do.
 
     Returns a table with columns site ("all": pooled over towers), flux, towers, days, R2, RMSE,
-    bias, MAE, and the share ``inside`` the bounds, NaN without any; attrs["virtual"] is 1 if either
-    is virtual. DataError when both share no flux, tower or day with values. Here two days count; on
-    the last too little was measured:
+    bias, MAE, the share ``inside`` the bounds, NaN without any, and ``seen`` by the weights: no,
+    yes, or what nearby (`seen_by_weights`), of all towers how many. attrs["virtual"] is 1 if either
+    is virtual, attrs["unflagged"] names towers whose days all count. DataError when both share no
+    flux, tower or day with values. Here two days count; on the last too little was measured:
 
     >>> import numpy as np
     >>> days = {"site": ["XX-One"], "time": np.arange("2001-06-01", "2001-06-04", dtype="M8[D]")}
@@ -54,12 +142,12 @@ def score(
     """
     pred = predicted if isinstance(predicted, xr.Dataset) else open_fluxes(predicted)
     seen = observed if isinstance(observed, xr.Dataset) else open_fluxes(observed, table)
+    seen = seen.assign(counts=_counting(seen))
     pred, seen = xr.align(pred, seen, join="inner")
     if not pred.sizes.get("site") or not pred.sizes.get("time"):
         raise DataError("predictions and measurements share no tower and day; towers match by site")
     pred, seen = (d.transpose("site", "time", ...) for d in (pred, seen))
-    good = np.asarray(seen.NEE_QC >= SCORE_QC if "NEE_QC" in seen else True)
-    tables = []
+    good, by_site, tables = seen.counts.values, seen_by_weights(pred), []
     for flux in (f for f in FLUXES if f in pred and f in seen):
         p, y = (d[flux].values.astype(float) for d in (pred, seen))
         on = np.isfinite(p) & np.isfinite(y) & good
@@ -72,6 +160,9 @@ def score(
         sums = sum_days(days)
         each = score_towers(sums).rename(columns={"n": "days"}).assign(towers=1)
         pooled = summarise(sums).assign(site="all")
+        names = [by_site[s] for s in pred.site.values[site]]
+        count, unknown = sum(n != "no" for n in names), "unknown" in names
+        each["seen"], pooled["seen"] = names, "unknown" if unknown else f"{count} of {len(names)}"
         inside = np.full(on.shape, np.nan)
         if f"{flux}_lower" in pred:
             low, high = (pred[f"{flux}_{end}"].values for end in ("lower", "upper"))
@@ -82,7 +173,8 @@ def score(
     if not tables:
         text = "no day has both a predicted and a measured flux, with NEE_QC of at least"
         raise DataError(f"{text} {SCORE_QC}")
-    columns = ["site", "flux", "towers", "days", *SCORES, "inside"]
+    columns = ["site", "flux", "towers", "days", *SCORES, "inside", "seen"]
     scores = pd.concat(tables, ignore_index=True)[columns]
     scores.attrs["virtual"] = int(any(d.attrs.get("virtual") for d in (pred, seen)))
+    scores.attrs["unflagged"] = seen.counts.attrs["unflagged"]
     return scores

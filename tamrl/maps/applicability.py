@@ -1,9 +1,7 @@
-"""Area of applicability: the dissimilarity of a cell from the training towers.
+"""Area of applicability of a map: the dissimilarity of a cell's months from the training towers'.
 
-Dissimilarity index of Meyer & Pebesma (2021, doi:10.1111/2041-210X.13650): predictors of a month at
-a place, scaled by the training towers (missing ones at their mean) and weighted by permutation
-importance; distance to the nearest training month over the mean distance between training months.
-Beyond the outer whisker of towers' indices against other folds, the error is unknown.
+The index and its threshold are those of `tamrl.shipped.applicability`; a point is a month at a
+place, and predictors are weighted by permutation importance.
 """
 
 from dataclasses import dataclass
@@ -12,9 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import xarray as xr
-from scipy.spatial import cKDTree
-from scipy.spatial.distance import pdist
-from sklearn.preprocessing import StandardScaler
 
 from tamrl.data.cube import cell_area
 from tamrl.data.gridfiles import MONTH_DAYS
@@ -30,37 +25,23 @@ from tamrl.maps.training import (
     table_samples,
 )
 from tamrl.maps.upscale import vegetated
+from tamrl.shipped.applicability import Space, span
 
 Floats = npt.NDArray[np.float64]
 PLACES = 4096  # looked up at once: bounds the memory
 
 
 @dataclass(frozen=True)
-class FeatureSpace:
-    """Scaled and weighted predictors of the training towers, and what counts as far from them."""
-
-    mean: Floats  # (column,), as the two below
-    scale: Floats
-    weight: Floats
-    points: Floats  # (point, column)
-    distance: float  # mean over all pairs of points
-    training: Floats  # (site, month): index against towers of other folds, NaN without fluxes
-    threshold: float  # outer whisker of these
+class FeatureSpace(Space):
+    """Space of the training towers' months; ``training`` is (site, month), NaN without fluxes."""
 
     def place(self, x: npt.NDArray[np.float32]) -> Floats:
         """Points (place, month, column) of predictors (place, month, MAP_FEATURES)."""
-        inputs = model_inputs(season_samples(x), np.arange(len(x)))
-        return _scaled(inputs, self.mean, self.scale, self.weight)
+        return self.scaled(model_inputs(season_samples(x), np.arange(len(x))))
 
     def dissimilarity(self, x: npt.NDArray[np.float32]) -> Floats:
         """Index (place, month) of predictors (place, month, MAP_FEATURES)."""
-        return np.asarray(cKDTree(self.points).query(self.place(x))[0] / self.distance)
-
-
-def _scaled(values: npt.NDArray, mean: Floats, scale: Floats, weight: Floats) -> Floats:
-    """Scale and weight columns (…, column); missing values at the mean, no column of weight 0."""
-    used = weight > 0
-    return np.nan_to_num((values[..., used] - mean[used]) / scale[used]) * weight[used]
+        return self.index(model_inputs(season_samples(x), np.arange(len(x))))
 
 
 def held_out(
@@ -97,33 +78,16 @@ def held_out(
 def feature_space(table: xr.Dataset, importance: pd.Series, fold: Indices) -> FeatureSpace:
     """Span the space of training towers; ``table``, ``fold`` and ``importance`` as of `held_out`.
 
-    Importance below 0 counts as 0. DataError when none is above 0, or all towers are in one fold.
+    Importance below 0 counts as 0. Errors as of `span`.
     """
-    weight = np.maximum(importance.reindex(list(INPUTS)).to_numpy(float), 0)
-    if not (weight > 0).any():
-        raise DataError("importance: no predictor has one above 0; the model has learned nothing")
-    if len(np.unique(fold)) < 2:
-        raise DataError("folds: all towers are in one; at least two are needed for the threshold")
     samples = table_samples(table)
     known = samples.weight > 0
     inputs = model_inputs(samples, np.arange(len(known)))[known].astype(float)
-    with np.errstate(invalid="ignore"):  # a predictor unknown at all towers
-        scaler = StandardScaler().fit(inputs)
-    points = _scaled(inputs, scaler.mean_, scaler.scale_, weight)
-    distance, of_point = float(pdist(points).mean()), np.repeat(fold, known.sum(axis=1))
-    training, near = np.full(known.shape, np.nan), np.empty(len(points))
-    for k in np.unique(fold):
-        near[of_point == k], _ = cKDTree(points[of_point != k]).query(points[of_point == k])
-    training[known] = near / distance
-    whisker = outer_whisker(training)
-    return FeatureSpace(scaler.mean_, scaler.scale_, weight, points, distance, training, whisker)
-
-
-def outer_whisker(values: Floats) -> float:
-    """Largest value within 1.5 interquartile ranges above the upper quartile."""
-    known = values[np.isfinite(values)]
-    low, high = np.quantile(known, [0.25, 0.75])
-    return float(known[known <= high + 1.5 * (high - low)].max())
+    weight = importance.reindex(list(INPUTS)).to_numpy(float)
+    space = span(inputs, weight, np.repeat(fold, known.sum(axis=1)))
+    training = np.full(known.shape, np.nan)
+    training[known] = space.training
+    return FeatureSpace(**{**vars(space), "training": training})
 
 
 def dissimilarity_map(space: FeatureSpace, cube: xr.Dataset) -> xr.Dataset:

@@ -11,6 +11,7 @@ FIGURES = {
               "label_curves memory model responses scaling supports",
     "maps": "against_reference flux_maps gain_curve hatched hovmoller limits mean_and_spread "
             "next_towers rank_correlations region towers_map withheld zonal",
+    "report": "prediction",
     "scores": "bars budget_bars country_bars density differences monitor_anomaly monitor_record "
               "score_boxes series stacked_years violations",
     "style": "BIOMES UNIT use_style",

@@ -25,7 +25,8 @@ class SiteAttributes:
     """Static attributes of the samples' towers, and of other sites with annual fluxes.
 
     ``x`` (site, attribute) of the samples' towers, NaN where unknown. Of other sites ``other_x``
-    (place, attribute), ``other_y`` (place, 2) mean GPP, RECO gC m-2 d-1, ``other_lat/lon`` degrees.
+    (place, attribute), ``other_y`` (place, 2) mean GPP, RECO gC m-2 d-1, ``other_lat/lon`` degrees,
+    ``other_site`` their codes.
     """
 
     names: tuple[str, ...]
@@ -34,6 +35,7 @@ class SiteAttributes:
     other_y: Array = field(default_factory=lambda: np.empty((0, 2)))
     other_lat: Array = field(default_factory=lambda: np.empty(0))
     other_lon: Array = field(default_factory=lambda: np.empty(0))
+    other_site: NDArray[np.str_] = field(default_factory=lambda: np.empty(0, str))
 
 
 def features(lat: ArrayLike, igbp: ArrayLike, cells: xr.Dataset) -> pd.DataFrame:
@@ -92,4 +94,5 @@ def gather(
     lat, lon = others.lat.to_numpy(), others.lon.to_numpy()
     other_x = features(lat, others.igbp.to_numpy(), grid_at(cube, lat, lon))
     y = np.stack([others.GPP.values, others.TER.values], 1) / DAYS_PER_YEAR
-    return SiteAttributes(names, x.to_numpy(), other_x.to_numpy(), y.astype(float), lat, lon)
+    codes = others.site.to_numpy().astype(str)
+    return SiteAttributes(names, x.to_numpy(), other_x.to_numpy(), y.astype(float), lat, lon, codes)

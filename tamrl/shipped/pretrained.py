@@ -34,6 +34,7 @@ from tamrl.samples.phenology import with_phenology, without_phenology
 from tamrl.samples.site_attributes import SiteAttributes, classes_only
 from tamrl.shipped.adaptation import adapt, narrowing
 from tamrl.shipped.error_model import ErrorModel
+from tamrl.shipped.report import learnt_too, named_inputs, sha256_of, with_report
 from tamrl.shipped.weights import Arrays, pack, unpack
 
 File = str | PathLike[str]
@@ -59,13 +60,15 @@ class Pretrained:
         have other satellite data. Without these, errors are larger than in the model card, and
         bounds may hold less (the experiment no-satellites). DataError where towers cannot be read,
         lack inputs that training had, or, offline, the grid is not in the cache. Returns GPP, RECO,
-        NEE (site, time) in gC m-2 d-1 on days with TA, VPD and SW_IN, else NaN, closed; and, where
+        NEE (site, time) in gC m-2 d-1 on days with TA, VPD and SW_IN, else NaN, closed; where
         calibrated, ``*_lower`` and ``*_upper``, 90 % intervals of daily values as measured (a lower
-        bound of GPP may be below 0).
+        bound of GPP may be below 0); and by tower what `tamrl.shipped.report.with_report` adds.
         """
+        files = [Path(one) for one in (towers, table) if isinstance(one, str | PathLike)]
         if not isinstance(towers, Samples):
             towers = own_samples(towers, table)
-        return predict(self.members, towers, self.header, self.intervals)
+        fluxes = predict(self.members, towers, self.header, self.intervals)
+        return fluxes.assign_attrs({"inputs": named_inputs(files)} if files else {})
 
     def adapt(
         self, towers: File | xr.Dataset | Samples, table: File | pd.DataFrame | None = None
@@ -83,6 +86,7 @@ class Pretrained:
         samples = towers if isinstance(towers, Samples) else own_samples(towers, table)
         samples = suited(samples, self.header)
         members, facts = adapt(self.members, self.header, samples)
+        facts |= learnt_too(self.header, samples)
         virtual = int(any(about.get("virtual") for about in (self.header, samples.attrs)))
         return replace(self, members=members, header=self.header | facts | {"virtual": virtual})
 
@@ -130,6 +134,7 @@ def save(
 def write(models: Sequence[Any], path: Path, header: Mapping[str, Any]) -> None:
     """Write members with a header that says all but how to make them again, atomically."""
     arrays: Arrays = {}
+    header = {name: value for name, value in header.items() if name != "weights_sha256"}
     about = {"models": [pack(model, str(i), arrays) for i, model in enumerate(models)]}
     with atomic_write(path) as part:
         save_file(arrays, part, {"tamrl": json.dumps({**header, **about})})
@@ -140,6 +145,10 @@ def load(path: Path, device: str = "auto") -> tuple[list[Any], dict[str, Any]]:
     if not path.exists():
         raise DataError(f"{path}: no such file of weights; train them: tamrl train -o {path}")
     try:
+        torch.empty(0, device="cpu" if device == "auto" else device)
+    except (RuntimeError, AssertionError) as error:  # unknown, or not on this machine
+        raise DataError(f"device {device!r} is not there for PyTorch; use cpu or auto") from error
+    try:
         with safe_open(path, "np") as stored:
             header = json.loads((stored.metadata() or {})["tamrl"])
             arrays = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
@@ -148,7 +157,7 @@ def load(path: Path, device: str = "auto") -> tuple[list[Any], dict[str, Any]]:
         if isinstance(error, DataError):
             raise DataError(f"{path}: {error}") from error
         raise DataError(f"{path}: not weights of tamrl ({error}); train them anew") from error
-    return members, header
+    return members, header | {"weights_sha256": sha256_of(path)}
 
 
 def intervals_of(header: Mapping[str, Any]) -> dict[str, Conformal]:
@@ -191,7 +200,7 @@ def predict(
             flux[f"{f}_{side}"] = (("site", "time"), values.astype(np.float32), named)
     facts = {n: ("site", samples.table[n].to_numpy()) for n in ("lat", "lon", "igbp", "koppen")}
     coords = {"site": samples.site, "time": samples.time.astype("datetime64[ns]"), **facts}
-    return xr.Dataset(flux, coords, about)
+    return with_report(xr.Dataset(flux, coords, about), samples, header)
 
 
 def _by_inputs(header: Mapping[str, Any], inputs: str) -> dict[str, Conformal]:
