@@ -29,7 +29,7 @@ from tamrl.evaluate.learner import Fluxes
 from tamrl.files import atomic_write
 from tamrl.model.train import pick_device
 from tamrl.samples.arrays import PHENOLOGY, Samples, make_samples, require_same
-from tamrl.samples.missing import key, present
+from tamrl.samples.missing import INPUTS, key, present
 from tamrl.samples.phenology import with_phenology, without_phenology
 from tamrl.samples.site_attributes import SiteAttributes, classes_only
 from tamrl.shipped.adaptation import adapt, narrowing
@@ -186,6 +186,8 @@ def predict(
     flux = {f: (("site", "time"), mean[..., k], VARIABLES[f].attrs) for k, f in enumerate(FLUXES)}
     igbp = samples.table.igbp.to_numpy(str)[:, None]
     share, has = _narrowing(header, mean, samples), [key(row) for row in present(samples)]
+    if intervals:
+        about["bounds"] = "; ".join(_basis(header, inputs) for inputs in sorted(set(has)))
     for f, usual in (intervals or {}).items():
         k, attrs = FLUXES.index(f), VARIABLES[f].attrs
         bounds = np.full((2, *mean.shape[:2]), np.nan)
@@ -201,6 +203,13 @@ def predict(
     facts = {n: ("site", samples.table[n].to_numpy()) for n in ("lat", "lon", "igbp", "koppen")}
     coords = {"site": samples.site, "time": samples.time.astype("datetime64[ns]"), **facts}
     return with_report(xr.Dataset(flux, coords, about), samples, header)
+
+
+def _basis(header: Mapping[str, Any], inputs: str) -> str:
+    """Say at which towers the bounds of a tower with these ``inputs`` were calibrated."""
+    if _by_inputs(header, inputs) or inputs == key(True for _ in INPUTS):
+        return f"calibrated at held-out towers with weather{', ' * bool(inputs)}{inputs}"
+    return "calibrated at towers with more inputs; here they may hold fewer days"
 
 
 def _by_inputs(header: Mapping[str, Any], inputs: str) -> dict[str, Conformal]:

@@ -40,7 +40,6 @@ SEEN = (  # by the weights, each more than those before
 )  # fmt: skip
 _UNITS = "g m-2 d-1"  # of carbon, as the long names say: UDUNITS knows no "gC"
 _EPOCH = "1970-01-01"
-ENOUGH = 0.5  # share of inputs without which bounds may hold less
 
 
 def about_training(samples: Samples) -> dict[str, Any]:
@@ -158,10 +157,8 @@ def sentences(fluxes: xr.Dataset) -> list[str]:
     share = {name: float(fluxes[f"share_{name}"].mean()) for name in GROUPS}
     has = ", ".join(f"{name} {value:.0%}" for name, value in share.items())
     lines = [f"Inputs on the predicted days: {has}"]
-    if without := [n for n in ("grid", "satellites") if share[n] < ENOUGH]:
-        lines.append(
-            f"Bounds may hold less than said: little or nothing of {' and '.join(without)}"
-        )
+    if about := fluxes.attrs.get("bounds"):
+        lines.append(f"Bounds of 90 %: {about}")
     if "outside" in fluxes:
         limit, index = fluxes.dissimilarity.attrs["threshold"], fluxes.dissimilarity.values
         far = [f"{s} ({d:.2f})" for s, d in zip(fluxes.site.values, index, strict=True)
