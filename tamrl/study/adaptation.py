@@ -51,7 +51,7 @@ FILM, BOTH = "FiLM offsets", "FiLM offsets, then error model"
 FAST = (NONE, ADAPTED, FACTOR)
 WAYS = (*FAST, FILM, BOTH)
 WORSE = 1.1  # a tower whose RMSE grows by more than a tenth is counted apart
-SLOW = 5  # towers of a fold that networks are adapted to by gradient steps
+SLOW = 3  # towers of a fold that networks are adapted to by gradient steps
 FACTOR_SD, EFFECTIVE = 0.35, 20.0  # prior of one factor; days that are worth one
 
 
@@ -99,7 +99,7 @@ def _adapt_fold(
     fitted = calibrate(table.isel(site=rest), igbp[others])
     flux = mean_flux(predicted, samples)
     spread = predicted.reindex(site=samples.site).std("seed").to_array().to_numpy()
-    rows = []
+    members, rows = [pretrained.load(path, "cpu") for path in ensemble.members], []
     for rank, tower in enumerate(np.random.default_rng(seed).permutation(ensemble.test)):
         one, rng = samples.select(np.array([tower])), tower_rng(samples, int(tower), seed)
         before, size = flux[[tower]], spread[:, tower].T
@@ -108,8 +108,10 @@ def _adapt_fold(
                 continue
             given, scored = split
             y = samples.y[tower, scored].astype(float)
-            for way in WAYS if rank < slow and start == 0 else FAST:
-                mean, share = _adapted(way, model, one, before, given, ensemble)
+            film = _film(members, one, given) if rank < slow and start == 0 else None
+            for way in FAST if film is None else WAYS:
+                first = before if way in FAST or film is None else film
+                mean, share = _adapted(way, model, one, first, given)
                 bounds = [
                     _bounds(fitted[f], mean[:, k], size[:, k], share[:, k], igbp[tower])
                     for k, f in enumerate(FLUXES)
@@ -144,28 +146,29 @@ def _bounds(
     return mean + share * (low - mean), mean + share * (high - mean)
 
 
+def _film(
+    members: Sequence[tuple[list[Any], dict[str, Any]]], one: Samples, given: NDArray[np.bool_]
+) -> Fluxes:
+    """Fluxes (site, time, flux) of the ensemble whose networks are adapted by gradient steps."""
+    each = []
+    for (member,), header in members:
+        samples = pretrained.suited(one, header)
+        adapted = with_adapted_networks(member, samples, given[None])
+        each.append(adapted.predict(samples, np.array([0])))
+    return np.asarray(np.mean(each, 0), np.float32)
+
+
 def _adapted(
-    way: str, model: ErrorModel, one: Samples, before: Fluxes, given: NDArray[np.bool_],
-    ensemble: FoldEnsemble,
-) -> tuple[Fluxes, NDArray]:  # fmt: skip
-    """Fluxes (time, flux) after adapting to the labels of ``given``, and how wide bounds are."""
-    if way == NONE:
-        return before[0], np.ones_like(before[0])
-    if way in (FILM, BOTH):
-        each = []
-        for path in ensemble.members:
-            (member,), header = pretrained.load(path, "cpu")
-            each.append(with_adapted_networks(member, pretrained.suited(one, header), given[None]))
-        before = np.mean(
-            [m.predict(pretrained.suited(one, header), np.array([0])) for m in each], 0
-        )
-    if way == FILM:
-        return before[0], np.ones_like(before[0])
+    way: str, model: ErrorModel, one: Samples, first: Fluxes, given: NDArray[np.bool_]
+) -> tuple[Fluxes, NDArray]:
+    """Fluxes (time, flux) after adapting to labels of ``given``, and how wide bounds are."""
+    if way in (NONE, FILM):
+        return first[0], np.ones_like(first[0])
     errors = one_factor() if way == FACTOR else model
-    weights, covariance = posterior(errors, evidence(errors, one, before, given[None]))
+    weights, covariance = posterior(errors, evidence(errors, one, first, given[None]))
     lat = float(one.table.lat.iloc[0])
-    share = narrowing(errors, covariance, before[0], lat, one.time)
-    return corrected(before, weights, one, np.array([0]))[0], share
+    share = narrowing(errors, covariance, first[0], lat, one.time)
+    return corrected(first, weights, one, np.array([0]))[0], share
 
 
 def with_adapted_networks(model: Any, samples: Samples, labelled: NDArray[np.bool_]) -> Any:
