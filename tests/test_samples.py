@@ -11,10 +11,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tamrl.data import grid
+from tamrl.data.grid import grid_at
+from tamrl.data.physics import daylength, potential_radiation
 from tamrl.model.network import Config, ConvLSTM, TamRL
 from tamrl.model.tensors import set_scale
 from tamrl.samples import neighbourhood
-from tamrl.samples.arrays import SCORE_QC, Samples, make_samples, windows
+from tamrl.samples.arrays import (
+    SCORE_QC,
+    TRAIN_QC,
+    Samples,
+    make_samples,
+    process_scalars,
+    season_to_daily,
+    windows,
+)
 from tamrl.virtual.towers import virtual_predictors
 
 
@@ -41,6 +51,7 @@ def test_a_missing_driver_masks_that_driver_only(virtual: xr.Dataset) -> None:
 
 def test_scored_and_trained_days_follow_the_quality_shares(samples, virtual) -> None:
     qc, used = virtual.NEE_QC.values, samples.weight > 0
+    assert (TRAIN_QC, SCORE_QC) == (0.5, 0.8)
     assert (qc[samples.scored] >= SCORE_QC).all()
     assert used[samples.scored].all()
     assert samples.scored.sum() > 0.3 * samples.has_drivers.sum()
@@ -65,6 +76,60 @@ def test_monthly_values_never_cross_a_missing_month(virtual: xr.Dataset) -> None
     assert np.isnan(fpar[:, inside]).all()
     outside = (s.time < np.datetime64("2002-02-28")) & (s.time > np.datetime64("2001-02-01"))
     np.testing.assert_allclose(fpar[:, outside][s.has_drivers[:, outside]], 0.5, rtol=1e-6)
+
+
+def test_process_scalars_have_the_constants_of_their_sources() -> None:
+    """Half of the light at 150 W m-2, VPD from 8 hPa by 25, warmth about 6 degC by 3."""
+
+    def light(ta: float = 40.0, vpd: float = 0.0, sw: float = 1e9) -> float:
+        return float(process_scalars(np.array(ta), np.array(vpd), np.array(sw))[0])
+
+    assert light(sw=150) == pytest.approx(light() / 2)
+    assert light(vpd=8) == light()
+    assert light(vpd=33) == pytest.approx(light() / np.e)
+    assert light(ta=6) == pytest.approx(light() * (0.03 + 0.97 / 2), rel=1e-4)
+    assert light(ta=9) == pytest.approx(light() * (0.03 + 0.97 / (1 + 1 / np.e)), rel=1e-4)
+    cold, mild = process_scalars(np.array([-60.0, 15.0]), np.zeros(2), np.ones(2))[:, 1]
+    assert (cold, mild) == pytest.approx((0.05, 1.0))
+
+
+def test_a_season_is_that_of_its_own_month(gridded: Samples, virtual, globe) -> None:
+    """In mid-month the days have the value of that month, not of one before or after."""
+    monthly, cells = virtual_predictors(virtual), grid_at(globe, virtual.lat, virtual.lon)
+    doy = np.array([46, 74, 196, 349])  # mid-months
+    assert season_to_daily(np.arange(12.0), doy) == pytest.approx([1, 2, 6, 11], abs=0.12)
+    assert season_to_daily(np.arange(12.0), np.array([366])) == pytest.approx(5.5, abs=0.4)
+    days = np.flatnonzero(
+        gridded.time.astype("datetime64[M]") + np.timedelta64(14, "D") == gridded.time
+    )
+    seasons = {f"{n}_grid": cells[n] for n in ("EVI", "PRCP")}
+    seasons["FPAR_season"] = monthly.FPAR.groupby("month.month").mean()
+    expected = {n: v.transpose("site", "month").values for n, v in seasons.items()}
+    month = gridded.time[days].astype("datetime64[M]").astype(int) % 12
+    expected = {n: v[:, month] for n, v in expected.items()}
+    expected["FPAR"] = monthly.FPAR.sel(
+        month=gridded.time[days].astype("M8[M]").astype("M8[ns]")
+    ).values
+    for name, truth in expected.items():
+        x = gridded.x[:, days, gridded.features.index(name)]
+        off = [np.nanmean(np.abs(x - np.roll(truth, k, 1))) for k in (0, 1, -1)]
+        assert off[0] < 0.3 * min(off[1:]), name
+    sun = {"SW_POT": potential_radiation, "DAYLENGTH": daylength}
+    day = virtual.time.dt.dayofyear.values
+    for name, formula in sun.items():
+        x = gridded.x[..., gridded.features.index(name)]
+        truth = np.where(np.isfinite(x), formula(virtual.lat.values[:, None], day[None]), np.nan)
+        np.testing.assert_allclose(x, truth, rtol=1e-5, atol=1e-4)
+
+
+def test_attributes_of_climate_are_those_of_the_tower(gridded: Samples, virtual) -> None:
+    """Mean and range of the months' means of its own days."""
+    monthly = virtual[["TA", "VPD", "SW_IN"]].groupby("time.month").mean()
+    for name, season in monthly.items():
+        at = [gridded.static_names.index(f"{name}_{of}") for of in ("mean", "range")]
+        span = season.max("month") - season.min("month")
+        expected = np.stack([season.mean("month"), span], -1)
+        np.testing.assert_allclose(gridded.static[:, at], expected, rtol=5e-3)
 
 
 def test_row_order_does_not_matter(virtual: xr.Dataset, samples: Samples) -> None:

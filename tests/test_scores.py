@@ -96,6 +96,18 @@ def test_short_towers_count_pooled_only(samples: SimpleNamespace) -> None:
     assert (score_towers(predictions(samples, m=hat), samples).site == "T7").sum() == 3
 
 
+def test_percentiles_are_over_long_towers(samples: SimpleNamespace, noisy: np.ndarray) -> None:
+    """And the main score is the mean of their RMSE; with errors that differ, these differ, too."""
+    size = 1 + np.arange(TOWERS)[:, None, None] ** 2
+    pred = predictions(samples, m=samples.y + size * (noisy - samples.y))
+    table, own = summarise(pred, samples).set_index("flux"), score_towers(pred, samples)
+    for flux, rows in own[own.n >= 30].groupby("flux"):
+        for name in scores.SCORES:
+            got = table.loc[flux, [f"{name}_{q}" for q in (25, 50, 75)]].to_list()
+            assert got == pytest.approx(np.quantile(rows[name], [0.25, 0.5, 0.75]))
+        assert table.tower_RMSE[flux] == pytest.approx(rows.RMSE.mean())
+
+
 def test_order_does_not_matter(samples: SimpleNamespace, noisy: np.ndarray) -> None:
     pred = predictions(samples, m=noisy)
     mixed = pred.isel(site=[5, 1, 0, 7, 6, 2, 3, 4]).transpose("time", "site", "model")
@@ -180,6 +192,30 @@ def test_compare_draws_towers_not_days(samples: SimpleNamespace) -> None:
     start = time.process_time()
     scores.compare(sums, "a", "b", n_boot=2000)
     assert time.process_time() - start < 1
+
+
+def test_gains_of_few_towers_are_told_from_gains_of_all(samples: SimpleNamespace) -> None:
+    """Five towers gain tenfold, two nothing, and the one of ten days loses."""
+    error = np.random.default_rng(7).normal(0, 1, samples.y.shape)
+    factor = np.array([0.1] * 5 + [1.0, 1.0, 2.0])
+    a, b = samples.y + factor[:, None, None] * error, samples.y + error
+    gain = scores.compare(sum_up(predictions(samples, a=a, b=b), samples), "a", "b").iloc[0]
+
+    def rmse(pred: np.ndarray, rows: slice) -> float:
+        on = samples.scored[rows]
+        return float(np.sqrt(((pred - samples.y)[rows][on][:, 0] ** 2).mean()))
+
+    every, rest = slice(None), slice(5, None)
+    each = np.array([[rmse(v, slice(i, i + 1)) for i in range(7)] for v in (a, b)])
+    expected = {
+        "RMSE": rmse(a, every), "rival_RMSE": rmse(b, every), "better": 5 / 8,
+        "change": 100 * (rmse(a, every) / rmse(b, every) - 1),
+        "without_top": 100 * (rmse(a, rest) / rmse(b, rest) - 1),
+        "mean_RMSE": each[0].mean(), "mean_rival_RMSE": each[1].mean(),
+        "mean_change": 100 * (each[0].mean() / each[1].mean() - 1),
+    }  # fmt: skip
+    assert gain[list(expected)].astype(float).to_dict() == pytest.approx(expected, rel=1e-4)
+    assert gain.mean_lower < gain.mean_change < gain.mean_upper < 0
 
 
 def test_timescales_tell_what_is_wrong(samples: SimpleNamespace) -> None:
