@@ -251,6 +251,7 @@ def test_split_adds_up_and_finds_years_despite_gaps() -> None:
     assert total[:, 0] == pytest.approx(values[keep])
     expected = np.array([0.5, -0.5, 0.2, -0.2, 0.3, -0.3])
     assert parts["between years"][:, 0] == pytest.approx(expected, abs=0.1)
+    assert parts["between years"].mean() == pytest.approx(0, abs=1e-9)
 
 
 def test_years_too_few_or_too_short_are_not_scored() -> None:
