@@ -51,8 +51,11 @@ SWAPS: dict[type[ast.AST], type[ast.AST]] = {
 NAMES = {"min": "max", "minimum": "maximum", "any": "all", "mean": "sum", "sin": "cos"}
 NAMES |= {new: old for old, new in NAMES.items() if old != "mean"}
 SKIPPED = (ast.Raise, ast.JoinedStr, ast.arg)
-LIBRARIES = "pytest hypothesis torch xarray pandas scipy.optimize scipy.integrate sklearn.metrics"
-LIBRARIES += " sklearn.gaussian_process sklearn.model_selection lightgbm dask joblib matplotlib"
+LIBRARIES = [  # imported once for all
+    "h5py", "hypothesis", "lightgbm", "matplotlib.pyplot", "pytest", "rasterio", "requests",
+    "scipy.integrate", "scipy.optimize", "sklearn.gaussian_process", "sklearn.model_selection",
+    "torch", "typer", "xarray", "zarr.api.synchronous",
+]  # fmt: skip
 OPTIONS = ["-x", "-q", "-m", "not slow", "-p", "no:cacheprovider", "--assert=plain"]
 OPTIONS += ["--doctest-modules"]  # rewriting would import the module itself, unchanged
 
@@ -105,7 +108,9 @@ def meet(module: str, number: int | None) -> None:
     import pytest
 
     any_failure_will_do = (hypothesis.Phase.explicit, hypothesis.Phase.generate)
-    hypothesis.settings.register_profile("mutants", phases=any_failure_will_do, database=None)
+    hypothesis.settings.register_profile(
+        "mutants", phases=any_failure_will_do, database=None, deadline=None
+    )
     hypothesis.settings.load_profile("mutants")
     tree, real = parse(module), SourceFileLoader.get_code
     if number is not None:
@@ -147,8 +152,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="decides which")
     parser.add_argument("--only", nargs="+", default=list(COVERED), help="modules, as model.loss")
     given = parser.parse_args()
-    for name in LIBRARIES.split():
-        import_module(name)  # once for all
+    for name in LIBRARIES:
+        import_module(name)
     sys.path.insert(0, str(ROOT))
     every = [(m, i) for m in given.only for i in range(len(list(mutations(parse(m)))))]
     drawn = sorted(random.Random(given.seed).sample(every, min(given.count, len(every))))

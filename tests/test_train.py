@@ -303,6 +303,9 @@ def test_support_is_of_other_years_than_the_labels(samples: Samples, alone: bool
         terms, own = step.terms(alone=alone), year == 1
         assert bool(terms["reconstruction"].isfinite()) == own
         assert bool(terms["data"].isfinite()) == (own or alone)
+    step.data.support.x = torch.full_like(x, torch.nan)
+    step.data.support.x[SITES] = x[SITES]  # and of the same towers
+    assert all(term.isfinite() for term in step.terms(alone=alone).values())
 
 
 def test_contrast_is_between_places_that_have_two_windows(samples: Samples) -> None:
