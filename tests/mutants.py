@@ -14,6 +14,7 @@ import ast
 import multiprocessing
 import os
 import random
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -98,8 +99,8 @@ def path(module: str) -> str:
     return f"tamrl/{module.replace('.', '/')}.py"
 
 
-def meet(module: str, number: int | None) -> None:
-    """Run the tests of a module that has mutation ``number``; end this process as pytest does."""
+def meet(modules: list[str], number: int | None) -> None:
+    """Run the tests of modules, of which the first has mutation ``number``, and end the process."""
     os.setsid()
     null = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
@@ -107,32 +108,31 @@ def meet(module: str, number: int | None) -> None:
     import hypothesis
     import pytest
 
-    any_failure_will_do = (hypothesis.Phase.explicit, hypothesis.Phase.generate)
-    hypothesis.settings.register_profile(
-        "mutants", phases=any_failure_will_do, database=None, deadline=None
-    )
+    first_failure = (hypothesis.Phase.explicit, hypothesis.Phase.generate)  # is not made smaller
+    profile = {"phases": first_failure, "database": None, "deadline": None}
+    hypothesis.settings.register_profile("mutants", **profile)
     hypothesis.settings.load_profile("mutants")
-    tree, real = parse(module), SourceFileLoader.get_code
     if number is not None:
+        tree, mutant, real = parse(modules[0]), f"tamrl.{modules[0]}", SourceFileLoader.get_code
         node, field, value = list(mutations(tree))[number]
         setattr(node, field, value)
-    code = compile(ast.fix_missing_locations(tree), module, "exec")
-    mutant = f"tamrl.{module}"
-    SourceFileLoader.get_code = lambda self, name: (  # type: ignore[method-assign]
-        code if name == mutant else real(self, name)
-    )
-    tests = [path(module), *(f"tests/test_{name}.py" for name in COVERED[module].split())]
+        code = compile(ast.fix_missing_locations(tree), mutant, "exec")
+        SourceFileLoader.get_code = lambda self, name: (  # type: ignore[method-assign]
+            code if name == mutant else real(self, name)
+        )
+    names = dict.fromkeys(name for module in modules for name in COVERED[module].split())
     os.chdir(ROOT)
+    tests = [path(module) for module in modules] + [f"tests/test_{name}.py" for name in names]
     os._exit(pytest.main([*OPTIONS, *tests]))
 
 
-def dies(module: str, number: int | None, limit: float = 600.0) -> bool:
+def die(modules: list[str], number: int | None, limit: float | None = None) -> bool:
     """Whether a test fails, or does not end within ``limit`` seconds."""
-    process = multiprocessing.get_context("fork").Process(target=meet, args=(module, number))
+    process = multiprocessing.get_context("fork").Process(target=meet, args=(modules, number))
     process.start()
     process.join(limit)
     if process.exitcode is None:
-        os.killpg(process.pid or 0, 9)
+        os.killpg(process.pid or 0, signal.SIGKILL)
         process.join()
     return process.exitcode != 0
 
@@ -157,14 +157,12 @@ def main() -> None:
     sys.path.insert(0, str(ROOT))
     every = [(m, i) for m in given.only for i in range(len(list(mutations(parse(m)))))]
     drawn = sorted(random.Random(given.seed).sample(every, min(given.count, len(every))))
-    limits, lived = dict[str, float](), 0
+    start, lived = time.monotonic(), 0
+    if die(list(dict.fromkeys(module for module, _ in drawn)), None):
+        sys.exit("tests fail without any mutation; run them first")
+    limit = 20 + time.monotonic() - start  # of the tests of all modules: ample for those of one
     for module, number in drawn:
-        if module not in limits:
-            start = time.monotonic()
-            if dies(module, None):
-                sys.exit(f"{module}: tests fail without any mutation; run them first")
-            limits[module] = 20 + 3 * (time.monotonic() - start)
-        if not dies(module, number, limits[module]):
+        if not die([module], number, limit):
             lived += 1
             print(f"survived  {words(module, number)}", flush=True)
     n = len(drawn)
