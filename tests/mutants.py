@@ -156,7 +156,7 @@ def main() -> None:
         import_module(name)
     sys.path.insert(0, str(ROOT))
     every = [(m, i) for m in given.only for i in range(len(list(mutations(parse(m)))))]
-    drawn = sorted(random.Random(given.seed).sample(every, min(given.count, len(every))))
+    drawn = random.Random(given.seed).sample(every, min(given.count, len(every)))
     start, lived = time.monotonic(), 0
     if die(list(dict.fromkeys(module for module, _ in drawn)), None):
         sys.exit("tests fail without any mutation; run them first")
