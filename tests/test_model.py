@@ -93,6 +93,7 @@ def test_units_live_in_the_scale() -> None:
     for closure in ("hard", "soft"):
         net = shake(build(closure=closure))
         x, process, statics, support = inputs()
+        net.y_mean.copy_(torch.tensor([3.0, 2.0, -1.0]))
         before = net(x, process, statics, support).flux
         for name, to in (("x", 9.0), ("s", 5.0), ("y", 4.0)):
             getattr(net, f"{name}_mean").mul_(to).add_(0.0 if name == "y" else 2.0)

@@ -30,23 +30,27 @@ from tamrl.virtual.towers import virtual_predictors
 
 def test_a_missing_label_never_costs_a_driver_day(virtual: xr.Dataset) -> None:
     some = virtual.copy(deep=True)
-    some["NEE"][0, 100:200] = np.nan
+    some["NEE"][3, 100:200] = np.nan
     a, b = make_samples(virtual), make_samples(some)
     np.testing.assert_array_equal(a.x, b.x)
     np.testing.assert_array_equal(a.has_drivers, b.has_drivers)
-    assert not b.scored[0, 100:200].any()
-    np.testing.assert_array_equal(a.scored[1:], b.scored[1:])
+    assert a.scored[3, 100:200].any()
+    assert b.has_drivers[3, 100:200].mean() > 0.9
+    assert not b.scored[3, 100:200].any()
+    others = np.arange(12) != 3
+    np.testing.assert_array_equal(a.scored[others], b.scored[others])
 
 
 def test_a_missing_driver_masks_that_driver_only(virtual: xr.Dataset) -> None:
     some = virtual.copy(deep=True)
-    some["TA_max"][2, 50:90] = np.nan
+    some["TA_max"][3, 50:90] = np.nan
     a, b = make_samples(virtual), make_samples(some)
     np.testing.assert_array_equal([a.has_drivers, a.scored], [b.has_drivers, b.scored])
-    assert np.isnan(b.x[2, 50:90, b.features.index("TA_max")]).all()
-    some["TA"][2, 50:90] = np.nan  # a minimal driver: the day can't be predicted
+    assert np.isnan(b.x[3, 50:90, b.features.index("TA_max")]).all()
+    assert b.has_drivers[3, 50:90].mean() > 0.9
+    some["TA"][3, 50:90] = np.nan  # a minimal driver: the day can't be predicted
     c = make_samples(some)
-    assert not (c.has_drivers | c.scored)[2, 50:90].any()
+    assert not (c.has_drivers | c.scored)[3, 50:90].any()
 
 
 def test_scored_and_trained_days_follow_the_quality_shares(samples, virtual) -> None:
@@ -130,6 +134,9 @@ def test_attributes_of_climate_are_those_of_the_tower(gridded: Samples, virtual)
         span = season.max("month") - season.min("month")
         expected = np.stack([season.mean("month"), span], -1)
         np.testing.assert_allclose(gridded.static[:, at], expected, rtol=5e-3)
+    known = gridded.has_drivers
+    process = process_scalars(*(virtual[n].values for n in ("TA", "VPD", "SW_IN")))
+    np.testing.assert_allclose(gridded.process[known], process[known], rtol=1e-5)
 
 
 def test_row_order_does_not_matter(virtual: xr.Dataset, samples: Samples) -> None:
@@ -140,6 +147,22 @@ def test_row_order_does_not_matter(virtual: xr.Dataset, samples: Samples) -> Non
     assert mixed.fingerprint != samples.fingerprint
     again = make_samples(virtual, virtual_predictors(virtual))
     assert again.fingerprint == samples.fingerprint
+
+
+def test_scale_is_of_days_with_drivers_and_of_labelled_days(samples: Samples) -> None:
+    net, some = TamRL(Config(len(samples.features), len(samples.static_names))), np.arange(6)
+    set_scale(net, samples, some)
+    x = samples.x[some][samples.has_drivers[some]].astype(float)
+    y = samples.y[some][samples.weight[some] > 0].astype(float)
+    for name, rows in (("x", x), ("s", samples.static[some].astype(float)), ("y", y)):
+        known = np.isfinite(rows).any(0)
+        mean, sd = (getattr(net, f"{name}_{of}").numpy() for of in ("mean", "sd"))
+        expected = np.nanstd(rows[:, known], 0)
+        assert (expected > 1e-6).sum() > 2
+        np.testing.assert_allclose(sd[known], np.where(expected > 1e-6, expected, 1), rtol=1e-4)
+        np.testing.assert_allclose(mean[known], np.nanmean(rows[:, known], 0), rtol=1e-4, atol=1e-4)
+        assert (mean[~known] == 0).all()
+        assert (sd[~known] == 1).all()
 
 
 def test_scaling_sees_training_towers_only(samples: Samples) -> None:

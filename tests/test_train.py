@@ -89,6 +89,12 @@ def test_published_recipe_logs_every_term_and_class_weights_have_mean_one(sample
     data.balance_classes(samples, TRAIN, 1.0)
     mean = np.average(data.class_weight.numpy()[TRAIN], weights=samples.weight[TRAIN].sum(1))
     assert mean == pytest.approx(1, rel=1e-5)
+    days, rare = samples.weight[TRAIN].sum(1), np.ones(len(TRAIN))
+    for name in ("igbp", "koppen_main"):
+        of = samples.table[name].to_numpy(str)[TRAIN]
+        rare /= [days[of == one].sum() for one in of]
+    ratio = data.class_weight.numpy()[TRAIN] / rare
+    np.testing.assert_allclose(ratio, ratio[0], rtol=1e-4)  # a class half as frequent weighs twice
 
 
 @pytest.mark.slow
@@ -272,6 +278,42 @@ def test_a_step_has_the_loss_that_is_written(samples: Samples, flux, balance, ne
     error = ((samples.y[days] - np.float32(flux)) / step.net.y_sd.numpy()) ** 2
     expected = np.average(error[weight > 0].mean(-1), weights=weight[weight > 0])
     assert terms["data"].item() == pytest.approx(expected, rel=1e-4)
+    pred, on = step.model.predict(samples, SITES, step.net, step.data), samples.has_drivers[SITES]
+    possible = np.maximum(flux, (0, 0, -np.inf))  # what is predicted is not negative
+    np.testing.assert_allclose(pred[on], np.broadcast_to(possible, pred[on].shape), rtol=1e-5)
+    assert np.isnan(pred[~on]).all()
+
+
+def test_a_window_starts_afresh_and_gives_its_last_days(samples: Samples) -> None:
+    recipe, site = replace(STEP, length=60, keep=20), SITES[2:]
+    step = Step(samples, recipe, closure="hard")
+    day = samples.has_drivers[site[0]].argmax() + 100
+    here = step.data.at(site, np.arange(day - 40, day + 20)[None])
+    facts, z = predict.embed_sites(step.net.eval(), step.data, site, recipe.windows_of_support)
+    last = step.net.decode(*step.data.drivers(here), facts, z).flux[0, -20:].detach().numpy()
+    pred = step.model.predict(samples, site, step.net, step.data)[0, day : day + 20]
+    on = np.isfinite(pred)
+    assert on.mean() > 0.5
+    np.testing.assert_allclose(pred[on], last[on], rtol=1e-4, atol=1e-5)
+
+
+def test_support_is_in_means_of_ten_days_of_years_that_are_half_known(samples: Samples) -> None:
+    """Where a process factor is unknown it is 1, as on a mild sunny day."""
+    step, year = Step(samples), samples.time.astype("datetime64[Y]").astype(int) - 31
+    for k, days in ((4, slice(365 + 40, 365 + 50)), (35, slice(365 + 350, 365 + 365))):
+        x, mean = samples.x[3, days], np.full(len(samples.features), np.nan, np.float32)
+        known = np.isfinite(x).any(0)
+        mean[known] = np.nanmean(x[:, known], 0)
+        got = step.data.support.x[3, 1, k], step.data.support.seen[3, 1, k]
+        for value, expected in zip(got, step.net.scale(torch.from_numpy(mean)), strict=True):
+            torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-4)
+    has = samples.has_drivers.copy()
+    first = np.flatnonzero(year == 0)
+    for known, usable in ((183, True), (182, False)):
+        has[3, first] = np.arange(365) < known
+        data = DeviceData(replace(samples, has_drivers=has), step.net, CPU)
+        assert data.support.usable[3, 0] == usable
+    assert (step.data.process[torch.from_numpy(np.isnan(samples.process))] == 1).all()
 
 
 def test_each_term_of_a_step_moves_what_it_teaches(samples: Samples) -> None:
