@@ -98,10 +98,15 @@ def test_units_live_in_the_scale() -> None:
         for name, to in (("x", 9.0), ("s", 5.0), ("y", 4.0)):
             getattr(net, f"{name}_mean").mul_(to).add_(0.0 if name == "y" else 2.0)
             getattr(net, f"{name}_sd").mul_(to)
-        after = net(9 * x + 2, process, 5 * statics + 2, 9 * support + 2).flux
-        torch.testing.assert_close(after, 4 * before, rtol=1e-4, atol=1e-5)
-        far, farther = (net(9 * x + at, process, statics, support).flux for at in (1e4, 1e5))
-        assert torch.equal(far, farther)  # eight spreads away a driver says no more
+        given = [9 * x + 2, process, 5 * statics + 2, 9 * support + 2]
+        torch.testing.assert_close(net(*given).flux, 4 * before, rtol=1e-4, atol=1e-5)
+        for i, sd, limit in ((0, 9, 8), (2, 5, 5)):  # further away they say no more
+            fluxes = []
+            for away in (limit - 0.5, limit, limit + 0.5):
+                far = torch.full_like(given[i], 2 + sd * away)
+                fluxes.append(net(*given[:i], far, *given[i + 1 :]).flux)
+            assert not torch.equal(*fluxes[:2])
+            assert torch.equal(*fluxes[1:])
 
 
 def test_padding_is_no_part_of_a_mean() -> None:

@@ -393,12 +393,12 @@ class Listener(TamRLModel):
 
 def test_windows_lie_about_their_days_after_the_warm_up(samples: Samples) -> None:
     """Half a span to either side; without a gradient matrices shrink and offsets stay."""
-    recipe = Recipe(epochs=60, length=130, warmup=40, batch=8, average=0.0)
+    recipe = Recipe(epochs=30, length=130, warmup=40, batch=8, average=0.0)
     few = np.zeros_like(samples.weight)
     few[:, 400:490] = 1
     model = Listener(SMALL, recipe).fit(replace(samples, weight=few, y=samples.y * 0), TRAIN, VALID)
     shift = model.starts + recipe.warmup - 400
-    assert len(shift) == 60 * len(TRAIN)
+    assert len(shift) == 30 * len(TRAIN)
     assert shift.mean() == pytest.approx(0, abs=5)
     assert (shift.min(), shift.max()) == pytest.approx((-45, 45), abs=2)
     torch.manual_seed(0)
