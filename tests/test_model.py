@@ -120,6 +120,14 @@ def test_padding_is_no_part_of_a_mean() -> None:
     torch.testing.assert_close(each[:, 0], series.pool(hidden[:, : support.shape[2]].mean(1)))
 
 
+def test_what_is_switched_off_has_no_parameters() -> None:
+    every, film = {"encoder", "film_x", "film_h", "gate"}, {"film_x", "film_h"}
+    switches = (({"film": False}, film), ({"gates": False}, {"gate"}), ({"encoder": "none"}, every))
+    for off, gone in switches:
+        parts = {name.split(".")[0] for name, _ in build(**off).named_parameters()}
+        assert parts & every == every - gone
+
+
 def test_the_network_is_small() -> None:
     assert sum(p.numel() for p in TamRL(Config(27, 60)).parameters()) < 150_000
 

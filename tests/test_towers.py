@@ -136,8 +136,9 @@ def season(mean: float) -> np.ndarray:
     ([season(4), np.full(365, 2.0), season(4)], (1, 0, 1), {2002: "constant GPP"}),
     ([season(4), np.full(365, -6.9), season(4)], (1, 1, 1), {2002: "constant GPP"}),
     ([season(4), -season(0.5), season(4)], (1, 1, 1), {2002: "negative GPP"}),
-    ([season(4), season(9), season(4)], (1, 0.1, 1), {2002: "doubled GPP and RECO"}),
-    ([season(4), season(9), season(4)], (1, 0.8, 1), {}),  # measured: a good year
+    ([season(4), season(7.3), season(4)], (1, 0.29, 1), {2002: "doubled GPP and RECO"}),
+    ([season(4), season(7.1), season(4)], (1, 0.29, 1), {}),  # less than 1.8 times as much
+    ([season(4), season(7.3), season(4)], (1, 0.31, 1), {}),  # measured: a good year
     ([season(0.3), season(1.2), season(0.3)], (1, 0.1, 1), {}),  # a rainy year in a desert
     ([season(4), season(9)], (1, 0.1), {}),  # two years cannot tell which is wrong
     ([season(0.05) - 0.1, season(4), season(4)], (1, 1, 1), {}),  # noise about nothing
