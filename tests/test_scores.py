@@ -254,6 +254,19 @@ def test_split_adds_up_and_finds_years_despite_gaps() -> None:
     assert parts["between years"].mean() == pytest.approx(0, abs=1e-9)
 
 
+def test_the_season_is_smoothed_by_a_gaussian_round_the_year() -> None:
+    """Of 10 days: one day that sticks out is seen 6 days away at New Year as in summer."""
+    days = np.arange(366)
+    for day in (3, 200):
+        none = days * 0
+        season = split((days == day)[:, None] * 1.0, none, days, none + 2004)["seasonal cycle"][
+            :, 0
+        ]
+        season -= season[day - 183]
+        near = season[[day, day - 6, day + 10, day + 20]] / season[day]
+        assert near == pytest.approx(np.exp(-0.5 * np.array([0, 0.6, 1, 2]) ** 2), abs=1e-6)
+
+
 def test_years_too_few_or_too_short_are_not_scored() -> None:
     days = pd.date_range("2001-01-01", "2002-12-31")
     zeros = np.zeros(len(days), int)
