@@ -33,7 +33,7 @@ export PYTHONUNBUFFERED := 1
 # Modules are compiled when they are first imported, and must then be kept, whatever is set outside.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help install book notebook test test-slow lint format bench browser colab verify serve clean
+.PHONY: help install book notebook test test-slow mutants lint format bench browser colab verify serve clean
 
 help: ## list the commands
 	@echo "make COMMAND [PROFILE=reference|smoke|paper] [TOWERS=auto|fluxnet2015|virtual]"; echo
@@ -83,6 +83,9 @@ test: $(DEVELOPED) ## run the quick tests, doctests included; they need no netwo
 
 test-slow: $(DEVELOPED) ## run the tests that take longer than a few seconds each
 	@$(PY) $(PYTEST) -m slow tests
+
+mutants: $(DEVELOPED) ## put small faults into the code, N=100 of SEED=0 one by one, and list what no test sees
+	@$(PY) tests/mutants.py --count "$(or $(N),100)" --seed "$(or $(SEED),0)"
 
 lint: $(DEVELOPED) ## check style, types, the rooms and their imports, and the rules of the house (tests/house)
 	@$(PY) -m ruff check .

@@ -11,6 +11,8 @@ from settings import QUICK, SMALL, TEST, TRAIN, VALID
 from tamrl.errors import DataError
 from tamrl.model import adapt
 from tamrl.model.adapt import FROZEN, finetune, stop_at
+from tamrl.model.network import Config, TamRL
+from tamrl.model.tensors import DeviceData, set_scale
 from tamrl.model.train import Recipe, TamRLModel
 from tamrl.samples.arrays import Samples
 from tamrl.shipped.annual import AnnualPrior
@@ -94,6 +96,41 @@ def test_every_labelled_day_counts_once(model: TamRLModel, samples: Samples) -> 
     count = np.zeros(labelled.shape, int)
     np.add.at(count, (np.broadcast_to(rows[:, None], time.shape), time), counted)
     assert (count[labelled] == 1).all()
+    assert ((counted.argmax(1) >= model.recipe.warmup) | (time[:, 0] == 0)).all()  # days before it
+
+
+def free(samples: Samples, closure: str) -> TamRLModel:
+    """Return an untrained model of three heads without closure, scaled by all towers."""
+    torch.manual_seed(0)
+    sizes = len(samples.features), len(samples.static_names)
+    net = TamRL(Config(*sizes, **SMALL, closure=closure))
+    set_scale(net, samples, np.arange(len(samples.site)))
+    return TamRLModel(recipe=QUICK, net=net, features=samples.features)
+
+
+@pytest.mark.parametrize("off", [0.0, 1.5])
+def test_free_heads_close_in_physical_units(samples: Samples, off: float) -> None:
+    """Predictions that agree with all labels move only where they do not close, in gC m-2 d-1."""
+    flux, model = torch.tensor([5.0, 3.0, off - 2.0]), free(samples, "soft")
+    net = model.net
+    with torch.no_grad():
+        net.head.zero_()
+        net.bias.copy_((flux - net.y_mean) / net.y_sd)
+    labels = np.where(samples.weight[..., None] > 0, flux.numpy(), np.float32(np.nan))
+    labels[..., 2] = np.nan  # NEE is not known
+    few = replace(samples, y=labels).select(TEST[:1])
+    data, block = DeviceData(few, net, torch.device("cpu")), adapt._blocks(few.weight > 0)
+    after, _ = adapt._descend(model, data, block, None, adapt._way(net, True, None), 3)
+    gpp, reco, nee = (after.bias * net.y_sd + net.y_mean).tolist()
+    gap = abs(nee - (reco - gpp))
+    assert gap == pytest.approx(0, abs=1e-4) if off == 0 else gap < 1.4
+
+
+def test_labels_in_another_unit_adapt_alike(samples: Samples) -> None:
+    given = samples, replace(samples, y=samples.y * 16)
+    logs = [finetune(free(s, "none"), s, TEST[:1], 120, steps=4).log for s in given]
+    for one, other in zip(*logs, strict=True):
+        assert one["held_out"] == pytest.approx(other["held_out"], rel=1e-3)
 
 
 def test_networks_within_an_ensemble_are_adapted(gridded: Samples) -> None:

@@ -19,16 +19,17 @@ from tamrl.samples.arrays import Samples
 
 TESTS = {
     "1 the physics term never ran": "faults.test_the_balance_term_moves_the_weights",
-    "2 balance of scaled fluxes": "loss.test_scaled_fluxes_do_not_balance",
+    "2 balance of scaled fluxes": "train.test_a_step_has_the_loss_that_is_written",
     "3 the support set has no effect": "model.test_support_changes_z_and_the_prediction",
-    "4 no gradient": "model.test_every_parameter_gets_a_finite_nonzero_gradient",
-    "5 the last epoch kept as best": "train.test_kept_weights_reproduce_the_best_score",
-    "6 FiLM tied": "model.test_film_factors_are_independent",
+    "4 no gradient": "train.test_each_term_of_a_step_moves_what_it_teaches",
+    "5 the last epoch kept": "train.test_the_best_weights_are_kept_though_training_goes_on",
+    "6 FiLM tied": "model.test_film_scales_and_shifts_independently",
     "7 a missing label costs drivers": "samples.test_a_missing_label_never_costs_a_driver_day",
     "7b models on different days": "scores.test_all_models_on_the_same_days",
     "8 stopping watches time": "faults.test_what_stops_the_training_is_towers_held_out",
     "9 neighbours straddle the split, 10 no type is left out": "splits.test_no_leakage",
     "11 clipped scores": "scores.test_scores_agree_with_sklearn",
+    "11b mean for median": "scores.test_percentiles_are_over_long_towers",
     "12 a loop over samples": "faults.test_work_in_a_step_is_not_a_loop_over_windows",
 }
 

@@ -37,7 +37,8 @@ def hundred() -> tuple[SimpleNamespace, xr.Dataset, list[SimpleNamespace]]:
     site = np.array([f"T{i:03d}" for i in range(TOWERS)])
     samples = SimpleNamespace(
         site=site, time=days.to_numpy("datetime64[D]"), y=y, scored=score,
-        weight=score.astype(float), table=pd.DataFrame({"site": site, "igbp": igbp}),
+        weight=np.maximum(score, rng.random(shape[:2]) < 0.5).astype(float),
+        table=pd.DataFrame({"site": site, "igbp": igbp}),
     )  # fmt: skip
     coords = {"seed": range(MEMBERS), "site": site, "time": days}
     ds = xr.Dataset({f: (tuple(coords), members[..., k]) for k, f in enumerate(FLUXES)}, coords)
@@ -62,17 +63,17 @@ def test_cases_by_period_scale_to_the_whole_period(hundred: tuple) -> None:
     table = cases(members, samples, "month").sel(flux="RECO")
     assert table.sizes == {"site": TOWERS, "time": 24}
     feb = samples.time.astype("datetime64[M]") == np.datetime64("2004-02")
-    at = {"site": 7, "time": 13}
-    on = feb & samples.scored[7]
+    row = int(np.argmax((samples.weight[:, feb] > 0).sum(1) == 27))  # two days are missing
+    at, on = {"site": row, "time": 13}, feb & (samples.weight[row] > 0)
     assert str(table.time.values[13])[:10] == "2004-02-01"
-    assert float(table.observed[at]) == pytest.approx(samples.y[7, on, 1].mean() * 29)
-    sums = members.RECO.values[:, 7][:, on].mean(1) * 29
+    assert float(table.observed[at]) == pytest.approx(samples.y[row, on, 1].mean() * 29)
+    sums = members.RECO.values[:, row][:, on].mean(1) * 29
     assert float(table["mean"][at]) == pytest.approx(sums.mean())
     assert float(table.spread[at]) == pytest.approx(sums.std())
     assert table["mean"].units == "gC m-2"
 
     few = SimpleNamespace(**vars(samples) | {"weight": samples.weight.copy()})
-    few.weight[7, np.flatnonzero(feb)[:7]] = 0  # 22 of 29 days are less than 80 %
+    few.weight[row, np.flatnonzero(on)[23:]] = 0  # 23 of 29 days are less than 80 %
     assert np.isnan(cases(members, few, "month").sel(flux="RECO").observed[at])
     part = members.isel(time=slice(0, 200))  # 200 days are no year
     assert np.isnan(cases(part, samples, "year").observed).all()

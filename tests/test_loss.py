@@ -32,6 +32,18 @@ def test_balance_is_in_physical_units() -> None:
     assert float(loss.balance(y, TARGETS, (CARBON,), ONES)) == pytest.approx(1.5**2, rel=1e-5)
 
 
+def test_one_day_counts_as_much_as_all() -> None:
+    """Terms are means over the days that count, be it a single one."""
+    y, one = truth() * 0 - 1.5, torch.zeros(2, 30)
+    one[1, 7] = 0.4
+    for weight in (one, ONES):
+        assert float(loss.balance(y, TARGETS, (CARBON,), weight)) == pytest.approx(1.5**2)
+        assert float(loss.non_negativity(y, TARGETS, ("GPP",), weight)) == pytest.approx(1.5**2)
+        hidden = (weight > 0).view(2, 3, 10, 1).float()
+        x = torch.zeros_like(hidden)
+        assert float(loss.reconstruction(x + 2, x, hidden)) == pytest.approx(4)
+
+
 def test_scaled_fluxes_do_not_balance() -> None:
     """The published penalty acted on z-scores, where the truth itself is out of balance."""
     y = truth()
@@ -62,6 +74,9 @@ def test_contrast_prefers_like_windows_of_one_place() -> None:
     assert loss.contrast(alike, used, place) < loss.contrast(mixed, used, place)
     same = loss.contrast(mixed, used, place * 0)  # one place only: nothing is unlike
     assert float(same) == pytest.approx(0, abs=1e-5)
+    used[5, 1], others = False, place != 5  # a place with one window takes no part
+    without = loss.contrast(mixed[others], used[others], place[others])
+    assert float(loss.contrast(mixed, used, place)) == pytest.approx(float(without), rel=1e-5)
 
 
 def test_reconstruction_counts_hidden_values_only() -> None:

@@ -51,11 +51,84 @@ def test_modulation_is_identity_at_initialisation() -> None:
     assert torch.equal(net.decode(*given, z).flux, net.decode(*given, None).flux)
 
 
-def test_film_factors_are_independent() -> None:
-    """They are free to shrink as well as to stretch, in a network of few parameters."""
-    gamma, beta = shake(build()).film_x(torch.randn(4, BASE.latent)).chunk(2, -1)
-    assert not torch.allclose(gamma, beta)
-    assert (1 + gamma).min() < 1
+@pytest.mark.parametrize(("film", "to", "size"), [("film_x", "lstm", F), ("film_h", "latent", 12)])
+def test_film_scales_and_shifts_independently(film: str, to: str, size: int) -> None:
+    """What enters the LSTM, and what leaves it, is gamma times it and beta more, each its own."""
+    net, entered = build(), []
+    layer = getattr(net, to)
+    layer.register_forward_pre_hook(lambda _, given: entered.append(given[0][..., :size]))
+    given = ready(net)
+    net.decode(*given)
+    gamma, beta = getattr(net, film).bias.data.view(2, size).normal_()
+    net.decode(*given)
+    plain, modulated = entered
+    expected = (1 + gamma) * plain + beta * (given[1] if film == "film_x" else 1)
+    torch.testing.assert_close(modulated, expected)
+
+
+def test_a_gate_opens_the_latent_features_of_its_own_flux() -> None:
+    net = build(closure="soft")
+    given = ready(net)
+    net.gate.bias.data.view(3, -1)[0] = -100  # shuts those of GPP, whose head has no offset yet
+    flux = net.decode(*given).flux
+    assert (flux[..., 0] == 0).all()
+    assert (flux[..., 1:] != 0).all()
+
+
+def test_light_drives_gpp_and_warmth_respiration() -> None:
+    """In the dark nothing is taken up, and respiration goes on."""
+    net = shake(build())
+    x, process, statics, support = inputs()
+    before = net(x, process, statics, support).flux
+    for i, name in enumerate(("GPP", "RECO")):
+        none = process.clone()
+        none[..., i] = 0
+        flux = net(x, none, statics, support).flux
+        assert (flux[..., i] == 0).all(), name
+        assert torch.equal(flux[..., 1 - i], before[..., 1 - i])
+
+
+def test_units_live_in_the_scale() -> None:
+    """Drivers, attributes and fluxes in other units, with their scale, give the same in these."""
+    for closure in ("hard", "soft"):
+        net = shake(build(closure=closure))
+        x, process, statics, support = inputs()
+        net.y_mean.copy_(torch.tensor([3.0, 2.0, -1.0]))
+        before = net(x, process, statics, support).flux
+        for name, to in (("x", 9.0), ("s", 5.0), ("y", 4.0)):
+            getattr(net, f"{name}_mean").mul_(to).add_(0.0 if name == "y" else 2.0)
+            getattr(net, f"{name}_sd").mul_(to)
+        given = [9 * x + 2, process, 5 * statics + 2, 9 * support + 2]
+        torch.testing.assert_close(net(*given).flux, 4 * before, rtol=1e-4, atol=1e-5)
+        for i, sd, limit in ((0, 9, 8), (2, 5, 5)):  # further away they say no more
+            fluxes = []
+            for away in (limit - 0.5, limit, limit + 0.5):
+                far = torch.full_like(given[i], 2 + sd * away)
+                fluxes.append(net(*given[:i], far, *given[i + 1 :]).flux)
+            assert not torch.equal(*fluxes[:2])
+            assert torch.equal(*fluxes[1:])
+
+
+def test_padding_is_no_part_of_a_mean() -> None:
+    """A window's embedding is the mean over its own days, a place's over its own windows."""
+    net = shake(build())
+    assert net.encoder is not None
+    series, support = net.encoder.series, inputs()[-1][:, :1]
+    padded = torch.cat([support, torch.full_like(support, torch.nan)], 2)
+    hidden, _ = series.lstm(torch.cat(net.scale(padded[:, 0]), -1))
+    each, _ = series(*net.scale(padded))
+    torch.testing.assert_close(each[:, 0], series.pool(hidden[:, : support.shape[2]].mean(1)))
+
+
+def test_what_is_switched_off_has_no_parameters() -> None:
+    every, film = {"encoder", "film_x", "film_h", "gate"}, {"film_x", "film_h"}
+    switches = (({"film": False}, film), ({"gates": False}, {"gate"}), ({"encoder": "none"}, every))
+    for off, gone in switches:
+        parts = {name.split(".")[0] for name, _ in build(**off).named_parameters()}
+        assert parts & every == every - gone
+
+
+def test_the_network_is_small() -> None:
     assert sum(p.numel() for p in TamRL(Config(27, 60)).parameters()) < 150_000
 
 

@@ -66,6 +66,26 @@ def test_drivers_of_a_daily_index(samples: Samples, virtual: xr.Dataset) -> None
     assert np.isnan(gone.x[..., -3:]).all()
     assert np.isnan(gone.static[:, -2:]).all()
     np.testing.assert_array_equal(s.x[..., :-3], samples.x)
+    own = np.isfinite(samples.x[..., samples.features.index("SW_POT")])
+    assert np.isfinite(level[row][own[row]]).all()
+    assert np.isnan(s.x[~own][:, -3:]).all()  # before and after the record nothing is known
+
+
+@pytest.mark.parametrize(("days", "anomaly", "amplitude"), [
+    (1095, True, True), (366, True, True), (365, False, True), (300, False, True),
+    (299, False, False),
+])  # fmt: skip
+def test_an_anomaly_takes_two_years_and_an_amplitude_most_of_one(
+    samples: Samples, days: int, anomaly: bool, amplitude: bool
+) -> None:
+    """The level is known on any day; one year alone is its own mean season."""
+    values = np.broadcast_to(0.5 + 0.1 * np.arange(1095) / 1095, (12, 1095)).copy()
+    values[:, days:] = np.nan
+    evi = xr.DataArray(values, {"site": samples.site, "time": samples.time.astype("M8[ns]")})
+    x = with_phenology(samples, evi).x[3, :, -3:]  # of the first year
+    assert np.isfinite(x).any(0).tolist() == [True, anomaly, amplitude]
+    if amplitude:
+        assert np.nanmax(x[:365, 2]) == pytest.approx(np.ptp(values[0, : min(days, 365)]))
 
 
 def test_a_third_of_the_virtual_towers_has_no_index() -> None:
@@ -97,6 +117,21 @@ def test_a_tower_that_varies_twice_as_much_has_half_the_weight(samples: Samples)
     on = samples.weight > 0
     assert 1 / BOUND - 1e-6 <= ratio[on].min() <= ratio[on].max() <= BOUND + 1e-6
     assert (ratio[~on] == 0).all()
+    sd = np.array([row[days, 0].std() for row, days in zip(samples.y, on, strict=True)])
+    expected = np.clip(np.median(sd) / sd, 1 / BOUND, BOUND)
+    np.testing.assert_allclose(ratio.max(1), expected, rtol=1e-4)
+
+
+def test_few_labels_say_nothing_of_a_tower(samples: Samples) -> None:
+    """With 29 labelled days it counts as it did, with 30 by their spread, within bounds."""
+    y = samples.y.copy()
+    y[:2, :, 0] *= 0.01
+    for labels in (29, 30):
+        weight = samples.weight.copy()
+        weight[0, (weight[0] > 0).cumsum() > labels] = 0
+        after = with_tower_weights(replace(samples, y=y, weight=weight)).weight
+        np.testing.assert_allclose(after[0], weight[0] * (BOUND if labels == 30 else 1), rtol=1e-5)
+        np.testing.assert_allclose(after[1], weight[1] * BOUND, rtol=1e-5)
 
 
 @pytest.mark.slow
@@ -125,6 +160,10 @@ def test_a_mean_season_has_no_anomaly_and_its_own_amplitude(samples: Samples) ->
     assert there.any()
     np.testing.assert_allclose(anomaly[own], 0, atol=0.01)  # but for leap years
     assert ((evi[own] > 0.05) & (evi[own] < 0.55)).all()
+    middle = {np.datetime64("2001-01-15"): 0, np.datetime64("2001-02-05"): 0.68}
+    for day, month in middle.items():  # of three quarters of the way from January to February
+        at = season.interp(month=month + 1).to_numpy()
+        np.testing.assert_allclose(from_season(season, few.time).sel(time=day), at, atol=0.01)
     swing = (season.max("month") - season.min("month")).to_numpy()
     np.testing.assert_allclose(np.nanmax(amplitude[there], 1), swing[there], rtol=0.03)
     assert np.isnan(short.x[3:, :, -3:]).all()

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tamrl.data.physics import SOLAR_CONSTANT, daylength, potential_radiation
+from tamrl.data.physics import KELVIN, SOLAR_CONSTANT, daylength, lloyd_taylor, potential_radiation
 
 LATITUDE = st.floats(-90, 90)
 DAY = st.integers(1, 366)
@@ -50,3 +50,11 @@ def test_shapes_broadcast_and_poles_are_finite() -> None:
     lat, doy = np.linspace(-90, 90, 7)[:, None], np.arange(1, 366)[None]
     assert potential_radiation(lat, doy).shape == daylength(lat, doy).shape == (7, 365)
     assert np.isfinite(potential_radiation(lat, doy)).all()
+
+
+def test_respiration_doubles_and_more_with_ten_degrees() -> None:
+    """Lloyd & Taylor (1994), eq. 11: relative to 10 degC, or to 15 as here."""
+    rate = lloyd_taylor(np.array([0.0, 10.0, 20.0]) + KELVIN, above=56.02)
+    assert rate == pytest.approx([0.302, 1.0, 2.303], abs=2e-3)
+    assert lloyd_taylor(15.0 + KELVIN) == pytest.approx(1)
+    assert lloyd_taylor(25.0 + KELVIN) == pytest.approx(2.04, abs=0.01)

@@ -11,36 +11,51 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tamrl.data import grid
+from tamrl.data.grid import grid_at
+from tamrl.data.physics import daylength, potential_radiation
 from tamrl.model.network import Config, ConvLSTM, TamRL
 from tamrl.model.tensors import set_scale
 from tamrl.samples import neighbourhood
-from tamrl.samples.arrays import SCORE_QC, Samples, make_samples, windows
+from tamrl.samples.arrays import (
+    SCORE_QC,
+    TRAIN_QC,
+    Samples,
+    make_samples,
+    process_scalars,
+    season_to_daily,
+    windows,
+)
 from tamrl.virtual.towers import virtual_predictors
 
 
 def test_a_missing_label_never_costs_a_driver_day(virtual: xr.Dataset) -> None:
     some = virtual.copy(deep=True)
-    some["NEE"][0, 100:200] = np.nan
+    some["NEE"][3, 100:200] = np.nan
     a, b = make_samples(virtual), make_samples(some)
     np.testing.assert_array_equal(a.x, b.x)
     np.testing.assert_array_equal(a.has_drivers, b.has_drivers)
-    assert not b.scored[0, 100:200].any()
-    np.testing.assert_array_equal(a.scored[1:], b.scored[1:])
+    assert a.scored[3, 100:200].any()
+    assert b.has_drivers[3, 100:200].mean() > 0.9
+    assert not b.scored[3, 100:200].any()
+    others = np.arange(12) != 3
+    np.testing.assert_array_equal(a.scored[others], b.scored[others])
 
 
 def test_a_missing_driver_masks_that_driver_only(virtual: xr.Dataset) -> None:
     some = virtual.copy(deep=True)
-    some["TA_max"][2, 50:90] = np.nan
+    some["TA_max"][3, 50:90] = np.nan
     a, b = make_samples(virtual), make_samples(some)
     np.testing.assert_array_equal([a.has_drivers, a.scored], [b.has_drivers, b.scored])
-    assert np.isnan(b.x[2, 50:90, b.features.index("TA_max")]).all()
-    some["TA"][2, 50:90] = np.nan  # a minimal driver: the day can't be predicted
+    assert np.isnan(b.x[3, 50:90, b.features.index("TA_max")]).all()
+    assert b.has_drivers[3, 50:90].mean() > 0.9
+    some["TA"][3, 50:90] = np.nan  # a minimal driver: the day can't be predicted
     c = make_samples(some)
-    assert not (c.has_drivers | c.scored)[2, 50:90].any()
+    assert not (c.has_drivers | c.scored)[3, 50:90].any()
 
 
 def test_scored_and_trained_days_follow_the_quality_shares(samples, virtual) -> None:
     qc, used = virtual.NEE_QC.values, samples.weight > 0
+    assert (TRAIN_QC, SCORE_QC) == (0.5, 0.8)
     assert (qc[samples.scored] >= SCORE_QC).all()
     assert used[samples.scored].all()
     assert samples.scored.sum() > 0.3 * samples.has_drivers.sum()
@@ -67,6 +82,63 @@ def test_monthly_values_never_cross_a_missing_month(virtual: xr.Dataset) -> None
     np.testing.assert_allclose(fpar[:, outside][s.has_drivers[:, outside]], 0.5, rtol=1e-6)
 
 
+def test_process_scalars_have_the_constants_of_their_sources() -> None:
+    """Half of the light at 150 W m-2, VPD from 8 hPa by 25, warmth about 6 degC by 3."""
+
+    def light(ta: float = 40.0, vpd: float = 0.0, sw: float = 1e9) -> float:
+        return float(process_scalars(np.array(ta), np.array(vpd), np.array(sw))[0])
+
+    assert light(sw=150) == pytest.approx(light() / 2)
+    assert light(vpd=8) == light()
+    assert light(vpd=33) == pytest.approx(light() / np.e)
+    assert light(ta=6) == pytest.approx(light() * (0.03 + 0.97 / 2), rel=1e-4)
+    assert light(ta=9) == pytest.approx(light() * (0.03 + 0.97 / (1 + 1 / np.e)), rel=1e-4)
+    cold, mild = process_scalars(np.array([-60.0, 15.0]), np.zeros(2), np.ones(2))[:, 1]
+    assert (cold, mild) == pytest.approx((0.05, 1.0))
+
+
+def test_a_season_is_that_of_its_own_month(gridded: Samples, virtual, globe) -> None:
+    """In mid-month the days have the value of that month, not of one before or after."""
+    monthly, cells = virtual_predictors(virtual), grid_at(globe, virtual.lat, virtual.lon)
+    doy = np.array([46, 74, 196, 349])  # mid-months
+    assert season_to_daily(np.arange(12.0), doy) == pytest.approx([1, 2, 6, 11], abs=0.12)
+    assert season_to_daily(np.arange(12.0), np.array([366])) == pytest.approx(5.5, abs=0.4)
+    days = np.flatnonzero(
+        gridded.time.astype("datetime64[M]") + np.timedelta64(14, "D") == gridded.time
+    )
+    seasons = {f"{n}_grid": cells[n] for n in ("EVI", "PRCP")}
+    seasons["FPAR_season"] = monthly.FPAR.groupby("month.month").mean()
+    expected = {n: v.transpose("site", "month").values for n, v in seasons.items()}
+    month = gridded.time[days].astype("datetime64[M]").astype(int) % 12
+    expected = {n: v[:, month] for n, v in expected.items()}
+    expected["FPAR"] = monthly.FPAR.sel(
+        month=gridded.time[days].astype("M8[M]").astype("M8[ns]")
+    ).values
+    for name, truth in expected.items():
+        x = gridded.x[:, days, gridded.features.index(name)]
+        off = [np.nanmean(np.abs(x - np.roll(truth, k, 1))) for k in (0, 1, -1)]
+        assert off[0] < 0.3 * min(off[1:]), name
+    sun = {"SW_POT": potential_radiation, "DAYLENGTH": daylength}
+    day = virtual.time.dt.dayofyear.values
+    for name, formula in sun.items():
+        x = gridded.x[..., gridded.features.index(name)]
+        truth = np.where(np.isfinite(x), formula(virtual.lat.values[:, None], day[None]), np.nan)
+        np.testing.assert_allclose(x, truth, rtol=1e-5, atol=1e-4)
+
+
+def test_attributes_of_climate_are_those_of_the_tower(gridded: Samples, virtual) -> None:
+    """Mean and range of the months' means of its own days."""
+    monthly = virtual[["TA", "VPD", "SW_IN"]].groupby("time.month").mean()
+    for name, season in monthly.items():
+        at = [gridded.static_names.index(f"{name}_{of}") for of in ("mean", "range")]
+        span = season.max("month") - season.min("month")
+        expected = np.stack([season.mean("month"), span], -1)
+        np.testing.assert_allclose(gridded.static[:, at], expected, rtol=5e-3)
+    known = gridded.has_drivers
+    process = process_scalars(*(virtual[n].values for n in ("TA", "VPD", "SW_IN")))
+    np.testing.assert_allclose(gridded.process[known], process[known], rtol=1e-5)
+
+
 def test_row_order_does_not_matter(virtual: xr.Dataset, samples: Samples) -> None:
     order = np.random.default_rng(0).permutation(virtual.sizes["site"])
     mixed = make_samples(virtual.isel(site=order), virtual_predictors(virtual))
@@ -75,6 +147,22 @@ def test_row_order_does_not_matter(virtual: xr.Dataset, samples: Samples) -> Non
     assert mixed.fingerprint != samples.fingerprint
     again = make_samples(virtual, virtual_predictors(virtual))
     assert again.fingerprint == samples.fingerprint
+
+
+def test_scale_is_of_days_with_drivers_and_of_labelled_days(samples: Samples) -> None:
+    net, some = TamRL(Config(len(samples.features), len(samples.static_names))), np.arange(6)
+    set_scale(net, samples, some)
+    x = samples.x[some][samples.has_drivers[some]].astype(float)
+    y = samples.y[some][samples.weight[some] > 0].astype(float)
+    for name, rows in (("x", x), ("s", samples.static[some].astype(float)), ("y", y)):
+        known = np.isfinite(rows).any(0)
+        mean, sd = (getattr(net, f"{name}_{of}").numpy() for of in ("mean", "sd"))
+        expected = np.nanstd(rows[:, known], 0)
+        assert (expected > 1e-6).sum() > 2
+        np.testing.assert_allclose(sd[known], np.where(expected > 1e-6, expected, 1), rtol=1e-4)
+        np.testing.assert_allclose(mean[known], np.nanmean(rows[:, known], 0), rtol=1e-4, atol=1e-4)
+        assert (mean[~known] == 0).all()
+        assert (sd[~known] == 1).all()
 
 
 def test_scaling_sees_training_towers_only(samples: Samples) -> None:

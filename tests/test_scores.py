@@ -96,6 +96,18 @@ def test_short_towers_count_pooled_only(samples: SimpleNamespace) -> None:
     assert (score_towers(predictions(samples, m=hat), samples).site == "T7").sum() == 3
 
 
+def test_percentiles_are_over_long_towers(samples: SimpleNamespace, noisy: np.ndarray) -> None:
+    """And the main score is the mean of their RMSE; with errors that differ, these differ, too."""
+    size = 1 + np.arange(TOWERS)[:, None, None] ** 2
+    pred = predictions(samples, m=samples.y + size * (noisy - samples.y))
+    table, own = summarise(pred, samples).set_index("flux"), score_towers(pred, samples)
+    for flux, rows in own[own.n >= 30].groupby("flux"):
+        for name in scores.SCORES:
+            got = table.loc[flux, [f"{name}_{q}" for q in (25, 50, 75)]].to_list()
+            assert got == pytest.approx(np.quantile(rows[name], [0.25, 0.5, 0.75]))
+        assert table.tower_RMSE[flux] == pytest.approx(rows.RMSE.mean())
+
+
 def test_order_does_not_matter(samples: SimpleNamespace, noisy: np.ndarray) -> None:
     pred = predictions(samples, m=noisy)
     mixed = pred.isel(site=[5, 1, 0, 7, 6, 2, 3, 4]).transpose("time", "site", "model")
@@ -182,6 +194,30 @@ def test_compare_draws_towers_not_days(samples: SimpleNamespace) -> None:
     assert time.process_time() - start < 1
 
 
+def test_gains_of_few_towers_are_told_from_gains_of_all(samples: SimpleNamespace) -> None:
+    """Five towers gain tenfold, one hardly, one nothing, and the one of ten days loses."""
+    error = np.random.default_rng(7).normal(0, 1, samples.y.shape)
+    factor = np.array([0.1] * 5 + [0.9999, 1.0, 2.0])
+    a, b = samples.y + factor[:, None, None] * error, samples.y + error
+    gain = scores.compare(sum_up(predictions(samples, a=a, b=b), samples), "a", "b").iloc[0]
+
+    def rmse(pred: np.ndarray, rows: slice) -> float:
+        on = samples.scored[rows]
+        return float(np.sqrt(((pred - samples.y)[rows][on][:, 0] ** 2).mean()))
+
+    every, rest = slice(None), slice(5, None)
+    each = np.array([[rmse(v, slice(i, i + 1)) for i in range(7)] for v in (a, b)])
+    expected = {
+        "RMSE": rmse(a, every), "rival_RMSE": rmse(b, every), "better": 6 / 8,
+        "change": 100 * (rmse(a, every) / rmse(b, every) - 1),
+        "without_top": 100 * (rmse(a, rest) / rmse(b, rest) - 1),
+        "mean_RMSE": each[0].mean(), "mean_rival_RMSE": each[1].mean(),
+        "mean_change": 100 * (each[0].mean() / each[1].mean() - 1),
+    }  # fmt: skip
+    assert gain[list(expected)].astype(float).to_dict() == pytest.approx(expected, rel=1e-4)
+    assert gain.mean_lower < gain.mean_change < gain.mean_upper < 0
+
+
 def test_timescales_tell_what_is_wrong(samples: SimpleNamespace) -> None:
     rng = np.random.default_rng(3)
     y = samples.y
@@ -215,6 +251,20 @@ def test_split_adds_up_and_finds_years_despite_gaps() -> None:
     assert total[:, 0] == pytest.approx(values[keep])
     expected = np.array([0.5, -0.5, 0.2, -0.2, 0.3, -0.3])
     assert parts["between years"][:, 0] == pytest.approx(expected, abs=0.1)
+    assert parts["between years"].mean() == pytest.approx(0, abs=1e-9)
+
+
+def test_the_season_is_smoothed_by_a_gaussian_round_the_year() -> None:
+    """Of 10 days: one day that sticks out is seen 6 days away at New Year as in summer."""
+    days = np.arange(366)
+    for day in (3, 200):
+        none = days * 0
+        season = split((days == day)[:, None] * 1.0, none, days, none + 2004)["seasonal cycle"][
+            :, 0
+        ]
+        season -= season[day - 183]
+        near = season[[day, day - 6, day + 10, day + 20]] / season[day]
+        assert near == pytest.approx(np.exp(-0.5 * np.array([0, 0.6, 1, 2]) ** 2), abs=1e-6)
 
 
 def test_years_too_few_or_too_short_are_not_scored() -> None:
@@ -233,7 +283,8 @@ def test_balance_violation_is_zero_only_at_closure(samples: SimpleNamespace) -> 
     assert table.violation["closed"] < 1e-6
     assert table.violation["off"] == pytest.approx(0.5, abs=1e-5)
     assert table.days["off"] == table.days["closed"] - 1
-    assert table.cut["closed"] == pytest.approx(100, abs=1e-3)
+    cut = table.loc["closed", ["cut", "lower", "upper"]].to_list()
+    assert cut == pytest.approx([100] * 3, abs=1e-3)
 
 
 def test_the_help_of_the_command_states_the_rule() -> None:

@@ -48,6 +48,18 @@ def test_folds_are_even_in_towers_and_classes_and_decided_by_the_seed() -> None:
     assert np.array_equal(other.train, again.train)
 
 
+def test_folds_are_alike_in_what_they_are_stratified_by() -> None:
+    s = towers()
+    spread = {}
+    for scheme in ("blocked", "koppen"):
+        for name in ("igbp", "koppen_main"):
+            of = s.table[name].to_numpy(str)
+            count = [[(of[f.test] == c).sum() for c in set(of)] for f in folds(s, 10, scheme)]
+            spread[scheme, name] = np.std(count, 0).mean()
+    assert spread["blocked", "igbp"] < 0.9 * spread["koppen", "igbp"]
+    assert spread["koppen", "koppen_main"] < 0.9 * spread["blocked", "koppen_main"]
+
+
 def test_order_of_towers_does_not_matter() -> None:
     order = np.random.default_rng(1).permutation(180)
     a, b = towers(), towers(order)

@@ -77,6 +77,14 @@ def test_extremes_are_those_of_the_day(read_one: Read) -> None:
     np.testing.assert_allclose(data["SW_IN"], sun.mean(1), atol=1)
 
 
+def test_rain_is_summed_and_missing_is_no_number() -> None:
+    start = START.astype("datetime64[m]") + np.arange(48) * np.timedelta64(30, "m")
+    days = daily.to_days(start, 30, {"P": np.full(48, 0.5), "TA": np.full(48, 2.0)}, "test")
+    assert (days.data["P"].tolist(), days.data["TA"].tolist()) == ([24.0], [2.0])
+    with pytest.raises(DataError, match="TA holds -9999; replace it by NaN"):
+        daily.to_days(start, 30, {"TA": np.full(48, -9999.0)}, "test")
+
+
 @settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 47), st.floats(0, 0.1))
 def test_days_agree_with_pandas(seed: int, late: int, gaps: float) -> None:
@@ -128,8 +136,9 @@ def season(mean: float) -> np.ndarray:
     ([season(4), np.full(365, 2.0), season(4)], (1, 0, 1), {2002: "constant GPP"}),
     ([season(4), np.full(365, -6.9), season(4)], (1, 1, 1), {2002: "constant GPP"}),
     ([season(4), -season(0.5), season(4)], (1, 1, 1), {2002: "negative GPP"}),
-    ([season(4), season(9), season(4)], (1, 0.1, 1), {2002: "doubled GPP and RECO"}),
-    ([season(4), season(9), season(4)], (1, 0.8, 1), {}),  # measured: a good year
+    ([season(4), season(7.3), season(4)], (1, 0.29, 1), {2002: "doubled GPP and RECO"}),
+    ([season(4), season(7.1), season(4)], (1, 0.29, 1), {}),  # less than 1.8 times as much
+    ([season(4), season(7.3), season(4)], (1, 0.31, 1), {}),  # measured: a good year
     ([season(0.3), season(1.2), season(0.3)], (1, 0.1, 1), {}),  # a rainy year in a desert
     ([season(4), season(9)], (1, 0.1), {}),  # two years cannot tell which is wrong
     ([season(0.05) - 0.1, season(4), season(4)], (1, 1, 1), {}),  # noise about nothing

@@ -48,6 +48,18 @@ def test_kept_weights_reproduce_the_best_score(samples: Samples) -> None:
     assert again == pytest.approx(min(e["valid"] for e in model.log), rel=1e-6)
 
 
+def test_the_best_weights_are_kept_though_training_goes_on(samples: Samples, monkeypatch) -> None:
+    seen: list[torch.Tensor] = []
+
+    def score(self: DeviceData, net: TamRL, pred: object, sites: object) -> float:
+        seen.append(net.head.detach().clone())
+        return [0.5, 0.2, 0.9][len(seen) - 1]
+
+    monkeypatch.setattr(DeviceData, "score", score)
+    best = weights(fitted(samples, THREE))["head"]
+    assert [torch.equal(best, head) for head in seen] == [False, True, False]
+
+
 def test_stop_and_resume_equals_an_uninterrupted_run(samples: Samples, tmp_path: Path) -> None:
     whole = fitted(samples, THREE, 1)
 
@@ -78,6 +90,12 @@ def test_published_recipe_logs_every_term_and_class_weights_have_mean_one(sample
     data.balance_classes(samples, TRAIN, 1.0)
     mean = np.average(data.class_weight.numpy()[TRAIN], weights=samples.weight[TRAIN].sum(1))
     assert mean == pytest.approx(1, rel=1e-5)
+    days, rare = samples.weight[TRAIN].sum(1), np.ones(len(TRAIN))
+    for name in ("igbp", "koppen_main"):
+        of = samples.table[name].to_numpy(str)[TRAIN]
+        rare /= [days[of == one].sum() for one in of]
+    ratio = data.class_weight.numpy()[TRAIN] / rare
+    np.testing.assert_allclose(ratio, ratio[0], rtol=1e-4)  # a class half as frequent weighs twice
 
 
 @pytest.mark.slow
@@ -209,3 +227,199 @@ def test_satellites_that_are_all_hidden_teach_nothing(samples: Samples) -> None:
         assert (one[name] - two[name]).abs().max() < 1e-4 * one[name].abs().max()
     with pytest.raises(ValueError, match="window or site"):
         replace(ONE, satellite_dropout="never")
+
+
+# What one step is made of: windows of three towers with three years each.
+
+SITES, STARTS = np.array([3, 4, 7]), np.array([330, 400, 560])
+STEP = Recipe(length=120, warmup=20)
+
+
+class Step:
+    """One step of a network of three free heads, with what its loss is made of."""
+
+    def __init__(self, samples: Samples, recipe: Recipe = STEP, flux: Any = None, **net: Any):
+        torch.manual_seed(1)
+        sizes = len(samples.features), len(samples.static_names)
+        settings = {**SMALL, "closure": "soft", "dropout": 0.0, **net}
+        self.model, self.net = TamRLModel(recipe=recipe), TamRL(Config(*sizes, **settings))
+        set_scale(self.net, samples, TRAIN)
+        with torch.no_grad():
+            for p in self.net.parameters():
+                p.add_(0.1 * torch.randn_like(p))  # no modulation is at identity
+            if flux is not None:  # predicted on all days
+                self.net.head.zero_()
+                self.net.bias.copy_((torch.tensor(flux) - self.net.y_mean) / self.net.y_sd)
+        self.data = DeviceData(samples, self.net, CPU)
+
+    def terms(
+        self, sites: np.ndarray = SITES, starts: np.ndarray = STARTS, alone: bool = False
+    ) -> dict[str, torch.Tensor]:
+        rng = np.random.default_rng(0)
+        return self.model._terms(self.net, self.data, sites, starts, rng, alone)
+
+
+@pytest.mark.parametrize(("flux", "balance", "negative"), [
+    ((5.0, 3.0, -2.0), 0.0, 0.0), ((5.0, 3.0, -0.5), 2.25, 0.0), ((-2.0, 3.0, 5.0), 0.0, 4.0),
+])  # fmt: skip
+def test_a_step_has_the_loss_that_is_written(samples: Samples, flux, balance, negative) -> None:
+    """Errors in spreads of the flux, by quality and class, of days after the warm-up.
+
+    The balance is in gC m-2 d-1: a prediction that closes costs nothing,
+    though its fluxes, once scaled, do not close.
+    """
+    step = Step(samples, flux=flux)
+    step.data.class_weight = torch.linspace(0.5, 2, len(samples.site))
+    terms = step.terms()
+    assert terms["balance"].item() == pytest.approx(balance, abs=1e-4)
+    assert terms["non_negativity"].item() == pytest.approx(negative, abs=1e-4)
+    days = SITES[:, None], STARTS[:, None] + np.arange(STEP.warmup, STEP.length)
+    weight = samples.weight[days] * step.data.class_weight.numpy()[SITES, None]
+    assert np.ptp(samples.weight[days][samples.weight[days] > 0]) > 0.1
+    error = ((samples.y[days] - np.float32(flux)) / step.net.y_sd.numpy()) ** 2
+    expected = np.average(error[weight > 0].mean(-1), weights=weight[weight > 0])
+    assert terms["data"].item() == pytest.approx(expected, rel=1e-4)
+    pred, on = step.model.predict(samples, SITES, step.net, step.data), samples.has_drivers[SITES]
+    possible = np.maximum(flux, (0, 0, -np.inf))  # what is predicted is not negative
+    np.testing.assert_allclose(pred[on], np.broadcast_to(possible, pred[on].shape), rtol=1e-5)
+    assert np.isnan(pred[~on]).all()
+
+
+def test_a_window_starts_afresh_and_gives_its_last_days(samples: Samples) -> None:
+    recipe, site = replace(STEP, length=60, keep=20), SITES[2:]
+    step = Step(samples, recipe, closure="hard")
+    day = samples.has_drivers[site[0]].argmax() + 100
+    here = step.data.at(site, np.arange(day - 40, day + 20)[None])
+    facts, z = predict.embed_sites(step.net.eval(), step.data, site, recipe.windows_of_support)
+    last = step.net.decode(*step.data.drivers(here), facts, z).flux[0, -20:].detach().numpy()
+    pred = step.model.predict(samples, site, step.net, step.data)[0, day : day + 20]
+    on = np.isfinite(pred)
+    assert on.mean() > 0.5
+    np.testing.assert_allclose(pred[on], last[on], rtol=1e-4, atol=1e-5)
+
+
+def test_support_is_in_means_of_ten_days_of_years_that_are_half_known(samples: Samples) -> None:
+    """Where a process factor is unknown it is 1, as on a mild sunny day."""
+    step, year = Step(samples), samples.time.astype("datetime64[Y]").astype(int) - 31
+    for k, days in ((4, slice(365 + 40, 365 + 50)), (35, slice(365 + 350, 365 + 365))):
+        x, mean = samples.x[3, days], np.full(len(samples.features), np.nan, np.float32)
+        known = np.isfinite(x).any(0)
+        mean[known] = np.nanmean(x[:, known], 0)
+        got = step.data.support.x[3, 1, k], step.data.support.seen[3, 1, k]
+        for value, expected in zip(got, step.net.scale(torch.from_numpy(mean)), strict=True):
+            torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-4)
+    has = samples.has_drivers.copy()
+    first = np.flatnonzero(year == 0)
+    for known, usable in ((183, True), (182, False)):
+        has[3, first] = np.arange(365) < known
+        data = DeviceData(replace(samples, has_drivers=has), step.net, CPU)
+        assert data.support.usable[3, 0] == usable
+    assert (step.data.process[torch.from_numpy(np.isnan(samples.process))] == 1).all()
+
+
+def test_each_term_of_a_step_moves_what_it_teaches(samples: Samples) -> None:
+    step = Step(samples, flux=(0.5, 0.5, 0.0))
+    step.net.head.data.normal_()  # so that some fluxes are below zero
+    terms, parameters = step.terms(), dict(step.net.named_parameters())
+    decoder = ["head", "lstm.weight_ih_l0", "encoder.mix.0.weight"]
+    teaches = {
+        "data": decoder, "balance": decoder, "non_negativity": decoder,
+        "contrast": ["encoder.series.pool.weight"],
+        "reconstruction": ["encoder.series.rebuild.weight", "encoder.series.lstm.weight_ih_l0"],
+    }  # fmt: skip
+    assert terms.keys() == teaches.keys()
+    for name, moved in teaches.items():
+        grads = torch.autograd.grad(terms[name], [parameters[p] for p in moved], retain_graph=True)
+        assert all(0 < g.abs().max() < torch.inf for g in grads), name
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_support_is_of_other_years_than_the_labels(samples: Samples, alone: bool) -> None:
+    """The year of a window is that of its middle; the first stage predicts without support."""
+    step = Step(samples)
+    assert step.data.support.usable[SITES].all()
+    years = samples.time.astype("datetime64[Y]").astype(int) - 31
+    assert years[STARTS].tolist() == [0, 1, 1]  # and all are of the second year by their middle
+    x = step.data.support.x.clone()
+    for year in range(x.shape[1]):
+        step.data.support.x = x.index_fill(1, torch.tensor([year]), torch.nan)
+        terms, own = step.terms(alone=alone), year == 1
+        assert bool(terms["reconstruction"].isfinite()) == own
+        assert bool(terms["data"].isfinite()) == (own or alone)
+    step.data.support.x = torch.full_like(x, torch.nan)
+    step.data.support.x[SITES] = x[SITES]  # and of the same towers
+    assert all(term.isfinite() for term in step.terms(alone=alone).values())
+
+
+def test_contrast_is_between_places_that_have_two_windows(samples: Samples) -> None:
+    step = Step(samples)
+    assert step.terms()["contrast"].item() > 0.01
+    three_years = np.full(3, 7), np.array([0, 400, 800])
+    assert step.terms(*three_years)["contrast"].item() == pytest.approx(0, abs=1e-5)
+    step.data.support.usable[:, 1:] = False
+    assert step.terms()["contrast"].item() == 0
+
+
+def test_what_is_hidden_is_not_seen(samples: Samples) -> None:
+    """Support steps hidden to be rebuilt do not reach z, nor drivers dropped out the fluxes."""
+    shaken = replace(samples, x=samples.x[::-1] * 3)
+    for hidden in ({"hide": 1.0}, {"drop_driver": 1.0}, {}):
+        one, two = Step(samples, replace(STEP, **hidden)), Step(samples, replace(STEP, **hidden))
+        other = DeviceData(shaken, one.net, CPU)
+        if "hide" in hidden:
+            two.data.support = other.support
+        else:
+            two.data.x = other.x
+        same = one.terms()["data"] == two.terms()["data"]
+        assert bool(same) == bool(hidden)
+
+
+def test_drivers_drop_out_singly_and_satellites_together(samples: Samples) -> None:
+    data = Step(samples).data
+    hidden = data.keep(4000, 0.05, 0.2, np.random.default_rng(0))[:, 0].numpy() == 0
+    satellite = data.satellite.numpy()
+    gone = hidden[:, satellite].all(1)
+    assert gone.mean() == pytest.approx(0.2, abs=0.03)
+    for single in (hidden[:, ~satellite], hidden[~gone][:, satellite]):
+        assert single.mean() == pytest.approx(0.05, abs=0.01)
+
+
+class Listener(TamRLModel):
+    """Take no step, but note where windows begin."""
+
+    def _terms(self, net, data, site, start, rng, alone):  # type: ignore[no-untyped-def]
+        self.starts = np.concatenate([getattr(self, "starts", []), start])
+        return {"data": 0 * torch.stack([p.sum() for p in net.parameters()]).sum()}
+
+
+def test_windows_lie_about_their_days_after_the_warm_up(samples: Samples) -> None:
+    """Half a span to either side; without a gradient matrices shrink and offsets stay."""
+    recipe = Recipe(epochs=30, length=130, warmup=40, batch=8, average=0.0)
+    few = np.zeros_like(samples.weight)
+    few[:, 400:490] = 1
+    model = Listener(SMALL, recipe).fit(replace(samples, weight=few, y=samples.y * 0), TRAIN, VALID)
+    shift = model.starts + recipe.warmup - 400
+    assert len(shift) == 30 * len(TRAIN)
+    assert shift.mean() == pytest.approx(0, abs=5)
+    assert (shift.min(), shift.max()) == pytest.approx((-45, 45), abs=2)
+    torch.manual_seed(0)
+    for name, p in untrained(samples).named_parameters():
+        now = weights(model)[name]
+        if p.ndim == 1 or not p.any():
+            assert torch.equal(now, p)
+        else:
+            assert (now / p).nanmedian().item() < 0.999
+
+
+def test_the_weights_that_are_kept_are_a_running_mean(samples: Samples) -> None:
+    still = fitted(samples, replace(ONE, average=1.0))
+    torch.manual_seed(0)
+    assert torch.equal(untrained(samples).head, weights(still)["head"])
+
+
+def test_fluxes_in_another_unit_are_learnt_alike(samples: Samples) -> None:
+    """Errors and the score that stops the training are in units of the fluxes' spread."""
+    free = {**SMALL, "closure": "none"}
+    given = samples, replace(samples, y=samples.y * 16)
+    logs = [TamRLModel(free, ONE).fit(s, TRAIN, VALID).log[0] for s in given]
+    assert logs[1] == pytest.approx(logs[0], rel=1e-3)
