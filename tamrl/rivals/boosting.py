@@ -5,7 +5,7 @@
 """
 
 import lzma
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
@@ -103,7 +103,7 @@ class Boosting:
         towers = np.sort(np.concatenate([train, valid]))
         on = samples.weight[towers] > 0
         on &= (np.cumsum(on, 1) + seed) % self.every == 0
-        x, w = self._inputs(samples, towers)[on], samples.weight[towers][on]
+        x, w = self._inputs(samples, towers, on), samples.weight[towers][on]
         y, site = samples.y[towers][on].T.copy(), np.broadcast_to(towers[:, None], on.shape)[on]
         targets = {f: (y[k], w) for k, f in enumerate(FLUXES)}
         for k, f in enumerate(("GPP", "RECO") if self.process else ()):
@@ -157,8 +157,7 @@ class Boosting:
             raise ValueError("fit before predicting")
         on = samples.has_drivers[sites]
         out = np.full((*on.shape, 3), np.nan, np.float32)
-        x = self._inputs(samples, sites)[on]
-        flux = self.forest(x)
+        flux = self.forest(self._inputs(samples, sites, on))
         if self.process:
             scale = np.maximum(samples.process[sites][on], 0.1)
             flux |= {f: flux[f] * scale[:, k] for k, f in enumerate(("GPP", "RECO"))}
@@ -166,16 +165,15 @@ class Boosting:
         out[on] = np.stack([flux[f] for f in FLUXES], -1)
         return out
 
-    def _inputs(self, samples: Samples, sites: NDArray) -> Array:
-        """Drivers, past means and statics (site, time, input); trees bear missing ones."""
-        x = samples.x[sites]
-        parts = [x, samples.process[sites]]
-        if self.lags:
-            past = [x[..., samples.features.index(f)] for f in DRIVERS]
-            parts += [_past_mean(p, n)[..., None] for p in past for n in LAGS]
+    def _inputs(self, samples: Samples, sites: NDArray, on: NDArray) -> Array:
+        """Drivers, past means and statics (day, input) of days ``on`` (site, time)."""
+        site, day = np.nonzero(on)  # an input may be missing: trees bear that
         seen = [n.startswith(self.statics or "") for n in samples.static_names]
-        s = samples.static[sites][:, None, seen]
-        return np.concatenate([*parts, np.broadcast_to(s, (*x.shape[:2], s.shape[-1]))], -1)
+        parts = [samples.x[sites[site], day], samples.process[sites[site], day]]
+        if self.lags:
+            past = [samples.x[sites, :, samples.features.index(f)] for f in DRIVERS]
+            parts += [mean[on][:, None] for p in past for mean in _past_means(p, LAGS)]
+        return np.concatenate([*parts, samples.static[sites][:, seen][site]], -1)
 
     def store(self) -> tuple[dict[str, Any], dict[str, NDArray]]:
         """Give settings and trees, as LightGBM's compressed text, for a file; fitted only."""
@@ -238,9 +236,12 @@ class XGBoost(Boosting):
         return as_lightgbm(xgboost.train(settings, data, trees))
 
 
-def _past_mean(x: Array, days: int) -> Array:
-    """Mean of the known values of the past ``days`` days, today included (site, time)."""
+def _past_means(x: Array, lags: Iterable[int]) -> Iterator[Array]:
+    """Mean of the known values of the past so many days, today included (site, time)."""
     ok = np.isfinite(x)
-    total, count = sums = np.cumsum(np.stack([np.where(ok, x, 0), ok]), 2, dtype=np.float64)
-    sums[..., days:] -= sums[..., :-days].copy()
-    return np.divide(total, count, out=np.full(x.shape, np.nan), where=count > 0).astype(np.float32)
+    sums = np.cumsum(np.stack([np.where(ok, x, 0), ok]), 2, dtype=np.float64)
+    for days in lags:
+        total, count = past = sums.copy()
+        past[..., days:] -= sums[..., :-days]
+        mean = np.divide(total, count, out=np.full(x.shape, np.nan), where=count > 0)
+        yield mean.astype(np.float32)
