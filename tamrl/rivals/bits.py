@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 WORDS = 8  # of 64 days
 DAYS = 64 * WORDS
-BYTES = np.uint64(0x0101010101010101)
+HALVES = (0x5555555555555555, 0x3333333333333333, 0x0F0F0F0F0F0F0F0F)  # of 2, 4 and 8 bits
 ZERO = np.float32(1e-35)  # LightGBM takes inputs no larger for 0
 VECTOR = ir.VectorType(ir.IntType(64), WORDS)  # one register of AVX-512, two of AVX2, four of NEON
 
@@ -92,6 +92,27 @@ def _split(typing: Any, reached: Any, i: Any, left: Any, right: Any, days: Any, 
     return void(reached, uint64, uint64, uint64, days, uint64), generate
 
 
+@_inlined
+def _exchange(typing: Any, array: Any, i: Any, j: Any, half: Any, shift: Any) -> Any:
+    """Let the upper halves of row i and the lower ones of row j change places."""
+
+    def generate(context: Any, b: Any, signature: Any, args: Any) -> Any:
+        first, last = (_row(context, b, signature.args[0], args[0], k) for k in args[1:3])
+        none, every = ir.Constant(VECTOR, ir.Undefined), ir.VectorType(ir.IntType(32), WORDS)
+        zero = ir.Constant(ir.IntType(32), 0)
+        lower, by = (
+            b.shuffle_vector(b.insert_element(none, k, zero), none, ir.Constant(every, [0] * WORDS))
+            for k in args[3:]
+        )
+        one, other = b.load(first, align=8), b.load(last, align=8)
+        upper = b.and_(b.lshr(one, by), lower)
+        b.store(b.or_(b.and_(one, lower), b.shl(b.and_(other, lower), by)), first, align=8)
+        b.store(b.or_(upper, b.and_(other, b.not_(lower))), last, align=8)
+        return context.get_dummy_value()
+
+    return void(array, uint64, uint64, uint64, uint64), generate
+
+
 def _compiled(function: Callable[..., Any]) -> Any:
     """Compile once for all runs if a folder takes the result, else anew in each."""
     try:
@@ -105,8 +126,7 @@ def _walk(x: Any, splits: Any, scratch: Any, bits: int, out: Any) -> None:
     (features, start, thresholds, begin, rank, missing, condition, nodes, left, right, items, slots,
      values, trees) = splits  # fmt: skip
     column, days, goes_left, reached, number, leaf, total = scratch
-    # Made here, so that the compiler knows that they are apart from all else.
-    below, plane = np.empty(DAYS, np.uint32), np.empty((8, WORDS), np.uint64)
+    below = np.empty(DAYS, np.uint32)  # made here, where it is known to be apart from all else
     for first in range(0, len(x), DAYS):
         n = min(DAYS, len(x) - first)
         for j in range(len(features)):
@@ -131,7 +151,7 @@ def _walk(x: Any, splits: Any, scratch: Any, bits: int, out: Any) -> None:
                 k = below[0] if constant else below[r]
                 if column[r] != column[r]:  # missing
                     k = b - a + 1
-                # Day r is bit r // 64 + 8 * (r % 8) of word r // 8 % 8: see the numbers below.
+                # Day r is bit r // 64 + 8 * (r % 8) of word r // 8 % 8, and byte r of the numbers.
                 days[k, (r >> 3) & 7] |= np.uint64(1) << np.uint64((r >> 6) + 8 * (r & 7))
             k = 0
             for c in range(begin[j], begin[j + 1]):
@@ -152,16 +172,16 @@ def _walk(x: Any, splits: Any, scratch: Any, bits: int, out: Any) -> None:
                     for i in range(nodes[t], nodes[t + 1]):
                         node = i - nodes[t]
                         _split(reached, node, left[i], right[i], goes_left, condition[i])
+                    at = 8 * (t - pair)
+                    for p in range(8):
+                        _clear(number, at + p)
                     for p in range(bits):
-                        _clear(plane, p)
                         for i in range(items[t * bits + p], items[t * bits + p + 1]):
-                            _join(plane, p, reached, slots[i])
-                    for e in range(8):  # eight days at a time: one in each byte of a word
-                        for w in range(WORDS):
-                            v = np.uint64(0)
-                            for p in range(bits):
-                                v |= ((plane[p, w] >> np.uint64(e)) & BYTES) << np.uint64(p)
-                            number[(t - pair) * 8 + e, w] = v
+                            _join(number, at + p, reached, slots[i])
+                    for k in range(3):  # eight bits of a day from eight words into a byte of one
+                        for p in range(at, at + 8):
+                            if p >> k & 1 == 0:
+                                _exchange(number, p, p + (1 << k), HALVES[k], 1 << k)
                 for r in range(DAYS):
                     one = total[r] + values[pair, leaf[0, r]]
                     total[r] = one + values[pair + 1, leaf[1, r]]
