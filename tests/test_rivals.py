@@ -66,8 +66,9 @@ def test_xgboost_is_grown_by_its_own_library(samples: Samples, monkeypatch) -> N
     monkeypatch.setattr(xgboost, "train", lambda *a: grown.append(train(*a)) or grown[-1])
     model = XGBoost(trees=8).fit(samples, TRAIN, VALID, 0)
     assert [booster.num_boosted_rounds() for booster in grown[-3:]] == [8, 8, 8]
-    for trees in model.models.values():
-        assert trees.func.__self__.num_trees() == 8  # type: ignore[attr-defined]
+    assert model.forest is not None
+    for text in model.forest.texts.values():
+        assert lightgbm.Booster(model_str=text).num_trees() == 8
     assert model.params in XGBoost.GRID
     assert len(XGBoost.GRID) == len(Boosting.GRID)
     monkeypatch.setitem(sys.modules, "xgboost", None)

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self, cast
 
@@ -21,6 +20,7 @@ from tamrl.maps.training import MAP_FEATURES, Floats, Indices, model_inputs, sea
 from tamrl.model.train import Recipe, TamRLModel
 from tamrl.parallel import in_parallel
 from tamrl.rivals.boosting import Boosting
+from tamrl.rivals.forest import Forest
 from tamrl.samples.arrays import Samples
 from tamrl.samples.splits import blocks, validation_blocks
 from tamrl.shipped import pretrained
@@ -52,7 +52,7 @@ class BoostedMap:
     version: ClassVar[int] = 1
     bootstrap: bool = True
     rounds: int | None = None
-    models: dict[str, Any] = field(default_factory=dict, repr=False)
+    forest: Forest | None = field(default=None, repr=False)
 
     def fit(self, samples: Samples, train: Indices, valid: Indices = NONE, seed: int = 0) -> Self:
         """Fit to all towers with fluxes, early-stopping ones too; DataError for fewer than five."""
@@ -67,9 +67,11 @@ class BoostedMap:
         # A month seen for years is known better than one seen for weeks, but not in proportion.
         w = np.sqrt(np.minimum(samples.weight[towers][known], 120.0))
         group = np.broadcast_to(towers[:, None], known.shape)[known]
+        texts = {}
         for k, flux in enumerate(FLUXES):
             booster = self._boost(x, np.ascontiguousarray(y[:, k]), w, group, seed)
-            self.models[flux] = partial(booster.predict, num_threads=1)
+            texts[flux] = booster.model_to_string(num_iteration=-1)
+        self.forest = Forest(texts)
         return self
 
     def _boost(self, x: Floats, y: Floats, w: Floats, group: Indices, seed: int) -> Any:
@@ -93,7 +95,9 @@ class BoostedMap:
 
     def from_inputs(self, rows: Floats) -> Floats:
         """Fluxes (row, 3) of rows of `model_inputs`."""
-        raw = np.stack([self.models[flux](rows) for flux in FLUXES], axis=-1)
+        assert self.forest is not None, "fit before predicting"
+        predicted = self.forest(rows)
+        raw = np.stack([predicted[flux] for flux in FLUXES], axis=-1)
         third = (raw[:, 1] - raw[:, 0] - raw[:, 2]) / 3
         gpp, reco = np.maximum(raw[:, 0] + third, 0.0), np.maximum(raw[:, 1] - third, 0.0)
         return np.stack([gpp, reco, reco - gpp], axis=-1).astype(np.float32)
@@ -101,7 +105,7 @@ class BoostedMap:
     @property
     def stored(self) -> Boosting:
         """What the file of weights holds of it: its trees."""
-        return Boosting(lags=False, tune=False, models=self.models)
+        return Boosting(lags=False, tune=False, forest=self.forest)
 
 
 @dataclass
@@ -186,7 +190,7 @@ class MonthlyMap:
     def restore(cls, stored: Sequence[Any], header: Mapping[str, Any]) -> Self:
         """Rebuild the ensemble from what `tamrl.shipped.pretrained.load` reads."""
         if header["map"] == "boosting":
-            return cls([BoostedMap(models=member.models) for member in stored])
+            return cls([BoostedMap(forest=member.forest) for member in stored])
         return cls([SeasonalTamRL(member, fitted=[member]) for member in stored])
 
 

@@ -5,12 +5,10 @@
 """
 
 import lzma
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, ClassVar, Self
 
-import lightgbm
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter1d
@@ -18,11 +16,11 @@ from sklearn.model_selection import GroupKFold
 
 from tamrl.data.schema import DRIVERS, FLUXES
 from tamrl.errors import DataError
+from tamrl.rivals.forest import Forest
 from tamrl.samples.arrays import Samples
 from tamrl.samples.splits import blocks
 
 Array = NDArray[np.float32]
-Trees = Callable[[Array], Any]  # inputs (day, input) -> what was learnt (day,)
 LAGS = (7, 30, 90)  # days over which past drivers are averaged
 NOT_NEEDED = (  # lines of LightGBM's text about how trees grew; half of it
     "split_gain=", "internal_value=", "internal_weight=", "internal_count=", "leaf_weight=",
@@ -93,7 +91,7 @@ class Boosting:
     tune: bool = True
     threads: int = 1
     params: dict[str, Any] = field(default_factory=dict)  # chosen by fit when tune
-    models: dict[str, Trees] = field(default_factory=dict, repr=False)
+    forest: Forest | None = field(default=None, repr=False)  # a booster for each flux
     GRID = (
         {"num_leaves": 31, "min_child_samples": 200, "learning_rate": 0.06},
         {"num_leaves": 63, "min_child_samples": 500, "learning_rate": 0.05},
@@ -105,7 +103,7 @@ class Boosting:
         towers = np.sort(np.concatenate([train, valid]))
         on = samples.weight[towers] > 0
         on &= (np.cumsum(on, 1) + seed) % self.every == 0
-        x, w = self._inputs(samples, towers)[on], samples.weight[towers][on]
+        x, w = self._inputs(samples, towers, on), samples.weight[towers][on]
         y, site = samples.y[towers][on].T.copy(), np.broadcast_to(towers[:, None], on.shape)[on]
         targets = {f: (y[k], w) for k, f in enumerate(FLUXES)}
         for k, f in enumerate(("GPP", "RECO") if self.process else ()):
@@ -114,21 +112,29 @@ class Boosting:
         if self.tune:
             self.params = self._choose(x, targets["GPP"], samples, site, seed)
         params = self.params or self.GRID[0]
-        for i, (f, (target, weight)) in enumerate(targets.items()):
-            self.models[f] = self._grow(x, target, weight, seed * 10 + i, self.trees, params)
+        texts = {
+            f: self._grow(x, *target, seed * 10 + i, self.trees, params)
+            for i, (f, target) in enumerate(targets.items())
+        }
+        self.forest = Forest(texts)
         return self
 
     def _grow(
         self, x: Array, y: NDArray, w: NDArray, seed: int, trees: int, params: dict[str, Any]
-    ) -> Trees:
-        """Fit ``y`` (day,) weighted by ``w`` (day,): what differs between libraries."""
+    ) -> str:
+        """Fit ``y`` (day,) weighted by ``w`` (day,), which differs between libraries.
+
+        Returns the trees as LightGBM's text.
+        """
+        import lightgbm  # not needed to predict
+
         settings = {
             "objective": "l2", "verbosity": -1, "seed": seed, "num_threads": self.threads,
             "deterministic": True, "force_row_wise": True, "feature_fraction": 0.4,
             "bagging_fraction": 0.6, "bagging_freq": 1, "lambda_l2": 5.0, "max_bin": 127, **params,
         }  # fmt: skip
         grown = lightgbm.train(settings, lightgbm.Dataset(x, y, weight=w), trees)
-        return partial(grown.predict, num_threads=self.threads)
+        return grown.model_to_string(num_iteration=-1)
 
     def _choose(
         self, x: Array, target: tuple[NDArray, NDArray], samples: Samples, site: NDArray, seed: int
@@ -140,16 +146,18 @@ class Boosting:
         for k, params in enumerate(self.GRID):
             for a, b in GroupKFold(3).split(thin, groups=block):
                 i, o = thin[a], thin[b]
-                model = self._grow(x[i], y[i], w[i], seed, self.trees // 2, params)
-                errors[k] += float((w[o] * (model(x[o]) - y[o]) ** 2).sum())
+                text = self._grow(x[i], y[i], w[i], seed, self.trees // 2, params)
+                guess = Forest({"": text})(x[o])[""]
+                errors[k] += float((w[o] * (guess - y[o]) ** 2).sum())
         return dict(self.GRID[int(errors.argmin())])
 
     def predict(self, samples: Samples, sites: NDArray) -> Array:
-        """Fluxes (site, time, flux) in gC m-2 d-1, each from its own trees."""
+        """Fluxes (site, time, flux) in gC m-2 d-1 by each one's trees; ValueError unless fitted."""
+        if self.forest is None:
+            raise ValueError("fit before predicting")
         on = samples.has_drivers[sites]
         out = np.full((*on.shape, 3), np.nan, np.float32)
-        x = self._inputs(samples, sites)[on]
-        flux = {f: np.asarray(model(x)) for f, model in self.models.items()}
+        flux = self.forest(self._inputs(samples, sites, on))
         if self.process:
             scale = np.maximum(samples.process[sites][on], 0.1)
             flux |= {f: flux[f] * scale[:, k] for k, f in enumerate(("GPP", "RECO"))}
@@ -157,47 +165,43 @@ class Boosting:
         out[on] = np.stack([flux[f] for f in FLUXES], -1)
         return out
 
-    def _inputs(self, samples: Samples, sites: NDArray) -> Array:
-        """Drivers, past means and statics (site, time, input); trees bear missing ones."""
-        x = samples.x[sites]
-        parts = [x, samples.process[sites]]
-        if self.lags:
-            past = [x[..., samples.features.index(f)] for f in DRIVERS]
-            parts += [_past_mean(p, n)[..., None] for p in past for n in LAGS]
+    def _inputs(self, samples: Samples, sites: NDArray, on: NDArray) -> Array:
+        """Drivers, past means and statics (day, input) of days ``on`` (site, time)."""
+        site, day = np.nonzero(on)  # an input may be missing: trees bear that
         seen = [n.startswith(self.statics or "") for n in samples.static_names]
-        s = samples.static[sites][:, None, seen]
-        return np.concatenate([*parts, np.broadcast_to(s, (*x.shape[:2], s.shape[-1]))], -1)
+        parts = [samples.x[sites[site], day], samples.process[sites[site], day]]
+        if self.lags:
+            past = [samples.x[sites, :, samples.features.index(f)] for f in DRIVERS]
+            parts += [mean[on][:, None] for p in past for mean in _past_means(p, LAGS)]
+        return np.concatenate([*parts, samples.static[sites][:, seen][site]], -1)
 
     def store(self) -> tuple[dict[str, Any], dict[str, NDArray]]:
         """Give settings and trees, as LightGBM's compressed text, for a file; fitted only."""
-        if not self.models:
+        if self.forest is None:
             raise ValueError("fit the model before saving it")
         arrays = {}
-        for flux, trees in self.models.items():
-            booster: lightgbm.Booster = trees.func.__self__  # type: ignore[attr-defined]
-            text, end, _ = booster.model_to_string(num_iteration=-1).partition("end of trees")
-            lines = [line for line in text.split("\n") if not line.startswith(NOT_NEEDED)]
+        for flux, text in self.forest.texts.items():
+            needed, end, _ = text.partition("end of trees")
+            lines = [line for line in needed.split("\n") if not line.startswith(NOT_NEEDED)]
             packed = lzma.compress(("\n".join(lines) + end).encode(), preset=9)
             arrays[flux] = np.frombuffer(packed, np.uint8)
         about = {"lags": self.lags, "process": self.process, "statics": list(self.statics)}
-        return {"fluxes": list(self.models), **about}, arrays
+        return {"fluxes": list(self.forest.texts), **about}, arrays
 
     @classmethod
     def restore(cls, about: Mapping[str, Any], arrays: Mapping[str, NDArray], device: str) -> Self:
         """Make the model again of what `store` gave; ``device`` does not matter to trees."""
-        model = cls(about["lags"], about["process"], tuple(about["statics"]), tune=False)
-        for flux in about["fluxes"]:
-            text = lzma.decompress(arrays[flux].tobytes()).decode() + "\n"
-            trees = lightgbm.Booster(model_str=text)
-            model.models[flux] = partial(trees.predict, num_threads=model.threads)
-        return model
+        packed = {flux: arrays[flux].tobytes() for flux in about["fluxes"]}
+        forest = Forest({flux: lzma.decompress(v).decode() for flux, v in packed.items()})
+        settings = about["lags"], about["process"], tuple(about["statics"])
+        return cls(*settings, tune=False, forest=forest)
 
 
 @dataclass
 class XGBoost(Boosting):
     """`Boosting` by XGBoost; ``fit`` raises `DataError` where the library is not installed.
 
-    Its trees are turned into LightGBM's, so that predicting needs that library alone.
+    Its trees are turned into LightGBM's, so that predicting needs neither library.
     """
 
     version: ClassVar[int] = 1
@@ -219,7 +223,7 @@ class XGBoost(Boosting):
 
     def _grow(
         self, x: Array, y: NDArray, w: NDArray, seed: int, trees: int, params: dict[str, Any]
-    ) -> Trees:
+    ) -> str:
         xgboost = self.library()
         from tamrl.rivals.trees import as_lightgbm
 
@@ -229,13 +233,15 @@ class XGBoost(Boosting):
             "max_bin": 128, **params,
         }  # fmt: skip
         data = xgboost.QuantileDMatrix(x, y, weight=w, max_bin=128, nthread=self.threads)
-        grown = lightgbm.Booster(model_str=as_lightgbm(xgboost.train(settings, data, trees)))
-        return partial(grown.predict, num_threads=self.threads)
+        return as_lightgbm(xgboost.train(settings, data, trees))
 
 
-def _past_mean(x: Array, days: int) -> Array:
-    """Mean of the known values of the past ``days`` days, today included (site, time)."""
+def _past_means(x: Array, lags: Iterable[int]) -> Iterator[Array]:
+    """Mean of the known values of the past so many days, today included (site, time)."""
     ok = np.isfinite(x)
-    total, count = sums = np.cumsum(np.stack([np.where(ok, x, 0), ok]), 2, dtype=np.float64)
-    sums[..., days:] -= sums[..., :-days].copy()
-    return np.divide(total, count, out=np.full(x.shape, np.nan), where=count > 0).astype(np.float32)
+    sums = np.cumsum(np.stack([np.where(ok, x, 0), ok]), 2, dtype=np.float64)
+    for days in lags:
+        total, count = past = sums.copy()
+        past[..., days:] -= sums[..., :-days]
+        mean = np.divide(total, count, out=np.full(x.shape, np.nan), where=count > 0)
+        yield mean.astype(np.float32)

@@ -1,0 +1,189 @@
+"""Walk trees with 512 days at a time, a bit each; compiled when first called, then cached.
+
+Which days a threshold sends to the left is found once for all trees, as in QuickScorer (Lucchese et
+al. 2015, doi 10.1145/2766462.2767733). A split is then an AND and a XOR of eight words, and the
+bits of the number of the leaf in which a day ends are ORs of them. Leaves are summed tree by tree.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba.core.types import uint64, void
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from tamrl.rivals.forest import Splits
+
+WORDS = 8  # of 64 days
+DAYS = 64 * WORDS
+HALVES = (0x5555555555555555, 0x3333333333333333, 0x0F0F0F0F0F0F0F0F)  # of 2, 4 and 8 bits
+ZERO = np.float32(1e-35)  # LightGBM takes inputs no larger for 0
+VECTOR = ir.VectorType(ir.IntType(64), WORDS)  # one register of AVX-512, two of AVX2, four of NEON
+
+
+def predict(x: NDArray[np.float32], splits: "Splits", out: NDArray[np.float64]) -> None:
+    """Write the sums of trees for ``x`` (day, input) to ``out`` (output, day).
+
+    Nothing is checked here: splits of trees that are none would read and write foreign memory.
+    """
+    bits = (len(splits.items) - 1) // len(splits.values)
+    most = int(np.diff(splits.start).max(initial=0))
+    rows = most + 2, len(splits.rank), 2 * splits.values.shape[1], 2 * WORDS
+    days, goes_left, reached, number = (np.zeros((n, WORDS), np.uint64) for n in rows)
+    leaf = number.view(np.uint8).reshape(2, DAYS)
+    column, total = np.empty(DAYS, np.float32), np.empty(DAYS)
+    _walk(x, splits, (column, days, goes_left, reached, number, leaf, total), bits, out)
+
+
+def _inlined(function: Callable[..., Any]) -> Any:
+    """Let compiled code use what a function generates; for types, its first argument goes."""
+    return intrinsic(function)
+
+
+def _row(context: Any, b: Any, kind: Any, array: Any, i: Any) -> Any:
+    """Point to row ``i`` of an array (row, WORDS)."""
+    data = context.make_array(kind)(context, b, array).data
+    return b.bitcast(b.gep(data, [b.mul(i, i.type(WORDS))]), VECTOR.as_pointer())
+
+
+@_inlined
+def _clear(typing: Any, array: Any, i: Any) -> Any:
+    """Leave no day in a row of an array."""
+
+    def generate(context: Any, b: Any, signature: Any, args: Any) -> Any:
+        nothing = ir.Constant(VECTOR, [0] * WORDS)
+        b.store(nothing, _row(context, b, signature.args[0], *args), align=8)
+        return context.get_dummy_value()
+
+    return void(array, uint64), generate
+
+
+@_inlined
+def _join(typing: Any, array: Any, i: Any, other: Any, j: Any) -> Any:
+    """Add the days of row j of another array to those of row i."""
+
+    def generate(context: Any, b: Any, signature: Any, args: Any) -> Any:
+        at = _row(context, b, signature.args[0], *args[:2])
+        more = b.load(_row(context, b, signature.args[2], *args[2:]), align=8)
+        b.store(b.or_(b.load(at, align=8), more), at, align=8)
+        return context.get_dummy_value()
+
+    return void(array, uint64, other, uint64), generate
+
+
+@_inlined
+def _split(typing: Any, reached: Any, i: Any, left: Any, right: Any, days: Any, j: Any) -> Any:
+    """Send those of row i that are among row j of ``days`` to the row left, the others right."""
+
+    def generate(context: Any, b: Any, signature: Any, args: Any) -> Any:
+        array, *slots = args[:4]
+        here, *to = (_row(context, b, signature.args[0], array, slot) for slot in slots)
+        all_days = b.load(here, align=8)
+        others = b.load(_row(context, b, signature.args[4], *args[4:]), align=8)
+        to_left = b.and_(all_days, others)
+        b.store(to_left, to[0], align=8)
+        b.store(b.xor(all_days, to_left), to[1], align=8)
+        return context.get_dummy_value()
+
+    return void(reached, uint64, uint64, uint64, days, uint64), generate
+
+
+@_inlined
+def _exchange(typing: Any, array: Any, i: Any, j: Any, half: Any, shift: Any) -> Any:
+    """Let the upper halves of row i and the lower ones of row j change places."""
+
+    def generate(context: Any, b: Any, signature: Any, args: Any) -> Any:
+        first, last = (_row(context, b, signature.args[0], args[0], k) for k in args[1:3])
+        none, every = ir.Constant(VECTOR, ir.Undefined), ir.VectorType(ir.IntType(32), WORDS)
+        zero = ir.Constant(ir.IntType(32), 0)
+        lower, by = (
+            b.shuffle_vector(b.insert_element(none, k, zero), none, ir.Constant(every, [0] * WORDS))
+            for k in args[3:]
+        )
+        one, other = b.load(first, align=8), b.load(last, align=8)
+        upper = b.and_(b.lshr(one, by), lower)
+        b.store(b.or_(b.and_(one, lower), b.shl(b.and_(other, lower), by)), first, align=8)
+        b.store(b.or_(upper, b.and_(other, b.not_(lower))), last, align=8)
+        return context.get_dummy_value()
+
+    return void(array, uint64, uint64, uint64, uint64), generate
+
+
+def _compiled(function: Callable[..., Any]) -> Any:
+    """Compile once for all runs if a folder takes the result, else anew in each."""
+    try:
+        return numba.njit(function, nogil=True, cache=True)
+    except RuntimeError:  # neither the package's own folder nor the user's cache can be written
+        return numba.njit(function, nogil=True)
+
+
+@_compiled
+def _walk(x: Any, splits: Any, scratch: Any, bits: int, out: Any) -> None:
+    (features, start, thresholds, begin, rank, missing, condition, nodes, left, right, items, slots,
+     values, trees) = splits  # fmt: skip
+    column, days, goes_left, reached, number, leaf, total = scratch
+    below = np.empty(DAYS, np.uint32)  # made here, where it is known to be apart from all else
+    for first in range(0, len(x), DAYS):
+        n = min(DAYS, len(x) - first)
+        for j in range(len(features)):
+            a, b, f = start[j], start[j + 1], features[j]
+            constant = True
+            for r in range(n):
+                v = x[first + r, f]
+                column[r] = np.float32(0) if abs(v) <= ZERO else v
+                constant &= column[r] == column[0]
+            for r in range(DAYS):
+                below[r] = 0
+            for k in range(a, b):  # how many thresholds lie below each value
+                threshold = thresholds[k]
+                if constant:
+                    below[0] += threshold < column[0]
+                else:
+                    for r in range(DAYS):
+                        below[r] += threshold < column[r]
+            for k in range(b - a + 2):
+                _clear(days, k)
+            for r in range(n):
+                k = below[0] if constant else below[r]
+                if column[r] != column[r]:  # missing
+                    k = b - a + 1
+                # Day r is bit r // 64 + 8 * (r % 8) of word r // 8 % 8, and byte r of the numbers.
+                days[k, (r >> 3) & 7] |= np.uint64(1) << np.uint64((r >> 6) + 8 * (r & 7))
+            k = 0
+            for c in range(begin[j], begin[j + 1]):
+                while k < rank[c]:
+                    k += 1
+                    _join(days, k, days, k - 1)
+                _clear(goes_left, c)
+                _join(goes_left, c, days, k)
+                if missing[c]:
+                    _join(goes_left, c, days, b - a + 1)
+        for o in range(len(trees) - 1):
+            for r in range(DAYS):
+                total[r] = 0
+            for pair in range(trees[o], trees[o + 1], 2):
+                for t in (pair, pair + 1):
+                    for w in range(WORDS):
+                        reached[0, w] = ~np.uint64(0)
+                    for i in range(nodes[t], nodes[t + 1]):
+                        node = i - nodes[t]
+                        _split(reached, node, left[i], right[i], goes_left, condition[i])
+                    at = 8 * (t - pair)
+                    for p in range(8):
+                        _clear(number, at + p)
+                    for p in range(bits):
+                        for i in range(items[t * bits + p], items[t * bits + p + 1]):
+                            _join(number, at + p, reached, slots[i])
+                    for k in range(3):  # eight bits of a day from eight words into a byte of one
+                        for p in range(at, at + 8):
+                            if p >> k & 1 == 0:
+                                _exchange(number, p, p + (1 << k), HALVES[k], 1 << k)
+                for r in range(DAYS):
+                    one = total[r] + values[pair, leaf[0, r]]
+                    total[r] = one + values[pair + 1, leaf[1, r]]
+            for r in range(n):
+                out[o, first + r] = total[r]

@@ -1,0 +1,230 @@
+"""Boosted trees as LightGBM's text, predicted for many days at once, equal to the last bit.
+
+A text is data: what is not a sound tree is refused, and nothing of it is executed.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tamrl.errors import DataError
+
+HEAD = {"num_class": "1", "num_tree_per_iteration": "1", "objective": "regression"}
+NODES = {"split_feature": int, "decision_type": int, "left_child": int, "right_child": int,
+         "threshold": float}  # fmt: skip
+DEFAULT_LEFT, MISSING_NONE, MISSING_NAN = 2, 0, 8  # of LightGBM's decision types
+MOST_LEAVES = 256  # of a tree: a leaf's number is a byte
+MOST_INPUTS = 1 << 16
+
+Ints = NDArray[np.int32]
+Floats = NDArray[np.float64]
+
+
+class Forest:
+    """Boosters by name that see the same inputs; DataError for a text that holds no such trees."""
+
+    def __init__(self, texts: Mapping[str, str]) -> None:
+        self.texts = dict(texts)
+        self.splits = splits([read(text, f"trees of {name}") for name, text in texts.items()])
+
+    def __call__(self, x: NDArray[np.float32]) -> dict[str, Floats]:
+        """Each booster's prediction (day,) from inputs (day, input); ValueError for too few."""
+        from tamrl.rivals.bits import predict  # compiles: not where nothing is predicted
+
+        if (
+            x.dtype != np.float32
+            or x.ndim != 2
+            or x.shape[1] <= self.splits.features.max(initial=-1)
+        ):
+            raise ValueError(f"inputs {x.dtype} {x.shape}: give float32 (day, input), every input")
+        out = np.empty((len(self.texts), len(x)))
+        predict(np.require(x, requirements=("C", "W")), self.splits, out)
+        return dict(zip(self.texts, out, strict=True))
+
+
+class Trees(NamedTuple):
+    """Trees one after the other; a child below zero is the leaf ``~child`` of the tree."""
+
+    leaves: NDArray[np.intp]  # (tree,) how many it has; its nodes are one fewer
+    split_feature: NDArray[np.intp]  # (node,)
+    decision_type: NDArray[np.intp]
+    left_child: NDArray[np.intp]
+    right_child: NDArray[np.intp]
+    threshold: Floats
+    leaf_value: Floats  # (leaf,)
+
+
+class Splits(NamedTuple):
+    """Trees as `tamrl.rivals.bits.predict` walks them; nodes, then leaves of a tree are its slots.
+
+    A condition is a threshold, and where missing values go. A leaf's number has bits: ``slots`` are
+    the largest parts of a tree all leaves of which have a bit.
+    """
+
+    features: Ints  # (feature,) columns that any tree uses
+    start: Ints  # (feature + 1,) where its thresholds begin
+    thresholds: NDArray[np.float32]  # sorted within a feature
+    first: Ints  # (feature + 1,) where its conditions begin
+    rank: Ints  # (condition,) of its threshold within the feature
+    missing: NDArray[np.bool_]  # (condition,) whether missing values go to the left
+    condition: Ints  # (node,)
+    nodes: Ints  # (tree + 1,) where its nodes begin
+    left: Ints  # (node,) slot of its child
+    right: Ints
+    items: Ints  # (tree * bits + 1,) where the slots of a bit begin
+    slots: Ints
+    values: Floats  # (tree, leaf) by number
+    trees: Ints  # (output + 1,) where its trees begin; it has an even number
+
+
+def read(text: str, what: str) -> Trees:
+    """Read a regression booster; DataError for another kind, and lines of the wrong length."""
+    head, *parts = (
+        dict(line.partition("=")[::2] for line in part.split("\n"))
+        for part in text.partition("end of trees")[0].split("\nTree=")
+    )
+    for key, value in HEAD.items():
+        if head.get(key) != value:
+            raise DataError(f"{what}: {key} is {head.get(key)}, and must be {value}")
+    if "average_output" in head:
+        raise DataError(f"{what}: a random forest's; boosted ones are needed")
+    try:
+        for key in ("num_cat", "is_linear"):
+            if any(int(tree[key]) for tree in parts):
+                raise DataError(f"{what}: {key} is not 0; grow them without")
+        leaves = np.array([int(tree["num_leaves"]) for tree in parts], int)
+        if not len(leaves):
+            raise DataError(f"{what}: there is no tree")
+        split = [tree for tree, n in zip(parts, leaves, strict=True) if n != 1]
+        numbers = {key: _numbers(split, key, leaves[leaves != 1] - 1) for key in NODES}
+        return Trees(leaves=leaves, leaf_value=_numbers(parts, "leaf_value", leaves), **numbers)
+    except (KeyError, ValueError, OverflowError) as error:
+        raise DataError(f"{what}: cannot be read ({error!r})") from error
+
+
+def _numbers(trees: list[dict[str, str]], key: str, count: NDArray[np.intp]) -> NDArray:
+    """Join a line of each tree, which has ``count`` (tree,) numbers; ValueError if not."""
+    lines = [tree[key].strip() for tree in trees]
+    numbers: NDArray = np.fromstring(" ".join(lines), NODES.get(key, float), sep=" ")
+    if [line.count(" ") + 1 for line in lines] != count.tolist() or len(numbers) != count.sum():
+        raise ValueError(f"{key} has more or fewer numbers than the tree")
+    return numbers
+
+
+def splits(boosters: list[Trees], what: str = "trees") -> Splits:
+    """Order boosters as they are walked; DataError for numbers that make no tree."""
+    even = [_even(trees) for trees in boosters]
+    t = Trees(*map(np.concatenate, zip(*even, strict=True)))
+    nodes, begin = _offsets(t.leaves - 1), _offsets(2 * t.leaves - 1)  # of nodes, of slots
+    tree = np.repeat(np.arange(len(t.leaves)), t.leaves - 1)
+    own = np.arange(nodes[-1]) - nodes[tree]  # number of a node in its tree
+    _check(t, own, (t.leaves - 1)[tree], what)
+    node, left, right = (
+        begin[tree] + np.where(k >= 0, k, (t.leaves - 1)[tree] + ~k)
+        for k in (own, t.left_child, t.right_child)
+    )
+    if np.bincount(np.concatenate([left, right]), minlength=1).max() > 1:
+        raise DataError(f"{what}: a node has two parents")
+    low, high = _leaves_below(node, left, right, begin)
+    bits = np.arange(int(t.leaves.max() - 1).bit_length())
+    of_all = (low[:, None] >> bits == high[:, None] >> bits) & (low[:, None] >> bits & 1 == 1)
+    parent = np.arange(begin[-1])
+    parent[left] = parent[right] = node
+    slot, bit = np.nonzero(of_all & ~of_all[parent])  # no bit is of all leaves of a root
+    owner = np.repeat(np.arange(len(t.leaves)), 2 * t.leaves - 1)
+    key = owner[slot] * len(bits) + bit
+    items = _offsets(np.bincount(key, minlength=len(t.leaves) * len(bits)))
+    slots = (slot - begin[owner[slot]])[np.argsort(key, kind="stable")]
+    leaf = np.delete(np.arange(begin[-1]), node)
+    values = np.zeros((len(t.leaves), 1 << len(bits)))
+    values[owner[leaf], low[leaf]] = t.leaf_value
+    trees = _offsets(np.array([len(each.leaves) for each in even], int))
+    walked = (
+        *_conditions(t),
+        nodes,
+        left - begin[tree],
+        right - begin[tree],
+        items,
+        slots,
+        values,
+        trees,
+    )
+    kinds = {"thresholds": np.float32, "missing": bool, "values": np.float64}
+    each = zip(Splits._fields, walked, strict=True)
+    return Splits(*(np.ascontiguousarray(v, kinds.get(name, np.int32)) for name, v in each))
+
+
+def _even(trees: Trees) -> Trees:
+    """Add a tree of one leaf, zero, to an odd number: two are summed at a time."""
+    if len(trees.leaves) % 2 == 0:
+        return trees
+    leaves, value = np.append(trees.leaves, 1), np.append(trees.leaf_value, 0.0)
+    return trees._replace(leaves=leaves, leaf_value=value)
+
+
+def _offsets(count: NDArray[np.intp]) -> NDArray[np.intp]:
+    return np.concatenate([[0], np.cumsum(count)]).astype(np.intp)
+
+
+def _check(t: Trees, own: NDArray[np.intp], inner: NDArray[np.intp], what: str) -> None:
+    """Refuse (DataError) what cannot be; ``inner`` (node,) is how many nodes the tree has."""
+    kind = t.decision_type & ~DEFAULT_LEFT
+    fair = {
+        "leaves": (t.leaves >= 1) & (t.leaves <= MOST_LEAVES),
+        "split_feature": (t.split_feature >= 0) & (t.split_feature < MOST_INPUTS),
+        "decision_type": (kind == MISSING_NONE) | (kind == MISSING_NAN),
+        "threshold": ~np.isnan(t.threshold),
+        "leaf_value": np.isfinite(t.leaf_value),
+    }
+    for name, child in (("left_child", t.left_child), ("right_child", t.right_child)):
+        fair[name] = np.where(child < 0, ~child <= inner, (child > own) & (child < inner))
+    for name, good in fair.items():
+        if not good.all():
+            raise DataError(f"{what}: {name} cannot be {getattr(t, name)[~good][0]}")
+
+
+def _leaves_below(
+    node: NDArray[np.intp], left: NDArray[np.intp], right: NDArray[np.intp], begin: NDArray[np.intp]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """First and last number (slot,) of the leaves below, numbered from left to right."""
+    at = np.full(begin[-1], -1)
+    at[node] = np.arange(len(node))
+    level = at[begin[:-1]]
+    levels = []
+    while len(level := level[level >= 0]):
+        levels.append(level)
+        level = at[np.concatenate([left[level], right[level]])]
+    low, size = np.zeros(len(at), np.intp), np.ones(len(at), np.intp)
+    for level in reversed(levels):
+        size[node[level]] = size[left[level]] + size[right[level]]
+    for level in levels:
+        low[left[level]] = low[node[level]]
+        low[right[level]] = low[node[level]] + size[left[level]]
+    return low, low + size - 1
+
+
+def _conditions(t: Trees) -> tuple[NDArray, ...]:
+    """Features, thresholds and conditions of `Splits`, and the condition of each node."""
+    with np.errstate(over="ignore"):
+        threshold = t.threshold.astype(np.float32)
+    # The next smaller number of 32 bits: inputs have no more, so that days fall on the same side.
+    above = threshold > t.threshold
+    threshold[above] = np.nextafter(threshold[above], np.float32(-np.inf))
+    threshold += np.float32(0)  # not -0, which sorts apart
+    nan = t.decision_type & MISSING_NAN > 0  # else a missing value counts as 0
+    missing = np.where(nan, t.decision_type & DEFAULT_LEFT > 0, t.threshold >= 0)
+    order = np.lexsort((missing, threshold, t.split_feature))
+    keys = [v[order] for v in (t.split_feature, threshold, missing)]
+    news = [np.append(True, v[1:] != v[:-1])[: len(v)] for v in keys]
+    feature = news[0]
+    value = feature | news[1]
+    new = value | news[2]
+    condition = np.empty(len(order), np.intp)
+    condition[order] = np.cumsum(new) - 1
+    at = np.flatnonzero(feature)
+    start, first = (np.append((np.cumsum(v) - 1)[at], v.sum()) for v in (value, new))
+    rank = (np.cumsum(value) - 1)[new]
+    rank -= np.repeat(start[:-1], np.diff(first))
+    return keys[0][at], start, keys[1][value], first, rank, keys[2][new], condition
