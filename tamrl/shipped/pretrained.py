@@ -28,9 +28,10 @@ from tamrl.evaluate.learner import Wrapper
 from tamrl.files import atomic_write
 from tamrl.model import adapt
 from tamrl.model.train import pick_device
-from tamrl.samples.arrays import PHENOLOGY, Samples, make_samples, require_same
+from tamrl.samples.arrays import PHENOLOGY, Samples, require_same
 from tamrl.samples.phenology import with_phenology, without_phenology
 from tamrl.samples.site_attributes import SiteAttributes, classes_only
+from tamrl.shipped.inputs import own_samples
 from tamrl.shipped.weights import Arrays, networks, networks_alone, pack, unpack
 
 File = str | PathLike[str]
@@ -77,14 +78,6 @@ def load_pretrained(path: File | None = None, device: str = "cpu") -> Pretrained
     with as_file(files("tamrl") / SHIPPED) as shipped:
         members, header = load(shipped if path is None else Path(path), device)
     return Pretrained(members, header, intervals_of(header))
-
-
-def own_samples(towers: File | xr.Dataset, table: File | pd.DataFrame | None = None) -> Samples:
-    """Read a user's towers, with the grid of `fetch_grid`; DataError where it cannot be had."""
-    from tamrl.data import fetch_grid, open_towers
-
-    daily = towers if isinstance(towers, xr.Dataset) else open_towers(towers, table)
-    return with_phenology(make_samples(daily, None, fetch_grid()), daily.get("EVI"))
 
 
 def save(

@@ -1,0 +1,1 @@
+"""Satellite tables: two services and plain csv, their scales, flags, gaps and months."""
