@@ -67,7 +67,8 @@ def test_a_vegetation_index_may_be_added(tmp_path: Path) -> None:
     table["EVI"] = np.linspace(0.2, 0.6, len(table))
     ds = open_towers(save(table, tmp_path / NAME), TABLE)
     np.testing.assert_allclose(ds["EVI"][0], table["EVI"], rtol=1e-5)
-    raw = open_towers(save(table.assign(EVI=(table["EVI"] * 10_000).round()), tmp_path / NAME), TABLE)
+    whole = table.assign(EVI=(table["EVI"] * 10_000).round())
+    raw = open_towers(save(whole, tmp_path / NAME), TABLE)
     np.testing.assert_allclose(raw["EVI"][0], table["EVI"], atol=1e-4)  # integers of MODIS files
     with pytest.raises(DataError, match="EVI"):
         open_towers(save(table.assign(EVI=table["EVI"] * 300), tmp_path / NAME), TABLE)

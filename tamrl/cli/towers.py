@@ -7,33 +7,43 @@ import typer
 from typer import Argument, Option
 
 from tamrl.cli.common import Device, Facts, OwnTowers, draw, say, write_scores
-from tamrl.errors import DataError
 from tamrl.files import atomic_write
 
 _FROZEN = "Adapt a few hundred offsets, or all weights."
 _MODEL = "Weights from `tamrl train`.  [default: the package's]"
 Weights = Annotated[Path | None, Option("--model", "-m", help=_MODEL)]
+_SATELLITES = "Table of AppEEARS, the ORNL DAAC, or csv with site and date; repeatable."
+Satellites = Annotated[list[Path] | None, Option("--satellites", help=_SATELLITES)]
+_DRIVERS = "Hourly series of that place: ERA5 of CDS (csv, NetCDF), Open-Meteo, or as towers."
 
 
 def predict(
-    towers: OwnTowers,
     output: Annotated[Path, Option("--output", "-o", help="NetCDF file to write.")],
+    towers: Annotated[Path | None, Argument(help="csv file or folder, or a Zarr store.")] = None,
     model: Weights = None,
     table: Facts = None,
+    satellites: Satellites = None,
+    at: Annotated[str, Option(help="A place without a tower: LAT,LON in degrees.")] = "",
+    igbp: Annotated[str, Option(help="Its vegetation: ENF, DBF, GRA, CRO, …")] = "",
+    drivers: Annotated[Path | None, Option(help=_DRIVERS)] = None,
     device: Device = "auto",
 ) -> None:
-    """Predict daily GPP, RECO and NEE at your own towers, with or without measured fluxes.
+    """Predict daily GPP, RECO and NEE at your own towers or places, measured there or not.
 
-    Air temperature, vapour pressure deficit and shortwave radiation are needed on every day that
-    is predicted. GPP_lower, GPP_upper, … bound 90 % of daily values, if the weights are calibrated.
+    Air temperature, vapour pressure deficit (or humidity) and shortwave radiation are needed on
+    every day that is predicted; what else you have makes it better. Several places: a table with a
+    column drivers. GPP_lower, GPP_upper, … bound 90 % of daily values, if the weights are
+    calibrated. What was read, converted and filled is said on stderr.
 
     Examples: `tamrl predict my-towers.csv --table facts.csv -o fluxes.nc` ·
-    `tamrl predict store.zarr --table facts.csv -m model.safetensors -o fluxes.nc`
+    `tamrl predict my-tower.csv --table facts.csv --satellites appeears.csv -o fluxes.nc` ·
+    `tamrl predict --at 50.1,10.2 --igbp ENF --drivers era5.csv -o fluxes.nc`
     """
     from tamrl.shipped.pretrained import load_pretrained
 
+    place = _place(towers, table, at, igbp, drivers)
     loaded = load_pretrained(model, device)
-    fluxes = loaded.predict(_own_samples(towers, table))
+    fluxes = loaded.predict(_own_samples(towers or drivers, table, satellites, **place))
     with atomic_write(output) as part:
         fluxes.to_netcdf(part, engine="netcdf4")
     days = int(fluxes.NEE.notnull().sum())
@@ -84,6 +94,9 @@ def score(
     from tamrl.evaluate import score_file
 
     scores = score_file.score(predicted, observed, table)
+    lines: list[str] = scores.attrs["inputs"]
+    for line in lines:
+        typer.echo(f"tamrl: {line}", err=True)
     pooled = scores[scores.site == "all"]
     columns = [c for c in scores if c not in ("site", "towers") and pooled[c].notna().any()]
     draw(f"{int(pooled.towers.max())} tower(s)", pooled[columns], scores.attrs["virtual"])
@@ -91,16 +104,32 @@ def score(
         write_scores(scores, output, scores.attrs["virtual"])
 
 
-def _own_samples(towers: Path, table: Path | None) -> Any:
-    """Read a user's towers, with the drivers of the grid at their places if it is there."""
-    from tamrl.data import open_towers
-    from tamrl.samples.arrays import make_samples
-    from tamrl.samples.phenology import with_phenology
-    from tamrl.shipped.pretrained import own_samples
+def _own_samples(
+    towers: Path | None, table: Path | None, satellites: list[Path] | None = None, **place: Any
+) -> Any:
+    """Read a user's towers, with the grid if it is there; say what was found on stderr."""
+    from tamrl.shipped.inputs import own_samples
 
-    daily = open_towers(towers, table)
+    samples = own_samples(towers, table, satellites or None, need_grid=False, **place)
+    for line in samples.attrs["inputs"]:
+        typer.echo(f"tamrl: {line}", err=True)
+    return samples
+
+
+def _place(
+    towers: Path | None, table: Path | None, at: str, igbp: str, drivers: Path | None
+) -> dict[str, Any]:
+    """Keywords of `own_samples` for a place without a tower; what is asked must be whole."""
+    if not at:
+        if igbp or drivers:
+            raise typer.BadParameter("--igbp and --drivers belong to --at LAT,LON")
+        if towers is None and table is None:
+            raise typer.BadParameter("name a file of towers, or --at, --igbp and --drivers")
+        return {}
+    if towers is not None or table is not None or not igbp or drivers is None:
+        raise typer.BadParameter("--at needs --igbp and --drivers, and no towers or table")
     try:
-        return own_samples(daily)
-    except DataError as error:
-        typer.echo(f"tamrl: going on without gridded drivers: {error}", err=True)
-        return with_phenology(make_samples(daily), daily.get("EVI"))
+        lat, lon = map(float, at.split(","))
+    except ValueError as error:
+        raise typer.BadParameter(f"--at {at}: two numbers are expected, as 50.1,10.2") from error
+    return {"lat": lat, "lon": lon, "igbp": igbp}

@@ -14,6 +14,10 @@ from tamrl.data.vocabulary import EXTRAS
 GAP = 32  # days without a view of the surface, over which EVI is not interpolated
 DAYS_OF_MONTH = {"P": 25}  # known days that make a month's mean of rain; of all else
 SOME_DAYS = 5
+# Months of `fetch_tower_predictors` and days of `fetch_towers`, the least that series are put on:
+# on the axes of training the sums of mean seasons round as in training.
+MONTHS = pd.Timestamp("1994-04-01"), pd.Timestamp("2021-01-01")
+DAYS = np.datetime64("1991-01-01"), np.datetime64("2014-12-31")
 
 
 class Predictors(NamedTuple):
@@ -41,7 +45,9 @@ def _dataset(means: pd.Series) -> xr.Dataset | None:
     if means.empty:
         return None
     months = means.index.get_level_values("month")
-    every = pd.date_range(months.min(), months.max(), freq="MS")
+    # One month more at each end, which is missing: so days are filled as in the midst of a series.
+    first, last = months.min() - pd.DateOffset(months=1), months.max() + pd.DateOffset(months=1)
+    every = pd.date_range(min(first, MONTHS[0]), max(last, MONTHS[1]), freq="MS")
     data = {}
     for name in dict.fromkeys(means.index.get_level_values("name")):
         own = means.loc[name].reset_index()
@@ -59,7 +65,7 @@ def by_day(evi: pd.DataFrame) -> xr.DataArray | None:
     if evi.empty:
         return None
     middle = (evi["date"] + pd.to_timedelta(evi["step"] // 2, unit="D")).to_numpy("datetime64[D]")
-    days = np.arange(middle.min(), middle.max() + 1)
+    days = np.arange(min(middle.min(), DAYS[0]), max(middle.max(), DAYS[1]) + 1)
     rows = {}
     for site in dict.fromkeys(evi["site"]):
         mine = (evi["site"] == site).to_numpy()

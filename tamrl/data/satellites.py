@@ -80,9 +80,8 @@ def _matched(table: pd.DataFrame, towers: xr.Dataset, notes: dict[str, list[str]
     sites = towers.site.to_numpy().astype(str)
     lat, lon = towers.lat.to_numpy().astype(float), towers.lon.to_numpy().astype(float)
     own: dict[str, str] = {}
-    key = (
-        table["site"].astype(str) + "|" + table["lat"].astype(str) + "|" + table["lon"].astype(str)
-    )
+    parts = (table[name].map(str) for name in ("site", "lat", "lon"))  # also where missing
+    key = next(parts).str.cat([*parts], sep="|")
     points = table.loc[~key.duplicated(), ["site", "lat", "lon"]]
     for name, (site, y, x) in zip(key.unique(), points.itertuples(index=False), strict=True):
         apart = np.hypot(lat - y, ((lon - x + 180) % 360 - 180) * np.cos(np.radians(lat)))
@@ -162,7 +161,7 @@ def _clear(
         if product and not re.fullmatch(rule.products, product):
             continue
         here = (flags["site"] == site) & (flags["product"] == product)
-        mine = flags[here & flags["layer"].map(lambda x, f=rule.flag: bool(re.fullmatch(f, x)))]
+        mine = flags[here & flags["layer"].astype(str).str.fullmatch(rule.flag)]
         if mine.empty:
             continue
         judged = True
@@ -197,7 +196,7 @@ def _plain(table: Table, towers: xr.Dataset, notes: dict[str, list[str]]) -> pd.
     })  # fmt: skip
     parts = []
     for site, mine in _matched(rows, towers, notes).groupby("site"):
-        said = notes.setdefault(str(site), [])
+        said, counts = notes.setdefault(str(site), []), dict[str, list[str]]()
         for name, column in found.items():
             values = pd.to_numeric(frame[column.column], errors="coerce").to_numpy(float)
             values = convert(values[mine["row"]], column, DAY, table.source, said)
@@ -205,8 +204,14 @@ def _plain(table: Table, towers: xr.Dataset, notes: dict[str, list[str]]) -> pd.
                 name="PRCP" if name == "P" else name, value=values
             )
             part = part.dropna(subset=["value"]).sort_values("date")
+            if part.empty:
+                continue
             parts.append(part.assign(step=_step(part["date"])))
-            said.append(f"{name}: {len(part)} values of {Path(table.source).name}")
+            counts.setdefault(f"{len(part)} dates", []).append(parts[-1]["name"].iloc[0])
+        held = "; ".join(f"{', '.join(names)}, {count}" for count, names in counts.items())
+        said.append(f"read {held} ({Path(table.source).name})")
+    if not parts:
+        raise DataError(f"{table.source}: no values in {', '.join(found)}")
     return pd.concat(parts, ignore_index=True)
 
 

@@ -57,7 +57,7 @@ def tower_days(table: Table, place: Place, notes: list[str]) -> TowerDays:
         lacking.remove("VPD")
     if lacking:
         named = {"TA": "TA_F", "VPD": "VPD_F", "SW_IN": "SW_IN_F"}[lacking[0]]
-        what = f"column {named} is missing; a ONEFlux file has TA_F, VPD_F, SW_IN_F"
+        what = f"column {named} is missing; tables have TA_F, VPD_F, SW_IN_F, or t2m, d2m, ssrd"
         raise DataError(f"{source}: {what}")
     if frame.empty:
         raise DataError(f"{source}: no records; get the file again")

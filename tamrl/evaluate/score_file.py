@@ -84,5 +84,6 @@ def score(
         raise DataError(f"{text} {SCORE_QC}")
     columns = ["site", "flux", "towers", "days", *SCORES, "inside"]
     scores = pd.concat(tables, ignore_index=True)[columns]
+    scores.attrs["inputs"] = str(seen.attrs.get("inputs", "")).splitlines()
     scores.attrs["virtual"] = int(any(d.attrs.get("virtual") for d in (pred, seen)))
     return scores

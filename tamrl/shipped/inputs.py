@@ -7,12 +7,14 @@ tables, the grid. What it found, converted, filled and left out it says in ``att
 from collections.abc import Iterable
 from dataclasses import replace
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
+from tamrl.data import oneflux
 from tamrl.data.composites import Predictors, from_towers
 from tamrl.data.grid import grid_at
 from tamrl.data.koppen import KOPPEN_CODES
@@ -51,7 +53,8 @@ def own_samples(
     from tamrl.data import fetch_grid, open_towers
 
     if lat is not None and lon is not None and igbp is not None:
-        table = one_place(lat, lon, igbp)
+        file = Path(towers) if isinstance(towers, str | PathLike) else Path()
+        table = one_place(lat, lon, igbp, oneflux.site_code(file) if oneflux.has_code(file) else "")
     elif (lat, lon, igbp) != (None, None, None):
         raise DataError("a place needs all three of lat, lon and igbp")
     daily = open_towers(towers, table)
