@@ -99,7 +99,7 @@ def test_era5_netcdf(tmp_path: Path) -> None:
 @pytest.mark.parametrize("clock", [0, 2])
 @pytest.mark.parametrize("with_vpd", [True, False])
 def test_open_meteo(clock: int, with_vpd: bool, tmp_path: Path) -> None:
-    """Two lines of facts first, a daily table last; kPa; the clock of the file, not of the place."""
+    """Two lines of facts first, a daily table last; kPa; the clock of the file, not the place's."""
     vpd = saturation_pressure(TA) - saturation_pressure(DEW)
     head = "latitude,longitude,elevation,utc_offset_seconds,timezone,timezone_abbreviation\n"
     head += f"50.0,30.0,151.0,{3600 * clock},Europe/Kyiv,GMT+{clock}\n\n"

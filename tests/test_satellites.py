@@ -110,7 +110,7 @@ def test_evi_by_day_leaves_gaps_of_over_32_days_open(tmp_path: Path) -> None:
     assert np.isnan(one.sel(time=middle[5]))  # 48 days between views
     assert float(one.sel(time=middle[12])) == pytest.approx(evi[[11, 13]].mean(), rel=1e-6)  # 32
     assert np.isnan(one.sel(time="2004-01-05"))
-    assert one.notnull().sum() < 366
+    assert np.isfinite(one).sum() < 366
 
 
 def ornl_json(band: str, values: list[list[float]], scale: str, product: str = "MOD11A2") -> str:
@@ -170,9 +170,8 @@ def test_modistools(comments: bool, tmp_path: Path) -> None:
         rows.assign(**facts).to_csv(path, index=False)
     notes: dict[str, list[str]] = {"": []}
     seen = read_satellites(path, TOWERS, notes)
-    np.testing.assert_allclose(
-        lai_of(seen), months(np.where(DATES == pd.Timestamp("2004-01-25"), np.nan, LAI)), rtol=1e-6
-    )
+    known = np.where(np.arange(N) == 3, np.nan, LAI)
+    np.testing.assert_allclose(lai_of(seen), months(known), rtol=1e-6)
 
 
 @pytest.mark.parametrize("scaled", [True, False])
@@ -194,7 +193,8 @@ def test_plain_csv(tmp_path: Path) -> None:
     """By day, composite or month; several towers; kelvin and percent by their size."""
     month = pd.date_range("2004-01-01", "2004-12-01", freq="MS")
     table = pd.concat([
-        pd.DataFrame({"site": site, "date": month.strftime("%Y-%m-%d"), "LAI": np.linspace(1, 4, 12),
+        pd.DataFrame({"site": site, "date": month.strftime("%Y-%m-%d"),
+                      "LAI": np.linspace(1, 4, 12),
                       "LST_day": np.linspace(270, 300, 12), "fapar": np.linspace(10, 80, 12),
                       "colour": 1})
         for site in ("AA-Aaa", "BB-Bbb", "ZZ-Zzz")

@@ -94,9 +94,7 @@ def score(
     from tamrl.evaluate import score_file
 
     scores = score_file.score(predicted, observed, table)
-    lines: list[str] = scores.attrs["inputs"]
-    for line in lines:
-        typer.echo(f"tamrl: {line}", err=True)
+    _say(scores.attrs["inputs"])
     pooled = scores[scores.site == "all"]
     columns = [c for c in scores if c not in ("site", "towers") and pooled[c].notna().any()]
     draw(f"{int(pooled.towers.max())} tower(s)", pooled[columns], scores.attrs["virtual"])
@@ -111,9 +109,13 @@ def _own_samples(
     from tamrl.shipped.inputs import own_samples
 
     samples = own_samples(towers, table, satellites or None, need_grid=False, **place)
-    for line in samples.attrs["inputs"]:
-        typer.echo(f"tamrl: {line}", err=True)
+    _say(samples.attrs["inputs"])
     return samples
+
+
+def _say(lines: Any) -> None:
+    for line in lines:
+        typer.echo(f"tamrl: {line}", err=True)
 
 
 def _place(

@@ -127,4 +127,4 @@ def from_towers(daily: xr.Dataset, seen: Predictors, notes: dict[str, list[str]]
 def _has(monthly: xr.Dataset | None, name: str, site: str) -> bool:
     if monthly is None or name not in monthly or site not in monthly.site.to_numpy():
         return False
-    return bool(monthly[name].sel(site=site).notnull().any())  # noqa: PD004
+    return bool(np.isfinite(monthly[name].sel(site=site)).any())

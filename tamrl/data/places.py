@@ -85,7 +85,7 @@ def place(facts: pd.DataFrame, site: str) -> Place:
 
 def one_place(lat: float, lon: float, igbp: str, site: str = "") -> pd.DataFrame:
     """Table of one tower or place, degrees; without a code it is called by its position."""
-    ns, ew = "NS"[lat < 0], "EW"[lon < 0]
+    ns, ew = "S" if lat < 0 else "N", "W" if lon < 0 else "E"
     name = site or f"{abs(lat):.3f}{ns} {abs(lon):.3f}{ew}"
     return pd.DataFrame({"site": [name], "lat": [lat], "lon": [lon], "igbp": [igbp]})
 

@@ -80,13 +80,13 @@ def _matched(table: pd.DataFrame, towers: xr.Dataset, notes: dict[str, list[str]
     sites = towers.site.to_numpy().astype(str)
     lat, lon = towers.lat.to_numpy().astype(float), towers.lon.to_numpy().astype(float)
     own: dict[str, str] = {}
-    parts = (table[name].map(str) for name in ("site", "lat", "lon"))  # also where missing
-    key = next(parts).str.cat([*parts], sep="|")
+    site, lat_text, lon_text = (table[name].map(str) for name in ("site", "lat", "lon"))
+    key = site + "|" + lat_text + "|" + lon_text  # also of what is missing
     points = table.loc[~key.duplicated(), ["site", "lat", "lon"]]
-    for name, (site, y, x) in zip(key.unique(), points.itertuples(index=False), strict=True):
+    for name, (code, y, x) in zip(key.unique(), points.itertuples(index=False), strict=True):
         apart = np.hypot(lat - y, ((lon - x + 180) % 360 - 180) * np.cos(np.radians(lat)))
-        if site in sites:
-            own[name] = str(site)
+        if code in sites:
+            own[name] = str(code)
         elif np.isfinite(apart).any() and np.nanmin(apart) <= NEAR:
             own[name] = str(sites[np.nanargmin(apart)])
         elif len(sites) == len(points) == 1 and not np.isfinite(apart).any():
