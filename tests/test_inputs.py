@@ -207,6 +207,12 @@ def test_what_the_towers_own_table_holds_becomes_predictors() -> None:
     assert both.x[0, 200, own.features.index("FPAR")] == pytest.approx(0.6)
 
 
+def test_a_few_days_of_rain_are_no_month() -> None:
+    own = own_samples(by_day(10), **PLACE)
+    assert "PRCP: too few days of P for a month" in said(own)
+    assert np.isnan(own.x[..., own.features.index("PRCP")]).all()
+
+
 def test_a_dataset_states_its_units(virtual: xr.Dataset) -> None:
     """K and kPa by attribute are converted, coordinates that lack filled; ours stays as it is."""
     table = by_day().rename_axis("time")

@@ -110,9 +110,13 @@ def from_towers(daily: xr.Dataset, seen: Predictors, notes: dict[str, list[str]]
                 continue
             monthly = pd.Series(values).groupby(month)
             known = monthly.count()
-            sparse = np.median(np.diff(np.flatnonzero(np.isfinite(values)), append=0)) > 1
+            at = np.flatnonzero(np.isfinite(values))
+            sparse = at.size > 1 and np.median(np.diff(at)) > 1
             enough = known >= (1 if sparse else DAYS_OF_MONTH.get(own, SOME_DAYS))
             means = monthly.mean()[enough].rename_axis("month")
+            if means.empty:
+                notes.setdefault(site, []).append(f"{name}: too few days of {own} for a month")
+                continue
             parts.append(pd.concat({(name, site): means}, names=["name", "site"]))
             notes.setdefault(site, []).append(
                 f"{name}: monthly means of the tower's own {own}, {len(means)} months"
