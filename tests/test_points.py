@@ -141,6 +141,7 @@ def test_several_places_by_a_table(tmp_path: Path) -> None:
     (lambda t: t.drop(columns="d2m"), "column VPD_F is missing"),
     (lambda t: t.iloc[::3], "records are 180 min apart"),
     (lambda t: t.drop(columns="valid_time"), "column TIMESTAMP"),
+    (lambda t: t.assign(latitude=51.0), "its latitude is 51, that of the place 50"),
     (lambda t: t.assign(valid_time="noon"), "valid_time is 'noon' in line 2"),
 ])  # fmt: skip
 def test_a_point_that_cannot_be_used(spoil, text: str, tmp_path: Path) -> None:

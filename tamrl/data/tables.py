@@ -26,6 +26,8 @@ ONEFLUX_FORMS = {
 OTHER_STAMPS = ("valid_time", "time", "date", "datetime", "timestamp", "day")
 UTC_STAMPS = ("valid_time",)  # of CDS
 NOON_OFF, NOON_NEAR = 2.5, 1.0  # h: radiation is centred so far from local noon, so near to UTC's
+POSITION = {"lat": ("latitude", "lat"), "lon": ("longitude", "lon")}
+APART = 0.5  # degrees between a place and the cell of a reanalysis that its series is from
 SHOWN = 4  # columns named in a line
 
 
@@ -51,6 +53,7 @@ def tower_days(table: Table, place: Place, notes: list[str]) -> TowerDays:
     """
     source, frame = table.source, table.frame
     found = recognise(frame.columns, table.units)
+    _check_place(table, place)
     stamps = _stamp_column(frame, source)
     lacking = [n for n in DRIVERS if n not in found]
     if "VPD" in lacking and {"RH", "TDEW"} & found.keys():
@@ -95,6 +98,7 @@ def _say_used(
         name if name == c.column else f"{name} ({c.column})" for name, c in found.items()
     ))  # fmt: skip
     used = {c.column for c in found.values()} | {stamps, *ONEFLUX_FORMS}
+    used |= {name for names in POSITION.values() for name in names}
     if rest := [c for c in (*map(str, frame.columns), *unread) if c not in used]:
         more = f" and {len(rest) - SHOWN} more" if len(rest) > SHOWN else ""
         notes.append(f"not used: {', '.join(rest[:SHOWN])}{more}")
@@ -104,7 +108,20 @@ def wanted(heads: list[str]) -> set[str]:
     """Columns of a table that are read: what the vocabulary knows, and time stamps."""
     stamps = {name.casefold() for name in (*ONEFLUX_FORMS, *OTHER_STAMPS)}
     known = {column.column for column in recognise(heads).values()}
-    return known | {h for h in heads if h.casefold() in stamps}
+    position = {name for names in POSITION.values() for name in names}
+    return known | {h for h in heads if h.casefold() in stamps or h in position}
+
+
+def _check_place(table: Table, place: Place) -> None:
+    """Refuse a table whose own position is not that of the place."""
+    for axis, names in POSITION.items():
+        column = next((n for n in names if n in table.frame), None)
+        given = table.facts.get(names[0], "nan") if column is None else table.frame[column].iloc[:1]
+        own = np.append(np.asarray(given, float), np.nan)[0]
+        here = float(getattr(place, axis))
+        if abs((own - here + 180) % 360 - 180) > APART:
+            what = f"its {names[0]} is {own:g}, that of the place {here:g}"
+            raise DataError(f"{table.source}: {what}; get the series of the place")
 
 
 def _stamp_column(frame: pd.DataFrame, source: str) -> str:
