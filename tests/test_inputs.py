@@ -343,6 +343,10 @@ def test_uptake_counted_as_positive_by_half_hours() -> None:
     assert "labels of NEE alone" in said(plain)
     nee = own.targets.index("NEE")
     np.testing.assert_allclose(own.y[..., nee], plain.y[..., nee], atol=1e-5)
+    weak = by_half_hour().assign(NEE=lambda t: 1 + t.SW_IN / 400)  # as at CN-Sw2
+    doubtful = own_samples(weak, ONE)
+    assert "is uptake negative" in said(doubtful)
+    assert np.nanmin(doubtful.y[..., nee]) > 0
 
 
 def test_utc_taken_for_local_time_shows_in_the_radiation() -> None:
