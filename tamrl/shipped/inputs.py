@@ -85,10 +85,12 @@ def with_places(
     DataError for a place in the sea whose swapped position is on land. Says where a tower lies
     beside one that the weights learnt from, under another name.
     """
+    if daily.attrs.get("virtual"):
+        return daily
     known, sites = tower_facts(), daily.site.to_numpy().astype(str)
     lat, lon = daily.lat.to_numpy().astype(float), daily.lon.to_numpy().astype(float)
     koppen, elevation = _text(daily, "koppen"), _number(daily, "elevation")
-    cells = None if grid is None or daily.attrs.get("virtual") else grid_at(grid, lat, lon)
+    cells = None if grid is None else grid_at(grid, lat, lon)
     classes = ("", *KOPPEN_CODES)
     for i, site in enumerate(sites):
         said = notes.setdefault(str(site), [])
@@ -98,10 +100,9 @@ def with_places(
             if not np.isfinite(elevation[i]):
                 elevation[i] = known.loc[site, "elevation_m"]
             continue
-        if daily.attrs.get("virtual"):
-            continue
         degrees, km = _apart(lat[i], lon[i], known.lat.to_numpy(float), known.lon.to_numpy(float))
-        if (near := int(np.argmin(km))) is not None and degrees[near] <= NEAR:
+        near = int(np.argmin(km))
+        if degrees[near] <= NEAR:
             beside = f"{km[near]:.1f} km from {known.index[near]}"
             said.append(f"lies {beside}, a tower that the weights of the package learnt from")
         if cells is None or grid is None:
@@ -120,8 +121,6 @@ def with_places(
         if filled:
             said.append(f"{' and '.join(filled)} from the grid")
     main = np.array([koppen_main(code) for code in koppen])
-    if daily.attrs.get("virtual"):
-        return daily
     return daily.assign_coords(
         koppen=("site", koppen.astype(str)), koppen_main=("site", main),
         elevation=("site", elevation, {"units": "m"}),
