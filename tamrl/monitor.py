@@ -20,7 +20,8 @@ from tamrl.errors import DataError
 from tamrl.evaluate.conformal import Conformal
 from tamrl.files import atomic_write
 from tamrl.samples.arrays import Samples
-from tamrl.shipped.pretrained import load_pretrained, own_samples, suited
+from tamrl.shipped.inputs import own_samples
+from tamrl.shipped.pretrained import load_pretrained, suited
 
 WINDOW = 30  # days averaged
 KNOWN = 0.8  # share of the window's days that must be known

@@ -60,7 +60,7 @@ def test_sentences_are_returned_without_a_type_and_types_come_from_the_code() ->
     assert typed == before
     for called, name, stated in (
         (tamrl.folds, "k", "``int``"),
-        (tamrl.open_towers, "path", "``str | PathLike | Iterable[str | PathLike]``"),
+        (tamrl.open_towers, "table", "``str | PathLike | pd.DataFrame | None``"),
         (tamrl.data.grid_at, "lat", "``ArrayLike``"),  # as written, not as evaluated
     ):
         fields = [f":param {name}: Words.", f":type {name}: nonsense"]

@@ -13,35 +13,46 @@ from tamrl.files import atomic_write
 _MODEL = "Weights from `tamrl train`.  [default: the package's]"
 _PLOT = "Picture (.png, .pdf, .svg) of the first tower; needs tamrl[maps]."
 Weights = Annotated[Path | None, Option("--model", "-m", help=_MODEL)]
+_SATELLITES = "Table of AppEEARS, the ORNL DAAC, or csv with site and date; repeatable."
+Satellites = Annotated[list[Path] | None, Option("--satellites", help=_SATELLITES)]
+_DRIVERS = "Hourly series of that place: ERA5 of CDS (csv, NetCDF), Open-Meteo, or as towers."
 
 
 def predict(
-    towers: OwnTowers,
     output: Annotated[Path, Option("--output", "-o", help="NetCDF file to write, or .csv.")],
+    towers: Annotated[Path | None, Argument(help="csv file or folder, or a Zarr store.")] = None,
     model: Weights = None,
     table: Facts = None,
+    satellites: Satellites = None,
+    at: Annotated[str, Option(help="A place without a tower: LAT,LON in degrees.")] = "",
+    igbp: Annotated[str, Option(help="Its vegetation: ENF, DBF, GRA, CRO, …")] = "",
+    drivers: Annotated[Path | None, Option(help=_DRIVERS)] = None,
     device: Device = "auto",
     plot: Annotated[Path | None, Option(help=_PLOT)] = None,
 ) -> None:
-    """Predict daily GPP, RECO and NEE at your own towers, with or without measured fluxes.
+    """Predict daily GPP, RECO and NEE at your own towers or places, measured there or not.
 
-    Air temperature, vapour pressure deficit and shortwave radiation are needed on every day that
-    is predicted. GPP_lower, GPP_upper, … bound 90 % of daily values, if the weights are calibrated.
-    Beside the fluxes stand the share of days with each kind of input, the dissimilarity from the
-    training towers, whether the weights have seen the tower or a place within 50 km, and the hashes
-    of weights and inputs.
+    Air temperature, vapour pressure deficit (or humidity) and shortwave radiation are needed on
+    every day that is predicted; what else you have makes it better. Several places: a table with a
+    column drivers. GPP_lower, GPP_upper, … bound 90 % of daily values, if the weights are
+    calibrated. What was read, converted and filled is said on stderr. Beside the fluxes stand the
+    share of days with each kind of input, the dissimilarity from the training towers, whether the
+    weights have seen the tower or a place within 50 km, and the hashes of weights and inputs.
 
     Examples: `tamrl predict my-towers.csv --table facts.csv -o fluxes.nc --plot fluxes.png` ·
-    `tamrl predict store.zarr --table facts.csv -m model.safetensors -o fluxes.nc`
+    `tamrl predict my-tower.csv --table facts.csv --satellites appeears.csv -o fluxes.nc` ·
+    `tamrl predict --at 50.1,10.2 --igbp ENF --drivers era5.csv -o fluxes.nc`
     """
     from tamrl.shipped import report
     from tamrl.shipped.pretrained import load_pretrained
 
-    inputs = [path for path in (towers, table, model) if path is not None]
+    files = (towers, table, drivers, model, *(satellites or ()))
+    inputs = [path for path in files if path is not None]
     not_an_input(inputs, output, plot)
+    place = _place(towers, table, at, igbp, drivers)
     draw_prediction = _picture() if plot else None
     loaded = load_pretrained(model, device)
-    samples = _own_samples(towers, table)
+    samples = _own_samples(towers or drivers, table, satellites, **place)
     fluxes = loaded.predict(samples)
     report.write(fluxes, output, inputs)
     days = int(fluxes.NEE.notnull().sum())
@@ -60,6 +71,7 @@ def adapt(
     output: Annotated[Path, Option("--output", "-o", help="Where the adapted weights go.")],
     model: Weights = None,
     table: Facts = None,
+    satellites: Satellites = None,
     device: Device = "auto",
 ) -> None:
     """Adapt the ensemble to your own tower by the few days of fluxes that it has.
@@ -74,7 +86,8 @@ def adapt(
     """
     from tamrl.shipped.pretrained import load_pretrained
 
-    adapted = load_pretrained(model, device).adapt(_own_samples(towers, table))
+    not_an_input([path for path in (towers, table, model) if path], output, None)
+    adapted = load_pretrained(model, device).adapt(_own_samples(towers, table, satellites))
     adapted.save(output)
     about = adapted.header
     days = f"{about['labelled_days']} labelled days{', of virtual towers' * about['virtual']}"
@@ -103,6 +116,7 @@ def score(
     from tamrl.evaluate import score_file
 
     scores = score_file.score(predicted, observed, table)
+    _say(scores.attrs["inputs"])
     pooled = scores[scores.site == "all"]
     columns = [c for c in scores if c not in ("site", "towers") and pooled[c].notna().any()]
     draw(f"{int(pooled.towers.max())} tower(s)", pooled[columns], scores.attrs["virtual"])
@@ -133,16 +147,36 @@ def _picture() -> Any:
     return save
 
 
-def _own_samples(towers: Path, table: Path | None) -> Any:
-    """Read a user's towers, with the drivers of the grid at their places if it is there."""
-    from tamrl.data import open_towers
-    from tamrl.samples.arrays import make_samples
-    from tamrl.samples.phenology import with_phenology
-    from tamrl.shipped.pretrained import own_samples
+def _own_samples(
+    towers: Path | None, table: Path | None, satellites: list[Path] | None = None, **place: Any
+) -> Any:
+    """Read a user's towers, with the grid if it is there; say what was found on stderr."""
+    from tamrl.shipped.inputs import own_samples
 
-    daily = open_towers(towers, table)
+    samples = own_samples(towers, table, satellites or None, need_grid=False, **place)
+    _say(samples.attrs["inputs"])
+    return samples
+
+
+def _say(lines: Any) -> None:
+    for line in lines:
+        typer.echo(f"tamrl: {line}", err=True)
+
+
+def _place(
+    towers: Path | None, table: Path | None, at: str, igbp: str, drivers: Path | None
+) -> dict[str, Any]:
+    """Keywords of `own_samples` for a place without a tower; what is asked must be whole."""
+    if not at:
+        if igbp or drivers:
+            raise typer.BadParameter("--igbp and --drivers belong to --at LAT,LON")
+        if towers is None and table is None:
+            raise typer.BadParameter("name a file of towers, or --at, --igbp and --drivers")
+        return {}
+    if towers is not None or table is not None or not igbp or drivers is None:
+        raise typer.BadParameter("--at needs --igbp and --drivers, and no towers or table")
     try:
-        return own_samples(daily)
-    except DataError as error:
-        typer.echo(f"tamrl: going on without gridded drivers: {error}", err=True)
-        return with_phenology(make_samples(daily), daily.get("EVI"))
+        lat, lon = map(float, at.split(","))
+    except ValueError as error:
+        raise typer.BadParameter(f"--at {at}: two numbers are expected, as 50.1,10.2") from error
+    return {"lat": lat, "lon": lon, "igbp": igbp}

@@ -1,6 +1,7 @@
 """A user's own towers, through the same schema as the shipped ones."""
 
 import warnings
+from collections import defaultdict
 from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
@@ -9,13 +10,17 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from tamrl.data import daily, oneflux, schema, store
+from tamrl.data import daily, datasets, oneflux, points, schema, store
 from tamrl.data.daily import TowerDays
 from tamrl.data.physics import saturation_pressure
+from tamrl.data.places import place, summary, tower_table
+from tamrl.data.tables import Table, tower_days
+from tamrl.data.units import KNOWN, plausible
 from tamrl.errors import DataError
 
 PathArg = str | PathLike[str]
 Read = dict[str, tuple[TowerDays, str]]  # site -> its days, and the file they are from
+Notes = dict[str, list[str]]  # site -> what was found, converted, left out; "": of all
 
 SHOWN = 5  # faults named in a warning; attrs["excluded"] names all
 # Wrong units that no range can catch, inferred from the tower's days (at least this many).
@@ -25,16 +30,20 @@ SW_LIMIT = 60.0  # W m-2, never exceeded by MJ m-2 d-1 read as W m-2; real tower
 
 
 def open_towers(
-    path: PathArg | Iterable[PathArg], table: PathArg | pd.DataFrame | None = None
+    path: PathArg | Iterable[PathArg] | pd.DataFrame | xr.Dataset | None,
+    table: PathArg | pd.DataFrame | None = None,
 ) -> xr.Dataset:
     """Open your own towers as the daily Dataset that `fetch_towers` returns.
 
-    ``path`` is either a Zarr store (format 2 or 3) laid out like FLUXNET2015's: dims (site, time),
+    ``path`` is one of: a Zarr store (format 2 or 3) laid out like FLUXNET2015's: dims (site, time),
     `time` in UTC at the END of each half-hour or hour, ta degC, vpd hPa, sw_in W m-2 and, where
-    known, nee and gpp_nt in umol CO2 m-2 s-1 with the flag nee_qc. Or it is ONEFlux csv files
-    (FULLSET or SUBSET; DD, HH or HR): one, several, or a folder of them. A file's name holds its
-    tower's code, such as US-Ha1; a single file may have any name if ``table`` has one row. Of
-    several of a tower the half-hours are used. TA_F, VPD_F, SW_IN_F suffice; labels need no flag.
+    known, nee and gpp_nt in umol CO2 m-2 s-1 with the flag nee_qc. Tables, one, several, or a
+    folder of them: csv of ONEFlux (DD, HH, HR), AmeriFlux BASE, FluxDataKit, Open-Meteo, or CDS
+    (csv or NetCDF of one point, hourly, in UTC), by the names of ``facts/vocabulary.csv``; a file's
+    name holds its tower's code, such as US-Ha1, or has any name if ``table`` has one row; of
+    several of a tower the half-hours are used. A DataFrame of one tower. A Dataset (time) or
+    (site, time). None: the files in the column ``drivers`` of ``table``. TA, SW_IN and VPD (or
+    humidity, or dew point) suffice; labels need no flag.
 
     ``table`` is a csv file or DataFrame with columns site, lat, lon, igbp, and for a store
     utc_offset_h (h, which turns its UTC into local standard time); koppen and elevation_m where
@@ -42,32 +51,39 @@ def open_towers(
     FLUXNET2015 are known without.
 
     Returns local days (site, time), see `tamrl.data.schema`; RECO = NEE + GPP; TA_min, TA_max,
-    VPD_max are NaN where only daily means are known. attrs["excluded"] names broken site-years
-    (without labels) and towers left out, as does a warning. DataError if nothing can be used.
+    VPD_max are NaN where only daily means are known; other predictors of the model as the tables
+    have them. attrs["inputs"] says in lines what was read, converted and not used;
+    attrs["excluded"] names broken site-years (without labels) and towers left out, as does a
+    warning. DataError if nothing can be used.
     """
-    paths = [Path(path)] if isinstance(path, str | PathLike) else [Path(p) for p in path]
-    if not paths:
-        raise DataError("open_towers: the list of files is empty; name at least one")
-    for each in (p for p in paths if not p.exists()):
-        raise DataError(f"{each}: no such file or folder; correct the path")
-    marks = (".zgroup", "zarr.json")
-    is_store = len(paths) == 1 and paths[0].is_dir()
-    is_store &= paths[0].suffix == ".zarr" or any((paths[0] / mark).exists() for mark in marks)
-    facts, name = _facts(paths[0], table, is_store)
+    notes: Notes = defaultdict(list)
     unused: list[str] = []
-    if is_store:
-        read, left_out = _from_store(paths[0], facts, name)
+    if isinstance(path, pd.DataFrame | xr.Dataset):
+        if isinstance(path, xr.Dataset) and datasets.is_ours(path):
+            return path
+        sources = ["DataFrame" if isinstance(path, pd.DataFrame) else "Dataset"]
+        if isinstance(path, xr.Dataset) and table is None:
+            table = datasets.facts_of(path)
+        facts, name = tower_table(table, [], False, notes[""])
+        listed = [*map(str, facts.index[facts["listed"]])]
+        read, left_out = _from_tables(datasets.tables(path, listed, sources[0]), facts, notes)
     else:
-        listed = facts.index[facts["listed"]]
-        alone = str(listed[0]) if len(listed) == len(paths) == 1 and paths[0].is_file() else ""
-        read, left_out, unused = _from_csv(paths, alone)
+        paths, is_store = _paths(path, table)
+        sources = [*map(str, paths)]
+        folder = paths[0] if paths[0].is_dir() and not is_store else paths[0].parent
+        beside = [*([paths[0].with_suffix(".csv")] if is_store else []), folder / "towers.csv"]
+        facts, name = tower_table(table, beside, is_store, notes[""])
+        if is_store:
+            read, left_out = _from_store(paths[0], facts, name)
+        else:
+            read, left_out, unused = _from_files(paths, _codes(paths, facts, table), facts, notes)
     for site in sorted(read.keys() - set(facts.index)):
         left_out[site] = f"{read.pop(site)[1]}: tower {site} is not in {name}; add a row for it"
-    ds, faults = _assembled(read, facts, name)
+    ds, faults = _assembled(read, facts, name, notes)
     left_out |= faults
     if ds is None:
         whys = "; ".join(left_out.values()) or "no tower found"
-        many = f"{paths[0]}: none of {len(left_out)} towers can be used: "
+        many = f"{sources[0]}: none of {len(left_out)} towers can be used: "
         raise DataError(whys if len(left_out) == 1 else many + whys)
     ds = daily.without_labels(ds, daily.broken_years(ds))
     if left_out:
@@ -78,31 +94,104 @@ def open_towers(
         what = f"left out {len(reasons)} of {len(reasons) + ds.sizes['site']} towers"
         warnings.warn(f"open_towers: {what}: {'; '.join(reasons[:SHOWN] + rest)}", stacklevel=2)
     history = "local days by tamrl.data.user" + "".join(f"; {file} not used" for file in unused)
+    there = set(ds.site.to_numpy().astype(str)) | {""}
     return ds.assign_attrs(
-        title=f"Towers of {', '.join(p.name for p in paths[:3])}",
-        source="; ".join(map(str, paths)), history=history,
+        title=f"Towers of {', '.join(Path(s).name for s in sources[:3])}",
+        source="; ".join(sources), history=history,
         licence="that of the towers' owners", citation="the towers' owners",
         virtual=0, tower_source="user", registry_sha256="",
+        inputs="\n".join(summary({s: lines for s, lines in notes.items() if s in there})),
     )  # fmt: skip
 
 
+def _paths(
+    path: PathArg | Iterable[PathArg] | None, table: PathArg | pd.DataFrame | None
+) -> tuple[list[Path], bool]:
+    """Files to read, and whether it is a store."""
+    if path is None:
+        path = _drivers(table).tolist()
+    paths = [Path(path)] if isinstance(path, str | PathLike) else [Path(p) for p in path]
+    if not paths:
+        raise DataError("open_towers: the list of files is empty; name at least one")
+    for each in (p for p in paths if not p.exists()):
+        raise DataError(f"{each}: no such file or folder; correct the path")
+    marks = (".zgroup", "zarr.json")
+    is_store = len(paths) == 1 and paths[0].is_dir()
+    is_store &= paths[0].suffix == ".zarr" or any((paths[0] / mark).exists() for mark in marks)
+    return paths, is_store
+
+
+def _drivers(table: PathArg | pd.DataFrame | None) -> pd.Series:
+    """Files of the places in a table, by site; relative ones lie beside it."""
+    if table is None:
+        raise DataError("name the towers' files, or a table with a column drivers")
+    folder = Path() if isinstance(table, pd.DataFrame) else Path(table).parent
+    listed, name = tower_table(table, [], False, [])
+    listed = listed[listed["listed"]]
+    if "drivers" not in listed or listed["drivers"].isna().any():
+        raise DataError(f"{name}: column drivers is missing or has gaps; name the file of each row")
+    return listed["drivers"].map(lambda file: str(folder / str(file)))
+
+
+def _codes(
+    paths: list[Path], facts: pd.DataFrame, table: PathArg | pd.DataFrame | None
+) -> dict[Path, str]:
+    """Which tower a file is of, where not its name but the table says so."""
+    if "drivers" in facts and facts["drivers"][facts["listed"]].notna().all():
+        return {Path(file): str(site) for site, file in _drivers(table).items()}
+    listed = facts.index[facts["listed"]]
+    alone = len(listed) == len(paths) == 1 and paths[0].is_file()
+    alone &= not oneflux.has_code(paths[0])
+    return {paths[0]: str(listed[0])} if alone else {}
+
+
 def _assembled(
-    read: Read, facts: pd.DataFrame, name: str
+    read: Read, facts: pd.DataFrame, name: str, notes: Notes
 ) -> tuple[xr.Dataset | None, dict[str, str]]:
     """Put sound towers side by side; of the others, say why they are not."""
     faults, sound = dict[str, str](), dict[str, TowerDays]()
+    extras: dict[str, dict[str, daily.Floats]] = {}
     for site, (days, source) in read.items():
         try:
-            if "NEE" in days.data:  # labels without a flag all count
-                days.data.setdefault("NEE_QC", np.where(np.isfinite(days.data["NEE"]), 1.0, np.nan))
+            more = {n: days.data.pop(n) for n in days.data.keys() - schema.VARIABLES.keys()}
+            for extra, values in more.items():
+                _check_extra(extra, values, days.days, f"{source}: tower {site}")
+            fluxes = [np.isfinite(days.data[f]) for f in schema.FLUXES if f in days.data]
+            if fluxes and "NEE_QC" not in days.data:  # labels without a flag all count
+                known = np.logical_or.reduce(fluxes)
+                days.data["NEE_QC"] = np.where(known, 1.0, np.nan)
+                notes[site].append(f"{known.sum()} labelled days without a quality flag all count")
             row = facts.loc[site].to_dict()
-            place = float(row["lat"]), float(row["lon"]), str(row["igbp"])
-            schema.check_place(f"{name}: tower {site}", *place)
+            where = float(row["lat"]), float(row["lon"]), str(row["igbp"])
+            schema.check_place(f"{name}: tower {site}", *where)
             _check_units(schema.validate(daily.assemble({site: days}, facts), source), source)
-            sound[site] = days
+            sound[site], extras[site] = days, more
         except DataError as error:
             faults[site] = str(error)
-    return daily.assemble(sound, facts) if sound else None, faults
+    if not sound:
+        return None, faults
+    return _with_extras(daily.assemble(sound, facts), sound, extras), faults
+
+
+def _with_extras(
+    ds: xr.Dataset, towers: dict[str, TowerDays], extras: dict[str, dict[str, daily.Floats]]
+) -> xr.Dataset:
+    """Add predictors that are not of the schema, (site, time), as far as any tower has them."""
+    begin = ds.time.to_numpy()[0].astype("datetime64[D]")
+    for name in sorted({n for more in extras.values() for n in more}):
+        values = np.full((ds.sizes["site"], ds.sizes["time"]), np.nan, np.float32)
+        for i, site in enumerate(ds.site.to_numpy().astype(str)):
+            if name in extras[site]:
+                values[i, (towers[site].days - begin).astype(int)] = extras[site][name]
+        ds[name] = (("site", "time"), values, KNOWN[name].attrs)
+    return ds
+
+
+def _check_extra(name: str, values: daily.Floats, days: np.ndarray, source: str) -> None:
+    low, high = plausible(name)
+    for at in np.flatnonzero((values < low) | (values > high)):
+        what = f"{name} is {values[at]:.6g}, outside {low:g} to {high:g} {KNOWN[name].units}"
+        raise DataError(f"{source}, {days[at]}: {what}; check the units or drop the column")
 
 
 def _check_units(tower: xr.Dataset, source: str) -> None:
@@ -120,40 +209,6 @@ def _check_units(tower: xr.Dataset, source: str) -> None:
         raise DataError(f"{source}: SW_IN never exceeds {sw.max():.3g} in {sw.size} days; {like}")
 
 
-def _facts(
-    path: Path, table: PathArg | pd.DataFrame | None, is_store: bool
-) -> tuple[pd.DataFrame, str]:
-    """Facts of the user's towers, completed by those that we know; and where they are from."""
-    known = schema.tower_facts()
-    if table is None:
-        folder = path if path.is_dir() and not is_store else path.parent
-        beside = [*([path.with_suffix(".csv")] if is_store else []), folder / "towers.csv"]
-        table = next((p for p in beside if p.is_file()), None)
-    if table is None:
-        name = "the known towers; hand in a table with site, lat, lon, igbp, utc_offset_h"
-        return known.assign(listed=False), name
-    name = "table" if isinstance(table, pd.DataFrame) else str(table)
-    try:
-        if not isinstance(table, pd.DataFrame):
-            table = pd.read_csv(table, keep_default_na=False, na_values=["", "-9999"])
-    except (OSError, ValueError) as error:
-        raise DataError(f"{name}: not a readable table of towers ({error})") from error
-    listed = table.reset_index() if table.index.name == "site" else table.copy()
-    for column in ("site", "lat", "lon", "igbp", *(["utc_offset_h"] if is_store else [])):
-        if column not in listed:
-            raise DataError(f"{name}: column {column} is missing; have {list(listed.columns)}")
-    listed["site"] = listed["site"].astype(str).str.strip()
-    for site in listed["site"][listed["site"].duplicated()]:
-        raise DataError(f"{name}: tower {site} is listed twice; keep one row")
-    listed = listed.set_index("site")
-    for column in listed.columns.intersection(["lat", "lon", "utc_offset_h", "elevation_m"]):
-        # What is no number is unknown, and refused where it is needed.
-        listed[column] = pd.to_numeric(listed[column], errors="coerce")
-    listed["igbp"] = listed["igbp"].astype(str).str.strip()
-    others = known.loc[known.index.difference(listed.index)].assign(listed=False)
-    return pd.concat([listed.assign(listed=True), others]), name
-
-
 def _from_store(path: Path, facts: pd.DataFrame, name: str) -> tuple[Read, dict[str, str]]:
     there = store.sites_with_data(path)
     described = facts[facts["listed"] if facts["listed"].any() else facts.index.isin(there)]
@@ -166,8 +221,22 @@ def _from_store(path: Path, facts: pd.DataFrame, name: str) -> tuple[Read, dict[
     return {site: (days, str(path)) for site, days in towers.items()}, left_out | unread
 
 
-def _from_csv(paths: list[Path], alone: str) -> tuple[Read, dict[str, str], list[str]]:
-    """Read files; ``alone`` is the tower of a single file whose name holds no code, "" if open."""
+def _from_tables(
+    tables: dict[str, Table], facts: pd.DataFrame, notes: Notes
+) -> tuple[Read, dict[str, str]]:
+    read, left_out = Read(), dict[str, str]()
+    for site, table in tables.items():
+        try:
+            read[site] = tower_days(table, place(facts, site), notes[site]), table.source
+        except DataError as error:
+            left_out[site] = str(error)
+    return read, left_out
+
+
+def _from_files(
+    paths: list[Path], codes: dict[Path, str], facts: pd.DataFrame, notes: Notes
+) -> tuple[Read, dict[str, str], list[str]]:
+    """Read files; ``codes`` are the towers of those whose names do not say it."""
     files: list[Path] = []
     for path in paths:
         inside = [p for p in sorted(path.glob("*.csv")) if oneflux.is_candidate(p)]
@@ -178,11 +247,13 @@ def _from_csv(paths: list[Path], alone: str) -> tuple[Read, dict[str, str], list
     for file in sorted(files, key=oneflux.rank):  # the first readable file of a tower counts
         key = file.name
         try:
-            key = oneflux.site_code(file, alone)
+            key = codes.get(file) or oneflux.site_code(file)
             if key in read:
                 unused.append(file.name)
-            else:
-                read[key] = oneflux.read_oneflux(file), str(file)
+                continue
+            notes.pop(key, None)
+            table = points.read_point(file, notes[key])
+            read[key] = tower_days(table, place(facts, key), notes[key]), str(file)
         except DataError as error:
             left_out[key] = str(error)
     unused += [left_out.pop(key) for key in left_out.keys() & read.keys()]  # a sound file stood in

@@ -175,6 +175,7 @@ def score(
         raise DataError(f"{text} {SCORE_QC}")
     columns = ["site", "flux", "towers", "days", *SCORES, "inside", "seen"]
     scores = pd.concat(tables, ignore_index=True)[columns]
+    scores.attrs["inputs"] = str(seen.attrs.get("inputs", "")).splitlines()
     scores.attrs["virtual"] = int(any(d.attrs.get("virtual") for d in (pred, seen)))
     scores.attrs["unflagged"] = seen.counts.attrs["unflagged"]
     return scores

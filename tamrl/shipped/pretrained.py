@@ -12,7 +12,7 @@ from importlib.resources import as_file, files
 from lzma import LZMAError
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -26,19 +26,25 @@ from tamrl.data.schema import FLUXES, VARIABLES
 from tamrl.errors import DataError
 from tamrl.evaluate.conformal import Conformal
 from tamrl.evaluate.learner import Fluxes
+from tamrl.evaluate.score_file import score
 from tamrl.files import atomic_write
 from tamrl.model.train import pick_device
-from tamrl.samples.arrays import PHENOLOGY, Samples, make_samples, require_same
+from tamrl.samples.arrays import PHENOLOGY, Samples, require_same
 from tamrl.samples.missing import INPUTS, key, present
 from tamrl.samples.phenology import with_phenology, without_phenology
 from tamrl.samples.site_attributes import SiteAttributes, classes_only
 from tamrl.shipped.adaptation import adapt, narrowing
 from tamrl.shipped.error_model import ErrorModel
-from tamrl.shipped.report import learnt_too, named_inputs, sha256_of, with_report
+from tamrl.shipped.inputs import own_samples
+from tamrl.shipped.report import labels, learnt_too, named_inputs, sha256_of, with_report
 from tamrl.shipped.weights import Arrays, pack, unpack
 
 File = str | PathLike[str]
+Towers = File | pd.DataFrame | xr.Dataset | Samples
+Table = File | pd.DataFrame | None
+Satellites = File | Sequence[File] | xr.Dataset | None
 SHIPPED = "shipped/tamrl.safetensors"  # inside the package
+ABOUT = ("virtual", "tower_source")  # of samples, that weights carry
 LEVEL = 0.9  # of the bounds that predictions carry
 
 
@@ -51,28 +57,27 @@ class Pretrained:
     intervals: dict[str, Conformal]
 
     def predict(
-        self, towers: File | xr.Dataset | Samples, table: File | pd.DataFrame | None = None
+        self, towers: Towers, table: Table = None, satellites: Satellites = None, **place: Any
     ) -> xr.Dataset:
-        """Predict daily fluxes at towers that need have no flux measurements.
+        """Predict daily fluxes at towers or places that need have no flux measurements.
 
-        ``towers`` and ``table`` are what `tamrl.data.open_towers` reads, or ``towers`` what it
-        returns, perhaps with EVI, or samples made of it, which alone need no `fetch_grid` and may
-        have other satellite data. Without these, errors are larger than in the model card, and
-        bounds may hold less (the experiment no-satellites). DataError where towers cannot be read,
-        lack inputs that training had, or, offline, the grid is not in the cache. Returns GPP, RECO,
-        NEE (site, time) in gC m-2 d-1 on days with TA, VPD and SW_IN, else NaN, closed; where
-        calibrated, ``*_lower`` and ``*_upper``, 90 % intervals of daily values as measured (a lower
-        bound of GPP may be below 0); and by tower what `tamrl.shipped.report.with_report` adds.
+        ``towers``, ``table``, ``satellites`` and ``place`` (``lat``, ``lon``, ``igbp`` of a single
+        tower, ``grid``, ``need_grid``) are what `tamrl.shipped.inputs.own_samples` reads: files, a
+        DataFrame or a Dataset; or ``towers`` are samples. What is missing makes errors larger, and
+        bounds wider. DataError where towers cannot be read, lack inputs that training had, or,
+        offline, the grid is not in the cache. Returns GPP, RECO, NEE (site, time) in gC m-2 d-1 on
+        days with TA, VPD and SW_IN, else NaN, closed; where calibrated, ``*_lower`` and
+        ``*_upper``, 90 % intervals of daily values as measured (a lower bound of GPP may be below
+        0); and by tower what `tamrl.shipped.report.with_report` adds.
         """
-        files = [Path(one) for one in (towers, table) if isinstance(one, str | PathLike)]
-        if not isinstance(towers, Samples):
-            towers = own_samples(towers, table)
-        fluxes = predict(self.members, towers, self.header, self.intervals)
+        files = [Path(f) for f in (towers, table, satellites) if isinstance(f, str | PathLike)]
+        samples = _samples(towers, table, satellites, place)
+        fluxes = predict(self.members, samples, self.header, self.intervals)
         return fluxes.assign_attrs({"inputs": named_inputs(files)} if files else {})
 
     def adapt(
-        self, towers: File | xr.Dataset | Samples, table: File | pd.DataFrame | None = None
-    ) -> "Pretrained":
+        self, towers: Towers, table: Table = None, satellites: Satellites = None, **place: Any
+    ) -> Self:
         """Adapt the whole ensemble to a place by the few labels that it has.
 
         Arguments as of `predict`, with measured GPP, RECO and NEE, or NEE alone, gC m-2 d-1, on at
@@ -83,16 +88,33 @@ class Pretrained:
         before and after the others were learnt (``held_out``, gC m-2 d-1). DataError as of
         `predict`, for fewer days, and for weights that were trained without calibration.
         """
-        samples = towers if isinstance(towers, Samples) else own_samples(towers, table)
-        samples = suited(samples, self.header)
+        samples = suited(_samples(towers, table, satellites, place), self.header)
         members, facts = adapt(self.members, self.header, samples)
         facts |= learnt_too(self.header, samples)
         virtual = int(any(about.get("virtual") for about in (self.header, samples.attrs)))
         return replace(self, members=members, header=self.header | facts | {"virtual": virtual})
 
+    def score(
+        self, towers: Towers, table: Table = None, satellites: Satellites = None, **place: Any
+    ) -> pd.DataFrame:
+        """Score predictions at towers with measured fluxes: `tamrl.score`, whose table it returns.
+
+        Arguments and errors as of `predict`. The column ``seen`` says whether the weights have
+        learnt from the tower, or from a place nearby: such scores are no test.
+        """
+        samples = _samples(towers, table, satellites, place)
+        return score(self.predict(samples), labels(samples))
+
     def save(self, path: File) -> None:
         """Save the ensemble to one file for `load_pretrained`, atomically."""
         write(self.members, Path(path), self.header)
+
+
+def _samples(towers: Towers, table: Table, satellites: Satellites, place: Any) -> Samples:
+    """Give samples, or make them of whatever a user has."""
+    return (
+        towers if isinstance(towers, Samples) else own_samples(towers, table, satellites, **place)
+    )
 
 
 def load_pretrained(path: File | None = None, device: str = "cpu") -> Pretrained:
@@ -109,14 +131,6 @@ def load_pretrained(path: File | None = None, device: str = "cpu") -> Pretrained
     return Pretrained(members, header, intervals_of(header))
 
 
-def own_samples(towers: File | xr.Dataset, table: File | pd.DataFrame | None = None) -> Samples:
-    """Read a user's towers, with the grid of `fetch_grid`; DataError where it cannot be had."""
-    from tamrl.data import fetch_grid, open_towers
-
-    daily = towers if isinstance(towers, xr.Dataset) else open_towers(towers, table)
-    return with_phenology(make_samples(daily, None, fetch_grid()), daily.get("EVI"))
-
-
 def save(
     models: Sequence[Any], path: Path, samples: Samples,
     intervals: Mapping[str, Conformal] | None = None, **facts: object,
@@ -125,7 +139,7 @@ def save(
     header = {
         "features": samples.features, "statics": samples.static_names, "members": len(models),
         "intervals": {flux: fitted.to_dict() for flux, fitted in (intervals or {}).items()},
-        **{k: int(v) if isinstance(v, np.integer) else v for k, v in samples.attrs.items()},
+        **{name: samples.attrs[name] for name in ABOUT if name in samples.attrs},
         **facts,
     }  # fmt: skip
     write(models, path, header)

@@ -1,0 +1,103 @@
+"""A csv file as users have it: delimiters, comments, a preface of facts, decimal commas."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tamrl.errors import DataError
+
+HEAD = 60  # lines looked at
+BINARY = re.compile(r"[\x00-\x08\x0e-\x1f\x80-\x9f]")  # no text has these
+OPEN_METEO = "latitude,longitude"  # how its preface begins
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table and what its file says about it: units of columns, hours of its clock to UTC."""
+
+    frame: pd.DataFrame
+    source: str
+    units: dict[str, str] = field(default_factory=dict)
+    utc_offset: float = np.nan
+    facts: dict[str, str] = field(default_factory=dict)  # of the preface: Site, latitude, ...
+    unread: tuple[str, ...] = ()  # columns that were passed over
+
+
+def read_csv(path: Path, wanted: Callable[[list[str]], set[str]] | None = None) -> Table:
+    """Read a csv file (comma, semicolon or tab) whose first lines may be comments or a preface.
+
+    Comment lines begin with "#", as in AmeriFlux BASE and MODISTools; "name: value" in them are
+    facts. Open-Meteo's preface of two lines is read as such. Dates stay text. ``wanted`` picks
+    from the columns' names, for large files. DataError, naming the file, where it cannot be read.
+    """
+    if path.suffix.lower() in (".xlsx", ".xls", ".ods"):
+        raise DataError(f"{path}: a workbook; save its sheet as csv")
+    try:
+        text = path.read_bytes()[: 1 << 20]
+        encoding = "utf-8-sig" if _decodes(text) else "latin-1"
+        lines = text.decode(encoding, errors="ignore").splitlines()[:HEAD]
+        if BINARY.search("".join(lines)):
+            raise DataError(f"{path}: not a readable csv file (it holds binary data)")
+        skipped, facts, offset = _preface(lines)
+        if len(lines) <= skipped:
+            raise DataError(f"{path}: not a readable csv file (it is empty)")
+        head = lines[skipped]
+        mark = max(",;\t", key=head.count)
+        row = lines[skipped + 1] if len(lines) > skipped + 1 else ""
+        comma = mark == ";" and re.search(r"(^|;)-?\d+,\d+(;|$)", row) is not None
+        heads = [h.strip().strip('"') for h in head.split(mark)]
+        picked = set(heads) if wanted is None else wanted(heads)
+        frame = pd.read_csv(
+            path, sep=mark, decimal="," if comma else ".", skiprows=skipped, encoding=encoding,
+            dtype=dict.fromkeys(_dates(heads), str), skip_blank_lines=False,
+            usecols=None if wanted is None else lambda c: str(c).strip() in picked,
+            nrows=_second_table(path, encoding, skipped) if facts.get("preface") else None,
+            low_memory=False,
+        )  # fmt: skip
+    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise DataError(f"{path}: not a readable csv file ({error})") from error
+    frame = frame.dropna(how="all")
+    frame.columns = [str(c).strip() for c in frame.columns]
+    return Table(frame, str(path), {}, offset, facts, tuple(h for h in heads if h not in picked))
+
+
+def _decodes(text: bytes) -> bool:
+    try:
+        text.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        return error.start > len(text) - 4  # the last sign may be cut
+    return True
+
+
+def _preface(lines: list[str]) -> tuple[int, dict[str, str], float]:
+    """Lines to skip, the facts in them, hours of the file's clock to UTC."""
+    facts: dict[str, str] = {}
+    skipped = 0
+    while skipped < len(lines) and lines[skipped].startswith("#"):
+        name, _, value = lines[skipped].lstrip("# ").partition(":")
+        facts[name.strip()] = value.strip()
+        skipped += 1
+    if lines[skipped : skipped + 1] and lines[skipped].startswith(OPEN_METEO):
+        names, values = (line.split(",") for line in lines[skipped : skipped + 2])
+        if "utc_offset_seconds" in names:
+            facts |= dict(zip(names, values, strict=False)) | {"preface": "Open-Meteo"}
+            return skipped + 3, facts, float(facts["utc_offset_seconds"]) / 3600
+    return skipped, facts, np.nan
+
+
+def _second_table(path: Path, encoding: str, skipped: int) -> int | None:
+    """Rows before the blank line that parts Open-Meteo's hourly table from its daily one."""
+    with path.open(encoding=encoding) as stream:
+        for number, line in enumerate(stream):
+            if number > skipped and not line.strip():
+                return number - skipped - 1
+    return None
+
+
+def _dates(heads: list[str]) -> list[str]:
+    stamps = ("time", "date", "day")
+    return [h for h in heads if h.casefold().startswith(("timestamp", *stamps, "valid"))]

@@ -1,0 +1,107 @@
+"""The table of a user's towers: where they are, what grows there, and which file is theirs."""
+
+from collections.abc import Iterable, Mapping
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tamrl.data import schema
+from tamrl.data.csvfiles import read_csv
+from tamrl.data.tables import Place
+from tamrl.data.vocabulary import SITE_FACTS, bare
+from tamrl.errors import DataError
+
+PathArg = str | PathLike[str]
+NUMBERS = ("lat", "lon", "utc_offset_h", "elevation_m")
+OWN = ("site", "drivers", "listed")
+SHOWN = 3  # towers named in a line
+
+
+def tower_table(
+    table: PathArg | pd.DataFrame | None, beside: Iterable[Path], store: bool, notes: list[str]
+) -> tuple[pd.DataFrame, str]:
+    """Facts of the user's towers, completed by those that we know; and where they are from.
+
+    ``table`` is a csv file or DataFrame, else the first of ``beside`` that is there. Columns may
+    have any name of the vocabulary; what is not used is said in ``notes``. Column ``listed`` marks
+    the user's. DataError for a table that cannot be read, or lacks a column.
+    """
+    known = schema.tower_facts()
+    if table is None:
+        table = next((p for p in beside if p.is_file()), None)
+    if table is None:
+        name = "the known towers; hand in a table with site, lat, lon, igbp, utc_offset_h"
+        return known.assign(listed=False), name
+    name = "table" if isinstance(table, pd.DataFrame) else str(table)
+    if not isinstance(table, pd.DataFrame):
+        try:
+            table = read_csv(Path(table)).frame
+        except DataError as error:
+            raise DataError(f"{name}: not a readable table of towers ({error})") from error
+    listed = table.reset_index() if table.index.name == "site" else table.copy()
+    listed = listed.rename(columns=_names(listed.columns))
+    for column in ("site", "lat", "lon", "igbp", *(["utc_offset_h"] if store else [])):
+        if column not in listed:
+            raise DataError(f"{name}: column {column} is missing; have {list(table.columns)}")
+    used = {*OWN, *(row.name for row in SITE_FACTS)}
+    if rest := [str(c) for c in listed.columns if c not in used]:
+        notes.append(f"not used in {name}: {', '.join(rest)} (the model does not know them)")
+    listed["site"] = listed["site"].astype(str).str.strip()
+    for site in listed["site"][listed["site"].duplicated()]:
+        raise DataError(f"{name}: tower {site} is listed twice; keep one row")
+    listed = listed.set_index("site")
+    for column in listed.columns.intersection([*NUMBERS]):
+        # What is no number is unknown, and refused where it is needed.
+        numbers = pd.to_numeric(listed[column], errors="coerce")
+        listed[column] = numbers.where(numbers != -9999)
+    listed["igbp"] = listed["igbp"].astype(str).str.strip()
+    if isinstance(table.attrs.get("folder"), str):
+        listed.attrs["folder"] = table.attrs["folder"]
+    others = known.loc[known.index.difference(listed.index)].assign(listed=False)
+    return pd.concat([listed.assign(listed=True), others]), name
+
+
+def _names(columns: Iterable[object]) -> dict[object, str]:
+    """Our names of a table's columns, where they have others."""
+    ours = {row.alias.casefold(): row.name for row in SITE_FACTS}
+    found: dict[object, str] = {}
+    for column in columns:
+        name = ours.get(bare(str(column))[0].casefold())
+        if name and name not in found.values():
+            found[column] = name
+    named = next((c for c in columns if str(c).casefold() in ("site", "sitename", "site_id")), "")
+    return found | {named: "site"}
+
+
+def place(facts: pd.DataFrame, site: str) -> Place:
+    """Where a tower is; nowhere if it is not in the table."""
+    if site not in facts.index:
+        return Place()
+    row = facts.loc[site].to_dict()
+    return Place(*(float(row.get(name, np.nan)) for name in ("lat", "lon", "utc_offset_h")))
+
+
+def one_place(lat: float, lon: float, igbp: str, site: str = "") -> pd.DataFrame:
+    """Table of one tower or place, degrees; without a code it is called by its position."""
+    ns, ew = "S" if lat < 0 else "N", "W" if lon < 0 else "E"
+    name = site or f"{abs(lat):.3f}{ns} {abs(lon):.3f}{ew}"
+    return pd.DataFrame({"site": [name], "lat": [lat], "lon": [lon], "igbp": [igbp]})
+
+
+def summary(notes: Mapping[str, list[str]]) -> list[str]:
+    """Lines that say what was found, once for all towers of which it is true; "": of no tower.
+
+    >>> summary({"AA-One": ["P: read"], "AA-Two": ["P: read", "TA: in K"], "": ["no grid"]})
+    ['AA-One, AA-Two: P: read', 'AA-Two: TA: in K', 'no grid']
+    """
+    sites: dict[str, list[str]] = {}
+    for site, lines in notes.items():
+        for line in lines:
+            sites.setdefault(line, []).append(site)
+    text = []
+    for line, named in sites.items():
+        who = ", ".join(named) if len(named) <= SHOWN else f"{len(named)} towers"
+        text.append(f"{who}: {line}" if any(named) else line)
+    return text

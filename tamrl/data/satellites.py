@@ -1,0 +1,225 @@
+"""A user's satellite tables as the monthly predictors and the daily index that models learn from.
+
+Read are the formats of `tamrl.data.modis`, and plain csv with a column date, a column site where
+there are several towers, and columns by the names of ``facts/vocabulary.csv``, by day, composite
+or month. Scale factors, valid ranges and flags of clouds are those of the products' guides
+(``facts/satellite_layers.csv``, ``facts/satellite_quality.csv``).
+"""
+
+import re
+from collections.abc import Iterable
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from tamrl.data import modis
+from tamrl.data.composites import Predictors, by_day, by_month
+from tamrl.data.csvfiles import Table
+from tamrl.data.daily import Floats
+from tamrl.data.units import plausible
+from tamrl.data.vocabulary import DAY, EXTRAS, convert, recognise, rescaled
+from tamrl.errors import DataError
+
+File = str | PathLike[str]
+NEAR = 0.05  # degrees between a tower and the point of a table
+COMPOSITE = 16  # days: what is further apart is a month's mean
+USED = (*EXTRAS, "EVI", "P")
+SHOWN = 3
+
+
+def read_satellites(
+    files: File | Iterable[File] | xr.Dataset | None,
+    towers: xr.Dataset,
+    notes: dict[str, list[str]],
+) -> Predictors:
+    """Read satellite tables of the ``towers`` (site), which match by code or by position.
+
+    ``files``: csv or JSON, one or several; or a Dataset (site, month) of monthly predictors in our
+    units. What was read, masked and not used goes to ``notes`` by tower. Months are means of the
+    composites whose middle they hold, of a daily product with at least 5 days. EVI is linear
+    between composites no more than 32 days apart, else missing. DataError, naming the file, for
+    what cannot be read, is of no tower, or cannot be.
+    """
+    if files is None:
+        return Predictors()
+    if isinstance(files, xr.Dataset):
+        if "month" not in files.dims or "site" not in files.dims:
+            raise DataError("satellites: a Dataset has dimensions (site, month)")
+        return Predictors(files)
+    paths = [Path(files)] if isinstance(files, str | PathLike) else [Path(str(f)) for f in files]
+    long: list[pd.DataFrame] = []
+    for path in paths:
+        if not path.exists():
+            raise DataError(f"{path}: no such file; correct the path")
+        layers, table = modis.read_layers(path)
+        if layers is not None:
+            long.append(_matched(layers, towers, notes))
+        elif table is not None:
+            long.append(_plain(table, towers, notes))
+    layers = pd.concat([part for part in long if "layer" in part] or [_EMPTY])
+    plain = [part for part in long if "layer" not in part]
+    series = pd.concat([*_judged(layers, notes), *plain], ignore_index=True)
+    if series.empty:
+        raise DataError(f"{', '.join(map(str, paths))}: no value is left; see the quality flags")
+    for name, some in series.groupby("name"):
+        low, high = plausible(str(name))
+        for row in some[(some["value"] < low) | (some["value"] > high)].itertuples():
+            what = f"{name} of {row.site} is {row.value:.6g} on {row.date:%Y-%m-%d}"
+            raise DataError(f"{row.file}: {what}, outside {low:g} to {high:g}; check the units")
+    return Predictors(by_month(series), by_day(series[series["name"] == "EVI"]))
+
+
+_EMPTY = pd.DataFrame({n: [] for n in ("site", "product", "layer", "date", "value", "raw", "file")})
+
+
+def _matched(table: pd.DataFrame, towers: xr.Dataset, notes: dict[str, list[str]]) -> pd.DataFrame:
+    """Rows of the towers, by code or position; a table without either is of the only tower."""
+    sites = towers.site.to_numpy().astype(str)
+    lat, lon = towers.lat.to_numpy().astype(float), towers.lon.to_numpy().astype(float)
+    own: dict[str, str] = {}
+    site, lat_text, lon_text = (table[name].map(str) for name in ("site", "lat", "lon"))
+    key = site + "|" + lat_text + "|" + lon_text  # also of what is missing
+    points = table.loc[~key.duplicated(), ["site", "lat", "lon"]]
+    for name, (code, y, x) in zip(key.unique(), points.itertuples(index=False), strict=True):
+        apart = np.hypot(lat - y, ((lon - x + 180) % 360 - 180) * np.cos(np.radians(lat)))
+        if code in sites:
+            own[name] = str(code)
+        elif np.isfinite(apart).any() and np.nanmin(apart) <= NEAR:
+            own[name] = str(sites[np.nanargmin(apart)])
+        elif len(sites) == len(points) == 1 and not np.isfinite(apart).any():
+            own[name] = str(sites[0])
+    file, lost = table["file"].iloc[0], [name for name in key.unique() if name not in own]
+    where = ", ".join(name.replace("|nan", "").strip("|") for name in lost[:SHOWN])
+    if not own:
+        what = f"its places ({where}) are none of the towers {', '.join(sites[:SHOWN])}"
+        raise DataError(f"{file}: {what}; give them the towers' codes, or positions within 5 km")
+    if lost:
+        notes[""].append(f"not used in {file}: {len(lost)} other places ({where})")
+    table = table.assign(site=key.map(own))
+    return table.dropna(subset=["site"])
+
+
+def _judged(layers: pd.DataFrame, notes: dict[str, list[str]]) -> list[pd.DataFrame]:
+    """Values in our units with clouds and fill values masked: site, name, date, value, file."""
+    parts = []
+    flags = layers[layers["layer"].map(modis.is_flag)].drop_duplicates(
+        ["site", "product", "layer", "date"]
+    )
+    for keys, some in layers.groupby(["site", "product", "layer"]):
+        site, product, layer = map(str, keys)
+        if (row := modis.layer_row(product, layer)) is None:
+            continue
+        some = some.sort_values("date").drop_duplicates("date")
+        said = notes.setdefault(site, [])
+        raw = _raw(some["value"].to_numpy(float), bool(some["raw"].iloc[0]), row, said)
+        valid = (raw >= row.low - 0.5) & (raw <= row.high + 0.5)
+        clear, judged = _clear(some, flags, site, product, row.name)
+        values = np.where(valid & clear, raw * row.scale + row.offset, np.nan)
+        values = rescaled(values, row.name, said)
+        counts = f"{np.isfinite(values).sum()} of {len(values)} dates"
+        lost = f"{(valid & ~clear).sum()} cloudy or bad, {(~valid).sum()} without a value"
+        unflagged = "" if judged else "; no quality flags in the file, clouds are not masked"
+        said.append(f"{row.name}: {product} {layer}, {counts} ({lost}){unflagged}")
+        step = _step(some["date"])
+        parts.append(pd.DataFrame({
+            "site": site, "name": row.name, "date": some["date"], "value": values,
+            "step": step, "file": some["file"],
+        }).dropna(subset=["value"]))  # fmt: skip
+    return parts
+
+
+def _raw(values: Floats, raw: bool, row: modis.Layer, notes: list[str]) -> Floats:
+    """Raw numbers of a layer, whichever its file holds: the documented, or what values show."""
+    _, _, name, scale, offset, low, high = row
+    shift = 273.15 if offset else 0.0  # files hold kelvin
+    known = values[np.isfinite(values)]
+    whole = bool(known.size and (known == known.round()).all())
+    as_raw = np.mean((known >= low) & (known <= high)) if known.size else 1.0
+    scaled = (known >= low * scale) & (known <= high * scale)
+    as_scaled = np.mean(scaled) if known.size else 1.0
+    if raw and not whole and as_scaled >= 0.5:
+        notes.append(f"{name}: values were scaled already")
+        raw = False
+    elif not raw and whole and scale != 1 and as_scaled < 0.5 <= as_raw:
+        notes.append(f"{name}: scale factor {scale:g} applied, which the file should have had")
+        raw = True
+    elif not raw and shift and known.size and np.mean((known > -90) & (known < 80)) > 0.5:
+        notes.append(f"{name}: values were in degC already")
+        return np.asarray((values + shift) / scale)
+    return values if raw else np.asarray(values / scale)
+
+
+def _clear(
+    some: pd.DataFrame, flags: pd.DataFrame, site: str, product: str, name: str
+) -> tuple[np.ndarray, bool]:
+    """Dates that no quality flag calls cloudy or bad, and whether there is any flag."""
+    clear, judged = np.ones(len(some), bool), False
+    for rule in (flag for flag in modis.FLAGS if flag.name == name):
+        if product and not re.fullmatch(rule.products, product):
+            continue
+        here = (flags["site"] == site) & (flags["product"] == product)
+        mine = flags[here & flags["layer"].astype(str).str.fullmatch(rule.flag)]
+        if mine.empty:
+            continue
+        judged = True
+        number = mine.set_index("date")["value"].reindex(some["date"]).to_numpy(float)
+        bits = np.where(np.isfinite(number), number, -1).astype(int) >> rule.first_bit
+        good = np.isin(bits & ((1 << rule.bits) - 1), [*map(int, rule.good.split())])
+        clear &= good & np.isfinite(number)
+    return clear, judged
+
+
+def _plain(table: Table, towers: xr.Dataset, notes: dict[str, list[str]]) -> pd.DataFrame:
+    """Series of a plain csv: site, name, date, value, step, file."""
+    frame = table.frame
+    heads = {str(c).casefold(): c for c in frame.columns}
+    found = {n: c for n, c in recognise(frame.columns, table.units).items() if n in USED}
+    date = next((heads[n] for n in ("date", "time", "month", "timestamp") if n in heads), None)
+    if date is None or not found:
+        known = f"a column date and any of {', '.join(USED)}, or a file of AppEEARS or ORNL"
+        raise DataError(f"{table.source}: no satellite table; expected is {known}")
+    dates = pd.to_datetime(frame[date].astype(str), errors="coerce", format="mixed")
+    for row in np.flatnonzero(dates.isna()):
+        what = f"{date} is {frame[date].iloc[row]!r} in line {row + 2}"
+        raise DataError(f"{table.source}: {what}; write dates as yyyy-mm-dd")
+    place = {n: heads[a] for n, also in _PLACE.items() for a in also if a in heads}
+    used = {date, *place.values(), *(c.column for c in found.values())}
+    if rest := [str(c) for c in frame.columns if c not in used]:
+        notes[""].append(f"not used in {table.source}: {', '.join(rest[:SHOWN])}")
+    rows = pd.DataFrame({
+        "site": frame[place["site"]].astype(str) if "site" in place else "",
+        **{n: frame[place[n]] if n in place else np.nan for n in ("lat", "lon")},
+        "date": dates, "file": table.source, "row": np.arange(len(frame)),
+    })  # fmt: skip
+    parts = []
+    for site, mine in _matched(rows, towers, notes).groupby("site"):
+        said, counts = notes.setdefault(str(site), []), dict[str, list[str]]()
+        for name, column in found.items():
+            values = pd.to_numeric(frame[column.column], errors="coerce").to_numpy(float)
+            values = convert(values[mine["row"]], column, DAY, table.source, said)
+            part = mine[["site", "date", "file"]].assign(
+                name="PRCP" if name == "P" else name, value=values
+            )
+            part = part.dropna(subset=["value"]).sort_values("date")
+            if part.empty:
+                continue
+            parts.append(part.assign(step=_step(part["date"])))
+            counts.setdefault(f"{len(part)} dates", []).append(parts[-1]["name"].iloc[0])
+        held = "; ".join(f"{', '.join(names)}, {count}" for count, names in counts.items())
+        said.append(f"read {held} ({Path(table.source).name})")
+    if not parts:
+        raise DataError(f"{table.source}: no values in {', '.join(found)}")
+    return pd.concat(parts, ignore_index=True)
+
+
+_PLACE = {"site": ("site", "id"), "lat": ("lat", "latitude"), "lon": ("lon", "longitude")}
+
+
+def _step(dates: pd.Series) -> int:
+    """Days between the dates of a series, by the median; 0 for months."""
+    steps = np.diff(np.sort(dates.to_numpy())).astype("timedelta64[D]").astype(int)
+    step = int(np.median(steps)) if steps.size else 0
+    return step if step <= COMPOSITE else 0

@@ -1,0 +1,246 @@
+"""Tables of one tower or place, from a csv file or a DataFrame, to its local days.
+
+Read are daily, hourly and half-hourly tables whose columns the vocabulary knows, with time stamps
+as ONEFlux, AmeriFlux BASE, FluxDataKit, CDS or Open-Meteo write them.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tamrl.data.csvfiles import Table
+from tamrl.data.daily import FULL_DAY, Floats, TowerDays, to_days
+from tamrl.data.fluxes import closed, turn_records
+from tamrl.data.physics import saturation_pressure
+from tamrl.data.schema import DRIVERS, check_days
+from tamrl.data.vocabulary import DAY, Column, convert, recognise
+from tamrl.errors import DataError
+
+# Columns of time stamps, by preference; those of ONEFlux have fixed forms.
+ONEFLUX_FORMS = {
+    "TIMESTAMP_START": "%Y%m%d%H%M", "TIMESTAMP_END": "%Y%m%d%H%M", "TIMESTAMP": "%Y%m%d",
+}  # fmt: skip
+OTHER_STAMPS = ("valid_time", "time", "date", "datetime", "timestamp", "day")
+UTC_STAMPS = ("valid_time",)  # of CDS
+NOON_OFF, NOON_NEAR = 2.5, 1.0  # h: radiation is centred so far from local noon, so near to UTC's
+POSITION = {"lat": ("latitude", "lat"), "lon": ("longitude", "lon")}
+APART = 0.5  # degrees between a place and the cell of a reanalysis that its series is from
+SHOWN = 4  # columns named in a line
+
+
+class Place(NamedTuple):
+    """Where a table is from: degrees, and hours that turn UTC into local standard time, or NaN."""
+
+    lat: float = np.nan
+    lon: float = np.nan
+    utc_offset: float = np.nan
+
+    @property
+    def offset(self) -> float:
+        """Hours to local time, by longitude to the half-hour where nothing better is known."""
+        known = np.isfinite(self.utc_offset)
+        return self.utc_offset if known else round(self.lon / 15 * 2) / 2
+
+
+def tower_days(table: Table, place: Place, notes: list[str]) -> TowerDays:
+    """Local days of one tower, in our names and units; what was done to them goes to ``notes``.
+
+    TA, SW_IN and VPD (or RH, or a dew point) are needed. DataError, naming the file, for a table
+    that cannot be used.
+    """
+    source, frame = table.source, table.frame
+    found = recognise(frame.columns, table.units)
+    _check_place(table, place)
+    stamps = _stamp_column(frame, source)
+    lacking = [n for n in DRIVERS if n not in found]
+    if "VPD" in lacking and {"RH", "TDEW"} & found.keys():
+        lacking.remove("VPD")
+    if lacking:
+        named = {"TA": "TA_F", "VPD": "VPD_F", "SW_IN": "SW_IN_F"}[lacking[0]]
+        what = f"column {named} is missing; tables have TA_F, VPD_F, SW_IN_F, or t2m, d2m, ssrd"
+        raise DataError(f"{source}: {what}")
+    if frame.empty:
+        raise DataError(f"{source}: no records; get the file again")
+    frame, start, minutes, ends = _ordered(frame, stamps, source, notes)
+    values = {
+        name: convert(_numbers(frame, column.column, source), column, minutes, source, notes)
+        for name, column in found.items()
+    }
+    _vpd(values, notes)
+    if minutes == DAY:
+        check_days(pd.DatetimeIndex(start), source)
+        days = TowerDays(start.astype("datetime64[D]"), values)
+    else:
+        turn_records(values, notes)
+        reco = values.pop("RECO", None)  # versions of one tower are one: RECO = NEE + GPP
+        for lost, known in (("GPP", "NEE"), ("NEE", "GPP")):
+            if reco is not None and lost not in values and known in values:
+                values[lost] = reco - values[known]
+        start = start - np.timedelta64(minutes if ends else 0, "m")
+        start = _local(start, values["SW_IN"], stamps, table, place, notes)
+        days = _to_days(start, minutes, values, source, notes)
+    _say_used(found, frame, table.unread, stamps, notes)
+    return closed(days, source, notes, _flux_name(found))
+
+
+def _flux_name(found: dict[str, Column]) -> str:
+    return found["NEE"].column if "NEE" in found else "NEE"
+
+
+def _say_used(
+    found: dict[str, Column], frame: pd.DataFrame, unread: Iterable[str], stamps: str,
+    notes: list[str],
+) -> None:  # fmt: skip
+    notes.insert(0, "read " + ", ".join(
+        name if name == c.column else f"{name} ({c.column})" for name, c in found.items()
+    ))  # fmt: skip
+    used = {c.column for c in found.values()} | {stamps, *ONEFLUX_FORMS}
+    used |= {name for names in POSITION.values() for name in names}
+    if rest := [c for c in (*map(str, frame.columns), *unread) if c not in used]:
+        more = f" and {len(rest) - SHOWN} more" if len(rest) > SHOWN else ""
+        notes.append(f"not used: {', '.join(rest[:SHOWN])}{more}")
+
+
+def wanted(heads: list[str]) -> set[str]:
+    """Columns of a table that are read: what the vocabulary knows, and time stamps."""
+    stamps = {name.casefold() for name in (*ONEFLUX_FORMS, *OTHER_STAMPS)}
+    known = {column.column for column in recognise(heads).values()}
+    position = {name for names in POSITION.values() for name in names}
+    return known | {h for h in heads if h.casefold() in stamps or h in position}
+
+
+def _check_place(table: Table, place: Place) -> None:
+    """Refuse a table whose own position is not that of the place."""
+    for axis, names in POSITION.items():
+        column = next((n for n in names if n in table.frame), None)
+        given = table.facts.get(names[0], "nan") if column is None else table.frame[column].iloc[:1]
+        own = np.append(np.asarray(given, float), np.nan)[0]
+        here = float(getattr(place, axis))
+        if abs((own - here + 180) % 360 - 180) > APART:
+            what = f"its {names[0]} is {own:g}, that of the place {here:g}"
+            raise DataError(f"{table.source}: {what}; get the series of the place")
+
+
+def _stamp_column(frame: pd.DataFrame, source: str) -> str:
+    if isinstance(frame.index, pd.DatetimeIndex):
+        return ""
+    heads = {str(c).casefold(): str(c) for c in frame.columns}
+    for name in (*ONEFLUX_FORMS, *OTHER_STAMPS):
+        if name.casefold() in heads:
+            return heads[name.casefold()]
+    raise DataError(f"{source}: column TIMESTAMP (or TIMESTAMP_START) is missing; add it")
+
+
+def _ordered(
+    frame: pd.DataFrame, stamps: str, source: str, notes: list[str]
+) -> tuple[pd.DataFrame, NDArray[np.datetime64], int, bool]:
+    """Table without repeated records, its time stamps, minutes between them, and whether ends."""
+    time = _times(frame.index if not stamps else frame[stamps], stamps, source)
+    repeated = frame.assign(_stamp=time).duplicated().to_numpy()
+    if repeated.any():
+        notes.append(f"{repeated.sum()} records stood there twice, alike: one of each was used")
+        frame, time = frame[~repeated], time[~repeated]
+    steps = np.diff(time).astype("timedelta64[m]").astype(int)
+    if stamps == "TIMESTAMP":
+        return frame, time, DAY, False
+    minutes = int(np.median(steps)) if steps.size else 0
+    if minutes not in (DAY, *FULL_DAY):
+        raise DataError(f"{source}: records are {minutes} min apart; 30, 60 or a day are expected")
+    if minutes != DAY and (odd := (steps % minutes != 0) & (steps > 0)).any():
+        at = f"{time[1:][odd][0]}"[:16]
+        what = f"mixed time steps: most records are {minutes} min apart, but not at {at}"
+        raise DataError(f"{source}: {what}; write each step into a file of its own")
+    ends = stamps == "TIMESTAMP_END"
+    if minutes != DAY and stamps not in ONEFLUX_FORMS:
+        ends = stamps.casefold() in UTC_STAMPS or _accumulates(frame)
+        notes.append(f"time stamps taken for the {'end' if ends else 'beginning'} of each record")
+    return frame, time, minutes, ends
+
+
+def _accumulates(frame: pd.DataFrame) -> bool:
+    """Whether radiation is that of the hour before the stamp, as ERA5 and Open-Meteo have it."""
+    heads = " ".join(map(str, frame.columns)).casefold()
+    return "shortwave_radiation" in heads or "ssrd" in heads
+
+
+def _times(column: pd.Series | pd.Index, name: str, source: str) -> NDArray[np.datetime64]:
+    if not isinstance(column, pd.Series) or pd.api.types.is_datetime64_any_dtype(column):
+        index = pd.DatetimeIndex(column)
+        index = index.tz_convert("UTC").tz_localize(None) if index.tz is not None else index
+        return index.to_numpy().astype("datetime64[m]")
+    texts, form = column.astype(str).str.strip(), ONEFLUX_FORMS.get(name, "ISO8601")
+    if form != "ISO8601" and texts.str.contains("-", regex=False).all():
+        form = "ISO8601"
+    times = pd.to_datetime(texts, format=form, errors="coerce", utc=form == "ISO8601")
+    wrong = times.isna()
+    if form != "ISO8601":
+        wrong |= texts.str.len() != len(pd.Timestamp(0).strftime(form))
+    for row in np.flatnonzero(wrong):
+        raise DataError(
+            f"{source}: {name} is {texts.iloc[row]!r} in line {row + 2}; a daily (yyyymmdd) or "
+            "half-hourly (yyyymmddHHMM) file is expected, not a weekly, monthly or yearly one"
+        )
+    return times.dt.tz_localize(None).to_numpy().astype("datetime64[m]")
+
+
+def _numbers(frame: pd.DataFrame, column: str, source: str) -> Floats:
+    numbers = pd.to_numeric(frame[column], errors="coerce")
+    for row in np.flatnonzero(numbers.isna() & frame[column].notna()):
+        value = frame[column].iloc[row]
+        raise DataError(f"{source}: {column} is {value!r} in line {row + 2}; a number is expected")
+    return numbers.astype(np.float64).to_numpy(copy=True)
+
+
+def _vpd(values: dict[str, Floats], notes: list[str]) -> None:
+    """Vapour pressure deficit, record by record, of the dew point or the relative humidity."""
+    dew, humidity = values.pop("TDEW", None), values.pop("RH", None)
+    if "VPD" in values:
+        return
+    saturated = saturation_pressure(values["TA"])
+    if dew is not None:
+        values["VPD"] = np.maximum(saturated - saturation_pressure(dew), 0)
+    elif humidity is not None:
+        values["VPD"] = np.maximum(saturated * (1 - humidity / 100), 0)
+    notes.append(f"VPD: made of TA and the {'relative humidity' if dew is None else 'dew point'}")
+
+
+def _local(
+    start: NDArray[np.datetime64], sw_in: Floats, stamps: str, table: Table, place: Place,
+    notes: list[str],
+) -> NDArray[np.datetime64]:  # fmt: skip
+    """Turn UTC into local standard time: where the format is in UTC, or the sun says so."""
+    offset = table.utc_offset  # h, of the file's own clock to UTC; NaN if it does not say
+    if not np.isfinite(offset) and stamps.casefold() in UTC_STAMPS:
+        offset = 0.0
+    if np.isfinite(offset):
+        move = place.offset - offset
+    else:
+        hour = (start - start.astype("datetime64[D]")).astype(int) / 60
+        sun = np.nan_to_num(np.maximum(sw_in, 0)) * np.exp(2j * np.pi * hour / 24)
+        noon = np.angle(sun.sum()) * 12 / np.pi % 24 if sun.any() else 12.0
+        utc_noon = (12 - place.lon / 15) % 24
+        if not (abs(noon - 12) > NOON_OFF and abs(noon - utc_noon) < NOON_NEAR):
+            return start
+        move = place.offset
+        notes.append(f"radiation is centred at {noon:.1f} h: time stamps are UTC")
+    if not np.isfinite(move):
+        raise DataError(f"{table.source}: times are UTC; name the place (lat, lon) or utc_offset_h")
+    if move:
+        how = "" if np.isfinite(place.utc_offset) else " (longitude / 15)"
+        notes.append(f"time moved by {move:+g} h to local standard time{how}")
+    return start + np.timedelta64(round(60 * move), "m")
+
+
+def _to_days(
+    start: NDArray[np.datetime64], minutes: int, values: dict[str, Floats], source: str,
+    notes: list[str],
+) -> TowerDays:  # fmt: skip
+    days = to_days(start, minutes, values, source)
+    whole = np.logical_and.reduce([np.isfinite(days.data[n]) for n in DRIVERS])
+    if (lost := int((~whole).sum())) and lost > 2:
+        rule = f"{FULL_DAY[minutes]} of {DAY // minutes} records of TA, VPD and SW_IN are needed"
+        notes.append(f"{lost} of {len(whole)} days are incomplete ({rule})")
+    return days

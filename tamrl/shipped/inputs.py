@@ -1,0 +1,184 @@
+"""Whatever a user has of her towers or places, as the samples that the model was trained on.
+
+`own_samples` is the one way in for predicting, adapting, scoring and monitoring: towers, satellite
+tables, the grid. What it found, converted, filled and left out it says in ``attrs["inputs"]``.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from tamrl.data import oneflux
+from tamrl.data.composites import Predictors, from_towers
+from tamrl.data.grid import grid_at
+from tamrl.data.koppen import KOPPEN_CODES
+from tamrl.data.places import one_place, summary
+from tamrl.data.satellites import read_satellites
+from tamrl.data.schema import FLUXES, koppen_main, tower_facts
+from tamrl.errors import DataError
+from tamrl.samples.arrays import Samples, make_samples
+from tamrl.samples.phenology import with_phenology
+
+File = str | PathLike[str]
+NEAR = 0.05  # degrees, some 5 km: the same landscape under another name
+SAME = 0.02  # degrees between two statements of one tower's position
+FEW_LABELS, SHORT_SEASON = 30, 120  # days
+EARTH = 111.2  # km of a degree of latitude
+
+
+def own_samples(
+    towers: File | pd.DataFrame | xr.Dataset | None, table: File | pd.DataFrame | None = None,
+    satellites: File | Iterable[File] | xr.Dataset | None = None, *,
+    lat: float | None = None, lon: float | None = None, igbp: str | None = None,
+    grid: xr.Dataset | None = None, need_grid: bool = True,
+) -> Samples:  # fmt: skip
+    """Read a user's towers with all that she has; samples as those that the model learnt from.
+
+    ``towers`` and ``table`` are what `tamrl.data.open_towers` reads, or ``lat``, ``lon`` (degrees)
+    and ``igbp`` of a single one stand for the table. ``satellites`` are files that
+    `tamrl.data.satellites.read_satellites` reads, or monthly predictors (site, month) as those of
+    `fetch_tower_predictors`; columns of the towers' own tables fill what they lack. Koppen class
+    and elevation that are not known come from the grid: ``grid`` (month, lat, lon), None for that
+    of `fetch_grid`; without ``need_grid`` its absence is said, and no fault.
+
+    Returns `Samples` whose attrs["inputs"] are lines for the user. DataError where something cannot
+    be read, cannot be, or the grid cannot be had.
+    """
+    from tamrl.data import fetch_grid, open_towers
+
+    if lat is not None and lon is not None and igbp is not None:
+        file = Path(towers) if isinstance(towers, str | PathLike) else Path()
+        table = one_place(lat, lon, igbp, oneflux.site_code(file) if oneflux.has_code(file) else "")
+    elif (lat, lon, igbp) != (None, None, None):
+        raise DataError("a place needs all three of lat, lon and igbp")
+    daily = open_towers(towers, table)
+    lines = [line for line in str(daily.attrs.get("inputs", "")).splitlines() if line]
+    notes: dict[str, list[str]] = {"": []}
+    if grid is None:
+        try:
+            grid = fetch_grid()
+        except DataError as error:
+            if need_grid:
+                raise
+            notes[""].append(f"going on without gridded drivers: {error}")
+    daily = with_places(daily, grid, notes)
+    seen = read_satellites(satellites, daily, notes)
+    seen = from_towers(daily, seen, notes)
+    _say_labels(daily, notes)
+    samples = make_samples(daily, seen.monthly, grid)
+    samples = with_phenology(samples, _daily_evi(daily, seen))
+    lines = [*lines, *summary(notes)]
+    return replace(samples, attrs={**samples.attrs, "inputs": lines})
+
+
+def with_places(
+    daily: xr.Dataset, grid: xr.Dataset | None, notes: dict[str, list[str]]
+) -> xr.Dataset:
+    """Fill Koppen class and elevation: of known towers from their facts, else from the grid.
+
+    DataError for a place in the sea whose swapped position is on land. Says where a tower lies
+    beside one that the weights learnt from, under another name.
+    """
+    if daily.attrs.get("virtual"):
+        return daily
+    known, sites = tower_facts(), daily.site.to_numpy().astype(str)
+    lat, lon = daily.lat.to_numpy().astype(float), daily.lon.to_numpy().astype(float)
+    koppen, elevation = _text(daily, "koppen"), _number(daily, "elevation")
+    cells = None if grid is None else grid_at(grid, lat, lon)
+    classes = ("", *KOPPEN_CODES)
+    for i, site in enumerate(sites):
+        said = notes.setdefault(str(site), [])
+        same = site in known.index and _apart(lat[i], lon[i], *known.loc[site, ["lat", "lon"]])[0]
+        if site in known.index and same <= SAME:  # as in training, whatever the table lacks
+            koppen[i] = koppen[i] or str(known.loc[site, "koppen"])
+            if not np.isfinite(elevation[i]):
+                elevation[i] = known.loc[site, "elevation_m"]
+            continue
+        degrees, km = _apart(lat[i], lon[i], known.lat.to_numpy(float), known.lon.to_numpy(float))
+        near = int(np.argmin(km))
+        if degrees[near] <= NEAR:
+            beside = f"{km[near]:.1f} km from {known.index[near]}"
+            said.append(f"lies {beside}, a tower that the weights of the package learnt from")
+        if cells is None or grid is None:
+            continue
+        if cells.koppen.to_numpy()[i] == 0 and not np.isfinite(cells.elevation.to_numpy()[i]):
+            _refuse_swapped(site, lat[i], lon[i], grid)
+            said.append("the grid knows no land within 1.5 cells: gridded drivers are missing")
+            continue
+        filled = []
+        if not koppen[i] and (number := int(cells.koppen.to_numpy()[i])):
+            koppen[i] = classes[number]
+            filled.append(f"Koppen class {koppen[i]}")
+        if not np.isfinite(elevation[i]) and np.isfinite(cells.elevation.to_numpy()[i]):
+            elevation[i] = float(cells.elevation.to_numpy()[i])
+            filled.append(f"elevation {elevation[i]:.0f} m")
+        if filled:
+            said.append(f"{' and '.join(filled)} from the grid")
+    main = np.array([koppen_main(code) for code in koppen])
+    return daily.assign_coords(
+        koppen=("site", koppen.astype(str)), koppen_main=("site", main),
+        elevation=("site", elevation, {"units": "m"}),
+    )  # fmt: skip
+
+
+def _apart(lat: Any, lon: Any, other_lat: Any, other_lon: Any) -> tuple[Any, Any]:
+    """Distance in degrees of latitude, and in km."""
+    east = ((other_lon - lon + 180) % 360 - 180) * np.cos(np.radians(lat))
+    degrees = np.hypot(other_lat - lat, east)
+    return degrees, degrees * EARTH
+
+
+def _refuse_swapped(site: str, lat: float, lon: float, grid: xr.Dataset) -> None:
+    """Refuse a place in the sea that is on land with its latitude and longitude swapped."""
+    if abs(lon) > 90:
+        return
+    if np.isfinite(grid_at(grid, [lon], [lat]).elevation.to_numpy()[0]):
+        where = f"lat {lat:g}, lon {lon:g} is in the sea, but lat {lon:g}, lon {lat:g} on land"
+        raise DataError(f"tower {site}: {where}; swap the columns lat and lon of the table")
+
+
+def _text(ds: xr.Dataset, name: str) -> np.ndarray:
+    values = ds[name].to_numpy() if name in ds.coords else np.full(ds.sizes["site"], "")
+    return np.array([str(v).strip() for v in values], dtype=object)
+
+
+def _number(ds: xr.Dataset, name: str) -> np.ndarray:
+    empty = np.full(ds.sizes["site"], np.nan)
+    return ds[name].to_numpy().astype(float).copy() if name in ds.coords else empty
+
+
+def _daily_evi(daily: xr.Dataset, seen: Predictors) -> xr.DataArray | None:
+    """Daily EVI of the satellite files, of the towers' own columns where these have none."""
+    own = daily.get("EVI")
+    if seen.evi is None or own is None:
+        return own if seen.evi is None else seen.evi
+    lacking = [s for s in own.site.to_numpy() if s not in seen.evi.site.to_numpy()]
+    return xr.concat([seen.evi, own.sel(site=lacking)], "site") if lacking else seen.evi
+
+
+def _say_labels(daily: xr.Dataset, notes: dict[str, list[str]]) -> None:
+    """Say of what little the labels are, where they are few or of one season."""
+    if daily.attrs.get("tower_source") != "user":
+        return
+    known = np.logical_or.reduce([np.isfinite(daily[f].to_numpy()) for f in FLUXES])
+    all_three = np.logical_and.reduce([np.isfinite(daily[f].to_numpy()) for f in FLUXES])
+    doy = daily.time.dt.dayofyear.to_numpy()
+    for i, site in enumerate(daily.site.to_numpy().astype(str)):
+        days = np.unique(doy[known[i]])
+        said = notes.setdefault(site, [])
+        if not days.size:
+            continue
+        if known[i].sum() < FEW_LABELS:
+            said.append(f"only {known[i].sum()} labelled days")
+        span = 366 - int(np.diff(days, append=days[0] + 366).max()) + 1
+        if span <= SHORT_SEASON:
+            said.append(f"labels of one season only ({span} days of the year)")
+        if not all_three[i].any():
+            have = [f for f in FLUXES if np.isfinite(daily[f].to_numpy()[i]).any()]
+            said.append(f"labels of {', '.join(have)} alone, without partitioning")
