@@ -6,13 +6,13 @@ from .errors import DataError
 from .evaluate.crossval import cross_validate
 from .evaluate.score_file import score
 from .evaluate.scores import compare, summarise
+from .maps.pretrained import load_pretrained
 from .maps.upscale import upscale
 from .model.network import Config, TamRL
 from .model.train import Recipe, TamRLModel
 from .monitor import anomalies
 from .samples.arrays import Samples, make_samples
 from .samples.splits import folds
-from .shipped.pretrained import load_pretrained
 from .sources import load_samples
 
 __version__: str

@@ -21,7 +21,7 @@ from tamrl.evaluate.conformal import Conformal
 from tamrl.files import atomic_write
 from tamrl.samples.arrays import Samples
 from tamrl.shipped.inputs import own_samples
-from tamrl.shipped.pretrained import load_pretrained, suited
+from tamrl.shipped.pretrained import open_weights, suited
 
 WINDOW = 30  # days averaged
 KNOWN = 0.8  # share of the window's days that must be known
@@ -141,7 +141,7 @@ def intervals(
 
     For a tower of the study (``data`` ""), another ``window`` or weights without any, `calibrate`.
     """
-    header = load_pretrained(weights or None).header if data else {}
+    header = open_weights(weights or None).header if data else {}
     if window == WINDOW and "anomalies" in header:
         return {flux: Conformal.from_dict(v) for flux, v in header["anomalies"].items()}
     return calibrate(predictions, samples, window)
@@ -217,7 +217,7 @@ def record(
     """
     if not data:
         return study_record(predictions, samples, site)
-    model = load_pretrained(weights or None, "cpu")
+    model = open_weights(weights or None, "cpu")
     samples = suited(own_samples(data, table or None), model.header)
     flux = np.stack([m.predict(samples, np.arange(len(samples.site))) for m in model.members])
     axes = {"site": samples.site, "time": samples.time.astype("datetime64[ns]")}

@@ -240,5 +240,5 @@ def test_the_shipped_weights_map_a_daily_cube(grid, globe, need, tmp_path, monke
         some, seen = towers.isel(time=slice(150, 180)), months.isel(month=slice(4, 6))
         season = from_season(grid_at(globe, some.lat, some.lon)["EVI"], some.time.values)
         same = with_phenology(make_samples(some, seen, globe), season)
-        want = pretrained.load_pretrained().predict(same)
+        want = pretrained.open_weights().predict(same)
         np.testing.assert_allclose(by_cell(got["GPP_upper"]), want["GPP_upper"], atol=0.05)

@@ -44,14 +44,14 @@ def predict(
     `tamrl predict --at 50.1,10.2 --igbp ENF --drivers era5.csv -o fluxes.nc`
     """
     from tamrl.shipped import report
-    from tamrl.shipped.pretrained import load_pretrained
+    from tamrl.shipped.pretrained import open_weights
 
     files = (towers, table, drivers, model, *(satellites or ()))
     inputs = [path for path in files if path is not None]
     not_an_input(inputs, output, plot)
     place = _place(towers, table, at, igbp, drivers)
     draw_prediction = _picture() if plot else None
-    loaded = load_pretrained(model, device)
+    loaded = open_weights(model, device)
     samples = _own_samples(towers or drivers, table, satellites, **place)
     fluxes = loaded.predict(samples)
     report.write(fluxes, output, inputs)
@@ -84,10 +84,10 @@ def adapt(
     Example: `tamrl adapt my-tower.csv --table facts.csv -o mine.safetensors`, then
     `tamrl predict my-tower.csv --table facts.csv -m mine.safetensors -o fluxes.nc`
     """
-    from tamrl.shipped.pretrained import load_pretrained
+    from tamrl.shipped.pretrained import open_weights
 
     not_an_input([path for path in (towers, table, model) if path], output, None)
-    adapted = load_pretrained(model, device).adapt(_own_samples(towers, table, satellites))
+    adapted = open_weights(model, device).adapt(_own_samples(towers, table, satellites))
     adapted.save(output)
     about = adapted.header
     days = f"{about['labelled_days']} labelled days{', of virtual towers' * about['virtual']}"

@@ -22,7 +22,7 @@ from tamrl.data.places import one_place, summary
 from tamrl.data.satellites import read_satellites
 from tamrl.data.schema import FLUXES, koppen_main, tower_facts
 from tamrl.errors import DataError
-from tamrl.samples.arrays import Samples, make_samples
+from tamrl.samples.arrays import SCORE_QC, TRAIN_QC, Samples, make_samples
 from tamrl.samples.phenology import with_phenology
 
 File = str | PathLike[str]
@@ -72,7 +72,7 @@ def own_samples(
     seen = from_towers(daily, seen, notes)
     _say_labels(daily, notes)
     samples = make_samples(daily, seen.monthly, grid)
-    samples = with_phenology(samples, _daily_evi(daily, seen))
+    samples = with_phenology(_with_nee_alone(samples, daily), _daily_evi(daily, seen))
     lines = [*lines, *summary(notes)]
     return replace(samples, attrs={**samples.attrs, "inputs": lines})
 
@@ -151,6 +151,17 @@ def _text(ds: xr.Dataset, name: str) -> np.ndarray:
 def _number(ds: xr.Dataset, name: str) -> np.ndarray:
     empty = np.full(ds.sizes["site"], np.nan)
     return ds[name].to_numpy().astype(float).copy() if name in ds.coords else empty
+
+
+def _with_nee_alone(samples: Samples, daily: xr.Dataset) -> Samples:
+    """Let days count as labelled that have NEE without partitioned fluxes."""
+    if samples.targets != FLUXES or "NEE" not in daily:
+        return samples
+    nee, qc = (daily[name].transpose("site", "time").to_numpy() for name in ("NEE", "NEE_QC"))
+    alone = samples.has_drivers & np.isfinite(nee) & (samples.weight == 0) & (qc >= TRAIN_QC)
+    alone &= ~np.isfinite(samples.y).all(-1)
+    weight = np.where(alone, qc, samples.weight).astype(np.float32)
+    return replace(samples, weight=weight, scored=samples.scored | (alone & (qc >= SCORE_QC)))
 
 
 def _daily_evi(daily: xr.Dataset, seen: Predictors) -> xr.DataArray | None:

@@ -117,12 +117,12 @@ def _samples(towers: Towers, table: Table, satellites: Satellites, place: Any) -
     )
 
 
-def load_pretrained(path: File | None = None, device: str = "cpu") -> Pretrained:
+def open_weights(path: File | None = None, device: str = "cpu") -> Pretrained:
     """Load a trained ensemble: the one of this package, or one of your own.
 
-    ``path`` is a file of `tamrl train` or `tamrl finetune`; ``device`` of its networks: cpu, cuda,
+    ``path`` is a file of `tamrl train` or `Pretrained.save`; ``device`` of its networks: cpu, cuda,
     mps or auto. DataError when there is no such file, or it holds no weights of tamrl.
-    >>> model = load_pretrained()
+    >>> model = open_weights()
     >>> model.header["towers"], sorted(model.intervals)
     (180, ['GPP', 'NEE', 'RECO'])
     """

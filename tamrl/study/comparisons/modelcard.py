@@ -13,7 +13,7 @@ import pandas as pd
 from tamrl.evaluate import tables
 from tamrl.evaluate.scores import summarise
 from tamrl.files import atomic_write
-from tamrl.shipped.pretrained import SHIPPED, load_pretrained
+from tamrl.shipped.pretrained import SHIPPED, open_weights
 from tamrl.study.comparisons import models
 from tamrl.study.comparisons.effects import main_score, paired
 from tamrl.study.comparisons.models import ENSEMBLE
@@ -26,7 +26,7 @@ RIVALS = (*models.INFORMED, "climatology")
 
 def text() -> str:
     """Fill the template from the shipped weights and the stored benchmark, as Markdown."""
-    model = load_pretrained()
+    model = open_weights()
     stored = ("benchmark", "no-satellites")
     results, without = (tables.read(HERE.parent / "results" / name) for name in stored)
     scores, bare = (summarise(each.sums.sel(model=[ENSEMBLE])) for each in (results, without))
