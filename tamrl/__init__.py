@@ -1,7 +1,8 @@
 """TAM-RL: carbon fluxes from flux towers to everywhere, by task-aware modulation.
 
-*Use the trained model*: `load_pretrained`, whose ``predict`` gives fluxes with bounds at towers of
-your own; `score` compares them with measurements, `finetune` adapts the model to a tower.
+*Use the trained model*: `load_pretrained`; its ``predict`` gives fluxes with bounds at towers of
+your own, ``adapt`` learns from the few labels of one, ``score`` compares with measurements, ``map``
+draws a region.
 
 >>> import tamrl
 >>> model = tamrl.load_pretrained()

@@ -15,8 +15,9 @@ from tamrl.model.network import Config, TamRL
 from tamrl.model.tensors import DeviceData, set_scale
 from tamrl.model.train import Recipe, TamRLModel
 from tamrl.samples.arrays import Samples
-from tamrl.shipped.annual import AnnualPrior
-from tamrl.study.adaptation import ADAPTED, NONE, curve, with_adapted_networks
+from tamrl.samples.splits import Fold
+from tamrl.study.adaptation import ADAPTED, NONE, curve
+from tamrl.study.gradient import adapt_network
 
 
 @pytest.fixture(scope="module")
@@ -133,15 +134,18 @@ def test_labels_in_another_unit_adapt_alike(samples: Samples) -> None:
         assert one["held_out"] == pytest.approx(other["held_out"], rel=1e-3)
 
 
-def test_networks_within_an_ensemble_are_adapted(gridded: Samples) -> None:
-    """A network that has the annual prior of a place has that of the same place after it."""
-    wrapped = AnnualPrior(TamRLModel(SMALL, QUICK), inner=3).fit(gridded, TRAIN, VALID, 0)
-    few = gridded.select(TEST[1:2])
-    there, here = wrapped.predict(gridded, TEST[1:2]), wrapped.predict(few, np.array([0]))
-    np.testing.assert_allclose(here, there, rtol=1e-4, atol=1e-4)
-    adapted = with_adapted_networks(wrapped, few, few.weight > 0)
-    assert adapted.predict(few, np.array([0])).shape == here.shape
-    assert adapted.fitted[0].log[0]["held_out"] > 0
+def test_a_network_is_adapted_away_from_the_days_that_are_scored(
+    model: TamRLModel, samples: Samples
+) -> None:
+    """At each test tower with labels enough, on one run of each length; scored days are others."""
+    fold = Fold("0", TRAIN, VALID, TEST)
+    errors = adapt_network(model, samples, [fold], (30, 90))
+    assert set(errors.days) == {30, 90}
+    scored = pd.Series(samples.scored.sum(1), samples.site)
+    assert (errors.n <= scored[errors.site].to_numpy() - 20).all()
+    assert np.isfinite(curve(errors).change).all()
+    with pytest.raises(DataError, match="no test tower"):
+        adapt_network(model, samples, [fold], (3000,))
 
 
 def test_the_descent_stops_where_blocks_disagree() -> None:

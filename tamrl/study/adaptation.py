@@ -6,7 +6,6 @@ it, and gets the same labels. What a way learns across towers, it learns without
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -22,16 +21,15 @@ from tamrl.errors import DataError
 from tamrl.evaluate.conformal import Conformal
 from tamrl.evaluate.crossval import digest
 from tamrl.evaluate.intervals import calibrate, cases
-from tamrl.evaluate.learner import Fluxes, Wrapper
+from tamrl.evaluate.learner import Fluxes
 from tamrl.evaluate.scores import LEVEL, bootstrap_weights
 from tamrl.evaluate.tables import stored
 from tamrl.files import atomic_write
-from tamrl.model.adapt import finetune
-from tamrl.model.train import Recipe, TamRLModel
+from tamrl.model.train import Recipe
 from tamrl.parallel import in_parallel
 from tamrl.samples.arrays import Samples
 from tamrl.samples.splits import folds
-from tamrl.shipped import ensemble, pretrained
+from tamrl.shipped import ensemble
 from tamrl.shipped.adaptation import corrected, evidence, narrowing, posterior
 from tamrl.shipped.calibration import (
     LENGTHS,
@@ -47,11 +45,9 @@ from tamrl.sources import load_towers, load_training
 from tamrl.study.comparisons.effects import with_interval
 
 NONE, ADAPTED, FACTOR = "not adapted", "error model", "factor"
-FILM, BOTH = "FiLM offsets", "FiLM offsets, then error model"
-FAST = (NONE, ADAPTED, FACTOR)
-WAYS = (*FAST, FILM, BOTH)
+WAYS = (NONE, ADAPTED, FACTOR)
 WORSE = 1.1  # a tower whose RMSE grows by more than a tenth is counted apart
-SLOW = 3  # towers of a fold that networks are adapted to by gradient steps
+GRADIENT = "gradient.csv"  # stored beside: gradient steps on the networks, which help less
 FACTOR_SD, EFFECTIVE = 0.35, 20.0  # prior of one factor; days that are worth one
 
 
@@ -69,19 +65,18 @@ def one_factor() -> ErrorModel:
 
 def adapt_held_out(
     samples: Samples, predicted: xr.Dataset, ensembles: Sequence[FoldEnsemble], folder: Path,
-    lengths: Sequence[int] = LENGTHS, seed: int = 0, slow: int = SLOW, jobs: int = 1,
+    lengths: Sequence[int] = LENGTHS, seed: int = 0, jobs: int = 1,
 ) -> pd.DataFrame:  # fmt: skip
     """Adapt each fold's ensemble to each of its test towers, on random runs of labelled days.
 
     ``predicted`` are the ensembles' held-out fluxes (seed, site, time). What is learnt across
-    towers is stored in ``folder`` for the next call. Gradient steps take minutes a tower: they are
-    made at ``slow`` towers of a fold, at random, on one run of each length instead of three. A
-    record too short for labels and other days to score has no row. Columns fold, site, way, days,
-    flux, and sums over scored days: n, square, error (predicted - observed), inside (days in bounds
-    of 90 %), before (square on the same days without adapting).
+    towers is stored in ``folder`` for the next call. A record too short for labels and other days
+    to score has no row. Columns fold, site, way, days, flux, and sums over scored days of three
+    runs: n, square, error (predicted - observed), inside (days in bounds of 90 %), before (square
+    on the same days without adapting).
     """
     tasks = [
-        (samples, predicted, each, f"{k}", folder, lengths, seed, slow)
+        (samples, predicted, each, f"{k}", folder, lengths, seed)
         for k, each in enumerate(ensembles)
     ]
     return pd.concat(in_parallel(_adapt_fold, tasks, jobs, "folds"), ignore_index=True)
@@ -89,7 +84,7 @@ def adapt_held_out(
 
 def _adapt_fold(
     samples: Samples, predicted: xr.Dataset, ensemble: FoldEnsemble, name: str, folder: Path,
-    lengths: Sequence[int], seed: int, slow: int,
+    lengths: Sequence[int], seed: int,
 ) -> pd.DataFrame:  # fmt: skip
     known = np.isin(samples.site, predicted.site.values)
     others = np.setdiff1d(np.flatnonzero(known), ensemble.test)
@@ -99,19 +94,17 @@ def _adapt_fold(
     fitted = calibrate(table.isel(site=rest), igbp[others])
     flux = mean_flux(predicted, samples)
     spread = predicted.reindex(site=samples.site).std("seed").to_array().to_numpy()
-    members, rows = [pretrained.load(path, "cpu") for path in ensemble.members], []
-    for rank, tower in enumerate(np.random.default_rng(seed).permutation(ensemble.test)):
+    rows = []
+    for tower in ensemble.test:
         one, rng = samples.select(np.array([tower])), tower_rng(samples, int(tower), seed)
         before, size = flux[[tower]], spread[:, tower].T
-        for days, start in product(lengths, range(STARTS)):
+        for days, _ in product(lengths, range(STARTS)):
             if (split := split_days(samples, int(tower), days, rng)) is None:
                 continue
             given, scored = split
             y = samples.y[tower, scored].astype(float)
-            film = _film(members, one, given) if rank < slow and start == 0 else None
-            for way in FAST if film is None else WAYS:
-                first = before if way in FAST or film is None else film
-                mean, share = _adapted(way, model, one, first, given)
+            for way in WAYS:
+                mean, share = _adapted(way, model, one, before, given)
                 bounds = [
                     _bounds(fitted[f], mean[:, k], size[:, k], share[:, k], igbp[tower])
                     for k, f in enumerate(FLUXES)
@@ -146,40 +139,17 @@ def _bounds(
     return mean + share * (low - mean), mean + share * (high - mean)
 
 
-def _film(
-    members: Sequence[tuple[list[Any], dict[str, Any]]], one: Samples, given: NDArray[np.bool_]
-) -> Fluxes:
-    """Fluxes (site, time, flux) of the ensemble whose networks are adapted by gradient steps."""
-    each = []
-    for (member,), header in members:
-        samples = pretrained.suited(one, header)
-        adapted = with_adapted_networks(member, samples, given[None])
-        each.append(adapted.predict(samples, np.array([0])))
-    return np.asarray(np.mean(each, 0), np.float32)
-
-
 def _adapted(
     way: str, model: ErrorModel, one: Samples, first: Fluxes, given: NDArray[np.bool_]
 ) -> tuple[Fluxes, NDArray]:
     """Fluxes (time, flux) after adapting to labels of ``given``, and how wide bounds are."""
-    if way in (NONE, FILM):
+    if way == NONE:
         return first[0], np.ones_like(first[0])
     errors = one_factor() if way == FACTOR else model
     weights, covariance = posterior(errors, evidence(errors, one, first, given[None]))
     lat = float(one.table.lat.iloc[0])
     share = narrowing(errors, covariance, first[0], lat, one.time)
     return corrected(first, weights, one, np.array([0]))[0], share
-
-
-def with_adapted_networks(model: Any, samples: Samples, labelled: NDArray[np.bool_]) -> Any:
-    """Adapt the FiLM offsets of every network within a model; trees and prior stay."""
-    if isinstance(model, TamRLModel):
-        return finetune(model, samples, np.arange(len(samples.site)), labelled)
-    if isinstance(model, Wrapper):
-        given = model.inputs(samples)
-        parts = [with_adapted_networks(part, given, labelled) for part in model.fitted]
-        return replace(model, fitted=parts)
-    return model
 
 
 def curve(errors: pd.DataFrame, n_boot: int = 1000, seed: int = 0) -> pd.DataFrame:
@@ -238,8 +208,7 @@ def compute(
     each = fold_ensembles(training, make, parts, members, source / "folds", 0, jobs)
     predicted = predict_held_out(samples, each, jobs)
     name = digest([str(path) for part in each for path in part.members])
-    folder, slow = source / "adapt" / name, 1 if epochs is not None else SLOW
-    table = adapt_held_out(samples, predicted, each, folder, slow=slow, jobs=jobs)
+    table = adapt_held_out(samples, predicted, each, source / "adapt" / name, jobs=jobs)
     path = (out or (source / "adapt" if quick else Path("results/adaptation"))) / "towers.csv"
     with atomic_write(path) as part:
         table.to_csv(part, index=False, float_format="%.6g")
@@ -254,14 +223,19 @@ def changes(path: Path) -> pd.DataFrame:
 
 
 def load(towers: str = "auto", recompute: bool = False, **settings: Any) -> pd.DataFrame:
-    """Read the stored table of real towers; on virtual ones, or when asked, compute it."""
+    """Read the stored table of real towers; on virtual ones, or when asked, compute it.
+
+    Stored beside it, as they were computed once, are gradient steps on the networks' offsets, put
+    back into the ensemble, at three towers of a fold, on one run of labels of each length.
+    """
     auto = towers == "auto"
     if recompute or towers == "virtual" or (auto and load_towers(towers).attrs["virtual"]):
         return pd.read_csv(compute(towers, **settings))
     path = stored("adaptation") / "towers.csv"
     if not path.exists():
         raise DataError(f"{path}: no such table; compute it: tamrl compare adaptation")
-    return pd.read_csv(path)
+    gradient = path.with_name(GRADIENT)
+    return pd.concat([pd.read_csv(p) for p in (path, gradient) if p.exists()], ignore_index=True)
 
 
 def values(table: pd.DataFrame) -> dict[str, str]:

@@ -195,8 +195,7 @@ def values(simulated: pd.DataFrame, marshes: pd.DataFrame, curve: pd.DataFrame,
     r2 = simulated[simulated.model == "TAM-RL"].set_index("flux").R2
     methane = marshes[marshes.flux == "CH4"].set_index("model").R2
     best = learnt.sort_values("change").iloc[0]
-    later = curve[curve.days > 0]
-    changes = {f"change_{r['mode']}_{r.days}": with_interval(r) for _, r in later.iterrows()}
+    changes = {f"change_{r.days}": with_interval(r) for _, r in curve.iterrows()}
     return {"virtual_r2_CH4": float(r2["CH4"]), "virtual_r2_N2O": float(r2["N2O"]),
             "marsh_r2": float(methane["TAM-RL"]), "marsh_r2_mean": float(methane["Mean"]),
             "new_gas": f"{int((learnt.change < -1).sum())} of {len(learnt)}",

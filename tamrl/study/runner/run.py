@@ -78,6 +78,7 @@ STUDY = (  # name, smoke, reference, paper
     Notebook("14_directions", real=True, reads=("results/directions", "results/ablation",
                                                 "results/benchmark", "results/steps")),
     Notebook("15_others", reads=("results/published",), real=True),
+    Notebook("16_use"),
 )  # fmt: skip
 
 
