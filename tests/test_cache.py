@@ -374,7 +374,7 @@ def trickle(handler: Handler) -> None:
 
 
 def silence(handler: Handler) -> None:
-    time.sleep(20)
+    time.sleep(30)
 
 
 @pytest.mark.parametrize(
@@ -413,7 +413,7 @@ def test_an_interrupt_ends_at_once(place: Place, body: Callable[[Handler], None]
     child.send_signal(signal.SIGINT)
     start = time.monotonic()
     _, stderr = child.communicate(timeout=60)
-    assert time.monotonic() - start < 10.0, "two seconds where nothing else runs"
+    assert time.monotonic() - start < 15.0, "two seconds where nothing else runs"
     assert "KeyboardInterrupt" in stderr
     assert (place.cached(), place.parts()) == (set(), [])
 

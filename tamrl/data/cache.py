@@ -101,7 +101,7 @@ def fetch(names: Iterable[str], desc: str = "Fetching data") -> list[Path]:
         todo.clear()
         batch.stop.set()  # after an interrupt: wakes the threads that pause between requests
         for thread in threads:
-            thread.join(0.1)  # to end what it writes
+            thread.join(0.05)  # to end what it writes
     if failed := {name: why for name, why in answers.items() if why}:
         raise DataError(_report(failed, len(answers), batch.root))
     return [batch.root / name for name in names]
@@ -176,7 +176,7 @@ class _Batch:
         return session
 
     def ensure(self, name: str) -> str | Exception:
-        """Put one file into the cache if it is not there; return '', why not, or a fault of ours."""
+        """Put one file into the cache if it is not there; return '', why not, or a fault."""
         path = self.root / name
         data, wrong = _read(path, name)
         if not wrong:
