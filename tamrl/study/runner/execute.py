@@ -15,11 +15,13 @@ import papermill
 from nbclient.exceptions import DeadKernelError
 
 from tamrl.errors import StudyError
+from tamrl.study.publish import OF_STUDY
 
 ROOT = Path(__file__).resolve().parents[3]
 Parameters = Mapping[str, Any]
 NOT_IN_NOTEBOOKS = ("tamrl/cli", "tamrl/study/runner", "tamrl/__main__.py")
 ENVIRONMENT = {
+    OF_STUDY: "1",  # notebooks executed otherwise leave their tables elsewhere
     "JUPYTER_PREFER_ENV_PATH": "1",  # this environment's kernel goes first
     "OMP_WAIT_POLICY": "passive",  # idle threads must not spin
     "PYTHONWARNINGS": "ignore:IProgress not found",  # of tqdm, in pooch

@@ -151,6 +151,8 @@ def run(profile: str = "reference", towers: str = "auto", only: Iterable[str] = 
             future.cancel()  # after a failure what runs is finished, and nothing else is started
         for future in done:
             future.result()  # raises
+    tables = root / "runs" / ("virtual" if virtual else "fluxnet2015")
+    verify.note_origins(tables, {nb.name: _origin(nb, settings[nb.name], todo) for nb in chosen})
     page = None
     if build and (absent := [nb.name for nb in notebooks if not _stored_key(root, nb.name)]):
         text = f"The book needs all notebooks; not yet executed: {', '.join(absent)}. Run them "
@@ -161,12 +163,20 @@ def run(profile: str = "reference", towers: str = "auto", only: Iterable[str] = 
         page = build_book(root, virtual, bool(todo), console, " ".join(notes))
     if profile == "reference" and not virtual and not parameters and chosen == notebooks:
         try:
-            differences = verify.compare(root / "runs/fluxnet2015", root / "results/reference")
-            console.print(verify.verdict(differences))
+            differences = verify.compare(tables, root / "results/reference")
+            console.print(f"{verify.origins(tables)}\n{verify.verdict(differences)}", markup=False)
         except DataError as error:
             console.print(f"The tables are not checked: {error}")
     executed = tuple(nb.name for nb in todo)
     return Outcome(executed, tuple(name for name in sources if name not in executed), page)
+
+
+def _origin(nb: Notebook, values: Parameters, executed: list[Notebook]) -> str:
+    """Say where a notebook's tables come from, for `verify`."""
+    computes = values["towers"] == "virtual" or values.get("recompute") or values.get("measure")
+    if nb.reads and not computes:
+        return f"read from those stored in {', '.join(nb.reads)}, not computed"
+    return verify.NOW if nb in executed else verify.EARLIER
 
 
 def announce(towers: str, console: Console) -> bool:
