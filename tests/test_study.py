@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -242,6 +243,14 @@ def test_the_book_says_when_it_is_virtual_and_its_warnings_are_errors(root: Path
     page = run.build_book(root, True, True, quiet(), note=run.VIRTUAL).read_text()
     assert "<h1>Front\N{NO-BREAK SPACE}(virtual towers)" in page
     assert run.VIRTUAL in page
+    built = yaml.safe_load((root / "_build" / "_config.yml").read_text())
+    assert built["launch_buttons"] == {}, "a button to a repository that has no address"
+    buttons = re.compile("/issues/new|fa-github")
+    assert not buttons.search(page)
+    named = config["repository"] | {"url": "https://github.com/someone/something"}
+    (root / "_config.yml").write_text(json.dumps(config | {"repository": named}))
+    page = run.build_book(root, True, True, quiet()).read_text()
+    assert {*buttons.findall(page)} == {"fa-github", "/issues/new"}
     assert "irtual" not in run.build_book(root, False, True, quiet()).read_text()
     (root / "book" / "index.md").write_text("# Front\n\nSee {ref}`nowhere`.\n")
     with pytest.raises(StudyError, match="nowhere"):

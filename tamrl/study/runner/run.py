@@ -208,6 +208,9 @@ def build_book(root: Path, virtual: bool, everything: bool, console: Console,
         config["title"] += " (virtual towers)"
         config["parse"]["myst_substitutions"]["virtual"] = "&nbsp;(virtual towers)"
     config.setdefault("html", {})["announcement"] = note
+    if not config["repository"]["url"]:  # no public address: no button that leads to one
+        config["launch_buttons"] = {}
+        config["html"] |= {"use_issues_button": False, "use_repository_button": False}
     extensions = config.get("sphinx", {}).get("local_extensions", {})
     extensions.update({name: str(ROOT / place) for name, place in extensions.items()})
     (folder := root / "_build").mkdir(exist_ok=True)
