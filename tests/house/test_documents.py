@@ -177,6 +177,7 @@ def test_a_notebook_can_be_run_with_other_parameters_and_on_colab(name: str) -> 
     source = next(c.source for c in CELLS[name] if c.cell_type == "code")
     assert 'find_spec("tamrl") is None' in source
     assert re.findall(r"%pip install (.*)", source) == ['-q "tamrl[maps]"']
+    assert 'Path("runs") /' not in "".join(c.source for c in CODE[name]), "see tables_folder"
 
 
 def test_no_address_is_named_but_that_of_the_setting() -> None:

@@ -20,7 +20,14 @@ from rich.console import Console
 
 from tamrl.errors import DataError, StudyError
 from tamrl.study.runner import verify
-from tamrl.study.runner.execute import ROOT, Parameters, cache_key, check_parameters, execute
+from tamrl.study.runner.execute import (
+    ROOT,
+    Parameters,
+    cache_key,
+    check_parameters,
+    environment,
+    execute,
+)
 
 # Notebooks at a time by profile: on two cores two of one process idle less than one of two.
 PROFILES = {"smoke": 2, "reference": 2, "paper": 1}  # minutes; the book; full size, for a GPU
@@ -141,9 +148,9 @@ def run(profile: str = "reference", towers: str = "auto", only: Iterable[str] = 
         execute(sources[name], settings[name], keys[name], root, virtual and not nb.real)
         console.print(f"  {name}: done in {time.monotonic() - started:.0f} s")
 
-    # Kernels start in the working folder, which all threads share: it is set once, for all of them.
+    # Kernels start in the folder and environment that all threads share: set once, for all of them.
     futures: dict[str, Future[None]] = {}
-    with contextlib.chdir(root), ThreadPoolExecutor(PROFILES[profile]) as pool:
+    with contextlib.chdir(root), environment(), ThreadPoolExecutor(PROFILES[profile]) as pool:
         for nb in sorted(todo, key=lambda nb: bool(nb.after)):
             futures[nb.name] = pool.submit(one, nb)
         done, _ = wait(futures.values(), return_when=FIRST_EXCEPTION)
