@@ -96,6 +96,8 @@ def test_what_a_user_can_mend_is_one_line(gridded, monkeypatch: pytest.MonkeyPat
         monkeypatch.setattr("tamrl.study.runner.run.run", Mock(side_effect=error))
         failed = call("study")
         assert (failed.exit_code, failed.stderr) == (1, f"tamrl: {error}\n")
+    monkeypatch.setattr("tamrl.study.runner.run.run", Mock(side_effect=KeyboardInterrupt))
+    assert call("study").exit_code == 130
     monkeypatch.setattr("tamrl.sources.load_training", lambda *_: (gridded, gridded))
     failed = call("train -o x --calibrate 500")
     assert re.match(r"tamrl: 500 folds asked for; \d+ separate", failed.stderr)
