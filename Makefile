@@ -10,6 +10,11 @@ TOWERS ?= auto
 # 3.11 comes first because the pins in constraints.txt were tested with it.
 PYTHON ?= python3.11 python3.12 python3.13 python3 python
 
+# What is given is text: neither make nor a shell reads it. Recipes take it from the environment.
+GIVEN := PROFILE TOWERS PYTHON NB P
+$(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
+export $(GIVEN)
+
 VENV := .venv
 PY := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
@@ -18,7 +23,7 @@ DEVELOPED := $(VENV)/.developed
 # they are first imported, which most of them never are.
 PIP_INSTALL := $(PY) -m pip install --quiet --constraint constraints.txt
 BOOK := _build/html
-STUDY := $(PY) -m tamrl study --profile $(PROFILE) --towers $(TOWERS)
+STUDY := $(PY) -m tamrl study --profile "$$PROFILE" --towers "$$TOWERS"
 
 # One thread a process: training runs folds and seeds as processes of their own, and idle OpenMP
 # threads that spin can slow a busy machine down a hundredfold.
@@ -45,12 +50,12 @@ install: $(DEVELOPED) ## make the environment in .venv, tools for tests included
 	@echo "The environment is in $(VENV). Activate it with: source $(VENV)/bin/activate"
 
 $(PY):
-	@for p in $(PYTHON); do \
+	@for p in $$PYTHON; do \
 	  if "$$p" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
 	    echo "Making $(VENV) with $$("$$p" --version) ($$p)"; "$$p" -m venv --clear $(VENV); exit 0; \
 	  fi; \
 	done; \
-	echo "No Python >= 3.11 with venv among: $(PYTHON)." >&2; \
+	echo "No Python >= 3.11 with venv among: $$PYTHON." >&2; \
 	echo "Install one (Debian: apt install python3 python3-venv) or name it: make PYTHON=/path/to/python3.12" >&2; exit 1
 
 # The stamp is written last: an installation that was broken off is taken up again.
@@ -66,8 +71,8 @@ book: $(INSTALLED) ## execute the notebooks that changed and build the book
 	@$(STUDY)
 
 notebook: $(INSTALLED) ## execute one notebook, NB=03, with parameters P="name=value name=value"
-	@test -n "$(NB)" || { echo 'Which one? make notebook NB=03 P="seed=7 folds=5"' >&2; exit 2; }
-	@$(STUDY) --only "$(NB)" $(foreach p,$(P),--param "$(p)")
+	@test -n "$$NB" || { echo 'Which one? make notebook NB=03 P="seed=7 folds=5"' >&2; exit 2; }
+	@{ printf '%s\0' --only "$$NB"; printf '%s\n' "$$P" | xargs -r printf -- '--param=%s\0'; } | xargs -0 $(STUDY)
 
 verify: $(INSTALLED) ## run the study on real towers and compare its tables with the committed ones
 	@$(PY) -m tamrl study --profile reference --towers fluxnet2015 --no-book
@@ -102,7 +107,7 @@ format: $(DEVELOPED) ## repair style, strip outputs from the notebooks
 	@find notebooks -name '*.ipynb' -print0 | xargs -0 -r $(PY) -m nbstripout
 
 bench: $(DEVELOPED) ## measure speed, a quarter of an hour on a free machine: _build/speed.json
-	@$(PY) -m tamrl.study.cost.bench --towers $(TOWERS) --out _build/speed.json
+	@$(PY) -m tamrl.study.cost.bench --towers "$$TOWERS" --out _build/speed.json
 	@echo "Measured: _build/speed.json, each stage beside what the core multiplies in the same minutes."
 	@echo "The notebook 13_cost shows the measurements in results/speed."
 

@@ -18,8 +18,8 @@ freeze >"$place/before"
 
 mkdir "$place/source" "$place/work"
 cp -r "$root"/{pyproject.toml,setup.py,MANIFEST.in,data_registry.txt,README.md,LICENSE,LICENSE-text,tamrl} "$place/source/"
-# The first cell as it stands, but for the address: what is not published yet comes from here.
-sed "s|git+https://[^\\\\\"]*|file://$place/source|" "$root/notebooks/$notebook.ipynb" \
+# The first cell as it stands, but from here: what is not released yet.
+sed "s|tamrl\[maps\]|tamrl[maps] @ file://$place/source|" "$root/notebooks/$notebook.ipynb" \
   >"$place/work/$notebook.ipynb"
 grep -q "file://$place/source" "$place/work/$notebook.ipynb"
 

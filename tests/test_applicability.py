@@ -90,6 +90,8 @@ def test_neighbours_and_towers_of_one_cell_share_a_fold() -> None:
         assert fold[5] == fold[9]
         assert len(set(fold)) > 6
     assert not np.array_equal(fold, tower_folds(table, folds=10, seed=0))
+    with pytest.raises(DataError, match=r"500 folds asked for; \d+ separate"):
+        tower_folds(table, 500)
 
 
 def test_importance_finds_the_predictor_that_makes_the_flux() -> None:

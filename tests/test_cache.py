@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -360,6 +361,67 @@ def test_available_does_not_wait_for_a_silent_server(place: Place) -> None:
     start = time.monotonic()
     assert not available(NAMES)
     assert time.monotonic() - start < 1.0
+
+
+def endless(handler: Handler) -> None:
+    for _ in range(400):  # 26 MB, then silence
+        handler.wfile.write(bytes(65536))
+
+
+def trickle(handler: Handler) -> None:
+    while handler.wfile.write(b"?"):
+        time.sleep(0.02)
+
+
+def silence(handler: Handler) -> None:
+    time.sleep(30)
+
+
+@pytest.mark.parametrize(
+    ("body", "limits", "words"),
+    [
+        (endless, {"LARGEST": 3e6}, "reply longer than 3 MB"),
+        (trickle, {"TIMEOUT": (5.0, 0.3)}, r"given up after \d+ bytes in 0 s"),
+        (trickle, {"DEADLINE": 0.3, "SLOWEST": 0.1}, "given up after|nothing arrived for 0 s"),
+        (silence, {"DEADLINE": 0.3}, "nothing arrived for 0 s"),
+    ],
+)
+def test_no_server_can_hold_a_caller(place: Place, body, limits, words: str) -> None:
+    """Neither an endless reply, nor one that trickles, nor one that never comes."""
+    for name, value in limits.items():
+        place.patch.setattr(cache, name, value)
+
+    def fault(handler: Handler, name: str, nth: int) -> bool:
+        handler.reply(200, **{"Content-Length": "1000000000000"})
+        body(handler)
+        return True
+
+    place.server.fault = fault
+    start = time.monotonic()
+    with pytest.raises(DataError, match=words):
+        fetch(NAMES[:1])
+    assert time.monotonic() - start < 3.0
+    assert (place.cached(), place.parts()) == (set(), [])
+
+
+@pytest.mark.parametrize("body", [trickle, silence])
+def test_an_interrupt_ends_at_once(place: Place, body: Callable[[Handler], None]) -> None:
+    """Ctrl-C ends a fetch whatever a server does meanwhile."""
+    place.server.fault = lambda handler, name, nth: handler.begin(name) and bool(body(handler))
+    child = place.child()
+    wait_until(lambda: len(place.server.asked) >= cache.THREADS)
+    child.send_signal(signal.SIGINT)
+    start = time.monotonic()
+    _, stderr = child.communicate(timeout=60)
+    assert time.monotonic() - start < 15.0, "two seconds where nothing else runs"
+    assert "KeyboardInterrupt" in stderr
+    assert (place.cached(), place.parts()) == (set(), [])
+
+
+def test_no_registered_file_is_longer_than_a_reply_may_be() -> None:
+    homes = [cache.cache_dir(), Path(os.environ.get("TAMRL_DATA_MIRROR", cache.cache_dir()))]
+    paths = (home / name for home in homes for name in registry_names())
+    assert max((p.stat().st_size for p in paths if p.is_file()), default=0) < cache.LARGEST
 
 
 def test_registry_digest_sees_data_not_comments(place: Place) -> None:

@@ -98,10 +98,11 @@ def test_what_a_user_can_mend_is_one_line(gridded, monkeypatch: pytest.MonkeyPat
         monkeypatch.setattr("tamrl.study.runner.run.run", Mock(side_effect=error))
         failed = call("study")
         assert (failed.exit_code, failed.stderr) == (1, f"tamrl: {error}\n")
+    monkeypatch.setattr("tamrl.study.runner.run.run", Mock(side_effect=KeyboardInterrupt))
+    assert call("study").exit_code == 130
     monkeypatch.setattr("tamrl.sources.load_training", lambda *_: (gridded, gridded))
-    for folds in (500, 1):
-        failed = call(f"train -o x --calibrate {folds}")
-        assert re.match(rf"tamrl: {folds} folds asked for; \d+ separate", failed.stderr)
+    failed = call("train -o x --calibrate 500")
+    assert re.match(r"tamrl: 500 folds asked for; \d+ separate", failed.stderr)
     late = {"runner.run.run": "study", "comparisons.models.compute": "compare ablation"}
     for name, command in late.items():  # its error is no fault of the command
         monkeypatch.setattr(f"tamrl.study.{name}", Mock(side_effect=ValueError))
@@ -113,11 +114,21 @@ def test_what_a_user_can_mend_is_one_line(gridded, monkeypatch: pytest.MonkeyPat
     ["fly", "fetch everything", "train", "predict towers.csv -o x.nc --device foo"]
     + [f"study {option}" for option in ("--profile quick", "--only 99", "--param seed=3")]
     + [f"study --only 03 --param {setting}" for setting in ("seed", "sed=3")]
-    + ["train -o x --epochs 0", "compare contest", "compare ablation --only forest"]
-    + [f"train-map -o x --{wrong}" for wrong in ("members 1", "folds 1", "level 1")],
+    + ["study --only 03 --param seed=["]
+    + ["compare contest", "compare ablation --only forest", "compare ablation --split igbp"]
+    + [f"compare steps --{wrong}" for wrong in ("folds 3", "every 2", "device cpu")]
+    + [f"train -o x --{wrong}" for wrong in ("epochs 0", "calibrate 1", "jobs 0", "towers mine")]
+    + [f"train -o x --{wrong}" for wrong in ("seed -1", "seed 4294967296", "device cuda:x")]
+    + [f"train-map -o x --{wrong}" for wrong in ("members 1", "folds 1", "resolution 0.7")]
+    + [f"train-map -o x --{wrong}" for wrong in ("level 5", "level nan", "level 1", "seed -1")]
+    + [f"map x.safetensors --{wrong}" for wrong in ("scheduler local:0", "resolution 2")],
 )
-def test_a_command_that_is_not_understood_ends_with_status_2(command: str) -> None:
-    """As every command line does; nothing is computed."""
+def test_a_command_that_is_not_understood_ends_with_status_2(
+    command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As every command line does; nothing is read or computed."""
+    for loader in ("load_training", "load_towers"):
+        monkeypatch.setattr(f"tamrl.sources.{loader}", lambda *_: pytest.fail("data were read"))
     assert call(command).exit_code == 2
 
 

@@ -16,6 +16,7 @@ from tamrl.study.comparisons import effects, modelcard
 from tamrl.study.comparisons.choice import CHOSEN, choose
 from tamrl.study.comparisons.effects import ABSENT, HARMS, HELPS, MIXED, OPEN, WORDS, Mechanism
 from tamrl.study.comparisons.models import ENSEMBLE, EXPERIMENTS, PUBLISHED
+from tamrl.study.publish import OF_STUDY, tables_folder
 
 N, DAYS = 40, 60
 FLUXES = ("GPP", "RECO", "NEE")
@@ -167,9 +168,12 @@ def test_values_are_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     """Each table is a csv below runs/, each value can be read from the notebook by its name."""
     glued = {}
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(OF_STUDY, "1")
     monkeypatch.setattr("myst_nb.glue", lambda name, value, display: glued.update({name: value}))
     results = read(stored("no-satellites"))
     effects.publish(results, "99", {"scores": summarise(results.sums)}, {"a": "1"})
     assert (tmp_path / "runs" / "fluxnet2015" / "99_scores.csv").exists()
     assert glued["a"] == "1"
     assert glued["n_towers"] == "179"
+    monkeypatch.delenv(OF_STUDY)  # plain Papermill leaves the study's tables alone
+    assert tables_folder(results.attrs) == Path("runs/papermill/fluxnet2015")

@@ -1,13 +1,16 @@
 """The environment is stated in four places, and they agree."""
 
 import ast
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -77,3 +80,39 @@ def test_the_wheel_carries_what_the_package_reads(tmp_path: Path) -> None:
     read = {path for path in read if "__pycache__" not in path.parts}
     assert {Path("__init__.pyi"), Path("py.typed")} < built
     assert built - {Path("data/data_registry.txt")} == read
+
+
+@pytest.mark.parametrize(
+    ("p", "given"),
+    [
+        ("seed=7 folds=5", ["seed=7", "folds=5"]),
+        ("", []),
+        ("site='a b' scheme=\"koppen\"", ["site=a b", "scheme=koppen"]),
+        ("a=1; touch hacked", ["a=1;", "touch", "hacked"]),
+        ("a=$(touch hacked) b=`touch hacked` c=$(shell touch hacked) $$HOME", None),
+    ],
+)
+@pytest.mark.parametrize("how", ["argument", "environment"])
+def test_what_make_is_given_is_text(tmp_path: Path, p: str, given: list[str], how: str) -> None:
+    """Quotes hold a value with spaces together; no shell, and not make, runs what is in it."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    for name in ("pyproject.toml", "constraints.txt", ".venv/bin/python", ".venv/.installed"):
+        (tmp_path / name).touch()
+    fake = tmp_path / ".venv" / "bin" / "python"
+    fake.write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n")
+    fake.chmod(0o755)
+    values = {"NB": "03; touch hacked", "P": p, "TOWERS": "x'$(touch hacked)"}
+    command = ["make", "notebook", *(f"{k}={v}" for k, v in values.items() if how == "argument")]
+    env = os.environ | (values if how == "environment" else {})
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    start = ["-m", "tamrl", "study", "--profile", "reference", "--towers", values["TOWERS"]]
+    given = p.split() if given is None else given
+    assert done.stdout.splitlines() == [
+        *start,
+        "--only",
+        values["NB"],
+        *map("--param={}".format, given),
+    ]
+    assert not (tmp_path / "hacked").exists()

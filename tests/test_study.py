@@ -2,17 +2,19 @@
 
 import io
 import json
+import re
 import sys
 from pathlib import Path
 
 import nbformat
+import papermill
 import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from rich.console import Console
 
 from tamrl.errors import StudyError
-from tamrl.study.runner import execute, run
+from tamrl.study.runner import execute, run, verify
 from tamrl.study.runner.run import Notebook
 
 pytestmark = pytest.mark.slow  # kernels are started
@@ -112,6 +114,27 @@ def test_a_full_run_on_real_towers_is_compared_with_the_committed_tables(root: P
     assert "1 numbers differ" in printed()
     assert "differ" not in printed(only=["02"])
     assert "differ" not in printed(towers="virtual")
+
+
+def test_plain_papermill_leaves_the_studys_tables_alone(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own go elsewhere; the study goes on with what it computed, and says so."""
+    body = "from tamrl.study.publish import tables_folder\n"
+    body += "folder = tables_folder({'tower_source': towers})\n"
+    body += "_ = (folder / '01_t.csv').write_text(f'flux,seed\\nGPP,{seed}\\n')"
+    write_notebook(root, "01_a", body)
+    monkeypatch.setenv("PYTHONPATH", str(run.ROOT))
+    go(root)
+    monkeypatch.chdir(root)
+    values = {"towers": "fluxnet2015", "seed": 7}
+    papermill.execute_notebook("notebooks/01_a.ipynb", "own.ipynb", values, progress_bar=False)
+    assert "GPP,7" in (root / "runs/papermill/fluxnet2015/01_t.csv").read_text()
+    study = root / "runs" / "fluxnet2015"
+    assert "GPP,3" in (study / "01_t.csv").read_text()
+    assert verify.origins(study) == f"Tables {verify.NOW}: 01_t."
+    assert go(root).unchanged == ("01_a", "02_b")
+    assert verify.origins(study) == f"Tables {verify.EARLIER}: 01_t."
 
 
 def test_one_notebook_alone_makes_no_book(root: Path) -> None:
@@ -242,6 +265,14 @@ def test_the_book_says_when_it_is_virtual_and_its_warnings_are_errors(root: Path
     page = run.build_book(root, True, True, quiet(), note=run.VIRTUAL).read_text()
     assert "<h1>Front\N{NO-BREAK SPACE}(virtual towers)" in page
     assert run.VIRTUAL in page
+    built = yaml.safe_load((root / "_build" / "_config.yml").read_text())
+    assert built["launch_buttons"] == {}, "a button to a repository that has no address"
+    buttons = re.compile("/issues/new|fa-github")
+    assert not buttons.search(page)
+    named = config["repository"] | {"url": "https://github.com/someone/something"}
+    (root / "_config.yml").write_text(json.dumps(config | {"repository": named}))
+    page = run.build_book(root, True, True, quiet()).read_text()
+    assert {*buttons.findall(page)} == {"fa-github", "/issues/new"}
     assert "irtual" not in run.build_book(root, False, True, quiet()).read_text()
     (root / "book" / "index.md").write_text("# Front\n\nSee {ref}`nowhere`.\n")
     with pytest.raises(StudyError, match="nowhere"):

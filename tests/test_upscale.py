@@ -170,6 +170,23 @@ def test_a_finished_map_is_only_opened(cube, plain, tmp_path):
             upscale(other, cube, out)
 
 
+def test_two_maps_on_one_output(cube, plain, tmp_path):
+    """The second is refused while the first is at work, whose map is whole afterwards."""
+    out, refused = tmp_path / "map.zarr", []
+
+    class Second(Ensemble):
+        def __call__(self, x):
+            if not refused:
+                refused.append(True)
+                with pytest.raises(DataError, match="another map is being written there"):
+                    upscale(Ensemble(), cube, out, workers=1)
+            return super().__call__(x)
+
+    same(upscale(Second(), cube, out, intervals=INTERVALS, workers=1), plain)
+    assert refused
+    assert [path.name for path in tmp_path.iterdir()] == ["map.zarr"]
+
+
 def test_a_failure_leaves_no_map(cube, tmp_path):
     """An error in a strip is raised; what bears the final name is complete or absent."""
 

@@ -7,7 +7,17 @@ import pandas as pd
 import pytest
 
 from tamrl.errors import DataError
-from tamrl.study.runner.verify import REFERENCE, accept, compare, compare_tables
+from tamrl.study.runner.run import STUDY
+from tamrl.study.runner.verify import (
+    EARLIER,
+    NOW,
+    REFERENCE,
+    accept,
+    compare,
+    compare_tables,
+    note_origins,
+    origins,
+)
 
 
 @pytest.fixture
@@ -84,8 +94,31 @@ def test_a_run_is_compared_file_by_file(table: pd.DataFrame, tmp_path: Path) -> 
         table.to_csv(run / name, index=False)
     assert accept(run, reference) == names
     assert compare(run, reference).empty
+    table.to_csv(run / "08_marshes.csv", index=False)
+    new = compare(run, reference)[["table", "row", "reference", "fresh"]]
+    assert new.to_numpy().tolist() == [["08_marshes.csv", "every row", "absent", "present"]]
+    (run / "08_marshes.csv").unlink()
     (run / names[1]).unlink()
     assert list(compare(run, reference).table) == names[1:]
     (run / names[0]).unlink()
     with pytest.raises(DataError, match="make book"):
         compare(run, reference)
+
+
+def test_it_is_said_which_tables_were_computed(tmp_path: Path) -> None:
+    """In the last run, in an earlier one, or never: what was read from stored tables."""
+    for name in ("03_scores", "07_adaptation", "virtual_08_scores", "99_old"):
+        (tmp_path / f"{name}.csv").touch()
+    stored = "read from those stored in results/adaptation, not computed"
+    note_origins(tmp_path, {"03_scores": NOW, "07_adaptation": stored})
+    note_origins(tmp_path, {"08_gases": NOW})
+    assert origins(tmp_path).splitlines() == [
+        f"Tables {EARLIER}: 03_scores.", f"Tables {stored}: 07_adaptation.",
+        "Tables of unknown origin: 99_old.", f"Tables {NOW}: virtual_08_scores.",
+    ]  # fmt: skip
+
+
+def test_the_reference_has_tables_of_every_notebook_that_leaves_some() -> None:
+    none = ("00", "01", "02", "12", "13", "15")
+    wanted = {nb.name[:2] for nb in STUDY if not nb.name.startswith(none)}
+    assert {path.name.removeprefix("virtual_")[:2] for path in REFERENCE.glob("*.csv")} == wanted

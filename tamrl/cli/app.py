@@ -1,7 +1,8 @@
 """The command line: `tamrl predict | adapt | score | fetch | train | map | study | …`.
 
 Exit status 0: done. 1: the data, a file or a notebook is at fault; one line on stderr says what to
-do. 2: the command was not understood.
+do. 2: the command was not understood, or asks for what cannot be; nothing was read or written.
+130: interrupted (Ctrl-C).
 """
 
 import os
@@ -22,6 +23,7 @@ from tamrl.cli.common import (
     Seed,
     Towers,
     say,
+    several,
     usage,
 )
 from tamrl.cli.compare import compare
@@ -106,7 +108,7 @@ def train(
     members: Annotated[int, Option(min=1, help="Models in the ensemble.")] = 1,
     epochs: Epochs = None,
     virtual: Annotated[int, Option(min=0, help=_VIRTUAL)] = 1000,
-    calibrate: Annotated[int, Option(min=0, help=_CALIBRATE)] = 0,
+    calibrate: Annotated[int, Option(min=0, callback=several, help=_CALIBRATE)] = 0,
     jobs: Jobs = 2,
     device: Device = "auto",
 ) -> None:
@@ -181,7 +183,10 @@ def study(
         raise typer.BadParameter("a parameter is of the form name=value")
     if pairs and not only:
         raise typer.BadParameter("--param needs --only: which notebook is meant?")
-    values = {name: yaml.safe_load(value) for name, _, value in pairs}
+    try:
+        values = {name: yaml.safe_load(value) for name, _, value in pairs}
+    except yaml.YAMLError as error:
+        raise typer.BadParameter(f"a parameter's value cannot be read: {error}") from error
     with usage():
         notebooks.choose(profile, only or (), values)
     done = notebooks.run(profile, towers, only or (), values, build=book, force=force)

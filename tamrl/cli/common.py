@@ -1,7 +1,8 @@
 """What commands share: options, how they speak and draw a table, checks of what is asked."""
 
+import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -65,24 +66,45 @@ def not_an_input(inputs: Iterable[Path], *outputs: Path | None) -> None:
 
 def known_device(name: str) -> str:
     """Refuse a device that does not exist, or that this machine lacks."""
-    kind = name.partition(":")[0]
-    if kind not in ("auto", "cpu", "cuda", "mps"):
-        raise typer.BadParameter(f"{name!r} is not one of auto, cpu, cuda, mps")
+    kind, _, number = name.partition(":")
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
+        raise typer.BadParameter(f"{name!r} is not one of auto, cpu, cuda, cuda:1, …, mps")
     if kind in ("cuda", "mps"):
         import torch
 
         there = torch.cuda if kind == "cuda" else torch.backends.mps
-        if not there.is_available():
-            raise typer.BadParameter(f"PyTorch finds no {kind} device here; use cpu or auto")
+        if not there.is_available() or (number and int(number) >= torch.cuda.device_count()):
+            raise typer.BadParameter(f"PyTorch finds no {name} device here; use cpu or auto")
     return name
+
+
+def one_of(*allowed: Any) -> Callable[[Any], Any]:
+    """Make a check that refuses what is not among these values (None: not given)."""
+
+    def check(value: Any) -> Any:
+        if value is not None and value not in allowed:
+            raise typer.BadParameter(f"{value} is not one of {', '.join(map(str, allowed))}")
+        return value
+
+    return check
+
+
+def several(folds: int) -> int:
+    """Refuse a single fold, which leaves no tower to train on."""
+    if folds == 1:
+        raise typer.BadParameter("1 fold leaves nothing to train on: at least 2, or 0 for none")
+    return folds
 
 
 _DEVICE = "auto (the fastest at hand), cpu, cuda or mps."
 Device = Annotated[str, Option(callback=known_device, help=_DEVICE)]
-Towers = Annotated[str, Option(help="fluxnet2015, virtual, or auto: real where available.")]
+_TOWERS = "fluxnet2015, virtual, or auto: real where available."
+_CHECK_TOWERS = one_of("auto", "fluxnet2015", "virtual")
+Towers = Annotated[str, Option(callback=_CHECK_TOWERS, help=_TOWERS)]
 OwnTowers = Annotated[Path, Argument(help="ONEFlux csv file or folder, or a Zarr store.")]
 Facts = Annotated[Path | None, Option("--table", help="csv of towers: site, lat, lon, igbp, …")]
-Seed = Annotated[int, Option(help="The same seed gives the same result on a CPU.")]
+_SEED = "The same seed gives the same result on a CPU."
+Seed = Annotated[int, Option(min=0, max=2**31 - 1, help=_SEED)]  # as LightGBM and XGBoost take it
 _EPOCHS = "Passes over the towers.  [default: each model's]"
 Epochs = Annotated[int | None, Option(min=1, help=_EPOCHS)]
 Jobs = Annotated[int, Option(min=1, help="Processes at a time.")]

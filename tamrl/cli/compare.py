@@ -6,17 +6,26 @@ from typing import Annotated, Any
 import typer
 from typer import Argument, Option
 
-from tamrl.cli.common import Device, Epochs, Jobs, Names, Towers, draw, say, usage
+from tamrl.cli.common import Device, Epochs, Jobs, Names, Towers, draw, one_of, say, usage
 
 _EXPERIMENTS = "ablation, benchmark, climates, biomes, no-satellites, adaptation, steps, "
 _EXPERIMENTS += "published, carbonfluxbench."
 _FOLDER = "Folder of the tables.  [default: results/EXPERIMENT; below runs/ with other settings or "
 _FOLDER += "virtual towers]"
+_SPLIT = "igbp or koppen; as --folder.  [default: igbp]"
 _REPEATS = "Assignments of towers to folds.  [default: its own]"
+_BENCH = {"epochs", "seeds", "only", "out", "jobs", "device", "folder", "split"}
+_TAKEN = {  # options of an experiment; the others have all but --folder and --split
+    "carbonfluxbench": _BENCH,
+    "steps": {"towers", "out", "jobs"},
+    "published": {"towers", "out", "jobs", "device"},
+    "adaptation": {"towers", "folds", "seeds", "epochs", "every", "jobs", "device", "out"},
+}
 _FILES = "Folder of CarbonFluxBench's files; for carbonfluxbench alone."
 
 
 def compare(
+    ctx: typer.Context,
     experiment: Annotated[str, Argument(help=_EXPERIMENTS)],
     towers: Towers = "auto",
     folds: Annotated[int | None, Option(min=2, help="Folds by tower.  [default: its own]")] = None,
@@ -29,9 +38,7 @@ def compare(
     only: Annotated[Names, Option(help="Name of a model; repeatable.")] = None,
     out: Annotated[Path | None, Option("--out", "-o", help=_FOLDER)] = None,
     folder: Annotated[Path | None, Option("--folder", help=_FILES)] = None,
-    split: Annotated[
-        str | None, Option(help="igbp or koppen; as --folder.  [default: igbp]")
-    ] = None,
+    split: Annotated[str | None, Option(callback=one_of("igbp", "koppen"), help=_SPLIT)] = None,
 ) -> None:
     """Compare many models at towers that none has seen; this takes hours and can be broken off.
 
@@ -52,9 +59,11 @@ def compare(
     `tamrl compare ablation --folds 2 --seeds 1 --epochs 1 --every 6` ·
     `tamrl compare carbonfluxbench --folder CarbonFluxBench --split koppen`
     """
+    given = {n for n in ctx.params if "COMMANDLINE" in str(ctx.get_parameter_source(n))}
+    taken = _TAKEN.get(experiment, set(ctx.params) - {"folder", "split"})
+    if idle := sorted(f"--{name}" for name in given - taken - {"experiment"}):
+        raise typer.BadParameter(f"{experiment} has no {', '.join(idle)}")
     if experiment == "carbonfluxbench":
-        if towers != "auto" or folds or every > 1:
-            raise typer.BadParameter("carbonfluxbench has no --towers, --folds or --every")
         own: dict[str, Any] = {"split": split or "igbp", "epochs": epochs, "seeds": seeds or 3}
         own |= {"only": only or (), "out": out, "jobs": jobs, "device": device}
         return _carbonfluxbench(folder or Path("CarbonFluxBench"), **own)
@@ -77,8 +86,6 @@ def compare(
         for name, scores in published.compute(towers, out, jobs, device).items():
             draw(f"Published: {name}", scores.drop(columns="differs", errors="ignore"))
         return None
-    if folder or split:
-        raise typer.BadParameter("--folder and --split are of carbonfluxbench alone")
     from tamrl.evaluate.scores import summarise
     from tamrl.evaluate.tables import read
     from tamrl.study.comparisons.models import EXPERIMENTS, chosen, compute

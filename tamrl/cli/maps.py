@@ -1,5 +1,6 @@
 """The command line's part for maps: `tamrl train-map` and `tamrl map`."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -7,11 +8,28 @@ from typing import Annotated, Any
 import typer
 from typer import Argument, Option
 
-from tamrl.cli.common import Jobs, Towers
+from tamrl.cli.common import Jobs, Seed, Towers, one_of, several
 from tamrl.errors import DataError
 
+
+def _share(level: float) -> float:
+    if not 0.01 <= level <= 0.99:  # which refuses nan as well
+        raise typer.BadParameter(f"{level} is not a share between 0.01 and 0.99")
+    return level
+
+
+def _known_scheduler(name: str | None) -> str | None:
+    if name and not re.fullmatch(r"local:[1-9]\d*|\w+://\S+", name):
+        raise typer.BadParameter(f"{name!r} is neither local:N, as local:2, nor tcp://host:8786")
+    return name
+
+
 Store = Annotated[Path, Option("--output", "-o", help="Zarr store to write or to go on with.")]
-Scheduler = Annotated[str | None, Option(help="local:N or tcp://host:8786; none: threads.")]
+_SCHEDULER = "local:N or tcp://host:8786; none: threads."
+Scheduler = Annotated[str | None, Option(callback=_known_scheduler, help=_SCHEDULER)]
+_RESOLUTION = "Of the study's own grid: 0.5 or 1."
+Resolution = Annotated[float, Option(callback=one_of(0.5, 1.0), help=_RESOLUTION)]
+_FOLDS = "Of towers, for intervals; 0: no intervals."
 _CUBE = "Zarr store, NetCDF file or folder; none: the study's own grid."
 Cube = Annotated[str | None, Argument(help=_CUBE)]
 
@@ -21,12 +39,10 @@ def train_map(
     model: Annotated[str, Option(help="tam-rl or boosting (quicker).")] = "tam-rl",
     members: Annotated[int, Option(min=1, help="Models in the ensemble.")] = 5,
     towers: Towers = "auto",
-    resolution: Annotated[float, Option(help="Of the predictor grid: 0.5 or 1.")] = 0.5,
-    folds: Annotated[int, Option(min=0, help="Of towers, for intervals; 0: no intervals.")] = 5,
-    level: Annotated[
-        float, Option(min=0.01, max=0.99, help="Share of months in an interval.")
-    ] = 0.9,
-    seed: Annotated[int, Option(help="Of the ensemble and the folds.")] = 0,
+    resolution: Resolution = 0.5,
+    folds: Annotated[int, Option(min=0, callback=several, help=_FOLDS)] = 5,
+    level: Annotated[float, Option(callback=_share, help="Share of months in an interval.")] = 0.9,
+    seed: Seed = 0,
     jobs: Jobs = 1,
 ) -> None:
     """Train an ensemble that maps monthly fluxes from gridded predictors (safetensors).
@@ -43,8 +59,8 @@ def train_map(
 
     if model not in KINDS:
         raise typer.BadParameter(f"{model!r} is not one of {', '.join(KINDS)}")
-    if folds == 1 or (folds and members == 1):
-        raise typer.BadParameter("intervals need two folds and two members; or give --folds 0")
+    if folds and members == 1:
+        raise typer.BadParameter("intervals need two members; or give --folds 0")
     daily = load_towers(towers)
     table = monthly_training_table(daily, load_grid(daily, resolution))
     samples, settings, intervals = table_samples(table), (members, seed, jobs), None
@@ -69,7 +85,7 @@ def map_cube(
     scheduler: Scheduler = None,
     workers: Annotated[int | None, Option(min=1, help="Threads without scheduler.")] = None,
     chunks: Annotated[int, Option(min=1, help="Strips that a task takes at once.")] = 1,
-    resolution: Annotated[float, Option(help="Of the study's own grid: 0.5 or 1.")] = 0.5,
+    resolution: Resolution = 0.5,
 ) -> None:
     """Map GPP, RECO and NEE wherever a cube has drivers; an interrupted map goes on.
 

@@ -2,18 +2,19 @@
 
 Pooch reads the registry and places the cache; urllib3 retries. The towers are 1,835 small files:
 one pool of connections is kept alive for all. A file is held in memory until its sha256 is right
-(at most 22 MB), then written beside its place and renamed: what has a name there is complete.
+(`LARGEST` bytes), then written beside its place and renamed: what has a name there is complete.
 """
 
 import hashlib
 import os
 import threading
-from collections import Counter
+import time
+from collections import Counter, deque
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,7 +22,7 @@ import pooch
 import requests
 from requests.adapters import HTTPAdapter
 from tqdm import tqdm
-from urllib3.exceptions import InvalidHeader
+from urllib3.exceptions import HTTPError, InvalidHeader, ReadTimeoutError
 from urllib3.util import Retry
 
 from tamrl.errors import DataError
@@ -42,6 +43,9 @@ BACKOFF = 1.0  # s, pause before the third request (none before the second), the
 MAX_WAIT = 60.0  # s, a server that asks for more patience than this is left alone
 GIVE_UP = 8  # files that a host failed to give, one after the other, that end its use
 TIMEOUT = (5.0, 30.0)  # s, to connect and between two packets
+LARGEST = 32e6  # bytes of a reply; the largest registered file has 21.8 million
+SLOWEST = 2e3  # bytes s-1, least mean rate of a reply that takes longer than between two packets
+DEADLINE = 1800.0  # s, for a reply; also without a single file done, after which all are given up
 THROTTLED = (408, 425, 429, 500, 502, 503, 504)  # HTTP status: may pass (RFC 9110, RFC 6585)
 PROBE = 5.0  # s, for `available` to find out whether there is a network
 _CANNOT_WRITE = "cannot write"  # how a reason begins that lies with the cache, not the sources
@@ -74,17 +78,32 @@ def fetch(names: Iterable[str], desc: str = "Fetching data") -> list[Path]:
     names, batch = _known(names), _Batch()
     for folder in {(batch.root / name).parent for name in names}:
         remove_unfinished(folder)
-    pool = ThreadPoolExecutor(THREADS)
+    todo, done = deque(dict.fromkeys(names)), SimpleQueue[tuple[str, str | Exception]]()
+    answers = dict.fromkeys(todo, f"nothing arrived for {DEADLINE:.0f} s")
+
+    def work() -> None:
+        with suppress(IndexError):  # none is left
+            while name := todo.popleft():
+                done.put((name, batch.ensure(name)))
+
+    # Daemons: at Ctrl-C the interpreter does not wait for a thread that waits for a server.
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(THREADS)]
+    for thread in threads:
+        thread.start()
     try:
-        jobs = {name: pool.submit(batch.ensure, name) for name in dict.fromkeys(names)}
-        done = as_completed(jobs.values())
-        for job in tqdm(done, desc=desc, total=len(jobs), unit="file", delay=1.0):
-            job.result()
+        with suppress(Empty):  # what has no answer by then is reported below
+            for _ in tqdm(answers, desc, unit="file", delay=1.0):
+                name, answer = done.get(timeout=DEADLINE)
+                if isinstance(answer, Exception):
+                    raise answer
+                answers[name] = answer
     finally:
+        todo.clear()
         batch.stop.set()  # after an interrupt: wakes the threads that pause between requests
-        pool.shutdown(cancel_futures=True)
-    if failed := {name: why for name, job in jobs.items() if (why := job.result())}:
-        raise DataError(_report(failed, len(jobs), batch.root))
+        for thread in threads:
+            thread.join(0.05)  # to end what it writes
+    if failed := {name: why for name, why in answers.items() if why}:
+        raise DataError(_report(failed, len(answers), batch.root))
     return [batch.root / name for name in names]
 
 
@@ -106,6 +125,7 @@ def available(names: Iterable[str]) -> bool:
     # A name server that does not answer heeds no timeout: leave the thread behind then.
     (thread := threading.Thread(target=probe, daemon=True)).start()
     thread.join(PROBE)
+    batch.stop.set()  # to leave no download behind
     return bool(received)
 
 
@@ -133,8 +153,8 @@ class _Patience(Retry):
 class _Batch:
     """One call's places and connections, and what hosts have answered to any of its threads."""
 
-    def __init__(self, tries: int = TRIES, timeout: tuple[float, float] = TIMEOUT) -> None:
-        self.root, self.timeout = cache_dir(), timeout
+    def __init__(self, tries: int = TRIES, timeout: tuple[float, float] | None = None) -> None:
+        self.root, self.timeout = cache_dir(), timeout or TIMEOUT
         self.stop = threading.Event()  # set it to end all attempts and pauses at once
         # A count that is lost between two threads delays giving up by one file: no lock.
         self.failures: Counter[str] = Counter()  # host: files failed since its last success
@@ -155,8 +175,8 @@ class _Batch:
             session.mount(scheme, HTTPAdapter(pool_maxsize=THREADS, max_retries=retry))
         return session
 
-    def ensure(self, name: str) -> str:
-        """Put one file into the cache if it is not there; return why not, or ''."""
+    def ensure(self, name: str) -> str | Exception:
+        """Put one file into the cache if it is not there; return '', why not, or a fault."""
         path = self.root / name
         data, wrong = _read(path, name)
         if not wrong:
@@ -174,6 +194,8 @@ class _Batch:
         except OSError as error:
             self.stop.set()  # the same disk would fail the other files as well
             return f"{_CANNOT_WRITE} {path}: {error.strerror or error}"
+        except Exception as error:
+            return error
         return ""
 
     def download(self, name: str) -> bytes:
@@ -185,7 +207,7 @@ class _Batch:
         why: dict[str, str] = {}
         for url, session in asked:
             host = urlsplit(url).netloc
-            if self.failures[host] >= GIVE_UP:
+            if self.failures[host] >= GIVE_UP or self.stop.is_set():
                 why[host] = f"{self.last.get(host, 'busy')}, given up after failing again and again"
                 continue
             try:
@@ -199,21 +221,34 @@ class _Batch:
     def _ask(self, session: requests.Session, url: str, name: str) -> bytes:
         for _ in range(1 if session is self.quick else 2):  # a reply may break off or be garbled
             try:
-                reply = session.get(url, timeout=self.timeout)
-            except requests.exceptions.ChunkedEncodingError:
+                with session.get(url, timeout=self.timeout, stream=True) as reply:
+                    if not reply.ok:
+                        if _Patience().asked(reply.raw) > MAX_WAIT:
+                            self.failures[urlsplit(url).netloc] = GIVE_UP
+                        raise _NotFetchedError(f"HTTP {reply.status_code} {reply.reason}")
+                    data = self._body(reply.raw)
+            except (requests.RequestException, ReadTimeoutError) as error:
+                why = "no answer in time" if "timed out" in str(error) else "no connection"
+                raise _NotFetchedError(f"{why} ({type(error).__name__})") from error
+            except HTTPError:
                 why = "reply broken off"
                 continue
-            except requests.RequestException as error:
-                slow = "timed out" in str(error)
-                why = "no answer in time" if slow else f"no connection ({type(error).__name__})"
-                raise _NotFetchedError(why) from error
-            if not reply.ok:
-                if _Patience().asked(reply.raw) > MAX_WAIT:
-                    self.failures[urlsplit(url).netloc] = GIVE_UP
-                raise _NotFetchedError(f"HTTP {reply.status_code} {reply.reason}")
-            if not (why := _differs(reply.content, name)):
-                return reply.content
+            if not (why := _differs(data, name)):
+                return data
         raise _NotFetchedError(why)
+
+    def _body(self, raw: Any) -> bytes:
+        """Read a reply as it comes, so that neither an endless nor a trickling one can hold us."""
+        began, data = time.monotonic(), bytearray()
+        while block := raw.read1(65536, decode_content=True):  # what is there: at least a byte
+            data += block
+            if len(data) > LARGEST:
+                raise _NotFetchedError(f"reply longer than {LARGEST / 1e6:.0f} MB, as no file is")
+            seconds = time.monotonic() - began
+            slow = seconds > min(DEADLINE, max(self.timeout[1], len(data) / SLOWEST))
+            if slow or self.stop.is_set():
+                raise _NotFetchedError(f"given up after {len(data)} bytes in {seconds:.0f} s")
+        return bytes(data)
 
 
 @lru_cache(maxsize=2)
@@ -229,9 +264,8 @@ def _registry(path: Path) -> pooch.Pooch:
 def _known(names: Iterable[str]) -> list[str]:
     names, registered = list(names), _registry(REGISTRY).registry
     if unknown := [name for name in names if name not in registered]:
-        first = f"{unknown[0]} ({len(unknown)} of {len(names)} names)"
-        remedy = "tamrl.data.cache.registry_names() lists what is"
-        raise DataError(f"{first} is not in {REGISTRY}: {remedy}")
+        first = f"{unknown[0]} ({len(unknown)} of {len(names)} names) is not in {REGISTRY}"
+        raise DataError(f"{first}: tamrl.data.cache.registry_names() lists what is")
     return names
 
 

@@ -14,6 +14,7 @@ from scipy.sparse.csgraph import connected_components
 from tamrl.data.grid import grid_at
 from tamrl.data.gridfiles import LAND_CLASSES
 from tamrl.data.schema import FLUXES
+from tamrl.errors import DataError
 from tamrl.maps.cubes import stack_features
 from tamrl.samples.arrays import GRID_STATIC, TRAIN_QC, Samples, process_scalars
 from tamrl.samples.splits import distance_km
@@ -116,6 +117,11 @@ def tower_blocks(table: xr.Dataset) -> Indices:
 
 
 def tower_folds(table: xr.Dataset, folds: int = 10, seed: int = 0) -> Indices:
-    """Assign whole blocks of towers to folds at random: a number for each tower (site,)."""
+    """Assign whole blocks of towers to folds at random: a number for each tower (site,).
+
+    DataError for fewer than two folds, or more than there are blocks.
+    """
     block = tower_blocks(table)
+    if not 2 <= folds <= (n := block.max() + 1):
+        raise DataError(f"{folds} folds asked for; {n} separate blocks of towers allow 2 to {n}")
     return np.random.default_rng(seed).permutation(block.max() + 1)[block] % folds

@@ -7,8 +7,8 @@ resumed. Memory holds one strip a worker.
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 import zarr
+from filelock import FileLock, Timeout
 from joblib import cpu_count
 from tqdm import tqdm
 from tqdm.dask import TqdmCallback
@@ -154,7 +155,7 @@ def upscale(
     Returns a lazy Dataset: GPP, RECO, NEE, each with _sd, _lower, _upper (time, lat, lon) in
     g C m-2 d-1 and _member (member, lat, lon), mean over time; quality, land_fraction, area.
     DataError for a cube that cannot be read as the model's features, an ensemble without members,
-    intervals that lack a flux or the level, or an `out` that holds another map.
+    intervals that lack a flux or the level, or an `out` that holds another map or is being written.
     """
     if not (digests := model.digests):
         raise DataError("the ensemble has no member; it needs at least one")
@@ -174,14 +175,32 @@ def upscale(
         raise DataError(f"{out}: holds another map; remove it or name another output")
     part = out.with_name(out.name + ".part")
     layout = map_layout(opened, len(digests), strip, intervals is not None, facts)
-    _prepare(part, *layout, facts["identity"])
-    todo = [k for k in range(-(-sizes["lat"] // strip)) if not (part / DONE / str(k)).exists()]
-    tasks = [todo[i : i + chunk] for i in range(0, len(todo), chunk)]
-    job = _Job(model, len(digests), opened, part.absolute(), strip, intervals, level)
-    _run(job, tasks, scheduler, workers)
-    shutil.rmtree(part / DONE)
-    os.replace(part, out)
+    with _alone(out):
+        _prepare(part, *layout, facts["identity"])
+        todo = [k for k in range(-(-sizes["lat"] // strip)) if not (part / DONE / str(k)).exists()]
+        tasks = [todo[i : i + chunk] for i in range(0, len(todo), chunk)]
+        job = _Job(model, len(digests), opened, part.absolute(), strip, intervals, level)
+        _run(job, tasks, scheduler, workers)
+        shutil.rmtree(part / DONE)
+        os.replace(part, out)
     return open_map(out)
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Hold an output until the block, or the process, ends; DataError if another one holds it."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(out.with_name(f".{out.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        text = f"{out}: another map is being written there; let it end, or name another output"
+        raise DataError(text) from error
+    try:
+        yield
+    finally:
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
 
 
 def _task(numbers: Sequence[int], job: _Job) -> None:

@@ -1,9 +1,24 @@
 """What a notebook leaves to the book: tables as csv, and values that pages quote."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
+
+OF_STUDY = "TAMRL_STUDY"  # environment variable: the runner of the study executes this notebook
+
+
+def tables_folder(attrs: Mapping[str, object]) -> Path:
+    """Folder, made here, of what a notebook computes on the towers of ``attrs``.
+
+    ``runs/<towers>`` in the study, else (plain Papermill, by hand) ``runs/papermill/<towers>``:
+    other parameters must not change the tables that the study takes for its own.
+    """
+    alone = () if os.environ.get(OF_STUDY) else ("papermill",)
+    folder = Path("runs", *alone, str(attrs["tower_source"]))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def publish(folder: Path, name: str, attrs: Mapping[str, object],

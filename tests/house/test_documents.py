@@ -63,7 +63,7 @@ def test_version_and_citation_agree() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert version == released[0] == citation["version"]
     assert {"cff-version", "message", "title", "authors", "license"} <= set(citation)
-    assert citation["repository-code"] == CONFIG["repository"]["url"]
+    assert citation.get("repository-code", "") == CONFIG["repository"]["url"]
     assert all(re.match(r"10\.\d{4,}/", one["doi"]) for one in citation["references"])
 
 
@@ -176,8 +176,31 @@ def test_a_notebook_can_be_run_with_other_parameters_and_on_colab(name: str) -> 
     assert set(re.findall(r"Set `(\w+) = ", CELLS[name][-1].source)) <= known
     source = next(c.source for c in CELLS[name] if c.cell_type == "code")
     assert 'find_spec("tamrl") is None' in source
-    wanted = f'-q "tamrl[maps] @ git+{CONFIG["repository"]["url"]}"'
-    assert re.findall(r"%pip install (.*)", source) == [wanted]
+    assert re.findall(r"%pip install (.*)", source) == ['-q "tamrl[maps]"']
+    assert 'Path("runs") /' not in "".join(c.source for c in CODE[name]), "see tables_folder"
+
+
+def test_no_address_is_named_but_that_of_the_setting() -> None:
+    """Whoever takes a name that nobody owns could hand out code in the project's name."""
+    text = "\n".join(
+        [*DOCUMENTS.values(), *PAGES.values(), *PROSE, (ROOT / "CITATION.cff").read_text()]
+    )
+    address = CONFIG["repository"]["url"]
+    found = re.findall(r"https://git\w+\.com/[\w-]+/tamrl\b", text)
+    assert {*found} <= {address}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / ".github" / "workflows").glob("*.yml")), ids=str)
+def test_workflows_can_read_alone_and_their_actions_are_pinned(path: Path) -> None:
+    """By the hash of a commit, as a tag can be moved; a release alone may ask for an identity."""
+    flow = yaml.safe_load(path.read_text())
+    assert flow["permissions"] == {"contents": "read"}
+    for name, job in flow["jobs"].items():
+        assert job.get("permissions", {}) == ({"id-token": "write"} if name == "publish" else {})
+        assert job["timeout-minutes"] <= 60
+        used = [step["uses"] for step in job["steps"] if "uses" in step]
+        assert used
+        assert all(re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", action) for action in used), used
 
 
 def test_parameters_in_examples_exist() -> None:

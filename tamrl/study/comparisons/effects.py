@@ -5,7 +5,6 @@ pooled or as mean over towers (`main_score`), negative when the model has less e
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +15,7 @@ from tamrl.evaluate.scores import compare, groups_of
 from tamrl.evaluate.tables import Results
 from tamrl.study.ablation import DEFAULT, PRETRAINED, PRETRAINED_PLAIN
 from tamrl.study.publish import publish as publish_in
+from tamrl.study.publish import tables_folder
 
 HELPS, HARMS, MIXED, OPEN = "helps", "harms", "helps some fluxes, harms others", "not resolved"
 ABSENT = "not computed"
@@ -230,6 +230,6 @@ def publish(
     results: Results, number: str, tables: Mapping[str, pd.DataFrame], values: Mapping[str, Any]
 ) -> None:
     """Write a notebook's tables to ``runs/`` and glue values, with the protocol, for the book."""
-    folder = Path("runs") / str(results.attrs["tower_source"])
+    folder = tables_folder(results.attrs)
     whole = {name: t.reset_index() if t.index.name else t for name, t in tables.items()}
     publish_in(folder, number, results.attrs, whole, {**protocol(results), **values})

@@ -6,7 +6,8 @@ import inspect
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import papermill
 from nbclient.exceptions import DeadKernelError
 
 from tamrl.errors import StudyError
+from tamrl.study.publish import OF_STUDY
 
 ROOT = Path(__file__).resolve().parents[3]
 Parameters = Mapping[str, Any]
@@ -24,6 +26,19 @@ ENVIRONMENT = {
     "OMP_WAIT_POLICY": "passive",  # idle threads must not spin
     "PYTHONWARNINGS": "ignore:IProgress not found",  # of tqdm, in pooch
 }
+
+
+@contextmanager
+def environment() -> Iterator[None]:
+    """Let kernels that start meanwhile have `ENVIRONMENT`; afterwards all is as it was."""
+    before = dict(os.environ)
+    os.environ.update(ENVIRONMENT | before | {OF_STUDY: "1"})
+    os.environ.pop("MPLBACKEND", None)  # a notebook keeps its figures only if it draws inline
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def check_parameters(source: Path, values: Parameters) -> None:
@@ -58,9 +73,6 @@ def execute(source: Path, values: Parameters, key: str, root: Path, virtual: boo
 
     The kernel is this interpreter, in the caller's working folder; its stderr is on the screen.
     """
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    os.environ.pop("MPLBACKEND", None)  # a notebook keeps its figures only if it draws inline
     attempt = root / "runs" / "executing" / f"{source.stem}.{os.getpid()}.ipynb"
     attempt.parent.mkdir(parents=True, exist_ok=True)
     try:

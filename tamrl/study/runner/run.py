@@ -20,7 +20,14 @@ from rich.console import Console
 
 from tamrl.errors import DataError, StudyError
 from tamrl.study.runner import verify
-from tamrl.study.runner.execute import ROOT, Parameters, cache_key, check_parameters, execute
+from tamrl.study.runner.execute import (
+    ROOT,
+    Parameters,
+    cache_key,
+    check_parameters,
+    environment,
+    execute,
+)
 
 # Notebooks at a time by profile: on two cores two of one process idle less than one of two.
 PROFILES = {"smoke": 2, "reference": 2, "paper": 1}  # minutes; the book; full size, for a GPU
@@ -142,9 +149,9 @@ def run(profile: str = "reference", towers: str = "auto", only: Iterable[str] = 
         execute(sources[name], settings[name], keys[name], root, virtual and not nb.real)
         console.print(f"  {name}: done in {time.monotonic() - started:.0f} s")
 
-    # Kernels start in the working folder, which all threads share: it is set once, for all of them.
+    # Kernels start in the folder and environment that all threads share: set once, for all of them.
     futures: dict[str, Future[None]] = {}
-    with contextlib.chdir(root), ThreadPoolExecutor(PROFILES[profile]) as pool:
+    with contextlib.chdir(root), environment(), ThreadPoolExecutor(PROFILES[profile]) as pool:
         for nb in sorted(todo, key=lambda nb: bool(nb.after)):
             futures[nb.name] = pool.submit(one, nb)
         done, _ = wait(futures.values(), return_when=FIRST_EXCEPTION)
@@ -152,6 +159,8 @@ def run(profile: str = "reference", towers: str = "auto", only: Iterable[str] = 
             future.cancel()  # after a failure what runs is finished, and nothing else is started
         for future in done:
             future.result()  # raises
+    tables = root / "runs" / ("virtual" if virtual else "fluxnet2015")
+    verify.note_origins(tables, {nb.name: _origin(nb, settings[nb.name], todo) for nb in chosen})
     page = None
     if build and (absent := [nb.name for nb in notebooks if not _stored_key(root, nb.name)]):
         text = f"The book needs all notebooks; not yet executed: {', '.join(absent)}. Run them "
@@ -162,12 +171,20 @@ def run(profile: str = "reference", towers: str = "auto", only: Iterable[str] = 
         page = build_book(root, virtual, bool(todo), console, " ".join(notes))
     if profile == "reference" and not virtual and not parameters and chosen == notebooks:
         try:
-            differences = verify.compare(root / "runs/fluxnet2015", root / "results/reference")
-            console.print(verify.verdict(differences))
+            differences = verify.compare(tables, root / "results/reference")
+            console.print(f"{verify.origins(tables)}\n{verify.verdict(differences)}", markup=False)
         except DataError as error:
             console.print(f"The tables are not checked: {error}")
     executed = tuple(nb.name for nb in todo)
     return Outcome(executed, tuple(name for name in sources if name not in executed), page)
+
+
+def _origin(nb: Notebook, values: Parameters, executed: list[Notebook]) -> str:
+    """Say where a notebook's tables come from, for `verify`."""
+    computes = values["towers"] == "virtual" or values.get("recompute") or values.get("measure")
+    if nb.reads and not computes:
+        return f"read from those stored in {', '.join(nb.reads)}, not computed"
+    return verify.NOW if nb in executed else verify.EARLIER
 
 
 def announce(towers: str, console: Console) -> bool:
@@ -199,6 +216,9 @@ def build_book(root: Path, virtual: bool, everything: bool, console: Console,
         config["title"] += " (virtual towers)"
         config["parse"]["myst_substitutions"]["virtual"] = "&nbsp;(virtual towers)"
     config.setdefault("html", {})["announcement"] = note
+    if not config["repository"]["url"]:  # no public address: no button that leads to one
+        config["launch_buttons"] = {}
+        config["html"] |= {"use_issues_button": False, "use_repository_button": False}
     extensions = config.get("sphinx", {}).get("local_extensions", {})
     extensions.update({name: str(ROOT / place) for name, place in extensions.items()})
     (folder := root / "_build").mkdir(exist_ok=True)

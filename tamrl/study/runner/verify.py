@@ -5,6 +5,7 @@ reference. A network trained on another processor has slightly other weights, so
 has a tolerance; counts of towers and days have none.
 """
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -19,6 +20,8 @@ from tamrl.files import atomic_write
 from tamrl.study.runner.execute import ROOT
 
 RUN, REFERENCE = ROOT / "runs" / "fluxnet2015", ROOT / "results" / "reference"
+ORIGINS = "origins.json"  # beside a run's tables: notebook -> where its tables come from
+NOW, EARLIER = "computed in the last run", "computed in an earlier run"
 COLUMNS = ["row", "column", "reference", "fresh", "allowed"]
 
 # Allowed difference by the beginning of a column's name: absolute, in the column's own unit, and
@@ -89,16 +92,21 @@ def _absent(row: str, column: str, committed: bool) -> tuple[str, str, object, o
 
 
 def compare(run: Path = RUN, reference: Path = REFERENCE) -> pd.DataFrame:
-    """Compare each committed csv with the run's one; DataError when either has none of them."""
+    """Compare each csv, committed or the run's; DataError when the run has none that is committed.
+
+    A table that only one of them has is "absent" in the other.
+    """
     names = sorted(path.name for path in reference.glob("*.csv"))
     if not names:
         raise DataError(f"{reference} holds no table to compare with")
     if not any((run / name).is_file() for name in names):
         raise DataError(f"{run} holds none of {', '.join(names)}: run `make book` first")
-    nothing = pd.DataFrame([_absent("every row", "every column", True)], columns=COLUMNS)
-    parts = dict.fromkeys(names, nothing)
-    for name in (name for name in names if (run / name).is_file()):
-        parts[name] = compare_tables(pd.read_csv(run / name), pd.read_csv(reference / name))
+    parts: dict[str, pd.DataFrame] = {}
+    for name in sorted({*names, *(path.name for path in run.glob("*.csv"))}):
+        one = [_absent("every row", "every column", name in names)]
+        parts[name] = pd.DataFrame(one, columns=COLUMNS)
+        if name in names and (run / name).is_file():
+            parts[name] = compare_tables(pd.read_csv(run / name), pd.read_csv(reference / name))
     return pd.concat(parts, names=["table"]).reset_index("table").reset_index(drop=True)
 
 
@@ -108,6 +116,26 @@ def verdict(differences: pd.DataFrame) -> str:
         return "The tables are those of results/reference, within the stated tolerances."
     tables, count = ", ".join(differences.table.unique()), len(differences)
     return f"{count} numbers differ by more than allowed (make verify lists them): {tables}"
+
+
+def note_origins(run: Path, origins: dict[str, str]) -> None:
+    """Note where the tables of these notebooks come from; the others' are of an earlier run."""
+    path = run / ORIGINS
+    known = json.loads(path.read_text()) if path.is_file() else {}
+    known = {name: EARLIER if origin == NOW else origin for name, origin in known.items()}
+    with atomic_write(path) as part:
+        part.write_text(json.dumps(known | origins, indent=1))
+
+
+def origins(run: Path = RUN) -> str:
+    """Say in a line each which tables were computed, when, and which were read from stored ones."""
+    noted = json.loads((run / ORIGINS).read_text()) if (run / ORIGINS).is_file() else {}
+    of_number = {name[:2]: origin for name, origin in noted.items()}
+    tables: dict[str, list[str]] = {}
+    for name in sorted(path.stem for path in run.glob("*.csv")):
+        number = name.removeprefix("virtual_")[:2]
+        tables.setdefault(of_number.get(number, "of unknown origin"), []).append(name)
+    return "\n".join(f"Tables {how}: {', '.join(names)}." for how, names in tables.items())
 
 
 def accept(run: Path = RUN, reference: Path = REFERENCE) -> list[str]:
@@ -131,7 +159,7 @@ def main(take: Annotated[bool, typer.Option("--accept", help="Accept this run.")
         sys.exit(f"tamrl: {error}")
     if not differences.empty:
         typer.echo(differences.to_string(index=False, float_format=lambda v: f"{v:.4g}"))
-    typer.echo(verdict(differences))
+    typer.echo(f"{origins()}\n{verdict(differences)}")
     sys.exit(not differences.empty)
 
 
