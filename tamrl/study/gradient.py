@@ -12,8 +12,17 @@ from tamrl.parallel import in_parallel
 from tamrl.samples.arrays import Samples
 from tamrl.samples.splits import Fold
 from tamrl.shipped.calibration import split_days, tower_rng
+from tamrl.study.adaptation import curve
 
 WAY = "FiLM offsets"
+
+
+def network_curve(
+    model: TamRLModel | Callable[[], TamRLModel], samples: Samples, folds: Sequence[Fold],
+    lengths: Sequence[int], seed: int = 0, limit: int | None = None, jobs: int = 1,
+) -> pd.DataFrame:  # fmt: skip
+    """Change of error by labelled days, as `tamrl.study.adaptation.curve`; see `adapt_network`."""
+    return curve(adapt_network(model, samples, folds, lengths, seed, limit, jobs), seed=seed)
 
 
 def adapt_network(
