@@ -107,7 +107,8 @@ class Place:
     def child(self, before: str = "") -> subprocess.Popen[str]:
         """Another process that fetches everything into the same cache."""
         # A shell's background process, as a run of tests may be, has its children ignore Ctrl-C.
-        code = f"""import os, signal, sys, time; from pathlib import Path; from tamrl.data import cache
+        code = f"""import os, signal, sys, time
+from pathlib import Path; from tamrl.data import cache
 signal.signal(signal.SIGINT, signal.default_int_handler)
 cache.REGISTRY = Path({str(self.registry)!r}); {before}
 cache.fetch(cache.registry_names())"""
