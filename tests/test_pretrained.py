@@ -145,6 +145,14 @@ def test_bounds_come_with_calibrated_weights(
     monkeypatch.setattr(error_model, "STEPS", 3)
     held_out = fold_ensembles(samples, make, folds(samples, 3), 2, tmp_path / "folds")
     predicted = predict_held_out(samples, held_out)
+    part = held_out[0]  # what is scored is what the weights of a fold predict for a user
+    own = load_pretrained(part.members[0]).predict(samples.select(part.test))
+    xr.testing.assert_equal(
+        own.GPP.drop_vars(own.GPP.coords),
+        predicted.GPP.sel(seed=0, site=own.site).drop_vars(
+            ["seed", *own.GPP.coords], errors="ignore"
+        ),
+    )
     facts = calibration.calibration(samples, held_out, predicted)
     pretrained.save(ensemble.train(samples, make, 2), path, samples, **facts, towers=24)
     model = load_pretrained(path)

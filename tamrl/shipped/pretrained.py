@@ -202,6 +202,9 @@ def predict(
     share, has = _narrowing(header, mean, samples), [key(row) for row in present(samples)]
     if intervals:
         about["bounds"] = "; ".join(_basis(header, inputs) for inputs in sorted(set(has)))
+        if "covariance" in header:
+            days, site = header["labelled_days"], header["adapted_to"]
+            about["bounds"] += f"; narrowed by {days} labelled days of {site}"
     for f, usual in (intervals or {}).items():
         k, attrs = FLUXES.index(f), VARIABLES[f].attrs
         bounds = np.full((2, *mean.shape[:2]), np.nan)
