@@ -244,6 +244,6 @@ def values(table: pd.DataFrame) -> dict[str, str]:
     for _, row in table[table.way == ADAPTED].iterrows():
         name = f"{row.days}_{row.flux}"
         out[f"change_{name}"] = with_interval(row)
-        out[f"worse_{name}"] = f"{row.worse:.0%}"
-        out[f"inside_{name}"] = f"{row.inside:.1%}"
+        out[f"worse_{name}"] = f"{100 * row.worse:.0f} %"
+        out[f"inside_{name}"] = f"{100 * row.inside:.1f} %"
     return out
