@@ -20,7 +20,7 @@ import torch
 import xarray as xr
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save as serialise
 
 from tamrl.data.schema import FLUXES, VARIABLES
 from tamrl.errors import DataError
@@ -151,7 +151,7 @@ def write(models: Sequence[Any], path: Path, header: Mapping[str, Any]) -> None:
     header = {name: value for name, value in header.items() if name != "weights_sha256"}
     about = {"models": [pack(model, str(i), arrays) for i, model in enumerate(models)]}
     with atomic_write(path) as part:
-        save_file(arrays, part, {"tamrl": json.dumps({**header, **about})})
+        part.write_bytes(serialise(arrays, {"tamrl": json.dumps({**header, **about})}))
 
 
 def load(path: Path, device: str = "auto") -> tuple[list[Any], dict[str, Any]]:

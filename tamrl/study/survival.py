@@ -31,7 +31,6 @@ from tamrl.study.comparisons.models import ENSEMBLE
 AIMS = {"GPP": 5.0, "RECO": 4.0, "NEE": 5.0}  # % less error in the mean over towers
 WITHOUT_TOP = 3.0  # % of pooled RMSE to be gained without the five towers that gain most
 MAIN_SCORE, POOLED = "mean over towers", "pooled over days"
-REST = f"without {TOP} towers"
 
 
 def load_repeats(
