@@ -10,7 +10,7 @@ from settings import QUICK, SMALL, TEST, TRAIN, VALID
 
 from tamrl.errors import DataError
 from tamrl.model import adapt
-from tamrl.model.adapt import FROZEN, finetune, stop_at
+from tamrl.model.adapt import OFFSETS, finetune, stop_at
 from tamrl.model.network import Config, TamRL
 from tamrl.model.tensors import DeviceData, set_scale
 from tamrl.model.train import Recipe, TamRLModel
@@ -40,16 +40,12 @@ def error(model: TamRLModel, samples: Samples, site: int, on: np.ndarray) -> np.
     return np.sqrt(((pred - samples.y[site][on]) ** 2).mean(0))
 
 
-both_ways = pytest.mark.parametrize("frozen", [True, False])
-
-
-@both_ways
-def test_a_known_bias_is_removed(model: TamRLModel, samples: Samples, frozen: bool) -> None:
+def test_a_known_bias_is_removed(model: TamRLModel, samples: Samples) -> None:
     biased = labelled_by_itself(model, samples, 0.6)
     site = int(TEST[np.argmax((samples.weight[TEST] > 0).sum(1))])
     rest = (biased.weight[site] > 0) & ((biased.weight[site] > 0).cumsum() > 365)
     assert rest.sum() > 100
-    adapted = finetune(model, biased, np.array([site]), 365, frozen)
+    adapted = finetune(model, biased, np.array([site]), 365)
     pred = adapted.predict(biased, np.array([site]))[0][rest]
     off = np.abs((pred - biased.y[site][rest]).mean(0))
     assert (off < [0.25, 0.31, 0.3]).all()  # of 0, 0.6, 0.6: few steps, pulled back
@@ -58,25 +54,22 @@ def test_a_known_bias_is_removed(model: TamRLModel, samples: Samples, frozen: bo
     assert after[1] < 0.8 * before[1]  # a constant is not among what process scalars can express
 
 
-@both_ways
-def test_right_labels_change_nothing_and_noise_does_no_harm(model, samples, frozen: bool) -> None:
+def test_right_labels_change_nothing_and_noise_does_no_harm(model, samples) -> None:
     """30 days of white noise (sd 1) about the prediction move it by less than half of that."""
     right = labelled_by_itself(model, samples, 0.0)
     noise = np.random.default_rng(0).normal(0, 1, right.y.shape).astype(np.float32)
     for given, days, most in ((right, 90, 0.05), (replace(right, y=right.y + noise), 30, 0.5)):
-        adapted = finetune(model, given, TEST[:1], days, frozen)
+        adapted = finetune(model, given, TEST[:1], days)
         assert error(adapted, right, int(TEST[0]), right.weight[TEST[0]] > 0).max() < most
 
 
-@both_ways
-def test_what_moves(model: TamRLModel, samples: Samples, frozen: bool) -> None:
-    """Frozen: the few offsets that are listed; full: every weight that labels reach, no scale."""
+def test_what_moves(model: TamRLModel, samples: Samples) -> None:
+    """The few offsets that are listed, and no other weight."""
     before = {name: v.clone() for name, v in weights(model).items()}
-    after = weights(finetune(model, labelled_by_itself(model, samples, 1.0), TEST[:1], 90, frozen))
+    after = weights(finetune(model, labelled_by_itself(model, samples, 1.0), TEST[:1], 90))
     moved = {name for name, v in before.items() if not torch.equal(v, after[name])}
-    trained = {name for name, _ in model.net.named_parameters() if "rebuild" not in name}
-    assert moved == (set(FROZEN) if frozen else trained)
-    assert sum(after[name].numel() for name in FROZEN) < 600
+    assert moved == set(OFFSETS)
+    assert sum(after[name].numel() for name in OFFSETS) < 600
     assert all(torch.equal(v, weights(model)[name]) for name, v in before.items())
 
 
@@ -121,7 +114,7 @@ def test_free_heads_close_in_physical_units(samples: Samples, off: float) -> Non
     labels[..., 2] = np.nan  # NEE is not known
     few = replace(samples, y=labels).select(TEST[:1])
     data, block = DeviceData(few, net, torch.device("cpu")), adapt._blocks(few.weight > 0)
-    after, _ = adapt._descend(model, data, block, None, adapt._way(net, True, None), 3)
+    after, _ = adapt._descend(model, data, block, None, adapt._way(net, None), 3)
     gpp, reco, nee = (after.bias * net.y_sd + net.y_mean).tolist()
     gap = abs(nee - (reco - gpp))
     assert gap == pytest.approx(0, abs=1e-4) if off == 0 else gap < 1.4

@@ -1,8 +1,9 @@
 """Adaptation: a trained model meets a new tower, or a new gas, with few labels.
 
-*Frozen* moves the offsets of z, of FiLM, of the gates and of the heads, *full* all weights. Both
-are pulled back to the zero-shot weights, the harder the fewer the days (L2-SP, Li et al. 2018,
-arXiv 1802.01483), and stop by blocks of labels left out: at step 0 unless more is clearly better.
+Gradient steps move the offsets of z, of FiLM, of the gates and of the heads. They are pulled back
+to the zero-shot weights, the harder the fewer the days (L2-SP, Li et al. 2018, arXiv 1802.01483),
+and stop by blocks of labels left out: at step 0 unless more is clearly better. The ensemble is
+adapted otherwise (`tamrl.shipped.adaptation`), which helps more.
 """
 
 from copy import deepcopy
@@ -21,10 +22,10 @@ from tamrl.model.tensors import DeviceData, to_device
 from tamrl.model.train import TamRLModel
 from tamrl.samples.arrays import Samples, require_same, windows
 
-FROZEN = ("encoder.mix.0.bias", "film_x.bias", "film_h.bias", "gate.bias", "bias")
+OFFSETS = ("encoder.mix.0.bias", "film_x.bias", "film_h.bias", "gate.bias", "bias")
 STEPS = 20  # most steps of the descent
-LR = {True: 0.03, False: 2e-3}  # by frozen
-PULL = {True: 100.0, False: 2000.0}  # weight of the squared way from zero-shot, / labelled days
+LR = 0.03
+PULL = 100.0  # weight of the squared way from zero-shot, / labelled days
 NEW_PULL = 3.0  # the same for a target of which nothing is known: its head starts at zero
 BLOCKS = 3  # runs of labelled days, each left out once
 MIN_DAYS = 10  # fewer labelled days say nothing
@@ -34,15 +35,15 @@ Mask = NDArray[np.bool_]
 
 def finetune(
     model: TamRLModel, samples: Samples, sites: NDArray[np.intp], days: Mask | int | None = None,
-    frozen: bool = True, steps: int = STEPS, only: str | None = None,
+    steps: int = STEPS, only: str | None = None,
 ) -> TamRLModel:  # fmt: skip
     """Adapt a trained model to towers of which few days are labelled; deterministic.
 
     ``sites`` (site,) are the towers that the result is for, as indices into ``samples``. ``days``
     are those whose labels may be used: a mask (site, time), the first n labelled days of each
-    tower, or None for all. ``frozen`` moves the offsets in `FROZEN` only (a few hundred numbers),
-    else all weights. ``steps`` bounds the steps; the labels decide how many are made. ``only`` this
-    target is learnt, such as one from `add_target`: other fluxes stay the same to the last bit.
+    tower, or None for all. The offsets in `OFFSETS` move, a few hundred numbers. ``steps`` bounds
+    the steps; the labels decide how many are made. ``only`` this target is learnt, such as one from
+    `add_target`: other fluxes stay the same to the last bit.
 
     Returns a further model. Its ``log`` holds, per step, the mean error of the blocks left out
     (``held_out``, squared, in units of the fluxes' variance) and whether it was ``taken``. Raises
@@ -66,7 +67,7 @@ def finetune(
         raise DataError(f"{', '.join(few.site)}: {what}")
     data = DeviceData(few, model.net, next(model.net.parameters()).device)
     block = _blocks(few.weight > 0)
-    way = _way(model.net, frozen, only)
+    way = _way(model.net, only)
     held = np.stack([_descend(model, data, block, k, way, steps)[1] for k in range(BLOCKS)])
     mean = held.mean(0)
     best = stop_at(held) if only is None else int(mean.argmin())
@@ -106,13 +107,12 @@ def stop_at(held: NDArray) -> int:
     return int(np.argmax(more.mean(0) <= more.std(0, ddof=1) / np.sqrt(len(held))))
 
 
-def _way(net: TamRL, frozen: bool, only: str | None) -> tuple[dict[str, Tensor], float, float]:
+def _way(net: TamRL, only: str | None) -> tuple[dict[str, Tensor], float, float]:
     """Choose what moves (1 where a parameter does), how fast, and how hard it is pulled back."""
     parameters = dict(net.named_parameters())
     if only is None:
-        names = [name for name in parameters if not frozen or name in FROZEN]
-        moves = {name: torch.ones_like(parameters[name]) for name in names}
-        return moves, LR[frozen], PULL[frozen]
+        moves = {n: torch.ones_like(p) for n, p in parameters.items() if n in OFFSETS}
+        return moves, LR, PULL
     i, hidden = net.config.targets.index(only), net.config.hidden
     if i not in net.free:
         raise DataError(f"{only} is the sum of other fluxes; it has nothing of its own to learn")
@@ -121,7 +121,7 @@ def _way(net: TamRL, frozen: bool, only: str | None) -> tuple[dict[str, Tensor],
     moves = {n: torch.zeros_like(parameters[n]) for n in rows.keys() & parameters.keys()}
     for name, moving in moves.items():
         moving[rows[name]] = 1
-    return moves, LR[True], NEW_PULL
+    return moves, LR, NEW_PULL
 
 
 def _blocks(labelled: Mask) -> NDArray[np.intp]:
