@@ -48,8 +48,8 @@ def compare(
     vegetation class left out at a time, no satellites at the tested towers. `adaptation`: what
     a month, a season, a year of labels are worth. `map`: how good the map is at them. `steps`:
     what new drivers and labels gave. `published`: what others' models reach at the same towers,
-    beside the benchmark's predictions. `carbonfluxbench`: a few of them on the benchmark of TAM-RL's authors,
-    by its own splits, test days and scores; download it (MIT;
+    beside the benchmark's predictions. `carbonfluxbench`: a few of them on the benchmark of
+    TAM-RL's authors, by its own splits, test days and scores; download it (MIT;
     <https://huggingface.co/datasets/alexroz/CarbonFluxBench>) and name the folder. Written are
     predictions and tables below `runs/carbonfluxbench`.
 

@@ -15,6 +15,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 from scipy.optimize import curve_fit
+from scipy.stats import norm
 
 from tamrl.data.grid import grid_at
 from tamrl.data.reference import fetch_reference_gpp
@@ -25,6 +26,7 @@ from tamrl.files import atomic_write
 from tamrl.maps import monthly
 from tamrl.maps.ensemble import EnsembleMap
 from tamrl.maps.training import monthly_training_table, table_samples, with_fluxes
+from tamrl.maps.uncertainty import Uncertainty
 from tamrl.maps.upscale import upscale
 from tamrl.model.train import Recipe
 from tamrl.samples.arrays import Samples
@@ -70,7 +72,8 @@ def compute(
     with atomic_write(folder / SEASONS) as part:
         table = seasons(daily, samples, each, grid, members, jobs)
         table.to_csv(part, index=False, float_format="%.4g")
-    maps = fold_maps(each, grid, source / "map-of-folds")
+    stride = 1 if samples.attrs["virtual"] else STRIDE
+    maps = fold_maps(each, grid, source / "map-of-folds", stride)
     with atomic_write(folder / FOLD_MAPS) as part:
         pack = {"dtype": "int16", "scale_factor": 0.001, "_FillValue": -32768, "zlib": True}
         maps.to_netcdf(part, encoding=dict.fromkeys(FLUXES, pack))
@@ -248,6 +251,40 @@ def local_error(table: pd.DataFrame, facts: pd.DataFrame, model: str = AVERAGE) 
                               bounds=(1.0, 2000.0))  # fmt: skip
         rows[flux] = {"sd": sd, "length_km": float(fitted[0]), "pairs": int(near.sum())}
     return pd.DataFrame(rows).T.rename_axis("flux")
+
+
+def uncertainty(table: pd.DataFrame, maps: xr.Dataset, facts: pd.DataFrame) -> Uncertainty:
+    """Errors for `tamrl.maps.budgets.totals`; arguments as of `load` and `local_error`."""
+    return Uncertainty(maps, local_error(table, facts))
+
+
+def held_out_groups(
+    table: pd.DataFrame, facts: pd.DataFrame, errors: Uncertainty, cube: xr.Dataset,
+    level: float = 0.9, least: int = 5,
+) -> pd.DataFrame:  # fmt: skip
+    """Check intervals of means on groups of held-out towers: those of a class of vegetation.
+
+    Towers of a group stand in for the places of a biome: what they share errs as the biome does,
+    and each has an error of its own. Columns class, flux, towers, observed, predicted, sd
+    (gC m-2 d-1) and inside.
+    """
+    place, rows = facts.set_index("site"), []
+    codes = [str(code) for code in cube["igbp"].to_numpy()]
+    half = norm.ppf(0.5 + level / 2)
+    for flux in FLUXES:
+        shared = errors.sd(flux, "biome", np.full(len(codes) + 1, np.inf), cube)
+        one = table[["site", f"{flux} observed", f"{flux} {AVERAGE}"]].dropna().groupby("site")
+        year = one.mean()[one.size() == 12]
+        for code, group in year.groupby(place.igbp.reindex(year.index)):
+            if len(group) < least or code not in codes:
+                continue
+            observed, predicted = group.mean()
+            own = errors.local.sd[flux] / np.sqrt(len(group))
+            sd = float(np.hypot(shared[codes.index(str(code))], own))
+            rows.append({"class": code, "flux": flux, "towers": len(group), "observed": observed,
+                         "predicted": predicted, "sd": sd,
+                         "inside": abs(predicted - observed) <= half * sd})  # fmt: skip
+    return pd.DataFrame(rows)
 
 
 def gains(table: pd.DataFrame, rival: str = BOOSTED, model: str = AVERAGE) -> Mapping[str, float]:
