@@ -75,12 +75,12 @@ def compare(
         return None
     if experiment in ("adaptation", "map"):
         from tamrl.study import adaptation
-        from tamrl.study.comparisons import maps
+        from tamrl.study.comparisons import map_scores, maps
 
         own = {"n_folds": folds or 10, "members": seeds or 3, "epochs": epochs, "every": every}
         if experiment == "map":
             path = maps.compute(towers, out, jobs=jobs, device=device, **own)
-            draw("Mean seasons at held-out towers", maps.scores(maps.read(path)))
+            draw("Mean seasons at held-out towers", map_scores.scores(maps.read(path)))
             return say(f"Tables: {path}")
         path = adaptation.compute(towers, out, jobs=jobs, device=device, **own)
         draw("RMSE after adapting, %", adaptation.changes(path))

@@ -5,7 +5,7 @@ the towers' class, and as the map shows the cell, a mixture of classes. Beside i
 ensembles with the towers' own weather, boosted trees on the grid (FLUXCOM-style), and FLUXCOM.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,6 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
-from scipy.optimize import curve_fit
-from scipy.stats import norm
 
 from tamrl.data.grid import grid_at
 from tamrl.data.reference import fetch_reference_gpp
@@ -26,14 +24,13 @@ from tamrl.files import atomic_write
 from tamrl.maps import monthly
 from tamrl.maps.ensemble import EnsembleMap
 from tamrl.maps.training import monthly_training_table, table_samples, with_fluxes
-from tamrl.maps.uncertainty import Uncertainty
 from tamrl.maps.upscale import upscale
 from tamrl.model.train import Recipe
 from tamrl.samples.arrays import Samples
 from tamrl.samples.average_year import observed_year
 from tamrl.samples.missing import without
 from tamrl.samples.phenology import from_season, with_phenology, without_phenology
-from tamrl.samples.splits import distance_km, folds
+from tamrl.samples.splits import folds
 from tamrl.shipped import ensemble, pretrained
 from tamrl.shipped.calibration import average_cases
 from tamrl.shipped.out_of_fold import FoldEnsemble, fold_ensembles, predict_held_out
@@ -45,7 +42,6 @@ BOOSTED, FLUXCOM = "boosted trees on the grid", "FLUXCOM"
 MODELS = (AVERAGE, CELL, WEATHER, SATELLITES, BOOSTED, FLUXCOM)
 SEASONS, FOLD_MAPS = "seasons.csv", "folds.nc"
 STRIDE = 4  # every fourth cell in each direction is mapped by all folds
-NEAR_KM = (0, 5, 20, 50, 100, 200, 500)  # classes of distance between towers
 
 
 def compute(
@@ -86,8 +82,8 @@ def seasons(
 ) -> pd.DataFrame:  # fmt: skip
     """Tabulate observed and predicted mean seasons: site, month, days, "GPP observed", ...
 
-    A row for each month of a tower with ten good days. FLUXCOM has GPP alone, and no months: its
-    annual mean stands in all of them.
+    A row for each month of a tower with ten good days; ``spread`` is that of the members' average
+    year. FLUXCOM has GPP alone, and no months: its annual mean stands in all of them.
     """
     average = average_cases(samples, ensembles, grid, jobs)
     at = pd.Index(average.site.values)
@@ -112,8 +108,10 @@ def seasons(
         found[FLUXCOM][..., 0] = gpp[:, None]
     observed, days = np.moveaxis(average["observed"].to_numpy(), 0, -1), average["days"].to_numpy()
     i, month = np.nonzero(days > 0)
-    columns = {"site": at[i], "month": month + 1, "days": days[i, month]}
-    for name, values in ({"observed": observed} | found).items():
+    fold = {s: k for k, each in enumerate(ensembles) for s in samples.site[each.test]}
+    columns = {"site": at[i], "fold": at.map(fold)[i], "month": month + 1, "days": days[i, month]}
+    spread = np.moveaxis(average["spread"].to_numpy(), 0, -1)
+    for name, values in ({"observed": observed, "spread": spread} | found).items():
         columns |= {f"{f} {name}": values[i, month, k] for k, f in enumerate(FLUXES)}
     return pd.DataFrame(columns).dropna(axis=1, how="all")
 
@@ -199,95 +197,3 @@ def load(towers: str = "auto", **settings: Any) -> tuple[pd.DataFrame, xr.Datase
 def read(folder: Path) -> pd.DataFrame:
     """Read `seasons` that `compute` wrote to a folder."""
     return pd.read_csv(folder / SEASONS)
-
-
-def scores(table: pd.DataFrame) -> pd.DataFrame:
-    """Score `seasons`: a row a model and flux, errors in gC m-2 d-1.
-
-    Columns model, flux, towers, months, RMSE and bias of months, tower_RMSE (mean over towers), and
-    annual_R2 and annual_RMSE between towers with all twelve months. FLUXCOM has annual scores only.
-    """
-    rows = []
-    for model in MODELS:
-        for flux in FLUXES:
-            if f"{flux} {model}" not in table:
-                continue
-            one = table[["site", f"{flux} observed", f"{flux} {model}"]].dropna()
-            one.columns = pd.Index(["site", "observed", "predicted"])
-            e = one.predicted - one.observed
-            by = one.assign(square=e**2).groupby("site")
-            year = by[["observed", "predicted"]].mean()[by.size() == 12]
-            off = year.predicted - year.observed
-            row = {"model": model, "flux": flux, "towers": by.ngroups, "months": len(one),
-                   "RMSE": np.sqrt((e**2).mean()), "bias": e.mean(),
-                   "tower_RMSE": np.sqrt(by.square.mean()).mean()}  # fmt: skip
-            if model == FLUXCOM:
-                row |= dict.fromkeys(("RMSE", "bias", "tower_RMSE"), np.nan)
-            square = ((year.observed - year.observed.mean()) ** 2).mean()
-            row["annual_R2"], row["annual_RMSE"] = 1 - (off**2).mean() / square, off.std(ddof=0)
-            rows.append(row | {"annual_RMSE": np.sqrt((off**2).mean())})
-    return pd.DataFrame(rows)
-
-
-def local_error(table: pd.DataFrame, facts: pd.DataFrame, model: str = AVERAGE) -> pd.DataFrame:
-    """Size and reach of a place's annual error, by flux: sd (gC m-2 d-1) and length_km.
-
-    Errors of towers at the distance d are correlated by exp(-d / length_km), fitted to the pairs of
-    towers within 500 km; ``facts`` has site, lat, lon.
-    """
-    rows = {}
-    place = facts.set_index("site")
-    for flux in FLUXES:
-        one = table[["site", f"{flux} observed", f"{flux} {model}"]].dropna()
-        error = (one[f"{flux} {model}"] - one[f"{flux} observed"]).groupby(one.site)
-        mean = error.mean()[error.size() == 12]
-        sd = float(np.sqrt((mean**2).mean()))
-        at = place.loc[mean.index]
-        km = distance_km(at.lat.to_numpy(), at.lon.to_numpy())
-        i, j = np.triu_indices(len(mean), 1)
-        near = km[i, j] < NEAR_KM[-1]
-        d, product = km[i, j][near], (mean.to_numpy()[i] * mean.to_numpy()[j])[near] / sd**2
-        fitted, _ = curve_fit(lambda x, length: np.exp(-x / length), d, product, 50.0,
-                              bounds=(1.0, 2000.0))  # fmt: skip
-        rows[flux] = {"sd": sd, "length_km": float(fitted[0]), "pairs": int(near.sum())}
-    return pd.DataFrame(rows).T.rename_axis("flux")
-
-
-def uncertainty(table: pd.DataFrame, maps: xr.Dataset, facts: pd.DataFrame) -> Uncertainty:
-    """Errors for `tamrl.maps.budgets.totals`; arguments as of `load` and `local_error`."""
-    return Uncertainty(maps, local_error(table, facts))
-
-
-def held_out_groups(
-    table: pd.DataFrame, facts: pd.DataFrame, errors: Uncertainty, cube: xr.Dataset,
-    level: float = 0.9, least: int = 5,
-) -> pd.DataFrame:  # fmt: skip
-    """Check intervals of means on groups of held-out towers: those of a class of vegetation.
-
-    Towers of a group stand in for the places of a biome: what they share errs as the biome does,
-    and each has an error of its own. Columns class, flux, towers, observed, predicted, sd
-    (gC m-2 d-1) and inside.
-    """
-    place, rows = facts.set_index("site"), []
-    codes = [str(code) for code in cube["igbp"].to_numpy()]
-    half = norm.ppf(0.5 + level / 2)
-    for flux in FLUXES:
-        shared = errors.sd(flux, "biome", np.full(len(codes) + 1, np.inf), cube)
-        one = table[["site", f"{flux} observed", f"{flux} {AVERAGE}"]].dropna().groupby("site")
-        year = one.mean()[one.size() == 12]
-        for code, group in year.groupby(place.igbp.reindex(year.index)):
-            if len(group) < least or code not in codes:
-                continue
-            observed, predicted = group.mean()
-            own = errors.local.sd[flux] / np.sqrt(len(group))
-            sd = float(np.hypot(shared[codes.index(str(code))], own))
-            rows.append({"class": code, "flux": flux, "towers": len(group), "observed": observed,
-                         "predicted": predicted, "sd": sd,
-                         "inside": abs(predicted - observed) <= half * sd})  # fmt: skip
-    return pd.DataFrame(rows)
-
-
-def gains(table: pd.DataFrame, rival: str = BOOSTED, model: str = AVERAGE) -> Mapping[str, float]:
-    """Change of monthly RMSE against a rival, %, by flux."""
-    wide = scores(table).pivot_table("RMSE", "model", "flux", sort=False)
-    return {f: 100 * (wide[f][model] / wide[f][rival] - 1) for f in FLUXES}
