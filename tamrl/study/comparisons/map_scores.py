@@ -3,7 +3,7 @@
 Tables are those of `tamrl.study.comparisons.maps`: mean seasons by tower, model and flux.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -136,3 +136,27 @@ def gains(table: pd.DataFrame, rival: str = BOOSTED, model: str = AVERAGE) -> Ma
     """Change of monthly RMSE against a rival, %, by flux."""
     wide = scores(table).pivot_table("RMSE", "model", "flux", sort=False)
     return {f: 100 * (wide[f][model] / wide[f][rival] - 1) for f in FLUXES}
+
+
+def class_seasons(
+    table: pd.DataFrame, facts: pd.DataFrame, models: Sequence[str], least: int = 5
+) -> pd.DataFrame:
+    """Average mean seasons over the towers of each class of vegetation with ``least`` towers.
+
+    Southern towers are moved by half a year. Columns class, towers, month, flux, observed, models.
+    """
+    place = facts.set_index("site")
+    south = table.site.map(place.lat) < 0
+    month = np.where(south, (table.month + 5) % 12 + 1, table.month)
+    moved = table.assign(month=month, igbp=table.site.map(place.igbp))
+    parts = []
+    for flux in FLUXES:
+        names = {f"{flux} {name}": name for name in ("observed", *models)}
+        known = moved.dropna(subset=[*names]).rename(columns=names)
+        groups = known.groupby("igbp")
+        many = groups.site.nunique()
+        for code in many[many >= least].index:
+            mean = groups.get_group(code).groupby("month")[[*names.values()]].mean()
+            about = {"class": code, "towers": many[code], "flux": flux}
+            parts.append(mean.reset_index().assign(**about))
+    return pd.concat(parts, ignore_index=True)
