@@ -195,3 +195,23 @@ def zonal_totals(fluxes: xr.Dataset) -> pd.DataFrame:
     width = abs(float(fluxes["lat"][1] - fluxes["lat"][0]))
     sums = (annual(fluxes) * land_area(fluxes)).sum("lon") / PG / width
     return sums.to_dataframe()[list(FLUXES)]
+
+
+def values(whole: pd.DataFrame, inner: pd.DataFrame) -> dict[str, object]:
+    """Gather what the pages quote of global `totals`, of all land and within the area."""
+    one, part = whole.set_index("flux"), inner.set_index("flux")
+    out: dict[str, object] = {"share_out": 100 * float(1 - part.area.iloc[0] / one.area.iloc[0])}
+    for flux in FLUXES:
+        out[f"total_{flux}"], out[f"inside_{flux}"] = (
+            float(one.total[flux]),
+            float(part.total[flux]),
+        )
+        out[f"half_{flux}"] = float(one.upper[flux] - one.total[flux])
+    return out
+
+
+def largest_sinks(nee: pd.Series, n: int = 3) -> dict[str, object]:
+    """Name the ``n`` classes with the most negative NEE (class,), PgC yr-1."""
+    largest = nee.drop(UNASSIGNED, errors="ignore").nsmallest(n)
+    named = ", ".join(f"{str(name).lower()} ({value:.1f})" for name, value in largest.items())
+    return {"nee_where": named.replace("-", "\N{MINUS SIGN}")}

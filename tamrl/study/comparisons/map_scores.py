@@ -3,7 +3,7 @@
 Tables are those of `tamrl.study.comparisons.maps`: mean seasons by tower, model and flux.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -16,8 +16,18 @@ from tamrl.evaluate.intervals import DIMS, calibrate, intervals, reliability
 from tamrl.evaluate.scores import LEVEL
 from tamrl.maps.uncertainty import Uncertainty
 from tamrl.samples.splits import distance_km
-from tamrl.study.comparisons.maps import AVERAGE, BOOSTED, FLUXCOM, MODELS
+from tamrl.study.comparisons.maps import (
+    AVERAGE,
+    BOOSTED,
+    CELL,
+    FLUXCOM,
+    MODELS,
+    SATELLITES,
+    WEATHER,
+)
 
+SHORT = {AVERAGE: "map", CELL: "cell", WEATHER: "weather", SATELLITES: "satellites",
+         BOOSTED: "boosted"}  # fmt: skip
 NEAR_KM = 500.0  # pairs of towers that tell how far errors reach
 
 
@@ -132,12 +142,6 @@ def held_out_groups(
     return pd.DataFrame(rows)
 
 
-def gains(table: pd.DataFrame, rival: str = BOOSTED, model: str = AVERAGE) -> Mapping[str, float]:
-    """Change of monthly RMSE against a rival, %, by flux."""
-    wide = scores(table).pivot_table("RMSE", "model", "flux", sort=False)
-    return {f: 100 * (wide[f][model] / wide[f][rival] - 1) for f in FLUXES}
-
-
 def class_seasons(
     table: pd.DataFrame, facts: pd.DataFrame, models: Sequence[str], least: int = 5
 ) -> pd.DataFrame:
@@ -160,3 +164,20 @@ def class_seasons(
             about = {"class": code, "towers": many[code], "flux": flux}
             parts.append(mean.reset_index().assign(**about))
     return pd.concat(parts, ignore_index=True)
+
+
+def values(scored: pd.DataFrame, held: pd.DataFrame, groups: pd.DataFrame) -> dict[str, object]:
+    """Gather what the pages quote of `scores`, `coverage` and `held_out_groups`."""
+    out: dict[str, object] = {}
+    by = scored.set_index(["model", "flux"])
+    for model, name in SHORT.items():
+        for flux in FLUXES:
+            out[f"rmse_{name}_{flux}"] = float(by.RMSE[model, flux])
+            out[f"r2_{name}_{flux}"] = float(by.annual_R2[model, flux])
+    for flux in FLUXES:
+        gain = 1 - by.RMSE[AVERAGE, flux] / by.RMSE[BOOSTED, flux]
+        out[f"gain_{flux}"] = 100 * float(gain)
+    for period in ("month", "year"):
+        of = 100 * held[(held.stratum == "") & (held.period == period)].coverage
+        out[f"held_{period}"] = f"{of.min():.0f} to {of.max():.0f} %"
+    return out | {"groups_inside": f"{int(groups.inside.sum())} of {len(groups)}"}

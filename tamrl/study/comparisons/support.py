@@ -29,6 +29,7 @@ from tamrl.shipped import ensemble, pretrained
 from tamrl.shipped.out_of_fold import FoldEnsemble, fold_ensembles
 from tamrl.shipped.weights import networks_alone
 from tamrl.sources import load_towers, load_training
+from tamrl.study.comparisons.effects import with_interval
 
 OWN, EXCHANGED, ABSENT = "own", "of another tower", "none"
 KINDS = (OWN, EXCHANGED, ABSENT)
@@ -127,3 +128,10 @@ def changes(table: pd.DataFrame, kinds: Sequence[str] = (EXCHANGED, ABSENT)) -> 
                 "upper": 100 * high, "pooled": 100 * (np.sqrt(total[kind] / total[OWN]) - 1),
             })  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def values(worth: pd.DataFrame) -> dict[str, str]:
+    """Gather what the pages quote of `changes`."""
+    short = {EXCHANGED: "exchanged", ABSENT: "absent"}
+    rows = [row for _, row in worth.iterrows()]
+    return {f"support_{short[row.support]}_{row.flux}": with_interval(row) for row in rows}
