@@ -120,6 +120,8 @@ def compare(fluxes: xr.Dataset, errors: Uncertainty | None = None) -> pd.DataFra
     for source, (value, sd) in computed.items():
         row = published["source"] == source
         published.loc[row, ["value", "lower", "upper"]] = value, value - sd, value + sd
+    if abs(float(fluxes["lat"][1] - fluxes["lat"][0])) > 1:  # too coarse to tell land from sea
+        published = published[published["source"] != "FLUXCOM map, our land"]
     table = pd.concat([mapped, published])[[*published.columns]]
     table["flux"] = pd.Categorical(table["flux"], FLUXES)
     return table.sort_values("flux", kind="stable", ignore_index=True).astype({"flux": object})
