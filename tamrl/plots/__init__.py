@@ -6,7 +6,7 @@ Nothing here knows of models; a module is loaded when one of its figures is aske
 import lazy_loader as lazy
 
 FIGURES = {
-    "comparisons": "beside_others class_bias coverage_by_class forest reliability",
+    "comparisons": "beside_others class_bias coverage_by_class forest reliability scorecard",
     "curves": "against_peer before_and_after by_biome class_seasons embedding gap_curves gates "
               "importance kinds label_curves memory model responses scaling supports",
     "maps": "against_reference flux_maps gain_curve hatched hovmoller limits mean_and_spread "

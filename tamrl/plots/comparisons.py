@@ -197,3 +197,25 @@ def beside_others(table: pd.DataFrame, label: str, lines: Mapping[str, float] | 
         handles.append(Line2D([], [], color="black", linestyle="--", linewidth=1, label=line))
     fig.legend(handles=handles, loc="outside lower center", ncols=2)
     return fig
+
+
+@figure
+def scorecard(tables: Mapping[str, pd.DataFrame], label: str) -> Figure:
+    """Draw a field of scores a flux (title), models down and kinds of score across, with numbers.
+
+    Colours go from 0 to 1; what is below 0 has the colour of 0.
+    """
+    height = 0.34 * sum(len(table) for table in tables.values()) + 0.6 * len(tables) + 0.8
+    fig, axes = plt.subplots(len(tables), 1, figsize=(7.6, height), squeeze=False, sharex=True)
+    for ax, (flux, table) in zip(axes[:, 0], tables.items(), strict=True):
+        image = ax.imshow(table.to_numpy(float), cmap="cividis", vmin=0, vmax=1, aspect="auto")
+        for (row, column), value in np.ndenumerate(table.to_numpy(float)):
+            colour = "black" if value > 0.5 else "white"
+            text = f"{round(value, 2) + 0:.2f}".replace("-", "\N{MINUS SIGN}")
+            ax.text(column, row, text, ha="center", va="center", color=colour)
+        ax.set(title=flux, yticks=range(len(table)), yticklabels=table.index,
+               xticks=range(table.shape[1]),
+               xticklabels=[str(name).replace(" ", "\n", 1) for name in table.columns])  # fmt: skip
+    fig.colorbar(image, ax=axes[:, 0], location="bottom", shrink=0.6, aspect=35, extend="min",
+                 label=label)  # fmt: skip
+    return fig

@@ -83,6 +83,17 @@ def class_bias(sums: xr.Dataset, model: str, by: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
+def scorecard(
+    summary: pd.DataFrame, scales: pd.DataFrame, names: Sequence[str]
+) -> dict[str, pd.DataFrame]:
+    """R² by flux: models down, all days and time scales across; of `summarise` and `by_scale`."""
+    whole = summary[["model", "flux", "R2"]].assign(scale="all days")
+    both = pd.concat([whole, scales[["model", "flux", "scale", "R2"]]])
+    order = list(dict.fromkeys(both.scale))
+    wide = both[both.model.isin(names)].pivot_table("R2", ["flux", "model"], "scale", sort=False)
+    return {flux: wide.loc[flux].reindex(names)[order] for flux in dict.fromkeys(both.flux)}
+
+
 def cost(results: Results) -> pd.DataFrame:
     """Device of networks, fits (folds x seeds), and seconds of fitting and predicting by model."""
     about = results.about
