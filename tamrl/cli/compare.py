@@ -21,6 +21,7 @@ _TAKEN = {  # options of an experiment; the others have all but --folder and --s
     "carbonfluxbench": _BENCH,
     "steps": {"towers", "out", "jobs"},
     "published": {"towers", "out", "jobs", "device"},
+    "australia": {"out", "jobs", "device"},
     "adaptation": {"towers", "folds", "seeds", "epochs", "every", "jobs", "device", "out"},
     "map": {"towers", "folds", "seeds", "epochs", "every", "jobs", "device", "out"},
     "support": {"towers", "folds", "seeds", "epochs", "every", "jobs", "device", "out"},
@@ -52,10 +53,10 @@ def compare(
     a month, a season, a year of labels are worth. `map`: how good the map is at them.
     `support`: what the support set is worth to the networks of the ensemble. `steps`: what new
     drivers and labels gave. `published`: what others' models reach at the same towers, beside the
-    benchmark's predictions. `carbonfluxbench`: a few of them on the benchmark of
-    TAM-RL's authors, by its own splits, test days and scores; download it (MIT;
-    <https://huggingface.co/datasets/alexroz/CarbonFluxBench>) and name the folder. Written are
-    predictions and tables below `runs/carbonfluxbench`.
+    benchmark's predictions. `australia`: the map's model at eleven towers apart, beside products.
+    `carbonfluxbench`: a few of them on the benchmark of TAM-RL's authors, by its own splits, test
+    days and scores; download it (MIT; <https://huggingface.co/datasets/alexroz/CarbonFluxBench>)
+    and name the folder. Written are predictions and tables below `runs/carbonfluxbench`.
 
     Run the command again to go on: only what is missing or has changed is computed. Each model
     leaves one csv. With other settings than the experiment's own these go below `runs/`.
@@ -80,6 +81,12 @@ def compare(
     if experiment in ("adaptation", "map", "support"):
         own = {"n_folds": folds or 10, "members": seeds or 3, "epochs": epochs, "every": every}
         return _of_folds(experiment, {"towers": towers, "out": out, "jobs": jobs} | own, device)
+    if experiment == "australia":
+        from tamrl.study.comparisons import australia
+
+        path = australia.compute(out, jobs=jobs, device=device)
+        draw("Months at eleven towers apart", australia.scores(australia.read(path)))
+        return say(f"Table: {path}")
     if experiment == "published":
         from tamrl.study.comparisons import published
 

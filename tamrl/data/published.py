@@ -6,11 +6,12 @@ import rdata
 import xarray as xr
 
 from tamrl.data import cache
-from tamrl.data.schema import FLUXES, drop_sealed, facts
+from tamrl.data.schema import FLUXES, VARIABLES, drop_sealed, facts
 from tamrl.errors import DataError
 
 NETWORKS = {"LSTM, GECO Bern": "lstm", "FCN, GECO Bern": "fcn"}
 OZFLUX = "OzFlux"  # the source of `fetch_ozflux` that was measured; the others are products
+WEATHER = {"TA": "Ta_EC", "VPD": "VPD_EC", "SW_IN": "Fsd_EC"}
 PRODUCTS = {
     "FLUXCOM-RS": "FLUXCOM_RS", "GOSIF": "GOSIF", "MODIS": "MODIS", "DIFFUSE": "DIFFUSE",
     "CABLE": "CABLE_BIOS", "AusEFlux": "This_Study",
@@ -46,7 +47,8 @@ def fetch_ozflux() -> xr.Dataset:
     """Fetch monthly fluxes of 27 Australian towers as OzFlux processed them, and of six products.
 
     GPP, RECO, NEE (source, site, month), gC m-2 month-1, NaN missing (NEE as published; it is not
-    RECO - GPP in every month); month is its first day. ``source``: `OZFLUX`, measured, gaps filled
+    RECO - GPP in every month); month is its first day; TA degC, VPD hPa, SW_IN W m-2 (site, month)
+    measured beside them; lat, lon of the towers. ``source``: `OZFLUX`, measured, gaps filled
     and partitioned by neural networks (SOLO), or one of `PRODUCTS` at the tower; GOSIF, MODIS and
     DIFFUSE give GPP alone, AusEFlux learnt from these very towers. 16 are among the towers of
     `fetch_towers`, none is held back. Source: github.com/cbur24/NEE_modelling (Apache-2.0), tower
@@ -58,7 +60,7 @@ def fetch_ozflux() -> xr.Dataset:
     tables = {}
     for site, path in zip(towers["site"], paths, strict=True):
         table = pd.read_csv(path)
-        _require(["time", *_columns("GPP").values()], table, str(path))
+        _require(["time", *_columns("GPP").values(), *WEATHER.values()], table, str(path))
         month = pd.to_datetime(table["time"]).to_numpy().astype("datetime64[M]")
         tables[site] = table.set_index(pd.Index(month.astype("datetime64[ns]"), name="month"))
     wide, ds = pd.concat(tables, names=["site"]), xr.Dataset()
@@ -66,6 +68,11 @@ def fetch_ozflux() -> xr.Dataset:
         columns = _columns(flux)
         values = wide.reindex(columns=[*columns.values()]).set_axis([*columns], axis=1)
         ds[flux] = values.to_xarray().to_dataarray("source").assign_attrs(units="gC m-2 month-1")
+    for name, column in WEATHER.items():
+        ds[name] = wide[column].to_xarray().assign_attrs(units=VARIABLES[name].units)
+    for name, column in (("lat", "y_coord"), ("lon", "x_coord")):
+        ds[name] = wide[column].groupby("site").first().to_xarray()
+    ds = ds.set_coords(["lat", "lon"])
     ds.attrs = {"source": "github.com/cbur24/NEE_modelling", "licence": "Apache-2.0, data CC-BY"}
     return ds.assign_coords(site=ds["site"].to_numpy().astype(str))
 
