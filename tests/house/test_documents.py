@@ -228,3 +228,17 @@ def test_the_table_of_contents_holds_every_notebook_and_page() -> None:
     notebooks = [name for name in files if name.startswith("notebooks/")]
     assert sorted(notebooks) == [f"notebooks/{name}" for name in CELLS]
     assert {*files, toc["root"]} - set(notebooks) == set(PAGES)
+
+
+PRIVATE = re.compile(  # words for which the field has its own: given, shrunk, compared, assigned
+    r"\b(ours|dealt|veil(?:ed)?|held against|drawn to annual|virtual worlds?|lets? expect|"
+    r"(?:is|are|was|were) told|resolvably)\b", re.IGNORECASE,
+)  # fmt: skip
+
+
+def test_prose_uses_the_words_of_the_field() -> None:
+    """Pages, documents and notebooks say what every reader of the field says."""
+    prose = {**DOCUMENTS, **PAGES, "notebooks": "\n".join(PROSE)}
+    assert {
+        name: PRIVATE.findall(text) for name, text in prose.items() if PRIVATE.search(text)
+    } == {}
