@@ -17,7 +17,7 @@ freeze() { "${pip[@]}" freeze | grep -iE '^(torch|numpy|pandas|scipy|scikit-lear
 freeze >"$place/before"
 
 mkdir "$place/source" "$place/work"
-cp -r "$root"/{pyproject.toml,setup.py,MANIFEST.in,data_registry.txt,README.md,LICENSE,LICENSE-text,tamrl} "$place/source/"
+cp -r "$root"/{pyproject.toml,setup.py,MANIFEST.in,data_registry.txt,README.md,LICENSE,LICENSE-text,tamrl,results} "$place/source/"
 # The first cell as it stands, but from here: what is not released yet.
 sed "s|tamrl\[maps\]|tamrl[maps] @ file://$place/source|" "$root/notebooks/$notebook.ipynb" \
   >"$place/work/$notebook.ipynb"

@@ -46,7 +46,9 @@ def test_what_is_missing_is_added_and_nothing_that_is_there(tmp_path: Path) -> N
             (record / file).write_text(text)
 
     source = tmp_path / "tamrl-source"
-    shutil.copytree(ROOT / "tamrl", source / "tamrl", ignore=shutil.ignore_patterns("__pycache__"))
+    for folder in ("tamrl", "results"):
+        hidden = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / folder, source / folder, ignore=hidden)
     for name in SOURCE:
         shutil.copy(ROOT / name, source)
     cells = nbformat.read(ROOT / "notebooks" / f"{STUDY[0].name}.ipynb", as_version=4).cells

@@ -56,9 +56,9 @@ class Results:
 
 
 def stored(name: str) -> Path:
-    """Folder of committed tables: below the working folder, else in the checkout of the package."""
-    here, checkout = (root / "results" / name for root in (Path(), Path(__file__).parents[2]))
-    return checkout if checkout.is_dir() and not here.is_dir() else here
+    """Folder of stored tables: below the working folder, else in the checkout or the package."""
+    here, *others = (root / "results" / name for root in (Path(), *Path(__file__).parents[1:3]))
+    return next((folder for folder in (here, *others) if folder.is_dir()), here)
 
 
 def write_csv(path: Path, about: Mapping[str, Any], table: pd.DataFrame) -> None:

@@ -15,10 +15,10 @@ from typing import Any
 import pandas as pd
 
 from tamrl.errors import DataError
+from tamrl.evaluate.tables import stored
 
 FORMAT = 1  # of the file; raise it when what a column means changes
-FOLDER = Path(__file__).parents[3] / "results" / "speed"
-NAME = "speed.json"  # in that folder: the measurements that the book reports
+NAME = "speed.json"  # in results/speed: the measurements that the book reports
 SIZE = "hidden 128, 2 layers"  # at which the authors' code was timed
 TRAIN, STREAM, EXACT = "training", "prediction, streaming", "prediction, exact"
 PEER: Mapping[str, float] = {TRAIN: 60.0, STREAM: 7.0, EXACT: 7.0}  # tower-days per 1e9 operations
@@ -45,7 +45,7 @@ def read_file(path: Path) -> dict[str, Any]:
 
 def read(folder: Path | None = None) -> list[dict[str, Any]]:
     """Read all committed measurements, those that the book reports first."""
-    folder = folder or next((f for f in (Path("results/speed"), FOLDER) if f.is_dir()), FOLDER)
+    folder = folder or stored("speed")
     first = folder / NAME
     return [read_file(path) for path in (first, *sorted(set(folder.glob("*.json")) - {first}))]
 
