@@ -223,7 +223,7 @@ def class_seasons(table: pd.DataFrame, models: Sequence[str], fluxes: Sequence[s
     ``table`` has class, towers, month, flux, observed and a column a model, gC m-2 d-1.
     """
     classes = list(dict.fromkeys(table["class"]))
-    size = (7.6, 1.15 * len(classes) + 0.9)
+    size = (7.6, 0.9 * len(classes) + 0.9)
     fig, axes = plt.subplots(len(classes), len(fluxes), figsize=size, squeeze=False, sharex=True,
                              sharey="col")  # fmt: skip
     for (row, code), (column, flux) in product(enumerate(classes), enumerate(fluxes)):

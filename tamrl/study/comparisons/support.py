@@ -132,6 +132,9 @@ def changes(table: pd.DataFrame, kinds: Sequence[str] = (EXCHANGED, ABSENT)) -> 
 
 def values(worth: pd.DataFrame) -> dict[str, str]:
     """Gather what the pages quote of `changes`."""
-    short = {EXCHANGED: "exchanged", ABSENT: "absent"}
-    rows = [row for _, row in worth.iterrows()]
-    return {f"support_{short[row.support]}_{row.flux}": with_interval(row) for row in rows}
+    short, out = {EXCHANGED: "exchanged", ABSENT: "absent"}, {}
+    for _, row in worth.iterrows():
+        name = f"{short[row.support]}_{row.flux}"
+        out[f"support_{name}"] = with_interval(row)
+        out[f"worth_{name}"] = out[f"support_{name}"].split(",")[0]
+    return out
