@@ -28,7 +28,7 @@ class Ensemble:
         self.calls += 1
         time.sleep(self.pause)
         flux = np.stack([recurrent(x, seed) for seed in self.seeds])
-        return Mapped(flux, np.abs(x[:, 0, -1]) / 90)
+        return Mapped(flux, np.abs(x[:, 0, FEATURES.index("abs_lat")]) / 90)
 
     def classes(self, x: np.ndarray) -> np.ndarray:
         return np.where(x[:, 0, FEATURES.index("igbp_ENF")] > 0.3, "ENF", "")

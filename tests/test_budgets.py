@@ -1,6 +1,7 @@
 """Budgets: analytic totals, parts that make the whole, intervals, countries, comparisons."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from mapworld import Ensemble, world
@@ -11,6 +12,7 @@ from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError
 from tamrl.maps import budgets
 from tamrl.maps.regions import UNASSIGNED, partition
+from tamrl.maps.uncertainty import Uncertainty, jackknife
 from tamrl.maps.upscale import upscale
 
 PARTITIONS = ("band", "biome", "koppen", "koppen_main", "country", "reccap")
@@ -37,6 +39,7 @@ def uniform(
     each = np.array(members, dtype=np.float32)[:, None, None] * np.full(shape, rate, np.float32)
     data |= {f"{f}_member": (("member", "lat", "lon"), each) for f in FLUXES}
     data["land_fraction"] = (("lat", "lon"), np.ones(shape, np.float32))
+    data["outside"] = (("lat", "lon"), np.zeros(shape, np.float32))
     return xr.Dataset(data, coords={"time": time, "lat": lat, "lon": lon})
 
 
@@ -72,7 +75,7 @@ def test_parts_make_the_whole(fluxes, cube, by):
     table = budgets.totals(fluxes, by, cube)
     sums = table.groupby("flux")[["total", "area"]].sum().loc[whole.index]
     np.testing.assert_allclose(sums, whole, rtol=1e-9)
-    total = table.pivot(index="region", columns="flux", values="total")  # regions are unique
+    total = table.pivot_table("total", "region", "flux", sort=False)  # regions are unique
     gap = total["NEE"] - (total["RECO"] - total["GPP"])
     assert gap.abs().max() < 1e-4 * total["GPP"].max()
     parts = partition(by, cube["lat"], cube["lon"], cube)
@@ -82,7 +85,7 @@ def test_parts_make_the_whole(fluxes, cube, by):
 
 
 def test_totals_are_those_of_the_monthly_map(fluxes):
-    """Adding up the monthly mean map gives the same as the mean of the members' totals."""
+    """Adding up the annual map by hand gives the same."""
     land = fluxes["land_fraction"] * cell_area(fluxes["lat"], fluxes["lon"])
     whole = budgets.totals(fluxes).set_index("flux")["total"]
     direct = (budgets.annual(fluxes) * land).sum().to_array().to_series() / 1e15
@@ -91,17 +94,60 @@ def test_totals_are_those_of_the_monthly_map(fluxes):
     np.testing.assert_allclose(by_latitude[whole.index], whole, rtol=1e-5)
 
 
-def test_intervals_sum_members_first():
-    """Errors common to all cells do not average out; independent ones do."""
-    together = budgets.totals(uniform(members=(0.9, 1.1))).iloc[0]
-    half = (together["upper"] - together["lower"]) / 2 / together["total"]
-    assert half == pytest.approx(6.3138 * np.std([0.9, 1.1], ddof=1), rel=1e-3)  # Student's t, 1
-    apart = uniform()
-    noise = np.random.default_rng(0).normal(0, 0.1, apart["GPP_member"].shape)
-    apart["GPP_member"] = apart["GPP_member"] * 0 + 1 + noise.astype(np.float32)
-    alone = budgets.totals(apart).iloc[0]
-    assert (alone["upper"] - alone["lower"]) / 2 / alone["total"] < 0.05 * half
-    assert np.isnan(budgets.totals(uniform(members=(1.0,)))["lower"]).all()
+def errors(factor: float = 1.0, length: float = 50.0) -> Uncertainty:
+    """Two folds' maps that differ by 20 % everywhere; places err by 0.5 on their own."""
+    lat, lon = centres(4.0)
+    maps = np.ones((2, len(lat), len(lon)), np.float32) * np.array([0.9, 1.1])[:, None, None]
+    axes = {"fold": [0, 1], "lat": lat, "lon": lon}
+    folds = xr.Dataset({f: (tuple(axes), factor * maps) for f in FLUXES}, axes)
+    local = pd.DataFrame({"sd": 0.5, "length_km": length}, index=[*FLUXES])
+    return Uncertainty(folds, local)
+
+
+def test_shared_errors_do_not_average_out_and_own_ones_do():
+    """The globe's interval is the jackknife's; one country's also has what its places err."""
+    whole = budgets.totals(uniform(), errors=errors(), level=0.9).iloc[0]
+    half = (whole["upper"] - whole["lower"]) / 2 / whole["total"]
+    shared = np.sqrt(0.5 * (0.1**2 + 0.1**2))  # two groups: (k - 1) / k times the squares
+    own = 0.5 * np.sqrt(2 * np.pi * 50e3**2 / (4 * np.pi * EARTH_RADIUS**2))
+    assert half == pytest.approx(1.6449 * np.hypot(shared, own), rel=1e-3)
+    apart = budgets.totals(uniform(), "band", errors=errors(0.0)).query("flux == 'GPP'")
+    width = (apart["upper"] - apart["lower"]) / apart["total"] * np.sqrt(apart["area"])
+    assert width.to_numpy() == pytest.approx(width.iloc[0])  # falls with the root of the area
+    small = errors(0.0).sd("GPP", "band", np.full(6, 1e6))  # smaller than what errs alike
+    assert small == pytest.approx(0.5)
+    assert np.isnan(budgets.totals(uniform())["lower"]).all()
+
+
+def test_a_jackknife_over_means_is_the_standard_error_of_the_mean():
+    x = np.random.default_rng(0).normal(size=12)
+    without = (x.sum() - x) / 11
+    assert jackknife(without) == pytest.approx(x.std(ddof=1) / np.sqrt(12))
+
+
+def test_a_region_without_a_mapped_cell_errs_as_one_cell_does():
+    """Liechtenstein lies between the centres of cells of four degrees."""
+    maps = errors().folds.copy(deep=True)
+    noise = np.random.default_rng(0).normal(0, 0.3, maps["GPP"].shape)
+    maps["GPP"] += noise.astype(np.float32)
+    many = Uncertainty(maps, errors().local)
+    area = np.full(len(partition("country", *centres(4.0)).names), 1e14)
+    sd = many.sd("GPP", "country", area)
+    assert np.isfinite(sd).all()
+    assert sd.max() > many.sd("GPP", "globe", np.array([5e14]))[0]
+
+
+def test_land_outside_the_area_of_applicability_can_be_left_out():
+    """Half of each cell outside leaves half of each sum and area."""
+    ds = uniform()
+    ds["outside"] = xr.full_like(ds["land_fraction"], 0.5)
+    whole, part = budgets.totals(ds), budgets.totals(ds, within=True)
+    np.testing.assert_allclose(part[["total", "area"]], whole[["total", "area"]] / 2)
+    quoted = budgets.values(budgets.totals(ds, errors=errors()), part)
+    assert quoted["share_out"] == pytest.approx(50)
+    assert quoted["inside_NEE"] == pytest.approx(quoted["total_NEE"] / 2)
+    named = budgets.largest_sinks(pd.Series({"a": -3.0, "b": 1.0, "c": -0.5, "d": -2.0}), 2)
+    assert named == {"nee_where": "a (\N{MINUS SIGN}3.0), d (\N{MINUS SIGN}2.0)"}
 
 
 def test_countries_have_their_areas():
@@ -183,8 +229,10 @@ def test_comparison_names_its_sources(need):
     assert value["NEE", "RECCAP, Rh - NPP"] == pytest.approx(36.388 - 47.448)
     assert value["GPP", "FLUXCOM map, our land"] == pytest.approx(108.1, abs=0.1)  # all land here
     mapped = table[table["mapped"]]
-    assert list(mapped["flux"]) == list(FLUXES)
-    assert "ensemble" in mapped["caveat"].iloc[0]
+    assert list(mapped["flux"]) == [flux for flux in FLUXES for _ in range(2)]
+    assert mapped["source"].str.contains("area of applicability").sum() == 3
+    assert "mean year" in mapped["caveat"].iloc[0]
+    assert "FLUXCOM map, our land" not in set(budgets.compare(uniform(2.0))["source"])
     virtual = budgets.compare(ds.assign_attrs(virtual=1))
     assert virtual[virtual["mapped"]]["source"].str.contains("virtual").all()
 
@@ -192,7 +240,7 @@ def test_comparison_names_its_sources(need):
 def test_reccap_beside_ours(need):
     """Nine regions, in PgC, with both of RECCAP's ways to NEE."""
     need("reference/")
-    table = budgets.compare_reccap(uniform(1.0))
+    table = budgets.compare_reccap(uniform(1.0), errors())
     assert len(table) == 9
     assert table.loc["North America", "reccap_nee"] == -0.418
     assert table.loc["South America", "reccap_rh_npp"] == pytest.approx(10.625 - 12.774)

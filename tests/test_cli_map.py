@@ -1,7 +1,6 @@
-"""Weights to maps on the command line: monthly and daily, threads, processes and a scheduler."""
+"""Weights to maps on the command line: an average year, days, threads, processes, a scheduler."""
 
 from copy import deepcopy
-from importlib.resources import files
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -11,19 +10,19 @@ import xarray as xr
 from mapworld import same
 from typer.testing import CliRunner, Result
 
-from tamrl import data, sources
+from tamrl import data
 from tamrl.cli.app import app
 from tamrl.data.grid import grid_at
 from tamrl.data.koppen import KOPPEN_CODES
 from tamrl.data.schema import FLUXES, KOPPEN_MAIN
 from tamrl.errors import DataError
+from tamrl.evaluate.conformal import Conformal
 from tamrl.maps import upscale
-from tamrl.maps.daily import daily_map
+from tamrl.maps.ensemble import ALIKE, EnsembleMap, ensemble_map
 from tamrl.maps.layout import open_map
-from tamrl.maps.monthly import BoostedMap, fit_members
-from tamrl.maps.training import monthly_training_table, table_samples
 from tamrl.model.train import Recipe, TamRLModel
 from tamrl.samples.arrays import Samples, make_samples
+from tamrl.samples.average_year import at_towers, month_means
 from tamrl.samples.phenology import from_season, with_phenology
 from tamrl.shipped import pretrained
 from tamrl.virtual.towers import virtual_predictors, virtual_towers
@@ -50,116 +49,146 @@ def by_cell(field: xr.DataArray) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def towers() -> xr.Dataset:
-    return virtual_towers(n=40, years=(2001, 2002))
-
-
-@pytest.fixture(scope="module")
-def seasons(towers: xr.Dataset, globe: xr.Dataset) -> Samples:
-    return table_samples(monthly_training_table(towers, globe))
+def weights(gridded: Samples, tmp_path_factory) -> Path:
+    """Store twice a network of one pass, with made-up bounds of an average year."""
+    model = TamRLModel(recipe=Recipe(epochs=1), device="cpu")
+    model.fit(gridded, np.arange(10), np.arange(10, 12))
+    one = Conformal((0.5, 1.0, 0.1), {"": 1.0}, {0.9: (-1.0, 1.0)}).to_dict()
+    bounds = {"month": dict.fromkeys(FLUXES, one), "year": dict.fromkeys(FLUXES, one)}
+    path = tmp_path_factory.mktemp("weights") / "w.safetensors"
+    facts = {"towers": 12, "intervals_of_means": {"average year": bounds}}
+    pretrained.save([model, deepcopy(model)], path, gridded, **facts)
+    return path
 
 
 @pytest.fixture
-def study(towers, globe, monkeypatch) -> xr.Dataset:
-    """Let the command line find these towers and this globe; give a piece of it as a cube."""
-    monkeypatch.setattr(sources, "load_towers", lambda *_: towers)
-    monkeypatch.setattr(sources, "load_grid", lambda *_: globe)
-    return globe.sel(lat=slice(20, 70), lon=slice(-130, -60))
+def cube(globe: xr.Dataset, tmp_path: Path) -> Path:
+    """Write a piece of the globe, twelve months of an average year."""
+    path = tmp_path / "cube.nc"
+    globe.sel(lat=slice(20, 45), lon=slice(-110, -80)).to_netcdf(path)
+    return path
 
 
 @pytest.mark.slow
-def test_train_map_then_map_by_threads_processes_and_scheduler(study, tmp_path) -> None:
-    """One walk from towers to NetCDF; two processes and a running scheduler give the same bits."""
+def test_an_average_year_by_threads_processes_and_scheduler(weights, cube, tmp_path) -> None:
+    """From months to NetCDF; two processes and a running scheduler give the same bits."""
     from distributed import LocalCluster
 
-    weights, cube, nc = (tmp_path / n for n in ("map.safetensors", "cube.nc", "m.nc"))
-    options = ("--model", "boosting", "--members", 2, "--folds", 2, "--level", 0.5)
-    done = passed("train-map", "-o", weights, *options)
-    assert "50 %" in done.stdout
-    study.to_netcdf(cube)
-    done = passed("map", weights, cube, "-o", tmp_path / "m.zarr", "--netcdf", nc, "--packed")
+    nc, one = tmp_path / "m.nc", ("map", cube, "-w", weights)
+    done = passed(*one, "-o", tmp_path / "m.zarr", "--netcdf", nc, "--packed")
     assert "virtual towers" in done.stdout
+    assert "bounds of 90 %" in done.stdout
     plain = open_map(tmp_path / "m.zarr").load()
     assert plain.attrs["title"].startswith("Virtual towers")
-    assert plain.attrs["interval_level"] == 0.5
-    assert {f"{f}_upper" for f in FLUXES} <= set(plain)
+    assert plain.attrs["interval_level"] == 0.9
+    assert {f"{f}{side}" for f in FLUXES for side in ("_upper", "_mean_lower")} <= set(plain)
     assert float(abs(plain.NEE - plain.RECO + plain.GPP).max()) < 1e-5
     with xr.open_dataset(nc, decode_cf=False) as raw:
         assert raw["NEE"].dtype == np.int16
 
-    done = passed("map", weights, cube, "-o", tmp_path / "p.zarr", "--scheduler", "local:2")
+    passed(*one, "-o", tmp_path / "p.zarr", "--scheduler", "local:2")
     with LocalCluster(1, processes=False, protocol="tcp://", dashboard_address=None) as cluster:
         options = ("--scheduler", cluster.scheduler_address, "--chunks", 3)
-        passed("map", weights, cube, "-o", tmp_path / "s.zarr", *options)
+        passed(*one, "-o", tmp_path / "s.zarr", *options)
     for name in ("p.zarr", "s.zarr"):
         same(plain, open_map(tmp_path / name).load())
-
-    done = call("map", weights, cube, "-o", tmp_path / "one.zarr", "--members", 1)
-    assert "were calibrated for 2 members" in done.stdout
-    assert "GPP_upper" not in open_map(tmp_path / "one.zarr")
-    done = passed("map", weights, cube, "-o", tmp_path / "m.zarr")  # complete: only opened
+    passed(*one, "-o", tmp_path / "m.zarr")  # complete: only opened
 
 
-def quick_weights(seasons: Samples, folder: Path) -> Path:
-    """Store one boosted map of five trees."""
-    path = folder / "w.safetensors"
-    fit_members(BoostedMap(rounds=5), seasons, 1).save(path, seasons)
-    return path
-
-
-def test_an_interrupted_map_is_gone_on_with(study, seasons, tmp_path, monkeypatch) -> None:
+def test_an_interrupted_map_is_gone_on_with(weights, cube, tmp_path, monkeypatch) -> None:
     """After an error in the middle the next call takes up the strips that are there."""
-    weights, cube = quick_weights(seasons, tmp_path), tmp_path / "cube.nc"
-    study.to_netcdf(cube)
-    calls, whole = [], BoostedMap.predict
+    calls, whole = [], TamRLModel.predict
 
-    def torn(self, samples, sites):
+    def torn(self, samples, sites, *rest, **more):
         calls.append(len(sites))
-        if len(calls) == 2:
+        if len(calls) == 3:  # of two members
             raise OSError("disk full")
-        return whole(self, samples, sites)
+        return whole(self, samples, sites, *rest, **more)
 
-    monkeypatch.setattr(BoostedMap, "predict", torn)
+    monkeypatch.setattr(TamRLModel, "predict", torn)
     monkeypatch.setattr(upscale, "STRIP_ROWS", 5)
-    one = ("map", weights, cube, "-o", tmp_path / "m.zarr", "--workers", 1)
+    one = ("map", cube, "-w", weights, "-o", tmp_path / "m.zarr", "--workers", 1)
     done = call(*one)
     assert (done.exit_code, done.stderr.splitlines()[-1]) == (1, "tamrl: disk full")
     assert not (tmp_path / "m.zarr").exists()
     done = passed(*one)
     assert "1 strip(s) there" in done.stdout
-    done = call("map", weights, cube, "-o", tmp_path / "n.zarr")
+    passed("map", cube, "-w", weights, "-o", tmp_path / "n.zarr")
     same(*(open_map(tmp_path / f"{n}.zarr").load() for n in "mn"))
 
 
-def test_errors_teach(study, seasons, samples, tmp_path, monkeypatch) -> None:
+def test_errors_teach(weights, cube, tmp_path, monkeypatch) -> None:
     """Exit status 1, one line, and what to do."""
     monkeypatch.setattr(upscale, "CONNECT_SECONDS", 1)
-    weights, cube = quick_weights(seasons, tmp_path), tmp_path / "cube.nc"
-    study.to_netcdf(cube)
-    study.drop_vars("VPD").to_netcdf(tmp_path / "dry.nc")
-    net = TamRLModel(recipe=Recipe(epochs=1), device="cpu")
-    net.fit(samples, np.arange(6), np.arange(6, 8))
-    daily = tmp_path / "daily.safetensors"
-    pretrained.save([net], daily, samples, towers=8)
-    out = ("-o", tmp_path / "m.zarr")
+    with xr.open_dataset(cube) as whole:
+        whole.drop_vars("VPD").to_netcdf(tmp_path / "dry.nc")
+        hours = np.datetime64("2001-01-01", "ns") + np.arange(12) * np.timedelta64(1, "h")
+        hourly = whole[["TA", "VPD", "SW_IN"]].rename(month="time").assign_coords(time=hours)
+        hourly.to_netcdf(tmp_path / "hourly.nc")
+    out = ("-w", weights, "-o", tmp_path / "m.zarr")
     for arguments, expected in (
-        ((tmp_path / "none.safetensors", cube), "tamrl train-map -o"),
-        ((weights, cube, "-o", tmp_path / "m.nc"), "-o map.zarr --netcdf FILE"),
-        ((weights, tmp_path / "dry.nc", *out), "variable VPD is missing, which the model needs"),
-        ((weights, tmp_path / "no.nc", *out), "cannot be opened as a cube"),
-        ((weights, cube, *out, "--members", 4), "holds 1 models"),
-        ((weights, cube, *out, "--scheduler", "tcp://127.0.0.1:1"), "dask worker ADDRESS"),
-        ((daily, cube, *out), "for months use weights from `tamrl train-map`"),
-        ((daily,), "name a daily cube with TA, VPD and SW_IN"),
+        ((cube, "-w", tmp_path / "none.safetensors"), "tamrl train -o"),
+        ((cube, "-w", weights, "-o", tmp_path / "m.nc"), "-o map.zarr --netcdf FILE"),
+        ((tmp_path / "dry.nc", *out), "variable VPD is missing, which the model needs"),
+        ((tmp_path / "hourly.nc", *out), "make it daily: tamrl cube"),
+        ((tmp_path / "no.nc", *out), "cannot be opened as a cube"),
+        ((cube, *out, "--scheduler", "tcp://127.0.0.1:1"), "dask worker ADDRESS"),
+        ((cube, *out, "--every", "year"), "not averaged further"),
     ):
         done = call("map", *arguments)
         last = done.stderr.strip().splitlines()[-1]
         assert (done.exit_code, last[:7]) == (1, "tamrl: "), done.output
         assert expected in last
     assert not (tmp_path / "m.zarr").exists()
-    assert call("map", weights, cube, *out, "--packed").exit_code == 2
-    assert call("map", weights, cube, *out, "--scheduler", "local:many").exit_code == 2
-    assert call("train-map", "-o", weights, "--model", "forest").exit_code == 2
+    for wrong in (("--packed",), ("--scheduler", "local:many"), ("--every", "week")):
+        assert call("map", cube, *out, *wrong).exit_code == 2
+
+
+def mixed(globe: xr.Dataset) -> xr.Dataset:
+    """Give every cell of the globe four classes, one of them small, and some rock."""
+    out = globe.copy(deep=True)
+    land = np.isfinite(out["igbp_fraction"].sum("igbp", skipna=False))
+    cover = {"ENF": 0.4, "CVM": 0.3, "GRA": 0.1, "BSV": 0.2}
+    for code in out["igbp"].to_numpy():
+        out["igbp_fraction"].loc[{"igbp": code}] = land.where(land, np.nan) * cover.get(code, 0.0)
+    return out
+
+
+def some_cells(globe: xr.Dataset, n: int) -> np.ndarray:
+    """Make predictors (cell, 12, feature) of an average year in cells of the globe."""
+    names = ("TA", "VPD", "SW_IN", "EVI")
+    rows = np.flatnonzero(globe["TA"].notnull().all("month").transpose("lat", "lon"))[::300][:n]
+    lat, lon = (g.ravel()[rows] for g in np.meshgrid(globe["lat"], globe["lon"], indexing="ij"))
+    flat = [globe[v].transpose("lat", "lon", "month").to_numpy().reshape(-1, 12) for v in names]
+    places = [np.repeat(v[:, None], 12, 1) for v in (lat, lon)]
+    return np.stack([*(v[rows] for v in flat), *places], -1).astype(np.float32)
+
+
+def test_a_cell_is_its_classes_by_area(weights, globe) -> None:
+    """Each as a tower of that class at the cell; small shares are left out, the rest fills up."""
+    (members, header), globe = pretrained.load(weights, "cpu"), mixed(globe)
+    names = ("TA", "VPD", "SW_IN", "EVI", "latitude", "longitude")
+    model, x = EnsembleMap(members, header, names, None, globe), some_cells(globe, 4)
+    place, igbp, share = model._tiles(x)
+    assert place.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert igbp.tolist() == ["ENF", ALIKE["CVM"]] * 4  # grass has an eighth of what is green
+    np.testing.assert_allclose(share, [4 / 7, 3 / 7] * 4, rtol=1e-6)
+    np.testing.assert_allclose(model(x).vegetated, 0.8, rtol=1e-6)
+    assert model.classes(x).tolist() == ["ENF"] * 4
+    assert model.inputs == "average year"
+
+    flux = model(x).flux
+    assert (flux[..., 2] == flux[..., 1] - flux[..., 0]).all()
+    table = {"lat": x[place, 0, -2].astype(float), "lon": x[place, 0, -1].astype(float)}
+    towers = virtual_towers(n=len(place), years=(2001, 2001), noise=False)
+    facts = model._attributes(x[place], igbp)
+    towers = towers.drop_vars(["igbp", "koppen", "koppen_main"]).assign_coords(facts)
+    assert towers["lat"].to_numpy().tolist() == table["lat"].tolist()
+    as_towers = at_towers(make_samples(towers, None, globe), globe)
+    given = pretrained.suited(as_towers, header)
+    days = members[0].predict(given, np.arange(len(place)))
+    want = np.stack([np.bincount(place, share * v) for v in month_means(days).reshape(-1, 36).T], 1)
+    np.testing.assert_allclose(flux[0].reshape(len(x), 36), want, atol=1e-4)
 
 
 def days_in_cells(grid: xr.Dataset) -> tuple[xr.Dataset, xr.Dataset, xr.Dataset]:
@@ -194,7 +223,7 @@ def test_a_cell_is_a_tower(gridded, globe, tmp_path) -> None:
     pretrained.save([model, deepcopy(model)], path, gridded, towers=12)
     members, header = pretrained.load(path, "cpu")
     cube, towers, months = days_in_cells(globe)
-    mapped = daily_map(members, header, cube, globe)
+    mapped = ensemble_map(members, header, cube, globe)
     assert set(mapped.features) == {*cube, "latitude", "longitude"}
 
     got = upscale.upscale(mapped, cube, tmp_path / "m.zarr").load()
@@ -213,7 +242,7 @@ def test_a_cell_is_a_tower(gridded, globe, tmp_path) -> None:
     (tmp_path / "days").mkdir()
     for name in cube.data_vars:  # a folder of files, one a variable
         cube[[name]].to_netcdf(tmp_path / "days" / f"{name}.nc")
-    passed("map", path, tmp_path / "days", "-o", tmp_path / "cli.zarr")
+    passed("map", tmp_path / "days", "-w", path, "-o", tmp_path / "cli.zarr")
 
 
 @pytest.mark.parametrize("grid", ["virtual", "real", "none"])
@@ -222,14 +251,13 @@ def test_the_shipped_weights_map_a_daily_cube(grid, globe, need, tmp_path, monke
     if grid == "real":
         need("grid/")
     elif grid == "virtual":
-        monkeypatch.setattr(data, "fetch_grid", lambda: globe)
+        monkeypatch.setattr(data, "fetch_grid", lambda *_: globe)
     else:
         monkeypatch.setattr(data, "fetch_grid", Mock(side_effect=DataError("no network")))
     cube, towers, months = days_in_cells(globe)
     cube = cube.isel(time=slice(150, 180))
     cube.to_netcdf(tmp_path / "days.nc")
-    weights = files("tamrl") / pretrained.SHIPPED
-    done = passed("map", weights, tmp_path / "days.nc", "-o", tmp_path / "m.zarr")
+    done = passed("map", tmp_path / "days.nc", "-o", tmp_path / "m.zarr")
     assert ("without site attributes" in done.stderr) == (grid == "none")
     got = open_map(tmp_path / "m.zarr").load()
     assert np.isfinite(got["GPP"]).all()

@@ -19,7 +19,7 @@ from tamrl.errors import DataError
 from tamrl.evaluate.conformal import Conformal
 from tamrl.maps.cubes import open_cube, stack_features, time_edges
 from tamrl.maps.layout import NO_LAND, QUALITY, export_netcdf
-from tamrl.maps.monthly import SeasonalTamRL
+from tamrl.maps.monthly import BoostedMap
 from tamrl.maps.upscale import DONE, upscale
 
 INTERVALS = {
@@ -55,7 +55,7 @@ def test_map_is_the_models_own_word(cube, plain):
     The size of the error is 0.5 + spread + a tenth of the mean, twice that in needleleaf forest.
     """
     x = stack_features(cube, FEATURES, ("lat", "lon"))
-    each = Ensemble()(x).reshape(3, 36, 72, 12, 3)
+    each = Ensemble()(x).flux.reshape(3, 36, 72, 12, 3)
     bare = cube["igbp_fraction"].sel(igbp=["SNO", "BSV"]).sum("igbp").to_numpy()
     green = (1 - bare)[..., None, None]
     forest = 1 + (cube["igbp_fraction"].sel(igbp="ENF").to_numpy() > 0.3)[..., None]
@@ -73,6 +73,86 @@ def test_map_is_the_models_own_word(cube, plain):
     assert float(plain["GPP_lower"].min()) >= 0
     closure = plain["NEE"] - (plain["RECO"] - plain["GPP"])
     assert float(abs(closure).max()) < 1e-5
+
+
+def test_a_map_says_what_lies_outside_and_bounds_the_annual_mean(cube, tmp_path):
+    """The share outside is the model's; bounds of the mean come from the members' means."""
+    got = upscale(Ensemble(), cube, tmp_path / "m.zarr", of_mean=INTERVALS).load()
+    land = (cube["land_fraction"] > 0).to_numpy()
+    outside = np.broadcast_to(np.abs(cube["lon"].to_numpy()), land.shape)
+    want = np.abs(cube["lat"].to_numpy())[:, None] / 90 + 0 * outside
+    np.testing.assert_allclose(got["outside"].to_numpy()[land], want[land], rtol=1e-5)
+    bare = cube["igbp_fraction"].sel(igbp=["SNO", "BSV"]).sum("igbp").to_numpy()
+    member = got["RECO_member"].to_numpy() / (1 - bare)
+    forest = 1 + (cube["igbp_fraction"].sel(igbp="ENF").to_numpy() > 0.3)
+    size = (0.5 + member.std(0) + 0.1 * member.mean(0)) * forest
+    upper = (member.mean(0) + 1.25 * size) * (1 - bare)
+    np.testing.assert_allclose(got["RECO_mean_upper"].to_numpy()[land], upper[land], rtol=1e-3)
+    assert "RECO_upper" not in got
+
+
+def test_wholly_bare_land_has_no_flux_and_is_not_asked_for(cube, tmp_path):
+    """Snow, ice and rock alone: 0, not missing."""
+    rock = cube.copy(deep=True)
+    rock["igbp_fraction"][:] = np.where(rock["igbp"] == "BSV", 1.0, 0.0)[:, None, None]
+    model = Ensemble()
+    got = upscale(model, rock, tmp_path / "m.zarr").load()
+    land = (got["land_fraction"] > 0).to_numpy()
+    assert model.calls == 0
+    assert (got["GPP"].to_numpy()[:, land] == 0).all()
+
+
+def days_of(cube: xr.Dataset, first: str, days: int) -> xr.Dataset:
+    """Make a daily cube of a few rows with weather that changes from day to day."""
+    part = cube.isel(lat=slice(10, 14)).drop_vars("month")
+    time = np.datetime64(first, "ns") + np.arange(days) * np.timedelta64(1, "D")
+    wave = xr.DataArray(np.sin(np.arange(days) / 9), {"time": time}, "time")
+    out = part.drop_vars([n for n in part.data_vars if "month" in part[n].dims])
+    for name in ("TA", "PRCP", "VPD"):
+        daily = (part[name].isel(month=0, drop=True) * (1 + 0.3 * wave)).astype(np.float32)
+        out[name] = daily.transpose("time", "lat", "lon").assign_attrs(part[name].attrs)
+    return out
+
+
+def test_days_become_months_and_years_where_most_days_are_known(cube, tmp_path):
+    """Means of the days of a calendar month; a part of a month at the end is not one."""
+    daily = days_of(cube, "2003-01-01", 31 + 28 + 10)
+    by_day = upscale(Ensemble(), daily, tmp_path / "d.zarr").load()
+    got = upscale(Ensemble(), daily, tmp_path / "m.zarr", every="month").load()
+    assert got["time"].dt.strftime("%F").to_numpy().tolist() == [
+        "2003-01-01", "2003-02-01", "2003-03-01",
+    ]  # fmt: skip
+    bounds = xr.open_zarr(tmp_path / "m.zarr", consolidated=False)["time_bnds"]
+    assert bounds.dt.strftime("%F").to_numpy()[1].tolist() == ["2003-02-01", "2003-03-01"]
+    for k, days in enumerate((slice(0, 31), slice(31, 59))):
+        want = by_day["NEE"][days].mean("time", skipna=False)
+        np.testing.assert_allclose(got["NEE"][k], want, atol=1e-5)
+    assert np.isnan(got["NEE"][2]).all()
+    gap = got["NEE"] - (got["RECO"] - got["GPP"])
+    assert float(abs(gap).max()) < 1e-5
+    year = upscale(Ensemble(), daily, tmp_path / "y.zarr", every="year").load()
+    assert year.sizes["time"] == 1
+    assert np.isnan(year["GPP"]).all()  # a fifth of a year
+
+
+def test_a_month_lacks_no_more_than_a_fifth_of_its_days(cube, tmp_path):
+    """Six days of January missing: its mean stands, with a flag; seven: it does not."""
+    daily = days_of(cube, "2003-01-01", 31)
+    row, col = np.argwhere((daily["land_fraction"] == 1).to_numpy())[0]
+    for missing in (6, 7):
+        holed = daily.copy(deep=True)
+        holed["TA"][:missing, row, col] = np.nan
+        out = tmp_path / f"{missing}.zarr"
+        one = upscale(Ensemble(), holed, out, every="month").load().isel(lat=row, lon=col, time=0)
+        assert bool(np.isfinite(one["GPP"])) == (missing == 6)
+        assert int(one["quality"]) & QUALITY["driver_missing"]
+
+
+def test_an_average_year_is_not_averaged_further(cube, tmp_path):
+    with pytest.raises(DataError, match="not averaged further"):
+        upscale(Ensemble(), cube, tmp_path / "m.zarr", every="year")
+    with pytest.raises(DataError, match="choose from step, month, year"):
+        upscale(Ensemble(), cube, tmp_path / "m.zarr", every="week")
 
 
 def test_quality_says_why(plain):
@@ -103,7 +183,7 @@ def test_a_model_without_an_answer_is_flagged(cube, tmp_path):
     class Shy(Ensemble):
         def __call__(self, x):
             out = super().__call__(x)
-            out[:, :, 3] = np.nan
+            out.flux[:, :, 3] = np.nan
             return out
 
     got = upscale(Shy(0), cube, tmp_path / "m.zarr").load()
@@ -131,7 +211,7 @@ def test_processes_and_a_scheduler_change_nothing(cube, plain, tmp_path):
 
 
 @pytest.mark.slow
-def test_killed_and_resumed(cube, plain, tmp_path):
+def test_killed_and_resumed(cube, plain, tmp_path, monkeypatch):
     """After SIGKILL the map goes on where it was, and ends in the same bits."""
     source, store, part = (tmp_path / n for n in ("cube.zarr", "map.zarr", "map.zarr.part"))
     cube.to_zarr(source, zarr_format=2, consolidated=False)
@@ -149,6 +229,7 @@ def test_killed_and_resumed(cube, plain, tmp_path):
         process.kill()
         process.wait()
     assert not store.exists()
+    monkeypatch.setattr("tamrl.maps.upscale.BATCH", 1024)  # one call a strip
     before, model = len(list(part.glob(f"{DONE}/[0-9]*"))), Ensemble()
     same(upscale(model, source, store), plain)
     assert 1 <= before < 4  # 36 rows in strips of 10
@@ -164,7 +245,7 @@ def test_a_finished_map_is_only_opened(cube, plain, tmp_path):
     model = Ensemble()
     same(upscale(model, cube, out), plain)
     assert model.calls == 0
-    model.members = [SeasonalTamRL()]  # the same weights in a learner that uses them otherwise
+    model.members = [BoostedMap()]  # the same weights in a learner that uses them otherwise
     for other in (Ensemble(9), model):
         with pytest.raises(DataError, match="holds another map"):
             upscale(other, cube, out)

@@ -18,6 +18,7 @@ from tamrl import plots
 from tamrl.data.gridfiles import MONTH_DAYS
 from tamrl.errors import DataError
 from tamrl.maps import budgets
+from tamrl.maps.pretrained import load_pretrained
 from tamrl.maps.upscale import upscale
 from tamrl.study import world_map
 
@@ -165,15 +166,15 @@ def test_figures_of_trust_are_drawn(fluxes) -> None:
 
 
 def test_a_plan_by_hand(globe: xr.Dataset) -> None:
-    """A thousand cells, a hundred days, five models, ten thousand place-days a second and core.
+    """A thousand cells, a hundred days, two thousand cell-days a second and core.
 
     Each land cell becomes so many finer ones.
     """
     known = (globe["land_fraction"] > 0) & np.isfinite(globe["TA"]).all("month")
     assert world_map.land_cells(globe, 2.0) == int(known.sum())
     assert world_map.land_cells(globe, 0.2) == 100 * int(known.sum())
-    table = world_map.plan(10_000, 1000, 100, 5, cores=(1, 4))
-    assert table.loc["1 cores", "hours"] == pytest.approx(500_000 / 10_000 / 3600)
+    table = world_map.plan(2_000, 1000, 100, cores=(1, 4))
+    assert table.loc["1 cores", "hours"] == pytest.approx(100_000 / 2_000 / 3600)
     assert table.loc["4 cores", "hours"] == pytest.approx(table.loc["1 cores", "hours"] / 4)
     assert table["written (GB)"].iloc[0] == pytest.approx(1000 * 100 * (12 * 4 + 1) / 1e9)
 
@@ -197,12 +198,13 @@ def test_days_between_months(globe: xr.Dataset) -> None:
 
 
 def test_a_daily_region_is_mapped_and_timed(globe: xr.Dataset, tmp_path: Path) -> None:
-    """The timing network maps days of a region; a map that exists already is no measurement."""
-    days = world_map.daily_drivers(globe, slice(40, 48), slice(-4, 4), 1.0)
-    out = tmp_path / "m.zarr"
-    assert world_map.measure(world_map.untrained_daily(days), days, out, workers=1) > 0
+    """The ensemble maps days of a region; a map that exists already is no measurement."""
+    days = world_map.daily_drivers(globe, slice(40, 44), slice(-4, 0), 1.0)
+    out, model = tmp_path / "m.zarr", load_pretrained()
+    assert world_map.measure(model, days, out, globe, workers=1) > 0
     fluxes = xr.open_zarr(out, consolidated=False)
     assert fluxes.sizes["time"] == 365
     assert bool(np.isfinite(fluxes["GPP"]).any())
     with pytest.raises(DataError, match="nothing is measured"):
-        world_map.measure(world_map.untrained_daily(days), days, out)
+        world_map.measure(model, days, out, globe)
+    assert world_map.every_cell(globe, 4).sizes["lat"] == globe.sizes["lat"] // 4

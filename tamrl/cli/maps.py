@@ -57,6 +57,7 @@ def map_cube(
     from tamrl.maps.layout import export_netcdf
     from tamrl.maps.pretrained import load_pretrained
     from tamrl.maps.upscale import DONE
+    from tamrl.virtual.grid import virtual_grid
 
     if output.suffix in (".nc", ".nc4", ".h5"):
         raise DataError(f"{output}: a map grows as a Zarr store; write -o map.zarr --netcdf FILE")
@@ -66,8 +67,15 @@ def map_cube(
     done = output.with_name(output.name + ".part") / DONE
     if strips := len(list(done.glob("[0-9]*"))):
         typer.echo(f"Going on with {output}: {strips} strip(s) there, if of this cube and weights")
-    grid = None if model.header.get("virtual") else fetch_grid(resolution if cube is None else 0.5)
     options: Any = {"chunk": chunks, "scheduler": scheduler, "workers": workers}
+    try:
+        real = not model.header.get("virtual")
+        grid = fetch_grid(resolution if cube is None else 0.5) if real else virtual_grid()
+    except DataError as error:
+        if cube is None:
+            raise
+        typer.echo(f"tamrl: going on without site attributes: {error}", err=True)
+        grid, options["need_grid"] = None, False
     fluxes = model.map(cube, output, grid, every, **options)
     shape = " x ".join(str(fluxes.sizes[d]) for d in ("time", "lat", "lon"))
     models = f"{'virtual towers, ' * bool(fluxes.attrs.get('virtual'))}{len(fluxes.member)}"

@@ -107,8 +107,9 @@ def open_cube(source: xr.Dataset | str | Path, features: Sequence[str]) -> Cube:
     koppen_Main (a main class of koppen), abs_lat, latitude, longitude. DataError for a source that
     cannot be opened, a missing variable, an irregular axis, a unit unknown or against the values.
     """
-    name = "cube" if isinstance(source, xr.Dataset) else str(source)
-    ds, climatology = _time(_axes(open_source(source), name), name)
+    source = open_source(source)
+    name = str(source.encoding.get("source", "cube"))
+    ds, climatology = _time(_axes(source, name), name)
     needed = [_variable(f) for f in features]
     if missing := [v for v in needed if v not in ds]:
         text = f"variable {missing[0]} is missing, which the model needs; the cube has"
@@ -132,12 +133,15 @@ def open_source(source: xr.Dataset | str | Path) -> xr.Dataset:
     path = Path(source)
     try:
         if path.suffix == ".zarr" or (path / ".zgroup").exists() or (path / "zarr.json").exists():
-            return xr.open_zarr(path, consolidated=False, chunks=None)
-        if path.is_dir():
-            return xr.open_mfdataset(sorted(path.glob("*.nc")), combine="by_coords")
-        return xr.open_dataset(path)
+            ds = xr.open_zarr(path, consolidated=False, chunks=None)
+        elif path.is_dir():
+            ds = xr.open_mfdataset(sorted(path.glob("*.nc")), combine="by_coords")
+        else:
+            ds = xr.open_dataset(path)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be opened as a cube ({error})") from error
+    ds.encoding["source"] = str(path)
+    return ds
 
 
 def _axes(ds: xr.Dataset, name: str) -> xr.Dataset:
