@@ -17,10 +17,11 @@ from tamrl.data.daily_cube import build_cube
 from tamrl.data.local_days import asked
 from tamrl.data.places import one_place
 from tamrl.errors import DataError
+from tamrl.maps.cubes import open_cube
 
 LAT, LON = np.arange(48.0, 51.0, 0.5), np.arange(-2.0, 3.0, 0.5)
 NAMES = {"TA", "TA_min", "TA_max", "VPD", "VPD_max", "SW_IN", "PRCP"}
-BEGIN, HOURS = "2019-12-28T00", 24 * 40
+BEGIN, HOURS = "2019-12-28T00", 24 * 16
 EASTWARD = np.sort(LON % 360)  # as CDS and ARCO have them, Greenwich between the ends
 
 
@@ -66,7 +67,7 @@ def as_cf(ds: xr.Dataset) -> xr.Dataset:
 def old_layout(ds: xr.Dataset) -> xr.Dataset:
     """Turn the download into the old layout: time, a dimension expver, short integers."""
     ds = ds.drop_vars(["number", "expver"]).rename(valid_time="time")
-    late = ds["time"] >= ds["time"][500]
+    late = ds["time"] >= ds["time"][200]
     both = [ds.where(~late), ds.where(late)]
     return xr.concat(both, "expver").assign_coords(expver=[1, 5])
 
@@ -99,7 +100,7 @@ def test_every_layout_gives_the_same_local_days(layout: str, tmp_path: Path) -> 
     np.testing.assert_allclose(cube.lat, LAT)
     np.testing.assert_allclose(cube.lon, LON)
     assert str(cube.time.values[0])[:10] == "2019-12-28"
-    assert cube.sizes["time"] == 38  # stamps end at 23 h: neither end is a whole local day of all
+    assert cube.sizes["time"] == 15  # stamps end at 23 h: the last day is not whole
     holds(cube)
     assert "VPD: made of TA and the dew point" in said(cube)
     assert ("preliminary ERA5T" in said(cube)) == (layout == "old")
@@ -132,10 +133,9 @@ def test_regions_on_a_circle(where: str, tmp_path: Path) -> None:
     want = {"cut": (-4, 4), "dateline": (176, 184), "pacific": (170, 198), "globe": (-180, 178)}
     assert (float(cube.lon[0]), float(cube.lon[-1])) == want[where]
     assert (np.diff(cube.lon) == 2).all()
-    assert (float(cube.lat[0]), cube.sizes["lat"]) == ((0, 2) if where == "cut" else (-4, 4 + (where in ("pacific", "globe"))))  # fmt: skip  # noqa: E501
+    rows = {"cut": [0, 2], "dateline": [-4, -2, 0, 2]}
+    assert cube.lat.values.tolist() == rows.get(where, [-4, -2, 0, 2, 4])
     holds(cube)
-    from tamrl.maps.cubes import open_cube
-
     read = open_cube(tmp_path / "c.zarr", ("TA", "VPD", "SW_IN"))
     np.testing.assert_allclose(read.ds.lon, cube.lon)
 
@@ -152,7 +152,7 @@ def test_sums_of_era5_land(tmp_path: Path) -> None:
     holds(rest, 2e-3)
     alike(build_cube(ds * sea, tmp_path / "d.zarr", sums="day").load(), cube)
     dark = (ds * sea).assign(ssrd=ds["ssrd"] * 0, tp=ds["tp"] * 0)
-    with pytest.raises(DataError, match="ssrd holds sums since an unknown time.*--sums"):
+    with pytest.raises(DataError, match=r"ssrd holds sums since an unknown time.*--sums"):
         build_cube(dark.assign(ssrd=dark.ssrd.assign_attrs(units="J m-2")), tmp_path / "e.zarr")
 
 
@@ -188,7 +188,7 @@ def test_the_same_bits_whatever_the_blocks_the_chunks_and_the_end(tmp_path, monk
 
     def torn(*arguments):
         calls.append(1)
-        if len(calls) == 5:
+        if len(calls) == 3:
             raise OSError("disk full")
         return check(*arguments)
 
@@ -197,13 +197,13 @@ def test_the_same_bits_whatever_the_blocks_the_chunks_and_the_end(tmp_path, monk
         build_cube(source, tmp_path / "d.zarr", workers=1)
     assert not (tmp_path / "d.zarr").exists()
     with pytest.raises(DataError, match=r"d\.zarr\.part: is there already, begun with other data"):
-        build_cube(source, tmp_path / "d.zarr", years="2020-01", workers=1)
+        build_cube(source, tmp_path / "d.zarr", years="2020-01-02:2020-01-08", workers=1)
     alike(build_cube(source, tmp_path / "d.zarr", workers=1).load(), whole)
-    assert len(calls) == 1 + -(-38 // 3)  # four blocks were not made again
+    assert len(calls) == 1 + -(-15 // 3)  # two blocks were not made again
     alike(build_cube(source, tmp_path / "d.zarr").load(), whole)  # complete: only opened
-    assert len(calls) == 1 + -(-38 // 3)
+    assert len(calls) == 1 + -(-15 // 3)
     with pytest.raises(DataError, match=r"d\.zarr: holds something else than this cube"):
-        build_cube(source, tmp_path / "d.zarr", years="2020-01")
+        build_cube(source, tmp_path / "d.zarr", years="2020-01-02:2020-01-08")
     (tmp_path / "notes").mkdir()
     with pytest.raises(DataError, match="notes: holds something else"):
         build_cube(source, tmp_path / "notes")
@@ -214,14 +214,14 @@ def test_only_what_is_needed_is_read(tmp_path: Path) -> None:
     source = put(cds(BEGIN, HOURS, LAT, EASTWARD), "arco", tmp_path / "in")
     for chunk in (source / "100m_u_component_of_wind").glob("[0-9]*"):
         chunk.write_bytes(b"garbage")
-    for k in (*range(24 * 3), *range(24 * 30, HOURS)):
+    for k in (*range(24 * 3), *range(24 * 12, HOURS)):
         (source / "2m_temperature" / f"{k}.0.0").write_bytes(b"garbage")
     with pytest.raises(DataError, match="2m_temperature cannot be read"):
         build_cube(source, tmp_path / "a.zarr")
-    cube = build_cube(source, tmp_path / "b.zarr", years=("2020-01-01", "2020-01-20")).load()
-    assert cube.sizes["time"] == 20
+    cube = build_cube(source, tmp_path / "b.zarr", years=("2020-01-01", "2020-01-07")).load()
+    assert cube.sizes["time"] == 7
     holds(cube)
-    assert "20 local days" in said(cube)
+    assert "7 local days" in said(cube)
 
 
 @pytest.mark.parametrize(("years", "first", "last"), [
@@ -255,7 +255,7 @@ def doubled(ds: xr.Dataset) -> xr.Dataset:
 
 
 def warmer_dew(ds: xr.Dataset) -> xr.Dataset:
-    hour = xr.DataArray(np.arange(ds.sizes["valid_time"]) == 400, dims="valid_time")
+    hour = xr.DataArray(np.arange(ds.sizes["valid_time"]) == 300, dims="valid_time")
     return ds.assign(d2m=ds["d2m"].where(~hour, ds["t2m"] + 9).assign_attrs(units="K"))
 
 
@@ -272,10 +272,10 @@ BAD = [
     (units("t2m", "degC"), {}, "TA is 2.* degC.*t2m in 'degC'.*correct the units"),
     (units("ssrd", "W m-2"), {}, "SW_IN is .*above the sun's.*ssrd in 'W m-2'"),
     (lambda ds: units("ssrd", "J m-2")(ds.assign(ssrd=ds.ssrd / 3600)), {}, "dark for any sky"),
-    (lambda ds: ds, {"sums": "day"}, "SW_IN is -.*as sums since 00 UTC.*--sums"),
+    (lambda ds: ds, {"sums": "day"}, "dark for any sky.*as sums since 00 UTC.*--sums"),
     (lambda ds: cds(BEGIN, HOURS, LAT, LON, land=True), {"sums": "step"}, "above the sun's"),
     (lambda ds: ds, {"sums": "week"}, "write one of auto, step, day"),
-    (warmer_dew, {}, "the dew point is above the temperature, by 9 K at 2020-01-13 16:00 UTC"),
+    (warmer_dew, {}, "the dew point is above the temperature, by 9 K at 2020-01-09 12:00 UTC"),
     (lambda ds: ds.rename(t2m="d2m", d2m="t2m"), {}, "are d2m and t2m mixed up"),
     (lambda ds: ds.drop_isel(valid_time=[300, 301]), {},
      "t2m lacks 2 records, the first at 2020-01-09 12:00 UTC"),
@@ -286,7 +286,7 @@ BAD = [
     (lambda ds: ds.isel(valid_time=[3]), {}, "TA has a single time"),
     (noleap, {}, r"no date of the standard calendar \(calendar: noleap\)"),
     (lambda ds: ds.drop_vars("number").expand_dims(number=3), {}, "number has 3 entries; select"),
-    (lambda ds: ds.rename(latitude="row"), {}, "no dimension lat"),
+    (lambda ds: ds.drop_vars("latitude"), {}, "no dimension lat"),
     (lambda ds: ds, {"region": (0, 0, 10, 10)}, "it has latitude 48 to 50.5.* 0 row"),
     (lambda ds: ds, {"region": (50, 0, 40, 10)}, "region 50,0,40,10: write south, west"),
     (lambda ds: ds.isel(longitude=[0, 1, 2, 5, 6]), {}, "longitude is not equally spaced"),
@@ -337,26 +337,26 @@ def test_files_that_cannot_be_used(tmp_path: Path) -> None:
 def test_what_is_unambiguous_is_repaired_and_said(tmp_path: Path) -> None:
     """Overlapping files that agree, no units by a known name, ERA5T among ERA5, no rain."""
     ds = cds(BEGIN, HOURS, LAT, LON)
-    ds["expver"][-100:] = "0005"
+    ds["expver"][-96:] = "0005"
     del ds["t2m"].attrs["units"]
-    ds.isel(valid_time=slice(0, 500)).to_netcdf(tmp_path / "a.nc")
-    ds.isel(valid_time=slice(490, None)).to_netcdf(tmp_path / "b.nc")
+    ds.isel(valid_time=slice(0, 200)).to_netcdf(tmp_path / "a.nc")
+    ds.isel(valid_time=slice(190, None)).to_netcdf(tmp_path / "b.nc")
     cube = build_cube([tmp_path / "b.nc", tmp_path / "a.nc"], tmp_path / "c.zarr").load()
     holds(cube)
     assert "t2m: 10 records are there twice, alike" in said(cube)
-    assert re.search(r"preliminary ERA5T from 2020-02-01 on .*b\.nc", said(cube))
+    assert re.search(r"preliminary ERA5T from 2020-01-09 on .*b\.nc", said(cube))
     dry = build_cube(ds.drop_vars("tp"), tmp_path / "d.zarr").load()
     alike(dry, cube.drop_vars("PRCP"))
 
 
 def test_forecast_steps_of_grib(tmp_path: Path) -> None:
     """Sums of forecasts (time, step) beside instants (time), as readers of GRIB give them."""
-    ds = cds("2019-12-28T07", 12 * 60, LAT, LON).drop_vars(["number", "expver"])
+    ds = cds("2019-12-28T07", 12 * 30, LAT, LON).drop_vars(["number", "expver"])
     begin = ds["valid_time"].to_numpy()[::12] - np.timedelta64(1, "h")
-    sums = ds[["ssrd", "tp"]].to_numpy if False else ds[["ssrd", "tp"]]
+    sums = ds[["ssrd", "tp"]]
     dims = ("time", "step", "latitude", "longitude")
     folded = {
-        n: (dims, v.to_numpy().reshape(60, 12, *v.shape[1:]), v.attrs) for n, v in sums.items()
+        n: (dims, v.to_numpy().reshape(30, 12, *v.shape[1:]), v.attrs) for n, v in sums.items()
     }
     step = np.arange(1, 13) * np.timedelta64(1, "h")
     axes = {"time": begin, "step": step, "latitude": ds.latitude, "longitude": ds.longitude}
@@ -375,9 +375,11 @@ def test_the_public_name_and_the_command(tmp_path: Path) -> None:
     assert tamrl.build_cube is build_cube
     source = put(cds(BEGIN, HOURS, LAT, EASTWARD), "cds", tmp_path / "in")
     out = tmp_path / "c.zarr"
-    done = passed("cube", source, "-o", out, "--region", "48,-1,50,2", "--years", "2020-01")
+    done = passed(
+        "cube", source, "-o", out, "--region", "48,-1,50,2", "--years", "2020-01-01:2020-01-10"
+    )
     assert "SW_IN: converted from J m**-2 (ssrd)" in done.stdout
-    assert "Cube of 31 x 5 x 7 (time, lat, lon) with" in done.stdout
+    assert "Cube of 10 x 5 x 7 (time, lat, lon) with" in done.stdout
     assert call("cube", source, "-o", out, "--region", "48,-1,50").exit_code == 2
     assert call("cube", source, "-o", out, "--sums", "maybe").exit_code == 2
     done = call("cube", tmp_path / "no.nc", "-o", out)

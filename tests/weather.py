@@ -18,11 +18,11 @@ def truth(stamps: np.ndarray, lat: np.ndarray, lon: np.ndarray) -> dict[str, np.
     solar = hour + x / 15
     ta = 12 - 0.3 * y + 6 * np.sin((solar % 24 - 9) / 12 * np.pi) + 3 * np.sin(hour / 90)
     dew = ta - 2 - 1.5 * (1 + np.sin(hour / 17 + x))
-    doy = pd.DatetimeIndex(stamps).dayofyear.to_numpy()[:, None, None]
+    doy = pd.DatetimeIndex(stamps).day_of_year.to_numpy()[:, None, None]
     sky = 0.3 + 0.2 * np.sin(hour / 60 + y)
     sun = np.maximum(0, np.sin((solar % 24 - 6) / 12 * np.pi)) * np.pi * sky
     sw = sun * np.broadcast_to(potential_radiation(y, doy), sun.shape)
-    rain = np.where((hour + x + y) % 5 < 1.0, 0.7, 0.0)
+    rain = np.maximum(0, 0.7 * np.sin(hour / 11 + x / 3 + y / 5))
     return {"TA": ta, "TDEW": dew, "SW_IN": sw, "P": rain}
 
 

@@ -27,6 +27,7 @@ from tamrl.cli.common import (
     usage,
 )
 from tamrl.cli.compare import compare
+from tamrl.cli.cube import cube
 from tamrl.errors import DataError, StudyError
 
 # What does the work is imported inside the commands: `tamrl --help` answers at once.
@@ -45,9 +46,8 @@ class _OneLine(typer.core.TyperGroup):
 
 _LOOK: Any = {"rich_markup_mode": "markdown", "pretty_exceptions_enable": False}
 app = typer.Typer(cls=_OneLine, no_args_is_help=True, **_LOOK)
-for command in (towers.predict, towers.adapt, towers.score, maps.train_map, compare):
+for command in (towers.predict, towers.adapt, towers.score, maps.train_map, cube, compare):
     app.command()(command)
-app.command("cube")(maps.make_cube)
 app.command("map")(maps.map_cube)
 
 PARTS = {

@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from tamrl.data.daily import Floats
 from tamrl.data.daily_layout import DONE, identity_of, layout, prepare
 from tamrl.data.gridsource import Region, Source
 from tamrl.data.hourly import Hours, open_hours
-from tamrl.data.local_days import Days, days_of, shifts_of
+from tamrl.data.local_days import Days, Years, asked, days_of, shifts_of
 from tamrl.data.physics import potential_radiation
 from tamrl.data.units import KNOWN, plausible
 from tamrl.data.vegetation import Vegetation, open_vegetation
@@ -37,7 +38,8 @@ WORKERS = 4  # at most, unless more are asked for
 # Radiation of a day against that above the atmosphere (FAO-56): never more, but for the twilight
 # and the hours between local time and the sun's; over a block of days and cells never as little.
 MOST, TWILIGHT, LEAST, BRIGHT = 1.05, 10.0, 0.01, 20.0
-HIGHEST = 500.0  # W m-2, mean of a day
+# W m-2 and mm d-1; below zero: what packed numbers make of none.
+LIMITS = {"SW_IN": (-1.0, 500.0), "PRCP": (-1.0, plausible("PRCP")[1])}
 
 
 @dataclass(frozen=True)
@@ -81,19 +83,12 @@ class _Job:
         slab = max(1, int(BYTES // (8 * shape[1] * shape[2] * (len(hours.series) + 2))))
         for start in range(first, stop, slab):
             values = hours.read(start, min(start + slab, stop))
-            for k in range(len(next(iter(values.values())))):
-                for shift, cols in columns:
-                    day, within = divmod(start + k - begin + shift, day_records)
-                    if 0 <= day < len(days):
-                        for name, field in values.items():
-                            _add(
-                                out,
-                                name,
-                                shape,
-                                (day, slice(None), cols),
-                                field[k, :, cols],
-                                within,
-                            )
+            for k, (shift, cols) in product(range(min(slab, stop - start)), columns):
+                day, within = divmod(start + k - begin + shift, day_records)
+                if 0 <= day < len(days):
+                    for name, field in values.items():
+                        at = (day, slice(None), cols)
+                        _add(out, name, shape, at, field[k, :, cols], within)
         for name in out.keys() & {"TA", "VPD", "SW_IN"}:
             out[name] /= day_records
         if "P" in out:
@@ -123,14 +118,13 @@ def _check(fields: dict[str, Floats], days: Days, hours: Hours) -> None:
     doy = (days - days.astype("datetime64[Y]")).astype(int) + 1
     sun = potential_radiation(lat, doy[:, None])[..., None]
     sw = fields["SW_IN"]
-    limits = {name: (name, *plausible(name)) for name in fields}
-    limits["SW_IN"] = ("SW_IN", -1.0, HIGHEST)
-    for name, low, high in limits.values():
-        bad = (fields[name] < low) | (fields[name] > high)
+    for name, field in fields.items():
+        low, high = LIMITS.get(name) or plausible(name)
+        bad = (field < low) | (field > high)
         if name == "SW_IN":
             bad |= sw > MOST * sun + TWILIGHT
         for t, i, j in np.argwhere(bad)[:1]:
-            value = f"{name} is {fields[name][t, i, j]:.6g} {KNOWN[name].units}"
+            value = f"{name} is {field[t, i, j]:.6g} {KNOWN[name].units}"
             where = f"on {days[t]} at {lat[i]:g}, {lon[j]:g}"
             why = f"outside {low:g} to {high:g}"
             if name == "SW_IN":
@@ -140,7 +134,8 @@ def _check(fields: dict[str, Floats], days: Days, hours: Hours) -> None:
     if sunny.any() and sw[sunny].sum() < LEAST * np.broadcast_to(sun, sw.shape)[sunny].sum():
         text = f"SW_IN from {days[0]} on is {sw[sunny].mean():.3g} W m-2 in the mean"
         raise DataError(f"{hours.name}: {text}, dark for any sky; {_remedy(hours, 'SW_IN')}")
-    np.maximum(sw, 0, out=sw)
+    for name in fields.keys() & LIMITS.keys():
+        np.maximum(fields[name], 0, out=fields[name])
 
 
 def _remedy(hours: Hours, name: str) -> str:
@@ -156,7 +151,7 @@ def _remedy(hours: Hours, name: str) -> str:
 
 def build_cube(
     source: Source, out: str | Path, *, region: Region | None = None,
-    years: str | tuple[str, str] | None = None, vegetation: Source | None = None,
+    years: Years = None, vegetation: Source | None = None,
     sums: str = "auto", workers: int | None = None,
 ) -> xr.Dataset:  # fmt: skip
     """Make a cube of local days (time, lat, lon) from hourly weather, for `tamrl map`.
@@ -183,9 +178,10 @@ def build_cube(
     out, notes = Path(out), list[str]()
     if out.suffix in (".nc", ".nc4", ".h5"):
         raise DataError(f"{out}: a cube grows as a Zarr store; name it {out.with_suffix('.zarr')}")
-    hours = open_hours(source, region, sums, notes)
+    span = asked(years)
+    hours = open_hours(source, region, span, sums, notes)
     shifts = shifts_of(hours)
-    days = days_of(hours, shifts, years, notes)
+    days = days_of(hours, shifts, span, notes)
     evi = None
     if vegetation is not None:
         evi = open_vegetation(vegetation, hours.window.lat, hours.window.lon, notes)

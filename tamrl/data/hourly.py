@@ -19,6 +19,7 @@ from tamrl.data.tables import add_deficit
 from tamrl.data.vocabulary import DAY, Column, convert
 from tamrl.errors import DataError
 
+Span = tuple[np.datetime64, np.datetime64]
 SUMS = ("auto", "step", "day")  # sums of the time since the stamp before, or since 00 UTC
 DEW_SLACK, DEW_SHARE, DEW_MOST = 0.5, 0.01, 5.0  # K above TA, by interpolation; in so many hours
 FALL = 1e-3  # of the greatest sum: a fall that is no rounding
@@ -116,10 +117,13 @@ class Hours:
         raise DataError(f"{self.name}: {text}; are {both} mixed up, or in other units?")
 
 
-def open_hours(source: Source, region: Region | None, sums: str, notes: list[str]) -> Hours:
+def open_hours(
+    source: Source, region: Region | None, span: Span | None, sums: str, notes: list[str]
+) -> Hours:  # fmt: skip
     """Open hourly weather of a region; nothing but axes and a sample is read.
 
-    ``source`` as for `open_sources`, ``region`` as for `window`. ``sums``: whether radiation and
+    ``source`` as for `open_sources`, ``region`` as for `window`; ``span``: first and last day.
+    ``sums``: whether radiation and
     rain in J m-2 and m are those since the stamp before ("step"), or since 00 UTC ("day", as
     ERA5-Land has them); "auto" asks the values. DataError for a variable, unit or record that is
     missing, and for sums that could be either.
@@ -148,6 +152,11 @@ def open_hours(source: Source, region: Region | None, sums: str, notes: list[str
     first, last = max(a for a, _ in spans), min(b for _, b in spans)
     if last < first:
         raise DataError(f"{name}: its variables have no time in common; get the same months of all")
+    if span is not None:  # and half a day more, which other longitudes need
+        begin, end = (int((d - np.datetime64(0, "D")).astype(int)) * DAY // step for d in span)
+        if first <= end and last >= begin:
+            n = DAY // step
+            first, last = max(first, begin - n // 2), min(last, end + n + n // 2)
     made = {}
     for ours, (ks, number) in series.items():
         parts, own = [opened[k] for k in ks], [windows[k] for k in ks]

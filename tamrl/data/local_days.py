@@ -5,7 +5,7 @@ import re
 import numpy as np
 from numpy.typing import NDArray
 
-from tamrl.data.hourly import Hours
+from tamrl.data.hourly import Hours, Span
 from tamrl.data.tables import Place
 from tamrl.data.vocabulary import DAY
 from tamrl.errors import DataError
@@ -24,7 +24,7 @@ def shifts_of(hours: Hours) -> NDArray[np.int64]:
     return (minutes + hours.phase) // hours.step
 
 
-def asked(years: Years) -> tuple[np.datetime64, np.datetime64] | None:
+def asked(years: Years) -> Span | None:
     """First and last day of "2015", "2015-2020" or "2015-03-01:2016-02-29"; None: all there are.
 
     >>> asked("2015-2016")
@@ -49,7 +49,7 @@ def asked(years: Years) -> tuple[np.datetime64, np.datetime64] | None:
     return begin, end
 
 
-def days_of(hours: Hours, shifts: NDArray[np.int64], years: Years, notes: list[str]) -> Days:
+def days_of(hours: Hours, shifts: NDArray[np.int64], span: Span | None, notes: list[str]) -> Days:
     """Local days that are whole in every column, among those that are asked for.
 
     DataError for years that the data do not have, none that is whole, or a record that is missing.
@@ -65,7 +65,7 @@ def days_of(hours: Hours, shifts: NDArray[np.int64], years: Years, notes: list[s
         )
         text = f"its times, {stamps[0]} to {stamps[1]} UTC, hold no whole day of local time"
         raise DataError(f"{hours.name}: {text.replace('T', ' ')}; get the days before and after")
-    if (span := asked(years)) is not None:
+    if span is not None:
         begin, end = (int(day.astype(int)) for day in span)
         if first > begin + 1 or last < end - 1:
             text = (

@@ -76,7 +76,7 @@ def ends_of(one: Opened, notes: list[str]) -> Ints:
             return edges[:, 1]
     if len(time) > 1:
         step = int(np.median(np.diff(np.sort(time))))
-        if step and step % 2 == 0 and (time % step == step // 2).all():
+        if 0 < step <= LONGEST and step % 2 == 0 and (time % step == step // 2).all():
             notes.append(f"time stamps are in the middle of each record ({one.file})")
             return time + step // 2
     return time

@@ -148,7 +148,7 @@ def _middle(one: Opened) -> NDArray[np.datetime64]:
     step = int(np.median(np.diff(np.sort(date)).astype(int))) if len(date) > 1 else 0
     first_of_month = (date == date.astype("datetime64[M]").astype("datetime64[D]")).all()
     within = step // 2 if step <= COMPOSITE else MONTH * int(first_of_month)
-    return date + np.timedelta64(within, "D")
+    return (date.astype(int) + within).astype("datetime64[D]")
 
 
 def _members(pixel: NDArray[np.float64], cell: NDArray[np.float64], file: str) -> sparse.csr_array:
