@@ -7,6 +7,7 @@ import xarray as xr
 
 from tamrl.data.gridfiles import centres
 from tamrl.data.schema import FLUXES
+from tamrl.maps.models import Mapped
 
 FEATURES = ("TA", "PRCP", "VPD", "elevation", "igbp_ENF", "koppen_Cold", "abs_lat")
 
@@ -23,10 +24,11 @@ class Ensemble:
         self.pause = pause
         self.calls = 0
 
-    def __call__(self, x: np.ndarray) -> np.ndarray:
+    def __call__(self, x: np.ndarray) -> Mapped:
         self.calls += 1
         time.sleep(self.pause)
-        return np.stack([recurrent(x, seed) for seed in self.seeds])
+        flux = np.stack([recurrent(x, seed) for seed in self.seeds])
+        return Mapped(flux, np.abs(x[:, 0, -1]) / 90)
 
     def classes(self, x: np.ndarray) -> np.ndarray:
         return np.where(x[:, 0, FEATURES.index("igbp_ENF")] > 0.3, "ENF", "")

@@ -46,7 +46,7 @@ class _OneLine(typer.core.TyperGroup):
 
 _LOOK: Any = {"rich_markup_mode": "markdown", "pretty_exceptions_enable": False}
 app = typer.Typer(cls=_OneLine, no_args_is_help=True, **_LOOK)
-for command in (towers.predict, towers.adapt, towers.score, maps.train_map, cube, compare):
+for command in (towers.predict, towers.adapt, towers.score, cube, compare):
     app.command()(command)
 app.command("map")(maps.map_cube)
 
@@ -126,7 +126,7 @@ def train(
     from tamrl.data.cache import registry_sha256
     from tamrl.samples.splits import folds
     from tamrl.shipped import calibration, ensemble, out_of_fold, pretrained, report
-    from tamrl.sources import load_training
+    from tamrl.sources import load_grid, load_towers, load_training
 
     with usage():
         make = ensemble.factory(model, _recipe(epochs), device, virtual)
@@ -139,7 +139,8 @@ def train(
         where = members, _folds(samples), seed, jobs
         held_out = out_of_fold.fold_ensembles(training, make, parts, *where)
         predicted = out_of_fold.predict_held_out(samples, held_out, jobs)
-        facts = calibration.calibration(samples, held_out, predicted, jobs)
+        grid = load_grid(load_towers(towers))
+        facts = calibration.calibration(samples, held_out, predicted, grid, jobs)
         anomalies = monitor.calibrate(predicted, samples)
         facts["anomalies"] = {flux: each.to_dict() for flux, each in anomalies.items()}
     models = ensemble.train(training, make, members, seed, jobs)

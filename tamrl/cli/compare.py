@@ -8,7 +8,9 @@ from typer import Argument, Option
 
 from tamrl.cli.common import Device, Epochs, Jobs, Names, Towers, draw, one_of, say, usage
 
-_EXPERIMENTS = "ablation, benchmark, climates, biomes, no-satellites, adaptation, steps, "
+_EXPERIMENTS = (
+    "ablation, benchmark, climates, biomes, no-satellites, adaptation, map, support, steps, "
+)
 _EXPERIMENTS += "published, carbonfluxbench."
 _FOLDER = "Folder of the tables.  [default: results/EXPERIMENT; below runs/ with other settings or "
 _FOLDER += "virtual towers]"
@@ -20,6 +22,8 @@ _TAKEN = {  # options of an experiment; the others have all but --folder and --s
     "steps": {"towers", "out", "jobs"},
     "published": {"towers", "out", "jobs", "device"},
     "adaptation": {"towers", "folds", "seeds", "epochs", "every", "jobs", "device", "out"},
+    "map": {"towers", "folds", "seeds", "epochs", "every", "jobs", "device", "out"},
+    "support": {"towers", "folds", "seeds", "epochs", "every", "jobs", "device", "out"},
 }
 _FILES = "Folder of CarbonFluxBench's files; for carbonfluxbench alone."
 
@@ -45,10 +49,11 @@ def compare(
     `ablation`: TAM-RL with one mechanism taken away or exchanged at a time. `benchmark`: all
     rivals. `climates`, `biomes`, `no-satellites`: a few of them, with folds by climate, a
     vegetation class left out at a time, no satellites at the tested towers. `adaptation`: what
-    a month, a season, a year of labels are worth. `steps`: what new drivers and labels gave.
-    `published`: what others' models reach at the same towers, beside the
-    benchmark's predictions. `carbonfluxbench`: a few of them on the benchmark of TAM-RL's authors,
-    by its own splits, test days and scores; download it (MIT;
+    a month, a season, a year of labels are worth. `map`: how good the map is at them.
+    `support`: what the support set is worth to the networks of the ensemble. `steps`: what new
+    drivers and labels gave. `published`: what others' models reach at the same towers, beside the
+    benchmark's predictions. `carbonfluxbench`: a few of them on the benchmark of
+    TAM-RL's authors, by its own splits, test days and scores; download it (MIT;
     <https://huggingface.co/datasets/alexroz/CarbonFluxBench>) and name the folder. Written are
     predictions and tables below `runs/carbonfluxbench`.
 
@@ -72,14 +77,9 @@ def compare(
 
         say(f"Tables: {steps.compute(towers, out, jobs, say)}")
         return None
-    if experiment == "adaptation":
-        from tamrl.study import adaptation
-
+    if experiment in ("adaptation", "map", "support"):
         own = {"n_folds": folds or 10, "members": seeds or 3, "epochs": epochs, "every": every}
-        path = adaptation.compute(towers, out, jobs=jobs, device=device, **own)
-        draw("RMSE after adapting, %", adaptation.changes(path))
-        say(f"Table: {path}")
-        return None
+        return _of_folds(experiment, {"towers": towers, "out": out, "jobs": jobs} | own, device)
     if experiment == "published":
         from tamrl.study.comparisons import published
 
@@ -100,6 +100,25 @@ def compare(
     if results.missing:
         say(f"Not yet computed: {', '.join(results.missing)}")
     say(f"Tables: {folder}")
+
+
+def _of_folds(experiment: str, settings: dict[str, Any], device: str) -> None:
+    """Run what asks the ensembles of the folds, and draw its table."""
+    import pandas as pd
+
+    from tamrl.study import adaptation
+    from tamrl.study.comparisons import map_scores, maps, support
+
+    if experiment == "map":
+        path = maps.compute(**settings, device=device)
+        draw("Mean seasons at held-out towers", map_scores.scores(maps.read(path)))
+    elif experiment == "support":
+        path = support.compute(**settings, device=device)
+        draw("Another support set, change of RMSE, %", support.changes(pd.read_csv(path)))
+    else:
+        path = adaptation.compute(**settings, device=device)
+        draw("RMSE after adapting, %", adaptation.changes(path))
+    say(f"Table: {path}")
 
 
 def _carbonfluxbench(folder: Path, **settings: Any) -> None:

@@ -40,8 +40,8 @@ def cube(
 
     Temperature, dew point (or humidity), solar radiation and, if there, rain become means and
     extremes of local days. Only the region and the hours that are needed are read. An interrupted
-    cube goes on where it was. For arco-era5: `pip install 'tamrl[cloud]'`; it keeps the globe of
-    each hour in one piece, so that a year takes some tens of GB of traffic, whatever the region.
+    cube goes on where it was. arco-era5 needs `pip install 'tamrl[cloud]'`, and keeps each hour of
+    the globe in one piece: a year is 35,000 pieces of 4 MB, less as packed, whatever the region.
 
     Examples: `tamrl cube arco-era5 --region 47,5.5,55.5,15.5 --years 2015-2020 -o days.zarr` ·
     `tamrl cube era5-folder/ -o days.zarr --vegetation evi.nc`

@@ -1,8 +1,8 @@
 """Totals of a map by region with intervals, beside what others have published.
 
-Totals are sums of flux x cell area x land fraction x days. Intervals are spreads of the members'
-totals, since errors of cells are not independent: they show what the choice of training towers and
-seeds does, not shared errors (drivers, the climate of other years, few towers in the tropics).
+Totals are sums of flux x cell area x land fraction x days; for their intervals see
+`tamrl.maps.uncertainty`: errors that all towers share (few towers in the tropics, young forests, no
+fire) are not in them.
 """
 
 from importlib.resources import files
@@ -20,6 +20,7 @@ from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError
 from tamrl.maps.cubes import time_edges
 from tamrl.maps.regions import UNASSIGNED, partition
+from tamrl.maps.uncertainty import Uncertainty
 
 YEAR_DAYS = float(MONTH_DAYS.sum())  # d
 PG = 1e15  # g
@@ -48,27 +49,32 @@ def land_area(fluxes: xr.Dataset) -> xr.DataArray:
 
 
 def totals(
-    fluxes: xr.Dataset, by: str = "globe", cube: xr.Dataset | None = None, level: float = 0.9
-) -> pd.DataFrame:
+    fluxes: xr.Dataset, by: str = "globe", cube: xr.Dataset | None = None,
+    errors: Uncertainty | None = None, within: bool = False, level: float = 0.9,
+) -> pd.DataFrame:  # fmt: skip
     """Carbon totals of the regions (``by``, ``cube``: see `partition`) of a map from `upscale`.
 
-    ``level`` of the intervals: mean -+ Student's t x standard deviation of the members' totals.
-    Table: flux, region, total, lower, upper (PgC yr-1), mean (gC m-2 yr-1), area (million km2 of
-    land), predicted (share of that area). Land in no region is "unassigned".
+    ``errors`` give normal intervals that hold at the ``level``; without them there are none.
+    ``within``: only land within the area of applicability. Table: flux, region, total, lower, upper
+    (PgC yr-1), mean (gC m-2 yr-1), area (million km2 of land), predicted (share of that area). Land
+    in no region is "unassigned".
     """
     parts = partition(by, fluxes["lat"].to_numpy(), fluxes["lon"].to_numpy(), cube)
-    land = land_area(fluxes).to_numpy().ravel()
-    frames = []
+    land = land_area(fluxes)
+    if within:
+        land = land * (1 - fluxes["outside"].fillna(0))
+    flat, frames = land.to_numpy().ravel(), []
+    year = annual(fluxes).transpose("lat", "lon")
     for flux in FLUXES:
-        member = fluxes[f"{flux}_member"].transpose("member", "lat", "lon").to_numpy()
-        member = member.reshape(len(member), -1).astype(np.float64) * YEAR_DAYS  # g m-2 yr-1
-        known = np.isfinite(member).all(axis=0)
-        sums = parts.sums(np.nan_to_num(member) * land) / PG  # (member, region)
-        n, total = len(sums), sums.mean(axis=0)
-        area, seen = parts.sums(np.stack([land, land * known]))
-        with np.errstate(invalid="ignore", divide="ignore"):  # one member, a region without land
-            spread = sums.std(axis=0, ddof=1) if n > 1 else np.nan
-            half = stats.t.ppf(0.5 + level / 2, n - 1) * spread
+        mean = year[flux].to_numpy().ravel().astype(np.float64)  # g m-2 yr-1
+        known = np.isfinite(mean)
+        total = parts.sums(np.nan_to_num(mean) * flat) / PG
+        area, seen = parts.sums(np.stack([flat, flat * known]))
+        half = np.full(len(total), np.nan)
+        if errors is not None:
+            sd = errors.sd(flux, by, seen, cube) * YEAR_DAYS * seen / PG
+            half = stats.norm.ppf(0.5 + level / 2) * sd
+        with np.errstate(invalid="ignore", divide="ignore"):  # a region without land
             columns = {
                 "flux": flux, "region": parts.names, "total": total, "lower": total - half,
                 "upper": total + half, "mean": total * PG / seen, "area": area / 1e12,
@@ -77,21 +83,23 @@ def totals(
         frame = pd.DataFrame(columns)
         frames.append(frame[(area > 0) | (frame["region"] == UNASSIGNED)])
     table = pd.concat(frames, ignore_index=True)
-    table.attrs = {"units": "PgC yr-1", "level": level, "members": n}
+    table.attrs = {"units": "PgC yr-1", "level": level}
     return table
 
 
-def compare(fluxes: xr.Dataset) -> pd.DataFrame:
+def compare(fluxes: xr.Dataset, errors: Uncertainty | None = None) -> pd.DataFrame:
     """Global totals beside published ones.
 
     Table: flux, source, value, lower, upper (PgC yr-1; NaN where not published), period, doi,
     caveat, mapped (true of this map).
     """
-    mapped = totals(fluxes).rename(columns={"total": "value"})[["flux", "value", "lower", "upper"]]
-    mapped = mapped.assign(
-        source=f"{'virtual towers, ' * bool(fluxes.attrs.get('virtual'))}this study",
+    virtual = "virtual towers, " * bool(fluxes.attrs.get("virtual"))
+    kinds = {"this study": False, "this study, within the area of applicability": True}
+    each = {f"{virtual}{n}": totals(fluxes, errors=errors, within=w) for n, w in kinds.items()}
+    mapped = pd.concat(each, names=["source"]).reset_index("source")
+    mapped = mapped.rename(columns={"total": "value"}).assign(
         period="climatology", doi="", mapped=True,
-        caveat="spread of the ensemble only; predictors are a mean year",
+        caveat="errors at held-out towers; predictors are a mean year",
     )  # fmt: skip
     sink = carbon_budget_2019().sel(year=slice(2009, 2018))
     net = float((sink["land_use"] - sink["land_sink"]).mean())
@@ -117,12 +125,12 @@ def compare(fluxes: xr.Dataset) -> pd.DataFrame:
     return table.sort_values("flux", kind="stable", ignore_index=True).astype({"flux": object})
 
 
-def compare_reccap(fluxes: xr.Dataset) -> pd.DataFrame:
+def compare_reccap(fluxes: xr.Dataset, errors: Uncertainty | None = None) -> pd.DataFrame:
     """NEE of RECCAP's nine regions (NEE, lower, upper) beside RECCAP's two ways to it, PgC yr-1.
 
     reccap_nee, reccap_sd: stock change and lateral export (fires, harvest, rivers); reccap_rh_npp.
     """
-    mapped = totals(fluxes, "reccap").query("flux == 'NEE'").set_index("region")
+    mapped = totals(fluxes, "reccap", errors=errors).query("flux == 'NEE'").set_index("region")
     reccap: Any = fetch_reccap()[["mean", "uncertainty"]] / 1000
     mean = reccap["mean"].to_pandas()
     table = mapped[["total", "lower", "upper"]].rename(columns={"total": "NEE"})
@@ -187,3 +195,23 @@ def zonal_totals(fluxes: xr.Dataset) -> pd.DataFrame:
     width = abs(float(fluxes["lat"][1] - fluxes["lat"][0]))
     sums = (annual(fluxes) * land_area(fluxes)).sum("lon") / PG / width
     return sums.to_dataframe()[list(FLUXES)]
+
+
+def values(whole: pd.DataFrame, inner: pd.DataFrame) -> dict[str, object]:
+    """Gather what the pages quote of global `totals`, of all land and within the area."""
+    one, part = whole.set_index("flux"), inner.set_index("flux")
+    out: dict[str, object] = {"share_out": 100 * float(1 - part.area.iloc[0] / one.area.iloc[0])}
+    for flux in FLUXES:
+        out[f"total_{flux}"], out[f"inside_{flux}"] = (
+            float(one.total[flux]),
+            float(part.total[flux]),
+        )
+        out[f"half_{flux}"] = float(one.upper[flux] - one.total[flux])
+    return out
+
+
+def largest_sinks(nee: pd.Series, n: int = 3) -> dict[str, object]:
+    """Name the ``n`` classes with the most negative NEE (class,), PgC yr-1."""
+    largest = nee.drop(UNASSIGNED, errors="ignore").nsmallest(n)
+    named = ", ".join(f"{str(name).lower()} ({value:.1f})" for name, value in largest.items())
+    return {"nee_where": named.replace("-", "\N{MINUS SIGN}")}

@@ -22,6 +22,9 @@ Floats = npt.NDArray[np.float32]
 
 AXES = {"lat": ("latitude", "degrees_north", ("lat", "latitude", "y")),
         "lon": ("longitude", "degrees_east", ("lon", "longitude", "x"))}  # fmt: skip
+BARE = ("SNO", "BSV")  # classes without flux: no tower stands there (FLUXCOM likewise)
+PERIODS = {"step": "", "month": "M", "year": "Y"}  # what a map may be averaged to
+FULL = 0.8  # share of the days of a month or year that must be predicted
 SAMPLE_ROWS = 9  # rows of latitude that are looked at before a long computation starts
 
 
@@ -34,6 +37,7 @@ class Cube:
     convert: dict[str, tuple[float, float]]  # variable -> factor, offset
     climatology: bool  # twelve months of a mean year, or dates
     name: str
+    every: str = "step"  # of `PERIODS`: the map's own steps
 
     @property
     def drivers(self) -> Sequence[int]:
@@ -47,11 +51,45 @@ class Cube:
         with dask.config.set(scheduler="synchronous"):
             return self.ds.isel(lat=np.unique(pick)).load()
 
+    @property
+    def starts(self) -> npt.NDArray[np.intp]:
+        """Which of the cube's times begin the steps of the map."""
+        return self._steps[1]
+
+    @property
+    def time(self) -> npt.NDArray[np.datetime64]:
+        """Dates (step,) of the map: the cube's, or first days of months or years."""
+        return self._steps[0]
+
+    @property
+    def _steps(self) -> tuple[npt.NDArray[np.datetime64], npt.NDArray[np.intp]]:
+        time = self.ds["time"].to_numpy()
+        if unit := PERIODS[self.every]:
+            dates, starts = np.unique(time.astype(f"datetime64[{unit}]"), return_index=True)
+            return dates.astype("datetime64[ns]"), starts
+        return time, np.arange(len(time))
+
+    def edges(self) -> npt.NDArray[np.datetime64]:
+        """Edges (step + 1) of the steps of a map of dates."""
+        if unit := PERIODS[self.every]:
+            dates = self.time.astype(f"datetime64[{unit}]")
+            return np.append(dates, dates[-1] + 1).astype("datetime64[ns]")
+        return time_edges(self.time)
+
     def step_days(self) -> npt.NDArray[np.float64]:
-        """Length of each time step (time,), d."""
+        """Length of each step (step,), d."""
         if self.climatology:
             return MONTH_DAYS
-        return np.diff(time_edges(self.ds["time"].to_numpy())) / np.timedelta64(1, "D")
+        return np.diff(self.edges()) / np.timedelta64(1, "D")
+
+    def averaged(self, values: npt.NDArray) -> npt.NDArray:
+        """Mean over the steps (…, step) of what is known (…, time), NaN below `FULL` of it."""
+        if self.every == "step":
+            return values
+        known = np.isfinite(values)
+        days = np.add.reduceat(known, self.starts, axis=-1, dtype=float)
+        total = np.add.reduceat(np.where(known, values, 0), self.starts, axis=-1, dtype=float)
+        return np.where(days >= FULL * self.step_days(), total / np.maximum(days, 1), np.nan)
 
     def rows(self, rows: slice) -> xr.Dataset:
         """Load rows of latitude (time, lat, lon), in our units, checked for possible values."""

@@ -18,7 +18,7 @@ from tamrl.errors import DataError
 from tamrl.evaluate.conformal import Conformal
 from tamrl.evaluate.learner import versions
 from tamrl.files import atomic_write
-from tamrl.maps.cubes import AXES, Cube, time_edges
+from tamrl.maps.cubes import AXES, Cube
 
 UNITS = "g m-2 d-1"  # of carbon, as the long names say: UDUNITS knows no "gC"
 LONG_NAMES = {
@@ -35,16 +35,18 @@ QUALITY = {
 }
 NO_LAND = 255
 CLIMATOLOGY_YEARS = (1991, 2014)  # of the towers' fluxes (Pastorello et al. 2020)
-_OWN = ("cubes", "daily", "layout", "monthly", "training", "upscale")
+_OWN = ("cubes", "ensemble", "layout", "monthly", "training", "upscale")
 _CODE = (*(Path(__file__).with_name(f"{name}.py") for name in _OWN), Path(units.__file__))
 _EPOCH = np.datetime64("1991-01-01", "D")
 PACKED_STEP = 0.002  # g m-2 d-1; int16 then spans +-65, and no flux is near that
 
 
 def map_layout(
-    cube: Cube, members: int, strip: int, bounds: bool, attrs: Mapping[str, Any]
+    cube: Cube, members: int, strip: int, bounds: tuple[bool, bool], attrs: Mapping[str, Any]
 ) -> tuple[xr.Dataset, xr.Dataset]:
     """Empty map of the cube's axes, ``strip`` rows to a chunk, with global ``attrs``.
+
+    ``bounds``: whether steps have some, and means over all times.
 
     Returns axes and area, and lazy arrays of fluxes, quality (time, lat, lon), of the ``members``'
     means (member, lat, lon) and land fraction.
@@ -68,8 +70,8 @@ def map_layout(
     time = "time: mean within years time: mean over years" if cube.climatology else "time: mean"
     on_land = {"units": UNITS, "cell_methods": f"{time} (mean over the land of the cell)"}
     texts = {"_sd": "standard deviation over the ensemble"}
-    if bounds:
-        texts |= {f"_{side}": f"{side} bound of the interval" for side in ("lower", "upper")}
+    sides = {f"_{side}": f"{side} bound of the interval" for side in ("lower", "upper")}
+    texts |= sides if bounds[0] else {}
     for flux in FLUXES:
         standard = {"standard_name": STANDARD_NAMES[flux]} if flux in STANDARD_NAMES else {}
         base = {"long_name": LONG_NAMES[flux], "ancillary_variables": "quality", **standard}
@@ -78,12 +80,17 @@ def map_layout(
             add(flux + suffix, ["time"], nan, on_land | {"long_name": f"{flux}, {text}"})
         text = f"{flux} of each model, mean over time; unpredicted times count as 0"
         add(f"{flux}_member", ["member"], nan, {"units": UNITS, "long_name": text})
+        for suffix, text in sides.items() if bounds[1] else ():
+            about = {"units": UNITS, "long_name": f"{flux}, mean over time, {text}"}
+            add(f"{flux}_mean{suffix}", [], nan, about)
     masks = np.array(list(QUALITY.values()), dtype=np.uint8)
     words, text = " ".join(QUALITY), "quality of the prediction; 0: all inputs known"
     flags = {"flag_masks": masks, "flag_meanings": words, "long_name": text}
     add("quality", ["time"], np.uint8(NO_LAND), {"standard_name": "quality_flag", **flags})
     land = {"standard_name": "land_area_fraction", "long_name": "share of the cell that is land"}
     add("land_fraction", [], nan, {"units": "1", **land})
+    text = "share of the vegetated land outside the area of applicability"
+    add("outside", [], nan, {"units": "1", "long_name": text})
     return small, large
 
 
@@ -102,10 +109,7 @@ def _axes(cube: Cube) -> dict[str, xr.Variable]:
         first, middle, last = (np.datetime64(f"{y}-01", "M") + np.arange(12) for y in years)
         time, bounds = _days(middle) + 14, np.column_stack([_days(first), _days(last + 1)])
     else:
-        time, edges = (
-            _days(cube.ds["time"].to_numpy()),
-            _days(time_edges(cube.ds["time"].to_numpy())),
-        )
+        time, edges = _days(cube.time), _days(cube.edges())
         bounds = np.column_stack([edges[:-1], edges[1:]])
     name = "climatology_bounds" if cube.climatology else "time_bnds"
     attrs = {
@@ -119,7 +123,7 @@ def _axes(cube: Cube) -> dict[str, xr.Variable]:
 
 
 def map_facts(
-    model: Any, cube: Cube, intervals: Mapping[str, Conformal] | None, level: float
+    model: Any, cube: Cube, intervals: Sequence[Mapping[str, Conformal] | None], level: float
 ) -> dict[str, Any]:
     """Global attributes; the identity covers weights, code, the cube's axes and sampled rows."""
     digests, members = model.digests, getattr(model, "members", ())
@@ -131,8 +135,8 @@ def map_facts(
         values = variable.to_numpy()
         data.update(values.astype(str).tobytes() if values.dtype.kind in "UO" else values.tobytes())
     data.update(b"".join(ds[axis].to_numpy().tobytes() for axis in ("time", "lat", "lon")))
-    bounds = {flux: one.to_dict() for flux, one in (intervals or {}).items()}
-    made_by = [code.hexdigest(), *map(versions, members)]
+    bounds = [{flux: one.to_dict() for flux, one in (each or {}).items()} for each in intervals]
+    made_by = [code.hexdigest(), cube.every, *map(versions, members)]
     what = json.dumps([weights, data.hexdigest(), made_by, bounds, level])
     comment = (
         "NEE = RECO - GPP; negative NEE is uptake. Masses are of carbon, per area of land; snow, "
@@ -156,7 +160,7 @@ def map_facts(
         "features": " ".join(cube.features), "identity": hashlib.sha256(what.encode()).hexdigest(),
     }  # fmt: skip
     text = "conformal, calibrated on towers that the members had not seen"
-    return facts | ({} if intervals is None else {"interval": text, "interval_level": level})
+    return facts | ({} if not any(intervals) else {"interval": text, "interval_level": level})
 
 
 def open_map(path: Path | str) -> xr.Dataset:

@@ -1,10 +1,13 @@
-"""Monthly map models: ensembles on bootstrap samples of towers, with calibrated intervals."""
+"""The map's rival: boosted trees from a month's climate to its mean fluxes (FLUXCOM-style).
+
+As in Jung et al. 2020 (doi:10.5194/bg-17-1343-2020) months of towers are rows of a table, and a
+place is described by its cell of the grid. An ensemble on bootstrap samples of towers.
+"""
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, ClassVar, Self, cast
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self
 
 import lightgbm
 import numpy as np
@@ -14,17 +17,12 @@ from sklearn.model_selection import GroupKFold
 
 from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError
-from tamrl.evaluate.conformal import Conformal
-from tamrl.evaluate.learner import Wrapper
+from tamrl.maps.models import Mapped
 from tamrl.maps.training import MAP_FEATURES, Floats, Indices, model_inputs, season_samples
-from tamrl.model.train import Recipe, TamRLModel
 from tamrl.parallel import in_parallel
-from tamrl.rivals.boosting import Boosting
 from tamrl.rivals.forest import Forest
 from tamrl.samples.arrays import Samples
-from tamrl.samples.splits import blocks, validation_blocks
-from tamrl.shipped import pretrained
-from tamrl.shipped.weights import digest
+from tamrl.shipped.weights import digest_of
 
 NONE: Indices = np.empty(0, np.intp)
 ROUNDS = (40, 80, 120, 200)  # numbers of trees to choose from
@@ -33,12 +31,6 @@ TREES: Mapping[str, Any] = {
     "feature_fraction": 0.5, "bagging_fraction": 0.7, "bagging_freq": 1,
     "num_threads": 1, "deterministic": True, "force_row_wise": True, "verbosity": -1,
 }  # fmt: skip
-CYCLES = 3  # times round the year; the first sets the state
-STEADY_DAYS = 30.0  # good days beyond which a tower's month counts no more than another's, d
-NET = {"hidden": 32, "latent": 8, "embed": 8, "dropout": 0.3}
-# No contrast: a mean year of a place has no second window to be like.
-RECIPE = Recipe(epochs=40, batch=24, length=12 * CYCLES, warmup=12, windows_of_support=1,
-                contrast=0.0, drop_satellite=0.0)  # fmt: skip
 
 
 @dataclass
@@ -102,99 +94,33 @@ class BoostedMap:
         gpp, reco = np.maximum(raw[:, 0] + third, 0.0), np.maximum(raw[:, 1] - third, 0.0)
         return np.stack([gpp, reco, reco - gpp], axis=-1).astype(np.float32)
 
-    @property
-    def stored(self) -> Boosting:
-        """What the file of weights holds of it: its trees."""
-        return Boosting(lags=False, tune=False, forest=self.forest)
-
-
-@dataclass
-class SeasonalTamRL(Wrapper):
-    """TAM-RL on mean seasons: the decoder goes round the year three times, the last two count."""
-
-    version: ClassVar[int] = 1
-    alters_samples: ClassVar[bool] = True
-    model: Any = field(default_factory=lambda: TamRLModel(NET, RECIPE))
-    bootstrap: bool = True
-
-    def fit(self, samples: Samples, train: Indices, valid: Indices = NONE, seed: int = 0) -> Self:
-        """Fit to towers with fluxes; without ``valid``, an eighth (whole blocks) stops training."""
-        train = train[(samples.weight[train] > 0).any(axis=1)]
-        if not len(valid):
-            part = samples.table.iloc[train]
-            held = validation_blocks(blocks(part), part["igbp"].to_numpy(str), seed)
-            train, valid = train[~held], train[held]
-        if self.bootstrap:
-            train = np.random.default_rng(seed).choice(train, len(train))
-        return super().fit(samples, train, valid, seed)
-
-    def learn(self, samples: Samples, train: Indices, valid: Indices, seed: int) -> Samples:
-        """Go round the year."""
-        return self.inputs(samples)
-
-    def inputs(self, samples: Samples) -> Samples:
-        """Repeat the twelve months; DataError unless there are twelve: a mean year has no more."""
-        if (months := len(samples.time)) != 12:
-            text = f"cube: {months} times, but a TAM-RL map goes round one year of twelve months;"
-            raise DataError(f"{text} select a year, or `tamrl train-map --model boosting`")
-        around = (slice(None), np.tile(np.arange(12), CYCLES))
-        cycles = {n: getattr(samples, n)[around] for n in ("x", "y", "process", "has_drivers")}
-        days = samples.weight[around] * cycles["has_drivers"]
-        weight = np.minimum(days / STEADY_DAYS, 1.0).astype(np.float32)
-        time = (samples.time[0].astype("M8[M]") + np.arange(12 * CYCLES)).astype("M8[D]")
-        return replace(samples, time=time, weight=weight, scored=days > 0, **cycles)
-
-    def combine(self, samples: Samples, sites: Indices, fluxes: Sequence[Floats]) -> Floats:
-        """Take the last round; NaN at a place without temperature, radiation or VPD in a month."""
-        return fluxes[0][:, -12:]
-
-    @property
-    def stored(self) -> TamRLModel:
-        """What the file of weights holds of it: its network."""
-        return cast(TamRLModel, self.fitted[0])
-
 
 @dataclass
 class MonthlyMap:
-    """An ensemble of fitted learners of one kind, to be applied to a cube of months."""
+    """An ensemble of fitted rivals, to be applied to a cube of months."""
 
-    members: Sequence[BoostedMap] | Sequence[SeasonalTamRL]
+    members: Sequence[BoostedMap]
     features: tuple[str, ...] = MAP_FEATURES
     optional: tuple[str, ...] = ()
 
     @property
     def digests(self) -> list[str]:
         """Hex digest of each member's weights."""
-        return [digest(member.stored) for member in self.members]
+        forests = [member.forest for member in self.members]
+        texts = [{} if forest is None else forest.texts for forest in forests]
+        return [
+            digest_of({flux: np.frombuffer(text.encode(), np.uint8) for flux, text in each.items()})
+            for each in texts
+        ]
 
-    def __call__(self, x: Floats) -> Floats:
-        """Map (place, month, feature) to (member, place, month, 3) in gC m-2 d-1."""
+    def __call__(self, x: Floats) -> Mapped:
+        """Map (place, month, feature)."""
         samples, places = season_samples(x), np.arange(len(x))
-        return np.stack([member.predict(samples, places) for member in self.members])
+        return Mapped(np.stack([member.predict(samples, places) for member in self.members]))
 
     def classes(self, x: Floats) -> npt.NDArray[np.str_]:
         """Strata of the intervals (place,): one for all."""
         return np.full(len(x), "")
-
-    def save(
-        self, path: Path, samples: Samples, intervals: Mapping[str, Conformal] | None = None,
-        **facts: object,
-    ) -> None:  # fmt: skip
-        """Write the ensemble to one file; arguments as of `tamrl.shipped.pretrained.save`."""
-        kind = next(name for name, cls in KINDS.items() if isinstance(self.members[0], cls))
-        towers = int((samples.weight > 0).any(axis=1).sum())
-        stored = [member.stored for member in self.members]
-        pretrained.save(stored, path, samples, intervals, map=kind, towers=towers, **facts)
-
-    @classmethod
-    def restore(cls, stored: Sequence[Any], header: Mapping[str, Any]) -> Self:
-        """Rebuild the ensemble from what `tamrl.shipped.pretrained.load` reads."""
-        if header["map"] == "boosting":
-            return cls([BoostedMap(forest=member.forest) for member in stored])
-        return cls([SeasonalTamRL(member, fitted=[member]) for member in stored])
-
-
-KINDS: Mapping[str, Any] = {"tam-rl": SeasonalTamRL, "boosting": BoostedMap}
 
 
 def fit_members(
@@ -224,15 +150,3 @@ def out_of_fold(
     data = {"mean": each.mean(axis=0), "sd": each.std(axis=0), "observed": samples.y}
     fields = {name: (("site", "month", "flux"), values) for name, values in data.items()}
     return xr.Dataset(fields, {"site": samples.site, "flux": list(FLUXES)})
-
-
-def calibrate(held_out: xr.Dataset, level: float = 0.9) -> dict[str, Conformal]:
-    """Conformal intervals by flux for an ensemble, from `out_of_fold`; every tower-month counts."""
-    out = {}
-    for flux in FLUXES:
-        one = held_out.sel(flux=flux)
-        y, mean, sd = (one[name].to_numpy() for name in ("observed", "mean", "sd"))
-        known = np.isfinite(y + mean + sd)
-        towers = np.broadcast_to(held_out["site"].to_numpy()[:, None], known.shape)[known]
-        out[flux] = Conformal.fit(y[known], mean[known], sd[known], towers, levels=(level,))
-    return out

@@ -17,8 +17,9 @@ from tamrl.data.cube import cell_area
 from tamrl.data.koppen import KOPPEN_CODES
 from tamrl.errors import DataError
 from tamrl.maps.applicability import FeatureSpace
+from tamrl.maps.cubes import BARE
 from tamrl.maps.training import Floats, Indices, land_predictors
-from tamrl.maps.upscale import BARE, vegetated
+from tamrl.maps.upscale import vegetated
 
 ROWS = 8192  # counted months looked up at once: bounds the memory
 MOST = 4500  # cells that compete and are counted; a finer grid is thinned evenly

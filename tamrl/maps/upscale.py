@@ -9,9 +9,10 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import dask
 import numpy as np
@@ -26,32 +27,15 @@ from tqdm.dask import TqdmCallback
 from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError
 from tamrl.evaluate.conformal import Conformal
-from tamrl.maps.cubes import Cube, Floats, open_cube, stack_features
+from tamrl.maps.cubes import BARE, PERIODS, Cube, Floats, open_cube, stack_features
 from tamrl.maps.layout import NO_LAND, QUALITY, map_facts, map_layout, open_map
+from tamrl.maps.models import MapModel
 
 STRIP_BYTES = 32e6  # inputs of one strip
 STRIP_ROWS = 10  # at most
-BATCH = 1024  # places a model sees at once
-BARE = ("SNO", "BSV")  # classes without flux: no tower stands there (FLUXCOM likewise)
+BATCH = 256  # places a model sees at once
 CONNECT_SECONDS = 20  # to wait for a scheduler, and for its first worker
 DONE = ".done"  # folder of markers, one for each strip that is written
-
-
-class MapModel(Protocol):
-    """What `upscale` asks of an ensemble: named features in, fluxes of each member out."""
-
-    features: tuple[str, ...]  # what it reads of a cube, in this order
-    optional: tuple[str, ...]  # drivers that may be missing on some days
-
-    @property
-    def digests(self) -> list[str]:
-        """Hex digest of each member's weights."""
-
-    def __call__(self, x: Floats) -> Floats:
-        """Map (place, time, feature), NaN missing, to (member, place, time, 3): GPP, RECO, NEE."""
-
-    def classes(self, x: Floats) -> npt.NDArray[np.str_]:
-        """Strata (place,) of calibrated intervals."""
 
 
 @dataclass(frozen=True)
@@ -64,21 +48,22 @@ class _Job:
     store: Path
     strip: int
     intervals: Mapping[str, Conformal] | None
+    of_mean: Mapping[str, Conformal] | None
     level: float
 
     def __call__(self, number: int) -> None:
         """Predict one strip and write it; the marker comes last, so that a kill costs one strip."""
-        rows = slice(number * self.strip, (number + 1) * self.strip)
-        ds = self.cube.rows(rows)
-        x = stack_features(ds, self.cube.features, ("lat", "lon"))  # (place, time, feature)
-        varying = self.cube.drivers
-        drivers = [i for i in varying if self.cube.features[i] not in self.model.optional]
+        rows, cube = slice(number * self.strip, (number + 1) * self.strip), self.cube
+        ds = cube.rows(rows)
+        x = stack_features(ds, cube.features, ("lat", "lon"))  # (place, time, feature)
+        varying = cube.drivers
+        drivers = [i for i in varying if cube.features[i] not in self.model.optional]
         statics = [i for i in range(x.shape[-1]) if i not in varying]
         absent = np.asarray(np.isnan(x[..., drivers]).any(axis=-1))  # (place, time)
         land_fraction = np.asarray((~absent).any(axis=1), np.float32)
         if "land_fraction" in ds:
             land_fraction = np.nan_to_num(ds["land_fraction"].to_numpy().ravel())
-        land = land_fraction > 0
+        land, share = land_fraction > 0, vegetated(ds)
 
         quality = np.where(absent, QUALITY["driver_missing"], 0).astype(np.uint8)
         quality[np.isnan(x[:, 0][:, statics]).any(axis=-1)] |= QUALITY["static_missing"]
@@ -86,40 +71,61 @@ class _Job:
             filled = ds["EVI_filled"].transpose("lat", "lon", "time").to_numpy() > 0
             quality[filled.reshape(absent.shape)] |= QUALITY["vegetation_index_filled"]
         places = np.flatnonzero(land & ~absent.all(axis=1))
-        each = np.full((self.members, *absent.shape, len(FLUXES)), np.nan, dtype=np.float32)
-        stratum = np.full((len(x), 1), "", dtype="<U8")
+        shape = self.members, len(x), len(cube.time), len(FLUXES)
+        each, outside = np.full(shape, np.nan, np.float32), np.full(len(x), np.nan, np.float32)
+        stratum: npt.NDArray[np.str_] = np.full((len(x), 1), "", dtype="<U8")
+        bare = places[share[places] == 0]
+        each[:, bare] = cube.averaged(np.where(absent[bare], np.nan, 0.0))[..., None]
+        places = places[share[places] > 0]
         for start in range(0, len(places), BATCH):
             batch = places[start : start + BATCH]
-            each[:, batch] = self.model(x[batch])
+            mapped = self.model(x[batch])
+            own = np.where(absent[batch][..., None], np.nan, mapped.flux)
+            none = np.isnan(own).any(axis=(0, -1)) & ~absent[batch]
+            quality[batch] |= np.where(none, QUALITY["model_gave_none"], 0).astype(np.uint8)
+            own[:, none] = np.nan
+            each[:, batch] = np.moveaxis(cube.averaged(np.moveaxis(own, 2, -1)), -1, 2)
             stratum[batch, 0] = self.model.classes(x[batch])
-        none = np.isnan(each).any(axis=(0, -1)) | absent
-        each[:, none] = np.nan
-        quality[none & ~absent] |= QUALITY["model_gave_none"]
+            outside[batch] = np.nan if mapped.outside is None else mapped.outside
+            if "igbp_fraction" not in ds and mapped.vegetated is not None:
+                share[batch] = mapped.vegetated
+        quality = np.bitwise_or.reduceat(quality, cube.starts, axis=1)
         quality[~land] = NO_LAND
         self._write(rows, {"quality": quality, "land_fraction": land_fraction})
+        self._write(rows, {"outside": outside})
 
-        days, share = self.cube.step_days(), vegetated(ds)[:, None]
+        days = cube.step_days()
         for k, flux in enumerate(FLUXES):
-            one = (each[..., k] * share).astype(np.float64)  # (member, place, time)
-            mean = one.mean(axis=0)
-            sd = one.std(axis=0, ddof=1) if len(one) > 1 else np.full(mean.shape, np.nan)
+            one = each[..., k].astype(np.float64)  # (member, place, step) of vegetated land
             total = (np.nan_to_num(one) * days).sum(axis=-1) / days.sum()
-            total = np.where(np.isnan(one).all(axis=-1), np.nan, total).T
-            fields = {flux: mean, f"{flux}_sd": sd, f"{flux}_member": total}
-            if self.intervals is not None:  # of vegetated land, as it was calibrated
-                at, spread = each[..., k].mean(axis=0), each[..., k].std(axis=0)
-                low, high = self.intervals[flux].interval(at, spread, stratum, self.level)
-                least = np.minimum(mean, 0.0) if flux != "NEE" else -np.inf
-                fields[f"{flux}_lower"] = np.maximum(low * share, least)
-                fields[f"{flux}_upper"] = high * share
-            self._write(rows, fields)
+            total = np.where(np.isnan(one).all(axis=-1), np.nan, total)
+            sd = one.std(axis=0, ddof=1) if len(one) > 1 else np.full(one.shape[1:], np.nan)
+            fields: dict[str, npt.NDArray[Any]] = {flux: one.mean(axis=0), f"{flux}_sd": sd}
+            fields[f"{flux}_member"] = total.T
+            if self.intervals:
+                fields |= self._bounds(self.intervals, flux, flux, one, stratum)
+            if self.of_mean:
+                mean = total[..., None]
+                fields |= self._bounds(self.of_mean, flux, f"{flux}_mean", mean, stratum)
+            self._write(rows, {n: (v.T * share).T for n, v in fields.items()})
         (self.store / DONE / str(number)).touch()
+
+    def _bounds(
+        self, fitted: Mapping[str, Conformal], flux: str, name: str, each: npt.NDArray[np.float64],
+        stratum: npt.NDArray[np.str_],
+    ) -> dict[str, npt.NDArray[Any]]:  # fmt: skip
+        """Bounds (place, step) of members' fluxes of vegetated land, as they were calibrated."""
+        mean, spread = each.mean(axis=0), each.std(axis=0)
+        low, high = fitted[flux].interval(mean, spread, stratum, self.level)
+        least = np.minimum(mean, 0.0) if flux != "NEE" else -np.inf
+        return {f"{name}_lower": np.maximum(low, least), f"{name}_upper": high}
 
     def _write(self, rows: slice, fields: Mapping[str, npt.NDArray[Any]]) -> None:
         """Write fields (place, time or member), or (place,), to rows of the store."""
         out = zarr.open_group(self.store, mode="r+")
         for name, values in fields.items():
             target: Any = out[name]
+            values = values[:, 0] if target.ndim < values.ndim + 1 else values
             grid = values.reshape(-1, target.shape[-1], *values.shape[1:])  # (lat, lon, ...)
             grid = np.moveaxis(grid, 2, 0) if grid.ndim > 2 else grid
             target[..., rows, :] = grid.astype(target.dtype)
@@ -135,8 +141,9 @@ def vegetated(ds: xr.Dataset) -> Floats:
 
 def upscale(
     model: MapModel, cube: xr.Dataset | str | Path, out: str | Path, *,
-    intervals: Mapping[str, Conformal] | None = None, level: float = 0.9, chunk: int = 1,
-    scheduler: str | None = None, workers: int | None = None,
+    intervals: Mapping[str, Conformal] | None = None,
+    of_mean: Mapping[str, Conformal] | None = None, level: float = 0.9, every: str = "step",
+    chunk: int = 1, scheduler: str | None = None, workers: int | None = None,
     attrs: Mapping[str, Any] | None = None,
 ) -> xr.Dataset:  # fmt: skip
     """Map GPP, RECO and NEE wherever the cube has land and drivers.
@@ -145,28 +152,35 @@ def upscale(
     are per area of all land. The map grows in `out` + ".part" and takes its name when complete;
     called again, it goes on where it was interrupted, or only opens the complete map.
 
-    ``model``: `MonthlyMap` or `DailyMap`; ``cube``: what `tamrl.maps.cubes.open_cube` reads;
-    ``out``: Zarr store, which all workers must see. ``intervals`` by flux, calibrated on held-out
-    towers, give bounds that hold the share ``level`` of observations (None: no bounds).
+    ``model``: `EnsembleMap` or `MonthlyMap`; ``cube``: what `tamrl.maps.cubes.open_cube` reads;
+    ``out``: Zarr store, which all workers must see. ``every`` "month" or "year" averages days over
+    them, where four fifths were predicted. ``intervals`` by flux, calibrated on held-out towers,
+    give bounds that hold the share ``level`` of observed steps, those ``of_mean`` of means over all
+    times (None: no bounds).
     ``scheduler``: None for threads (``workers``, by default one a core), "local:N" for processes,
     or a running Dask scheduler ("tcp://host:8786"); a task handles ``chunk`` strips. ``attrs``:
     more global attributes; virtual=1 (taken over from the cube) marks the title.
 
     Returns a lazy Dataset: GPP, RECO, NEE, each with _sd, _lower, _upper (time, lat, lon) in
-    g C m-2 d-1 and _member (member, lat, lon), mean over time; quality, land_fraction, area.
+    g C m-2 d-1, _member (member, lat, lon), _mean_lower, _mean_upper (lat, lon), over all times;
+    quality, land_fraction, area, and outside, the share beyond the area of applicability.
     DataError for a cube that cannot be read as the model's features, an ensemble without members,
     intervals that lack a flux or the level, or an `out` that holds another map or is being written.
     """
     if not (digests := model.digests):
         raise DataError("the ensemble has no member; it needs at least one")
-    for flux in FLUXES:
-        if intervals and (flux not in intervals or level not in intervals[flux].quantiles):
+    for bounds, flux in product((intervals, of_mean), FLUXES):
+        if bounds and (flux not in bounds or level not in bounds[flux].quantiles):
             raise DataError(f"intervals: {flux} at the level {level} was not calibrated")
-    out, opened = Path(out), open_cube(cube, model.features)
+    if every not in PERIODS:
+        raise DataError(f"every {every!r}: choose from {', '.join(PERIODS)}")
+    out, opened = Path(out), replace(open_cube(cube, model.features), every=every)
+    if opened.climatology and every != "step":
+        raise DataError(f"{opened.name}: twelve months of an average year are not averaged further")
     sizes = opened.ds.sizes
     row_bytes = 4 * sizes["time"] * sizes["lon"] * len(model.features)
     strip = int(np.clip(STRIP_BYTES // row_bytes, 1, STRIP_ROWS))
-    facts = map_facts(model, opened, intervals, level) | dict(attrs or {})
+    facts = map_facts(model, opened, (intervals, of_mean), level) | dict(attrs or {})
     if facts.setdefault("virtual", int(opened.ds.attrs.get("virtual", 0))):
         facts["title"] = f"Virtual towers: {facts['title']}"
     if out.exists():
@@ -174,12 +188,12 @@ def upscale(
             return open_map(out)
         raise DataError(f"{out}: holds another map; remove it or name another output")
     part = out.with_name(out.name + ".part")
-    layout = map_layout(opened, len(digests), strip, intervals is not None, facts)
+    layout = map_layout(opened, len(digests), strip, (bool(intervals), bool(of_mean)), facts)
     with _alone(out):
         _prepare(part, *layout, facts["identity"])
         todo = [k for k in range(-(-sizes["lat"] // strip)) if not (part / DONE / str(k)).exists()]
         tasks = [todo[i : i + chunk] for i in range(0, len(todo), chunk)]
-        job = _Job(model, len(digests), opened, part.absolute(), strip, intervals, level)
+        job = _Job(model, len(digests), opened, part.absolute(), strip, intervals, of_mean, level)
         _run(job, tasks, scheduler, workers)
         shutil.rmtree(part / DONE)
         os.replace(part, out)

@@ -7,8 +7,8 @@ import lazy_loader as lazy
 
 FIGURES = {
     "comparisons": "beside_others class_bias coverage_by_class forest reliability",
-    "curves": "against_peer before_and_after by_biome embedding gap_curves gates importance kinds "
-              "label_curves memory model responses scaling supports",
+    "curves": "against_peer before_and_after by_biome class_seasons embedding gap_curves gates "
+              "importance kinds label_curves memory model responses scaling supports",
     "maps": "against_reference flux_maps gain_curve hatched hovmoller limits mean_and_spread "
             "next_towers rank_correlations region towers_map withheld zonal",
     "report": "prediction",

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
+from itertools import product
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -211,4 +213,29 @@ def scaling(table: pd.DataFrame) -> Figure:
         ax.set_xticks(ticks, [str(t) for t in ticks], fontsize=9)
         ax.minorticks_off()
     axes[0].set_ylabel("tower-days/s, one core")
+    return fig
+
+
+@style.figure
+def class_seasons(table: pd.DataFrame, models: Sequence[str], fluxes: Sequence[str]) -> Figure:
+    """Draw mean seasons by class of vegetation (rows) and flux: observed dots, lines of models.
+
+    ``table`` has class, towers, month, flux, observed and a column a model, gC m-2 d-1.
+    """
+    classes = list(dict.fromkeys(table["class"]))
+    size = (7.6, 1.15 * len(classes) + 0.9)
+    fig, axes = plt.subplots(len(classes), len(fluxes), figsize=size, squeeze=False, sharex=True,
+                             sharey="col")  # fmt: skip
+    for (row, code), (column, flux) in product(enumerate(classes), enumerate(fluxes)):
+        here = table[(table["class"] == code) & (table.flux == flux)].sort_values("month")
+        ax: Any = axes[row, column]
+        ax.plot(here.month, here.observed, "o", color="black", markersize=3, label="observed")
+        for name, colour in style.model_colours(models).items():
+            ax.plot(here.month, here[name], color=colour, label=name)
+        ax.axhline(0, color="#888888", linewidth=0.5)
+        ax.set(xticks=(1, 4, 7, 10), xticklabels=("Jan", "Apr", "Jul", "Oct"))
+        if column == 0:
+            ax.set_ylabel(f"{code} ({here.towers.iloc[0]})")
+        if row == 0:
+            ax.set_title(f"{flux} ({style.UNIT})")
     return fig

@@ -55,8 +55,12 @@ def towers_map(table: pd.DataFrame) -> Figure:
 
 @style.figure
 def flux_maps(panels: Mapping[str, xr.DataArray], flux: str, columns: int = 2,
-              span: tuple[float, float] | None = None) -> Figure:  # fmt: skip
-    """Draw fields (lat, lon), all with the same limits (``span``); NEE diverges around zero."""
+              span: tuple[float, float] | None = None,
+              outside: xr.DataArray | None = None) -> Figure:  # fmt: skip
+    """Draw fields (lat, lon), all with the same limits (``span``); NEE diverges around zero.
+
+    Hatched is where ``outside`` (lat, lon), a share of the land, is half or more.
+    """
     n_rows, width = -(-len(panels) // columns), 7.6 / columns
     fig = plt.figure(figsize=(7.6, 0.53 * width * n_rows + 0.6))
     span = span or limits(np.concatenate([*map(np.ravel, panels.values())]), flux)
@@ -64,8 +68,18 @@ def flux_maps(panels: Mapping[str, xr.DataArray], flux: str, columns: int = 2,
     for ax, (title, field) in zip(axes, panels.items(), strict=True):
         image = _mesh(ax, field, style.COLOUR_MAPS[flux], span)
         ax.set_title(title)
+        if outside is not None:
+            _hatch(ax, outside, "#222222", 0.5)
     _bar(fig, image, axes, f"{flux} ({style.UNIT})")
     return fig
+
+
+def _hatch(ax: Any, outside: xr.DataArray, colour: str, width: float) -> None:
+    """Hatch where ``outside`` (lat, lon) is half or more."""
+    with plt.rc_context({"hatch.linewidth": width, "hatch.color": colour}):
+        ax.contourf(outside.lon, outside.lat, outside.transpose("lat", "lon").fillna(0),
+                    [0.5, 1.1], colors="none", hatches=["//////"], transform=DEGREES,
+                    zorder=2)  # fmt: skip
 
 
 @style.figure
@@ -149,10 +163,7 @@ def hatched(panels: Mapping[str, tuple[xr.DataArray, str, str]], outside: xr.Dat
     for row, (title, (field, colours, label)) in enumerate(panels.items()):
         ax = style.globe(fig, len(panels), 1, row + 1)
         image = _mesh(ax, field, colours, (0, float(np.nanpercentile(field, 99))))
-        with plt.rc_context({"hatch.linewidth": 0.9, "hatch.color": style.RED}):
-            ax.contourf(outside.lon, outside.lat, outside.transpose("lat", "lon").fillna(0),
-                        [0.5, 1.1], colors="none", hatches=["//////"], transform=DEGREES,
-                        zorder=2)  # fmt: skip
+        _hatch(ax, outside, style.RED, 0.9)
         ax.set_title(title)
         _bar(fig, image, ax, label, "max")
     return fig

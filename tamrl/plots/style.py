@@ -28,6 +28,7 @@ MODEL_COLOURS = {  # names in lower case, without what stands in brackets
     "tam-rl": BLUE, "hard closure": BLUE, "ensemble": GREEN,
     "tam-rl as published": PINK, "boosting": RED, "lightgbm": RED, "climatology": GREY,
     "fluxcom": GREY, "fluxcom-rs": GREY, "observed": "black", "true": "black",
+    "average year": GREEN, "boosted trees on the grid": RED,
 }  # fmt: skip
 SPARE = (GREEN, SKY, PINK, ORANGE, YELLOW, "#882255", "#44AA99", "#999933")
 FLUX_COLOURS = {"GPP": GREEN, "RECO": ORANGE, "NEE": BLUE}

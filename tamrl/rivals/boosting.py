@@ -5,9 +5,11 @@
 """
 
 import lzma
+import threading
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -157,7 +159,8 @@ class Boosting:
             raise ValueError("fit before predicting")
         on = samples.has_drivers[sites]
         out = np.full((*on.shape, 3), np.nan, np.float32)
-        flux = self.forest(self._inputs(samples, sites, on))
+        daily = _daily_inputs(samples, sites, on, self.lags, keep=True)
+        flux = self.forest(self._with_statics(daily, samples, sites, on))
         if self.process:
             scale = np.maximum(samples.process[sites][on], 0.1)
             flux |= {f: flux[f] * scale[:, k] for k, f in enumerate(("GPP", "RECO"))}
@@ -167,13 +170,13 @@ class Boosting:
 
     def _inputs(self, samples: Samples, sites: NDArray, on: NDArray) -> Array:
         """Drivers, past means and statics (day, input) of days ``on`` (site, time)."""
-        site, day = np.nonzero(on)  # an input may be missing: trees bear that
+        daily = _daily_inputs(samples, sites, on, self.lags)
+        return self._with_statics(daily, samples, sites, on)
+
+    def _with_statics(self, daily: Array, samples: Samples, sites: NDArray, on: NDArray) -> Array:
         seen = [n.startswith(self.statics or "") for n in samples.static_names]
-        parts = [samples.x[sites[site], day], samples.process[sites[site], day]]
-        if self.lags:
-            past = [samples.x[sites, :, samples.features.index(f)] for f in DRIVERS]
-            parts += [mean[on][:, None] for p in past for mean in _past_means(p, LAGS)]
-        return np.concatenate([*parts, samples.static[sites][:, seen][site]], -1)
+        fixed = samples.static[sites][:, seen]
+        return np.concatenate([daily, np.repeat(fixed, on.sum(1), axis=0)], -1)
 
     def store(self) -> tuple[dict[str, Any], dict[str, NDArray]]:
         """Give settings and trees, as LightGBM's compressed text, for a file; fitted only."""
@@ -234,6 +237,31 @@ class XGBoost(Boosting):
         }  # fmt: skip
         data = xgboost.QuantileDMatrix(x, y, weight=w, max_bin=128, nthread=self.threads)
         return as_lightgbm(xgboost.train(settings, data, trees))
+
+
+_latest = threading.local()  # inputs of this thread's last prediction, for the next forest
+
+
+def _daily_inputs(
+    samples: Samples, sites: NDArray, on: NDArray, lags: bool, keep: bool = False
+) -> Array:
+    """Drivers, process scalars and past means (day, input) of days ``on`` (site, time).
+
+    An input may be missing: trees bear that. The forests of an ensemble read the same drivers:
+    ``keep`` them for the next.
+    """
+    key, held = (sites.tobytes(), on.tobytes(), lags), getattr(_latest, "held", None)
+    if keep and held is not None and held[0]() is samples.x and held[1] == key:
+        return cast(Array, held[2])
+    site, day = np.nonzero(on)
+    parts = [samples.x[sites[site], day], samples.process[sites[site], day]]
+    if lags:
+        past = [samples.x[sites, :, samples.features.index(f)] for f in DRIVERS]
+        parts += [mean[on][:, None] for p in past for mean in _past_means(p, LAGS)]
+    daily = np.concatenate(parts, -1)
+    if keep:
+        _latest.held = weakref.ref(samples.x), key, daily
+    return daily
 
 
 def _past_means(x: Array, lags: Iterable[int]) -> Iterator[Array]:

@@ -208,11 +208,11 @@ def mean_and_range(season: NDArray) -> tuple[NDArray, NDArray]:
 
 
 def season_to_daily(season: NDArray, doy: NDArray) -> NDArray[np.float64]:
-    """Interpolate a cyclic season (12,) of monthly means between mid-months to days (day,)."""
+    """Interpolate cyclic seasons (…, 12) of monthly means between mid-months to days (…, day)."""
     position = (doy - 1) / 365.25 * 12 - 0.5
     left = np.floor(position).astype(int)
     w = position - left  # np.interp differs in the last bit, and so would the samples' fingerprint
-    return np.asarray(season[left % 12] * (1 - w) + season[(left + 1) % 12] * w)
+    return np.asarray(season[..., left % 12] * (1 - w) + season[..., (left + 1) % 12] * w)
 
 
 def process_scalars(ta: Any, vpd: Any, sw_in: Any, xp: Any = np) -> Any:

@@ -81,9 +81,9 @@ def from_season(season: xr.DataArray, time: NDArray[np.datetime64]) -> xr.DataAr
     first, last = time[[0, -1]].astype("datetime64[Y]")
     days = np.arange(first, max(last, first + 1) + 1, dtype="datetime64[D]")
     doy = (days - days.astype("datetime64[Y]")).astype(int) + 1
-    daily = [season_to_daily(row, doy) for row in season.transpose("site", "month").to_numpy()]
+    daily = season_to_daily(season.transpose("site", "month").to_numpy(), doy)
     axes = {"site": season.site.to_numpy(), "time": days.astype("datetime64[ns]")}
-    return xr.DataArray(np.array(daily), axes, ("site", "time"))
+    return xr.DataArray(daily, axes, ("site", "time"))
 
 
 def _means(daily: Array, day: NDArray[np.intp]) -> tuple[Array, NDArray[np.intp]]:

@@ -42,14 +42,18 @@ KERNEL = _SMOOTH[0] + _SMOOTH[1] + WhiteKernel(0.5)
 
 def own_means(samples: Samples) -> Array:
     """Mean annual GPP, RECO (site, 2) of labels by month, gC m-2 d-1; NaN below `MIN_MONTHS`."""
-    month = samples.time.astype("datetime64[M]").astype(int) % 12
-    out = np.full((len(samples.site), 2), np.nan)
-    for i, (y, weight) in enumerate(zip(samples.y, samples.weight, strict=True)):
-        on = [(weight > 0) & (month == m) for m in range(12)]
-        means = [y[days, :2].mean(0, dtype=float) for days in on if days.sum() >= MIN_DAYS]
-        if len(means) >= MIN_MONTHS:
-            out[i] = np.mean(means, 0)
-    return out
+    month, first = np.unique(samples.time.astype("datetime64[M]"), return_index=True)
+    known = samples.weight > 0
+    flux = np.where(known[..., None], samples.y[..., :2], 0)
+    days, total = (np.add.reduceat(v, first, axis=1, dtype=float) for v in (known, flux))
+    calendar = month.astype(int) % 12
+    days, total = (
+        np.stack([v[:, calendar == m].sum(1) for m in range(12)], 1) for v in (days, total)
+    )
+    enough = days >= MIN_DAYS
+    means = np.where(enough, 1 / np.maximum(days, 1), 0)[..., None] * total
+    count = enough.sum(1)[:, None]
+    return np.where(count >= MIN_MONTHS, means.sum(1) / np.maximum(count, 1), np.nan)
 
 
 def with_statics(samples: Samples, values: NDArray, names: Sequence[str]) -> Samples:

@@ -9,13 +9,15 @@ from itertools import combinations, product
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
 from tamrl.data.schema import FLUXES
 from tamrl.evaluate.conformal import Conformal
-from tamrl.evaluate.intervals import calibrate, cases
+from tamrl.evaluate.intervals import DIMS, PERIODS, calibrate, cases
 from tamrl.samples.arrays import Samples
+from tamrl.samples.average_year import AVERAGE, at_towers, month_means, observed_year
 from tamrl.samples.missing import INPUTS, key, without
 from tamrl.shipped.adaptation import day_of_year, labelled_days
 from tamrl.shipped.error_model import ErrorModel, Window, basis, learn, window
@@ -28,17 +30,58 @@ GAP = 10  # days beside labelled ones that are not scored either: weather lasts
 MIN_SCORED = 180  # days left to score
 
 
+Bounds = dict[str, dict[str, Conformal]]  # by period and flux
+
+
 def intervals_without(
     samples: Samples, ensembles: Sequence[FoldEnsemble], jobs: int = 1
-) -> dict[str, dict[str, Conformal]]:
-    """Calibrate bounds by `key` of what is there and by flux; all there: as the towers are."""
+) -> dict[str, Bounds]:
+    """Calibrate bounds by `key` of what is there, period and flux; all there: as the towers are.
+
+    Periods are day, month and year, all in gC m-2 d-1: means, not sums.
+    """
     igbp, out = samples.table.igbp.to_numpy(str), {}
     for missing in (m for n in range(len(INPUTS) + 1) for m in combinations(INPUTS, n)):
         predicted = predict_held_out(without(samples, missing), ensembles, jobs)
         at = np.searchsorted(samples.site, predicted.site.values)
         name = key(each not in missing for each in INPUTS)
-        out[name] = calibrate(cases(predicted, samples), igbp[at])
+        tables = {p: _means(cases(predicted, samples, p)) for p in PERIODS}
+        out[name] = {p: calibrate(table, igbp[at]) for p, table in tables.items()}
     return out
+
+
+def _means(table: xr.Dataset) -> xr.Dataset:
+    """Turn sums over the periods of `cases` into means over their days."""
+    unit = PERIODS[table.attrs["period"]]
+    first = table.time.values.astype(f"datetime64[{unit}]")
+    days = np.diff(np.stack([first, first + 1]).astype("datetime64[D]"), axis=0)[0].astype(int)
+    return table if unit == "D" else table / xr.DataArray(days, {"time": table.time}, "time")
+
+
+def average_cases(samples: Samples, ensembles: Sequence[FoldEnsemble], grid: xr.Dataset,
+                  jobs: int = 1) -> xr.Dataset:  # fmt: skip
+    """Mean seasons of every tower, by members without it that know its cell of the grid alone.
+
+    Returns observed, mean and spread (flux, site, time) of twelve months as `cases` does, gC m-2
+    d-1, and the days (site, time) behind what was observed.
+    """
+    predicted = predict_held_out(at_towers(samples, grid), ensembles, jobs)
+    each = np.stack([predicted[f].transpose("seed", "site", "time").to_numpy() for f in FLUXES], -1)
+    months = np.moveaxis(month_means(each), -1, 0)  # (flux, seed, site, month)
+    at = pd.Index(samples.site).get_indexer(predicted.site.values)
+    observed, days = observed_year(samples)
+    values = {"observed": np.moveaxis(observed[at], -1, 0), "mean": months.mean(1)}
+    fields = {n: (DIMS, v) for n, v in (values | {"spread": months.std(1)}).items()}
+    axes = {"flux": list(FLUXES), "site": predicted.site.values, "time": np.arange(1, 13)}
+    return xr.Dataset(fields | {"days": (DIMS[1:], days[at])}, axes)
+
+
+def average_year_intervals(table: xr.Dataset, samples: Samples) -> Bounds:
+    """Calibrate bounds of months, and of the mean over all twelve, on `average_cases`."""
+    igbp = samples.table.igbp.to_numpy(str)[pd.Index(samples.site).get_indexer(table.site.values)]
+    months = table[["observed", "mean", "spread"]]
+    whole = months.mean("time", skipna=False).expand_dims(time=[0], axis=2)
+    return {"month": calibrate(months, igbp), "year": calibrate(whole, igbp)}
 
 
 def split_days(
@@ -101,14 +144,23 @@ def mean_flux(predicted: xr.Dataset, samples: Samples) -> NDArray[np.float32]:
 
 
 def calibration(
-    samples: Samples, ensembles: Sequence[FoldEnsemble], predicted: xr.Dataset, jobs: int = 1
-) -> dict[str, Any]:
-    """Make what `tamrl.shipped.pretrained.save` takes: intervals, by inputs too, error model."""
+    samples: Samples, ensembles: Sequence[FoldEnsemble], predicted: xr.Dataset, grid: xr.Dataset,
+    jobs: int = 1,
+) -> dict[str, Any]:  # fmt: skip
+    """Make what `tamrl.shipped.pretrained.save` takes: intervals, by inputs too, error model.
+
+    Intervals are of days; those of means over months and years are for maps, also of an average
+    year of the ``grid`` (month, lat, lon).
+    """
     every = intervals_without(samples, ensembles, jobs)
+    average = average_year_intervals(average_cases(samples, ensembles, grid, jobs), samples)
+    means = {name: {p: _plain(each[p]) for p in ("month", "year")} for name, each in every.items()}
+    means[AVERAGE] = {period: _plain(each) for period, each in average.items()}
     errors = learn_errors(samples, predicted, None, "errors")
     return {
-        "intervals": every[key(True for _ in INPUTS)],
-        "intervals_by_inputs": {name: _plain(each) for name, each in every.items()},
+        "intervals": every[key(True for _ in INPUTS)]["day"],
+        "intervals_by_inputs": {name: _plain(each["day"]) for name, each in every.items()},
+        "intervals_of_means": means,
         "error_model": errors.store(),
     }
 

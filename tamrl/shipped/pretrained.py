@@ -210,7 +210,7 @@ def predict(
         bounds = np.full((2, *mean.shape[:2]), np.nan)
         for inputs in set(has):
             at = np.array([name == inputs for name in has])
-            fitted = _by_inputs(header, inputs).get(f, usual)
+            fitted = intervals_for(header, inputs, "day").get(f, usual)
             sides = fitted.interval(mean[at, :, k], spread[at, :, k], igbp[at], LEVEL)
             bounds[:, at] = mean[at, :, k] + share[at, :, k] * (np.stack(sides) - mean[at, :, k])
         for side, values in zip(("lower", "upper"), bounds, strict=True):
@@ -224,14 +224,19 @@ def predict(
 
 def _basis(header: Mapping[str, Any], inputs: str) -> str:
     """Say at which towers the bounds of a tower with these ``inputs`` were calibrated."""
-    if _by_inputs(header, inputs) or inputs == key(True for _ in INPUTS):
+    if intervals_for(header, inputs, "day") or inputs == key(True for _ in INPUTS):
         return f"calibrated at held-out towers with weather{', ' * bool(inputs)}{inputs}"
     return "calibrated at towers with more inputs; here they may hold fewer days"
 
 
-def _by_inputs(header: Mapping[str, Any], inputs: str) -> dict[str, Conformal]:
-    """Intervals by flux for towers that have these ``inputs``; none in files that are older."""
+def intervals_for(header: Mapping[str, Any], inputs: str, period: str) -> dict[str, Conformal]:
+    """Intervals by flux of days, or of means over a "month" or "year", for places with ``inputs``.
+
+    These are named by `tamrl.samples.missing.key`. None in files that do not hold them.
+    """
     stored = header.get("intervals_by_inputs", {}).get(inputs, {})
+    if period != "day":
+        stored = header.get("intervals_of_means", {}).get(inputs, {}).get(period, {})
     return {flux: Conformal.from_dict(v) for flux, v in stored.items()}
 
 

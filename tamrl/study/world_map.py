@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+import shutil
 import time
 from collections.abc import Sequence
 from importlib.resources import files
@@ -11,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 import xarray as xr
 from IPython.display import HTML
 from joblib import cpu_count
@@ -21,11 +21,7 @@ from tamrl.data.grid import grid_at
 from tamrl.data.gridfiles import MID_MONTH, MONTH_DAYS
 from tamrl.data.schema import DRIVERS
 from tamrl.errors import DataError
-from tamrl.maps.daily import DailyMap, daily_map
-from tamrl.maps.upscale import MapModel, upscale
-from tamrl.model.network import Config, TamRL
-from tamrl.model.train import TamRLModel
-from tamrl.samples.arrays import make_samples
+from tamrl.maps.pretrained import Model
 
 BELTS = {"north of 30 degrees north": 60, "in the tropics": 0, "south of 30 degrees south": -60}
 DPI, QUALITY = 110, 90  # of the pictures (WebP)
@@ -130,28 +126,23 @@ def daily_drivers(
     return out.assign_attrs(cube.attrs | {"title": title})
 
 
-def untrained_daily(cube: xr.Dataset) -> DailyMap:
-    """Make a daily TAM-RL of default size with random weights for a cube: for timing alone."""
-    drivers = dict.fromkeys(DRIVERS, (("site", "time"), np.ones((1, 2), np.float32)))
-    axes: dict[str, Any] = {"site": ["none"], "time": pd.date_range("2001-01-01", periods=2)}
-    axes |= dict.fromkeys(("lat", "lon", "elevation"), ("site", [0.0]))
-    axes |= dict.fromkeys(("igbp", "koppen", "koppen_main"), ("site", [""]))
-    names = make_samples(xr.Dataset(drivers, axes))
-    torch.manual_seed(0)
-    net = TamRL(Config(features=len(names.features), statics=len(names.static_names)))
-    model = TamRLModel(net=net, features=names.features)
-    return daily_map([model], {"features": names.features, "models": [{}]}, cube, None)
+def every_cell(cube: xr.Dataset, stride: int) -> xr.Dataset:
+    """Take every ``stride``-th cell of a grid in both directions."""
+    part = cube.drop_vars(["lat_bnds", "lon_bnds"], errors="ignore")
+    return part.isel({d: slice(stride // 2, None, stride) for d in ("lat", "lon")})
 
 
-def measure(model: MapModel, cube: xr.Dataset, out: Path, workers: int = 2) -> float:
-    """Place-days that one core maps in a second for one member, reading and writing included."""
+def measure(model: Model, cube: xr.Dataset, out: Path, grid: xr.Dataset, workers: int = 2) -> float:
+    """Map a daily cube; cell-days that one core maps in a second, reading and writing included."""
     if out.exists():
         raise DataError(f"{out}: exists already; remove it, or nothing is measured")
+    model.map(cube.isel(time=slice(2)), out.with_name(f"{out.name}.first"), grid)  # compiles trees
+    shutil.rmtree(out.with_name(f"{out.name}.first"))
     started = time.perf_counter()
-    fluxes = upscale(model, cube, out, workers=workers)
+    fluxes = model.map(cube, out, grid, workers=workers)
     seconds = time.perf_counter() - started
     steps = int((fluxes["GPP"].count("time") > 0).sum()) * fluxes.sizes["time"]
-    return steps * fluxes.sizes["member"] / seconds / min(workers, cpu_count())
+    return steps / seconds / min(workers, cpu_count())
 
 
 def land_cells(cube: xr.Dataset, step: float) -> int:
@@ -161,11 +152,9 @@ def land_cells(cube: xr.Dataset, step: float) -> int:
     return int(known.sum()) * round(coarse / step) ** 2
 
 
-def plan(
-    rate: float, cells: int, days: int = 365, members: int = 5, cores: Sequence[int] = CORES
-) -> pd.DataFrame:
+def plan(rate: float, cells: int, days: int = 365, cores: Sequence[int] = CORES) -> pd.DataFrame:
     """Hours, core-hours and uncompressed output (GB) by machine, at the rate from `measure`."""
-    core_hours = cells * days * members / rate / 3600
+    core_hours = cells * days / rate / 3600
     table = pd.DataFrame({"hours": {f"{n} cores": core_hours / n for n in cores}})
     more = {"core-hours": core_hours, "written (GB)": cells * days * STORED / 1e9}
     return table.assign(**more).rename_axis("machine")

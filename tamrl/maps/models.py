@@ -1,0 +1,33 @@
+"""What `tamrl.maps.upscale` asks of a model, and gets."""
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tamrl.maps.cubes import Floats
+
+
+class Mapped(NamedTuple):
+    """What a model says of places."""
+
+    flux: Floats  # (member, place, time, 3): GPP, RECO, NEE of vegetated land, gC m-2 d-1
+    outside: Floats | None = None  # (place,): share outside the area of applicability
+    vegetated: Floats | None = None  # (place,): share of land that can have fluxes
+
+
+class MapModel(Protocol):
+    """An ensemble: named features of a cube in, fluxes of each member out."""
+
+    features: tuple[str, ...]  # what it reads of a cube, in this order
+    optional: tuple[str, ...]  # drivers that may be missing on some days
+
+    @property
+    def digests(self) -> list[str]:
+        """Hex digest of each member's weights."""
+
+    def __call__(self, x: Floats) -> Mapped:
+        """Map places (place, time, feature), NaN missing."""
+
+    def classes(self, x: Floats) -> NDArray[np.str_]:
+        """Strata (place,) of calibrated intervals."""

@@ -1,0 +1,63 @@
+"""How sure means over regions are, from errors at held-out towers.
+
+Two parts, independent of each other. What all places of a region share: the choice of towers, as
+far as leaving out a fold of them moves the region's mean (delete-a-group jackknife, Kott 2001,
+J. Off. Stat. 17, 521). And what a place has of its own: the error of its annual mean, correlated
+over some way, which averages out over many places. Biases that all towers share are not in it.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+from tamrl.data.cube import cell_area
+from tamrl.maps.regions import partition
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Uncertainty:
+    """What `tamrl.study.comparisons.maps` measured: errors of annual means, gC m-2 d-1.
+
+    ``folds``: GPP, RECO, NEE (fold, lat, lon) of maps by the ensembles of folds, on some cells;
+    ``local``: by flux ``sd`` of a place's own error, and ``length_km`` over which it is correlated.
+    """
+
+    folds: xr.Dataset
+    local: pd.DataFrame
+
+    def sd(self, flux: str, by: str, area: Floats, cube: xr.Dataset | None = None) -> Floats:
+        """Find the standard deviation (region,) of means over regions of ``area`` m2.
+
+        ``by`` and ``cube`` as of `tamrl.maps.regions.partition`.
+        """
+        length = 1000 * float(self.local.length_km[flux])  # m
+        # The integral of exp(-d / L) over the plane is 2 pi L^2: so much land errs as one place.
+        alike = np.minimum(2 * np.pi * length**2 / np.maximum(area, 1.0), 1.0)
+        return np.hypot(self._shared(flux, by, cube), self.local.sd[flux] * np.sqrt(alike))
+
+    def _shared(self, flux: str, by: str, cube: xr.Dataset | None) -> Floats:
+        """Find what the choice of towers does (region,): of one cell where no fold mapped any."""
+        lat, lon = self.folds["lat"].to_numpy(), self.folds["lon"].to_numpy()
+        some = None if cube is None else cube.sel(lat=lat, lon=lon, method="nearest")
+        if some is not None:
+            some = some.assign_coords(lat=lat, lon=lon)
+        parts = partition(by, lat, lon, some)
+        mean = self.folds[flux].transpose("fold", "lat", "lon").to_numpy().astype(float)
+        mean = mean.reshape(len(mean), -1)
+        known = np.isfinite(mean).all(axis=0)
+        land = cell_area(lat, lon).ravel() * known
+        n, total = parts.sums(land), parts.sums(np.nan_to_num(mean) * land)
+        theta = np.divide(total, n, out=np.full(total.shape, np.nan), where=n > 0)
+        cell = np.average(jackknife(mean[:, known]) ** 2, weights=land[known]) ** 0.5
+        return np.where(n > 0, jackknife(theta), cell)
+
+
+def jackknife(theta: Floats) -> Floats:
+    """Find the standard error (…) of a statistic (group, …), each without a group of towers."""
+    k = len(theta)
+    return np.asarray(np.sqrt((k - 1) / k * ((theta - theta.mean(axis=0)) ** 2).sum(axis=0)))

@@ -1,0 +1,183 @@
+"""How good the map is at held-out towers, where its errors are alike, and whether bounds hold.
+
+Tables are those of `tamrl.study.comparisons.maps`: mean seasons by tower, model and flux.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from scipy.optimize import curve_fit
+from scipy.stats import norm
+
+from tamrl.data.schema import FLUXES
+from tamrl.evaluate.intervals import DIMS, calibrate, intervals, reliability
+from tamrl.evaluate.scores import LEVEL
+from tamrl.maps.uncertainty import Uncertainty
+from tamrl.samples.splits import distance_km
+from tamrl.study.comparisons.maps import (
+    AVERAGE,
+    BOOSTED,
+    CELL,
+    FLUXCOM,
+    MODELS,
+    SATELLITES,
+    WEATHER,
+)
+
+SHORT = {AVERAGE: "map", CELL: "cell", WEATHER: "weather", SATELLITES: "satellites",
+         BOOSTED: "boosted"}  # fmt: skip
+NEAR_KM = 500.0  # pairs of towers that tell how far errors reach
+
+
+def scores(table: pd.DataFrame) -> pd.DataFrame:
+    """Score `seasons`: a row a model and flux, errors in gC m-2 d-1.
+
+    Columns model, flux, towers, months, RMSE and bias of months, tower_RMSE (mean over towers), and
+    annual_R2 and annual_RMSE between towers with all twelve months. FLUXCOM has annual scores only.
+    """
+    rows = []
+    for model in MODELS:
+        for flux in FLUXES:
+            if f"{flux} {model}" not in table:
+                continue
+            one = table[["site", f"{flux} observed", f"{flux} {model}"]].dropna()
+            one.columns = pd.Index(["site", "observed", "predicted"])
+            e = one.predicted - one.observed
+            by = one.assign(square=e**2).groupby("site")
+            year = by[["observed", "predicted"]].mean()[by.size() == 12]
+            off = year.predicted - year.observed
+            row = {"model": model, "flux": flux, "towers": by.ngroups, "months": len(one),
+                   "RMSE": np.sqrt((e**2).mean()), "bias": e.mean(),
+                   "tower_RMSE": np.sqrt(by.square.mean()).mean()}  # fmt: skip
+            if model == FLUXCOM:
+                row |= dict.fromkeys(("RMSE", "bias", "tower_RMSE"), np.nan)
+            square = ((year.observed - year.observed.mean()) ** 2).mean()
+            row["annual_R2"], row["annual_RMSE"] = 1 - (off**2).mean() / square, off.std(ddof=0)
+            rows.append(row | {"annual_RMSE": np.sqrt((off**2).mean())})
+    return pd.DataFrame(rows)
+
+
+def local_error(table: pd.DataFrame, facts: pd.DataFrame, model: str = AVERAGE) -> pd.DataFrame:
+    """Size and reach of a place's annual error, by flux: sd (gC m-2 d-1) and length_km.
+
+    Errors of towers at the distance d are correlated by exp(-d / length_km), fitted to the pairs of
+    towers within 500 km; ``facts`` has site, lat, lon.
+    """
+    rows = {}
+    place = facts.set_index("site")
+    for flux in FLUXES:
+        one = table[["site", f"{flux} observed", f"{flux} {model}"]].dropna()
+        error = (one[f"{flux} {model}"] - one[f"{flux} observed"]).groupby(one.site)
+        mean = error.mean()[error.size() == 12]
+        sd = float(np.sqrt((mean**2).mean()))
+        at = place.loc[mean.index]
+        km = distance_km(at.lat.to_numpy(), at.lon.to_numpy())
+        i, j = np.triu_indices(len(mean), 1)
+        near = km[i, j] < NEAR_KM
+        d, product = km[i, j][near], (mean.to_numpy()[i] * mean.to_numpy()[j])[near] / sd**2
+        fitted, _ = curve_fit(lambda x, length: np.exp(-x / length), d, product, 50.0,
+                              bounds=(1.0, 2000.0))  # fmt: skip
+        rows[flux] = {"sd": sd, "length_km": float(fitted[0]), "pairs": int(near.sum())}
+    return pd.DataFrame(rows).T.rename_axis("flux")
+
+
+def coverage(table: pd.DataFrame, facts: pd.DataFrame) -> pd.DataFrame:
+    """Check bounds of the average year at towers of other folds than those that set them.
+
+    Columns period (month, year), flux, stratum (class of vegetation; "": all), towers, coverage and
+    others of `tamrl.evaluate.intervals.reliability`, at 90 %.
+    """
+    index = pd.MultiIndex.from_frame(table[["site", "month"]], names=["site", "time"])
+    wide = table.set_index(index)
+    names = {"observed": "observed", "mean": AVERAGE, "spread": "spread"}
+    each = {n: [wide[f"{f} {of}"].to_xarray() for f in FLUXES] for n, of in names.items()}
+    months = xr.Dataset({n: xr.concat(v, pd.Index(FLUXES, name="flux")) for n, v in each.items()})
+    igbp = facts.set_index("site").igbp.reindex(months.site.values).to_numpy(str)
+    fold = table.groupby("site").fold.first().reindex(months.site.values).to_numpy()
+    year = months.mean("time", skipna=False).expand_dims(time=[0]).transpose(*DIMS)
+    out = []
+    for period, cases in (("month", months.transpose(*DIMS)), ("year", year)):
+        parts = []
+        for k in np.unique(fold):
+            rest = calibrate(cases.isel(site=fold != k), igbp[fold != k], (LEVEL,))
+            parts.append(intervals(cases.isel(site=fold == k), rest, igbp[fold == k]))
+        bounds = xr.concat(parts, "site").reindex(site=months.site)
+        out.append(reliability(cases, bounds, igbp).assign(period=period))
+    return pd.concat(out, ignore_index=True)
+
+
+def uncertainty(table: pd.DataFrame, maps: xr.Dataset, facts: pd.DataFrame) -> Uncertainty:
+    """Errors for `tamrl.maps.budgets.totals`; arguments as of `load` and `local_error`."""
+    return Uncertainty(maps, local_error(table, facts))
+
+
+def held_out_groups(
+    table: pd.DataFrame, facts: pd.DataFrame, errors: Uncertainty, cube: xr.Dataset,
+    level: float = 0.9, least: int = 5,
+) -> pd.DataFrame:  # fmt: skip
+    """Check intervals of means on groups of held-out towers: those of a class of vegetation.
+
+    Towers of a group stand in for the places of a biome: what they share errs as the biome does,
+    and each has an error of its own. Columns class, flux, towers, observed, predicted, sd
+    (gC m-2 d-1) and inside.
+    """
+    place, rows = facts.set_index("site"), []
+    codes = [str(code) for code in cube["igbp"].to_numpy()]
+    half = norm.ppf(0.5 + level / 2)
+    for flux in FLUXES:
+        shared = errors.sd(flux, "biome", np.full(len(codes) + 1, np.inf), cube)
+        one = table[["site", f"{flux} observed", f"{flux} {AVERAGE}"]].dropna().groupby("site")
+        year = one.mean()[one.size() == 12]
+        for code, group in year.groupby(place.igbp.reindex(year.index)):
+            if len(group) < least or code not in codes:
+                continue
+            observed, predicted = group.mean()
+            own = errors.local.sd[flux] / np.sqrt(len(group))
+            sd = float(np.hypot(shared[codes.index(str(code))], own))
+            rows.append({"class": code, "flux": flux, "towers": len(group), "observed": observed,
+                         "predicted": predicted, "sd": sd,
+                         "inside": abs(predicted - observed) <= half * sd})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def class_seasons(
+    table: pd.DataFrame, facts: pd.DataFrame, models: Sequence[str], least: int = 5
+) -> pd.DataFrame:
+    """Average mean seasons over the towers of each class of vegetation with ``least`` towers.
+
+    Southern towers are moved by half a year. Columns class, towers, month, flux, observed, models.
+    """
+    place = facts.set_index("site")
+    south = table.site.map(place.lat) < 0
+    month = np.where(south, (table.month + 5) % 12 + 1, table.month)
+    moved = table.assign(month=month, igbp=table.site.map(place.igbp))
+    parts = []
+    for flux in FLUXES:
+        names = {f"{flux} {name}": name for name in ("observed", *models)}
+        known = moved.dropna(subset=[*names]).rename(columns=names)
+        groups = known.groupby("igbp")
+        many = groups.site.nunique()
+        for code in many[many >= least].index:
+            mean = groups.get_group(code).groupby("month")[[*names.values()]].mean()
+            about = {"class": code, "towers": many[code], "flux": flux}
+            parts.append(mean.reset_index().assign(**about))
+    return pd.concat(parts, ignore_index=True)
+
+
+def values(scored: pd.DataFrame, held: pd.DataFrame, groups: pd.DataFrame) -> dict[str, object]:
+    """Gather what the pages quote of `scores`, `coverage` and `held_out_groups`."""
+    out: dict[str, object] = {}
+    by = scored.set_index(["model", "flux"])
+    for model, name in SHORT.items():
+        for flux in FLUXES:
+            out[f"rmse_{name}_{flux}"] = float(by.RMSE[model, flux])
+            out[f"r2_{name}_{flux}"] = float(by.annual_R2[model, flux])
+    for flux in FLUXES:
+        gain = 1 - by.RMSE[AVERAGE, flux] / by.RMSE[BOOSTED, flux]
+        out[f"gain_{flux}"] = 100 * float(gain)
+    for period in ("month", "year"):
+        of = 100 * held[(held.stratum == "") & (held.period == period)].coverage
+        out[f"held_{period}"] = f"{of.min():.0f} to {of.max():.0f} %"
+    return out | {"groups_inside": f"{int(groups.inside.sum())} of {len(groups)}"}

@@ -1,0 +1,199 @@
+"""The map as a rival among rivals: mean seasons at towers that its members never saw.
+
+Each fold's ensemble draws an average year at its own test towers, from their cells of the grid: as
+the towers' class, and as the map shows the cell, a mixture of classes. Beside it stand the same
+ensembles with the towers' own weather, boosted trees on the grid (FLUXCOM-style), and FLUXCOM.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+from tamrl.data.grid import grid_at
+from tamrl.data.reference import fetch_reference_gpp
+from tamrl.data.schema import DRIVERS, FLUXES
+from tamrl.errors import DataError
+from tamrl.evaluate.tables import stored
+from tamrl.files import atomic_write
+from tamrl.maps import monthly
+from tamrl.maps.ensemble import EnsembleMap
+from tamrl.maps.training import monthly_training_table, table_samples, with_fluxes
+from tamrl.maps.upscale import upscale
+from tamrl.model.train import Recipe
+from tamrl.samples.arrays import Samples
+from tamrl.samples.average_year import observed_year
+from tamrl.samples.missing import without
+from tamrl.samples.phenology import from_season, with_phenology, without_phenology
+from tamrl.samples.splits import folds
+from tamrl.shipped import ensemble, pretrained
+from tamrl.shipped.calibration import average_cases
+from tamrl.shipped.out_of_fold import FoldEnsemble, fold_ensembles, predict_held_out
+from tamrl.sources import load_grid, load_towers, load_training
+
+AVERAGE, CELL = "average year", "average year, the cell's classes"
+WEATHER, SATELLITES = "own weather", "own weather and satellites"
+BOOSTED, FLUXCOM = "boosted trees on the grid", "FLUXCOM"
+MODELS = (AVERAGE, CELL, WEATHER, SATELLITES, BOOSTED, FLUXCOM)
+SEASONS, FOLD_MAPS = "seasons.csv", "folds.nc"
+STRIDE = 4  # every fourth cell in each direction is mapped by all folds
+
+
+def compute(
+    towers: str = "auto", out: Path | None = None, every: int = 1, n_folds: int = 10,
+    members: int = 3, epochs: int | None = None, jobs: int = 2, device: str = "cpu",
+) -> Path:  # fmt: skip
+    """Predict the mean season of every tower by models without it, map each fold's ensemble.
+
+    ``every`` n-th tower and ``epochs`` are for a quick look, with the network of the ensemble
+    alone. Returns the folder of the tables, ``results/map`` or below ``runs/``: seasons.csv (site,
+    month, days, then flux and model, gC m-2 d-1) and folds.nc (flux by fold, lat, lon).
+    """
+    samples, training = load_training(towers, every)
+    quick = epochs is not None or every > 1 or bool(samples.attrs["virtual"])
+    source = Path("runs") / str(samples.attrs["tower_source"])
+    make = ensemble.factory(device=device)
+    if epochs is not None:
+        make = ensemble.factory("network", Recipe(epochs=epochs), device, 0)
+    parts = folds(samples, n_folds)
+    each = fold_ensembles(training, make, parts, members, source / "folds", 0, jobs)
+    daily = load_towers(towers).isel(site=slice(None, None, every))
+    grid = load_grid(daily)
+    folder = out or (source / "map" if quick else Path("results/map"))
+    with atomic_write(folder / SEASONS) as part:
+        table = seasons(daily, samples, each, grid, members, jobs)
+        table.to_csv(part, index=False, float_format="%.4g")
+    stride = 1 if samples.attrs["virtual"] else STRIDE
+    maps = fold_maps(each, grid, source / "map-of-folds", stride)
+    with atomic_write(folder / FOLD_MAPS) as part:
+        pack = {"dtype": "int16", "scale_factor": 0.001, "_FillValue": -32768, "zlib": True}
+        maps.to_netcdf(part, encoding=dict.fromkeys(FLUXES, pack))
+    return folder
+
+
+def seasons(
+    towers: xr.Dataset, samples: Samples, ensembles: Sequence[FoldEnsemble], grid: xr.Dataset,
+    members: int = 3, jobs: int = 1,
+) -> pd.DataFrame:  # fmt: skip
+    """Tabulate observed and predicted mean seasons: site, month, days, "GPP observed", ...
+
+    A row for each month of a tower with ten good days; ``spread`` is that of the members' average
+    year. FLUXCOM has GPP alone, and no months: its annual mean stands in all of them.
+    """
+    average = average_cases(samples, ensembles, grid, jobs)
+    at = pd.Index(average.site.values)
+    found: dict[str, NDArray] = {AVERAGE: np.moveaxis(average["mean"].to_numpy(), 0, -1)}
+    found[CELL] = _of_cells(samples, ensembles, grid)[pd.Index(samples.site).get_indexer(at)]
+    lacking = without_phenology(without(samples, ("satellites",)))
+    cells = grid_at(grid, xr.DataArray(samples.table.lat, {"site": samples.site}, "site"),
+                    samples.table.lon)  # fmt: skip
+    green = with_phenology(lacking, from_season(cells["EVI"], samples.time.astype("M8[ns]")))
+    for name, given in ((WEATHER, green), (SATELLITES, samples)):
+        found[name] = _mean_season(samples, predict_held_out(given, ensembles, jobs))
+    found[BOOSTED] = _boosted(towers, samples, ensembles, grid, members, jobs, at)
+    if not samples.attrs["virtual"]:
+        reference = fetch_reference_gpp()["GPP"]
+        where = {
+            n: xr.DataArray(cells[f"cell_{n}"].to_numpy(), dims="site") for n in ("lat", "lon")
+        }
+        gpp = reference.sel(where, method="nearest").to_numpy()[
+            pd.Index(samples.site).get_indexer(at)
+        ]
+        found[FLUXCOM] = np.full(found[AVERAGE].shape, np.nan)
+        found[FLUXCOM][..., 0] = gpp[:, None]
+    observed, days = np.moveaxis(average["observed"].to_numpy(), 0, -1), average["days"].to_numpy()
+    i, month = np.nonzero(days > 0)
+    fold = {s: k for k, each in enumerate(ensembles) for s in samples.site[each.test]}
+    columns = {"site": at[i], "fold": at.map(fold)[i], "month": month + 1, "days": days[i, month]}
+    spread = np.moveaxis(average["spread"].to_numpy(), 0, -1)
+    for name, values in ({"observed": observed, "spread": spread} | found).items():
+        columns |= {f"{f} {name}": values[i, month, k] for k, f in enumerate(FLUXES)}
+    return pd.DataFrame(columns).dropna(axis=1, how="all")
+
+
+def _mean_season(samples: Samples, predicted: xr.Dataset) -> NDArray:
+    """Mean season (site, 12, flux) of predictions on the days that the observed one is of."""
+    at = pd.Index(samples.site).get_indexer(predicted.site.values)
+    mean = np.stack([predicted[f].mean("seed").to_numpy() for f in FLUXES], -1)
+    part = samples.select(at)
+    weight = np.where(np.isfinite(mean).all(-1), part.weight, 0).astype(np.float32)
+    return observed_year(replace(part, y=mean, weight=weight))[0]
+
+
+def _of_cells(samples: Samples, ensembles: Sequence[FoldEnsemble], grid: xr.Dataset) -> NDArray:
+    """Mean season (site, 12, flux) of the towers' cells, as a map shows them."""
+    out = np.full((len(samples.site), 12, len(FLUXES)), np.nan)
+    for each in ensembles:
+        table = samples.table.iloc[each.test]
+        cells = grid_at(grid, table.lat.to_numpy(), table.lon.to_numpy())
+        names = (*DRIVERS, "EVI")
+        columns = [cells[n].transpose("site", "month").to_numpy() for n in names]
+        places = [np.repeat(cells[f"cell_{n}"].to_numpy()[:, None], 12, 1) for n in ("lat", "lon")]
+        x = np.stack([*columns, *places], -1).astype(np.float32)
+        known = np.isfinite(x).all((1, 2))
+        model = _map_of(each, grid)
+        out[each.test[known]] = model(x[known]).flux.mean(0)
+    return out
+
+
+def _map_of(fold: FoldEnsemble, grid: xr.Dataset) -> EnsembleMap:
+    """Make a map model of an average year of the members of a fold."""
+    loaded = [pretrained.load(path, "cpu") for path in fold.members]
+    members = [member for stored_, _ in loaded for member in stored_]
+    features = (*DRIVERS, "EVI", "latitude", "longitude")
+    return EnsembleMap(members, loaded[0][1], features, None, grid)
+
+
+def _boosted(
+    towers: xr.Dataset, samples: Samples, ensembles: Sequence[FoldEnsemble], grid: xr.Dataset,
+    members: int, jobs: int, site: pd.Index,
+) -> NDArray:  # fmt: skip
+    """Mean season (site, 12, flux) by boosted trees that learn from the same towers."""
+    table = with_fluxes(monthly_training_table(towers, grid))
+    seasonal = table_samples(table)
+    fold = np.full(len(seasonal.site), -1)
+    for k, each in enumerate(ensembles):
+        fold[np.isin(seasonal.site, samples.site[each.test])] = k
+    mean = monthly.out_of_fold(monthly.BoostedMap(), seasonal, fold, members, 0, jobs)["mean"]
+    return mean.reindex(site=site).to_numpy()
+
+
+def fold_maps(
+    ensembles: Sequence[FoldEnsemble], grid: xr.Dataset, folder: Path, stride: int = STRIDE
+) -> xr.Dataset:
+    """Annual mean GPP, RECO, NEE (fold, lat, lon) of every ``stride``-th cell, by each fold.
+
+    Their spread says how far the choice of towers moves the map (block jackknife over folds).
+    """
+    some = grid.drop_vars(["lat_bnds", "lon_bnds"], errors="ignore")
+    some = some.isel({d: slice(stride // 2, None, stride) for d in ("lat", "lon")})
+    maps = []
+    for k, each in enumerate(ensembles):
+        model = _map_of(each, grid)
+        drawn = upscale(model, some, folder / f"{k}-{model.digests[0][:12]}.zarr")
+        maps.append(xr.Dataset({f: drawn[f"{f}_member"].mean("member") for f in FLUXES}).load())
+    return xr.concat(maps, xr.Variable("fold", np.arange(len(maps))), coords="minimal").astype(
+        np.float32
+    )
+
+
+def load(towers: str = "auto", **settings: Any) -> tuple[pd.DataFrame, xr.Dataset]:
+    """Read the stored tables of real towers, or compute those of virtual ones."""
+    auto = towers == "auto"
+    if towers == "virtual" or (auto and load_towers(towers).attrs["virtual"]):
+        folder = compute(towers, **settings)
+    else:
+        folder = stored("map")
+    if not (folder / SEASONS).exists():
+        raise DataError(f"{folder}: no tables of the map; compute them: tamrl compare map")
+    return read(folder), xr.load_dataset(folder / FOLD_MAPS)
+
+
+def read(folder: Path) -> pd.DataFrame:
+    """Read `seasons` that `compute` wrote to a folder."""
+    return pd.read_csv(folder / SEASONS)
