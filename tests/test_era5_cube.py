@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
-from test_cli_map import call, passed
+from typer.testing import CliRunner, Result
 from weather import LONG, arco, cds, expected
 
 import tamrl
+from tamrl import data
+from tamrl.cli.app import app
 from tamrl.data import daily_cube, open_towers
 from tamrl.data.daily_cube import build_cube
 from tamrl.data.local_days import asked
@@ -23,6 +25,18 @@ LAT, LON = np.arange(48.0, 51.0, 0.5), np.arange(-2.0, 3.0, 0.5)
 NAMES = {"TA", "TA_min", "TA_max", "VPD", "VPD_max", "SW_IN", "PRCP"}
 BEGIN, HOURS = "2019-12-28T00", 24 * 16
 EASTWARD = np.sort(LON % 360)  # as CDS and ARCO have them, Greenwich between the ends
+
+
+def call(*arguments: object) -> Result:
+    """Run the command line in this process."""
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def passed(*arguments: object) -> Result:
+    """Run it without an error."""
+    done = call(*arguments)
+    assert done.exit_code == 0, done.output
+    return done
 
 
 def holds(cube: xr.Dataset, atol: float = 2e-5) -> None:
@@ -387,3 +401,79 @@ def test_the_public_name_and_the_command(tmp_path: Path) -> None:
     assert set(zarr.open_group(out, mode="r").array_keys()) > {n for n in NAMES if n in LONG} | {
         "TA"
     }
+
+
+def composites(step: int, pixel: float, first: str = "2019-11-01", raw: bool = False) -> xr.Dataset:
+    """Make an index linear in time and place, whose means over cells are known: north first."""
+    days = np.datetime64(first) + step * np.arange(130 // step)
+    lat = np.arange(52.25 - pixel / 2, 46, -pixel)  # no centre on an edge of a cell
+    lon = np.arange(-4.25 + pixel / 2, 5, pixel)
+    middle = (days - np.datetime64("2020-01-01")).astype(int) + step // 2
+    evi = 0.3 + 0.002 * middle[:, None, None] + 0.01 * (lat[:, None] - 49) + 0.01 * lon
+    values = (evi * 10000).round() if raw else evi
+    ds = xr.Dataset({"_1_km_16_days_EVI": (("time", "lat", "lon"), values)})
+    return ds.assign_coords(time=days.astype("M8[ns]"), lat=lat, lon=lon)
+
+
+@pytest.mark.parametrize(("step", "pixel", "raw"), [
+    (16, 0.1, False), (8, 0.1, True), (16, 0.5, False), (30, 0.25, False), (1, 0.25, False),
+])  # fmt: skip
+def test_a_vegetation_index_of_any_step_and_pixel(step, pixel, raw, tmp_path, monkeypatch) -> None:
+    """Days on the line between the middles of composites; cells as the mean of their pixels."""
+    path = tmp_path / "evi.nc"
+    composites(step, pixel, raw=raw).to_netcdf(path)
+    ds = cds(BEGIN, HOURS, LAT, EASTWARD)
+    cube = build_cube(ds, tmp_path / "c.zarr", vegetation=path).load()
+    day = (cube.time.to_numpy().astype("M8[D]") - np.datetime64("2020-01-01")).astype(int)
+    shift = 0 if step < 30 else -15  # of months that do not begin on a first day, dates count
+    want = 0.3 + 0.002 * (day - shift)[:, None, None] + 0.01 * (LAT[:, None] - 49) + 0.01 * LON
+    np.testing.assert_allclose(cube["EVI"], want, atol=1e-4 if raw else 1e-6)
+    assert ("scale factor 0.0001 applied" in said(cube)) == raw
+    assert "EVI (_1_km_16_days_EVI) from 2019-" in said(cube)
+    monkeypatch.setattr(daily_cube, "BLOCK_DAYS", 4)
+    alike(build_cube(ds, tmp_path / "d.zarr", vegetation=path).load(), cube)
+
+
+def test_a_vegetation_index_with_clouds(tmp_path: Path) -> None:
+    """Views 32 days apart are interpolated between, others are not; fills are no values."""
+    evi = composites(16, 0.5)
+    date, name = [str(t)[:10] for t in evi.time.to_numpy()], "_1_km_16_days_EVI"
+    evi[name][date.index("2020-01-04"), 5, 6] = -0.3  # fill
+    evi[name][date.index("2019-12-19") :, 5, 7] = np.nan
+    cube = build_cube(cds(BEGIN, HOURS, LAT, LON), tmp_path / "c.zarr", vegetation=evi).load()
+    y, x = evi.lat.to_numpy()[5], evi.lon.to_numpy()[6:8]
+    cells = [cube["EVI"].sel(lat=y, lon=one, method="nearest") for one in x]
+    assert np.isfinite(cells[0]).all()
+    assert np.isnan(cells[1]).all()
+    np.testing.assert_allclose(np.diff(cells[0]), 0.002, atol=1e-5)
+    for change, text in (
+        (lambda e: e.rename({name: "NDVI"}), "0 variables are an EVI; it has NDVI"),
+        (lambda e: e.isel(time=slice(0, None, 3)), "comes every 48 days; 32 days are the most"),
+        (lambda e: e.assign_coords(time=e.time - np.timedelta64(900, "D")), "are none of the days"),
+        (lambda e: e.assign_coords(lat=e.lat - 60), "0 row"),
+        (lambda e: e * 3, "outside -0.3 to 1; apply its scale factor"),
+        (lambda e: e * np.nan, "has no value in the dates"),
+        (lambda e: xr.concat([e, e.isel(time=[1])], "time"), "a date is there twice"),
+    ):
+        with pytest.raises(DataError, match=text):
+            build_cube(cds(BEGIN, HOURS, LAT, LON), tmp_path / "d.zarr", vegetation=change(evi))
+
+
+@pytest.mark.slow
+def test_from_a_download_to_a_map_with_bounds(globe, tmp_path, monkeypatch) -> None:
+    """Two commands: the hours of a region become days, the model of the package maps them."""
+    monkeypatch.setattr(data, "fetch_grid", lambda *_: globe)
+    land = globe["land_fraction"].where(abs(globe["lat"] - 40) < 20, 0).argmax(["lat", "lon"])
+    y, x = (float(globe[a][land[a]]) for a in ("lat", "lon"))
+    lat, lon = y + np.arange(-2, 2) / 4, x + np.arange(-2, 3) / 4
+    source = put(cds(BEGIN, 24 * 70, lat, np.sort(lon % 360)), "split", tmp_path / "in")
+    out = tmp_path / "days.zarr"
+    passed("cube", source, "-o", out, "--years", "2019-12-29:2020-02-27")
+    done = passed("map", out, "-o", tmp_path / "map.zarr")
+    assert "bounds of 90 %" in done.stdout
+    mapped = xr.open_zarr(tmp_path / "map.zarr", consolidated=False).load()
+    assert mapped["GPP"].shape == (61, 4, 5)
+    for flux in ("GPP", "RECO", "NEE"):
+        assert np.isfinite(mapped[flux]).all()
+        assert (mapped[f"{flux}_lower"] <= mapped[flux]).all()
+        assert (mapped[flux] <= mapped[f"{flux}_upper"]).all()
