@@ -83,4 +83,5 @@ def arco(ds: xr.Dataset) -> xr.Dataset:
     last = str(stamps[-1])[:10]
     ds["100m_u_component_of_wind"] = ds["2m_temperature"] * 0
     ds = ds.reindex(time=more)
+    ds["temperature"] = ds["2m_temperature"].expand_dims(level=[500, 1000]) - 10
     return ds.assign_attrs(valid_time_start=str(stamps[0])[:10], valid_time_stop=last)

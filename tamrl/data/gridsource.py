@@ -148,7 +148,7 @@ def _by_step(ds: xr.Dataset) -> list[xr.Dataset]:
 
 
 def _named(ds: xr.Dataset, file: str, is_zarr: bool, notes: list[str]) -> Opened:
-    """Name time, lat and lon; drop what has one entry; refuse what is left."""
+    """Name time, lat and lon; drop dimensions of one entry."""
     if "valid_time" in ds.coords and ds["valid_time"].dims == ("time",) and "time" in ds.coords:
         ds = ds.assign_coords(time=ds["valid_time"].to_numpy()).drop_vars("valid_time")
     clocks = [n for n in ("valid_time", "time") if n in ds.dims] or [
@@ -185,12 +185,16 @@ def _named(ds: xr.Dataset, file: str, is_zarr: bool, notes: list[str]) -> Opened
         if late.any():
             when = str(ds["time"].to_numpy()[late][0])[:10]
             notes.append(f"preliminary ERA5T from {when} on (expver {PRELIMINARY}; {file})")
-    inner = {d for v in ds.data_vars.values() if {"lat", "lon"} <= {*v.dims} for d in v.dims}
-    for dim in sorted(map(str, inner - {"time", *AXES})):
-        if ds.sizes[dim] > 1:
-            raise DataError(f"{file}: {dim} has {ds.sizes[dim]} entries; select one of them")
-        ds = ds.isel({dim: 0}, drop=True)
-    return Opened(ds, file, is_zarr)
+    one = [d for d, size in ds.sizes.items() if size == 1 and d not in ("time", *AXES)]
+    return Opened(ds.isel(dict.fromkeys(one, 0), drop=True), file, is_zarr)
+
+
+def check_dims(opened: Opened, name: str) -> None:
+    """DataError unless a variable has no dimension but time, lat and lon."""
+    for dim in opened.ds[name].dims:
+        if dim not in ("time", *AXES):
+            text = f"dimension {dim} of {name} has {opened.ds.sizes[dim]} entries"
+            raise DataError(f"{opened.file}: {text}; select one of them")
 
 
 def window(opened: Opened, region: Region | None) -> Window:

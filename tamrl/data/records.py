@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tamrl.data.gridsource import Opened, Window
+from tamrl.data.gridsource import Opened, Window, check_dims
 from tamrl.data.vocabulary import DAY, Column, recognise
 from tamrl.errors import DataError
 
@@ -49,6 +49,10 @@ def columns_of(opened: list[Opened], name: str) -> dict[str, list[Column | None]
             elif ours in by_standard:
                 column = by_standard[ours]
                 found[ours][k] = column._replace(column=formal[column.column])
+    for columns in found.values():
+        for one, there in zip(opened, columns, strict=True):
+            if there is not None:
+                check_dims(one, there.column)
     found = {n: columns for n, columns in found.items() if any(columns)}
     humid = next((n for n in HUMID if n in found), None)
     have = [*dict.fromkeys(str(v) for one in opened for v in one.ds.data_vars)]

@@ -14,7 +14,7 @@ from scipy import sparse
 from tamrl.data.composites import GAP, between
 from tamrl.data.cube import cell_edges
 from tamrl.data.daily import Floats
-from tamrl.data.gridsource import Opened, Region, Source, Window, open_sources, window
+from tamrl.data.gridsource import Opened, Region, Source, Window, check_dims, open_sources, window
 from tamrl.data.units import plausible
 from tamrl.data.vocabulary import FILLS, SCALE
 from tamrl.errors import DataError
@@ -105,6 +105,7 @@ def open_vegetation(
             text = f"{len(found)} variables are an EVI; it has {', '.join(map(str, one.ds))}"
             raise DataError(f"{one.file}: {text}; leave one, of one name in all files")
         name = found[0]
+        check_dims(one, name)
         views.append((_middle(one), one, window(one, _around(one, lat, lon))))
     _, first, cells = views[0]
     for _, one, own in views[1:]:
