@@ -139,9 +139,9 @@ def test_two_processes_do_not_write_one_cube(tmp_path: Path) -> None:
 
 def test_a_cell_has_the_days_of_a_tower(tmp_path: Path) -> None:
     """The same hours, read as a tower's, give the same local days."""
-    ds = cds(BEGIN, HOURS, LAT, np.array([29.0, 30.0, 31.0, 32.0]))
+    ds = cds(BEGIN, HOURS, LAT, np.array([24.0, 26.0, 28.0, 30.0]))
     cube = build_cube(ds, tmp_path / "c.zarr").load()
-    for x in (29.0, 30.0, 32.0):  # 1.93, 2 and 2.13 h: half-hours begin in one day
+    for x in (24.0, 28.0, 30.0):  # 1.5, 2 and 2 h: a record is of the day it begins in
         ds.sel(latitude=[49.0], longitude=[x]).to_netcdf(tmp_path / "point.nc")
         tower = open_towers(tmp_path / "point.nc", one_place(49.0, x, "GRA")).isel(site=0)
         cell = cube.sel(lat=49.0, lon=x)
