@@ -2,6 +2,7 @@
 
 from . import data, evaluate, maps, model, monitor, rivals, samples, shipped, sources, virtual
 from .data import fetch_grid, fetch_towers, open_towers
+from .data.daily_cube import build_cube
 from .errors import DataError
 from .evaluate.crossval import cross_validate
 from .evaluate.score_file import score
@@ -25,6 +26,7 @@ __all__ = [
     "TamRLModel",
     "__version__",
     "anomalies",
+    "build_cube",
     "compare",
     "cross_validate",
     "data",

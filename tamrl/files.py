@@ -7,6 +7,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
+from filelock import FileLock, Timeout
+
+from tamrl.errors import DataError
+
 STALE = 600.0  # s, an unfinished file untouched for so long belongs to a killed process
 
 
@@ -29,3 +33,23 @@ def remove_unfinished(folder: Path) -> None:
         with suppress(OSError):  # gone meanwhile, or a shared folder that we may only read
             if time.time() - part.stat().st_mtime > STALE:
                 part.unlink()
+
+
+@contextmanager
+def alone(out: Path, what: str) -> Iterator[None]:
+    """Hold an output, which is a ``what``, until the block, or the process, ends.
+
+    DataError if another process holds it.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(out.with_name(f".{out.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        text = f"another {what} is being written there; let it end, or name another output"
+        raise DataError(f"{out}: {text}") from error
+    try:
+        yield
+    finally:
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()

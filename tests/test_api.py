@@ -32,7 +32,7 @@ def test_every_name_leads_somewhere_says_what_it_is_and_stands_on_the_page() -> 
     assert all(inspect.getdoc(one) for one in offered.values())
     names = {n for n, one in offered.items() if not inspect.ismodule(one)} - {"__version__"}
     assert names == set(FIRST)
-    assert len(names) == len(FIRST) == 19
+    assert len(names) == len(FIRST) == 20
     assert {n for n in FIRST if n.startswith("fetch_")} < set(tamrl.data.__all__)
     with pytest.raises(AttributeError, match="no_such_name"):
         tamrl.no_such_name  # noqa: B018

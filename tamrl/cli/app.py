@@ -1,4 +1,4 @@
-"""The command line: `tamrl predict | adapt | score | fetch | train | map | study | …`.
+"""The command line: `tamrl predict | adapt | score | fetch | train | cube | map | study | …`.
 
 Exit status 0: done. 1: the data, a file or a notebook is at fault; one line on stderr says what to
 do. 2: the command was not understood, or asks for what cannot be; nothing was read or written.
@@ -27,6 +27,7 @@ from tamrl.cli.common import (
     usage,
 )
 from tamrl.cli.compare import compare
+from tamrl.cli.cube import cube
 from tamrl.errors import DataError, StudyError
 
 # What does the work is imported inside the commands: `tamrl --help` answers at once.
@@ -45,7 +46,7 @@ class _OneLine(typer.core.TyperGroup):
 
 _LOOK: Any = {"rich_markup_mode": "markdown", "pretty_exceptions_enable": False}
 app = typer.Typer(cls=_OneLine, no_args_is_help=True, **_LOOK)
-for command in (towers.predict, towers.adapt, towers.score, compare):
+for command in (towers.predict, towers.adapt, towers.score, cube, compare):
     app.command()(command)
 app.command("map")(maps.map_cube)
 

@@ -68,15 +68,15 @@ def _of_hours(table: Table, notes: list[str]) -> Table:
         if name in found and found[name].unit in units:
             column = found[name].column
             values = pd.to_numeric(frame[column], errors="coerce").to_numpy(float)
-            if _accumulates(values, time):
-                frame = frame.assign(**{column: _hourly(values, time)})
+            if accumulates(values, time):
+                frame = frame.assign(**{column: amounts(values, time)})
                 notes.append(f"{name}: amounts of hours made of sums from 00 UTC ({column})")
     return Table(frame, table.source, table.units, table.utc_offset, table.facts, table.unread)
 
 
-def _accumulates(values: Floats, time: NDArray[np.datetime64]) -> bool:
-    """Whether sums run from 01 to 24 h UTC: they never fall but at 01 h, and then they do."""
-    step, within = np.diff(values), _hour(time)[1:] != 1
+def accumulates(values: Floats, time: NDArray[np.datetime64], first: int = 1) -> bool:
+    """Whether sums (time,) run from ``first`` to 24 h UTC: they fall at that hour alone, and do."""
+    step, within = np.diff(values), _hour(time)[1:] != first
     known = np.isfinite(step)
     grows = (step >= -1e-6 * np.nanmax(np.abs(values), initial=0))[known & within]
     if np.nanmean(values) < 0:  # evaporation, a downward flux
@@ -87,10 +87,10 @@ def _accumulates(values: Floats, time: NDArray[np.datetime64]) -> bool:
     return bool(grows.size and falls.size and grows.mean() > GROWS and falls.mean() > GROWS)
 
 
-def _hourly(values: Floats, time: NDArray[np.datetime64]) -> Floats:
-    first = _hour(time) == 1
-    amount = np.diff(values, prepend=np.nan)
-    return np.where(first, values, amount)
+def amounts(values: Floats, time: NDArray[np.datetime64], first: int = 1) -> Floats:
+    """Amounts (time, …) between stamps of sums from 00 UTC; NaN where the sum before is absent."""
+    fresh = (_hour(time) == first).reshape(-1, *[1] * (values.ndim - 1))
+    return np.where(fresh, values, np.diff(values, prepend=np.nan, axis=0))
 
 
 def _hour(time: NDArray[np.datetime64]) -> NDArray[np.int_]:

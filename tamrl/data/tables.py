@@ -69,7 +69,7 @@ def tower_days(table: Table, place: Place, notes: list[str]) -> TowerDays:
         name: convert(_numbers(frame, column.column, source), column, minutes, source, notes)
         for name, column in found.items()
     }
-    _vpd(values, notes)
+    add_deficit(values, notes)
     if minutes == DAY:
         check_days(pd.DatetimeIndex(start), source)
         days = TowerDays(start.astype("datetime64[D]"), values)
@@ -194,8 +194,8 @@ def _numbers(frame: pd.DataFrame, column: str, source: str) -> Floats:
     return numbers.astype(np.float64).to_numpy(copy=True)
 
 
-def _vpd(values: dict[str, Floats], notes: list[str]) -> None:
-    """Vapour pressure deficit, record by record, of the dew point or the relative humidity."""
+def add_deficit(values: dict[str, Floats], notes: list[str]) -> None:
+    """Put VPD in the place of the dew point or the relative humidity, record by record; hPa."""
     dew, humidity = values.pop("TDEW", None), values.pop("RH", None)
     if "VPD" in values:
         return

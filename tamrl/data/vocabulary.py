@@ -163,8 +163,8 @@ def _way(name: str, unit: str, minutes: int, source: str) -> tuple[float, float]
     target, seconds = _unit(name), 60.0 * minutes
     if name == "SW_IN" and unit in _PER_STEP:
         return 1 / seconds, 0.0
-    if name == "P" and unit in ("mm", *_PER_STEP):
-        return (1.0 if unit == "mm" else 1000.0), 0.0  # of a record or a day
+    if name == "P" and unit in ("mm", "kg m-2", "kg m**-2", *_PER_STEP):
+        return (1000.0 if unit in _PER_STEP else 1.0), 0.0  # of a record or a day
     if name == "PET" and unit in _PER_STEP:  # ERA5 counts evaporation as a downward flux
         return -1000.0 * 86400.0 / seconds, 0.0
     if name == "SM" and unit in ("%", "percent"):

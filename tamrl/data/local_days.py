@@ -1,0 +1,86 @@
+"""Which records of which column make which local day, and which days are whole."""
+
+import re
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tamrl.data.hourly import Hours, Span
+from tamrl.data.tables import Place
+from tamrl.data.vocabulary import DAY
+from tamrl.errors import DataError
+
+Days = NDArray[np.datetime64]
+Years = str | tuple[str, str] | None
+
+
+def shifts_of(hours: Hours) -> NDArray[np.int64]:
+    """Whole records (lon,) by which local time is ahead of UTC: longitude / 15 to the half-hour.
+
+    A record is of the local day in which it begins, as at towers.
+    """
+    degrees = (hours.window.lon + 180) % 360 - 180
+    minutes = np.array([round(60 * Place(lon=float(x)).offset) for x in degrees], dtype=np.int64)
+    return (minutes + hours.phase) // hours.step
+
+
+def asked(years: Years) -> Span | None:
+    """First and last day of "2015", "2015-2020" or "2015-03-01:2016-02-29"; None: all there are.
+
+    >>> asked("2015-2016")
+    (np.datetime64('2015-01-01'), np.datetime64('2016-12-31'))
+    """
+    if years is None:
+        return None
+    text = years if isinstance(years, str) else ":".join(map(str, years))
+    span = re.fullmatch(r"(\d{4})-(\d{4})", text.strip())
+    parts = list(span.groups()) if span else text.strip().split(":")
+    try:
+        if len(parts) > 2 or not all(re.match(r"\d{4}", part.strip()) for part in parts):
+            raise ValueError("neither years nor days")
+        first, last = (np.datetime64(part.strip()) for part in (parts[0], parts[-1]))
+        begin = first.astype("datetime64[D]")
+        end = (last + 1).astype("datetime64[D]") - 1  # the last day of a day, a month or a year
+        if np.datetime_data(last.dtype)[0] not in "YMD" or end < begin:
+            raise ValueError("the end is before the beginning")
+    except ValueError as error:
+        form = "write 2015, 2015-2020 or 2015-03-01:2016-02-29"
+        raise DataError(f"years {text!r}: {form} ({error})") from error
+    return begin, end
+
+
+def days_of(hours: Hours, shifts: NDArray[np.int64], span: Span | None, notes: list[str]) -> Days:
+    """Local days that are whole in every column, among those that are asked for.
+
+    DataError for years that the data do not have, none that is whole, or a record that is missing.
+    """
+    n = DAY // hours.step
+    first = -((1 - hours.usable - int(shifts.max())) // n)  # rounded up
+    last = (hours.last + int(shifts.min())) // n - 1
+    held = f"{np.datetime64(first, 'D')} to {np.datetime64(last, 'D')}"
+    if last < first:
+        stamps = (
+            hours.stamps(hours.first, hours.first + 1)[0],
+            hours.stamps(hours.last, hours.last + 1)[0],
+        )
+        text = f"its times, {stamps[0]} to {stamps[1]} UTC, hold no whole day of local time"
+        raise DataError(f"{hours.name}: {text.replace('T', ' ')}; get the days before and after")
+    if span is not None:
+        begin, end = (int(day.astype(int)) for day in span)
+        if first > begin + 1 or last < end - 1:
+            text = (
+                f"whole local days are there from {held}, and {span[0]} to {span[1]} are asked for"
+            )
+            raise DataError(f"{hours.name}: {text}; get the rest, or ask for fewer (--years)")
+        cut = (first > begin) + (last < end)
+        first, last = max(first, begin), min(last, end)
+        left_out = f": {cut} at the ends, incomplete in local time, left out" if cut else ""
+    else:
+        left_out = ": what is incomplete at the ends is left out"
+    if last < first + 1:
+        raise DataError(f"{hours.name}: {held} is less than two days; a map needs more")
+    days = np.arange(first, last + 1).astype("datetime64[D]")
+    notes.append(f"{len(days)} local days (longitude / 15), {days[0]} to {days[-1]}{left_out}")
+    begin = first * n + 1 - int(shifts.max())
+    hours.require(begin, (last + 1) * n + 1 - int(shifts.min()))
+    return days
