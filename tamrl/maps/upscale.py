@@ -7,8 +7,8 @@ resumed. Memory holds one strip a worker.
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -19,7 +19,6 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 import zarr
-from filelock import FileLock, Timeout
 from joblib import cpu_count
 from tqdm import tqdm
 from tqdm.dask import TqdmCallback
@@ -27,6 +26,7 @@ from tqdm.dask import TqdmCallback
 from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError
 from tamrl.evaluate.conformal import Conformal
+from tamrl.files import alone
 from tamrl.maps.cubes import BARE, PERIODS, Cube, Floats, open_cube, stack_features
 from tamrl.maps.layout import NO_LAND, QUALITY, map_facts, map_layout, open_map
 from tamrl.maps.models import MapModel
@@ -189,7 +189,7 @@ def upscale(
         raise DataError(f"{out}: holds another map; remove it or name another output")
     part = out.with_name(out.name + ".part")
     layout = map_layout(opened, len(digests), strip, (bool(intervals), bool(of_mean)), facts)
-    with _alone(out):
+    with alone(out, "map"):
         _prepare(part, *layout, facts["identity"])
         todo = [k for k in range(-(-sizes["lat"] // strip)) if not (part / DONE / str(k)).exists()]
         tasks = [todo[i : i + chunk] for i in range(0, len(todo), chunk)]
@@ -198,23 +198,6 @@ def upscale(
         shutil.rmtree(part / DONE)
         os.replace(part, out)
     return open_map(out)
-
-
-@contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Hold an output until the block, or the process, ends; DataError if another one holds it."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(out.with_name(f".{out.name}.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        text = f"{out}: another map is being written there; let it end, or name another output"
-        raise DataError(text) from error
-    try:
-        yield
-    finally:
-        Path(lock.lock_file).unlink(missing_ok=True)
-        lock.release()
 
 
 def _task(numbers: Sequence[int], job: _Job) -> None:
