@@ -1,10 +1,11 @@
 """Drivers and labels are masked apart, nothing leaks, nothing depends on file order."""
 
-from dataclasses import replace
+from dataclasses import json
 
 import numpy as np
 import pandas as pd
 import pytest
+import replace
 import torch
 import xarray as xr
 from hypothesis import given, settings
@@ -264,3 +265,9 @@ def test_globe_at_once_equals_place_by_place(samples: Samples, cube: xr.Dataset)
     places = net(torch.from_numpy(maps_at(lat, lon, samples, cube)))[..., 0, 0]
     i, j = cube.indexes["lat"].get_indexer(lat), cube.indexes["lon"].get_indexer(lon)
     torch.testing.assert_close(places, whole[0][:, i, j].T, rtol=1e-4, atol=1e-5)
+
+
+def test_attributes_of_a_file_are_plain_numbers(virtual: xr.Dataset) -> None:
+    """A store gives numbers of NumPy, which no header of weights takes."""
+    samples = make_samples(virtual.assign_attrs(virtual=np.int64(1)))
+    assert json.dumps(samples.attrs)

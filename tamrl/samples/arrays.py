@@ -167,9 +167,14 @@ def make_samples(
         weight=np.where(usable & (qc >= TRAIN_QC), qc, 0).astype(np.float32),
         scored=usable & every & (qc >= SCORE_QC),
         process=process_scalars(*(x[..., features.index(n)] for n in DRIVERS)),
-        attrs={k: towers.attrs[k] for k in ("virtual", "tower_source") if k in towers.attrs},
+        attrs={k: _plain(towers.attrs[k]) for k in ("virtual", "tower_source") if k in towers.attrs},
         places=None if cube is None else gather(table, cube, others, cells),
     )  # fmt: skip
+
+
+def _plain(value: Any) -> Any:
+    """Give a number of a file's attributes as Python's own, which weights can carry."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def between_months(month: NDArray, time: NDArray) -> tuple[NDArray, NDArray, Array]:
