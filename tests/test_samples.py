@@ -1,11 +1,11 @@
 """Drivers and labels are masked apart, nothing leaks, nothing depends on file order."""
 
-from dataclasses import json
+import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
-import replace
 import torch
 import xarray as xr
 from hypothesis import given, settings

@@ -167,7 +167,7 @@ def make_samples(
         weight=np.where(usable & (qc >= TRAIN_QC), qc, 0).astype(np.float32),
         scored=usable & every & (qc >= SCORE_QC),
         process=process_scalars(*(x[..., features.index(n)] for n in DRIVERS)),
-        attrs={k: _plain(towers.attrs[k]) for k in ("virtual", "tower_source") if k in towers.attrs},
+        attrs={k: _plain(v) for k, v in towers.attrs.items() if k in ("virtual", "tower_source")},
         places=None if cube is None else gather(table, cube, others, cells),
     )  # fmt: skip
 
