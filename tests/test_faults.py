@@ -6,28 +6,43 @@ what is changed in a sound one, and the words of the one `DataError` that it mus
 for any that is found.
 """
 
+import collections
 import contextlib
 import importlib
 import json
 import lzma
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import smallweights
 import torch
+import xarray as xr
+from halfhours import Tower, daily_csv
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 from settings import SMALL, TEST, TRAIN, VALID
 from test_trees import GOOD, text_of
+from test_user import NAME, TABLE, hourly_csv
 from torch.utils._python_dispatch import TorchDispatchMode
+from typer.testing import CliRunner
 
+from tamrl.cli.app import app
+from tamrl.data import open_towers
+from tamrl.data.physics import potential_radiation, saturation_pressure
+from tamrl.data.satellites import read_satellites
+from tamrl.data.schema import VARIABLES
 from tamrl.errors import DataError
+from tamrl.files import atomic_write, check_outputs
+from tamrl.maps import upscale
+from tamrl.maps.cubes import open_cube
 from tamrl.model.network import Config, TamRL
 from tamrl.model.tensors import DeviceData
 from tamrl.model.train import PUBLISHED, Recipe, TamRLModel
@@ -296,3 +311,284 @@ def test_a_header_beyond_all_measure_is_not_read(tmp_path: Path) -> None:
         pretrained.load(file, "cpu")
     with pytest.raises(DataError, match="no such file of weights"):
         pretrained.load(tmp_path, "cpu")
+
+
+Frame = Callable[[pd.DataFrame], pd.DataFrame]
+HALF_HOURS = hourly_csv(Tower(days=30))
+FLUXES = ("NEE_VUT_REF", "GPP_NT_VUT_REF", "RECO_NT_VUT_REF")
+
+
+def times(column: str, factor: float) -> Frame:
+    """Write a column in another unit."""
+    return lambda t: t.assign(**{column: t[column] * factor})
+
+
+def moved(hours: int) -> Frame:
+    """Turn the clock of the radiation."""
+    return lambda t: t.assign(SW_IN_F=np.roll(t["SW_IN_F"], 2 * hours))
+
+
+def year(text: str) -> Frame:
+    """Write another year."""
+    return lambda t: t[:300].assign(TIMESTAMP=text + t["TIMESTAMP"].str[4:])
+
+
+TOWERS: dict[str, tuple[pd.DataFrame, Frame, str]] = {  # sound, what is changed, what is said
+    "VPD in kPa": (daily_csv(), times("VPD_F", 0.1), "VPD never exceeds .*kPa, convert it to hPa"),
+    "VPD above saturation": (daily_csv(), times("VPD_F", 5), "VPD is .* of saturation or more"),
+    "light in MJ": (daily_csv(), times("SW_IN_F", 0.0864), "SW_IN never exceeds .*MJ m-2 d-1"),
+    "three months in MJ": (daily_csv(90), times("SW_IN_F", 0.0864), "SW_IN never exceeds .*MJ"),
+    "PAR as photons": (daily_csv(), times("SW_IN_F", 2.5), "SW_IN is .*above the air or more"),
+    "PAR in W m-2": (daily_csv(), times("SW_IN_F", 0.4), "SW_IN never exceeds .*like PAR"),
+    "truth values": (daily_csv(), lambda t: t.assign(TA_F=t["TA_F"] > 5), "TA_F holds .*bool"),
+    "truth values as text": (
+        daily_csv(), lambda t: t.assign(TA_F=["True", "x", *t["TA_F"][2:]]), "TA_F is 'True' in"),
+    "an infinity": (daily_csv(), lambda t: t.assign(TA_F=t["TA_F"].replace({t["TA_F"][5]: np.inf})),
+                    "TA is inf, outside"),
+    "a column twice": (daily_csv(), lambda t: pd.concat([t, t[["TA_F"]] + 9], axis=1),
+                       "column TA_F is there twice"),
+    "weeks for days": (daily_csv(), lambda t: t[::7], "records are 7 days apart"),
+    "the year 1492": (daily_csv(), year("1492"), "TIMESTAMP is 1492-01-01, outside 1850 to 2200"),
+    "the year 2345": (daily_csv(), year("2345"), "outside 1850 to 2200|not a weekly"),
+    "no record": (daily_csv(), lambda t: t[:0], "no records"),
+    "the sun at midnight": (HALF_HOURS, moved(12), "radiation is centred at 0.* h of the"),
+    "four hours off": (HALF_HOURS, moved(4), "radiation is centred at 16.* h"),
+    "six hours off, westward": (HALF_HOURS, moved(-6), "radiation is centred at 6.* h"),
+    "out of order": (HALF_HOURS, lambda t: t.sample(frac=1, random_state=0), "time goes back at"),
+    "mixed steps": (HALF_HOURS, lambda t: t.drop(index=0).assign(TIMESTAMP_START=[
+        "200301010015", *t["TIMESTAMP_START"][2:]]), "mixed time steps"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", TOWERS)
+def test_towers_that_cannot_be(fault: str, tmp_path: Path) -> None:
+    """One line that names file, column and remedy; the same for a file and a DataFrame."""
+    sound, change, words = TOWERS[fault]
+    changed, file = change(sound.copy()), tmp_path / NAME
+    assert open_towers(sound, TABLE).sizes["site"] == 1
+    with pytest.raises(DataError, match=rf"^DataFrame.*({words})[^\n]*$"):
+        open_towers(changed, TABLE)
+    changed.to_csv(file, index=False)
+    with pytest.raises(DataError, match=rf"^{file}.*({words})[^\n]*$"):
+        open_towers(file, TABLE)
+
+
+def test_clocks_lie_within_14_hours_of_utc() -> None:
+    for offset in (-14.5, 20.0):
+        with pytest.raises(DataError, match=f"utc_offset_h is {offset:g}, outside -14 to 14 h"):
+            open_towers(daily_csv(), TABLE.assign(utc_offset_h=offset))
+
+
+def test_towers_that_were_changed_after_reading_are_checked_again() -> None:
+    read = open_towers(daily_csv(), TABLE)
+    assert open_towers(read.assign(TA=read.TA + 2)).TA.max() > read.TA.max()  # without units
+    for wrong, words in ((read.assign(TA=read.TA + 273), "TA is"), (read.assign(VPD=read.VPD / 10),
+                         "looks like kPa")):  # fmt: skip
+        with pytest.raises(DataError, match=words):
+            open_towers(wrong)
+
+
+def test_what_is_dropped_is_counted_and_a_turned_flux_is_turned_back() -> None:
+    table = daily_csv(700)
+    gone = open_towers(table[np.arange(700) % 100 < 50], TABLE)
+    assert "300 of 650 days from 2005-01-01 on have no record" in gone.attrs["inputs"]
+    alone = table.drop(columns=[*FLUXES[1:]])
+    right, turned = (open_towers(alone.assign(NEE_VUT_REF=f * alone.NEE_VUT_REF), TABLE)
+                     for f in (2, -2))  # fmt: skip
+    assert "sign turned" in turned.attrs["inputs"]
+    assert "sign" not in right.attrs["inputs"]
+    xr.testing.assert_allclose(right.NEE, turned.NEE)
+
+
+JUNK = ["", "nan", "-inf", "1e400", "-9999", "x", "True", "é", '"', ",", ";", "\t", "\n", "#",
+        "20050101", "2005-01-01", "200501010030", "0x1F", "1_000", "1,5", "\x00"]  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_any_table_is_read_or_refused(tmp_path_factory, data: st.DataObject) -> None:
+    """Whatever is written into a table: an error, or values within their ranges."""
+    file = tmp_path_factory.mktemp("any") / NAME
+    tables = (daily_csv(30), HALF_HOURS[:150])
+    text = data.draw(st.sampled_from(tables)).round(3).to_csv(index=False)
+    for _ in range(data.draw(st.integers(1, 3))):
+        at, over = data.draw(st.integers(0, len(text))), data.draw(st.integers(0, 9))
+        text = text[:at] + data.draw(st.sampled_from(JUNK)) + text[at + over :]
+    file.write_text(text, encoding="utf-8", newline="")
+    with contextlib.suppress(DataError):
+        read = open_towers(file, TABLE)
+        for name, about in VARIABLES.items():
+            values = read.get(name, xr.DataArray())
+            assert not ((values < about.low) | (values > about.high)).any()
+
+
+def weather(n: int = 400) -> xr.Dataset:
+    """Draw days of a cube of nine cells that could be."""
+    day, rng = pd.date_range("2005-01-01", periods=n), np.random.default_rng(0)
+    doy, shape = day.dayofyear.to_numpy()[:, None, None], (n, 3, 3)
+    lat = np.array([49.0, 50.0, 51.0])
+    ta = 10 + 10 * np.sin((doy - 100) / 365 * 2 * np.pi) + rng.normal(0, 2, shape)
+    fields = {
+        "TA": (ta, "degC"), "VPD": (saturation_pressure(ta) * rng.uniform(0.05, 0.5, shape), "hPa"),
+        "SW_IN": (potential_radiation(lat[:, None], doy) * rng.uniform(0.1, 0.7, shape), "W m-2"),
+    }  # fmt: skip
+    axes = ("time", "lat", "lon")
+    data = {n: (axes, v.astype(np.float32), {"units": u}) for n, (v, u) in fields.items()}
+    return xr.Dataset(data, {"time": day, "lat": lat, "lon": [9.0, 10.0, 11.0]})
+
+
+def as_if(name: str, factor: float) -> Callable[[xr.Dataset], xr.Dataset]:
+    """Write a variable in another unit than it says."""
+    return lambda c: c.assign({name: (c[name] * factor).assign_attrs(c[name].attrs)})
+
+
+def typed(kind: Any) -> Callable[[xr.Dataset], xr.Dataset]:
+    """Give the temperature another type."""
+    return lambda c: c.assign(TA=c.TA.astype(kind).assign_attrs(units="degC"))
+
+
+CUBES: dict[str, tuple[Callable[[xr.Dataset], Any], str]] = {
+    "VPD in kPa": (as_if("VPD", 0.1), "VPD never exceeds .*looks like kPa"),
+    "VPD above saturation": (as_if("VPD", 4), "VPD is .* of saturation or more"),
+    "light in MJ": (as_if("SW_IN", 0.0864), "SW_IN never exceeds .*MJ m-2 d-1"),
+    "PAR in W m-2": (as_if("SW_IN", 0.45), "SW_IN never exceeds .*like PAR"),
+    "PAR as photons": (lambda c: as_if("SW_IN", 2.0)(c)[["TA", "VPD", "SW_IN"]].isel(
+        time=slice(60)), "SW_IN is .*above the air or more"),
+    "truth values": (typed(bool), "TA holds values of bool"),
+    "text": (typed(str), "TA holds values of <U"),
+    "a unit that is a list": (lambda c: c.assign(TA=c.TA.assign_attrs(units=["K"])), "TA is in"),
+    "no value at all": (lambda c: c.assign(TA=c.TA.where(False).assign_attrs(units="degC")),
+                        "TA has no value at all"),
+    "an axis of text": (lambda c: c.assign_coords(lat=list("abc")), "lat holds values of"),
+    "a place missing": (lambda c: c.assign_coords(lat=[49, np.nan, 51]), "lat is not equally"),
+    "a time missing": (lambda c: c.assign_coords(time=c.time.where(c.time != c.time[5])),
+                       "a time is missing"),
+    "the year 1700": (lambda c: c.assign_coords(time=c.time - np.timedelta64(111400, "D")),
+                      "outside 1850 to 2200"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", CUBES)
+def test_cubes_that_cannot_be(fault: str) -> None:
+    change, words = CUBES[fault]
+    assert open_cube(weather(), ("TA", "VPD", "SW_IN")).convert["VPD"] == (1.0, 0.0)
+    with pytest.raises(DataError, match=rf"^cube: [^\n]*{words}"):
+        open_cube(change(weather()), ("TA", "VPD", "SW_IN"))
+
+
+@pytest.fixture(scope="session")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("cubes")
+    weather(12).to_zarr(folder / "a.zarr", zarr_format=2, consolidated=False)
+    weather(12).to_zarr(folder / "b.zarr", zarr_format=3, consolidated=False)
+    weather(12).to_netcdf(folder / "c.nc")
+    return sorted(folder.iterdir())
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_any_cube_is_read_or_refused(tmp_path_factory, stores: list[Path], data) -> None:
+    """Bytes of a store that are others, fewer or more, metadata included."""
+    sound = data.draw(st.sampled_from(stores))
+    copy = tmp_path_factory.mktemp("any") / sound.name
+    (shutil.copytree if sound.is_dir() else shutil.copy)(sound, copy)
+    files = sorted(f for f in copy.rglob("*") if f.is_file()) if sound.is_dir() else [copy]
+    file = data.draw(st.sampled_from(files))
+    whole, noise = file.read_bytes(), data.draw(st.binary(max_size=4))
+    at = data.draw(st.integers(0, len(whole)))
+    file.write_bytes(whole[:at] + noise + whole[at + data.draw(st.integers(0, 4)) :])
+    with contextlib.suppress(DataError):
+        rows = open_cube(copy, ("TA", "VPD", "SW_IN")).rows(slice(None))
+        assert not (abs(rows.TA) > 90).any()
+
+
+SATELLITES: dict[str, tuple[str, str]] = {  # a table, what is said
+    "an index beyond 1": ("date,EVI\n2005-01-01,7.5\n", "EVI .*7.5 on 2005-01-01, outside"),
+    "a date that is none": ("date,EVI\nspring,0.5\n", "spring"),
+    "a truth value": ("date,EVI\n2005-01-01,yes\n", "EVI"),
+    "nothing": ("", "empty"),
+    "no column that is known": ("date,XYZ\n2005-01-01,1\n", "sat.csv"),
+    "a column twice": ("date,EVI,EVI\n2005-01-01,0.5,0.6\n", "column EVI is there twice"),
+}
+
+
+@pytest.mark.parametrize("fault", SATELLITES)
+def test_satellite_tables_that_cannot_be(fault: str, tmp_path: Path) -> None:
+    text, words = SATELLITES[fault]
+    file, notes = tmp_path / "sat.csv", collections.defaultdict[str, list[str]](list)
+    file.write_text(text)
+    with pytest.raises(DataError, match=rf"sat\.csv: [^\n]*{words}|{words}"):
+        read_satellites(file, open_towers(daily_csv(), TABLE), notes)
+
+
+OUTPUTS: dict[str, tuple[str, str]] = {  # a command, what is said
+    "the tower": ("predict AA-Aaa.csv --table t.csv -o AA-Aaa.csv", "AA-Aaa.csv: is read as an"),
+    "the table": ("predict AA-Aaa.csv --table t.csv -o t.csv", "t.csv: is read as an input"),
+    "a table beside": ("predict towers -o towers/towers.csv", "is read as an input"),
+    "drivers of a table": ("predict --table d.csv -o AA-Aaa.csv", "is read as an input"),
+    "a picture and a file": ("predict AA-Aaa.csv -o x.png --plot x.png", "two places"),
+    "a picture of no kind": ("predict AA-Aaa.csv -o x.nc --plot x.doc", "ends in .png, .pdf or"),
+    "a folder": ("predict AA-Aaa.csv --table t.csv -o towers", "towers: is a folder"),
+    "a protected file": ("predict AA-Aaa.csv --table t.csv -o safe.nc", "is write-protected"),
+    "a file for a folder": ("predict AA-Aaa.csv --table t.csv -o p.nc/x.nc", "cannot be written"),
+    "adapted over its table": ("adapt AA-Aaa.csv --table t.csv -o t.csv", "is read as an input"),
+    "scores over fluxes": ("score p.nc AA-Aaa.csv -o p.nc", "is read as an input"),
+    "weights in a folder": ("train -o towers", "towers: is a folder"),
+    "weights below a file": ("train-map -o t.csv/w.safetensors", "cannot be written"),
+    "a map over its cube": ("map w.nc cube.zarr -o cube.zarr", "is read as an input"),
+    "a map in its cube": ("map w.nc cube.zarr -o cube.zarr/m.zarr", "is read as an input"),
+    "a map over its weights": ("map w.nc cube.zarr -o w.nc", "is read as an input"),
+    "a file in the map": ("map w.nc cube.zarr -o m.zarr --netcdf m.zarr/m.nc", "two places"),
+    "tables below a file": ("compare ablation -o t.csv", "cannot be written"),
+    "the cache below a file": ("fetch towers", "t.csv/derived: cannot be written"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", OUTPUTS)
+def test_outputs_that_would_cost_something(
+    fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refused in one line before any work; nothing that was there is another afterwards."""
+    call, words = OUTPUTS[fault]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "towers").mkdir()
+    (tmp_path / "cube.zarr").mkdir()
+    for name in ("AA-Aaa.csv", "t.csv", "towers/towers.csv", "safe.nc", "p.nc", "w.nc"):
+        Path(name).write_text("site,lat,lon,igbp\nAA-Aaa,50,10,ENF\n")
+    Path("d.csv").write_text("site,lat,lon,igbp,drivers\nAA-Aaa,50,10,ENF,AA-Aaa.csv\n")
+    Path("safe.nc").chmod(0o444)
+    monkeypatch.setenv("TAMRL_DATA_DIR", str(tmp_path / "t.csv"))
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
+    done = CliRunner().invoke(app, call.split())
+    assert done.exit_code in (1, 2)
+    assert words in re.sub(r"[\s│]+", " ", done.output)
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before
+
+
+def test_a_full_disk_is_one_error_and_the_older_file_stays(tmp_path: Path) -> None:
+    file = tmp_path / "old.nc"
+    file.write_text("old")
+    for fault in (OSError(28, "No space left on device"), RuntimeError("NetCDF: HDF error")):
+
+        def half(fault: Exception = fault) -> None:
+            with atomic_write(file) as part:
+                part.write_text("half")
+                raise fault
+
+        with pytest.raises(OSError, match=r"(No space|disk full).*nothing was written.*old\.nc"):
+            half()
+    assert [p.read_text() for p in tmp_path.iterdir()] == ["old"]
+    with pytest.raises(RuntimeError, match="mine"), atomic_write(file):
+        raise RuntimeError("mine")
+    check_outputs([tmp_path], tmp_path / "new.csv")
+
+
+def test_a_folder_that_is_not_of_a_map_stays(tmp_path: Path) -> None:
+    """What is called as an unfinished map would be, but is none, is a user's."""
+    own = tmp_path / "m.zarr.part"
+    own.mkdir()
+    (own / "thesis.txt").write_text("years of work")
+    empty = xr.Dataset()
+    with pytest.raises(DataError, match=r"m\.zarr\.part: .*is not a map that was broken off"):
+        upscale._prepare(own, empty, empty, "identity")
+    assert (own / "thesis.txt").exists()

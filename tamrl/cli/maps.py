@@ -10,6 +10,7 @@ from typer import Argument, Option
 
 from tamrl.cli.common import Jobs, Seed, Towers, one_of, several
 from tamrl.errors import DataError
+from tamrl.files import check_outputs
 
 
 def _share(level: float) -> float:
@@ -57,6 +58,7 @@ def train_map(
     from tamrl.maps.training import monthly_training_table, table_samples, tower_folds
     from tamrl.sources import load_grid, load_towers
 
+    check_outputs((), output)
     if model not in KINDS:
         raise typer.BadParameter(f"{model!r} is not one of {', '.join(KINDS)}")
     if folds and members == 1:
@@ -100,6 +102,7 @@ def map_cube(
     from tamrl.maps.upscale import DONE, upscale
     from tamrl.shipped import pretrained
 
+    check_outputs([weights, Path(cube) if cube else None], output, netcdf)
     if output.suffix in (".nc", ".nc4", ".h5"):
         raise DataError(f"{output}: a map grows as a Zarr store; write -o map.zarr --netcdf FILE")
     if packed and netcdf is None:

@@ -203,8 +203,10 @@ def predict(
     each = np.stack([model.predict(samples, np.arange(len(samples.site))) for model in models])
     mean, spread = each.mean(0), each.std(0)
     if lost := int((samples.has_drivers & ~np.isfinite(mean).all(-1)).sum()):
-        raise DataError(f"{lost} of {samples.has_drivers.sum()} days have no finite prediction; "
-                        "check the weights, and the drivers for values that cannot be")
+        raise DataError(
+            f"{lost} of {samples.has_drivers.sum()} days have no finite prediction; "
+            "check the weights, and the drivers for values that cannot be"
+        )
     exact = mean[..., 1] - mean[..., 0]
     if np.nanmax(np.abs(mean[..., 2] - exact), initial=0) < 1e-4:  # members close: so does the mean
         mean[..., 2] = exact
