@@ -205,8 +205,7 @@ def _checked_anew(ds: xr.Dataset) -> xr.Dataset:
     """Check towers of ours whose values may have been changed since; towers without days pass."""
     source, known = "Dataset", schema.VARIABLES
     used = {n: ds[n].transpose("site", "time").astype(np.float32) for n in known if n in ds}
-    units = {n: {"units": known[n].units} | values.attrs for n, values in used.items()}
-    same = ds.assign({n: values.assign_attrs(units[n]) for n, values in used.items()})
+    same = ds.assign({n: v.assign_attrs(units=known[n].units) for n, v in used.items()})
     whole = np.logical_and.reduce([np.isfinite(used[n]) for n in schema.DRIVERS]).any(1)
     schema.validate(same.isel(site=whole) if whole.any() else same, source)
     for site in np.flatnonzero(whole):
