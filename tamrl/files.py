@@ -1,9 +1,12 @@
-"""Files appear complete or not at all."""
+"""Files appear complete or not at all, and nothing that is read or protected is written over."""
 
 import os
+import re
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from errno import EIO
 from pathlib import Path
 from uuid import uuid4
 
@@ -11,25 +14,38 @@ from filelock import FileLock, Timeout
 
 from tamrl.errors import DataError
 
+PART = re.compile(r"\..+\.[0-9a-f]{32}\.part")  # names of unfinished files
 STALE = 600.0  # s, an unfinished file untouched for so long belongs to a killed process
+BESIDE = ("towers.csv", "{}.csv")  # tables of towers that are read beside a store or a folder
+WRITTEN = (".nc", ".nc4", ".png", ".pdf", ".svg")  # may be written anew in a folder that is read
+PROBE = 1 << 20  # bytes that must be free for an output
 
 
 @contextmanager
 def atomic_write(path: Path | str) -> Iterator[Path]:
-    """Yield a file to write; it becomes ``path`` if the block ends well; else nothing changes."""
+    """Yield a file to write; it becomes ``path`` if the block ends well; else nothing changes.
+
+    OSError that names ``path`` where a disk is full, or another fault of it ends the writing.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{uuid4().hex}.part")  # unique in threads and processes
     try:
         yield part
         os.replace(part, path)
+    except (OSError, RuntimeError) as error:
+        known = getattr(error, "errno", None)
+        if getattr(error, "filename", None) or not (known or "NetCDF" in str(error)):
+            raise
+        why = error.strerror if isinstance(error, OSError) else f"{error}; is the disk full?"
+        raise OSError(known or EIO, f"{why}; nothing was written", str(path)) from error
     finally:
         part.unlink(missing_ok=True)
 
 
 def remove_unfinished(folder: Path) -> None:
     """Remove what killed processes left unfinished, but not what another one writes now."""
-    for part in folder.glob(".*.part"):
+    for part in filter(lambda path: PART.fullmatch(path.name), folder.glob(".*.part")):
         with suppress(OSError):  # gone meanwhile, or a shared folder that we may only read
             if time.time() - part.stat().st_mtime > STALE:
                 part.unlink()
@@ -53,3 +69,46 @@ def alone(out: Path, what: str) -> Iterator[None]:
     finally:
         Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
+
+
+def is_store(path: Path) -> bool:
+    """Whether a folder is a Zarr store, by its name or what is in it."""
+    return path.is_dir() and (
+        path.suffix == ".zarr" or any((path / n).exists() for n in (".zgroup", "zarr.json"))
+    )
+
+
+def check_outputs(inputs: Iterable[Path | None], *outputs: Path | None) -> None:
+    """Refuse outputs (DataError), before any work, that are read, protected or cannot be written.
+
+    Read are ``inputs``, files and folders, all that is in stores, and tables of towers beside them.
+    """
+    read = [path.resolve() for path in inputs if path]
+    read += [place / n.format(p.stem) for p in read for place in (p, p.parent) for n in BESIDE]
+    written = [path.resolve() for path in outputs if path]
+    for given, path in zip(filter(None, outputs), written, strict=True):
+        for other in read:
+            new = other.is_dir() and (not path.exists() or path.suffix in WRITTEN)
+            if path == other or (other in path.parents and (is_store(other) or not new)):
+                raise DataError(f"{given}: is read as an input; write to another file")
+        if sum(path == other or other in path.parents for other in written) > 1:
+            raise DataError(f"{given}: another output is to be written there, too; name two places")
+        if path.is_dir() and not is_store(path):
+            raise DataError(f"{given}: is a folder; name a file to write")
+        check_writable(given)
+
+
+def check_writable(path: Path) -> None:
+    """Refuse (DataError) a file or folder that is protected, or whose disk is full or read-only."""
+    place = path.absolute()
+    if place.exists() and not place.stat().st_mode & 0o222:
+        raise DataError(f"{path}: is write-protected; name another output")
+    folder = place if place.is_dir() else next(p for p in place.parents if p.exists())
+    try:
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(bytes(PROBE))
+            probe.flush()
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be written ({error.strerror}); name another output"
+        ) from error

@@ -32,7 +32,7 @@ class Tower:
         weather = {
             "ta": 12 + 6 * np.sin((hour - 9) / 12 * np.pi) + rng.normal(0, 1, n),
             "vpd": 1 + 8 * sun + rng.uniform(0, 1, n),
-            "sw_in": 600 * sun,
+            "sw_in": 250 * sun,  # as in January at 50 degrees north
         }
         fluxes = {"nee": 3 - 12 * sun + rng.normal(0, 1, n), "gpp_nt": 12 * sun}
         self.values = weather | fluxes | {"nee_qc": np.zeros(n)} | self.values
@@ -84,7 +84,7 @@ def daily_csv(n: int = 400, **columns: object) -> pd.DataFrame:
     rng = np.random.default_rng(n)
     gpp = 5 + 4 * season + rng.normal(0, 0.5, n)
     reco = 4 + 2 * season
-    weather = {"TA_F": 10 + 10 * season, "VPD_F": 5 + 4 * season, "SW_IN_F": 150 + 100 * season}
+    weather = {"TA_F": 10 + 10 * season, "VPD_F": 5 + 4 * season, "SW_IN_F": 100 + 80 * season}
     fluxes = {"NEE_VUT_REF": reco - gpp, "GPP_NT_VUT_REF": gpp, "RECO_NT_VUT_REF": reco}
     rest = {"P_F": rng.exponential(2, n), "NEE_VUT_REF_QC": np.ones(n)}
     table = pd.DataFrame({"TIMESTAMP": days.strftime("%Y%m%d")} | weather | fluxes | rest)

@@ -119,8 +119,7 @@ def test_what_a_user_can_mend_is_one_line(gridded, monkeypatch: pytest.MonkeyPat
     + [f"compare steps --{wrong}" for wrong in ("folds 3", "every 2", "device cpu")]
     + [f"train -o x --{wrong}" for wrong in ("epochs 0", "calibrate 1", "jobs 0", "towers mine")]
     + [f"train -o x --{wrong}" for wrong in ("seed -1", "seed 4294967296", "device cuda:x")]
-    + [f"train-map -o x --{wrong}" for wrong in ("members 1", "folds 1", "resolution 0.7")]
-    + [f"train-map -o x --{wrong}" for wrong in ("level 5", "level nan", "level 1", "seed -1")]
+    + [f"map -o x --{wrong}" for wrong in ("resolution 0.7", "every week", "workers 0")]
     + [f"map x.safetensors --{wrong}" for wrong in ("scheduler local:0", "resolution 2")],
 )
 def test_a_command_that_is_not_understood_ends_with_status_2(

@@ -1,21 +1,54 @@
-"""Twelve faults of the method's public implementation, and the test here that fails on each.
+"""Faults, each with the test that fails on it or the words that a user reads.
 
-`TESTS` names a test for every fault; those that stand nowhere else are in this file.
+`TESTS` names a test for every one of twelve faults of the method's public implementation; those
+that stand nowhere else are in this file. Tables below hold a line for each fault of a user's file:
+what is changed in a sound one, and the words of the one `DataError` that it must raise. Add a line
+for any that is found.
 """
 
+import collections
+import contextlib
 import importlib
+import json
+import lzma
+import re
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+import smallweights
 import torch
+import xarray as xr
+from halfhours import Tower, daily_csv
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import save_file
 from settings import SMALL, TEST, TRAIN, VALID
+from test_trees import GOOD, text_of
+from test_user import NAME, TABLE, hourly_csv
 from torch.utils._python_dispatch import TorchDispatchMode
+from typer.testing import CliRunner
 
+from tamrl.cli.app import app
+from tamrl.data import open_towers
+from tamrl.data.physics import potential_radiation, saturation_pressure
+from tamrl.data.satellites import read_satellites
+from tamrl.data.schema import VARIABLES
+from tamrl.errors import DataError
+from tamrl.files import atomic_write, check_outputs
+from tamrl.maps import upscale
+from tamrl.maps.cubes import open_cube
 from tamrl.model.network import Config, TamRL
 from tamrl.model.tensors import DeviceData
 from tamrl.model.train import PUBLISHED, Recipe, TamRLModel
+from tamrl.rivals.forest import Forest
 from tamrl.samples.arrays import Samples
+from tamrl.shipped import pretrained
 
 TESTS = {
     "1 the physics term never ran": "faults.test_the_balance_term_moves_the_weights",
@@ -83,3 +116,479 @@ def test_work_in_a_step_is_not_a_loop_over_windows(samples: Samples) -> None:
             model._terms(net, data, site, start, np.random.default_rng(0), alone=False)
         counts.append(count.n)
     assert counts[0] == counts[1]
+
+
+def at(index: Any, value: float) -> Callable[[np.ndarray], np.ndarray]:
+    """Put one value into a copy of an array."""
+
+    def change(array: np.ndarray) -> np.ndarray:
+        array = array.copy()
+        array[index] = value
+        return array
+
+    return change
+
+
+def trees(old: str, new: str) -> Callable[[np.ndarray], np.ndarray]:
+    """Change the text of trees."""
+    return lambda _: np.frombuffer(
+        lzma.compress(text_of(GOOD).replace(old, new).encode()), np.uint8
+    )
+
+
+def bomb(_: np.ndarray) -> np.ndarray:
+    """Pack 80 MB into a few bytes."""
+    packer = lzma.LZMACompressor(preset=1)
+    parts = [packer.compress(bytes(1 << 24)) for _ in range(5)]
+    return np.frombuffer(b"".join([*parts, packer.flush()]), np.uint8)
+
+
+BLEND, NET = "models.0.model.model", "models.0.model.model.parts.0.model"
+ANNUAL, ARRAY, GPP = "models.0.model.annual", "@0.model.model.0.model", "@0.model.model.1.GPP"
+WEIGHTS: dict[str, tuple[str, Any, str]] = {  # what is changed, how, what is said
+    "no models": ("models", ..., "the header lacks models"),
+    "no features": ("features", ..., "the header lacks features"),
+    "no model": ("models", [], "models is .*a list of 1"),
+    "models that are none": ("models", [3], r"models\[0\] is 3; expected entries"),
+    "a kind unknown": ("models.0.kind", "os.system", "'os.system' are unknown"),
+    "a kind that is a list": ("models.0.kind", ["blend"], "kind is"),
+    "other members than there are": ("members", 3, "members is 3; expected 1"),
+    "a count that is a text": ("towers", "many", "towers is 'many'"),
+    "a count below 0": ("towers", -1, "towers is -1"),
+    "a feature twice": ("features", ["TA", "VPD", "TA"], "every name once"),
+    "features in another order": ("features", ["VPD", "TA", "SW_IN"], "differ in their order"),
+    "features of another name": ("features", ["TA", "VPD", "RG"], "'RG', 'SW_IN'"),
+    "one feature fewer": ("features", ["TA", "VPD"], "'SW_IN'"),
+    "statics that are a text": ("statics", "elevation", "statics is 'elevation'"),
+    "bounds upside down": ("intervals.GPP.quantiles.0@9", [1.5, -1.5], "lower and an upper"),
+    "a bound that is missing": ("intervals.GPP.quantiles.0@9", [None, 1.5], "2 numbers"),
+    "an infinite bound": ("intervals.GPP.quantiles.0@9", [float("-inf"), 1.5], "is -inf"),
+    "a level of no share": ("intervals.GPP.quantiles", {"90": [-1, 1]}, "a level"),
+    "a level of no number": ("intervals.GPP.quantiles", {"most": [-1, 1]}, "most"),
+    "a negative size of errors": ("intervals.GPP.scale", [1, -1, 0], r"scale\[1\] is -1"),
+    "bounds of no flux": ("intervals", {"CH4": {}}, "'CH4'; expected GPP or RECO or NEE"),
+    "bounds by inputs": ("intervals_by_inputs.EVI, grid.GPP.factor", {"ENF": float("nan")}, "nan"),
+    "a model of errors": ("error_model.link", [0.1, 0.2], "3 numbers"),
+    "a variance below 0": ("covariance.0.0", -1.0, "negative eigenvalues"),
+    "adapted without a model of errors": ("error_model", ..., "lacks error_model"),
+    "a place off the Earth": ("learnt.towers.lat", [95.0], r"lat\[0\] is 95"),
+    "towers without a place": ("learnt.towers.lat", [], "not equally long"),
+    "a space of other names": ("space.names", ["slope"], "expected elevation or igbp_ENF"),
+    "a space without scale": ("space.scale", [0.0], r"scale\[0\] is 0"),
+    "points of another width": ("space.points", [[0.0, 1.0]], "1 numbers a point"),
+    "points of unequal width": ("space.points", [[0.0], [1.0, 2.0]], "n x n numbers"),
+    "an infinite network": (f"{NET}.config.hidden", 10**12, "hidden is 1000000000000"),
+    "a network beyond its arrays": (f"{NET}.config.hidden", 4000, "sizes as its arrays"),
+    "layers without end": (f"{NET}.config.layers", 10**6, "layers is 1000000"),
+    "a network of other size": (f"{NET}.config.hidden", 17, "size mismatch"),
+    "an encoder unknown": (f"{NET}.config.encoder", "transformer", "Unexpected key"),
+    "a setting unknown": (f"{NET}.config", lambda c: c | {"code": "1"}, "'code'; expected"),
+    "a setting of another kind": (f"{NET}.config.film", "no", "true or false"),
+    "a whole number that is none": (f"{NET}.config.latent", 6.5, "a whole number"),
+    "a flag for a number": (f"{NET}.config.latent", True, "a whole number"),
+    "other fluxes": (f"{NET}.config.targets", ["RECO", "GPP", "NEE"], "config.targets is"),
+    "a budget of what is not there": (f"{NET}.config.budgets.0.total", "NBP", "config.targets"),
+    "windows of no day": (f"{NET}.recipe.length", 0, "length is 0"),
+    "a share of a blend below 0": (f"{BLEND}.weights", [2.0, -1.0], r"weights\[1\] is -1"),
+    "more shares than parts": (f"{BLEND}.weights", [1.0, 1.0, 1.0], "not equally long"),
+    "no share at all": (f"{BLEND}.weights", [0, 0], "not 0 to all"),
+    "a weight beyond 1": ("models.0.model.weight", 1.5, "weight is 1.5"),
+    "a kernel of other size": (f"{ANNUAL}.theta", [1.0], "theta is"),
+    "a kernel without end": (f"{ANNUAL}.theta", [1e6] * 5, r"theta\[0\] is 1e\+06|1000000"),
+    "a name more than arrays": (f"{ANNUAL}.names", ["a"], "array .*annual.mean is .float64"),
+    "fluxes that no trees have": (f"{BLEND}.parts.1.fluxes", ["GPP", "CH4"], "'CH4'"),
+    "a NaN": (f"{ARRAY}.lstm.weight_hh_l0", at((3, 2), np.nan), r"hh_l0\[3, 2\] is nan"),
+    "an infinity": (f"{ARRAY}.head", at((0, 0), np.inf), r"head\[0, 0\] is inf"),
+    "whole numbers": (f"{ARRAY}.head", lambda a: a.astype(np.int64), "head is .int64"),
+    "twice the bits": (f"{ARRAY}.head", lambda a: a.astype(float), "head is .float64"),
+    "an array turned": (f"{ARRAY}.head", lambda a: a.T.copy(), "size mismatch for head"),
+    "an array missing": (f"{ARRAY}.head", ..., "Missing key"),
+    "a spread of 0": (f"{ARRAY}.x_sd", at(1, 0.0), r"x_sd\[1\] is 0.0; expected a number above 0"),
+    "a spread below 0": (f"{ARRAY}.y_sd", at(0, -1.0), r"y_sd\[0\] is -1"),
+    "a prior's spread": ("@0.model.annual.spread", at(0, 0.0), r"spread\[0\] is 0"),
+    "a prior's points": ("@0.model.annual.points", lambda a: a[:, :1].copy(), "points is"),
+    "fewer coefficients": ("@0.model.annual.alpha", lambda a: a[:2].copy(), "alpha"),
+    "an adaptation": ("@0.weights", at(0, np.nan), r"0.weights\[0\] is nan"),
+    "bytes that are no trees": (GPP, lambda a: a[::-1].copy(), "trees of GPP: cannot be unpacked"),
+    "trees cut off": (GPP, lambda a: a[:-9].copy(), "trees of GPP: cut off"),
+    "more than trees": (GPP, lambda a: np.append(a, a), "trees of GPP: cut off"),
+    "a bomb": (GPP, bomb, "more than 67108864 bytes"),
+    "trees in another type": (GPP, lambda a: a.astype(np.float32), "GPP is .float32"),
+    "a circle of nodes": (GPP, trees("left_child=1 -1", "left_child=0 -1"), "left_child cannot be"),
+    "a feature beyond": (GPP, trees("split_feature=0 1", "split_feature=0 9"), "split_feature 9"),
+    "half a number": (GPP, trees("split_feature=0 1 2", "split_feature=0 1 2.5"), "trees of GPP"),
+    "text that is none": (GPP, trees("split_feature", "\udcff".encode("utf-8", "replace").decode()),
+                          "trees of GPP"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return smallweights.write(tmp_path_factory.mktemp("weights") / "sound.safetensors")
+
+
+@pytest.mark.parametrize("fault", WEIGHTS)
+def test_weights_of_strangers_are_refused(fault: str, sound: Path, tmp_path: Path) -> None:
+    """One error that names the file, the entry or array, its value, and what to do."""
+    place, change, words = WEIGHTS[fault]
+    file = smallweights.damaged(sound, place, change, tmp_path / "w.safetensors")
+    with pytest.raises(DataError, match=rf"^\S*w.safetensors: not weights[^\n]*{words}[^\n]*again"):
+        pretrained.load(file, "cpu")
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**20), 10**20) | st.floats() | st.text(max_size=3)
+    | st.sampled_from(["TA", "GPP", "blend", "LightGBM", "TAM-RL"]),
+    lambda a: st.lists(a, max_size=3) | st.dictionaries(st.text(max_size=3), a, max_size=2),
+    max_leaves=4,
+)  # fmt: skip
+
+
+def entries(value: Any, place: tuple = ()) -> list[tuple]:
+    """Where every entry of a header stands."""
+    inside = value.items() if isinstance(value, dict) else enumerate(value)
+    deeper = [(key, one) for key, one in inside if isinstance(one, dict | list)]
+    here = [(*place, key) for key in (value if isinstance(value, dict) else range(len(value)))]
+    return here + [each for key, one in deeper for each in entries(one, (*place, key))]
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.data())
+def test_any_header_is_read_or_refused(sound: Path, data: st.DataObject) -> None:
+    header, arrays = smallweights.parts(sound)
+    where = data.draw(st.sampled_from(entries(header)))
+    inside = header
+    for key in where[:-1]:
+        inside = inside[key]
+    inside[where[-1]] = data.draw(VALUES)
+    file = sound.with_name("fuzzed.safetensors")
+    save_file(arrays, file, {"tamrl": json.dumps(header)})
+    with contextlib.suppress(DataError):
+        pretrained.open_weights(file)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.integers(0, 10**6), st.binary(min_size=1, max_size=8))
+def test_any_bytes_are_read_or_refused(sound: Path, place: int, noise: bytes) -> None:
+    whole, file = sound.read_bytes(), sound.with_name("noisy.safetensors")
+    place %= len(whole)
+    file.write_bytes(whole[:place] + noise + whole[place + len(noise) :])
+    with contextlib.suppress(DataError):
+        pretrained.open_weights(file)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.data())
+def test_any_text_of_trees_is_walked_within_its_row_or_refused(data: st.DataObject) -> None:
+    """Whatever one number becomes: an error, or finite sums from inputs of just that width."""
+    words = re.split(r"([ =\n])", text_of(GOOD, GOOD))
+    numbers = [k for k, word in enumerate(words) if re.fullmatch(r"-?[\d.]+", word)]
+    some = st.integers(-9, 9) | st.sampled_from(
+        [1e400, -1e400, "", "x", "nan", "1e5", 2**31, -(2**63)]
+    )
+    for k in data.draw(st.lists(st.sampled_from(numbers), min_size=1, max_size=3)):
+        words[k] = str(data.draw(some))
+    with contextlib.suppress(DataError):
+        forest = Forest({"GPP": "".join(words)})
+        assert np.isfinite(forest(np.ones((3, 4), np.float32))["GPP"]).all()
+
+
+@pytest.mark.parametrize("length", [0, 7, 8, 100])
+def test_a_file_cut_off_is_refused(sound: Path, tmp_path: Path, length: int) -> None:
+    file = tmp_path / "cut.safetensors"
+    file.write_bytes(sound.read_bytes()[:length])
+    with pytest.raises(DataError, match="not weights of tamrl"):
+        pretrained.load(file, "cpu")
+
+
+def test_a_header_beyond_all_measure_is_not_read(tmp_path: Path) -> None:
+    file = tmp_path / "w.safetensors"
+    save_file({}, file, {"tamrl": "[" * (1 << 25)})
+    with pytest.raises(DataError, match="at most 16777216 are read"):
+        pretrained.load(file, "cpu")
+    save_file({}, file, {"tamrl": "[" * 10**5})
+    with pytest.raises(DataError, match="not weights of tamrl"):
+        pretrained.load(file, "cpu")
+    with pytest.raises(DataError, match="no such file of weights"):
+        pretrained.load(tmp_path, "cpu")
+
+
+Frame = Callable[[pd.DataFrame], pd.DataFrame]
+HALF_HOURS = hourly_csv(Tower(days=30))
+FLUXES = ("NEE_VUT_REF", "GPP_NT_VUT_REF", "RECO_NT_VUT_REF")
+
+
+def times(column: str, factor: float) -> Frame:
+    """Write a column in another unit."""
+    return lambda t: t.assign(**{column: t[column] * factor})
+
+
+def moved(hours: int) -> Frame:
+    """Turn the clock of the radiation."""
+    return lambda t: t.assign(SW_IN_F=np.roll(t["SW_IN_F"], 2 * hours))
+
+
+def year(text: str) -> Frame:
+    """Write another year."""
+    return lambda t: t[:300].assign(TIMESTAMP=text + t["TIMESTAMP"].str[4:])
+
+
+TOWERS: dict[str, tuple[pd.DataFrame, Frame, str]] = {  # sound, what is changed, what is said
+    "VPD in kPa": (daily_csv(), times("VPD_F", 0.1), "VPD never exceeds .*kPa, convert it to hPa"),
+    "VPD above saturation": (daily_csv(), times("VPD_F", 5), "VPD is .* of saturation or more"),
+    "light in MJ": (daily_csv(), times("SW_IN_F", 0.0864), "SW_IN never exceeds .*MJ m-2 d-1"),
+    "three months in MJ": (daily_csv(90), times("SW_IN_F", 0.0864), "SW_IN never exceeds .*MJ"),
+    "PAR as photons": (daily_csv(), times("SW_IN_F", 2.5), "SW_IN is .*above the air or more"),
+    "PAR in W m-2": (daily_csv(), times("SW_IN_F", 0.4), "SW_IN never exceeds .*like PAR"),
+    "truth values": (daily_csv(), lambda t: t.assign(TA_F=t["TA_F"] > 5), "TA_F holds .*bool"),
+    "truth values as text": (
+        daily_csv(), lambda t: t.assign(TA_F=["True", "x", *t["TA_F"][2:]]), "TA_F is 'True' in"),
+    "an infinity": (daily_csv(), lambda t: t.assign(TA_F=t["TA_F"].replace({t["TA_F"][5]: np.inf})),
+                    "TA is inf, outside"),
+    "a column twice": (daily_csv(), lambda t: pd.concat([t, t[["TA_F"]] + 9], axis=1),
+                       "column TA_F is there twice"),
+    "weeks for days": (daily_csv(), lambda t: t[::7], "records are 7 days apart"),
+    "the year 1492": (daily_csv(), year("1492"), "TIMESTAMP is 1492-01-01, outside 1850 to 2200"),
+    "the year 2345": (daily_csv(), year("2345"), "outside 1850 to 2200|not a weekly"),
+    "no record": (daily_csv(), lambda t: t[:0], "no records"),
+    "the sun at midnight": (HALF_HOURS, moved(12), "radiation is centred at 0.* h of the"),
+    "four hours off": (HALF_HOURS, moved(4), "radiation is centred at 16.* h"),
+    "six hours off, westward": (HALF_HOURS, moved(-6), "radiation is centred at 6.* h"),
+    "out of order": (HALF_HOURS, lambda t: t.sample(frac=1, random_state=0), "time goes back at"),
+    "mixed steps": (HALF_HOURS, lambda t: t.drop(index=0).assign(TIMESTAMP_START=[
+        "200301010015", *t["TIMESTAMP_START"][2:]]), "mixed time steps"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", TOWERS)
+def test_towers_that_cannot_be(fault: str, tmp_path: Path) -> None:
+    """One line that names file, column and remedy; the same for a file and a DataFrame."""
+    sound, change, words = TOWERS[fault]
+    changed, file = change(sound.copy()), tmp_path / NAME
+    assert open_towers(sound, TABLE).sizes["site"] == 1
+    with pytest.raises(DataError, match=rf"^DataFrame.*({words})[^\n]*$"):
+        open_towers(changed, TABLE)
+    changed.to_csv(file, index=False)
+    with pytest.raises(DataError, match=rf"^{file}.*({words})[^\n]*$"):
+        open_towers(file, TABLE)
+
+
+def test_clocks_lie_within_14_hours_of_utc() -> None:
+    for offset in (-14.5, 20.0):
+        with pytest.raises(DataError, match=f"utc_offset_h is {offset:g}, outside -14 to 14 h"):
+            open_towers(daily_csv(), TABLE.assign(utc_offset_h=offset))
+
+
+def test_towers_that_were_changed_after_reading_are_checked_again() -> None:
+    read = open_towers(daily_csv(), TABLE)
+    assert open_towers(read.assign(TA=read.TA + 2)).TA.max() > read.TA.max()  # without units
+    for wrong, words in ((read.assign(TA=read.TA + 273), "TA is"), (read.assign(VPD=read.VPD / 10),
+                         "looks like kPa")):  # fmt: skip
+        with pytest.raises(DataError, match=words):
+            open_towers(wrong)
+
+
+def test_what_is_dropped_is_counted_and_a_turned_flux_is_turned_back() -> None:
+    table = daily_csv(700)
+    gone = open_towers(table[np.arange(700) % 100 < 50], TABLE)
+    assert "300 of 650 days from 2005-01-01 on have no record" in gone.attrs["inputs"]
+    alone = table.drop(columns=[*FLUXES[1:]])
+    right, turned = (open_towers(alone.assign(NEE_VUT_REF=f * alone.NEE_VUT_REF), TABLE)
+                     for f in (2, -2))  # fmt: skip
+    assert "sign turned" in turned.attrs["inputs"]
+    assert "sign" not in right.attrs["inputs"]
+    xr.testing.assert_allclose(right.NEE, turned.NEE)
+
+
+JUNK = ["", "nan", "-inf", "1e400", "-9999", "x", "True", "é", '"', ",", ";", "\t", "\n", "#",
+        "20050101", "2005-01-01", "200501010030", "0x1F", "1_000", "1,5", "\x00"]  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_any_table_is_read_or_refused(tmp_path_factory, data: st.DataObject) -> None:
+    """Whatever is written into a table: an error, or values within their ranges."""
+    file = tmp_path_factory.mktemp("any") / NAME
+    tables = (daily_csv(30), HALF_HOURS[:150])
+    text = data.draw(st.sampled_from(tables)).round(3).to_csv(index=False)
+    for _ in range(data.draw(st.integers(1, 3))):
+        at, over = data.draw(st.integers(0, len(text))), data.draw(st.integers(0, 9))
+        text = text[:at] + data.draw(st.sampled_from(JUNK)) + text[at + over :]
+    file.write_text(text, encoding="utf-8", newline="")
+    with contextlib.suppress(DataError):
+        read = open_towers(file, TABLE)
+        for name, about in VARIABLES.items():
+            values = read.get(name, xr.DataArray())
+            assert not ((values < about.low) | (values > about.high)).any()
+
+
+def weather(n: int = 400) -> xr.Dataset:
+    """Draw days of a cube of nine cells that could be."""
+    day, rng = pd.date_range("2005-01-01", periods=n), np.random.default_rng(0)
+    doy, shape = day.dayofyear.to_numpy()[:, None, None], (n, 3, 3)
+    lat = np.array([49.0, 50.0, 51.0])
+    ta = 10 + 10 * np.sin((doy - 100) / 365 * 2 * np.pi) + rng.normal(0, 2, shape)
+    fields = {
+        "TA": (ta, "degC"), "VPD": (saturation_pressure(ta) * rng.uniform(0.05, 0.5, shape), "hPa"),
+        "SW_IN": (potential_radiation(lat[:, None], doy) * rng.uniform(0.1, 0.7, shape), "W m-2"),
+    }  # fmt: skip
+    axes = ("time", "lat", "lon")
+    data = {n: (axes, v.astype(np.float32), {"units": u}) for n, (v, u) in fields.items()}
+    return xr.Dataset(data, {"time": day, "lat": lat, "lon": [9.0, 10.0, 11.0]})
+
+
+def as_if(name: str, factor: float) -> Callable[[xr.Dataset], xr.Dataset]:
+    """Write a variable in another unit than it says."""
+    return lambda c: c.assign({name: (c[name] * factor).assign_attrs(c[name].attrs)})
+
+
+def typed(kind: Any) -> Callable[[xr.Dataset], xr.Dataset]:
+    """Give the temperature another type."""
+    return lambda c: c.assign(TA=c.TA.astype(kind).assign_attrs(units="degC"))
+
+
+CUBES: dict[str, tuple[Callable[[xr.Dataset], Any], str]] = {
+    "VPD in kPa": (as_if("VPD", 0.1), "VPD never exceeds .*looks like kPa"),
+    "VPD above saturation": (as_if("VPD", 4), "VPD is .* of saturation or more"),
+    "light in MJ": (as_if("SW_IN", 0.0864), "SW_IN never exceeds .*MJ m-2 d-1"),
+    "PAR in W m-2": (as_if("SW_IN", 0.45), "SW_IN never exceeds .*like PAR"),
+    "PAR as photons": (lambda c: as_if("SW_IN", 2.0)(c)[["TA", "VPD", "SW_IN"]].isel(
+        time=slice(60)), "SW_IN is .*above the air or more"),
+    "truth values": (typed(bool), "TA holds values of bool"),
+    "text": (typed(str), "TA holds values of <U"),
+    "a unit that is a list": (lambda c: c.assign(TA=c.TA.assign_attrs(units=["K"])), "TA is in"),
+    "no value at all": (lambda c: c.assign(TA=c.TA.where(False).assign_attrs(units="degC")),
+                        "TA has no value at all"),
+    "an axis of text": (lambda c: c.assign_coords(lat=list("abc")), "lat holds values of"),
+    "a place missing": (lambda c: c.assign_coords(lat=[49, np.nan, 51]), "lat is not equally"),
+    "a time missing": (lambda c: c.assign_coords(time=c.time.where(c.time != c.time[5])),
+                       "a time is missing"),
+    "the year 1700": (lambda c: c.assign_coords(time=c.time - np.timedelta64(111400, "D")),
+                      "outside 1850 to 2200"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", CUBES)
+def test_cubes_that_cannot_be(fault: str) -> None:
+    change, words = CUBES[fault]
+    assert open_cube(weather(), ("TA", "VPD", "SW_IN")).convert["VPD"] == (1.0, 0.0)
+    with pytest.raises(DataError, match=rf"^cube: [^\n]*{words}"):
+        open_cube(change(weather()), ("TA", "VPD", "SW_IN"))
+
+
+@pytest.fixture(scope="session")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("cubes")
+    weather(12).to_zarr(folder / "a.zarr", zarr_format=2, consolidated=False)
+    weather(12).to_zarr(folder / "b.zarr", zarr_format=3, consolidated=False)
+    weather(12).to_netcdf(folder / "c.nc")
+    return sorted(folder.iterdir())
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_any_cube_is_read_or_refused(tmp_path_factory, stores: list[Path], data) -> None:
+    """Bytes of a store that are others, fewer or more, metadata included."""
+    sound = data.draw(st.sampled_from(stores))
+    copy = tmp_path_factory.mktemp("any") / sound.name
+    (shutil.copytree if sound.is_dir() else shutil.copy)(sound, copy)
+    files = sorted(f for f in copy.rglob("*") if f.is_file()) if sound.is_dir() else [copy]
+    file = data.draw(st.sampled_from(files))
+    whole, noise = file.read_bytes(), data.draw(st.binary(max_size=4))
+    at = data.draw(st.integers(0, len(whole)))
+    file.write_bytes(whole[:at] + noise + whole[at + data.draw(st.integers(0, 4)) :])
+    with contextlib.suppress(DataError):
+        rows = open_cube(copy, ("TA", "VPD", "SW_IN")).rows(slice(None))
+        assert not (abs(rows.TA) > 90).any()
+
+
+SATELLITES: dict[str, tuple[str, str]] = {  # a table, what is said
+    "an index beyond 1": ("date,EVI\n2005-01-01,7.5\n", "EVI .*7.5 on 2005-01-01, outside"),
+    "a date that is none": ("date,EVI\nspring,0.5\n", "spring"),
+    "a truth value": ("date,EVI\n2005-01-01,yes\n", "EVI"),
+    "nothing": ("", "empty"),
+    "no column that is known": ("date,XYZ\n2005-01-01,1\n", "sat.csv"),
+    "a column twice": ("date,EVI,EVI\n2005-01-01,0.5,0.6\n", "column EVI is there twice"),
+}
+
+
+@pytest.mark.parametrize("fault", SATELLITES)
+def test_satellite_tables_that_cannot_be(fault: str, tmp_path: Path) -> None:
+    text, words = SATELLITES[fault]
+    file, notes = tmp_path / "sat.csv", collections.defaultdict[str, list[str]](list)
+    file.write_text(text)
+    with pytest.raises(DataError, match=rf"sat\.csv: [^\n]*{words}|{words}"):
+        read_satellites(file, open_towers(daily_csv(), TABLE), notes)
+
+
+OUTPUTS: dict[str, tuple[str, str]] = {  # a command, what is said
+    "the tower": ("predict AA-Aaa.csv --table t.csv -o AA-Aaa.csv", "AA-Aaa.csv: is read as an"),
+    "the table": ("predict AA-Aaa.csv --table t.csv -o t.csv", "t.csv: is read as an input"),
+    "a table beside": ("predict towers -o towers/towers.csv", "is read as an input"),
+    "drivers of a table": ("predict --table d.csv -o AA-Aaa.csv", "is read as an input"),
+    "a picture and a file": ("predict AA-Aaa.csv -o x.png --plot x.png", "two places"),
+    "a picture of no kind": ("predict AA-Aaa.csv -o x.nc --plot x.doc", "ends in .png, .pdf or"),
+    "a folder": ("predict AA-Aaa.csv --table t.csv -o towers", "towers: is a folder"),
+    "a protected file": ("predict AA-Aaa.csv --table t.csv -o safe.nc", "is write-protected"),
+    "a file for a folder": ("predict AA-Aaa.csv --table t.csv -o p.nc/x.nc", "cannot be written"),
+    "adapted over its table": ("adapt AA-Aaa.csv --table t.csv -o t.csv", "is read as an input"),
+    "scores over fluxes": ("score p.nc AA-Aaa.csv -o p.nc", "is read as an input"),
+    "weights in a folder": ("train -o towers", "towers: is a folder"),
+    "weights below a file": ("train -o t.csv/w.safetensors", "cannot be written"),
+    "a map over its cube": ("map w.nc cube.zarr -o cube.zarr", "is read as an input"),
+    "a map in its cube": ("map w.nc cube.zarr -o cube.zarr/m.zarr", "is read as an input"),
+    "a map over its weights": ("map w.nc cube.zarr -o w.nc", "is read as an input"),
+    "a file in the map": ("map w.nc cube.zarr -o m.zarr --netcdf m.zarr/m.nc", "two places"),
+    "tables below a file": ("compare ablation -o t.csv", "cannot be written"),
+    "the cache below a file": ("fetch towers", "t.csv/derived: cannot be written"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", OUTPUTS)
+def test_outputs_that_would_cost_something(
+    fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refused in one line before any work; nothing that was there is another afterwards."""
+    call, words = OUTPUTS[fault]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "towers").mkdir()
+    (tmp_path / "cube.zarr").mkdir()
+    for name in ("AA-Aaa.csv", "t.csv", "towers/towers.csv", "safe.nc", "p.nc", "w.nc"):
+        Path(name).write_text("site,lat,lon,igbp\nAA-Aaa,50,10,ENF\n")
+    Path("d.csv").write_text("site,lat,lon,igbp,drivers\nAA-Aaa,50,10,ENF,AA-Aaa.csv\n")
+    Path("safe.nc").chmod(0o444)
+    monkeypatch.setenv("TAMRL_DATA_DIR", str(tmp_path / "t.csv"))
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
+    done = CliRunner().invoke(app, call.split())
+    assert done.exit_code in (1, 2)
+    assert words in re.sub(r"[\s│]+", " ", done.output)
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before
+
+
+def test_a_full_disk_is_one_error_and_the_older_file_stays(tmp_path: Path) -> None:
+    file = tmp_path / "old.nc"
+    file.write_text("old")
+    for fault in (OSError(28, "No space left on device"), RuntimeError("NetCDF: HDF error")):
+
+        def half(fault: Exception = fault) -> None:
+            with atomic_write(file) as part:
+                part.write_text("half")
+                raise fault
+
+        with pytest.raises(OSError, match=r"(No space|disk full).*nothing was written.*old\.nc"):
+            half()
+    assert [p.read_text() for p in tmp_path.iterdir()] == ["old"]
+    with pytest.raises(RuntimeError, match="mine"), atomic_write(file):
+        raise RuntimeError("mine")
+    check_outputs([tmp_path], tmp_path / "new.csv")
+
+
+def test_a_folder_that_is_not_of_a_map_stays(tmp_path: Path) -> None:
+    """What is called as an unfinished map would be, but is none, is a user's."""
+    own = tmp_path / "m.zarr.part"
+    own.mkdir()
+    (own / "thesis.txt").write_text("years of work")
+    empty = xr.Dataset()
+    with pytest.raises(DataError, match=r"m\.zarr\.part: .*is not a map that was broken off"):
+        upscale._prepare(own, empty, empty, "identity")
+    assert (own / "thesis.txt").exists()

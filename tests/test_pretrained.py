@@ -75,10 +75,10 @@ def test_files_of_others_are_refused(fitted, samples: Samples, tmp_path: Path) -
     with pytest.raises(DataError, match="hold no network"):
         weights.networks_alone(pretrained.load(path, "cpu")[0])
     arrays: weights.Arrays = {}
-    about = weights.pack(fitted["trees"], "0", arrays)
+    about, header = weights.pack(fitted["trees"], "0", arrays), pretrained.load(path, "cpu")[1]
     for wrong, message in (({"kind": "os.system"}, "unknown to this version"), ({}, "not weights")):
         model = {k: v for k, v in (about | wrong).items() if wrong or k != "fluxes"}
-        save_file(arrays, path, {"tamrl": json.dumps({"models": [model]})})
+        save_file(arrays, path, {"tamrl": json.dumps({**header, "models": [model]})})
         with pytest.raises(DataError, match=message):
             pretrained.load(path, "cpu")
     for unfitted in (NET(), TREES(), AnnualPrior(NET())):

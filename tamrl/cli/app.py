@@ -29,6 +29,7 @@ from tamrl.cli.common import (
 from tamrl.cli.compare import compare
 from tamrl.cli.cube import cube
 from tamrl.errors import DataError, StudyError
+from tamrl.files import check_outputs, check_writable
 
 # What does the work is imported inside the commands: `tamrl --help` answers at once.
 
@@ -90,6 +91,7 @@ def fetch(
 
     if unknown := set(parts or ()) - set(PARTS):
         raise typer.BadParameter(f"{', '.join(unknown)}: not one of {', '.join(PARTS)}")
+    check_writable(cache.cache_dir() / "derived")
     for part in parts or PARTS:
         say(f"{part}: {len(cache.fetch(cache.registry_names(PARTS[part]), part))} files")
     say(f"In {cache.cache_dir()}")
@@ -128,6 +130,7 @@ def train(
     from tamrl.shipped import calibration, ensemble, out_of_fold, pretrained, report
     from tamrl.sources import load_grid, load_towers, load_training
 
+    check_outputs((), output)
     with usage():
         make = ensemble.factory(model, _recipe(epochs), device, virtual)
     samples, training = load_training(towers)
@@ -191,6 +194,7 @@ def study(
         raise typer.BadParameter(f"a parameter's value cannot be read: {error}") from error
     with usage():
         notebooks.choose(profile, only or (), values)
+    check_writable(Path("runs") / profile)
     done = notebooks.run(profile, towers, only or (), values, build=book, force=force)
     ran, unchanged = ", ".join(done.executed) or "none", ", ".join(done.unchanged) or "none"
     say(f"Executed: {ran}. Unchanged: {unchanged}.")

@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,7 +16,6 @@ from tamrl.errors import DataError
 from tamrl.files import atomic_write
 
 WIDE = 160  # columns of a file or pipe
-WRITTEN = (".nc", ".nc4", ".png", ".pdf", ".svg")  # may be written anew in a folder that is read
 Names = list[str] | None
 
 
@@ -53,15 +52,6 @@ def usage() -> Iterator[None]:
         raise
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-
-
-def not_an_input(inputs: Iterable[Path], *outputs: Path | None) -> None:
-    """Refuse to write over a file, or into a store, that is read (DataError)."""
-    for output in filter(None, outputs):
-        for path in (p.resolve() for p in inputs):
-            inside = path.is_dir() and output.exists() and path in output.resolve().parents
-            if output.resolve() == path or (inside and output.suffix not in WRITTEN):
-                raise DataError(f"{output}: is read as an input; write to another file")
 
 
 def known_device(name: str) -> str:

@@ -7,6 +7,7 @@ import typer
 from typer import Argument, Option
 
 from tamrl.cli.common import Device, Epochs, Jobs, Names, Towers, draw, one_of, say, usage
+from tamrl.files import check_writable
 
 _EXPERIMENTS = (
     "ablation, benchmark, climates, biomes, no-satellites, adaptation, map, support, steps, "
@@ -69,6 +70,7 @@ def compare(
     taken = _TAKEN.get(experiment, set(ctx.params) - {"folder", "split"})
     if idle := sorted(f"--{name}" for name in given - taken - {"experiment"}):
         raise typer.BadParameter(f"{experiment} has no {', '.join(idle)}")
+    check_writable((out or Path("runs")) / experiment)
     if experiment == "carbonfluxbench":
         own: dict[str, Any] = {"split": split or "igbp", "epochs": epochs, "seeds": seeds or 3}
         own |= {"only": only or (), "out": out, "jobs": jobs, "device": device}

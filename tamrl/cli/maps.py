@@ -9,6 +9,7 @@ from typer import Argument, Option
 
 from tamrl.cli.common import one_of
 from tamrl.errors import DataError
+from tamrl.files import check_outputs
 
 
 def _known_scheduler(name: str | None) -> str | None:
@@ -59,6 +60,7 @@ def map_cube(
     from tamrl.maps.upscale import DONE
     from tamrl.virtual.grid import virtual_grid
 
+    check_outputs([weights, Path(cube) if cube else None], output, netcdf)
     if output.suffix in (".nc", ".nc4", ".h5"):
         raise DataError(f"{output}: a map grows as a Zarr store; write -o map.zarr --netcdf FILE")
     if packed and netcdf is None:

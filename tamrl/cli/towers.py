@@ -6,9 +6,9 @@ from typing import Annotated, Any
 import typer
 from typer import Argument, Option
 
-from tamrl.cli.common import Device, Facts, OwnTowers, draw, not_an_input, say, write_scores
+from tamrl.cli.common import Device, Facts, OwnTowers, draw, say, write_scores
 from tamrl.errors import DataError
-from tamrl.files import atomic_write
+from tamrl.files import atomic_write, check_outputs
 
 _MODEL = "Weights from `tamrl train`.  [default: the package's]"
 _PLOT = "Picture (.png, .pdf, .svg) of the first tower; needs tamrl[maps]."
@@ -48,8 +48,12 @@ def predict(
 
     files = (towers, table, drivers, model, *(satellites or ()))
     inputs = [path for path in files if path is not None]
-    not_an_input(inputs, output, plot)
+    check_outputs([*inputs, *_listed(table)], output, plot)
     place = _place(towers, table, at, igbp, drivers)
+    if plot and plot.suffix not in (".png", ".pdf", ".svg"):
+        raise typer.BadParameter(
+            f"--plot {plot}: a name that ends in .png, .pdf or .svg is expected"
+        )
     draw_prediction = _picture() if plot else None
     loaded = open_weights(model, device)
     samples = _own_samples(towers or drivers, table, satellites, **place)
@@ -86,7 +90,7 @@ def adapt(
     """
     from tamrl.shipped.pretrained import open_weights
 
-    not_an_input([path for path in (towers, table, model) if path], output, None)
+    check_outputs([towers, table, model, *(satellites or ()), *_listed(table)], output)
     adapted = open_weights(model, device).adapt(_own_samples(towers, table, satellites))
     adapted.save(output)
     about = adapted.header
@@ -115,6 +119,7 @@ def score(
     """
     from tamrl.evaluate import score_file
 
+    check_outputs([predicted, observed, table], output)
     scores = score_file.score(predicted, observed, table)
     _say(scores.attrs["inputs"])
     pooled = scores[scores.site == "all"]
@@ -141,7 +146,7 @@ def _picture() -> Any:
         plots.use_style(fluxes.attrs)
         figure = drawn(fluxes.sel(site=site), measured.sel(site=site))
         with atomic_write(path) as part:
-            figure.savefig(part, format=path.suffix[1:] or "png")
+            figure.savefig(part, format=path.suffix[1:])
         return site
 
     return save
@@ -156,6 +161,16 @@ def _own_samples(
     samples = own_samples(towers, table, satellites or None, need_grid=False, **place)
     _say(samples.attrs["inputs"])
     return samples
+
+
+def _listed(table: Path | None) -> list[Path]:
+    """Files that a table of towers names; it is read in full, and judged, later."""
+    from tamrl.data.csvfiles import read_csv
+
+    if table is None or not table.is_file():
+        return []
+    named = read_csv(table).frame.get("drivers", ())
+    return [table.parent / str(file) for file in named]
 
 
 def _say(lines: Any) -> None:

@@ -51,6 +51,8 @@ def read_csv(path: Path, wanted: Callable[[list[str]], set[str]] | None = None) 
         comma = mark == ";" and re.search(r"(^|;)-?\d+,\d+(;|$)", row) is not None
         heads = [h.strip().strip('"') for h in head.split(mark)]
         picked = set(heads) if wanted is None else wanted(heads)
+        if twice := {h for h in picked if h and heads.count(h) > 1}:
+            raise DataError(f"{path}: column {min(twice)} is there twice; keep one of them")
         frame = pd.read_csv(
             path, sep=mark, decimal="," if comma else ".", skiprows=skipped, encoding=encoding,
             dtype=dict.fromkeys(_dates(heads), str), skip_blank_lines=False,

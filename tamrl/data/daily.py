@@ -15,6 +15,7 @@ Floats = NDArray[np.floating[Any]]
 SiteYears = dict[tuple[str, int], str]  # (site, year) -> why its labels are left out
 
 FULL_DAY = {30: 47, 60: 23}  # minutes of a record -> records of a full day: one may be missing
+NOON_OFF, NOON_DAYS = 3.5, 3  # h that clocks are off the sun at most (west of China: 3); days
 GOOD_QC = 1  # NEE_VUT_REF_QC: 0 measured, 1 good gap-filling (doi:10.1038/s41597-020-0534-3)
 MISSING_CODE = -9999  # how FLUXNET files write "missing"
 
@@ -55,6 +56,7 @@ def to_days(
     if (back := np.diff(start) <= np.timedelta64(0)).any():
         when = f"at {start[1:][back][0]}"
         raise DataError(f"{source}: time goes back or repeats {when}; sort and merge the records")
+    _check_noon(start, minutes, half, source)
     date = start.astype("datetime64[D]")
     first = np.flatnonzero(np.r_[True, date[1:] != date[:-1]])  # first record of each day
     days: dict[str, Floats] = {}
@@ -79,6 +81,19 @@ def to_days(
     if {"NEE", "GPP"} <= days.keys():
         days["RECO"] = days["NEE"] + days["GPP"]
     return TowerDays(date[first], days)
+
+
+def _check_noon(
+    start: NDArray[np.datetime64], minutes: int, half: Mapping[str, Floats], source: str
+) -> None:
+    """Refuse local time in which the sun is not highest around noon."""
+    sun = np.nan_to_num(np.maximum(half.get("SW_IN", np.zeros(1)), 0))
+    hour = (start - start.astype("datetime64[D]")).astype("timedelta64[m]").astype(int) / 60
+    mean = (sun * np.exp(2j * np.pi * (hour + minutes / 120) / 24)).sum() / max(sun.sum(), 1e-9)
+    noon = np.angle(mean) * 12 / np.pi % 24
+    if len(start) * minutes >= NOON_DAYS * 1440 and abs(mean) > 0.3 and abs(noon - 12) > NOON_OFF:
+        what = f"radiation is centred at {noon:.1f} h of the local day"
+        raise DataError(f"{source}: {what}; correct the time stamps, or utc_offset_h of the table")
 
 
 def assemble(towers: Mapping[str, TowerDays], facts: pd.DataFrame) -> xr.Dataset:

@@ -16,6 +16,13 @@ T0 = 227.13  # K, lower limit of respiration (Lloyd & Taylor 1994)
 E0 = 308.56  # K, temperature sensitivity of respiration (Lloyd & Taylor 1994, eq. 11)
 ABOVE = 288.15 - T0  # K, the reference of 15 degC above that limit
 
+# What no place shows. In parentheses: the most or least at 180 towers of FLUXNET2015 in any 30 days
+# (60 for the least VPD, their whole record for the light's 99 %).
+VPD_HIGH, VPD_LOW = 1.4, 0.08  # of saturation: 90 % of days (1.30); the highest (0.08)
+LIGHT_HIGH, LIGHT_LOW = 1.05, 0.1  # of that above the air: 90 % of days (1.01); the highest (0.17)
+LIGHT_PAR = 0.42  # of that above the air: 99 % of a year's days (0.59)
+WARM, LIT = 5.0, 50.0  # degC, W m-2: days of which shares are taken
+
 
 def potential_radiation(lat: ArrayLike, doy: ArrayLike) -> NDArray[np.float64]:
     """Daily mean shortwave radiation on a level surface above the atmosphere (Ra, eq. 21), W m-2.
@@ -61,6 +68,38 @@ def saturation_pressure(ta: Any) -> Any:
     3.075
     """
     return 6.108 * np.exp(17.27 * ta / (ta + 237.3))
+
+
+def wrong_unit(ta: Any, vpd: Any, sw: Any, lat: Any, doy: Any, step: float = 1.0) -> str:
+    """Say of VPD or SW_IN that it is in another unit, by what no place on Earth shows; "" if not.
+
+    ``ta`` degC, ``vpd`` hPa and ``sw`` W m-2 (time, …), means over ``step`` days, NaN missing;
+    ``lat`` degrees north and ``doy`` broadcast with them.
+    """
+    top = potential_radiation(lat, doy)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = np.where(ta > WARM, vpd / saturation_pressure(ta), np.nan)
+        light = np.where(top > LIT, sw / top, np.nan)
+    days = [step * np.isfinite(v).reshape(len(v), -1).any(1).sum() for v in (share, light)]
+    (vpd_90, vpd_most), (light_90, light_most) = (
+        np.nanquantile(v, [0.9, 1]) if n else (np.nan, np.nan)
+        for v, n in zip((share, light), days, strict=True)
+    )
+    mj = "convert it to W m-2 (1 MJ m-2 d-1 = 11.57 W m-2)"
+    if days[0] >= 10 and vpd_90 > VPD_HIGH:
+        return f"VPD is {vpd_90:.0%} of saturation or more on 1 day of 10; check its unit, and TA's"
+    if days[0] >= 60 and vpd_most < VPD_LOW:
+        most = f"{np.nanmax(vpd):.3g}, {vpd_most:.0%} of saturation"
+        return f"VPD never exceeds {most}; it looks like kPa, convert it to hPa"
+    if days[1] >= 10 and light_90 > LIGHT_HIGH:
+        what = f"SW_IN is {light_90:.0%} of the radiation above the air or more on 1 day of 10"
+        return f"{what}; it looks like PAR in umol m-2 s-1, or as a sum; give a mean in W m-2"
+    if days[1] >= 30 and light_most < LIGHT_LOW:
+        return f"SW_IN never exceeds {np.nanmax(sw):.3g}; it looks like MJ m-2 d-1, {mj}"
+    if days[1] >= 300 * step and np.nanquantile(light, 0.99) < LIGHT_PAR:
+        what = f"SW_IN never exceeds {light_most:.0%} of the radiation above the air"
+        return f"{what}; it looks like PAR, give all shortwave radiation in W m-2"
+    return ""
 
 
 def lloyd_taylor(kelvin: Any, e0: Any = E0, above: float = ABOVE, xp: Any = np) -> Any:

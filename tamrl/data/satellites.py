@@ -19,7 +19,7 @@ from tamrl.data import modis
 from tamrl.data.composites import Predictors, by_day, by_month
 from tamrl.data.csvfiles import Table
 from tamrl.data.daily import Floats
-from tamrl.data.units import plausible
+from tamrl.data.units import KNOWN, plausible, to_our_units
 from tamrl.data.vocabulary import DAY, EXTRAS, convert, recognise, rescaled
 from tamrl.errors import DataError
 
@@ -48,8 +48,19 @@ def read_satellites(
     if isinstance(files, xr.Dataset):
         if "month" not in files.dims or "site" not in files.dims:
             raise DataError("satellites: a Dataset has dimensions (site, month)")
-        return Predictors(files)
+        known = {str(n): (1.0, 0.0) for n in files.data_vars if n in KNOWN}
+        return Predictors(to_our_units(files, known, "satellites"))
     paths = [Path(files)] if isinstance(files, str | PathLike) else [Path(str(f)) for f in files]
+    try:
+        return _read(paths, towers, notes)
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        what = f"not readable as satellite tables ({error!r})"
+        raise DataError(f"{', '.join(map(str, paths))}: {what}; get them again") from error
+
+
+def _read(paths: list[Path], towers: xr.Dataset, notes: dict[str, list[str]]) -> Predictors:
     long: list[pd.DataFrame] = []
     for path in paths:
         if not path.exists():

@@ -28,6 +28,8 @@ UTC_STAMPS = ("valid_time",)  # of CDS
 NOON_OFF, NOON_NEAR = 2.5, 1.0  # h: radiation is centred so far from local noon, so near to UTC's
 POSITION = {"lat": ("latitude", "lat"), "lon": ("longitude", "lon")}
 APART = 0.5  # degrees between a place and the cell of a reanalysis that its series is from
+YEARS = np.array(["1850", "2200"], "datetime64[m]")  # times that are taken for real
+ABSENT = 0.1  # share of days without a record from which on it is said
 SHOWN = 4  # columns named in a line
 
 
@@ -82,6 +84,9 @@ def tower_days(table: Table, place: Place, notes: list[str]) -> TowerDays:
         start = start - np.timedelta64(minutes if ends else 0, "m")
         start = _local(start, values["SW_IN"], stamps, table, place, notes)
         days = _to_days(start, minutes, values, source, notes)
+    span = int((days.days[-1] - days.days[0]).astype(int)) + 1
+    if (absent := span - len(days.days)) > ABSENT * span:
+        notes.append(f"{absent} of {span} days from {days.days[0]} on have no record")
     _say_used(found, frame, table.unread, stamps, notes)
     return closed(days, source, notes, _flux_name(found))
 
@@ -143,10 +148,18 @@ def _ordered(
     if repeated.any():
         notes.append(f"{repeated.sum()} records stood there twice, alike: one of each was used")
         frame, time = frame[~repeated], time[~repeated]
+    for stamp in time[(time < YEARS[0]) | (time >= YEARS[1])]:
+        text = f"{stamp}"[:10]
+        raise DataError(f"{source}: {stamps or 'time'} is {text}, outside 1850 to 2200; correct it")
     steps = np.diff(time).astype("timedelta64[m]").astype(int)
+    minutes = DAY if stamps == "TIMESTAMP" else int(np.median(steps)) if steps.size else 0
+    if minutes == DAY and len(steps) > 2 and (days := np.median(steps) / DAY) > 1:
+        raise DataError(f"{source}: records are {days:g} days apart; every day is expected")
+    if minutes != DAY and (steps < 0).any():
+        at = f"{time[1:][steps < 0][0]}"[:16]
+        raise DataError(f"{source}: time goes back at {at}; sort the records")
     if stamps == "TIMESTAMP":
         return frame, time, DAY, False
-    minutes = int(np.median(steps)) if steps.size else 0
     if minutes not in (DAY, *FULL_DAY):
         raise DataError(f"{source}: records are {minutes} min apart; 30, 60 or a day are expected")
     if minutes != DAY and (odd := (steps % minutes != 0) & (steps > 0)).any():
@@ -187,6 +200,13 @@ def _times(column: pd.Series | pd.Index, name: str, source: str) -> NDArray[np.d
 
 
 def _numbers(frame: pd.DataFrame, column: str, source: str) -> Floats:
+    given = frame[column]
+    if given.ndim > 1:
+        raise DataError(f"{source}: column {column} is there twice; keep one of them")
+    kinds = {type(value) for value in given} if given.dtype == object else {given.dtype.type}
+    if no_numbers := kinds & {bool, np.bool_, complex, np.complex64, np.complex128}:
+        name = no_numbers.pop().__name__
+        raise DataError(f"{source}: {column} holds values of the type {name}; numbers are expected")
     numbers = pd.to_numeric(frame[column], errors="coerce")
     for row in np.flatnonzero(numbers.isna() & frame[column].notna()):
         value = frame[column].iloc[row]

@@ -39,9 +39,12 @@ def conversion(sample: xr.DataArray, source: str) -> tuple[float, float]:
     (86400.0, 0.0)
     """
     target = KNOWN[name := str(sample.name)].units
+    if sample.dtype.kind not in "iuf":
+        raise DataError(f"{source}: {name} holds values of {sample.dtype}; numbers are expected")
     ways = UNITS.get(target, {target: (1.0, 0.0)})
     unit = sample.attrs.get("units", "" if target == "1" else None)  # CF: no units, a pure number
     known = ", ".join(ways)
+    unit = unit if unit is None else str(unit)
     if unit in ways:
         return ways[unit]
     if unit is not None:

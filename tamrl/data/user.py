@@ -12,7 +12,7 @@ import xarray as xr
 
 from tamrl.data import daily, datasets, oneflux, points, schema, store
 from tamrl.data.daily import TowerDays
-from tamrl.data.physics import saturation_pressure
+from tamrl.data.physics import wrong_unit
 from tamrl.data.places import place, summary, tower_table
 from tamrl.data.tables import Table, tower_days
 from tamrl.data.units import KNOWN, plausible
@@ -22,11 +22,8 @@ PathArg = str | PathLike[str]
 Read = dict[str, tuple[TowerDays, str]]  # site -> its days, and the file they are from
 Notes = dict[str, list[str]]  # site -> what was found, converted, left out; "": of all
 
+MOST_OFFSET = 14.0  # h between a local clock and UTC (Kiribati)
 SHOWN = 5  # faults named in a warning; attrs["excluded"] names all
-# Wrong units that no range can catch, inferred from the tower's days (at least this many).
-ENOUGH_DAYS = 60
-VPD_SHARE = 0.1  # of saturation, never exceeded by VPD in kPa read as hPa; real towers reach 0.25
-SW_LIMIT = 60.0  # W m-2, never exceeded by MJ m-2 d-1 read as W m-2; real towers exceed 250
 
 
 def open_towers(
@@ -60,7 +57,7 @@ def open_towers(
     unused: list[str] = []
     if isinstance(path, pd.DataFrame | xr.Dataset):
         if isinstance(path, xr.Dataset) and datasets.is_ours(path):
-            return path
+            return _checked_anew(path)
         sources = ["DataFrame" if isinstance(path, pd.DataFrame) else "Dataset"]
         if isinstance(path, xr.Dataset) and table is None:
             table = datasets.facts_of(path)
@@ -164,6 +161,9 @@ def _assembled(
             row = facts.loc[site].to_dict()
             where = float(row["lat"]), float(row["lon"]), str(row["igbp"])
             schema.check_place(f"{name}: tower {site}", *where)
+            if abs(offset := float(row.get("utc_offset_h", np.nan))) > MOST_OFFSET:
+                what = f"utc_offset_h is {offset:g}, outside -{MOST_OFFSET:g} to {MOST_OFFSET:g} h"
+                raise DataError(f"{name}: tower {site}: {what}; correct it, or leave it empty")
             _check_units(schema.validate(daily.assemble({site: days}, facts), source), source)
             sound[site], extras[site] = days, more
         except DataError as error:
@@ -195,18 +195,22 @@ def _check_extra(name: str, values: daily.Floats, days: np.ndarray, source: str)
 
 
 def _check_units(tower: xr.Dataset, source: str) -> None:
-    """Refuse one tower whose values, all possible, are never as high as they must be at times."""
+    """Refuse one tower whose values, all possible, are never as those of any place must be."""
     vpd, ta, sw = (tower[v].to_numpy()[0].astype(float) for v in ("VPD", "TA", "SW_IN"))
-    share = vpd / saturation_pressure(ta)
-    share = share[(ta > 5) & np.isfinite(share)]
-    source = f"{source}: tower {tower.site.item()}"
-    if share.size >= ENOUGH_DAYS and share.max() < VPD_SHARE:
-        most = f"{np.nanmax(vpd):.3g}, {share.max():.0%} of saturation"
-        raise DataError(f"{source}: VPD never exceeds {most}; it looks like kPa, convert it to hPa")
-    sw = sw[np.isfinite(sw)]
-    if sw.size >= 6 * ENOUGH_DAYS and sw.max() < SW_LIMIT:
-        like = "it looks like MJ m-2 d-1, convert it to W m-2 (1 MJ m-2 d-1 = 11.57 W m-2)"
-        raise DataError(f"{source}: SW_IN never exceeds {sw.max():.3g} in {sw.size} days; {like}")
+    if why := wrong_unit(ta, vpd, sw, float(tower.lat.item()), tower.time.dt.dayofyear.to_numpy()):
+        raise DataError(f"{source}: tower {tower.site.item()}: {why}")
+
+
+def _checked_anew(ds: xr.Dataset) -> xr.Dataset:
+    """Check towers of ours whose values may have been changed since; towers without days pass."""
+    source, known = "Dataset", schema.VARIABLES
+    used = {n: ds[n].transpose("site", "time").astype(np.float32) for n in known if n in ds}
+    same = ds.assign({n: v.assign_attrs(units=known[n].units) for n, v in used.items()})
+    whole = np.logical_and.reduce([np.isfinite(used[n]) for n in schema.DRIVERS]).any(1)
+    schema.validate(same.isel(site=whole) if whole.any() else same, source)
+    for site in np.flatnonzero(whole):
+        _check_units(same.isel(site=[site]), source)
+    return ds
 
 
 def _from_store(path: Path, facts: pd.DataFrame, name: str) -> tuple[Read, dict[str, str]]:

@@ -14,7 +14,9 @@ import xarray as xr
 
 from tamrl.data.gridfiles import MONTH_DAYS
 from tamrl.data.koppen import KOPPEN_CODES
-from tamrl.data.schema import KOPPEN_MAIN
+from tamrl.data.physics import wrong_unit
+from tamrl.data.schema import DRIVERS, KOPPEN_MAIN
+from tamrl.data.tables import YEARS
 from tamrl.data.units import KNOWN, conversion, to_our_units
 from tamrl.errors import DataError
 
@@ -25,7 +27,17 @@ AXES = {"lat": ("latitude", "degrees_north", ("lat", "latitude", "y")),
 BARE = ("SNO", "BSV")  # classes without flux: no tower stands there (FLUXCOM likewise)
 PERIODS = {"step": "", "month": "M", "year": "Y"}  # what a map may be averaged to
 FULL = 0.8  # share of the days of a month or year that must be predicted
+DAMAGE = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    RuntimeError,
+    ArithmeticError,
+    SystemError,
+)  # what readers raise on broken files
 SAMPLE_ROWS = 9  # rows of latitude that are looked at before a long computation starts
+SAMPLE_COLUMNS = 60  # columns of these whose weather is compared with what physics allows
 
 
 @dataclass(frozen=True)
@@ -48,8 +60,7 @@ class Cube:
     def sample(self) -> xr.Dataset:
         """Load a few rows of latitude, as they are."""
         pick = np.linspace(0, self.ds.sizes["lat"] - 1, SAMPLE_ROWS, dtype=int)
-        with dask.config.set(scheduler="synchronous"):
-            return self.ds.isel(lat=np.unique(pick)).load()
+        return _loaded(self.ds.isel(lat=np.unique(pick)), self.name)
 
     @property
     def starts(self) -> npt.NDArray[np.intp]:
@@ -93,10 +104,17 @@ class Cube:
 
     def rows(self, rows: slice) -> xr.Dataset:
         """Load rows of latitude (time, lat, lon), in our units, checked for possible values."""
-        with dask.config.set(scheduler="synchronous"):  # the caller is the parallel part
-            ds = self.ds.isel(lat=rows).load()
+        ds = _loaded(self.ds.isel(lat=rows), self.name)
         double = {n: v.astype(np.float32) for n, v in ds.data_vars.items() if v.dtype == float}
         return to_our_units(ds.assign(double), self.convert, self.name)
+
+
+def _loaded(ds: xr.Dataset, name: str) -> xr.Dataset:
+    try:
+        with dask.config.set(scheduler="synchronous"):  # the caller is the parallel part
+            return ds.load()
+    except DAMAGE as error:
+        raise DataError(f"{name}: cannot be read ({error}); get its files again") from error
 
 
 def open_cube(source: xr.Dataset | str | Path, features: Sequence[str]) -> Cube:
@@ -122,8 +140,29 @@ def open_cube(source: xr.Dataset | str | Path, features: Sequence[str]) -> Cube:
     cube = Cube(ds, tuple(features), {}, climatology, name)
     sample = cube.sample()
     convert = {str(v): conversion(sample[v], name) for v in ds.data_vars if v in KNOWN}
-    to_our_units(sample, convert, name)
+    sample = to_our_units(sample, convert, name)
+    if empty := [n for n in DRIVERS if n in needed and not np.isfinite(sample[n]).any()]:
+        where = (
+            "" if sample.sizes["lat"] == ds.sizes["lat"] else f" in {SAMPLE_ROWS} rows of latitude"
+        )
+        raise DataError(f"{name}: {empty[0]} has no value at all{where}; fill it")
+    if why := _wrong_unit(sample, cube.step_days()):
+        raise DataError(f"{name}: {why}")
     return replace(cube, convert=convert)
+
+
+def _wrong_unit(sample: xr.Dataset, step: npt.NDArray[np.float64]) -> str:
+    """Say what `tamrl.data.physics.wrong_unit` does of a sample with weather, in our units."""
+    if step.mean() < 1 or not {*DRIVERS} <= {n for n in sample if "time" in sample[n].dims}:
+        return ""
+    few = sample.isel(lon=slice(None, None, sample.sizes["lon"] // SAMPLE_COLUMNS + 1))
+    time = few["time"].to_numpy()
+    middle = np.cumsum(step) - step / 2
+    if time.dtype.kind == "M":
+        middle = (time_edges(time)[0] - time[0].astype("M8[Y]")) / np.timedelta64(1, "D") + middle
+    ta, vpd, sw = (few[n].transpose("time", "lat", "lon").to_numpy() for n in DRIVERS)
+    lat, doy = few["lat"].to_numpy()[:, None], (middle % 365.25 + 1)[:, None, None]
+    return wrong_unit(ta, vpd, sw, lat, doy, float(step.mean()))
 
 
 def open_source(source: xr.Dataset | str | Path) -> xr.Dataset:
@@ -138,7 +177,7 @@ def open_source(source: xr.Dataset | str | Path) -> xr.Dataset:
             ds = xr.open_mfdataset(sorted(path.glob("*.nc")), combine="by_coords")
         else:
             ds = xr.open_dataset(path)
-    except (OSError, ValueError) as error:
+    except DAMAGE as error:
         raise DataError(f"{path}: cannot be opened as a cube ({error})") from error
     ds.encoding["source"] = str(path)
     return ds
@@ -155,6 +194,10 @@ def _axes(ds: xr.Dataset, name: str) -> xr.Dataset:
         if (n := len(matches)) != 1:
             raise DataError(f"{name}: {n} dimensions look like {standard}; name exactly one {axis}")
         ds = ds.rename({matches[0]: axis}) if matches[0] != axis else ds
+        if ds[axis].dtype.kind not in "iuf":
+            raise DataError(
+                f"{name}: {axis} holds values of {ds[axis].dtype}; degrees are expected"
+            )
         values = ds[axis].to_numpy().astype(np.float64)
         if axis == "lon":
             values = (values + 180) % 360 - 180
@@ -185,6 +228,8 @@ def _time(ds: xr.Dataset, name: str) -> tuple[xr.Dataset, bool]:
     time = ds["time"].to_numpy()
     if not np.issubdtype(time.dtype, np.datetime64) or len(time) < 2:
         raise DataError(f"{name}: time must hold at least two dates of the standard calendar")
+    if not ((time >= YEARS[0]) & (time < YEARS[1])).all():
+        raise DataError(f"{name}: a time is missing, or outside 1850 to 2200; correct it")
     if len(np.unique(time)) < len(time):
         raise DataError(f"{name}: a time occurs twice; keep one")
     return ds.sortby("time") if (np.diff(time) < np.timedelta64(0)).any() else ds, False

@@ -242,11 +242,13 @@ def _prepare(part: Path, small: xr.Dataset, large: xr.Dataset, identity: str) ->
     note = part / DONE / "identity"
     if note.is_file() and note.read_text() == identity:
         return
+    if part.exists() and not (part / DONE).is_dir():
+        raise DataError(f"{part}: would be written, but is not a map that was broken off; move it")
     shutil.rmtree(part, ignore_errors=True)
+    (part / DONE).mkdir(parents=True)  # first: it tells our stores from others
     options: Any = {"zarr_format": 2, "consolidated": False}
     no_fill = {name: {"_FillValue": None} for name in small.variables}
-    small.to_zarr(part, mode="w", encoding=no_fill, **options)
+    small.to_zarr(part, mode="a", encoding=no_fill, **options)
     fill = {name: v.encoding for name, v in large.data_vars.items()}
     large.to_zarr(part, mode="a", encoding=fill, compute=False, **options)
-    (part / DONE).mkdir()
     note.write_text(identity)

@@ -257,12 +257,17 @@ class TamRLModel:
         about: Mapping[str, Any], arrays: Mapping[str, NDArray], device: str
     ) -> "TamRLModel":
         """Make the model again of what `store` gave; its network goes to ``device``."""
-        settings = _tuples(about["config"])
-        budgets = tuple(Budget(**_tuples(budget)) for budget in settings["budgets"])
-        net = TamRL(Config(**settings | {"budgets": budgets})).to(device)
+        net = TamRL(config_of(about)).to(device)
         net.load_state_dict({k: torch.from_numpy(v) for k, v in arrays.items()})
         features = tuple(about["features"])
         return TamRLModel({}, Recipe(**about["recipe"]), device, net=net, features=features)
+
+
+def config_of(about: Mapping[str, Any]) -> Config:
+    """Shape of the network that `TamRLModel.store` gave settings of."""
+    settings = _tuples(about["config"])
+    budgets = tuple(Budget(**_tuples(budget)) for budget in settings["budgets"])
+    return Config(**settings | {"budgets": budgets})
 
 
 def _tuples(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,6 +28,8 @@ NOT_NEEDED = (  # lines of LightGBM's text about how trees grew; half of it
     "split_gain=", "internal_value=", "internal_weight=", "internal_count=", "leaf_weight=",
     "leaf_count=", "tree_sizes=",
 )  # fmt: skip
+MOST_TEXT = 1 << 26  # bytes of a booster's text; what ships has a million
+MOST_MEMORY = 1 << 28  # bytes that unpacking it may take
 
 
 @dataclass
@@ -194,10 +196,21 @@ class Boosting:
     @classmethod
     def restore(cls, about: Mapping[str, Any], arrays: Mapping[str, NDArray], device: str) -> Self:
         """Make the model again of what `store` gave; ``device`` does not matter to trees."""
-        packed = {flux: arrays[flux].tobytes() for flux in about["fluxes"]}
-        forest = Forest({flux: lzma.decompress(v).decode() for flux, v in packed.items()})
+        forest = Forest({flux: _unpacked(arrays[flux].tobytes(), flux) for flux in about["fluxes"]})
         settings = about["lags"], about["process"], tuple(about["statics"])
         return cls(*settings, tune=False, forest=forest)
+
+
+def _unpacked(packed: bytes, flux: str) -> str:
+    """Text of trees; DataError for one that is broken, or would be too long (a few bytes can)."""
+    try:
+        reader = lzma.LZMADecompressor(memlimit=MOST_MEMORY)
+        text = reader.decompress(packed, MOST_TEXT)
+    except lzma.LZMAError as error:
+        raise DataError(f"trees of {flux}: cannot be unpacked ({error})") from error
+    if not reader.eof or reader.unused_data:
+        raise DataError(f"trees of {flux}: cut off, or more than {MOST_TEXT} bytes unpacked")
+    return text.decode()
 
 
 @dataclass

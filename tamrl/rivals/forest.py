@@ -17,6 +17,7 @@ NODES = {"split_feature": int, "decision_type": int, "left_child": int, "right_c
 DEFAULT_LEFT, MISSING_NONE, MISSING_NAN = 2, 0, 8  # of LightGBM's decision types
 MOST_LEAVES = 256  # of a tree: a leaf's number is a byte
 MOST_INPUTS = 1 << 16
+MOST_TREES = 1 << 14  # of a booster
 
 Ints = NDArray[np.int32]
 Floats = NDArray[np.float64]
@@ -30,7 +31,7 @@ class Forest:
         self.splits = splits([read(text, f"trees of {name}") for name, text in texts.items()])
 
     def __call__(self, x: NDArray[np.float32]) -> dict[str, Floats]:
-        """Each booster's prediction (day,) from inputs (day, input); ValueError for too few."""
+        """Each booster's prediction (day,) from inputs (day, input); DataError for too few."""
         from tamrl.rivals.bits import predict  # compiles: not where nothing is predicted
 
         if (
@@ -38,7 +39,10 @@ class Forest:
             or x.ndim != 2
             or x.shape[1] <= self.splits.features.max(initial=-1)
         ):
-            raise ValueError(f"inputs {x.dtype} {x.shape}: give float32 (day, input), every input")
+            need = (
+                f"float32 (day, input) with every input, {self.splits.features.max(initial=-1) + 1}"
+            )
+            raise DataError(f"trees are given {x.dtype} {x.shape}; they need {need}")
         out = np.empty((len(self.texts), len(x)))
         predict(np.require(x, requirements=("C", "W")), self.splits, out)
         return dict(zip(self.texts, out, strict=True))
@@ -95,10 +99,13 @@ def read(text: str, what: str) -> Trees:
             if any(int(tree[key]) for tree in parts):
                 raise DataError(f"{what}: {key} is not 0; grow them without")
         leaves = np.array([int(tree["num_leaves"]) for tree in parts], int)
-        if not len(leaves):
-            raise DataError(f"{what}: there is no tree")
+        if not 0 < len(leaves) <= MOST_TREES:
+            raise DataError(f"{what}: there are {len(leaves)} trees; 1 to {MOST_TREES} are read")
         split = [tree for tree, n in zip(parts, leaves, strict=True) if n != 1]
         numbers = {key: _numbers(split, key, leaves[leaves != 1] - 1) for key in NODES}
+        most = numbers["split_feature"].max(initial=0)
+        if not most <= int(head["max_feature_idx"]) < MOST_INPUTS:
+            raise DataError(f"{what}: split_feature {most} is beyond max_feature_idx")
         return Trees(leaves=leaves, leaf_value=_numbers(parts, "leaf_value", leaves), **numbers)
     except (KeyError, ValueError, OverflowError) as error:
         raise DataError(f"{what}: cannot be read ({error!r})") from error
@@ -108,7 +115,11 @@ def _numbers(trees: list[dict[str, str]], key: str, count: NDArray[np.intp]) -> 
     """Join a line of each tree, which has ``count`` (tree,) numbers; ValueError if not."""
     lines = [tree[key].strip() for tree in trees]
     numbers: NDArray = np.fromstring(" ".join(lines), NODES.get(key, float), sep=" ")
-    if [line.count(" ") + 1 for line in lines] != count.tolist() or len(numbers) != count.sum():
+    alike = [line.count(" ") + 1 for line in lines] == count.tolist() and len(
+        numbers
+    ) == count.sum()
+    # What cannot be read ends the numbers: in the middle they are too few, at the end another.
+    if not alike or (lines and not np.isclose(float(lines[-1].split(" ")[-1]), numbers[-1])):
         raise ValueError(f"{key} has more or fewer numbers than the tree")
     return numbers
 
@@ -175,7 +186,7 @@ def _check(t: Trees, own: NDArray[np.intp], inner: NDArray[np.intp], what: str) 
         "leaves": (t.leaves >= 1) & (t.leaves <= MOST_LEAVES),
         "split_feature": (t.split_feature >= 0) & (t.split_feature < MOST_INPUTS),
         "decision_type": (kind == MISSING_NONE) | (kind == MISSING_NAN),
-        "threshold": ~np.isnan(t.threshold),
+        "threshold": ~np.isnan(t.threshold),  # infinite ones part missing values from all others
         "leaf_value": np.isfinite(t.leaf_value),
     }
     for name, child in (("left_child", t.left_child), ("right_child", t.right_child)):

@@ -245,7 +245,8 @@ def require_same(names: Iterable[str], expected: Iterable[str], what: str) -> No
     """Raise DataError, which says ``what`` is wrong and which names differ, unless they agree."""
     given, wanted = tuple(names), tuple(expected)
     if given != wanted:
-        raise DataError(f"{what} {sorted(set(given) ^ set(wanted))}")
+        other = sorted(set(given) ^ set(wanted))
+        raise DataError(f"{what} {other or 'their order'}")
 
 
 def windows(days: NDArray[np.bool_], length: int, stride: int) -> NDArray[np.intp]:

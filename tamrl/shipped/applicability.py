@@ -66,6 +66,7 @@ def span(values: npt.NDArray, weight: Floats, fold: Indices) -> Space:
         raise DataError("folds: all towers are in one; at least two are needed for the threshold")
     with np.errstate(invalid="ignore"):  # a predictor unknown at all towers
         scaler = StandardScaler().fit(values)
+    weight = np.where(np.isfinite(scaler.mean_), weight, 0)  # known nowhere: it sets nobody apart
     points = _scaled(values, scaler.mean_, scaler.scale_, weight)
     distance, near = float(pdist(points).mean()), np.empty(len(points))
     for k in np.unique(fold):

@@ -9,7 +9,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import as_file, files
-from lzma import LZMAError
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self
@@ -34,10 +33,11 @@ from tamrl.samples.missing import INPUTS, key, present
 from tamrl.samples.phenology import with_phenology, without_phenology
 from tamrl.samples.site_attributes import SiteAttributes, classes_only
 from tamrl.shipped.adaptation import adapt, narrowing
+from tamrl.shipped.checks import MOST_BYTES, read_header
 from tamrl.shipped.error_model import ErrorModel
 from tamrl.shipped.inputs import own_samples
 from tamrl.shipped.report import labels, learnt_too, named_inputs, sha256_of, with_report
-from tamrl.shipped.weights import Arrays, pack, unpack
+from tamrl.shipped.weights import Arrays, networks, pack, unpack
 
 File = str | PathLike[str]
 Towers = File | pd.DataFrame | xr.Dataset | Samples
@@ -46,6 +46,16 @@ Satellites = File | Sequence[File] | xr.Dataset | None
 SHIPPED = "shipped/tamrl.safetensors"  # inside the package
 ABOUT = ("virtual", "tower_source")  # of samples, that weights carry
 LEVEL = 0.9  # of the bounds that predictions carry
+WRONG = (
+    SafetensorError,
+    OSError,
+    LookupError,
+    TypeError,
+    ValueError,
+    ArithmeticError,
+    RuntimeError,
+    AttributeError,
+)  # what a file of something else may lead to
 
 
 @dataclass(frozen=True)
@@ -156,21 +166,25 @@ def write(models: Sequence[Any], path: Path, header: Mapping[str, Any]) -> None:
 
 def load(path: Path, device: str = "auto") -> tuple[list[Any], dict[str, Any]]:
     """Read ensemble members and the header that `save` wrote; DataError if there are none."""
-    if not path.exists():
+    if not path.is_file():
         raise DataError(f"{path}: no such file of weights; train them: tamrl train -o {path}")
+    if path.stat().st_size > MOST_BYTES:
+        raise DataError(f"{path}: {path.stat().st_size} bytes; at most {MOST_BYTES} are read")
     try:
         torch.empty(0, device="cpu" if device == "auto" else device)
     except (RuntimeError, AssertionError) as error:  # unknown, or not on this machine
         raise DataError(f"device {device!r} is not there for PyTorch; use cpu or auto") from error
     try:
         with safe_open(path, "np") as stored:
-            header = json.loads((stored.metadata() or {})["tamrl"])
+            header = read_header((stored.metadata() or {})["tamrl"])
             arrays = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
         members = unpack(header["models"], arrays, str(pick_device(device)))
-    except (SafetensorError, LZMAError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        if isinstance(error, DataError):
-            raise DataError(f"{path}: {error}") from error
-        raise DataError(f"{path}: not weights of tamrl ({error}); train them anew") from error
+        for net in (net for member in members for net in networks(member)):
+            require_same(net.features, header["features"], "features: network and header differ in")
+    except WRONG as error:
+        why = " ".join((str(error) or repr(error)).split())
+        remedy = "get the file again, or train anew: tamrl train"
+        raise DataError(f"{path}: not weights of tamrl: {why}; {remedy}") from error
     return members, header | {"weights_sha256": sha256_of(path)}
 
 
@@ -188,6 +202,11 @@ def predict(
     samples = suited(samples, header)
     each = np.stack([model.predict(samples, np.arange(len(samples.site))) for model in models])
     mean, spread = each.mean(0), each.std(0)
+    if lost := int((samples.has_drivers & ~np.isfinite(mean).all(-1)).sum()):
+        raise DataError(
+            f"{lost} of {samples.has_drivers.sum()} days have no finite prediction; "
+            "check the weights, and the drivers for values that cannot be"
+        )
     exact = mean[..., 1] - mean[..., 0]
     if np.nanmax(np.abs(mean[..., 2] - exact), initial=0) < 1e-4:  # members close: so does the mean
         mean[..., 2] = exact

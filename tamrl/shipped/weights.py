@@ -20,6 +20,7 @@ from tamrl.rivals.boosting import Boosting
 from tamrl.shipped.adaptation import Adapted
 from tamrl.shipped.annual import AnnualMeans, AnnualPrior, AnnualRescaling
 from tamrl.shipped.blend import Blend
+from tamrl.shipped.checks import check_model
 
 Arrays = dict[str, NDArray]
 STORED = (TamRLModel, Boosting, Blend, AnnualMeans, AnnualPrior, AnnualRescaling, Adapted)
@@ -76,6 +77,7 @@ def unpack(models: Sequence[Mapping[str, Any]], arrays: Arrays, device: str) -> 
         if identity not in shared:
             settings = _each(about, name, make)
             own = {k[len(at) + 1 :]: v for k, v in arrays.items() if k.startswith(f"{at}.")}
+            check_model(about, own, at)
             shared[identity] = KINDS[about["kind"]].restore(settings, own, device)
         return shared[identity]
 
