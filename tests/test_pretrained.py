@@ -135,8 +135,9 @@ def test_what_ships_predicts_real_towers_as_when_it_was_trained(need, real_tower
 
 
 def test_bounds_come_with_calibrated_weights(
-    samples: Samples, daily: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    samples: Samples, daily: xr.Dataset, globe: xr.Dataset, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     """Calibrated at towers held out; stored in the file; about 90 % of days inside, NEE closed.
 
     Without the grid and satellites bounds are others; after adapting narrower.
@@ -153,9 +154,23 @@ def test_bounds_come_with_calibrated_weights(
             ["seed", *own.GPP.coords], errors="ignore"
         ),
     )
-    facts = calibration.calibration(samples, held_out, predicted)
+    facts = calibration.calibration(samples, held_out, predicted, globe)
+    table = calibration.average_cases(samples, held_out, globe)
+    fitted = calibration.average_year_intervals(table, samples)
+    for flux in FLUXES:  # means of months, not sums; nine of ten of them inside
+        mean, spread, seen = (table[n].sel(flux=flux) for n in ("mean", "spread", "observed"))
+        low, high = fitted["month"][flux].interval(mean, spread)
+        inside = ((low <= seen) & (seen <= high)).where(seen.notnull())
+        assert 0.85 <= float(inside.mean()) <= 1
+        assert float(abs(mean).max()) < 30
     pretrained.save(ensemble.train(samples, make, 2), path, samples, **facts, towers=24)
     model = load_pretrained(path)
+    means = model.header["intervals_of_means"]
+    assert set(means) == {*model.header["intervals_by_inputs"], "average year"}
+    assert all(set(each) == {"month", "year"} for each in means.values())
+    of_year = pretrained.intervals_for(model.header, "EVI, grid", "year")
+    assert set(of_year) == set(FLUXES)
+    assert pretrained.intervals_for({}, "EVI, grid", "year") == {}
     out = model.predict(samples)
     np.testing.assert_allclose(out.NEE, out.RECO - out.GPP, atol=1e-5)
     for flux in FLUXES:
