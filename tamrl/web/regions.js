@@ -7,6 +7,12 @@ const plain = (text) => text.normalize("NFD").replace(/\p{M}/gu, "").toLowerCase
 const safe = (text) => text.replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
 // Three significant digits of the largest.
 const decimals = (...all) => Math.min(4, Math.max(0, 2 - Math.floor(Math.log10(Math.max(1e-9, ...all.map(Math.abs))))));
+// A sum of the year and its bounds, to as many decimals.
+const sums = (r, f) => {
+  const all = [r.total[f], r.lower[f], r.upper[f]].filter((v) => v !== null);
+  const [total, ...bounds] = all.map((v) => say(v, decimals(...all)));
+  return [total, bounds.length ? `[${bounds.join(", ")}]` : ""];
+};
 const percent = (share) => `${(100 * share).toFixed(0)} %`;
 
 // Lines by flux and region, with the values of month ``at``; panels beside each other if there is room.
@@ -51,11 +57,10 @@ function card(data, shown, r, i) {
   const [low, high] = [Math.min(0, ...ends), Math.max(1, ...ends)];
   const x = (v) => (100 * (v - low)) / (high - low);
   const rows = data.fluxes.map((flux, f) => {
-    const [v, d] = [r.mean[f], decimals(r.total[f], r.lower[f] ?? 0, r.upper[f] ?? 0)];
-    const bounds = r.lower[f] === null ? "" : `<small>[${say(r.lower[f], d)}, ${say(r.upper[f], d)}]</small>`;
+    const [v, [total, bounds]] = [r.mean[f], sums(r, f)];
     const bar = `<rect x="${Math.min(x(0), x(v))}" width="${Math.abs(x(v) - x(0))}" y="3" height="10"/>` +
       `<path d="M${x(v - half(r, f))} 8H${x(v + half(r, f))}M${x(0)} 0V16"/>`;
-    return `<tr style="--tr-flux:var(--tr-${flux})"><th scope="row">${flux}</th><td><b>${say(r.total[f], d)}</b>${bounds}</td>` +
+    return `<tr style="--tr-flux:var(--tr-${flux})"><th scope="row">${flux}</th><td><b>${total}</b><small>${bounds}</small></td>` +
       `<td>${say(v, 0)}</td></tr><tr class="tr-bar" style="--tr-flux:var(--tr-${flux})" aria-hidden="true"><td colspan="3">` +
       `<svg viewBox="0 0 100 16" preserveAspectRatio="none">${bar}</svg></td></tr>`;
   });
@@ -76,7 +81,7 @@ function table(data, shown) {
 }
 
 // A field with a list that typing narrows (the combobox of the ARIA practices).
-function finder(field, list, data, choose) {
+function finder(field, list, data, current, choose) {
   for (const [kind, [, all]] of Object.entries(data.kinds)) {
     const names = data.regions.filter((r) => r.kind === kind).map((r) => r.name);
     if (kind === "country") names.sort((a, b) => a.localeCompare(b));
@@ -85,7 +90,7 @@ function finder(field, list, data, choose) {
   }
   const options = [...list.querySelectorAll("[role=option]")];
   options.forEach((o, i) => (o.id = `tamrl-region-option-${i}`));
-  let active = null, before = "";
+  let active = null;
   const found = () => options.filter((o) => !o.hidden);
   const light = (option) => {
     active?.setAttribute("aria-selected", "false");
@@ -101,23 +106,27 @@ function finder(field, list, data, choose) {
     for (const g of list.children) g.hidden = ![...g.querySelectorAll("[role=option]")].some((o) => !o.hidden);
     light(text ? found()[0] : null);
   };
-  const close = (value = before) => {
+  const close = () => {
     list.hidden = true;
     field.setAttribute("aria-expanded", "false");
     light(null);
-    field.value = value;
+    field.value = field.placeholder = current();
   };
-  const take = (name) => (close(name), choose(name));
-  field.addEventListener("focus", () => ((before = field.value), field.select()));
-  field.addEventListener("click", () => open(""));
+  const take = (name) => (choose(name), close());
+  field.addEventListener("focus", () => field.select());
+  field.addEventListener("click", () => {
+    if (!list.hidden) return;
+    field.value = ""; // the placeholder still names the region
+    open("");
+  });
   field.addEventListener("input", () => open(field.value));
-  field.addEventListener("blur", () => list.hidden || close());
+  field.addEventListener("blur", close);
   field.addEventListener("keydown", (event) => {
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     if (step && list.hidden) open("");
     if (step) light(found().at((found().indexOf(active) + step + (active || step > 0 ? 0 : 1)) % found().length));
     else if (event.key === "Enter" && active) take(active.dataset.name);
-    else if (event.key === "Escape" && !list.hidden) close();
+    else if (event.key === "Escape") close();
     else return;
     event.preventDefault();
   });
@@ -145,7 +154,7 @@ function start(root) {
   function show(names, linked = true) {
     picked = names;
     const shown = names.map((name) => regions.get(name));
-    root.dataset.region = field.value = names[0];
+    root.dataset.region = field.value = field.placeholder = names[0];
     add.setAttribute("aria-pressed", "false");
     add.disabled = names.length === MOST;
     for (const path of map.querySelectorAll("[data-of]")) {
@@ -156,7 +165,7 @@ function start(root) {
     map.querySelector(".tr-belt").setAttribute("d", belts.join(""));
     map.setAttribute("aria-activedescendant", map.querySelector("[aria-selected=true]")?.id ?? "");
     root.querySelector(".tp-title").textContent = `${data.virtual ? "Virtual towers. " : ""}${names.join(", ")}: NEE ` +
-      `${shown.map((r) => say(r.total[2], decimals(r.total[2]))).join(", ")} ${YEAR[0]}`;
+      `${shown.map((r) => sums(r, 2)[0]).join(", ")} ${YEAR[0]}`;
     root.querySelector(".tr-cards").innerHTML = shown.map((r, i) => card(data, shown, r, i)).join("");
     root.querySelector(".tr-months").innerHTML = table(data, shown);
     draw();
@@ -192,12 +201,15 @@ function start(root) {
     draw();
   };
 
-  finder(field, root.querySelector(".tr-list"), data, choose);
+  finder(field, root.querySelector(".tr-list"), data, () => picked[0], choose);
   onMap(map, data.places, (mark) => mark.dataset?.of, () => places.get(picked[0]) ?? { x: 0, y: -100 }, choose);
   add.addEventListener("click", () => {
     const on = add.getAttribute("aria-pressed") !== "true";
     add.setAttribute("aria-pressed", String(on));
-    if (on) field.focus();
+    if (!on) return;
+    field.focus();
+    field.value = "";
+    field.placeholder = "type, or pick on the map";
   });
   root.addEventListener("click", (event) => {
     const name = event.target.dataset?.drop;
