@@ -112,7 +112,8 @@ def _map(found: list[dict[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
     table["reccap"], table["part"] = reccap_region(table), shapely.area(table.geometry.values)
     table["whole"] = table.groupby("NAME")["part"].transform("sum")
     table = table.sort_values(["whole", "part"], ascending=False)
-    marks, places = [], {}
+    marks: list[str] = []
+    places: dict[str, tuple[int, int]] = {}
     for (name, reccap), parts in table.groupby(["NAME", "reccap"], sort=False):
         outline, country = svg_path(parts.geometry, GRID), known.get(("country", name))
         if not outline or country is None:
