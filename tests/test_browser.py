@@ -28,6 +28,7 @@ KINDS = (  # of problems that the walk writes down
     "walk", "no content", "theme", "console error", "off-origin request", "broken request",
     "broken link", "broken image", "no alt text", "poor alt text", "overflow", "headings",
     "reading order", "error shown", "raw markup", "accessibility", "search", "sidebar", "picker",
+    "regions",
 )  # fmt: skip
 
 
@@ -75,6 +76,7 @@ def report(served: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, A
     walked: dict[str, Any] = json.loads((place / "report.json").read_text())
     assert walked["pages"]
     assert walked["pickers"], "no page has a tower picker, so that none was tried"
+    assert walked["explorers"], "no page has a region explorer, so that none was tried"
     assert {p["kind"] for p in walked["problems"]} <= set(KINDS)
     return walked
 

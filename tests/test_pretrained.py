@@ -169,7 +169,7 @@ def test_bounds_come_with_calibrated_weights(
     assert set(means) == {*model.header["intervals_by_inputs"], "average year"}
     assert all(set(each) == {"month", "year"} for each in means.values())
     of_year = pretrained.intervals_for(model.header, "EVI, grid", "year")
-    assert set(of_year) == set(FLUXES)
+    assert of_year == {}  # fewer than 19 of these towers have a whole year of labels
     assert pretrained.intervals_for({}, "EVI, grid", "year") == {}
     out = model.predict(samples)
     np.testing.assert_allclose(out.NEE, out.RECO - out.GPP, atol=1e-5)

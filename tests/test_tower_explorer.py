@@ -110,7 +110,7 @@ def test_land_is_where_land_is() -> None:
     """Hyytiala stands on land, the middle of the Atlantic does not; the south is cut off."""
     shapes = []
     for part in re.findall(r"M(-?\d+) (-?\d+)l([^z]+)z", tower_explorer.land_path()):
-        steps = np.array(part[2].split(), int).reshape(-1, 2)
+        steps = np.array(re.findall(r"-?\d+", part[2]), int).reshape(-1, 2)
         shapes.append(Polygon(np.vstack([[int(part[0]), int(part[1])], steps]).cumsum(0)))
     places = ((24.3, 61.8), (-60, -3), (134, -25), (-35, 30), (0, -80))
     on_land = [

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -94,6 +95,16 @@ def _from_labels(label: npt.NDArray[np.intp], names: tuple[str, ...]) -> Partiti
     return Partition(names, np.arange(len(label)), label, np.ones(len(label)))
 
 
+def reccap_region(parts: Any) -> Any:
+    """RECCAP region of parts of countries (rows of Natural Earth's table), or "unassigned"."""
+    codes = {code: name for name, text in RECCAP_CODES.items() for code in text.split()}
+    continent = parts["CONTINENT"].where(parts["CONTINENT"].isin(RECCAP_CONTINENTS))
+    # French Guiana is part of France's shape.
+    overseas = (parts["ADM0_A3"] == "FRA") & (parts.geometry.bounds["maxy"] < 20)
+    continent = continent.mask(overseas, "South America")
+    return parts["ADM0_A3"].map(codes).fillna(continent).fillna(UNASSIGNED)
+
+
 def _countries(lat: Floats, lon: Floats, by: str) -> Partition:
     import geopandas
     import regionmask
@@ -101,12 +112,7 @@ def _countries(lat: Floats, lon: Floats, by: str) -> Partition:
     table = geopandas.read_file(COUNTRIES)
     if by == "reccap":
         table = table.explode(ignore_index=True)
-        codes = {code: name for name, text in RECCAP_CODES.items() for code in text.split()}
-        continent = table["CONTINENT"].where(table["CONTINENT"].isin(RECCAP_CONTINENTS))
-        # French Guiana is part of France's shape.
-        overseas = (table["ADM0_A3"] == "FRA") & (table.geometry.bounds["maxy"] < 20)
-        continent = continent.mask(overseas, "South America")
-        table["NAME"] = table["ADM0_A3"].map(codes).fillna(continent).fillna(UNASSIGNED)
+        table["NAME"] = reccap_region(table)
         table = table.dissolve("NAME", as_index=False)  # parts of one name become one region
     table = table[table["NAME"] != UNASSIGNED].reset_index(drop=True)
     fine = [_fine(axis) for axis in (lat, lon)]

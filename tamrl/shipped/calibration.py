@@ -28,6 +28,7 @@ DAYS = {30: 30, 90: 45, 365: 73}  # of a window that are looked at: neighbours e
 STARTS = 3  # windows of each length a tower, at random
 GAP = 10  # days beside labelled ones that are not scored either: weather lasts
 MIN_SCORED = 180  # days left to score
+FEWEST = 19  # towers that both tails of 90 % need
 
 
 Bounds = dict[str, dict[str, Conformal]]  # by period and flux
@@ -46,8 +47,15 @@ def intervals_without(
         at = np.searchsorted(samples.site, predicted.site.values)
         name = key(each not in missing for each in INPUTS)
         tables = {p: _means(cases(predicted, samples, p)) for p in PERIODS}
-        out[name] = {p: calibrate(table, igbp[at]) for p, table in tables.items()}
+        out[name] = {p: _fitted(table, igbp[at], p) for p, table in tables.items()}
     return out
+
+
+def _fitted(table: xr.Dataset, igbp: NDArray[np.str_], period: str) -> dict[str, Conformal]:
+    """Calibrate bounds; of means, none where too few towers have a whole month or year."""
+    known = np.isfinite(table["observed"] + table["mean"] + table["spread"]).any("time")
+    few = int(known.sum("site").min()) < FEWEST
+    return {} if few and period != "day" else calibrate(table, igbp)
 
 
 def _means(table: xr.Dataset) -> xr.Dataset:
@@ -81,7 +89,7 @@ def average_year_intervals(table: xr.Dataset, samples: Samples) -> Bounds:
     igbp = samples.table.igbp.to_numpy(str)[pd.Index(samples.site).get_indexer(table.site.values)]
     months = table[["observed", "mean", "spread"]]
     whole = months.mean("time", skipna=False).expand_dims(time=[0], axis=2)
-    return {"month": calibrate(months, igbp), "year": calibrate(whole, igbp)}
+    return {"month": _fitted(months, igbp, "month"), "year": _fitted(whole, igbp, "year")}
 
 
 def split_days(

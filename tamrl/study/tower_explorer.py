@@ -5,6 +5,7 @@ Without JavaScript the map and a table of all towers remain.
 
 import base64
 import json
+import re
 from html import escape
 from importlib.resources import files
 
@@ -108,19 +109,28 @@ def _series(predicted: xr.Dataset, samples: Samples) -> dict[str, int | str]:
 
 def land_path() -> str:
     """Outline of the land, as the path of an SVG in map units, at 1:110 million."""
-    land = geopandas.read_file(NATURAL_EARTH / "physical" / "ne_110m_land.shp")
+    return svg_path(geopandas.read_file(NATURAL_EARTH / "physical" / "ne_110m_land.shp").geometry)
+
+
+def svg_path(shapes: geopandas.GeoSeries, grid: int = 1) -> str:
+    """Draw shapes (deg) as the path of an SVG, in map units, by multiples of ``grid``.
+
+    Neighbours that share points before share them afterwards.
+    """
     path = []
-    shapes = land.geometry.clip_by_rect(-180, SOUTH, 180, NORTH).explode()
+    shapes = shapes.clip_by_rect(-180, SOUTH, 180, NORTH).explode()
     for shape in shapes[~shapes.is_empty]:
         points = np.array([project(*at) for at in shape.exterior.coords])
+        points = np.round(points / grid).astype(int) * grid
         steps = np.diff(points, axis=0)
         steps = steps[steps.any(1)]
         if len(steps) > 2:
-            path.append("M{} {}l".format(*points[0]) + " ".join(f"{x} {y}" for x, y in steps) + "z")
+            line = " ".join(f"{x} {y}" for x, y in steps).replace(" -", "-")
+            path.append("M{} {}l".format(*points[0]) + line + "z")
     return "".join(path)
 
 
-def _box(west: float, south: float, east: float, north: float) -> list[int]:
+def box(west: float, south: float, east: float, north: float) -> list[int]:
     """Left, top, width and height of a part of the map, in map units."""
     (left, bottom), (right, top) = project(west, south), project(east, north)
     return [left, top, right - left, bottom - top]
@@ -128,7 +138,7 @@ def _box(west: float, south: float, east: float, north: float) -> list[int]:
 
 def _page(towers: list[dict], model: str, virtual: bool) -> str:
     """Put the pieces together; what stands here works without JavaScript."""
-    web, regions = files("tamrl") / "web", {name: _box(*edges) for name, edges in REGIONS.items()}
+    regions = {name: box(*edges) for name, edges in REGIONS.items()}
     data = {"model": model, "virtual": virtual, "step": STEP, "missing": MISSING,
             "periods": PERIODS, "period_days": PERIOD, "fluxes": list(FLUXES), "regions": regions,
             "towers": towers}  # fmt: skip
@@ -138,17 +148,29 @@ def _page(towers: list[dict], model: str, virtual: bool) -> str:
         f"<title>{escape(t['site'])}, {escape(t['biome'])}</title></circle>"
         for t in towers
     )
-    text = (web / "picker.html").read_text(encoding="utf-8")
-    for name, value in {
-        "style": (web / "picker.css").read_text(encoding="utf-8"),
-        "script": (web / "picker.js").read_text(encoding="utf-8"),
+    return fill("picker", {
         "virtual": "Virtual towers. " if virtual else "",
         "model": escape(model), "view": " ".join(map(str, regions["World"])), "land": land_path(),
         "marks": marks, "rows": "".join(map(_row, towers)), "count": str(len(towers)),
-        "data": json.dumps(data, separators=(",", ":")).replace("</", "<\\/"),
-    }.items():  # fmt: skip
-        text = text.replace(f"[[{name}]]", value)
-    return text
+        "data": embedded(data),
+    })  # fmt: skip
+
+
+def embedded(data: object) -> str:
+    """Write data as JSON that nothing in them can end early within a page."""
+    return json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def fill(name: str, parts: dict[str, str]) -> str:
+    """Fill ``parts`` and the explorers' shared look and script into the page ``name`` of web/."""
+    web = files("tamrl") / "web"
+    html, css, js, shared_css, shared_js = (
+        (web / file).read_text(encoding="utf-8")
+        for file in (f"{name}.html", f"{name}.css", f"{name}.js", "explorer.css", "explorer.js")
+    )
+    script = f"(() => {{\n{shared_js}{js}}})();"
+    parts = {**parts, "style": shared_css + css, "script": script}
+    return re.sub(r"\[\[(\w+)\]\]", lambda gap: parts[gap[1]], html)
 
 
 def _row(tower: dict) -> str:

@@ -1,12 +1,7 @@
 // The tower picker: chooses a tower by list, map or keyboard and draws its series. No library, no request.
 (() => {
-  const MINUS = "\u2212";
   const UNIT = "gC m\u207b\u00b2 d\u207b\u00b9";
   const PANEL = 132; // px, height of a flux
-  const SVG = "http://www.w3.org/2000/svg";
-
-  const say = (value, digits = 2) =>
-    value === null || Number.isNaN(value) ? "\u2013" : value.toFixed(digits).replace("-", MINUS);
 
   // Whole numbers of 16 bits to fluxes, [series][period]; NaN where nothing is known.
   function unpack(tower, data) {
@@ -19,16 +14,6 @@
         return whole === data.missing ? NaN : whole * data.step;
       }),
     );
-  }
-
-  // Round steps of 1, 2 or 5 between which an axis has two to five marks.
-  function ticks(low, high) {
-    const rough = (high - low) / 4;
-    const power = 10 ** Math.floor(Math.log10(rough));
-    const step = [1, 2, 5, 10].map((f) => f * power).find((s) => s >= rough);
-    const found = [];
-    for (let v = Math.ceil(low / step) * step; v <= high + step * 1e-9; v += step) found.push(v);
-    return { found, digits: Math.max(0, -Math.floor(Math.log10(step) + 1e-9)) };
   }
 
   function draw(box, data, tower, series, years) {
@@ -49,12 +34,7 @@
       const pad = 0.06 * (high - low);
       [low, high] = [low - pad, high + pad];
       const y = (v) => base + PANEL - 8 - ((v - low) / (high - low)) * (PANEL - top - 8);
-      const axis = ticks(low, high);
-      for (const v of axis.found) {
-        parts.push(`<path class="${Math.abs(v) < 1e-9 ? "tp-axis" : "tp-grid"}" d="M${left} ${y(v).toFixed(1)}H${width - right}"/>`);
-        const label = say(Math.abs(v) < 1e-9 ? 0 : v, axis.digits);
-        parts.push(`<text x="${left - 6}" y="${(y(v) + 4).toFixed(1)}" text-anchor="end">${label}</text>`);
-      }
+      parts.push(axis(low, high, y, left, width - right));
       parts.push(`<text x="${left}" y="${base + 14}" font-weight="600">${flux} (${UNIT})</text>`);
       let path = "", pen = false;
       for (let k = from; k < to; k++) {
@@ -76,8 +56,7 @@
     const every = Math.ceil((marks * 42) / (width - left - right));
     for (let m = 0; m < marks; m += every) {
       const at = left + (m / marks) * (width - left - right);
-      const name = years === "all" ? tower.first + m
-        : ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"][m];
+      const name = years === "all" ? tower.first + m : MONTHS[m];
       parts.push(`<path class="tp-axis" d="M${at.toFixed(1)} ${bottom - 4}v5"/>`);
       if (at + 30 < width) parts.push(`<text x="${at.toFixed(1)}" y="${bottom + 14}">${name}</text>`);
     }
@@ -148,73 +127,27 @@
       redraw();
     }
 
-    function look(name, button) {
-      let [x, y, w, h] = data.regions[name];
-      // The frame is twice as wide as high: show more beside or above what was asked for.
-      if (w < 2 * h) [x, w] = [x - (2 * h - w) / 2, 2 * h];
-      else [y, h] = [y - (w / 2 - h) / 2, w / 2];
-      map.setAttribute("viewBox", [x, y, w, h].join(" "));
-      const px = w / Math.max(map.clientWidth, 200); // map units a pixel
+    function look(part) {
+      const px = frame(map, part);
       for (const m of marks.values()) m.setAttribute("r", (4.5 * px).toFixed(1));
       ring.setAttribute("r", (9 * px).toFixed(1));
-      for (const b of button.parentNode.children) b.setAttribute("aria-pressed", String(b === button));
-    }
-
-    // The nearest tower within a finger's width of a touch.
-    function nearest(event) {
-      const at = new DOMPoint(event.clientX, event.clientY).matrixTransform(map.getScreenCTM().inverse());
-      const reach = 22 / map.getScreenCTM().a;
-      const found = data.towers.map((t) => [Math.hypot(t.x - at.x, t.y - at.y), t.site]).sort((a, b) => a[0] - b[0])[0];
-      return found[0] <= reach ? found[1] : null;
-    }
-
-    // The tower that lies best in the direction of an arrow key: near, and not far off to the side.
-    function beside(dx, dy) {
-      const here = towers.get(box.dataset.tower);
-      const cost = (t) => {
-        const along = (t.x - here.x) * dx + (t.y - here.y) * dy;
-        const across = Math.abs((t.x - here.x) * dy - (t.y - here.y) * dx);
-        return along <= 0 || across > 2 * along ? Infinity : along + 2 * across;
-      };
-      const [best] = data.towers.map((t) => [cost(t), t.site]).sort((a, b) => a[0] - b[0]);
-      return best[0] < Infinity ? best[1] : null;
     }
 
     chooser.addEventListener("change", () => choose(chooser.value));
     years.addEventListener("change", redraw);
-    map.addEventListener("click", (event) => {
-      const site = event.target.dataset?.towerMark ?? nearest(event);
-      if (site) choose(site);
-    });
-    const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-    map.addEventListener("keydown", (event) => {
-      const way = ARROWS[event.key];
-      if (!way) return;
-      event.preventDefault();
-      const site = beside(...way);
-      if (site) choose(site);
-    });
-    map.setAttribute("tabindex", "0");
+    const places = data.towers.map((t) => ({ name: t.site, x: t.x, y: t.y }));
+    onMap(map, places, (mark) => mark.dataset?.towerMark, () => towers.get(box.dataset.tower), choose);
 
     const group = box.querySelector(".tp-regions");
-    for (const name of Object.keys(data.regions)) {
-      const button = group.appendChild(document.createElement("button"));
-      button.type = "button";
-      button.textContent = name;
-      button.addEventListener("click", () => look(name, button));
-    }
+    mapParts(group, data.regions, look);
     box.querySelector(".tp-controls").hidden = false;
     box.querySelector(".tp-all").open = false;
-    look("World", group.firstChild);
     // First the tower with most scored days: there is most to see.
     choose(data.towers.reduce((a, b) => (b.days > a.days ? b : a)).site);
-    let last = box.clientWidth;
-    new ResizeObserver(() => {
-      if (box.clientWidth === last) return;
-      last = box.clientWidth;
+    onWidth(box, () => {
       redraw();
       group.querySelector("[aria-pressed=true]").click();
-    }).observe(box);
+    });
   }
 
   for (const box of document.querySelectorAll("[data-tamrl-picker]:not([data-ready])")) start(box);

@@ -291,6 +291,103 @@ async function picker(browser, name, view, theme) {
   await page.context().close();
 }
 
+// A page with a region explorer: typing, map, keys and address choose regions, whose seasons change.
+async function regions(browser, name, view, theme) {
+  const { page, note } = await open(browser, view, theme, { page: name });
+  await visit(page, name);
+  const box = page.locator("[data-tamrl-regions]").first();
+  const [field, map, chart] = ["input[role=combobox]", ".tp-map", "[role=slider]"].map((s) => box.locator(s));
+  const shown = () => box.evaluate((e) => [...e.querySelectorAll(".tr-card")].map((c) => c.getAttribute("aria-label")));
+  const turns = async (how, act, wanted) => {
+    const [drawn, before] = [await chart.innerHTML(), await shown()];
+    await act();
+    const now = await shown();
+    if (wanted ? now.join() !== wanted.join() : now.join() === before.join()) note("regions", `${how}: shows ${now} after ${before}`);
+    if ((await chart.innerHTML()) === drawn) note("regions", `${how}: the seasons stay the same`);
+    if ((await field.inputValue()) !== now[0]) note("regions", `${how}: the field says another region`);
+    if (!(await box.locator("[aria-live]").textContent()).includes(now.at(-1))) note("regions", `${how}: the words name another region`);
+    if ((await chart.locator("path.tr-line").count()) !== 3 * now.length) note("regions", `${how}: not three lines a region`);
+    const linked = new URLSearchParams(new URL(page.url()).hash.slice(1));
+    if (linked.get("region") !== now[0]) note("regions", `${how}: the address names ${linked.get("region")}`);
+  };
+  const type = async (text) => {
+    await field.click();
+    await page.keyboard.type(text);
+    await page.keyboard.press("Enter");
+  };
+  await turns("typing", () => type("globe"), ["Globe"]);
+  await turns("keys in the list", async () => {
+    await field.focus();
+    for (const key of ["ArrowDown", "ArrowDown", "ArrowDown", "Enter"]) await page.keyboard.press(key);
+  });
+  await field.click();
+  await page.keyboard.type("no such region");
+  await page.keyboard.press("Escape");
+  if (await box.locator(".tr-list:visible").count()) note("regions", "the list stays open");
+  // The largest country on the map, where its place is.
+  const largest = await box.evaluate((e) => {
+    const size = (p) => p.getBBox().width * p.getBBox().height;
+    return [...e.querySelectorAll("path[role=option]")].sort((a, b) => size(b) - size(a))[0].dataset.of;
+  });
+  const position = await box.evaluate((e, name) => {
+    const { places } = JSON.parse(e.querySelector("[data-tamrl-data]").textContent);
+    const [svg, place] = [e.querySelector(".tp-map"), places.find((p) => p.name === name)];
+    const at = new DOMPoint(place.x, place.y).matrixTransform(svg.getScreenCTM());
+    const frame = svg.getBoundingClientRect();
+    return { x: at.x - frame.x, y: at.y - frame.y };
+  }, largest);
+  await turns("a touch on the map", () => (view === "phone" ? map.tap({ position }) : map.click({ position })), [largest]);
+  await turns("arrow keys on the map", async () => {
+    await map.focus();
+    for (const key of ["ArrowDown", "ArrowUp"]) {
+      await page.keyboard.press(key);
+      if ((await shown())[0] !== largest) break;
+    }
+  });
+  const first = (await shown())[0];
+  const compare = async (text) => {
+    await box.locator(".tr-add").click();
+    await type(text);
+  };
+  await turns("a comparison", () => compare("globe"), [first, "Globe"]);
+  const more = await box.evaluate((e) => JSON.parse(e.querySelector("[data-tamrl-data]").textContent).regions.find((r) => r.kind === "biome").name);
+  await turns("another comparison", () => compare(more), [first, "Globe", more]);
+  if (await box.locator(".tr-add").isEnabled()) note("regions", "offers a fourth region");
+  await box.locator("details").evaluateAll((folds) => folds.forEach((f) => (f.open = true)));
+  (await page.evaluate(look, theme)).forEach(([kind, detail]) => note(kind, detail));
+  await accessibility(page, note);
+  await box.locator("details").evaluateAll((folds) => folds.forEach((f) => (f.open = false)));
+  await box.screenshot({ path: `${shots}/regions-${view}-${theme}.png` });
+  await turns("leaving one out", () => box.locator("[data-drop]").first().click(), [first, more]);
+  const month = await chart.getAttribute("aria-valuetext");
+  await chart.focus();
+  await page.keyboard.press("ArrowRight");
+  if ((await chart.getAttribute("aria-valuetext")) === month) note("regions", "an arrow key leaves the month");
+  await chart.hover({ position: { x: 60, y: 60 } });
+  if ((await chart.getAttribute("aria-valuenow")) > "3") note("regions", "the pointer leaves the month");
+  await page.goto(`${base}${name}#region=${encodeURIComponent(more)}&with=${encodeURIComponent(first)}`);
+  await page.reload({ waitUntil: "load" });
+  if ((await shown()).join() !== [more, first].join()) note("regions", `the address shows ${await shown()}`);
+  await page.context().close();
+}
+
+// Without JavaScript a table of all regions is there, folded by kind.
+async function unscriptedRegions(browser, name) {
+  const context = await browser.newContext({ javaScriptEnabled: false, viewport: VIEWS.desktop });
+  const page = await context.newPage();
+  const note = (detail) => problems.push({ kind: "regions", page: name, view: "no JavaScript", detail });
+  await page.goto(base + name, { waitUntil: "load" });
+  const box = page.locator("[data-tamrl-regions]").first();
+  const rows = await box.locator("details tbody tr").count();
+  const marks = await box.locator("path[role=option]").count();
+  if (rows <= marks || !marks) note(`the tables have ${rows} rows, the map ${marks} countries`);
+  await box.locator("summary").last().click();
+  if (!(await box.locator("details tbody tr:visible").count())) note("a fold does not open");
+  if (await box.locator("input:visible, [role=slider]:visible").count()) note("shows a field that does nothing");
+  await box.screenshot({ path: `${shots}/regions-no-script.png` });
+  await context.close();
+}
+
 // Without JavaScript the towers and their scores are there as a table.
 async function unscripted(browser, name) {
   const context = await browser.newContext({ javaScriptEnabled: false, viewport: VIEWS.desktop });
@@ -319,7 +416,7 @@ const browser = await chromium.launch({
     "--no-first-run",
   ],
 });
-const pickers = new Set();
+const [pickers, explorers] = [new Set(), new Set()];
 await Promise.all(
   Object.keys(VIEWS).map(async (view) => {
     for (const theme of ["light", "dark"]) {
@@ -334,6 +431,7 @@ await Promise.all(
           // Colours differ by theme and boxes by width: each is seen once in each.
           if (view === "desktop" || theme === "light") await accessibility(page, note);
           if (await page.locator("[data-tamrl-picker]").count()) pickers.add(name);
+          if (await page.locator("[data-tamrl-regions]").count()) explorers.add(name);
           const path = `${shots}/${name.replace(/\W+/g, "-").replace(/-html$/, "")}-${view}-${theme}.png`;
           await page.screenshot({ path, fullPage: true });
         } catch (error) {
@@ -346,13 +444,14 @@ await Promise.all(
       await run(browser, view).catch((e) => problems.push({ kind: step, page: "index.html", view, detail: String(e) }));
   }),
 );
-for (const name of pickers) {
-  const failed = (view) => (e) => problems.push({ kind: "picker", page: name, view, detail: String(e) });
-  for (const [view, theme] of [["desktop", "light"], ["desktop", "dark"], ["phone", "light"]])
-    await picker(browser, name, view, theme).catch(failed(view));
-  await unscripted(browser, name).catch(failed("no JavaScript"));
-}
+for (const [kind, names, walk, bare] of [["picker", pickers, picker, unscripted], ["regions", explorers, regions, unscriptedRegions]])
+  for (const name of names) {
+    const failed = (view) => (e) => problems.push({ kind, page: name, view, detail: String(e) });
+    for (const [view, theme] of [["desktop", "light"], ["desktop", "dark"], ["phone", "light"]])
+      await walk(browser, name, view, theme).catch(failed(view));
+    await bare(browser, name).catch(failed("no JavaScript"));
+  }
 const context = await browser.newContext();
 await checkLinks(context.request);
 await browser.close();
-writeFileSync(reportFile, JSON.stringify({ pages, pickers: [...pickers], problems }, null, 1));
+writeFileSync(reportFile, JSON.stringify({ pages, pickers: [...pickers], explorers: [...explorers], problems }, null, 1));
