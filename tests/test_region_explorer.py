@@ -28,7 +28,9 @@ def cube() -> xr.Dataset:
 
 @pytest.fixture(scope="module")
 def fluxes(cube: xr.Dataset, tmp_path_factory: pytest.TempPathFactory) -> xr.Dataset:
-    return upscale(Ensemble(), cube, tmp_path_factory.mktemp("map") / "m.zarr").load()
+    """Return a map without the land north of 50 degrees, which is part of its regions."""
+    ds = upscale(Ensemble(), cube, tmp_path_factory.mktemp("map") / "m.zarr").load()
+    return ds.assign({flux: ds[flux].where(ds.lat < 50) for flux in FLUXES})
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +76,7 @@ def test_months_are_means_over_the_mapped_land(page: str, fluxes: xr.Dataset) ->
         mean = fluxes[flux].weighted(land).mean(["lat", "lon"])
         np.testing.assert_allclose(months, mean, atol=0.0051)
     inside = (1 - fluxes.outside.fillna(0)) * land.where(np.isfinite(fluxes.GPP).any("time"), 0)
-    assert 0 < globe["inside"] < globe["mapped"] <= 1
+    assert 0 < globe["inside"] < globe["mapped"] < 1
     assert globe["inside"] == pytest.approx(float(inside.sum() / land.sum()), abs=6e-4)
 
 
