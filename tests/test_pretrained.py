@@ -252,7 +252,7 @@ def test_adapt_on_the_command_line(grid, fitted, daily, samples, tmp_path: Path,
     pretrained.save([fitted["prior of all"]], path, samples, error_model=errors, towers=24)
     own_tower = daily.isel(site=[3]).assign_attrs(virtual=0, tower_source="user")
     monkeypatch.setattr("tamrl.data.fetch_grid", fetch_grid)
-    monkeypatch.setattr("tamrl.data.open_towers", lambda path, table: own_tower)
+    monkeypatch.setattr("tamrl.data.open_towers", lambda path, table, further: own_tower)
     call = ["adapt", "x.csv", "-m", str(path), "-o", str(own), "--device", "cpu"]
     done = CliRunner().invoke(app, call)
     assert done.exit_code == 0, done.output

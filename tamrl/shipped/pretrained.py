@@ -36,8 +36,9 @@ from tamrl.samples.site_attributes import SiteAttributes, classes_only
 from tamrl.shipped.adaptation import adapt, narrowing
 from tamrl.shipped.error_model import ErrorModel
 from tamrl.shipped.inputs import own_samples
+from tamrl.shipped.new_target import as_trained, learn_target, variables
 from tamrl.shipped.report import labels, learnt_too, named_inputs, sha256_of, with_report
-from tamrl.shipped.weights import Arrays, pack, unpack
+from tamrl.shipped.weights import Arrays, networks_alone, pack, unpack
 
 File = str | PathLike[str]
 Towers = File | pd.DataFrame | xr.Dataset | Samples
@@ -76,8 +77,9 @@ class Pretrained:
         return fluxes.assign_attrs({"inputs": named_inputs(files)} if files else {})
 
     def adapt(
-        self, towers: Towers, table: Table = None, satellites: Satellites = None, **place: Any
-    ) -> Self:
+        self, towers: Towers, table: Table = None, satellites: Satellites = None, *,
+        target: str = "", unit: str = "", positive: bool = False, **place: Any,
+    ) -> Self:  # fmt: skip
         """Adapt the whole ensemble to a place by the few labels that it has.
 
         Arguments as of `predict`, with measured GPP, RECO and NEE, or NEE alone, gC m-2 d-1, on at
@@ -87,9 +89,23 @@ class Pretrained:
         towers (``adapted_to``), from how many ``labelled_days``, and the error on parts of them
         before and after the others were learnt (``held_out``, gC m-2 d-1). DataError as of
         `predict`, for fewer days, and for weights that were trained without calibration.
+
+        With a ``target``, the name of another column such as "CH4", this is learnt instead, from at
+        least 10 days, and predicted besides; GPP, RECO, NEE stay the same to the last bit. It keeps
+        its ``unit``, which the table or this option states; ``positive`` ones are never below 0.
+        header["targets"] says what `tamrl.shipped.new_target.learn_target` returns.
         """
+        if (unit or positive) and not target:
+            raise DataError("unit and positive are those of a further target; name the target")
+        if target:
+            place["targets"] = (target,)
         samples = suited(_samples(towers, table, satellites, place), self.header)
-        members, facts = adapt(self.members, self.header, samples)
+        if target:
+            networks = [networks_alone([as_trained(member)]) for member in self.members]
+            what = (self.members, self.header, networks, samples)
+            members, facts = learn_target(*what, target, unit, positive)
+        else:
+            members, facts = adapt(self.members, self.header, samples)
         facts |= learnt_too(self.header, samples)
         virtual = int(any(about.get("virtual") for about in (self.header, samples.attrs)))
         return replace(self, members=members, header=self.header | facts | {"virtual": virtual})
@@ -102,6 +118,7 @@ class Pretrained:
         Arguments and errors as of `predict`. The column ``seen`` says whether the weights have
         learnt from the tower, or from a place nearby: such scores are no test.
         """
+        place["targets"] = tuple(self.header.get("targets", ()))
         samples = _samples(towers, table, satellites, place)
         return score(self.predict(samples), labels(samples))
 
@@ -198,6 +215,8 @@ def predict(
         "source": f"{header['members']} model(s) trained on {header['towers']} {virtual}towers",
     }  # fmt: skip
     flux = {f: (("site", "time"), mean[..., k], VARIABLES[f].attrs) for k, f in enumerate(FLUXES)}
+    flux |= variables(header, mean[..., len(FLUXES) :])
+    about |= {"targets": " ".join(header["targets"])} if "targets" in header else {}
     igbp = samples.table.igbp.to_numpy(str)[:, None]
     share, has = _narrowing(header, mean, samples), [key(row) for row in present(samples)]
     if intervals:
@@ -273,4 +292,5 @@ def _place_names(about: Mapping[str, Any]) -> tuple[str, ...]:
     """Names of the features of places that a member, or a part of it, has in the header."""
     if "annual" in about:
         return tuple(about["annual"]["names"])
-    return next((names for part in about.get("parts", ()) if (names := _place_names(part))), ())
+    inside = [*about.get("parts", ()), *([about["model"]] if "model" in about else [])]
+    return next((names for part in inside if (names := _place_names(part))), ())
