@@ -136,7 +136,7 @@ def test_a_users_tower(study, tmp_path, monkeypatch) -> None:
     """The weights of the package predict it; files for a dashboard are written whole."""
     daily = virtual_towers(n=20, years=(2001, 2008))
     daily = daily.isel(site=[int(np.isfinite(daily.TA.values).sum(1).argmax())])
-    monkeypatch.setattr("tamrl.data.open_towers", lambda path, table: daily)
+    monkeypatch.setattr("tamrl.data.open_towers", lambda path, table, further: daily)
     monkeypatch.setattr("tamrl.data.fetch_grid", lambda: virtual_grid(2.5))
     samples, unseen = study
     own = monitor.record("my.csv", "", "", "", unseen, samples)

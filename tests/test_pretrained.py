@@ -28,7 +28,7 @@ from tamrl.samples.arrays import Samples, make_samples
 from tamrl.samples.missing import INPUTS, without
 from tamrl.samples.phenology import with_phenology
 from tamrl.samples.splits import folds
-from tamrl.shipped import calibration, ensemble, error_model, pretrained, weights
+from tamrl.shipped import bounds, calibration, ensemble, error_model, pretrained, weights
 from tamrl.shipped.adaptation import Adapted
 from tamrl.shipped.annual import AnnualPrior
 from tamrl.shipped.blend import Blend
@@ -168,9 +168,9 @@ def test_bounds_come_with_calibrated_weights(
     means = model.header["intervals_of_means"]
     assert set(means) == {*model.header["intervals_by_inputs"], "average year"}
     assert all(set(each) == {"month", "year"} for each in means.values())
-    of_year = pretrained.intervals_for(model.header, "EVI, grid", "year")
+    of_year = bounds.intervals_for(model.header, "EVI, grid", "year")
     assert of_year == {}  # fewer than 19 of these towers have a whole year of labels
-    assert pretrained.intervals_for({}, "EVI, grid", "year") == {}
+    assert bounds.intervals_for({}, "EVI, grid", "year") == {}
     out = model.predict(samples)
     np.testing.assert_allclose(out.NEE, out.RECO - out.GPP, atol=1e-5)
     for flux in FLUXES:
@@ -267,7 +267,7 @@ def test_adapt_on_the_command_line(grid, fitted, daily, samples, tmp_path: Path,
     pretrained.save([fitted["prior of all"]], path, samples, error_model=errors, towers=24)
     own_tower = daily.isel(site=[3]).assign_attrs(virtual=0, tower_source="user")
     monkeypatch.setattr("tamrl.data.fetch_grid", fetch_grid)
-    monkeypatch.setattr("tamrl.data.open_towers", lambda path, table: own_tower)
+    monkeypatch.setattr("tamrl.data.open_towers", lambda path, table, further: own_tower)
     call = ["adapt", "x.csv", "-m", str(path), "-o", str(own), "--device", "cpu"]
     done = CliRunner().invoke(app, call)
     assert done.exit_code == 0, done.output

@@ -15,6 +15,7 @@ _PLOT = "Picture (.png, .pdf, .svg) of the first tower; needs tamrl[maps]."
 Weights = Annotated[Path | None, Option("--model", "-m", help=_MODEL)]
 _SATELLITES = "Table of AppEEARS, the ORNL DAAC, or csv with site and date; repeatable."
 Satellites = Annotated[list[Path] | None, Option("--satellites", help=_SATELLITES)]
+_TARGET = "Another column to learn instead, case as given: CH4, N2O, ET, …"
 _DRIVERS = "Hourly series of that place: ERA5 of CDS (csv, NetCDF), Open-Meteo, or as towers."
 
 
@@ -76,6 +77,9 @@ def adapt(
     model: Weights = None,
     table: Facts = None,
     satellites: Satellites = None,
+    target: Annotated[str, Option(help=_TARGET)] = "",
+    unit: Annotated[str, Option(help="Unit of that column, if the table does not state it.")] = "",
+    positive: Annotated[bool, Option("--positive", help="It is never below 0.")] = False,
     device: Device = "auto",
 ) -> None:
     """Adapt the ensemble to your own tower by the few days of fluxes that it has.
@@ -85,15 +89,27 @@ def adapt(
     alone is enough. Several towers get one adaptation. Predict with the new weights: their bounds
     are narrower.
 
+    With --target another daily flux is learnt instead, from 10 labelled days or more, and predicted
+    beside GPP, RECO and NEE, which stay as they are. Whether it is better than the mean of your
+    labels is said.
+
     Example: `tamrl adapt my-tower.csv --table facts.csv -o mine.safetensors`, then
-    `tamrl predict my-tower.csv --table facts.csv -m mine.safetensors -o fluxes.nc`
+    `tamrl predict my-tower.csv --table facts.csv -m mine.safetensors -o fluxes.nc` ·
+    `tamrl adapt my-marsh.csv --table facts.csv --target CH4 --unit "mg m-2 d-1" -o ch4.safetensors`
     """
+    from tamrl.shipped.new_target import sentence
     from tamrl.shipped.pretrained import open_weights
 
     check_outputs([towers, table, model, *(satellites or ()), *_listed(table)], output)
-    adapted = open_weights(model, device).adapt(_own_samples(towers, table, satellites))
+    further = {"targets": (target,)} if target else {}
+    samples = _own_samples(towers, table, satellites, **further)
+    loaded = open_weights(model, device)
+    adapted = loaded.adapt(samples, target=target, unit=unit, positive=positive)
     adapted.save(output)
     about = adapted.header
+    if target:
+        say(f"{target}: {sentence(target, about['targets'][target])}: {output}")
+        return
     days = f"{about['labelled_days']} labelled days{', of virtual towers' * about['virtual']}"
     say(f"Adapted to {about['adapted_to']} with {days}: {output}")
     errors = (

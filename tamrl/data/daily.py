@@ -1,6 +1,7 @@
 """Half-hours of one tower to local days; days of many towers to one Dataset; broken years out."""
 
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,10 +26,14 @@ DOUBLED_RATIO, DOUBLED_EXCESS, DOUBLED_QC = 1.8, 1.5, 0.3
 
 
 class TowerDays(NamedTuple):
-    """One tower's local days: `data[name][d]` belongs to `days[d]`; days ascend."""
+    """One tower's local days: `data[name][d]` belongs to `days[d]`; days ascend.
+
+    ``units`` are those that a file states of what the schema does not know.
+    """
 
     days: NDArray[np.datetime64]
     data: dict[str, Floats]
+    units: Mapping[str, str] = MappingProxyType({})
 
 
 def record_minutes(stamps: NDArray[np.datetime64], source: str) -> int:

@@ -6,6 +6,8 @@ hour before the stamp; ERA5-Land's own files accumulate from 00 UTC instead
 lines of facts before its table (https://open-meteo.com/en/docs/historical-weather-api).
 """
 
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,13 +26,15 @@ GROWS = 0.999  # share of hours in which a series that accumulates over the day 
 HOURS = 48  # at least, to judge that
 
 
-def read_point(path: Path, notes: list[str]) -> Table:
+def read_point(path: Path, notes: list[str], further: Iterable[str] = ()) -> Table:
     """Table of one tower or point: csv of any kind that `tower_days` knows, or NetCDF of CDS.
 
-    What ERA5-Land accumulated from 00 UTC becomes the amounts of hours. DataError, naming the
-    file, where it cannot be read, or holds more than one point.
+    Of csv only known columns are read, and those named in ``further``. What ERA5-Land accumulated
+    from 00 UTC becomes the amounts of hours. DataError, naming the file, where it cannot be read,
+    or holds more than one point.
     """
-    table = _netcdf(path) if path.suffix in (".nc", ".nc4", ".netcdf") else read_csv(path, wanted)
+    picked = partial(wanted, further=further)
+    table = _netcdf(path) if path.suffix in (".nc", ".nc4", ".netcdf") else read_csv(path, picked)
     return _of_hours(table, notes)
 
 

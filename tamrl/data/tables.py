@@ -47,14 +47,16 @@ class Place(NamedTuple):
         return self.utc_offset if known else round(self.lon / 15 * 2) / 2
 
 
-def tower_days(table: Table, place: Place, notes: list[str]) -> TowerDays:
+def tower_days(
+    table: Table, place: Place, notes: list[str], further: Iterable[str] = ()
+) -> TowerDays:
     """Local days of one tower, in our names and units; what was done to them goes to ``notes``.
 
-    TA, SW_IN and VPD (or RH, or a dew point) are needed. DataError, naming the file, for a table
-    that cannot be used.
+    Columns named in ``further`` are read, too, in their own unit. TA, SW_IN and VPD (or RH, or a
+    dew point) are needed. DataError, naming the file, for a table that cannot be used.
     """
     source, frame = table.source, table.frame
-    found = recognise(frame.columns, table.units)
+    found = recognise(frame.columns, table.units, further)
     _check_place(table, place)
     stamps = _stamp_column(frame, source)
     lacking = [n for n in DRIVERS if n not in found]
@@ -88,7 +90,8 @@ def tower_days(table: Table, place: Place, notes: list[str]) -> TowerDays:
     if (absent := span - len(days.days)) > ABSENT * span:
         notes.append(f"{absent} of {span} days from {days.days[0]} on have no record")
     _say_used(found, frame, table.unread, stamps, notes)
-    return closed(days, source, notes, _flux_name(found))
+    units = {name: found[name].unit for name in further if name in found}
+    return closed(days._replace(units=units), source, notes, _flux_name(found))
 
 
 def _flux_name(found: dict[str, Column]) -> str:
@@ -109,10 +112,10 @@ def _say_used(
         notes.append(f"not used: {', '.join(rest[:SHOWN])}{more}")
 
 
-def wanted(heads: list[str]) -> set[str]:
-    """Columns of a table that are read: what the vocabulary knows, and time stamps."""
+def wanted(heads: list[str], further: Iterable[str] = ()) -> set[str]:
+    """Columns of a table that are read: what the vocabulary knows, further ones, time stamps."""
     stamps = {name.casefold() for name in (*ONEFLUX_FORMS, *OTHER_STAMPS)}
-    known = {column.column for column in recognise(heads).values()}
+    known = {column.column for column in recognise(heads, None, further).values()}
     position = {name for names in POSITION.values() for name in names}
     return known | {h for h in heads if h.casefold() in stamps or h in position}
 

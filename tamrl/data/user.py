@@ -29,6 +29,7 @@ SHOWN = 5  # faults named in a warning; attrs["excluded"] names all
 def open_towers(
     path: PathArg | Iterable[PathArg] | pd.DataFrame | xr.Dataset | None,
     table: PathArg | pd.DataFrame | None = None,
+    further: Iterable[str] = (),
 ) -> xr.Dataset:
     """Open your own towers as the daily Dataset that `fetch_towers` returns.
 
@@ -45,7 +46,8 @@ def open_towers(
     ``table`` is a csv file or DataFrame with columns site, lat, lon, igbp, and for a store
     utc_offset_h (h, which turns its UTC into local standard time); koppen and elevation_m where
     known. By default it is `towers.csv` beside the data, or the store's name with .csv; towers of
-    FLUXNET2015 are known without.
+    FLUXNET2015 are known without. ``further`` names columns of tables to be read besides, case as
+    given, in whatever unit they have: from days or, where a day is whole, from its records.
 
     Returns local days (site, time), see `tamrl.data.schema`; RECO = NEE + GPP; TA_min, TA_max,
     VPD_max are NaN where only daily means are known; other predictors of the model as the tables
@@ -63,7 +65,8 @@ def open_towers(
             table = datasets.facts_of(path)
         facts, name = tower_table(table, [], False, notes[""])
         listed = [*map(str, facts.index[facts["listed"]])]
-        read, left_out = _from_tables(datasets.tables(path, listed, sources[0]), facts, notes)
+        each = datasets.tables(path, listed, sources[0])
+        read, left_out = _from_tables(each, facts, notes, further)
     else:
         paths, is_store = _paths(path, table)
         sources = [*map(str, paths)]
@@ -73,7 +76,8 @@ def open_towers(
         if is_store:
             read, left_out = _from_store(paths[0], facts, name)
         else:
-            read, left_out, unused = _from_files(paths, _codes(paths, facts, table), facts, notes)
+            codes = _codes(paths, facts, table)
+            read, left_out, unused = _from_files(paths, codes, facts, notes, further)
     for site in sorted(read.keys() - set(facts.index)):
         left_out[site] = f"{read.pop(site)[1]}: tower {site} is not in {name}; add a row for it"
     ds, faults = _assembled(read, facts, name, notes)
@@ -183,14 +187,20 @@ def _with_extras(
         for i, site in enumerate(ds.site.to_numpy().astype(str)):
             if name in extras[site]:
                 values[i, (towers[site].days - begin).astype(int)] = extras[site][name]
-        ds[name] = (("site", "time"), values, KNOWN[name].attrs)
+        stated = {u for tower in towers.values() if (u := tower.units.get(name))}
+        if len(stated) > 1:
+            what = f"{name} is in {' and in '.join(sorted(stated))}"
+            raise DataError(f"{what}; units of further columns are not converted: use one of them")
+        attrs = KNOWN[name].attrs if name in KNOWN else {"units": "".join(stated)}
+        ds[name] = (("site", "time"), values, attrs)
     return ds
 
 
 def _check_extra(name: str, values: daily.Floats, days: np.ndarray, source: str) -> None:
     low, high = plausible(name)
-    for at in np.flatnonzero((values < low) | (values > high)):
-        what = f"{name} is {values[at]:.6g}, outside {low:g} to {high:g} {KNOWN[name].units}"
+    for at in np.flatnonzero((values < low) | (values > high) | np.isinf(values)):
+        unit = KNOWN[name].units if name in KNOWN else ""
+        what = f"{name} is {values[at]:.6g}, outside {low:g} to {high:g} {unit}".rstrip()
         raise DataError(f"{source}, {days[at]}: {what}; check the units or drop the column")
 
 
@@ -226,19 +236,23 @@ def _from_store(path: Path, facts: pd.DataFrame, name: str) -> tuple[Read, dict[
 
 
 def _from_tables(
-    tables: dict[str, Table], facts: pd.DataFrame, notes: Notes
+    tables: dict[str, Table], facts: pd.DataFrame, notes: Notes, further: Iterable[str]
 ) -> tuple[Read, dict[str, str]]:
     read, left_out = Read(), dict[str, str]()
     for site, table in tables.items():
         try:
-            read[site] = tower_days(table, place(facts, site), notes[site]), table.source
+            read[site] = tower_days(table, place(facts, site), notes[site], further), table.source
         except DataError as error:
             left_out[site] = str(error)
     return read, left_out
 
 
 def _from_files(
-    paths: list[Path], codes: dict[Path, str], facts: pd.DataFrame, notes: Notes
+    paths: list[Path],
+    codes: dict[Path, str],
+    facts: pd.DataFrame,
+    notes: Notes,
+    further: Iterable[str],
 ) -> tuple[Read, dict[str, str], list[str]]:
     """Read files; ``codes`` are the towers of those whose names do not say it."""
     files: list[Path] = []
@@ -256,8 +270,8 @@ def _from_files(
                 unused.append(file.name)
                 continue
             notes.pop(key, None)
-            table = points.read_point(file, notes[key])
-            read[key] = tower_days(table, place(facts, key), notes[key]), str(file)
+            table = points.read_point(file, notes[key], further)
+            read[key] = tower_days(table, place(facts, key), notes[key], further), str(file)
         except DataError as error:
             left_out[key] = str(error)
     unused += [left_out.pop(key) for key in left_out.keys() & read.keys()]  # a sound file stood in

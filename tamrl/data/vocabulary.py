@@ -29,6 +29,7 @@ class Alias(NamedTuple):
 
 _ROWS = schema.facts("vocabulary").astype(str).itertuples(index=False, name=None)
 VOCABULARY = [Alias(*row) for row in _ROWS]
+NAMES = {row.name for row in VOCABULARY}
 SITE_FACTS = [row for row in VOCABULARY if row.steps == "site"]
 # Predictors that need not be measured at the tower, and the daily column that stands for a monthly.
 EXTRAS = ("FPAR", "LAI", "NDWI", "LST_day", "LST_night", "SNOW", "SIF", "SM", "PRCP", "PET")
@@ -66,17 +67,20 @@ def bare(column: str) -> tuple[str, str]:
     return (found[1], found[2].strip()) if found else (str(column).strip(), "")
 
 
-def recognise(columns: Iterable[str], units: dict[str, str] | None = None) -> dict[str, Column]:
+def recognise(
+    columns: Iterable[str], units: dict[str, str] | None = None, further: Iterable[str] = ()
+) -> dict[str, Column]:
     """Which of a table's columns hold what, by our names; of several aliases the first listed.
 
     ``units`` are those that the file states beside its heads. Case does not matter, nor do
-    AmeriFlux's qualifiers of position.
+    AmeriFlux's qualifiers of position; of ``further`` names, which are nobody's but the file's
+    own, it does. Of these an unstated unit is "".
 
     >>> found = recognise(["TA_1_1_1", "Precip", "wind"])
     >>> found["TA"].column, found["P"].unit, len(found)
     ('TA_1_1_1', 'mm', 2)
     """
-    heads: dict[str, str] = {}
+    columns, heads = list(columns), dict[str, str]()
     for column in columns:
         name = bare(column)[0].casefold()
         heads.setdefault(name, str(column))
@@ -87,6 +91,10 @@ def recognise(columns: Iterable[str], units: dict[str, str] | None = None) -> di
         if column and row.name not in found:
             stated = (units or {}).get(column) or bare(column)[1]
             found[row.name] = Column(row.name, column, stated or row.unit, bool(stated))
+    for column in map(str, columns):
+        if (name := bare(column)[0]) in further and name not in found:
+            stated = (units or {}).get(column) or bare(column)[1]
+            found[name] = Column(name, column, stated, bool(stated))
     return found
 
 
@@ -101,6 +109,8 @@ def convert(values: Floats, column: Column, minutes: int, source: str, notes: li
     name = column.name
     unit = FLUX_UNITS[minutes < DAY] if column.unit == "flux" else column.unit
     values = np.where(values == MISSING_CODE, np.nan, values)
+    if name not in NAMES:  # a further target, in whatever unit
+        return values
     known = values[np.isfinite(values)]
     if name in ("SM", "RH") and not column.stated and unit == "%" and known.max(initial=0) <= 1:
         notes.append(f"{name}: a share, not percent ({column.column})")

@@ -16,18 +16,21 @@ from tamrl.samples.arrays import SCORE_QC
 from tamrl.samples.splits import BUFFER_KM
 
 Source = str | PathLike[str]
+AS_LABELLED = "as in the labels"  # unit of a further target of which none is stated
 SHOWN = 5  # towers named in a line
 
 
-def open_fluxes(path: Source, table: Source | None = None) -> xr.Dataset:
-    """Open daily fluxes (site, time); DataError for none.
+def open_fluxes(
+    path: Source, table: Source | None = None, further: Sequence[str] = ()
+) -> xr.Dataset:
+    """Open daily fluxes (site, time), and ``further`` targets; DataError for none.
 
     They are NetCDF by site or by station (`tamrl.shipped.report.station_file`), a csv file of
     `tamrl predict`, or towers as `tamrl.data.open_towers` reads them.
     """
     path = Path(path)
     if path.suffix not in (".nc", ".nc4"):
-        return _predicted_csv(path) if _of_predict(path) else open_towers(path, table)
+        return _predicted_csv(path) if _of_predict(path) else open_towers(path, table, further)
     try:
         with xr.open_dataset(path, engine="netcdf4") as opened:
             fluxes = opened.load()
@@ -36,8 +39,9 @@ def open_fluxes(path: Source, table: Source | None = None) -> xr.Dataset:
     if "station" in fluxes.dims and "site" in fluxes:
         fluxes = fluxes.set_coords("site").swap_dims(station="site")
         fluxes = fluxes.assign_coords(site=fluxes.site.astype(str))
-    if not any(f in fluxes and set(fluxes[f].dims) == {"site", "time"} for f in FLUXES):
-        raise DataError(f"{path}: none of {', '.join(FLUXES)} by site and time is in it")
+    names = (*FLUXES, *further)
+    if not any(f in fluxes and set(fluxes[f].dims) == {"site", "time"} for f in names):
+        raise DataError(f"{path}: none of {', '.join(names)} by site and time is in it")
     return fluxes
 
 
@@ -104,9 +108,9 @@ def some(items: Sequence[str]) -> str:
     return ", ".join(items[:SHOWN]) + more
 
 
-def _counting(seen: xr.Dataset) -> xr.DataArray:
+def _counting(seen: xr.Dataset, further: Sequence[str]) -> xr.DataArray:
     """Mask of days (site, time) measured well enough; all, at towers named as ``unflagged``."""
-    names = [f for f in FLUXES if f in seen]
+    names = [f for f in FLUXES if f in seen] or list(further)
     if not names:
         raise DataError(f"measurements: none of {', '.join(FLUXES)} by site and time is in them")
     measured = seen[names].to_array("flux").count("flux") > 0
@@ -117,6 +121,15 @@ def _counting(seen: xr.Dataset) -> xr.DataArray:
     return ((share >= SCORE_QC) | ~flagged).assign_attrs(unflagged=unflagged)
 
 
+def _same_units(pred: xr.Dataset, seen: xr.Dataset) -> None:
+    """Refuse targets that were predicted in another unit than the measurements state."""
+    for name, values in pred.items():
+        given, measured = values.attrs.get("units", ""), seen[name].attrs.get("units", "")
+        if measured and given not in (measured, "", AS_LABELLED):
+            what = f"{name} is predicted in {given!r} and measured in {measured!r}"
+            raise DataError(f"{what}; convert the measurements: its unit is not known here")
+
+
 def score(
     predicted: Source | xr.Dataset, observed: Source | xr.Dataset, table: Source | None = None
 ) -> pd.DataFrame:
@@ -124,7 +137,8 @@ def score(
 
     Both are GPP, RECO, NEE (site, time), gC m-2 d-1, or all that `open_fluxes` reads, ``table``
     with the facts about the observed towers; ``predicted`` perhaps with ``*_lower`` and
-    ``*_upper``. Days with NEE_QC below 0.8 do not count; at a tower without NEE_QC all do.
+    ``*_upper``. Days with NEE_QC below 0.8 do not count; at a tower without NEE_QC all do, and all
+    of further targets, which attrs["targets"] of ``predicted`` names.
 
     Returns a table with columns site ("all": pooled over towers), flux, towers, days, R2, RMSE,
     bias, MAE, the share ``inside`` the bounds, NaN without any, and ``seen`` by the weights: no,
@@ -141,16 +155,19 @@ def score(
     {'site': 'all', 'flux': 'NEE', 'days': 2, 'bias': -0.5, 'MAE': 0.5}
     """
     pred = predicted if isinstance(predicted, xr.Dataset) else open_fluxes(predicted)
-    seen = observed if isinstance(observed, xr.Dataset) else open_fluxes(observed, table)
-    seen = seen.assign(counts=_counting(seen))
+    further = str(pred.attrs.get("targets", "")).split()
+    seen = observed if isinstance(observed, xr.Dataset) else open_fluxes(observed, table, further)
+    further = [name for name in further if name in pred and name in seen]
+    _same_units(pred[further], seen)
+    seen = seen.assign(counts=_counting(seen, further))
     pred, seen = xr.align(pred, seen, join="inner")
     if not pred.sizes.get("site") or not pred.sizes.get("time"):
         raise DataError("predictions and measurements share no tower and day; towers match by site")
     pred, seen = (d.transpose("site", "time", ...) for d in (pred, seen))
     good, by_site, tables = seen.counts.values, seen_by_weights(pred), []
-    for flux in (f for f in FLUXES if f in pred and f in seen):
+    for flux in (*(f for f in FLUXES if f in pred and f in seen), *further):
         p, y = (d[flux].values.astype(float) for d in (pred, seen))
-        on = np.isfinite(p) & np.isfinite(y) & good
+        on = np.isfinite(p) & np.isfinite(y) & (good | (flux in further))
         if not on.any():
             continue
         site, tower = np.unique(np.nonzero(on)[0], return_inverse=True)

@@ -25,7 +25,8 @@ from tamrl.samples.average_year import AVERAGE, average_year, month_means
 from tamrl.samples.missing import key
 from tamrl.samples.phenology import from_season, with_phenology
 from tamrl.shipped.applicability import from_dict
-from tamrl.shipped.pretrained import intervals_for, intervals_of, suited
+from tamrl.shipped.bounds import intervals_for, intervals_of
+from tamrl.shipped.pretrained import suited
 from tamrl.shipped.weights import digest, networks
 
 MARGIN = 3.0  # degrees of the grid kept around a region

@@ -23,6 +23,7 @@ from tamrl.model.train import TamRLModel
 from tamrl.samples.arrays import Samples, require_same, windows
 
 OFFSETS = ("encoder.mix.0.bias", "film_x.bias", "film_h.bias", "gate.bias", "bias")
+HEADS = ("head", "bias", "gate.bias")  # what lies behind the features of days
 STEPS = 20  # most steps of the descent
 LR = 0.03
 PULL = 100.0  # weight of the squared way from zero-shot, / labelled days
@@ -152,9 +153,13 @@ def _descend(
     inside, outside = w * ~out, w * out
     hold = pull / (inside > 0).sum()
     c, r, errors = net.config, model.recipe, []
+    x, seen, process = data.drivers(at)
     for step in range(steps + 1):
-        facts, z = embed_sites(net, data, np.arange(len(data.static)), r.windows_of_support)
-        flux = net.decode(*data.drivers(at), facts[row], None if z is None else z[row]).flux
+        if step == 0 or moved.keys() - set(HEADS):  # else the features of days stay as they are
+            facts, z = embed_sites(net, data, np.arange(len(data.static)), r.windows_of_support)
+            z = None if z is None else z[row]
+            h, _ = net.embed_days(x, seen, facts[row], z)
+        flux, _ = net.read(h, process, z)
         errors.append(float(loss.data(flux.detach(), y, outside, net.y_sd)))
         if step == steps:
             break

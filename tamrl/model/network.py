@@ -212,6 +212,15 @@ class TamRL(nn.Module):
         ``process`` (B, T, 2): light-use and respiration scalars, 1 if unknown. With ``state`` a
         series goes in pieces. The first ``skip`` days only set it: fluxes are (B, T - skip, K).
         """
+        h, state = self.embed_days(x, seen, facts, z, state, skip)
+        flux, gates = self.read(h, process[:, skip:], z)
+        return Output(flux, state, gates)
+
+    def embed_days(
+        self, x: Tensor, seen: Tensor, facts: Tensor, z: Tensor | None,
+        state: State | None = None, skip: int = 0,
+    ) -> tuple[Tensor, State]:  # fmt: skip
+        """Latent features (B, T - skip, H) of days, which all fluxes share; as `decode`."""
         c = self.config
         if z is not None and c.film:
             x = _modulate(x, self.film_x(z))
@@ -222,14 +231,17 @@ class TamRL(nn.Module):
         h = h[:, skip:]  # (B, T - skip, H)
         if z is not None and c.film:
             h = _modulate(h, self.film_h(z))
-        h = self.drop(fn.silu(self.latent(h)), skip)
+        return self.drop(fn.silu(self.latent(h)), skip), state
+
+    def read(self, h: Tensor, process: Tensor, z: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Fluxes (B, T, K) from features (B, T, H), by the gates (B, K, H) of each place."""
+        c = self.config
         gates = h.new_ones(h.shape[0], len(c.targets), c.hidden)
         if z is not None and c.gates:
             gates = GATE_SPAN * torch.sigmoid(self.gate(z)).view_as(gates)
         weights = gates[:, self.free] * self.head  # (B, k, H)
         raw = torch.baddbmm(self.bias.view(1, 1, -1), h, weights.transpose(1, 2))
-        flux = self.close(raw.float(), process[:, skip:])  # budgets close in fp32
-        return Output(flux, state, gates)
+        return self.close(raw.float(), process), gates  # budgets close in fp32
 
     def close(self, raw: Tensor, process: Tensor) -> Tensor:
         """Heads (B, T, k) -> fluxes (B, T, K) in gC m-2 d-1, by the chosen closure.

@@ -185,7 +185,8 @@ def adapt(
         raise DataError(f"the weights do not say how they err at new places; {remedy}")
     model = ErrorModel.restore(header["error_model"])
     labelled, everyone = labelled_days(samples), np.arange(len(samples.site))
-    flux = np.mean([member.predict(samples, everyone) for member in members], 0)
+    each = [member.predict(samples, everyone)[..., : len(FLUXES)] for member in members]
+    flux = np.mean(each, 0)  # without further targets
     weights, covariance = posterior(model, evidence(model, samples, flux, labelled))
     days = samples.time.astype("datetime64[D]")[labelled.any(0)]
     facts = {

@@ -53,7 +53,7 @@ def intervals_without(
 
 def _fitted(table: xr.Dataset, igbp: NDArray[np.str_], period: str) -> dict[str, Conformal]:
     """Calibrate bounds; of means, none where too few towers have a whole month or year."""
-    known = np.isfinite(table["observed"] + table["mean"] + table["spread"]).any("time")
+    known = (table["observed"] + table["mean"] + table["spread"]).notnull().any("time")  # noqa: PD004
     few = int(known.sum("site").min()) < FEWEST
     return {} if few and period != "day" else calibrate(table, igbp)
 

@@ -157,6 +157,11 @@ def _annotated(kind: Any, name: str) -> Check:
     return number(*RANGES.get(name, (0, MOST)), kinds=(int,) if kind is int else (int, float))
 
 
+def _two_or_none(value: Any, where: str) -> None:
+    if value is not None:
+        numbers(2, low=0)(value, where)
+
+
 MODEL = record({"kind": text()})
 NAMES = each(text(), 1, unique=True)
 DEGREES = {"lat": numbers(None, low=-90, high=90), "lon": numbers(None, low=-180, high=180)}
@@ -169,12 +174,15 @@ BY_FLUX = table(CONFORMAL, *FLUXES)
 ERRORS = {"root": (2 * TERMS, 2 * TERMS), "log_size": (2, 2), "log_variance": (3,), "link": (3,),
           "log_days": (2,)}  # fmt: skip
 WHOLE = number(0, kinds=(int,))
+TARGET = record({"unit": text(), "positive": _flag, "adapted_to": text(), "labelled_days": WHOLE,
+                 "period": each(text(), 2), "held_out": _two_or_none})  # fmt: skip
 HEADER = record(
     {"models": each(MODEL, 1), "features": NAMES, "virtual": _flag, "towers": WHOLE,
      "members": WHOLE},
-    {"statics": NAMES, "level": number(0.01, 0.99), "map": text("tam-rl", "boosting"),
+    {"statics": NAMES, "level": number(0.01, 0.99),
      "tower_source": text(),
      "intervals": BY_FLUX, "anomalies": BY_FLUX, "intervals_by_inputs": table(BY_FLUX),
+     "intervals_of_means": table(table(BY_FLUX, "month", "year")), "targets": table(TARGET),
      "error_model": record({n: numbers(*shape, low=-50, high=50) for n, shape in ERRORS.items()}),
      "covariance": numbers(2 * TERMS, 2 * TERMS), "adapted_to": text(), "labelled_days": WHOLE,
      "learnt": table(PLACES, "towers", "places"),
@@ -190,7 +198,7 @@ MODELS = {
     "annual rescaling": record({"model": MODEL, "annual": MODEL}, {"weight": number(0, 1)}),
     "blend": record({"parts": each(MODEL, 1), "weights": numbers(None, low=0)},
                     alike=("parts", "weights")),
-    "adapted": record({"model": MODEL}),
+    "adapted": record({"model": MODEL}), "with target": record({"parts": each(MODEL, 2)}),
 }  # fmt: skip
 
 

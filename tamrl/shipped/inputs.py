@@ -4,7 +4,7 @@
 tables, the grid. What it found, converted, filled and left out it says in ``attrs["inputs"]``.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -36,7 +36,7 @@ def own_samples(
     towers: File | pd.DataFrame | xr.Dataset | None, table: File | pd.DataFrame | None = None,
     satellites: File | Iterable[File] | xr.Dataset | None = None, *,
     lat: float | None = None, lon: float | None = None, igbp: str | None = None,
-    grid: xr.Dataset | None = None, need_grid: bool = True,
+    grid: xr.Dataset | None = None, need_grid: bool = True, targets: Sequence[str] = (),
 ) -> Samples:  # fmt: skip
     """Read a user's towers with all that she has; samples as those that the model learnt from.
 
@@ -45,9 +45,12 @@ def own_samples(
     `tamrl.data.satellites.read_satellites` reads, or monthly predictors (site, month) as those of
     `fetch_tower_predictors`; columns of the towers' own tables fill what they lack. Koppen class
     and elevation that are not known come from the grid: ``grid`` (month, lat, lon), None for that
-    of `fetch_grid`; without ``need_grid`` its absence is said, and no fault.
+    of `fetch_grid`; without ``need_grid`` its absence is said, and no fault. ``targets`` are
+    columns to be labels besides GPP, RECO and NEE, case as given, in their own unit; those that are
+    not there are passed over.
 
-    Returns `Samples` whose attrs["inputs"] are lines for the user. DataError where something cannot
+    Returns `Samples` whose attrs["inputs"] are lines for the user, attrs["units"] what the table
+    states of ``targets``. DataError where something cannot
     be read, cannot be, or the grid cannot be had.
     """
     from tamrl.data import fetch_grid, open_towers
@@ -57,7 +60,7 @@ def own_samples(
         table = one_place(lat, lon, igbp, oneflux.site_code(file) if oneflux.has_code(file) else "")
     elif (lat, lon, igbp) != (None, None, None):
         raise DataError("a place needs all three of lat, lon and igbp")
-    daily = open_towers(towers, table)
+    daily = open_towers(towers, table, targets)
     lines = [line for line in str(daily.attrs.get("inputs", "")).splitlines() if line]
     notes: dict[str, list[str]] = {"": []}
     if grid is None:
@@ -73,8 +76,12 @@ def own_samples(
     _say_labels(daily, notes)
     samples = make_samples(daily, seen.monthly, grid)
     samples = with_phenology(_with_nee_alone(samples, daily), _daily_evi(daily, seen))
-    lines = [*lines, *summary(notes)]
-    return replace(samples, attrs={**samples.attrs, "inputs": lines})
+    there = [name for name in targets if name in daily]
+    more = [daily[n].transpose("site", "time").to_numpy()[..., None] for n in there]
+    units = {name: str(daily[name].attrs.get("units", "")) for name in there}
+    y = np.concatenate([samples.y, *more], -1).astype(np.float32)
+    attrs = {**samples.attrs, "inputs": [*lines, *summary(notes)], "units": units}
+    return replace(samples, y=y, targets=(*samples.targets, *there), attrs=attrs)
 
 
 def with_places(

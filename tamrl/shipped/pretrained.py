@@ -17,27 +17,25 @@ import numpy as np
 import pandas as pd
 import torch
 import xarray as xr
-from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialise
 
 from tamrl.data.schema import FLUXES, VARIABLES
 from tamrl.errors import DataError
 from tamrl.evaluate.conformal import Conformal
-from tamrl.evaluate.learner import Fluxes
 from tamrl.evaluate.score_file import score
 from tamrl.files import atomic_write
 from tamrl.model.train import pick_device
 from tamrl.samples.arrays import PHENOLOGY, Samples, require_same
-from tamrl.samples.missing import INPUTS, key, present
 from tamrl.samples.phenology import with_phenology, without_phenology
 from tamrl.samples.site_attributes import SiteAttributes, classes_only
-from tamrl.shipped.adaptation import adapt, narrowing
+from tamrl.shipped.adaptation import adapt
+from tamrl.shipped.bounds import bounds, intervals_of
 from tamrl.shipped.checks import MOST_BYTES, read_header
-from tamrl.shipped.error_model import ErrorModel
 from tamrl.shipped.inputs import own_samples
+from tamrl.shipped.new_target import as_trained, learn_target, variables
 from tamrl.shipped.report import labels, learnt_too, named_inputs, sha256_of, with_report
-from tamrl.shipped.weights import Arrays, networks, pack, unpack
+from tamrl.shipped.weights import Arrays, networks, networks_alone, pack, unpack
 
 File = str | PathLike[str]
 Towers = File | pd.DataFrame | xr.Dataset | Samples
@@ -45,7 +43,6 @@ Table = File | pd.DataFrame | None
 Satellites = File | Sequence[File] | xr.Dataset | None
 SHIPPED = "shipped/tamrl.safetensors"  # inside the package
 ABOUT = ("virtual", "tower_source")  # of samples, that weights carry
-LEVEL = 0.9  # of the bounds that predictions carry
 WRONG = (
     SafetensorError,
     OSError,
@@ -86,8 +83,9 @@ class Pretrained:
         return fluxes.assign_attrs({"inputs": named_inputs(files)} if files else {})
 
     def adapt(
-        self, towers: Towers, table: Table = None, satellites: Satellites = None, **place: Any
-    ) -> Self:
+        self, towers: Towers, table: Table = None, satellites: Satellites = None, *,
+        target: str = "", unit: str = "", positive: bool = False, **place: Any,
+    ) -> Self:  # fmt: skip
         """Adapt the whole ensemble to a place by the few labels that it has.
 
         Arguments as of `predict`, with measured GPP, RECO and NEE, or NEE alone, gC m-2 d-1, on at
@@ -97,9 +95,23 @@ class Pretrained:
         towers (``adapted_to``), from how many ``labelled_days``, and the error on parts of them
         before and after the others were learnt (``held_out``, gC m-2 d-1). DataError as of
         `predict`, for fewer days, and for weights that were trained without calibration.
+
+        With a ``target``, the name of another column such as "CH4", this is learnt instead, from at
+        least 10 days, and predicted besides; GPP, RECO, NEE stay the same to the last bit. It keeps
+        its ``unit``, which the table or this option states; ``positive`` ones are never below 0.
+        header["targets"] says what `tamrl.shipped.new_target.learn_target` returns.
         """
+        if (unit or positive) and not target:
+            raise DataError("unit and positive are those of a further target; name the target")
+        if target:
+            place["targets"] = (target,)
         samples = suited(_samples(towers, table, satellites, place), self.header)
-        members, facts = adapt(self.members, self.header, samples)
+        if target:
+            networks = [networks_alone([as_trained(member)]) for member in self.members]
+            what = (self.members, self.header, networks, samples)
+            members, facts = learn_target(*what, target, unit, positive)
+        else:
+            members, facts = adapt(self.members, self.header, samples)
         facts |= learnt_too(self.header, samples)
         virtual = int(any(about.get("virtual") for about in (self.header, samples.attrs)))
         return replace(self, members=members, header=self.header | facts | {"virtual": virtual})
@@ -112,6 +124,7 @@ class Pretrained:
         Arguments and errors as of `predict`. The column ``seen`` says whether the weights have
         learnt from the tower, or from a place nearby: such scores are no test.
         """
+        place["targets"] = tuple(self.header.get("targets", ()))
         samples = _samples(towers, table, satellites, place)
         return score(self.predict(samples), labels(samples))
 
@@ -188,11 +201,6 @@ def load(path: Path, device: str = "auto") -> tuple[list[Any], dict[str, Any]]:
     return members, header | {"weights_sha256": sha256_of(path)}
 
 
-def intervals_of(header: Mapping[str, Any]) -> dict[str, Conformal]:
-    """Calibrated intervals by flux that a header holds; none when it holds none."""
-    return {flux: Conformal.from_dict(v) for flux, v in header.get("intervals", {}).items()}
-
-
 @torch.inference_mode()
 def predict(
     models: Sequence[Any], samples: Samples, header: Mapping[str, Any],
@@ -217,56 +225,14 @@ def predict(
         "source": f"{header['members']} model(s) trained on {header['towers']} {virtual}towers",
     }  # fmt: skip
     flux = {f: (("site", "time"), mean[..., k], VARIABLES[f].attrs) for k, f in enumerate(FLUXES)}
-    igbp = samples.table.igbp.to_numpy(str)[:, None]
-    share, has = _narrowing(header, mean, samples), [key(row) for row in present(samples)]
+    flux |= variables(header, mean[..., len(FLUXES) :])
+    about |= {"targets": " ".join(header["targets"])} if "targets" in header else {}
     if intervals:
-        about["bounds"] = "; ".join(_basis(header, inputs) for inputs in sorted(set(has)))
-        if "covariance" in header:
-            days, site = header["labelled_days"], header["adapted_to"]
-            about["bounds"] += f"; narrowed by {days} labelled days of {site}"
-    for f, usual in (intervals or {}).items():
-        k, attrs = FLUXES.index(f), VARIABLES[f].attrs
-        bounds = np.full((2, *mean.shape[:2]), np.nan)
-        for inputs in set(has):
-            at = np.array([name == inputs for name in has])
-            fitted = intervals_for(header, inputs, "day").get(f, usual)
-            sides = fitted.interval(mean[at, :, k], spread[at, :, k], igbp[at], LEVEL)
-            bounds[:, at] = mean[at, :, k] + share[at, :, k] * (np.stack(sides) - mean[at, :, k])
-        for side, values in zip(("lower", "upper"), bounds, strict=True):
-            name = {"long_name": f"{side} bound of {LEVEL:.0%} of {attrs['long_name']}"}
-            named = {"units": attrs["units"]} | name
-            flux[f"{f}_{side}"] = (("site", "time"), values.astype(np.float32), named)
+        more, about["bounds"] = bounds(mean, spread, samples, header, intervals)
+        flux |= more
     facts = {n: ("site", samples.table[n].to_numpy()) for n in ("lat", "lon", "igbp", "koppen")}
     coords = {"site": samples.site, "time": samples.time.astype("datetime64[ns]"), **facts}
     return with_report(xr.Dataset(flux, coords, about), samples, header)
-
-
-def _basis(header: Mapping[str, Any], inputs: str) -> str:
-    """Say at which towers the bounds of a tower with these ``inputs`` were calibrated."""
-    if intervals_for(header, inputs, "day") or inputs == key(True for _ in INPUTS):
-        return f"calibrated at held-out towers with weather{', ' * bool(inputs)}{inputs}"
-    return "calibrated at towers with more inputs; here they may hold fewer days"
-
-
-def intervals_for(header: Mapping[str, Any], inputs: str, period: str) -> dict[str, Conformal]:
-    """Intervals by flux of days, or of means over a "month" or "year", for places with ``inputs``.
-
-    These are named by `tamrl.samples.missing.key`. None in files that do not hold them.
-    """
-    stored = header.get("intervals_by_inputs", {}).get(inputs, {})
-    if period != "day":
-        stored = header.get("intervals_of_means", {}).get(inputs, {}).get(period, {})
-    return {flux: Conformal.from_dict(v) for flux, v in stored.items()}
-
-
-def _narrowing(header: Mapping[str, Any], flux: Fluxes, samples: Samples) -> NDArray:
-    """How wide bounds (site, time, flux) are, as a share of those without adaptation."""
-    if "covariance" not in header:
-        return np.ones_like(flux)
-    model, covariance = ErrorModel.restore(header["error_model"]), np.array(header["covariance"])
-    lat = samples.table.lat.to_numpy(float)
-    rows = zip(flux, lat, strict=True)
-    return np.stack([narrowing(model, covariance, f, at, samples.time) for f, at in rows])
 
 
 def suited(samples: Samples, header: Mapping[str, Any]) -> Samples:
@@ -292,4 +258,5 @@ def _place_names(about: Mapping[str, Any]) -> tuple[str, ...]:
     """Names of the features of places that a member, or a part of it, has in the header."""
     if "annual" in about:
         return tuple(about["annual"]["names"])
-    return next((names for part in about.get("parts", ()) if (names := _place_names(part))), ())
+    inside = [*about.get("parts", ()), *([about["model"]] if "model" in about else [])]
+    return next((names for part in inside if (names := _place_names(part))), ())

@@ -19,7 +19,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from tamrl.data.schema import DRIVERS, FLUXES
+from tamrl.data.schema import DRIVERS, FLUXES, VARIABLES
 from tamrl.evaluate.score_file import about_seen, seen_by_weights, some
 from tamrl.files import atomic_write
 from tamrl.samples.arrays import DAILY, PHENOLOGY, SATELLITE, Samples
@@ -159,6 +159,8 @@ def sentences(fluxes: xr.Dataset) -> list[str]:
     lines = [f"Inputs on the predicted days: {has}"]
     if about := fluxes.attrs.get("bounds"):
         lines.append(f"Bounds of 90 %: {about}")
+    further = str(fluxes.attrs.get("targets", "")).split()
+    lines += [f"{name}: {fluxes[name].attrs['comment']}" for name in further]
     if "outside" in fluxes:
         limit, index = fluxes.dissimilarity.attrs["threshold"], fluxes.dissimilarity.values
         far = [f"{s} ({d:.2f})" for s, d in zip(fluxes.site.values, index, strict=True)
@@ -177,8 +179,11 @@ def labels(samples: Samples) -> xr.Dataset:
     A day counts whose quality flag is high enough to be scored, or that has none.
     """
     flagged = (samples.weight > 0).any(axis=1, keepdims=True)
-    y = np.where((samples.scored | ~flagged)[..., None], samples.y, np.nan)
-    fields = {flux: (("site", "time"), y[..., k]) for k, flux in enumerate(samples.targets)}
+    counted, units = (samples.scored | ~flagged), dict(samples.attrs.get("units", {}))  # type: ignore[call-overload]
+    fields = {}
+    for k, flux in enumerate(samples.targets):  # the flag is that of NEE
+        y = np.where(counted | (flux not in FLUXES), samples.y[..., k], np.nan)
+        fields[flux] = ("site", "time"), y, {"units": units[flux]} if units.get(flux) else {}
     return xr.Dataset(fields, {"site": samples.site, "time": samples.time.astype("M8[ns]")})
 
 
@@ -220,7 +225,9 @@ def write(fluxes: xr.Dataset, path: str | PathLike[str], inputs: Iterable[Path] 
 
 def _csv(fluxes: xr.Dataset) -> str:
     head = {k: v for k, v in fluxes.attrs.items() if k != "Conventions"}
-    head |= {"units": "fluxes in gC m-2 d-1"}
+    further = str(fluxes.attrs.get("targets", "")).split()
+    own = [f"{name} in {fluxes[name].attrs['units']}" for name in further]
+    head |= {"units": "; ".join(["fluxes in gC m-2 d-1", *own])}
     if "outside" in fluxes:
         head["threshold"] = fluxes.dissimilarity.attrs["threshold"]
     drop = [n for n in fluxes.coords if n not in ("site", "time")]
@@ -258,7 +265,8 @@ def station_file(fluxes: xr.Dataset) -> tuple[xr.Dataset, dict[str, dict[str, An
             encoding[name] = {"dtype": "S1", "char_dim_name": f"{name}_letters"}
         elif values.dims == ("time", "station"):
             of_carbon = {"units": _UNITS, "long_name": f"{values.attrs['long_name']}, as carbon"}
-            out[name] = values.assign_attrs(of_carbon, cell_methods="time: mean")
+            carbon = values.attrs["units"] == VARIABLES["NEE"].units and name.startswith(FLUXES)
+            out[name] = values.assign_attrs(of_carbon if carbon else {}, cell_methods="time: mean")
             out[name].attrs["coordinates"] = "lat lon"
             pack = {"zlib": True, "complevel": 2, "chunksizes": values.shape}
             encoding[name] = {**pack, "_FillValue": np.float32(np.nan)}

@@ -21,9 +21,11 @@ from tamrl.shipped.adaptation import Adapted
 from tamrl.shipped.annual import AnnualMeans, AnnualPrior, AnnualRescaling
 from tamrl.shipped.blend import Blend
 from tamrl.shipped.checks import check_model
+from tamrl.shipped.new_target import WithTarget
 
 Arrays = dict[str, NDArray]
-STORED = (TamRLModel, Boosting, Blend, AnnualMeans, AnnualPrior, AnnualRescaling, Adapted)
+PRIORS = (AnnualMeans, AnnualPrior, AnnualRescaling)
+STORED = (TamRLModel, Boosting, Blend, *PRIORS, Adapted, WithTarget)
 KINDS: Mapping[str, Any] = {cls.kind: cls for cls in STORED}
 
 

@@ -16,14 +16,12 @@ from tamrl.data import fetch_grid, fetch_methane_towers
 from tamrl.data.grid import grid_at
 from tamrl.data.physics import potential_radiation
 from tamrl.data.schema import FLUXES
-from tamrl.evaluate.learner import Wrapper
-from tamrl.model.adapt import add_target, finetune
 from tamrl.model.network import CARBON, Budget
 from tamrl.samples.arrays import Array, Samples, make_samples
 from tamrl.samples.phenology import with_phenology
 from tamrl.samples.splits import Fold
 from tamrl.shipped.calibration import GAP
-from tamrl.shipped.pretrained import suited
+from tamrl.shipped.pretrained import Pretrained, suited
 from tamrl.sources import load_towers
 from tamrl.study.comparisons.effects import with_interval
 from tamrl.virtual.towers import virtual_predictors, virtual_towers
@@ -37,7 +35,6 @@ MASS = {"NEE": 44.009 / 12.011, "CH4": 16.043 / 12.011, "N2O": 44.013 / 28.014}
 # 4.57 umol J-1 (McCree 1972, doi:10.1016/0002-1571(72)90045-3).
 PAR_PER_SW = 0.45 * 4.57
 CLEAREST = 0.9  # share of the radiation above the air; a clear sky passes 0.75 (FAO-56 eq. 37)
-NEW_STEPS = 60  # most steps to learn a gas, whose head starts at nothing
 GASES = ("CH4", "N2O")
 EQUIVALENT = "CO2EQ"  # gCO2-eq m-2 d-1, the warming of all gases together, positive upwards
 
@@ -96,7 +93,9 @@ def marsh_samples(marshes: xr.Dataset, cube: xr.Dataset | None = None) -> Sample
         VPD=(("site", "time"), vpd[:, month].astype(np.float32)),
         NEE=marshes.RECO - marshes.GPP,
         NEE_QC=(("site", "time"), np.where(np.isfinite(marshes.TA), 1, np.nan)),
-    ).assign_coords(koppen_main=("site", np.full(marshes.sizes["site"], "Temperate")))
+    )
+    classes = {"koppen": "", "koppen_main": "Temperate"}  # of Koppen the group alone is given
+    towers = towers.assign_coords({n: ("site", [v] * len(vpd)) for n, v in classes.items()})
     samples = make_samples(towers, None, cube, (*FLUXES, "CH4"))
     more = [marshes[name].values[..., None] for name in ("EVI", "salinity")]
     return replace(samples, x=np.concatenate([samples.x, *more], -1).astype(np.float32),
@@ -153,33 +152,32 @@ def for_weights(samples: Samples, header: Mapping[str, Any]) -> Samples:
     return suited(with_phenology(bare, evi), header)
 
 
-def learn_gas(model: Any, samples: Samples, gas: str, days: Sequence[int]) -> pd.DataFrame:
-    """Teach a network a gas that it has never seen, at each place, from its first labelled days.
+def learn_gas(model: Pretrained, samples: Samples, gas: str, days: Sequence[int]) -> pd.DataFrame:
+    """Teach an ensemble a gas that it has never seen, at each place, from its first labelled days.
 
-    ``model``: a network, perhaps with a prior; its drivers are those of `for_weights`, or the
-    samples' first; ``gas`` is their last target. Columns site,
-    days (labelled), n (days scored, more than 10 after the labels; a place with fewer such days
-    than labels is left out), RMSE, mean_RMSE (of the labels' mean), in the unit of the gas, and
-    change (%).
+    As `Pretrained.adapt` does for a user. The samples' drivers are those of `for_weights`; ``gas``
+    is among their targets. Columns site, days (labelled), n (days scored, more than 10 after the
+    labels; a place with fewer such days than labels is left out), RMSE, mean_RMSE (of the labels'
+    mean), in the unit of the gas, change (%), and expected (%), what blocks of the labels left out
+    in turn said that the change would be.
     """
-    if isinstance(model, Wrapper):
-        samples, model = model.inputs(samples), model.fitted[0]
-    n_x, y, rows = len(model.features), samples.y[..., -1], []
-    seen = replace(samples, x=samples.x[..., :n_x], features=samples.features[:n_x])
-    for site in range(len(samples.site)):
+    y, rows = samples.y[..., samples.targets.index(gas)], []
+    for site, name in enumerate(samples.site):
         on = np.isfinite(y[site]) & (samples.weight[site] > 0)
         for n in days:
             first = on & (on.cumsum() <= n)
             later = on & (np.arange(len(on)) > np.flatnonzero(first).max(initial=0) + GAP)
             if first.sum() < n or later.sum() < n:
                 continue
-            labels, place = y[site][first], np.array([site])
-            wider = add_target(model, gas, float(labels.mean()), float(labels.std()))
-            adapted = finetune(wider, seen, place, first[None], only=gas, steps=NEW_STEPS)
-            error = adapted.predict(seen, place)[0, later, -1] - y[site][later]
-            rmse = [float(np.sqrt(np.mean(e**2))) for e in (error, labels.mean() - y[site][later])]
-            rows.append((samples.site[site], n, int(later.sum()), *rmse))
-    table = pd.DataFrame(rows, columns=["site", "days", "n", "RMSE", "mean_RMSE"])
+            place, labels = np.array([site]), y[site][first]
+            adapted = model.adapt(samples.select(place, first[None]), target=gas)
+            predicted = adapted.predict(samples.select(place))[gas].to_numpy()[0]
+            error = [p - y[site][later] for p in (predicted[later], labels.mean())]
+            before, after = adapted.header["targets"][gas]["held_out"]
+            rmse = [float(np.sqrt(np.mean(e**2))) for e in error]
+            rows.append((name, n, int(later.sum()), *rmse, 100 * (after / before - 1)))
+    columns = ["site", "days", "n", "RMSE", "mean_RMSE", "expected"]
+    table = pd.DataFrame(rows, columns=columns)
     return table.assign(change=100 * (table.RMSE / table.mean_RMSE - 1))
 
 
