@@ -25,7 +25,7 @@ from tamrl.shipped.blend import Blend
 from tamrl.shipped.error_model import ErrorModel
 from tamrl.virtual.towers import virtual_predictors
 
-PLACE = {"lat": 50.0, "lon": 10.0, "igbp": "WET"}
+PLACE = {"lat": -28.24, "lon": -56.19, "igbp": "WET"}  # of the first virtual tower
 DRIVERS = ["TA", "VPD", "SW_IN"]
 LEARNT = 400  # labelled days of 650
 
@@ -171,7 +171,7 @@ def virtual_cube(table: pd.DataFrame) -> xr.Dataset:
     days = table[DRIVERS].iloc[:30].to_xarray()
     for name in DRIVERS:
         days[name].attrs["units"] = VARIABLES[name].units
-    return days.expand_dims(lat=[49.75, 50.25], lon=[9.75, 10.25])
+    return days.expand_dims(lat=[-28.5, -28.0], lon=[-56.5, -56.0])
 
 
 def test_on_the_command_line(model: Model, weights: Path, table: pd.DataFrame, tmp_path: Path):
@@ -180,7 +180,7 @@ def test_on_the_command_line(model: Model, weights: Path, table: pd.DataFrame, t
     written = table[[*DRIVERS, "CH4"]].rename(columns={"CH4": "CH4 (mg m-2 d-1)"})
     written.to_csv(file, index_label="date")
     facts = tmp_path / "facts.csv"
-    facts.write_text("site,lat,lon,igbp\nXX-Mar,50,10,WET\n")
+    facts.write_text("site,lat,lon,igbp\nXX-Mar,-28.24,-56.19,WET\n")
     towers = [str(file), "--table", str(facts)]
     run, quiet = CliRunner().invoke, ["-m", str(weights), "-o", str(own), "--device", "cpu"]
     done = run(app, ["adapt", *towers, *quiet, "--target", "CH4"])

@@ -167,3 +167,12 @@ def scores(table: pd.DataFrame) -> pd.DataFrame:
                          "RMSE": np.sqrt((e**2).mean()), "bias": e.mean(),
                          "tower_RMSE": np.sqrt(by).mean()})  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def values(scored: pd.DataFrame) -> dict[str, str]:
+    """Gather what the pages quote of `scores`: RMSE of each flux, by a short name of the model."""
+    short = {AVERAGE: "average", WEATHER: "weather", "FLUXCOM-RS": "fluxcom", "GOSIF": "gosif"}
+    rows = [row for _, row in scored.iterrows() if row.model in short]
+    out = {f"apart_{short[row.model]}_{row.flux}": f"{row.RMSE:.2f}" for row in rows}
+    first = scored[scored.flux == "GPP"].iloc[0]
+    return out | {"apart_towers": str(first.towers), "apart_months": str(first.months)}

@@ -85,7 +85,7 @@ STUDY = (  # name, smoke, reference, paper
     Notebook("13_cost", paper={"measure": True}, reads=("results/speed",)),
     Notebook("14_directions", real=True, reads=("results/directions", "results/ablation",
                                                 "results/benchmark", "results/steps")),
-    Notebook("15_others", reads=("results/published",), real=True),
+    Notebook("15_others", reads=("results/published", "results/australia"), real=True),
     Notebook("16_use"),
 )  # fmt: skip
 
