@@ -25,6 +25,7 @@ from tamrl.samples.arrays import Samples, make_samples
 from tamrl.samples.average_year import at_towers, month_means
 from tamrl.samples.phenology import from_season, with_phenology
 from tamrl.shipped import pretrained
+from tamrl.shipped.bounds import intervals_for
 from tamrl.virtual.towers import virtual_predictors, virtual_towers
 
 UNITS = {"TA": "degC", "TA_min": "degC", "TA_max": "degC", "VPD": "hPa", "SW_IN": "W m-2",
@@ -270,3 +271,33 @@ def test_the_shipped_weights_map_a_daily_cube(grid, globe, need, tmp_path, monke
         same = with_phenology(make_samples(some, seen, globe), season)
         want = pretrained.open_weights().predict(same)
         np.testing.assert_allclose(by_cell(got["GPP_upper"]), want["GPP_upper"], atol=0.05)
+
+
+def test_bounds_and_what_lies_outside_are_those_of_the_inputs_at_hand(globe) -> None:
+    """With satellites, with the grid alone, with nothing, in an average year; by day or month."""
+    model, (days, _, _) = pretrained.open_weights(), days_in_cells(globe)
+    few = days.drop_vars("FPAR")
+    for cube, grid, inputs in (
+        (days, globe, "satellites, EVI, grid"), (few, globe, "EVI, grid"), (few, None, ""),
+    ):  # fmt: skip
+        mapped = ensemble_map(model.members, model.header, cube, grid)
+        assert mapped.inputs == inputs
+        for every, period in (("step", "day"), ("month", "month"), ("year", "year")):
+            want = intervals_for(model.header, inputs, period)
+            assert set(want) == set(FLUXES)
+            assert mapped.bounds(every) == {"intervals": want}
+    months = globe.isel(lat=slice(60, 62))
+    mapped = ensemble_map(model.members, model.header, months, globe)
+    bounds = mapped.bounds()
+    assert bounds["of_mean"] == intervals_for(model.header, "average year", "year")
+    assert bounds["intervals"] == intervals_for(model.header, "average year", "month")
+    x = some_cells(globe, 6)
+    names = ("TA", "VPD", "SW_IN", "EVI", "latitude", "longitude")
+    near = EnsembleMap(model.members, model.header, names, None, globe)
+    space = model.header["space"]
+    all_far = model.header | {"space": space | {"threshold": 0.0}}
+    far = EnsembleMap(model.members, all_far, names, None, globe)
+    some = near(x).outside
+    assert some is not None
+    assert ((some >= 0) & (some <= 1)).all()
+    np.testing.assert_array_equal(far(x).outside, 1)

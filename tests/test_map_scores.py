@@ -1,0 +1,140 @@
+"""How good the map is at held-out towers: scores, how far errors reach, bounds of groups."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from tamrl.data.gridfiles import centres
+from tamrl.data.schema import FLUXES
+from tamrl.maps.uncertainty import Uncertainty
+from tamrl.samples.splits import distance_km
+from tamrl.study.comparisons import map_scores, maps
+
+CODES = ("ENF", "GRA", "CRO")
+
+
+def towers(n: int = 120, seed: int = 0) -> pd.DataFrame:
+    """Place towers at random in Europe, a third in each class."""
+    rng = np.random.default_rng(seed)
+    return pd.DataFrame({
+        "site": [f"X{k:03d}" for k in range(n)], "lat": rng.uniform(40, 60, n),
+        "lon": rng.uniform(0, 30, n), "igbp": np.array(CODES)[np.arange(n) % 3],
+    })  # fmt: skip
+
+
+def table(facts: pd.DataFrame, error: np.ndarray) -> pd.DataFrame:
+    """Make seasons whose prediction is off by ``error`` (site,) in every month, the rival by 2."""
+    site, month = (v.ravel() for v in np.meshgrid(range(len(facts)), range(12), indexing="ij"))
+    wave = 3 + 2 * np.sin(month / 2) + 0.3 * site / len(facts)
+    out = {"site": facts.site.to_numpy()[site], "fold": site % 5, "month": month + 1, "days": 60.0}
+    for flux in FLUXES:
+        out |= {f"{flux} observed": wave, f"{flux} {maps.AVERAGE}": wave + error[site]}
+        out |= {f"{flux} {maps.BOOSTED}": wave + 2.0, f"{flux} spread": np.full(len(site), 0.1)}
+    return pd.DataFrame(out)
+
+
+def test_scores_are_of_months_and_of_means_between_towers() -> None:
+    """A constant error of 2 has RMSE and bias 2; R² is what the variance between towers leaves."""
+    facts = towers()
+    scored = map_scores.scores(table(facts, np.zeros(120))).set_index(["model", "flux"])
+    assert scored.RMSE[maps.AVERAGE, "GPP"] == pytest.approx(0)
+    assert scored.annual_R2[maps.AVERAGE, "NEE"] == pytest.approx(1)
+    rival = scored.loc[(maps.BOOSTED, "RECO")]
+    assert rival[["RMSE", "bias", "tower_RMSE", "annual_RMSE"]].to_numpy() == pytest.approx(2)
+    between = 0.3 * np.arange(120) / 120
+    assert rival.annual_R2 == pytest.approx(1 - 4 / between.var())
+    assert (rival.towers, rival.months) == (120, 1440)
+
+
+@pytest.mark.parametrize("length", [100.0, 400.0])
+def test_the_reach_of_errors_is_found_again(length: float) -> None:
+    """Errors drawn with a known size and correlation over distance."""
+    facts = towers(500)
+    km = distance_km(facts.lat.to_numpy(), facts.lon.to_numpy())
+    root = np.linalg.cholesky(np.exp(-km / length) + 1e-9 * np.eye(500))
+    found = []
+    for seed in range(6):
+        error = 0.7 * root @ np.random.default_rng(seed).normal(size=500)
+        found.append(map_scores.local_error(table(facts, error), facts).loc["GPP"])
+    mean = pd.DataFrame(found).mean()
+    assert mean.sd == pytest.approx(0.7, rel=0.15)
+    assert mean.length_km == pytest.approx(length, rel=0.4)
+
+
+def test_bounds_of_other_folds_hold_nine_of_ten() -> None:
+    """By month, and of the mean over the year, overall."""
+    facts = towers()
+    rng = np.random.default_rng(1)
+    held = map_scores.coverage(table(facts, rng.normal(0, 0.5, 120)), facts)
+    whole = held[held.stratum == ""]
+    assert set(whole.period) == {"month", "year"}
+    assert whole.coverage.between(0.85, 0.97).all()
+    assert (whole.towers == 120).all()
+
+
+def uncertainty(sd: float, shared: float) -> tuple[Uncertainty, xr.Dataset]:
+    lat, lon = centres(10.0)
+    size = shared / np.sqrt(0.5 * 2)  # two folds: (k - 1) / k of the squares
+    maps_ = np.array([-size, size])[:, None, None] + np.ones((2, len(lat), len(lon)))
+    axes = {"fold": [0, 1], "lat": lat, "lon": lon}
+    folds = xr.Dataset({f: (tuple(axes), maps_) for f in FLUXES}, axes)
+    local = pd.DataFrame({"sd": sd, "length_km": 50.0}, index=[*FLUXES])
+    share = np.full((3, len(lat), len(lon)), 1 / 3)
+    cube = xr.Dataset({"igbp_fraction": (("igbp", "lat", "lon"), share)},
+                      {"igbp": list(CODES), "lat": lat, "lon": lon})  # fmt: skip
+    return Uncertainty(folds, local), cube
+
+
+def test_groups_of_towers_err_by_what_they_share_and_by_their_own() -> None:
+    """The sd of a mean over 40 towers is that of the biome and a fortieth of the variance."""
+    facts = towers()
+    errors, cube = uncertainty(sd=0.8, shared=0.3)
+    made = table(facts, np.where(facts.igbp == "CRO", 1.5, 0.1))
+    groups = map_scores.held_out_groups(made, facts, errors, cube).set_index(["class", "flux"])
+    assert groups.sd.to_numpy() == pytest.approx(np.hypot(0.3, 0.8 / np.sqrt(40)))
+    assert not groups.inside["CRO", "GPP"]
+    assert groups.inside["ENF", "NEE"]
+    quoted = map_scores.values(
+        map_scores.scores(with_all(made)), map_scores.coverage(made, facts), groups.reset_index()
+    )
+    assert quoted["groups_inside"] == "6 of 9"
+    assert quoted["gain_GPP"] == pytest.approx(100 * (1 - np.sqrt((1.5**2 + 2 * 0.01) / 3) / 2))
+
+
+def with_all(made: pd.DataFrame) -> pd.DataFrame:
+    """Add the models that the pages quote beside these."""
+    more = {f"{f} {m}": made[f"{f} observed"] + 0.5
+            for f in FLUXES for m in (maps.CELL, maps.WEATHER, maps.SATELLITES)}  # fmt: skip
+    return made.assign(**more)
+
+
+def test_southern_seasons_are_moved_by_half_a_year() -> None:
+    """A peak in January south of the equator counts as July."""
+    facts = towers(12).assign(igbp="GRA", lat=np.where(np.arange(12) < 6, 50.0, -50.0))
+    made = table(facts, np.zeros(12))
+    peak = np.where(made.site.map(facts.set_index("site").lat) > 0, 7, 1)
+    made["GPP observed"] = np.where(made.month == peak, 10.0, 1.0)
+    drawn = map_scores.class_seasons(made, facts, [maps.AVERAGE])
+    gpp = drawn[drawn.flux == "GPP"].set_index("month").observed
+    assert gpp[7] == 10
+    assert (gpp.drop(7) == 1).all()
+
+
+@pytest.mark.slow
+def test_seasons_are_computed_from_towers_to_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On every second virtual tower: each model has a season at towers that it never saw."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(maps, "fold_maps", lambda *_: uncertainty(0.5, 0.1)[0].folds)
+    seasons, folds = maps.load("virtual", every=2, n_folds=2, members=2, epochs=1, jobs=1)
+    assert set(map_scores.scores(seasons).model) == set(maps.MODELS) - {maps.FLUXCOM}
+    assert seasons.groupby("site").fold.nunique().max() == 1
+    assert set(seasons.fold) == {0, 1}
+    gap = seasons[f"NEE {maps.CELL}"] - seasons[f"RECO {maps.CELL}"] + seasons[f"GPP {maps.CELL}"]
+    assert gap.abs().max() < 0.01
+    assert set(folds) == set(FLUXES)
+    assert not (tmp_path / "results").exists()
