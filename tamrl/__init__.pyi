@@ -2,7 +2,7 @@
 
 from . import data, evaluate, maps, model, monitor, rivals, samples, shipped, sources, virtual
 from .data import fetch_grid, fetch_towers, open_towers
-from .data.daily_cube import build_cube
+from .data.weather.daily_cube import build_cube
 from .errors import DataError
 from .evaluate.crossval import cross_validate
 from .evaluate.score_file import score

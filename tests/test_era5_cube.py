@@ -14,10 +14,11 @@ from weather import arco, cds, expected
 import tamrl
 from tamrl import data
 from tamrl.cli.app import app
-from tamrl.data import daily_cube, open_towers
-from tamrl.data.daily_cube import build_cube
-from tamrl.data.local_days import asked
-from tamrl.data.places import one_place
+from tamrl.data import open_towers
+from tamrl.data.own.places import one_place
+from tamrl.data.weather import daily_cube
+from tamrl.data.weather.daily_cube import build_cube
+from tamrl.data.weather.local_days import asked
 from tamrl.errors import DataError
 from tamrl.files import alone
 from tamrl.maps.cubes import open_cube

@@ -36,8 +36,8 @@ from typer.testing import CliRunner
 
 from tamrl.cli.app import app
 from tamrl.data import open_towers
+from tamrl.data.own.satellites import read_satellites
 from tamrl.data.physics import potential_radiation, saturation_pressure
-from tamrl.data.satellites import read_satellites
 from tamrl.data.schema import VARIABLES
 from tamrl.errors import DataError
 from tamrl.files import atomic_write, check_outputs

@@ -14,10 +14,10 @@ from typer.testing import CliRunner
 from tamrl.cli.app import app
 from tamrl.data import fetch_grid, fetch_tower_predictors, open_towers
 from tamrl.data.cache import cache_dir
+from tamrl.data.own.vocabulary import VOCABULARY, convert, recognise
 from tamrl.data.phenology import fetch_phenology
 from tamrl.data.physics import saturation_pressure
 from tamrl.data.schema import FLUXES, tower_facts
-from tamrl.data.vocabulary import VOCABULARY, convert, recognise
 from tamrl.errors import DataError
 from tamrl.evaluate.score_file import score
 from tamrl.samples.arrays import Samples, make_samples

@@ -8,8 +8,8 @@ import pytest
 import xarray as xr
 
 from tamrl.data import open_towers
+from tamrl.data.own.places import one_place
 from tamrl.data.physics import saturation_pressure
-from tamrl.data.places import one_place
 from tamrl.errors import DataError
 
 LAT, LON, OFFSET = 50.0, 30.0, 2.0  # local standard time is two hours ahead

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from tamrl.data.composites import Predictors, between
-from tamrl.data.satellites import read_satellites
+from tamrl.data.own.composites import Predictors, between
+from tamrl.data.own.satellites import read_satellites
 from tamrl.errors import DataError
 
 TOWERS = xr.Dataset(

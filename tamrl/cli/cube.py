@@ -46,7 +46,7 @@ def cube(
     Examples: `tamrl cube arco-era5 --region 47,5.5,55.5,15.5 --years 2015-2020 -o days.zarr` ·
     `tamrl cube era5-folder/ -o days.zarr --vegetation evi.nc`
     """
-    from tamrl.data.daily_cube import build_cube
+    from tamrl.data.weather.daily_cube import build_cube
 
     edges = _edges(region)
     made = build_cube(

@@ -181,7 +181,7 @@ def _own_samples(
 
 def _listed(table: Path | None) -> list[Path]:
     """Files that a table of towers names; it is read in full, and judged, later."""
-    from tamrl.data.csvfiles import read_csv
+    from tamrl.data.own.csvfiles import read_csv
 
     if table is None or not table.is_file():
         return []

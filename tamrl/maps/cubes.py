@@ -14,9 +14,9 @@ import xarray as xr
 
 from tamrl.data.gridfiles import MONTH_DAYS
 from tamrl.data.koppen import KOPPEN_CODES
+from tamrl.data.own.tables import YEARS
 from tamrl.data.physics import wrong_unit
 from tamrl.data.schema import DRIVERS, KOPPEN_MAIN
-from tamrl.data.tables import YEARS
 from tamrl.data.units import KNOWN, conversion, to_our_units
 from tamrl.errors import DataError
 

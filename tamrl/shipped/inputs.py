@@ -14,12 +14,12 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from tamrl.data import oneflux
-from tamrl.data.composites import Predictors, from_towers
 from tamrl.data.grid import grid_at
 from tamrl.data.koppen import KOPPEN_CODES
-from tamrl.data.places import one_place, summary
-from tamrl.data.satellites import read_satellites
+from tamrl.data.own import oneflux
+from tamrl.data.own.composites import Predictors, from_towers
+from tamrl.data.own.places import one_place, summary
+from tamrl.data.own.satellites import read_satellites
 from tamrl.data.schema import FLUXES, koppen_main, tower_facts
 from tamrl.errors import DataError
 from tamrl.samples.arrays import SCORE_QC, TRAIN_QC, Samples, make_samples
@@ -42,7 +42,7 @@ def own_samples(
 
     ``towers`` and ``table`` are what `tamrl.data.open_towers` reads, or ``lat``, ``lon`` (degrees)
     and ``igbp`` of a single one stand for the table. ``satellites`` are files that
-    `tamrl.data.satellites.read_satellites` reads, or monthly predictors (site, month) as those of
+    `tamrl.data.own.satellites.read_satellites` reads, or monthly predictors (site, month) as of
     `fetch_tower_predictors`; columns of the towers' own tables fill what they lack. Koppen class
     and elevation that are not known come from the grid: ``grid`` (month, lat, lon), None for that
     of `fetch_grid`; without ``need_grid`` its absence is said, and no fault. ``targets`` are

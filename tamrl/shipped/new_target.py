@@ -13,8 +13,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from tamrl.data.own.vocabulary import NAMES, recognise
 from tamrl.data.schema import FLUXES
-from tamrl.data.vocabulary import NAMES, recognise
 from tamrl.errors import DataError
 from tamrl.evaluate.learner import Fluxes, Wrapper
 from tamrl.evaluate.score_file import AS_LABELLED

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tamrl.data.gridsource import Opened, Window, check_dims
-from tamrl.data.vocabulary import DAY, Column, recognise
+from tamrl.data.own.vocabulary import DAY, Column, recognise
+from tamrl.data.weather.gridsource import Opened, Window, check_dims
 from tamrl.errors import DataError
 
 Ints = NDArray[np.int64]

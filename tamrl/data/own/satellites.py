@@ -1,6 +1,6 @@
 """A user's satellite tables as the monthly predictors and the daily index that models learn from.
 
-Read are the formats of `tamrl.data.modis`, and plain csv with a column date, a column site where
+Read are the formats of `tamrl.data.own.modis`, and csv with a column date, a column site where
 there are several towers, and columns by the names of ``facts/vocabulary.csv``, by day, composite
 or month. Scale factors, valid ranges and flags of clouds are those of the products' guides
 (``facts/satellite_layers.csv``, ``facts/satellite_quality.csv``).
@@ -15,12 +15,12 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from tamrl.data import modis
-from tamrl.data.composites import Predictors, by_day, by_month
-from tamrl.data.csvfiles import Table
 from tamrl.data.daily import Floats
+from tamrl.data.own import modis
+from tamrl.data.own.composites import Predictors, by_day, by_month
+from tamrl.data.own.csvfiles import Table
+from tamrl.data.own.vocabulary import DAY, EXTRAS, convert, recognise, rescaled
 from tamrl.data.units import KNOWN, plausible, to_our_units
-from tamrl.data.vocabulary import DAY, EXTRAS, convert, recognise, rescaled
 from tamrl.errors import DataError
 
 File = str | PathLike[str]

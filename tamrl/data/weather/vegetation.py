@@ -1,7 +1,7 @@
 """Vegetation index of MODIS or VIIRS, composites or months on a grid, as days on another grid.
 
 Cells are means of the pixels in them, or take the nearest pixel where pixels are larger; days are
-linear between composites no more than 32 days apart, as at towers (`tamrl.data.composites`).
+linear between composites no more than 32 days apart, as at towers (`tamrl.data.own.composites`).
 """
 
 import re
@@ -11,12 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from tamrl.data.composites import GAP, between
 from tamrl.data.cube import cell_edges
 from tamrl.data.daily import Floats
-from tamrl.data.gridsource import Opened, Region, Source, Window, check_dims, open_sources, window
+from tamrl.data.own.composites import GAP, between
+from tamrl.data.own.vocabulary import FILLS, SCALE
 from tamrl.data.units import plausible
-from tamrl.data.vocabulary import FILLS, SCALE
+from tamrl.data.weather.gridsource import (
+    Opened,
+    Region,
+    Source,
+    Window,
+    check_dims,
+    open_sources,
+    window,
+)
 from tamrl.errors import DataError
 
 COMPOSITE, MONTH = 16, 14  # days: the longest composite; from the first of a month to its middle
@@ -93,7 +101,7 @@ def open_vegetation(
 ) -> Vegetation:
     """Open a vegetation index (time, lat, lon) for cells with these centres, degrees.
 
-    ``source`` as for `tamrl.data.gridsource.open_sources`; the variable is called EVI, or ends so.
+    ``source`` as for `tamrl.data.weather.gridsource.open_sources`; the variable's name ends in EVI.
     Dates are the first day of composites, the first of months, or days. A missing scale factor of
     1e-4 is applied. DataError for another variable, coarser dates, or another place.
     """

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tamrl.data.daily import Floats
-from tamrl.data.gridsource import Opened, Region, Source, Window, open_sources, window
-from tamrl.data.points import ACCUMULATED, accumulates, amounts
-from tamrl.data.records import Ints, columns_of, ends_of, lookup, step_of, take
-from tamrl.data.tables import add_deficit
-from tamrl.data.vocabulary import DAY, Column, convert
+from tamrl.data.own.points import ACCUMULATED, accumulates, amounts
+from tamrl.data.own.tables import add_deficit
+from tamrl.data.own.vocabulary import DAY, Column, convert
+from tamrl.data.weather.gridsource import Opened, Region, Source, Window, open_sources, window
+from tamrl.data.weather.records import Ints, columns_of, ends_of, lookup, step_of, take
 from tamrl.errors import DataError
 
 Span = tuple[np.datetime64, np.datetime64]

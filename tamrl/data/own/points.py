@@ -15,10 +15,10 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from tamrl.data.csvfiles import Table, read_csv
 from tamrl.data.daily import Floats
-from tamrl.data.tables import wanted
-from tamrl.data.vocabulary import recognise
+from tamrl.data.own.csvfiles import Table, read_csv
+from tamrl.data.own.tables import wanted
+from tamrl.data.own.vocabulary import recognise
 from tamrl.errors import DataError
 
 ACCUMULATED = {"SW_IN": ("J m-2", "J m**-2"), "P": ("m",), "PET": ("m",)}

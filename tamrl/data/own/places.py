@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from tamrl.data import schema
-from tamrl.data.csvfiles import read_csv
-from tamrl.data.tables import Place
-from tamrl.data.vocabulary import SITE_FACTS, bare
+from tamrl.data.own.csvfiles import read_csv
+from tamrl.data.own.tables import Place
+from tamrl.data.own.vocabulary import SITE_FACTS, bare
 from tamrl.errors import DataError
 
 PathArg = str | PathLike[str]

@@ -14,19 +14,20 @@ import xarray as xr
 
 from tamrl.data.cube import lat_lon_axes
 from tamrl.data.derived import code_version
-from tamrl.data.gridsource import Window
-from tamrl.data.hourly import Hours
-from tamrl.data.local_days import Days
 from tamrl.data.units import KNOWN
-from tamrl.data.vegetation import Vegetation
+from tamrl.data.weather.gridsource import Window
+from tamrl.data.weather.hourly import Hours
+from tamrl.data.weather.local_days import Days
+from tamrl.data.weather.vegetation import Vegetation
 from tamrl.errors import DataError
 
 DONE = ".done"  # folder of markers, one for each block that is written
 ROWS = 10  # of a chunk: the map reads as many at a time
 SAMPLES = 5  # records of which the identity is made
 MADE_BY = (
-    "gridsource.py", "hourly.py", "records.py", "local_days.py", "daily_cube.py", "daily_layout.py",
-    "vegetation.py", "points.py", "tables.py", "composites.py", "vocabulary.py", "physics.py",
+    "weather/gridsource.py", "weather/hourly.py", "weather/records.py", "weather/local_days.py",
+    "weather/daily_cube.py", "weather/daily_layout.py", "weather/vegetation.py", "own/points.py",
+    "own/tables.py", "own/composites.py", "own/vocabulary.py", "physics.py",
     "facts/vocabulary.csv", "facts/units.csv",
 )  # fmt: skip
 _EPOCH = np.datetime64("1991-01-01", "D")

@@ -21,14 +21,14 @@ from numpy.typing import NDArray
 from tqdm.dask import TqdmCallback
 
 from tamrl.data.daily import Floats
-from tamrl.data.daily_layout import DONE, identity_of, layout, prepare
-from tamrl.data.gridsource import Region, Source
-from tamrl.data.hourly import Hours, open_hours
-from tamrl.data.local_days import Days, Years, asked, days_of, shifts_of
+from tamrl.data.own.vocabulary import DAY
 from tamrl.data.physics import potential_radiation
 from tamrl.data.units import KNOWN, plausible
-from tamrl.data.vegetation import Vegetation, open_vegetation
-from tamrl.data.vocabulary import DAY
+from tamrl.data.weather.daily_layout import DONE, identity_of, layout, prepare
+from tamrl.data.weather.gridsource import Region, Source
+from tamrl.data.weather.hourly import Hours, open_hours
+from tamrl.data.weather.local_days import Days, Years, asked, days_of, shifts_of
+from tamrl.data.weather.vegetation import Vegetation, open_vegetation
 from tamrl.errors import DataError
 from tamrl.files import alone
 
@@ -166,7 +166,7 @@ def build_cube(
     ``workers``: threads, each with some 400 MB at most.
 
     A day lasts from midnight to midnight of local time, UTC + longitude / 15 to the half-hour, as
-    at towers (`tamrl.data.points`); records belong to the time before their stamp. The cube holds
+    at towers (`tamrl.data.own.points`); records belong to the time before their stamp. It holds
     TA, TA_min, TA_max (degC), VPD, VPD_max (hPa, FAO-56 eq. 11 hour by hour, then the mean), SW_IN
     (W m-2), PRCP (mm d-1) and EVI. It grows in ``out`` + ".part" and takes its name when complete;
     called again, it goes on, or only opens the complete cube, a lazy Dataset whose attribute

@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from tamrl.data import daily, datasets, oneflux, points, schema, store
+from tamrl.data import daily, schema, store
 from tamrl.data.daily import TowerDays
+from tamrl.data.own import datasets, oneflux, points
+from tamrl.data.own.places import place, summary, tower_table
+from tamrl.data.own.tables import Table, tower_days
 from tamrl.data.physics import wrong_unit
-from tamrl.data.places import place, summary, tower_table
-from tamrl.data.tables import Table, tower_days
 from tamrl.data.units import KNOWN, plausible
 from tamrl.errors import DataError
 
@@ -94,7 +95,7 @@ def open_towers(
         rest = [f"{len(reasons) - SHOWN} more in attrs['excluded']"] if len(reasons) > SHOWN else []
         what = f"left out {len(reasons)} of {len(reasons) + ds.sizes['site']} towers"
         warnings.warn(f"open_towers: {what}: {'; '.join(reasons[:SHOWN] + rest)}", stacklevel=2)
-    history = "local days by tamrl.data.user" + "".join(f"; {file} not used" for file in unused)
+    history = "local days by tamrl.data.own.user" + "".join(f"; {file} not used" for file in unused)
     there = set(ds.site.to_numpy().astype(str)) | {""}
     return ds.assign_attrs(
         title=f"Towers of {', '.join(Path(s).name for s in sources[:3])}",

@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tamrl.data.csvfiles import Table
 from tamrl.data.daily import FULL_DAY, Floats, TowerDays, to_days
-from tamrl.data.fluxes import closed, turn_records
+from tamrl.data.own.csvfiles import Table
+from tamrl.data.own.fluxes import closed, turn_records
+from tamrl.data.own.vocabulary import DAY, Column, convert, recognise
 from tamrl.data.physics import saturation_pressure
 from tamrl.data.schema import DRIVERS, check_days
-from tamrl.data.vocabulary import DAY, Column, convert, recognise
 from tamrl.errors import DataError
 
 # Columns of time stamps, by preference; those of ONEFlux have fixed forms.

@@ -3,7 +3,7 @@
 import pandas as pd
 import xarray as xr
 
-from tamrl.data.csvfiles import Table
+from tamrl.data.own.csvfiles import Table
 from tamrl.data.schema import OPTIONAL, VARIABLES
 from tamrl.errors import DataError
 

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from tamrl.data import schema
-from tamrl.data.csvfiles import Table, read_csv
+from tamrl.data.own.csvfiles import Table, read_csv
 from tamrl.errors import DataError
 
 

@@ -5,9 +5,9 @@ import re
 import numpy as np
 from numpy.typing import NDArray
 
-from tamrl.data.hourly import Hours, Span
-from tamrl.data.tables import Place
-from tamrl.data.vocabulary import DAY
+from tamrl.data.own.tables import Place
+from tamrl.data.own.vocabulary import DAY
+from tamrl.data.weather.hourly import Hours, Span
 from tamrl.errors import DataError
 
 Days = NDArray[np.datetime64]

@@ -7,9 +7,9 @@ import pandas as pd
 import xarray as xr
 
 from tamrl.data.daily import Floats
+from tamrl.data.own.vocabulary import EXTRAS
 from tamrl.data.schema import VARIABLES
 from tamrl.data.sites import MONTHLY_VARIABLES
-from tamrl.data.vocabulary import EXTRAS
 
 GAP = 32  # days without a view of the surface, over which EVI is not interpolated
 DAYS_OF_MONTH = {"P": 25}  # known days that make a month's mean of rain; of all else

@@ -1,0 +1,1 @@
+"""What a user brings: towers, satellites and weather in files of services."""

@@ -1,0 +1,1 @@
+"""Gridded weather, such as ERA5, made into a cube of local days."""
