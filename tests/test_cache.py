@@ -484,8 +484,11 @@ def test_wheel_carries_the_registry_beside_the_module_that_reads_it(tmp_path: Pa
     (tmp_path / "tamrl" / "data").mkdir(parents=True)
     for name in ("setup.py", "data_registry.txt", "tamrl/__init__.py", "tamrl/data/__init__.py"):
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "table.csv").write_text("a")
     command = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", "lib"]
     subprocess.run(command, cwd=tmp_path, check=True, timeout=60)
     copy = (tmp_path / "lib" / "tamrl" / "data" / "data_registry.txt").read_bytes()
     assert copy == (ROOT / "data_registry.txt").read_bytes() == cache.REGISTRY.read_bytes()
+    assert (tmp_path / "lib" / "tamrl" / "results" / "table.csv").read_text() == "a"
     assert "include data_registry.txt" in (ROOT / "MANIFEST.in").read_text(), "for the sdist"

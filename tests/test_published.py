@@ -48,7 +48,8 @@ def test_ozflux_is_read_without_sealed_towers(tmp_path: Path, monkeypatch: Patch
     towers = pd.DataFrame({"site": ["AU-Tum", "AU-Wom"], "file": ["Tumba", "Womba"]})
     columns = ["GPP_SOLO_EC", "ER_SOLO_EC", *(f"{name}_GPP" for name in PRODUCTS.values())]
     path, row = tmp_path / "Tumba.csv", pd.DataFrame([np.arange(9.0, 17)], columns=columns)
-    row.assign(time="2002-02-15").to_csv(path)
+    more = {"Ta_EC": 3.0, "VPD_EC": 4.0, "Fsd_EC": 90.0, "x_coord": 148.2, "y_coord": -35.7}
+    row.assign(time="2002-02-15", **more).to_csv(path)
     monkeypatch.setattr(published, "facts", lambda _: towers)
     monkeypatch.setattr(published.cache, "fetch", lambda names: [path] * len(names))
     ds = fetch_ozflux().sel(site=["AU-Tum"], month=["2002-02-01"])
@@ -56,6 +57,7 @@ def test_ozflux_is_read_without_sealed_towers(tmp_path: Path, monkeypatch: Patch
     assert [ds[f].sel(source=OZFLUX).item() for f in ("GPP", "RECO")] == [9.0, 10.0]
     assert ds.GPP.sel(source="AusEFlux").item() == 16.0
     assert np.isnan(ds.NEE).all()
+    assert [ds[n].item() for n in ("TA", "VPD", "SW_IN", "lat", "lon")] == [3, 4, 90, -35.7, 148.2]
 
 
 def test_networks_are_scored_on_the_days_that_all_predict(samples: Samples) -> None:
