@@ -49,6 +49,12 @@ def by_cell(field: xr.DataArray) -> np.ndarray:
     return field.transpose("lat", "lon", "time").to_numpy().reshape(6, -1)
 
 
+@pytest.fixture(autouse=True)
+def made_once(globe: xr.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give every command the virtual globe that is there."""
+    monkeypatch.setattr("tamrl.virtual.grid.virtual_grid", lambda *_: globe)
+
+
 @pytest.fixture(scope="module")
 def weights(gridded: Samples, tmp_path_factory) -> Path:
     """Store twice a network of one pass, with made-up bounds of an average year."""
@@ -246,7 +252,9 @@ def test_a_cell_is_a_tower(gridded, globe, tmp_path) -> None:
     passed("map", tmp_path / "days", "-w", path, "-o", tmp_path / "cli.zarr")
 
 
-@pytest.mark.parametrize("grid", ["virtual", "real", "none"])
+@pytest.mark.parametrize(
+    "grid", ["virtual", *(pytest.param(name, marks=pytest.mark.slow) for name in ("real", "none"))]
+)
 def test_the_shipped_weights_map_a_daily_cube(grid, globe, need, tmp_path, monkeypatch) -> None:
     """With a grid or without one: fluxes everywhere, within bounds; they are what towers get."""
     if grid == "real":

@@ -197,6 +197,7 @@ def test_days_between_months(globe: xr.Dataset) -> None:
     assert "month" not in days.dims
 
 
+@pytest.mark.slow
 def test_a_daily_region_is_mapped_and_timed(globe: xr.Dataset, tmp_path: Path) -> None:
     """The ensemble maps days of a region; a map that exists already is no measurement."""
     days = world_map.daily_drivers(globe, slice(40, 44), slice(-4, 0), 1.0)
