@@ -484,8 +484,9 @@ def test_wheel_carries_the_registry_beside_the_module_that_reads_it(tmp_path: Pa
     (tmp_path / "tamrl" / "data").mkdir(parents=True)
     for name in ("setup.py", "data_registry.txt", "tamrl/__init__.py", "tamrl/data/__init__.py"):
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    about = '[project]\nname = "tamrl"\nversion = "0"\n'
     packages = '[tool.setuptools]\npackages = ["tamrl", "tamrl.data"]\n'
-    (tmp_path / "pyproject.toml").write_text(packages)
+    (tmp_path / "pyproject.toml").write_text(about + packages)
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "table.csv").write_text("a")
     command = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", "lib"]
