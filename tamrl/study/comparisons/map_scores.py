@@ -179,5 +179,6 @@ def values(scored: pd.DataFrame, held: pd.DataFrame, groups: pd.DataFrame) -> di
         out[f"gain_{flux}"] = 100 * float(gain)
     for period in ("month", "year"):
         of = 100 * held[(held.stratum == "") & (held.period == period)].coverage
-        out[f"held_{period}"] = f"{of.min():.0f} to {of.max():.0f} %"
+        least, most = f"{of.min():.0f}", f"{of.max():.0f}"
+        out[f"held_{period}"] = f"{least} %" if least == most else f"{least} to {most} %"
     return out | {"groups_inside": f"{int(groups.inside.sum())} of {len(groups)}"}
