@@ -48,6 +48,7 @@ class Notebook(NamedTuple):
     real: bool = False  # it shows real towers, whatever the study is run with
 
 
+BOTH = ("05_map", "06_drivers")  # read stored tables, and compute those that they write
 _ALONE = {"jobs": 1}  # no processes besides the notebook's own
 _FEW = {"n_towers": 24, "n_years": 2, "epochs": 2}
 _QUICK = {"every": 3, "folds": 2, "epochs": 1, **_ALONE}
@@ -184,7 +185,7 @@ def run(profile: str = "reference", towers: str = "auto", only: Iterable[str] = 
 def _origin(nb: Notebook, values: Parameters, executed: list[Notebook]) -> str:
     """Say where a notebook's tables come from, for `verify`."""
     computes = values["towers"] == "virtual" or values.get("recompute") or values.get("measure")
-    if nb.reads and not computes:
+    if nb.reads and not computes and nb.name not in BOTH:
         return f"read from those stored in {', '.join(nb.reads)}, not computed"
     return verify.NOW if nb in executed else verify.EARLIER
 
