@@ -22,7 +22,7 @@ from tamrl.maps.ensemble import ALIKE, EnsembleMap, ensemble_map
 from tamrl.maps.layout import open_map
 from tamrl.model.train import Recipe, TamRLModel
 from tamrl.samples.arrays import Samples, make_samples
-from tamrl.samples.average_year import at_towers, month_means
+from tamrl.samples.average_year import at_towers, means_of_months
 from tamrl.samples.phenology import from_season, with_phenology
 from tamrl.shipped import pretrained
 from tamrl.shipped.bounds import intervals_for
@@ -194,7 +194,9 @@ def test_a_cell_is_its_classes_by_area(weights, globe) -> None:
     as_towers = at_towers(make_samples(towers, None, globe), globe)
     given = pretrained.suited(as_towers, header)
     days = members[0].predict(given, np.arange(len(place)))
-    want = np.stack([np.bincount(place, share * v) for v in month_means(days).reshape(-1, 36).T], 1)
+    want = np.stack(
+        [np.bincount(place, share * v) for v in means_of_months(days).reshape(-1, 36).T], 1
+    )
     np.testing.assert_allclose(flux[0].reshape(len(x), 36), want, atol=1e-4)
 
 

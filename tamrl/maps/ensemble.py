@@ -21,7 +21,7 @@ from tamrl.errors import DataError
 from tamrl.maps.cubes import BARE, Floats, open_cube, open_source
 from tamrl.maps.models import Mapped
 from tamrl.samples.arrays import DAILY, PHENOLOGY, SATELLITE, Samples, make_samples
-from tamrl.samples.average_year import AVERAGE, average_year, month_means
+from tamrl.samples.average_year import AVERAGE, average_year, means_of_months
 from tamrl.samples.missing import key
 from tamrl.samples.phenology import from_season, with_phenology
 from tamrl.shipped.applicability import from_dict
@@ -80,7 +80,7 @@ class EnsembleMap:
         place, igbp, share = self._tiles(x)
         samples = suited(self._samples(x[place], igbp), self.header)
         each = np.stack([m.predict(samples, np.arange(len(place))) for m in self.members])
-        each = each if self.days is not None else month_means(each)
+        each = each if self.days is not None else means_of_months(each)
         first = np.searchsorted(place, np.arange(len(x)))
         flux = np.add.reduceat(each * share[:, None, None], first, axis=1, dtype=np.float64)
         closed = np.nanmax(np.abs(each[..., 2] - (each[..., 1] - each[..., 0])), initial=0) < 1e-4

@@ -17,6 +17,7 @@ from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError
 from tamrl.maps.cubes import stack_features
 from tamrl.samples.arrays import GRID_STATIC, TRAIN_QC, Samples, process_scalars
+from tamrl.samples.average_year import mean_season
 from tamrl.samples.splits import distance_km
 
 Floats = npt.NDArray[np.float32]
@@ -27,7 +28,6 @@ STATIC = (*GRID_STATIC, *(f"igbp_{code}" for code in LAND_CLASSES))
 MAP_FEATURES = (*MONTHLY, *STATIC)
 # What trees split on: the month, and the year around it.
 INPUTS = (*MAP_FEATURES, *(f"{name}_mean" for name in MONTHLY), *(f"{n}_range" for n in MONTHLY))
-MONTH_MIN_DAYS = 10.0  # good days that a calendar month needs over all its years, d
 BUFFER_KM = 50.0  # towers nearer to each other stay in one fold
 
 
@@ -45,19 +45,20 @@ def monthly_training_table(
     x = stack_features(at, features, ("site",))
     y = np.stack([towers[f].transpose("site", "time").to_numpy() for f in FLUXES], axis=-1)
     share = np.nan_to_num(towers["NEE_QC"].transpose("site", "time").to_numpy())
-    day_weight = np.where((share >= TRAIN_QC) & np.isfinite(y).all(axis=-1), share, 0.0)
-    member = np.eye(12)[towers["time"].dt.month.to_numpy() - 1]  # (time, month)
-    weight = day_weight @ member
-    total = np.einsum("st,stf,tm->smf", day_weight, np.nan_to_num(y), member, optimize=True)
-    enough = (weight >= MONTH_MIN_DAYS) & np.isfinite(x[..., 0])
-    mean = total / np.where(enough, weight, np.nan)[..., None]
+    usable = np.where((share >= TRAIN_QC) & np.isfinite(y).all(axis=-1), share, 0.0)
+    mean, weight = mean_season(y, usable, towers["time"].to_numpy())
+    on_land = np.isfinite(x[..., 0])
     coords: dict = {n: c for n, c in towers.coords.items() if c.dims == ("site",)}
     coords |= {n: ("site", at[n].to_numpy()) for n in ("cell_lat", "cell_lon")}
     coords |= {"month": np.arange(1, 13), "feature": list(features), "flux": list(FLUXES)}
     fields = {
         "x": (("site", "month", "feature"), x),
-        "y": (("site", "month", "flux"), mean.astype(np.float32), {"units": "gC m-2 d-1"}),
-        "weight": (("site", "month"), np.where(enough, weight, 0.0), {"units": "d"}),
+        "y": (
+            ("site", "month", "flux"),
+            np.where(on_land[..., None], mean, np.float32(np.nan)),
+            {"units": "gC m-2 d-1"},
+        ),
+        "weight": (("site", "month"), np.where(on_land, weight, 0.0), {"units": "d"}),
     }
     attrs = {k: towers.attrs[k] for k in ("virtual", "tower_source") if k in towers.attrs}
     return xr.Dataset(fields, coords, attrs)

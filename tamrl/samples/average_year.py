@@ -43,17 +43,25 @@ def average_year(
     return with_phenology(make_samples(towers, None, grid), evi)
 
 
-def at_towers(samples: Samples, grid: xr.Dataset) -> Samples:
-    """Make samples of an average year at towers, from the months of their cells of the grid."""
+def at_towers(samples: Samples, grid: xr.Dataset, own: bool = False) -> Samples:
+    """Make samples of an average year at towers, from the months of their cells of the grid.
+
+    ``own``: from mean months of the towers' own weather, where it has ten days of a month.
+    """
     table = samples.table
     cells = grid_at(grid, table["lat"].to_numpy(), table["lon"].to_numpy())
     months = {n: cells[n].transpose("site", "month").to_numpy() for n in (*DRIVERS, "EVI")}
+    if own:
+        at = [samples.features.index(n) for n in DRIVERS]
+        seen, _ = mean_season(samples.x[..., at], samples.has_drivers, samples.time)
+        for k, name in enumerate(DRIVERS):
+            months[name] = np.where(np.isfinite(seen[..., k]), seen[..., k], months[name])
     places = {n: ("site", table[n].to_numpy()) for n in FACTS if n in table}
     made = average_year(months, places | {"site": ("site", samples.site)}, grid)
     return replace(made, attrs=samples.attrs)
 
 
-def month_means(daily: NDArray[np.floating]) -> NDArray[np.float32]:
+def means_of_months(daily: NDArray[np.floating]) -> NDArray[np.float32]:
     """Means of the months (…, 12, flux) of an average year (…, 365 days, flux)."""
     month = DAYS.astype("datetime64[M]")
     _, first, length = np.unique(month, return_index=True, return_counts=True)
@@ -61,16 +69,18 @@ def month_means(daily: NDArray[np.floating]) -> NDArray[np.float32]:
     return (sums / length[:, None]).astype(np.float32)
 
 
-def observed_year(samples: Samples) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Mean seasons (site, 12, flux) of labels, gC m-2 d-1, and the days (site, 12) behind them.
+def mean_season(
+    values: NDArray[np.floating], weight: NDArray[np.floating], time: NDArray[np.datetime64]
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Mean seasons (site, 12, flux) of daily values (site, time, flux), and the days behind them.
 
-    Days count by their share of good half-hours; a calendar month needs ten such days over all its
-    years, else its flux is missing and its days are 0.
+    Days count by their ``weight`` (site, time), a share of good half-hours; a calendar month needs
+    ten such days over all its years, else it is missing and its days (site, 12) are 0.
     """
-    member = np.eye(12)[samples.time.astype("datetime64[M]").astype(int) % 12]  # (time, month)
-    weight = samples.weight.astype(np.float64)
+    member = np.eye(12)[time.astype("datetime64[M]").astype(int) % 12]  # (time, month)
+    weight = weight.astype(np.float64)
     days = weight @ member
-    total = np.einsum("st,stf,tm->smf", weight, np.nan_to_num(samples.y), member, optimize=True)
+    total = np.einsum("st,stf,tm->smf", weight, np.nan_to_num(values), member, optimize=True)
     days = np.where(days >= MONTH_MIN_DAYS, days, 0.0)
     mean = total / np.where(days > 0, days, np.nan)[..., None]
     return mean.astype(np.float32), days

@@ -17,7 +17,7 @@ from tamrl.data.schema import FLUXES
 from tamrl.evaluate.conformal import Conformal
 from tamrl.evaluate.intervals import DIMS, PERIODS, calibrate, cases
 from tamrl.samples.arrays import Samples
-from tamrl.samples.average_year import AVERAGE, at_towers, month_means, observed_year
+from tamrl.samples.average_year import AVERAGE, at_towers, mean_season, means_of_months
 from tamrl.samples.missing import INPUTS, key, without
 from tamrl.shipped.adaptation import day_of_year, labelled_days
 from tamrl.shipped.error_model import ErrorModel, Window, basis, learn, window
@@ -67,17 +67,19 @@ def _means(table: xr.Dataset) -> xr.Dataset:
 
 
 def average_cases(samples: Samples, ensembles: Sequence[FoldEnsemble], grid: xr.Dataset,
-                  jobs: int = 1) -> xr.Dataset:  # fmt: skip
+                  jobs: int = 1, own: bool = False) -> xr.Dataset:  # fmt: skip
     """Mean seasons of every tower, by members without it that know its cell of the grid alone.
+
+    ``own``: and the mean months of its own weather.
 
     Returns observed, mean and spread (flux, site, time) of twelve months as `cases` does, gC m-2
     d-1, and the days (site, time) behind what was observed.
     """
-    predicted = predict_held_out(at_towers(samples, grid), ensembles, jobs)
+    predicted = predict_held_out(at_towers(samples, grid, own), ensembles, jobs)
     each = np.stack([predicted[f].transpose("seed", "site", "time").to_numpy() for f in FLUXES], -1)
-    months = np.moveaxis(month_means(each), -1, 0)  # (flux, seed, site, month)
+    months = np.moveaxis(means_of_months(each), -1, 0)  # (flux, seed, site, month)
     at = pd.Index(samples.site).get_indexer(predicted.site.values)
-    observed, days = observed_year(samples)
+    observed, days = mean_season(samples.y, samples.weight, samples.time)
     values = {"observed": np.moveaxis(observed[at], -1, 0), "mean": months.mean(1)}
     fields = {n: (DIMS, v) for n, v in (values | {"spread": months.std(1)}).items()}
     axes = {"flux": list(FLUXES), "site": predicted.site.values, "time": np.arange(1, 13)}

@@ -25,11 +25,8 @@ from tamrl.evaluate.learner import Fluxes
 from tamrl.evaluate.scores import LEVEL, bootstrap_weights
 from tamrl.evaluate.tables import stored
 from tamrl.files import atomic_write
-from tamrl.model.train import Recipe
 from tamrl.parallel import in_parallel
 from tamrl.samples.arrays import Samples
-from tamrl.samples.splits import folds
-from tamrl.shipped import ensemble
 from tamrl.shipped.adaptation import corrected, evidence, narrowing, posterior
 from tamrl.shipped.calibration import (
     LENGTHS,
@@ -40,9 +37,10 @@ from tamrl.shipped.calibration import (
     tower_rng,
 )
 from tamrl.shipped.error_model import TERMS, ErrorModel
-from tamrl.shipped.out_of_fold import FoldEnsemble, fold_ensembles, predict_held_out
-from tamrl.sources import load_towers, load_training
+from tamrl.shipped.out_of_fold import FoldEnsemble, predict_held_out
+from tamrl.sources import load_towers
 from tamrl.study.comparisons.effects import with_interval
+from tamrl.study.comparisons.of_folds import of_folds
 
 NONE, ADAPTED, FACTOR = "not adapted", "error model", "factor"
 WAYS = (NONE, ADAPTED, FACTOR)
@@ -189,30 +187,18 @@ def by_tower(errors: pd.DataFrame, way: str = ADAPTED) -> pd.DataFrame:
     return pd.DataFrame({name: each.quantile(q) for name, q in quantiles})
 
 
-def compute(
-    towers: str = "auto", out: Path | None = None, every: int = 1, n_folds: int = 10,
-    members: int = 3, epochs: int | None = None, jobs: int = 2, device: str = "cpu",
-) -> Path:  # fmt: skip
-    """Train the ensembles of the folds, adapt them, and return the path of the table of errors.
+def compute(towers: str = "auto", out: Path | None = None, jobs: int = 2, **settings: Any) -> Path:
+    """Adapt the ensembles of the folds to their test towers; return the path of the table.
 
-    ``every`` n-th tower and ``epochs`` are for a quick look, with the network of the ensemble
-    alone; the table then goes below ``runs/``, else to ``results/adaptation``.
+    Arguments as of `tamrl.study.comparisons.of_folds.of_folds`.
     """
-    samples, training = load_training(towers, every)
-    quick = epochs is not None or every > 1 or bool(samples.attrs["virtual"])
-    source = Path("runs") / str(samples.attrs["tower_source"])
-    make = ensemble.factory(device=device)
-    if epochs is not None:
-        make = ensemble.factory("network", Recipe(epochs=epochs), device, 0)
-    parts = folds(samples, n_folds)
-    each = fold_ensembles(training, make, parts, members, source / "folds", 0, jobs)
+    samples, each, source, folder = of_folds("adaptation", towers, out, jobs=jobs, **settings)
     predicted = predict_held_out(samples, each, jobs)
     name = digest([str(path) for part in each for path in part.members])
     table = adapt_held_out(samples, predicted, each, source / "adapt" / name, jobs=jobs)
-    path = (out or (source / "adapt" if quick else Path("results/adaptation"))) / "towers.csv"
-    with atomic_write(path) as part:
+    with atomic_write(folder / "towers.csv") as part:
         table.to_csv(part, index=False, float_format="%.6g")
-    return path
+    return folder / "towers.csv"
 
 
 def changes(path: Path) -> pd.DataFrame:

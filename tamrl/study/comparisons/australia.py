@@ -24,7 +24,7 @@ from tamrl.evaluate.tables import stored
 from tamrl.files import atomic_write
 from tamrl.maps.ensemble import ALIKE
 from tamrl.samples.arrays import Samples, between_months, interpolate, make_samples
-from tamrl.samples.average_year import at_towers, month_means
+from tamrl.samples.average_year import at_towers, means_of_months
 from tamrl.samples.phenology import from_season, with_phenology
 from tamrl.samples.splits import BUFFER_KM, distance_km
 from tamrl.shipped import ensemble, pretrained
@@ -53,7 +53,7 @@ def compute(
     loaded, header = pretrained.load(weights, "cpu")
     grid, towers = fetch_grid(), _towers(ozflux)
     real, months = _real_years(towers, grid)
-    average = month_means(_predict(loaded, header, at_towers(real, grid)))
+    average = means_of_months(_predict(loaded, header, at_towers(real, grid)))
     daily = _predict(loaded, header, real)
     calendar = months.astype(int) % 12
     weather = _monthly(daily, real.time, months)

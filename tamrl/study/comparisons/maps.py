@@ -25,16 +25,15 @@ from tamrl.maps import monthly
 from tamrl.maps.ensemble import EnsembleMap
 from tamrl.maps.training import monthly_training_table, table_samples, with_fluxes
 from tamrl.maps.upscale import upscale
-from tamrl.model.train import Recipe
 from tamrl.samples.arrays import Samples
 from tamrl.samples.average_year import observed_year
 from tamrl.samples.missing import without
 from tamrl.samples.phenology import from_season, with_phenology, without_phenology
-from tamrl.samples.splits import folds
-from tamrl.shipped import ensemble, pretrained
+from tamrl.shipped import pretrained
 from tamrl.shipped.calibration import average_cases
-from tamrl.shipped.out_of_fold import FoldEnsemble, fold_ensembles, predict_held_out
-from tamrl.sources import load_grid, load_towers, load_training
+from tamrl.shipped.out_of_fold import FoldEnsemble, predict_held_out
+from tamrl.sources import load_grid, load_towers
+from tamrl.study.comparisons.of_folds import of_folds
 
 AVERAGE, CELL = "average year", "average year, the cell's classes"
 WEATHER, SATELLITES = "own weather", "own weather and satellites"
@@ -45,26 +44,19 @@ STRIDE = 4  # every fourth cell in each direction is mapped by all folds
 
 
 def compute(
-    towers: str = "auto", out: Path | None = None, every: int = 1, n_folds: int = 10,
-    members: int = 3, epochs: int | None = None, jobs: int = 2, device: str = "cpu",
+    towers: str = "auto", out: Path | None = None, every: int = 1, members: int = 3,
+    jobs: int = 2, **settings: Any,
 ) -> Path:  # fmt: skip
     """Predict the mean season of every tower by models without it, map each fold's ensemble.
 
-    ``every`` n-th tower and ``epochs`` are for a quick look, with the network of the ensemble
-    alone. Returns the folder of the tables, ``results/map`` or below ``runs/``: seasons.csv (site,
-    month, days, then flux and model, gC m-2 d-1) and folds.nc (flux by fold, lat, lon).
+    Arguments as of `tamrl.study.comparisons.of_folds.of_folds`. Returns the folder of the tables:
+    seasons.csv (site, fold, month, days, then flux and model, gC m-2 d-1) and folds.nc (flux by
+    fold, lat, lon).
     """
-    samples, training = load_training(towers, every)
-    quick = epochs is not None or every > 1 or bool(samples.attrs["virtual"])
-    source = Path("runs") / str(samples.attrs["tower_source"])
-    make = ensemble.factory(device=device)
-    if epochs is not None:
-        make = ensemble.factory("network", Recipe(epochs=epochs), device, 0)
-    parts = folds(samples, n_folds)
-    each = fold_ensembles(training, make, parts, members, source / "folds", 0, jobs)
+    settings |= {"every": every, "members": members, "jobs": jobs}
+    samples, each, source, folder = of_folds("map", towers, out, **settings)
     daily = load_towers(towers).isel(site=slice(None, None, every))
     grid = load_grid(daily)
-    folder = out or (source / "map" if quick else Path("results/map"))
     with atomic_write(folder / SEASONS) as part:
         table = seasons(daily, samples, each, grid, members, jobs)
         table.to_csv(part, index=False, float_format="%.4g")

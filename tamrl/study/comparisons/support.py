@@ -1,6 +1,6 @@
 """What the support set is worth on real towers, to the networks of the ensemble that ships.
 
-The title idea of task-aware modulation is that a place's own history tells what kind of place it
+The title idea of task-aware modulation is that a place's own history shows what kind of place it
 is. So at towers that the networks never saw their support set is exchanged for that of another
 tower, or taken away; all else, the weather of the day and the facts of the place, stays.
 """
@@ -21,41 +21,29 @@ from tamrl.evaluate.scores import LEVEL, bootstrap_weights
 from tamrl.evaluate.tables import stored
 from tamrl.files import atomic_write
 from tamrl.model.tensors import DeviceData
-from tamrl.model.train import Recipe
 from tamrl.parallel import in_parallel
 from tamrl.samples.arrays import Samples
-from tamrl.samples.splits import folds
-from tamrl.shipped import ensemble, pretrained
-from tamrl.shipped.out_of_fold import FoldEnsemble, fold_ensembles
+from tamrl.shipped import pretrained
+from tamrl.shipped.out_of_fold import FoldEnsemble
 from tamrl.shipped.weights import networks_alone
-from tamrl.sources import load_towers, load_training
+from tamrl.sources import load_towers
 from tamrl.study.comparisons.effects import with_interval
+from tamrl.study.comparisons.of_folds import of_folds
 
 OWN, EXCHANGED, ABSENT = "own", "of another tower", "none"
 KINDS = (OWN, EXCHANGED, ABSENT)
 TABLE = "towers.csv"
 
 
-def compute(
-    towers: str = "auto", out: Path | None = None, every: int = 1, n_folds: int = 10,
-    members: int = 3, epochs: int | None = None, jobs: int = 2, device: str = "cpu",
-) -> Path:  # fmt: skip
+def compute(towers: str = "auto", out: Path | None = None, jobs: int = 2, **settings: Any) -> Path:
     """Predict held-out towers by the networks of the folds' ensembles with each of `KINDS`.
 
-    Arguments as of `tamrl.study.comparisons.maps.compute`. Returns the path of the table: support,
-    site, flux, n (scored days), square (sum of squared errors, gC2 m-4 d-2).
+    Arguments as of `tamrl.study.comparisons.of_folds.of_folds`. Returns the path of the table:
+    support, site, flux, n (scored days), square (sum of squared errors, gC2 m-4 d-2).
     """
-    samples, training = load_training(towers, every)
-    quick = epochs is not None or every > 1 or bool(samples.attrs["virtual"])
-    source = Path("runs") / str(samples.attrs["tower_source"])
-    make = ensemble.factory(device=device)
-    if epochs is not None:
-        make = ensemble.factory("network", Recipe(epochs=epochs), device, 0)
-    parts = folds(samples, n_folds)
-    each = fold_ensembles(training, make, parts, members, source / "folds", 0, jobs)
+    samples, each, _, folder = of_folds("support", towers, out, jobs=jobs, **settings)
     tasks = [(samples.select(fold.test), fold) for fold in each]
     table = pd.concat(in_parallel(_fold, tasks, jobs, "support sets"), ignore_index=True)
-    folder = out or (source / "support" if quick else Path("results/support"))
     with atomic_write(folder / TABLE) as part:
         table.to_csv(part, index=False, float_format="%.6g")
     return folder / TABLE
