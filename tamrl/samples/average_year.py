@@ -53,7 +53,8 @@ def at_towers(samples: Samples, grid: xr.Dataset, own: bool = False) -> Samples:
     months = {n: cells[n].transpose("site", "month").to_numpy() for n in (*DRIVERS, "EVI")}
     if own:
         at = [samples.features.index(n) for n in DRIVERS]
-        seen, _ = mean_season(samples.x[..., at], samples.has_drivers, samples.time)
+        days = samples.has_drivers.astype(float)
+        seen, _ = mean_season(samples.x[..., at], days, samples.time)
         for k, name in enumerate(DRIVERS):
             months[name] = np.where(np.isfinite(seen[..., k]), seen[..., k], months[name])
     places = {n: ("site", table[n].to_numpy()) for n in FACTS if n in table}

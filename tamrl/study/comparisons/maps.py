@@ -6,7 +6,6 @@ ensembles with the towers' own weather, boosted trees on the grid (FLUXCOM-style
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from tamrl.maps.ensemble import EnsembleMap
 from tamrl.maps.training import monthly_training_table, table_samples, with_fluxes
 from tamrl.maps.upscale import upscale
 from tamrl.samples.arrays import Samples
-from tamrl.samples.average_year import observed_year
+from tamrl.samples.average_year import mean_season
 from tamrl.samples.missing import without
 from tamrl.samples.phenology import from_season, with_phenology, without_phenology
 from tamrl.shipped import pretrained
@@ -36,9 +35,10 @@ from tamrl.sources import load_grid, load_towers
 from tamrl.study.comparisons.of_folds import of_folds
 
 AVERAGE, CELL = "average year", "average year, the cell's classes"
+MONTHS = "average year, the tower's own months"
 WEATHER, SATELLITES = "own weather", "own weather and satellites"
 BOOSTED, FLUXCOM = "boosted trees on the grid", "FLUXCOM"
-MODELS = (AVERAGE, CELL, WEATHER, SATELLITES, BOOSTED, FLUXCOM)
+MODELS = (AVERAGE, CELL, MONTHS, WEATHER, SATELLITES, BOOSTED, FLUXCOM)
 SEASONS, FOLD_MAPS = "seasons.csv", "folds.nc"
 STRIDE = 4  # every fourth cell in each direction is mapped by all folds
 
@@ -80,7 +80,10 @@ def seasons(
     average = average_cases(samples, ensembles, grid, jobs)
     at = pd.Index(average.site.values)
     found: dict[str, NDArray] = {AVERAGE: np.moveaxis(average["mean"].to_numpy(), 0, -1)}
-    found[CELL] = _of_cells(samples, ensembles, grid)[pd.Index(samples.site).get_indexer(at)]
+    rows = pd.Index(samples.site).get_indexer(at)
+    found[CELL] = _of_cells(samples, ensembles, grid)[rows]
+    own = average_cases(samples, ensembles, grid, jobs, own=True)
+    found[MONTHS] = np.moveaxis(own["mean"].to_numpy(), 0, -1)
     lacking = without_phenology(without(samples, ("satellites",)))
     cells = grid_at(grid, xr.DataArray(samples.table.lat, {"site": samples.site}, "site"),
                     samples.table.lon)  # fmt: skip
@@ -90,12 +93,9 @@ def seasons(
     found[BOOSTED] = _boosted(towers, samples, ensembles, grid, members, jobs, at)
     if not samples.attrs["virtual"]:
         reference = fetch_reference_gpp()["GPP"]
-        where = {
-            n: xr.DataArray(cells[f"cell_{n}"].to_numpy(), dims="site") for n in ("lat", "lon")
-        }
-        gpp = reference.sel(where, method="nearest").to_numpy()[
-            pd.Index(samples.site).get_indexer(at)
-        ]
+        cell = {n: cells[f"cell_{n}"].to_numpy()[rows] for n in ("lat", "lon")}
+        where = {n: xr.DataArray(values, dims="site") for n, values in cell.items()}
+        gpp = reference.sel(where, method="nearest").to_numpy()
         found[FLUXCOM] = np.full(found[AVERAGE].shape, np.nan)
         found[FLUXCOM][..., 0] = gpp[:, None]
     observed, days = np.moveaxis(average["observed"].to_numpy(), 0, -1), average["days"].to_numpy()
@@ -112,9 +112,8 @@ def _mean_season(samples: Samples, predicted: xr.Dataset) -> NDArray:
     """Mean season (site, 12, flux) of predictions on the days that the observed one is of."""
     at = pd.Index(samples.site).get_indexer(predicted.site.values)
     mean = np.stack([predicted[f].mean("seed").to_numpy() for f in FLUXES], -1)
-    part = samples.select(at)
-    weight = np.where(np.isfinite(mean).all(-1), part.weight, 0).astype(np.float32)
-    return observed_year(replace(part, y=mean, weight=weight))[0]
+    weight = np.where(np.isfinite(mean).all(-1), samples.weight[at], 0)
+    return mean_season(mean, weight, samples.time)[0]
 
 
 def _of_cells(samples: Samples, ensembles: Sequence[FoldEnsemble], grid: xr.Dataset) -> NDArray:
