@@ -28,10 +28,8 @@ class Ensemble:
         self.calls += 1
         time.sleep(self.pause)
         flux = np.stack([recurrent(x, seed) for seed in self.seeds])
-        return Mapped(flux, np.abs(x[:, 0, FEATURES.index("abs_lat")]) / 90)
-
-    def classes(self, x: np.ndarray) -> np.ndarray:
-        return np.where(x[:, 0, FEATURES.index("igbp_ENF")] > 0.3, "ENF", "")
+        forest = np.where(x[:, 0, FEATURES.index("igbp_ENF")] > 0.3, "ENF", "")
+        return Mapped(flux, forest, np.abs(x[:, 0, FEATURES.index("abs_lat")]) / 90)
 
 
 def recurrent(x: np.ndarray, seed: int) -> np.ndarray:

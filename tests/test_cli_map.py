@@ -7,11 +7,10 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 import xarray as xr
+from commandline import call, passed
 from mapworld import same
-from typer.testing import CliRunner, Result
 
 from tamrl import data
-from tamrl.cli.app import app
 from tamrl.data.grid import grid_at
 from tamrl.data.koppen import KOPPEN_CODES
 from tamrl.data.schema import FLUXES, KOPPEN_MAIN
@@ -30,18 +29,6 @@ from tamrl.virtual.towers import virtual_predictors, virtual_towers
 
 UNITS = {"TA": "degC", "TA_min": "degC", "TA_max": "degC", "VPD": "hPa", "SW_IN": "W m-2",
          "FPAR": "1"}  # fmt: skip
-
-
-def call(*arguments: object) -> Result:
-    """Run the command line in this process."""
-    return CliRunner().invoke(app, [str(a) for a in arguments])
-
-
-def passed(*arguments: object) -> Result:
-    """Run it without an error."""
-    done = call(*arguments)
-    assert done.exit_code == 0, done.output
-    return done
 
 
 def by_cell(field: xr.DataArray) -> np.ndarray:
@@ -176,27 +163,29 @@ def test_a_cell_is_its_classes_by_area(weights, globe) -> None:
     (members, header), globe = pretrained.load(weights, "cpu"), mixed(globe)
     names = ("TA", "VPD", "SW_IN", "EVI", "latitude", "longitude")
     model, x = EnsembleMap(members, header, names, None, globe), some_cells(globe, 4)
-    place, igbp, share = model._tiles(x)
+    cells = model._cells(x)
+    place, igbp, share = model._tiles(cells, len(x))
     assert place.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
     assert igbp.tolist() == ["ENF", ALIKE["CVM"]] * 4  # grass has an eighth of what is green
     np.testing.assert_allclose(share, [4 / 7, 3 / 7] * 4, rtol=1e-6)
     np.testing.assert_allclose(model(x).vegetated, 0.8, rtol=1e-6)
-    assert model.classes(x).tolist() == ["ENF"] * 4
+    assert model(x).stratum.tolist() == ["ENF"] * 4
     assert model.inputs == "average year"
 
     flux = model(x).flux
     assert (flux[..., 2] == flux[..., 1] - flux[..., 0]).all()
-    table = {"lat": x[place, 0, -2].astype(float), "lon": x[place, 0, -1].astype(float)}
+    codes = [("", *KOPPEN_CODES)[int(k)] for k in cells["koppen"].to_numpy()[place]]
+    facts = {"lat": x[place, 0, -2].astype(float), "lon": x[place, 0, -1].astype(float)}
+    facts |= {"igbp": igbp, "elevation": cells["elevation"].to_numpy()[place], "koppen": codes}
+    facts |= {"koppen_main": [KOPPEN_MAIN.get(code[:1], "") for code in codes]}
     towers = virtual_towers(n=len(place), years=(2001, 2001), noise=False)
-    facts = model._attributes(x[place], igbp)
-    towers = towers.drop_vars(["igbp", "koppen", "koppen_main"]).assign_coords(facts)
-    assert towers["lat"].to_numpy().tolist() == table["lat"].tolist()
+    towers = towers.drop_vars(["igbp", "koppen", "koppen_main"])
+    towers = towers.assign_coords({name: ("site", v) for name, v in facts.items()})
     as_towers = at_towers(make_samples(towers, None, globe), globe)
     given = pretrained.suited(as_towers, header)
     days = members[0].predict(given, np.arange(len(place)))
-    want = np.stack(
-        [np.bincount(place, share * v) for v in means_of_months(days).reshape(-1, 36).T], 1
-    )
+    seasons = means_of_months(days).reshape(-1, 36)
+    want = np.stack([np.bincount(place, share * month) for month in seasons.T], 1)
     np.testing.assert_allclose(flux[0].reshape(len(x), 36), want, atol=1e-4)
 
 
@@ -287,8 +276,10 @@ def test_bounds_and_what_lies_outside_are_those_of_the_inputs_at_hand(globe) -> 
     """With satellites, with the grid alone, with nothing, in an average year; by day or month."""
     model, (days, _, _) = pretrained.open_weights(), days_in_cells(globe)
     few = days.drop_vars("FPAR")
+    rain = few.assign(PRCP=xr.zeros_like(few["TA"]).assign_attrs(units="mm d-1"))
     for cube, grid, inputs in (
         (days, globe, "satellites, EVI, grid"), (few, globe, "EVI, grid"), (few, None, ""),
+        (rain, globe, "EVI, grid"),  # rain alone is no satellite that sees leaves
     ):  # fmt: skip
         mapped = ensemble_map(model.members, model.header, cube, grid)
         assert mapped.inputs == inputs

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
-from typer.testing import CliRunner, Result
+from commandline import call, passed
 from weather import arco, cds, expected
 
 import tamrl
 from tamrl import data
-from tamrl.cli.app import app
 from tamrl.data import open_towers
 from tamrl.data.own.places import one_place
 from tamrl.data.weather import daily_cube
@@ -27,18 +26,6 @@ LAT, LON = np.arange(48.0, 51.0, 0.5), np.arange(-2.0, 3.0, 0.5)
 NAMES = {"TA", "TA_min", "TA_max", "VPD", "VPD_max", "SW_IN", "PRCP"}
 BEGIN, HOURS = "2019-12-28T00", 24 * 16
 EASTWARD = np.sort(LON % 360)  # as CDS and ARCO have them, Greenwich between the ends
-
-
-def call(*arguments: object) -> Result:
-    """Run the command line in this process."""
-    return CliRunner().invoke(app, [str(a) for a in arguments])
-
-
-def passed(*arguments: object) -> Result:
-    """Run it without an error."""
-    done = call(*arguments)
-    assert done.exit_code == 0, done.output
-    return done
 
 
 def holds(cube: xr.Dataset, atol: float = 2e-5) -> None:

@@ -19,6 +19,7 @@ from tamrl.data.physics import wrong_unit
 from tamrl.data.schema import DRIVERS, KOPPEN_MAIN
 from tamrl.data.units import KNOWN, conversion, to_our_units
 from tamrl.errors import DataError
+from tamrl.files import is_store
 
 Floats = npt.NDArray[np.float32]
 
@@ -171,7 +172,7 @@ def open_source(source: xr.Dataset | str | Path) -> xr.Dataset:
         return source
     path = Path(source)
     try:
-        if path.suffix == ".zarr" or (path / ".zgroup").exists() or (path / "zarr.json").exists():
+        if is_store(path):
             ds = xr.open_zarr(path, consolidated=False, chunks=None)
         elif path.is_dir():
             ds = xr.open_mfdataset(sorted(path.glob("*.nc")), combine="by_coords")

@@ -20,7 +20,14 @@ from tamrl.data.schema import DRIVERS, FLUXES, KOPPEN_MAIN
 from tamrl.errors import DataError
 from tamrl.maps.cubes import BARE, Floats, open_cube, open_source
 from tamrl.maps.models import Mapped
-from tamrl.samples.arrays import DAILY, PHENOLOGY, SATELLITE, Samples, make_samples
+from tamrl.samples.arrays import (
+    DAILY,
+    PHENOLOGY,
+    SATELLITE,
+    SEASONAL,
+    Samples,
+    make_samples,
+)
 from tamrl.samples.average_year import AVERAGE, average_year, means_of_months
 from tamrl.samples.missing import key
 from tamrl.samples.phenology import from_season, with_phenology
@@ -61,7 +68,7 @@ class EnsembleMap:
         """What places have, as bounds are calibrated by it (`tamrl.samples.missing.key`)."""
         if self.days is None:
             return AVERAGE
-        satellites = any(name in self.features for name in SATELLITE)
+        satellites = any(name in self.features for name in SEASONAL)
         evi = "EVI" in self.features or self.grid is not None
         return key((satellites, evi, self.grid is not None))
 
@@ -77,8 +84,9 @@ class EnsembleMap:
 
     def __call__(self, x: Floats) -> Mapped:
         """Map places (place, time, feature), time as the cube's; NaN without drivers."""
-        place, igbp, share = self._tiles(x)
-        samples = suited(self._samples(x[place], igbp), self.header)
+        cells = self._cells(x)
+        place, igbp, share = self._tiles(cells, len(x))
+        samples = suited(self._samples(x, cells, place, igbp), self.header)
         each = np.stack([m.predict(samples, np.arange(len(place))) for m in self.members])
         each = each if self.days is not None else means_of_months(each)
         first = np.searchsorted(place, np.arange(len(x)))
@@ -87,49 +95,39 @@ class EnsembleMap:
         flux = flux.astype(np.float32)
         if closed:  # members close, and so does the sum over classes
             flux[..., 2] = flux[..., 1] - flux[..., 0]
-        return Mapped(flux, self._outside(samples, share, first), self._vegetated(x))
+        largest = igbp[np.lexsort((-share, place))][first]
+        return Mapped(flux, largest, self._outside(samples, share, first), _vegetated(cells))
 
-    def classes(self, x: Floats) -> NDArray[np.str_]:
-        """Largest class of vegetation (place,): by it the width of intervals is calibrated."""
-        place, igbp, share = self._tiles(x)
-        order = np.lexsort((-share, place))
-        return igbp[order][np.searchsorted(place, np.arange(len(x)))]
+    def _cells(self, x: Floats) -> xr.Dataset | None:
+        """Give the grid's cells of places (site,), None without a grid."""
+        lat, lon = (x[:, 0, k].astype(float) for k in (-2, -1))
+        return None if self.grid is None else grid_at(self.grid, lat, lon)
 
-    def _tiles(self, x: Floats) -> tuple[NDArray[np.intp], NDArray[np.str_], NDArray]:
+    def _tiles(
+        self, cells: xr.Dataset | None, n: int
+    ) -> tuple[NDArray[np.intp], NDArray[np.str_], NDArray]:
         """Give parts of places: which place (tile,), its class, its share; an empty text: none."""
-        if self.grid is None:
-            return np.arange(len(x)), np.full(len(x), "", "<U3"), np.ones(len(x))
-        at = self._cells(x)
-        codes = at["igbp"].to_numpy().astype("<U3")
-        cover = np.nan_to_num(at["igbp_fraction"].transpose("site", "igbp").to_numpy())
+        if cells is None:
+            return np.arange(n), np.full(n, "", "<U3"), np.ones(n)
+        codes = cells["igbp"].to_numpy().astype("<U3")
+        cover = np.nan_to_num(cells["igbp_fraction"].transpose("site", "igbp").to_numpy())
         cover = cover.astype(float) * ~np.isin(codes, BARE)
-        largest = cover.argmax(1)
         used = cover >= RELEVANT * cover.sum(1, keepdims=True)
         used &= cover > 0
-        used[np.arange(len(x)), largest] = True
+        used[np.arange(n), cover.argmax(1)] = True
         place, k = np.nonzero(used)
         igbp = np.array([ALIKE.get(code, code) for code in codes])[k]
         bare = ~cover.any(1)[place]
         share = np.where(bare, 1.0, cover[place, k])
-        total = np.bincount(place, share)
-        return place, np.where(bare, "", igbp), share / total[place]
+        return place, np.where(bare, "", igbp), share / np.bincount(place, share)[place]
 
-    def _cells(self, x: Floats) -> xr.Dataset:
-        assert self.grid is not None
-        lat, lon = (x[:, 0, k].astype(float) for k in (-2, -1))
-        return grid_at(self.grid, lat, lon)
-
-    def _vegetated(self, x: Floats) -> Floats | None:
-        """Share (place,) of land that can have fluxes, by the grid."""
-        if self.grid is None:
-            return None
-        at = self._cells(x)["igbp_fraction"]
-        return (1 - at.sel(igbp=at["igbp"].isin(BARE)).sum("igbp")).to_numpy().astype(np.float32)
-
-    def _samples(self, x: Floats, igbp: NDArray[np.str_]) -> Samples:
-        """Make samples of places with one class each, as of towers."""
+    def _samples(
+        self, x: Floats, cells: xr.Dataset | None, place: NDArray[np.intp], igbp: NDArray[np.str_]
+    ) -> Samples:
+        """Make samples of parts of places with one class each, as of towers."""
+        x, cells = x[place], None if cells is None else cells.isel(site=place)
         columns = {n: np.ascontiguousarray(x[..., k]) for k, n in enumerate(self.features[:-2])}
-        places = self._attributes(x, igbp)
+        places = _attributes(x, cells, igbp)
         if self.days is None:
             return average_year(columns, places, self.grid)
         coords = {**places, "time": self.days}
@@ -139,29 +137,18 @@ class EnsembleMap:
         monthly = _by_month(xr.Dataset(seen, coords)) if seen else None
         samples = make_samples(towers, monthly, self.grid)
         if PHENOLOGY[0] in self.header["features"]:
-            samples = with_phenology(samples, self._evi(towers, series))
+            samples = with_phenology(samples, self._evi(towers, series, cells))
         return samples
 
-    def _evi(self, towers: xr.Dataset, series: Mapping[str, Any]) -> xr.DataArray | None:
+    def _evi(
+        self, towers: xr.Dataset, series: Mapping[str, Any], cells: xr.Dataset | None
+    ) -> xr.DataArray | None:
         """Give the cube's vegetation index, or else the mean season of the grid's."""
         if "EVI" in series:
             return xr.DataArray(series["EVI"][1], towers.coords, ("site", "time"))
-        if self.grid is None or self.days is None:
+        if cells is None or self.days is None:
             return None
-        return from_season(grid_at(self.grid, towers["lat"], towers["lon"])["EVI"], self.days)
-
-    def _attributes(self, x: Floats, igbp: NDArray[np.str_]) -> dict[str, Any]:
-        """Give coordinates (site,) that a tower has."""
-        lat, lon = (x[:, 0, k].astype(float) for k in (-2, -1))
-        koppen, elevation = np.full(len(lat), "", "<U3"), np.full(len(lat), np.nan)
-        if self.grid is not None:
-            at = self._cells(x)
-            koppen = np.array(("", *KOPPEN_CODES))[at["koppen"].to_numpy().astype(int)]
-            elevation = at["elevation"].to_numpy()
-        main = np.array([KOPPEN_MAIN.get(code[:1], "") for code in koppen])
-        columns = {"lat": lat, "lon": lon, "igbp": igbp, "koppen": koppen, "koppen_main": main}
-        columns |= {"site": np.arange(len(x)).astype(str), "elevation": elevation}
-        return {name: ("site", v) for name, v in columns.items()}
+        return from_season(cells["EVI"].assign_coords(site=towers["site"]), self.days)
 
     def _outside(self, samples: Samples, share: NDArray, first: NDArray) -> Floats | None:
         """Share (place,) of vegetated land that is unlike all towers; None: cannot be said."""
@@ -171,6 +158,27 @@ class EnsembleMap:
         at = [samples.static_names.index(name) for name in names]
         far = space.index(samples.static[:, at].astype(float)) > space.threshold
         return np.add.reduceat(far * share, first).astype(np.float32)
+
+
+def _vegetated(cells: xr.Dataset | None) -> Floats | None:
+    """Share (place,) of land that can have fluxes, by the grid; None without one."""
+    if cells is None:
+        return None
+    bare = cells["igbp_fraction"].sel(igbp=cells["igbp"].isin(BARE)).sum("igbp")
+    return (1 - bare).to_numpy().astype(np.float32)
+
+
+def _attributes(x: Floats, cells: xr.Dataset | None, igbp: NDArray[np.str_]) -> dict[str, Any]:
+    """Give coordinates (site,) that a tower has."""
+    lat, lon = (x[:, 0, k].astype(float) for k in (-2, -1))
+    koppen, elevation = np.full(len(lat), "", "<U3"), np.full(len(lat), np.nan)
+    if cells is not None:
+        koppen = np.array(("", *KOPPEN_CODES))[cells["koppen"].to_numpy().astype(int)]
+        elevation = cells["elevation"].to_numpy()
+    main = np.array([KOPPEN_MAIN.get(code[:1], "") for code in koppen])
+    columns = {"lat": lat, "lon": lon, "igbp": igbp, "koppen": koppen, "koppen_main": main}
+    columns |= {"site": np.arange(len(x)).astype(str), "elevation": elevation}
+    return {name: ("site", v) for name, v in columns.items()}
 
 
 def _by_month(daily: xr.Dataset) -> xr.Dataset:

@@ -12,6 +12,7 @@ class Mapped(NamedTuple):
     """What a model says of places."""
 
     flux: Floats  # (member, place, time, 3): GPP, RECO, NEE of vegetated land, gC m-2 d-1
+    stratum: NDArray[np.str_]  # (place,): by it the width of intervals is calibrated
     outside: Floats | None = None  # (place,): share outside the area of applicability
     vegetated: Floats | None = None  # (place,): share of land that can have fluxes
 
@@ -28,6 +29,3 @@ class MapModel(Protocol):
 
     def __call__(self, x: Floats) -> Mapped:
         """Map places (place, time, feature), NaN missing."""
-
-    def classes(self, x: Floats) -> NDArray[np.str_]:
-        """Strata (place,) of calibrated intervals."""

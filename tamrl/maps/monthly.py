@@ -11,7 +11,6 @@ from typing import Any, ClassVar, Self
 
 import lightgbm
 import numpy as np
-import numpy.typing as npt
 import xarray as xr
 from sklearn.model_selection import GroupKFold
 
@@ -116,11 +115,8 @@ class MonthlyMap:
     def __call__(self, x: Floats) -> Mapped:
         """Map (place, month, feature)."""
         samples, places = season_samples(x), np.arange(len(x))
-        return Mapped(np.stack([member.predict(samples, places) for member in self.members]))
-
-    def classes(self, x: Floats) -> npt.NDArray[np.str_]:
-        """Strata of the intervals (place,): one for all."""
-        return np.full(len(x), "")
+        each = [member.predict(samples, places) for member in self.members]
+        return Mapped(np.stack(each), np.full(len(x), ""))
 
 
 def fit_members(

@@ -85,7 +85,7 @@ class _Job:
             quality[batch] |= np.where(none, QUALITY["model_gave_none"], 0).astype(np.uint8)
             own[:, none] = np.nan
             each[:, batch] = np.moveaxis(cube.averaged(np.moveaxis(own, 2, -1)), -1, 2)
-            stratum[batch, 0] = self.model.classes(x[batch])
+            stratum[batch, 0] = mapped.stratum
             outside[batch] = np.nan if mapped.outside is None else mapped.outside
             if "igbp_fraction" not in ds and mapped.vegetated is not None:
                 share[batch] = mapped.vegetated
@@ -245,7 +245,7 @@ def _prepare(part: Path, small: xr.Dataset, large: xr.Dataset, identity: str) ->
     if part.exists() and not (part / DONE).is_dir():
         raise DataError(f"{part}: would be written, but is not a map that was broken off; move it")
     shutil.rmtree(part, ignore_errors=True)
-    (part / DONE).mkdir(parents=True)  # first: it tells our stores from others
+    (part / DONE).mkdir(parents=True)  # first: by it a store is known to be made here
     options: Any = {"zarr_format": 2, "consolidated": False}
     no_fill = {name: {"_FillValue": None} for name in small.variables}
     small.to_zarr(part, mode="a", encoding=no_fill, **options)

@@ -6,17 +6,21 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tamrl.samples.arrays import PHENOLOGY, PHENOLOGY_STATIC, SATELLITE, Samples
+from tamrl.samples.arrays import PHENOLOGY, PHENOLOGY_STATIC, SATELLITE, SEASONAL, Samples
 
 INPUTS = ("satellites", "EVI", "grid")  # groups: monthly satellites, daily EVI, the grid's cell
 SEEN_FROM_ORBIT = INPUTS[:2]
 
 
 def present(samples: Samples) -> NDArray[np.bool_]:
-    """Which of `INPUTS` each tower has (site, input), on at least half of its days."""
+    """Which of `INPUTS` each tower has (site, input), on at least half of its days.
+
+    Satellites are there where one sees the leaves (`SEASONAL`): rain alone, as of ERA5, is not what
+    bounds of towers with satellites were calibrated with.
+    """
     days = np.maximum(samples.has_drivers.sum(1), 1)
     columns = []
-    for names in (SATELLITE, PHENOLOGY[:1]):
+    for names in (SEASONAL, PHENOLOGY[:1]):
         at = [samples.features.index(name) for name in names if name in samples.features]
         known = np.isfinite(samples.x[..., at]).any(-1) & samples.has_drivers
         columns.append(2 * known.sum(1) >= days)

@@ -16,6 +16,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from tamrl.errors import DataError
+from tamrl.files import is_store
 
 File = str | PathLike[str]
 Source = File | Iterable[File] | xr.Dataset
@@ -95,17 +96,13 @@ def open_sources(source: Source, notes: list[str]) -> list[Opened]:
     return opened
 
 
-def _is_zarr(path: Path) -> bool:
-    return path.suffix == ".zarr" or any((path / m).exists() for m in (".zgroup", "zarr.json"))
-
-
 def _files(name: str) -> list[str]:
     path = Path(name)
     if "://" in name:
         return [name]
     if not path.exists():
         raise DataError(f"{name}: no such file or folder; correct the path")
-    if not path.is_dir() or _is_zarr(path):
+    if not path.is_dir() or is_store(path):
         return [name]
     return [str(p) for p in sorted(path.iterdir()) if p.suffix.lower() in (*NETCDF, *GRIB, ".zip")]
 
