@@ -114,7 +114,7 @@ def test_shared_errors_do_not_average_out_and_own_ones_do():
     apart = budgets.totals(uniform(), "band", errors=errors(0.0)).query("flux == 'GPP'")
     width = (apart["upper"] - apart["lower"]) / apart["total"] * np.sqrt(apart["area"])
     assert width.to_numpy() == pytest.approx(width.iloc[0])  # falls with the root of the area
-    small = errors(0.0).sd("GPP", "band", np.full(6, 1e6))  # smaller than what errs alike
+    small = errors(0.0).own("GPP", np.full(6, 1e6))  # smaller than what errs alike
     assert small == pytest.approx(0.5)
     assert np.isnan(budgets.totals(uniform())["lower"]).all()
 
@@ -131,10 +131,9 @@ def test_a_region_without_a_mapped_cell_errs_as_one_cell_does():
     noise = np.random.default_rng(0).normal(0, 0.3, maps["GPP"].shape)
     maps["GPP"] += noise.astype(np.float32)
     many = Uncertainty(maps, errors().local)
-    area = np.full(len(partition("country", *centres(4.0)).names), 1e14)
-    sd = many.sd("GPP", "country", area)
-    assert np.isfinite(sd).all()
-    assert sd.max() > many.sd("GPP", "globe", np.array([5e14]))[0]
+    countries, globe = many.shared("country")["GPP"], many.shared("globe")["GPP"]
+    assert np.isfinite(countries).all()
+    assert countries.max() > globe[0]
 
 
 def test_land_outside_the_area_of_applicability_can_be_left_out():

@@ -104,10 +104,20 @@ def test_groups_of_towers_err_by_what_they_share_and_by_their_own() -> None:
     assert quoted["gain_GPP"] == pytest.approx(100 * (1 - np.sqrt((1.5**2 + 2 * 0.01) / 3) / 2))
 
 
+def test_a_towers_class_has_a_share_of_its_cell() -> None:
+    """Of the vegetation there: a third each of three classes, rock left out."""
+    _, cube = uncertainty(0.5, 0.1)
+    rock = xr.full_like(cube["igbp_fraction"].isel(igbp=[0]), 0.25).assign_coords(igbp=["BSV"])
+    cover = xr.concat([0.75 * cube["igbp_fraction"], rock], "igbp")
+    month = xr.zeros_like(cover.isel(igbp=0, drop=True)).expand_dims(month=range(1, 13))
+    grid = xr.Dataset({"igbp_fraction": cover, "TA": month})
+    assert map_scores.class_share(towers(9), grid) == pytest.approx(100 / 3)
+
+
 def with_all(made: pd.DataFrame) -> pd.DataFrame:
     """Add the models that the pages quote beside these."""
-    more = {f"{f} {m}": made[f"{f} observed"] + 0.5
-            for f in FLUXES for m in (maps.CELL, maps.WEATHER, maps.SATELLITES)}  # fmt: skip
+    quoted = (maps.CELL, maps.MONTHS, maps.WEATHER, maps.SATELLITES)
+    more = {f"{f} {m}": made[f"{f} observed"] + 0.5 for f in FLUXES for m in quoted}
     return made.assign(**more)
 
 

@@ -65,6 +65,7 @@ def totals(
         land = land * (1 - fluxes["outside"].fillna(0))
     flat, frames = land.to_numpy().ravel(), []
     year = annual(fluxes).transpose("lat", "lon")
+    shared = {} if errors is None else errors.shared(by, cube)
     for flux in FLUXES:
         mean = year[flux].to_numpy().ravel().astype(np.float64)  # g m-2 yr-1
         known = np.isfinite(mean)
@@ -72,7 +73,7 @@ def totals(
         area, seen = parts.sums(np.stack([flat, flat * known]))
         half = np.full(len(total), np.nan)
         if errors is not None:
-            sd = errors.sd(flux, by, seen, cube) * YEAR_DAYS * seen / PG
+            sd = np.hypot(shared[flux], errors.own(flux, seen)) * YEAR_DAYS * seen / PG
             half = stats.norm.ppf(0.5 + level / 2) * sd
         with np.errstate(invalid="ignore", divide="ignore"):  # a region without land
             columns = {
@@ -120,7 +121,7 @@ def compare(fluxes: xr.Dataset, errors: Uncertainty | None = None) -> pd.DataFra
     for source, (value, sd) in computed.items():
         row = published["source"] == source
         published.loc[row, ["value", "lower", "upper"]] = value, value - sd, value + sd
-    if abs(float(fluxes["lat"][1] - fluxes["lat"][0])) > 1:  # too coarse to tell land from sea
+    if abs(float(fluxes["lat"][1] - fluxes["lat"][0])) > 1:  # too coarse for coasts
         published = published[published["source"] != "FLUXCOM map, our land"]
     table = pd.concat([mapped, published])[[*published.columns]]
     table["flux"] = pd.Categorical(table["flux"], FLUXES)

@@ -14,6 +14,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from tamrl.data.cube import cell_area
+from tamrl.data.schema import FLUXES
 from tamrl.maps.regions import partition
 
 Floats = NDArray[np.float64]
@@ -30,31 +31,32 @@ class Uncertainty:
     folds: xr.Dataset
     local: pd.DataFrame
 
-    def sd(self, flux: str, by: str, area: Floats, cube: xr.Dataset | None = None) -> Floats:
-        """Find the standard deviation (region,) of means over regions of ``area`` m2.
-
-        ``by`` and ``cube`` as of `tamrl.maps.regions.partition`.
-        """
+    def own(self, flux: str, area: Floats) -> Floats:
+        """Find what places err of their own (region,), in the mean over ``area`` m2."""
         length = 1000 * float(self.local.length_km[flux])  # m
         # The integral of exp(-d / L) over the plane is 2 pi L^2: so much land errs as one place.
         alike = np.minimum(2 * np.pi * length**2 / np.maximum(area, 1.0), 1.0)
-        return np.hypot(self._shared(flux, by, cube), self.local.sd[flux] * np.sqrt(alike))
+        return self.local.sd[flux] * np.sqrt(alike)
 
-    def _shared(self, flux: str, by: str, cube: xr.Dataset | None) -> Floats:
-        """Find what the choice of towers does (region,): of one cell where no fold mapped any."""
+    def shared(self, by: str, cube: xr.Dataset | None = None) -> dict[str, Floats]:
+        """Find what the choice of towers does by flux (region,): of one cell where none was mapped.
+
+        ``by`` and ``cube`` as of `tamrl.maps.regions.partition`.
+        """
         lat, lon = self.folds["lat"].to_numpy(), self.folds["lon"].to_numpy()
-        some = None if cube is None else cube.sel(lat=lat, lon=lon, method="nearest")
-        if some is not None:
-            some = some.assign_coords(lat=lat, lon=lon)
-        parts = partition(by, lat, lon, some)
-        mean = self.folds[flux].transpose("fold", "lat", "lon").to_numpy().astype(float)
-        mean = mean.reshape(len(mean), -1)
-        known = np.isfinite(mean).all(axis=0)
-        land = cell_area(lat, lon).ravel() * known
-        n, total = parts.sums(land), parts.sums(np.nan_to_num(mean) * land)
-        theta = np.divide(total, n, out=np.full(total.shape, np.nan), where=n > 0)
-        cell = np.average(jackknife(mean[:, known]) ** 2, weights=land[known]) ** 0.5
-        return np.where(n > 0, jackknife(theta), cell)
+        some = None
+        if cube is not None:
+            some = cube.sel(lat=lat, lon=lon, method="nearest").assign_coords(lat=lat, lon=lon)
+        parts, area, out = partition(by, lat, lon, some), cell_area(lat, lon).ravel(), {}
+        for flux in FLUXES:
+            mean = self.folds[flux].transpose("fold", "lat", "lon").to_numpy().astype(float)
+            mean = mean.reshape(len(mean), -1)
+            known = np.isfinite(mean).all(axis=0)
+            n, total = parts.sums(area * known), parts.sums(np.nan_to_num(mean) * area * known)
+            theta = np.divide(total, n, out=np.full(total.shape, np.nan), where=n > 0)
+            cell = np.average(jackknife(mean[:, known]) ** 2, weights=area[known]) ** 0.5
+            out[flux] = np.where(n > 0, jackknife(theta), cell)
+        return out
 
 
 def jackknife(theta: Floats) -> Floats:

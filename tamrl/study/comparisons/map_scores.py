@@ -11,9 +11,11 @@ import xarray as xr
 from scipy.optimize import curve_fit
 from scipy.stats import norm
 
+from tamrl.data.grid import grid_at
 from tamrl.data.schema import FLUXES
 from tamrl.evaluate.intervals import DIMS, calibrate, intervals, reliability
 from tamrl.evaluate.scores import LEVEL
+from tamrl.maps.cubes import BARE
 from tamrl.maps.uncertainty import Uncertainty
 from tamrl.samples.splits import distance_km
 from tamrl.study.comparisons.maps import (
@@ -22,13 +24,14 @@ from tamrl.study.comparisons.maps import (
     CELL,
     FLUXCOM,
     MODELS,
+    MONTHS,
     SATELLITES,
     WEATHER,
 )
 
-SHORT = {AVERAGE: "map", CELL: "cell", WEATHER: "weather", SATELLITES: "satellites",
-         BOOSTED: "boosted"}  # fmt: skip
-NEAR_KM = 500.0  # pairs of towers that tell how far errors reach
+SHORT = {AVERAGE: "map", CELL: "cell", MONTHS: "months", WEATHER: "weather",
+         SATELLITES: "satellites", BOOSTED: "boosted"}  # fmt: skip
+NEAR_KM = 500.0  # of pairs of towers that show how far errors reach
 
 
 def scores(table: pd.DataFrame) -> pd.DataFrame:
@@ -125,9 +128,8 @@ def held_out_groups(
     """
     place, rows = facts.set_index("site"), []
     codes = [str(code) for code in cube["igbp"].to_numpy()]
-    half = norm.ppf(0.5 + level / 2)
+    half, shared = norm.ppf(0.5 + level / 2), errors.shared("biome", cube)
     for flux in FLUXES:
-        shared = errors.sd(flux, "biome", np.full(len(codes) + 1, np.inf), cube)
         one = table[["site", f"{flux} observed", f"{flux} {AVERAGE}"]].dropna().groupby("site")
         year = one.mean()[one.size() == 12]
         for code, group in year.groupby(place.igbp.reindex(year.index)):
@@ -135,7 +137,7 @@ def held_out_groups(
                 continue
             observed, predicted = group.mean()
             own = errors.local.sd[flux] / np.sqrt(len(group))
-            sd = float(np.hypot(shared[codes.index(str(code))], own))
+            sd = float(np.hypot(shared[flux][codes.index(str(code))], own))
             rows.append({"class": code, "flux": flux, "towers": len(group), "observed": observed,
                          "predicted": predicted, "sd": sd,
                          "inside": abs(predicted - observed) <= half * sd})  # fmt: skip
@@ -166,6 +168,14 @@ def class_seasons(
     return pd.concat(parts, ignore_index=True)
 
 
+def class_share(facts: pd.DataFrame, cube: xr.Dataset) -> float:
+    """Mean share (%) of a tower's class in the vegetation of its cell of the grid."""
+    cover = grid_at(cube, facts.lat.to_numpy(), facts.lon.to_numpy())["igbp_fraction"]
+    cover = cover.sel(igbp=~cover["igbp"].isin(BARE)).transpose("site", "igbp").fillna(0)
+    own = (cover["igbp"].to_numpy() == facts.igbp.to_numpy()[:, None]) * cover.to_numpy()
+    return 100 * float((own.sum(1) / np.maximum(cover.to_numpy().sum(1), 1e-9)).mean())
+
+
 def values(scored: pd.DataFrame, held: pd.DataFrame, groups: pd.DataFrame) -> dict[str, object]:
     """Gather what the pages quote of `scores`, `coverage` and `held_out_groups`."""
     out: dict[str, object] = {}
@@ -177,6 +187,8 @@ def values(scored: pd.DataFrame, held: pd.DataFrame, groups: pd.DataFrame) -> di
     for flux in FLUXES:
         gain = 1 - by.RMSE[AVERAGE, flux] / by.RMSE[BOOSTED, flux]
         out[f"gain_{flux}"] = 100 * float(gain)
+    cost = [100 * (by.RMSE[MONTHS, f] / by.RMSE[WEATHER, f] - 1) for f in FLUXES]
+    out["cost_of_days"] = f"{min(cost):.1f} to {max(cost):.1f} %"
     for period in ("month", "year"):
         of = 100 * held[(held.stratum == "") & (held.period == period)].coverage
         least, most = f"{of.min():.0f}", f"{of.max():.0f}"
