@@ -65,10 +65,10 @@ def tower_table(
 
 def _names(columns: Iterable[object]) -> dict[object, str]:
     """Our names of a table's columns, where they have others."""
-    ours = {row.alias.casefold(): row.name for row in SITE_FACTS}
+    known = {row.alias.casefold(): row.name for row in SITE_FACTS}
     found: dict[object, str] = {}
     for column in columns:
-        name = ours.get(bare(str(column))[0].casefold())
+        name = known.get(bare(str(column))[0].casefold())
         if name and name not in found.values():
             found[column] = name
     named = next((c for c in columns if str(c).casefold() in ("site", "sitename", "site_id")), "")

@@ -213,7 +213,7 @@ def _check_units(tower: xr.Dataset, source: str) -> None:
 
 
 def _checked_anew(ds: xr.Dataset) -> xr.Dataset:
-    """Check towers of ours whose values may have been changed since; towers without days pass."""
+    """Check towers that were read before and may have been changed; towers without days pass."""
     source, known = "Dataset", schema.VARIABLES
     used = {n: ds[n].transpose("site", "time").astype(np.float32) for n in known if n in ds}
     same = ds.assign({n: v.assign_attrs(units=known[n].units) for n, v in used.items()})

@@ -169,7 +169,7 @@ def _unit(name: str) -> str:
 
 
 def _way(name: str, unit: str, minutes: int, source: str) -> tuple[float, float]:
-    """Factor and offset that lead from a unit to ours."""
+    """Factor and offset that lead from a unit to the study's."""
     target, seconds = _unit(name), 60.0 * minutes
     if name == "SW_IN" and unit in _PER_STEP:
         return 1 / seconds, 0.0

@@ -144,11 +144,11 @@ def open_hours(
     step, phase = step_of(found, ends, name)
     spans = []
     series = {}
-    for ours, columns in found.items():
+    for driver, columns in found.items():
         ks = [k for k, column in enumerate(columns) if column is not None]
         number = [(ends[k] - phase) // step for k in ks]
         spans.append((min(n.min() for n in number), max(n.max() for n in number)))
-        series[ours] = (ks, number)
+        series[driver] = (ks, number)
     first, last = max(a for a, _ in spans), min(b for _, b in spans)
     if last < first:
         raise DataError(f"{name}: its variables have no time in common; get the same months of all")
@@ -158,11 +158,11 @@ def open_hours(
             n = DAY // step
             first, last = max(first, begin - n // 2), min(last, end + n + n // 2)
     made = {}
-    for ours, (ks, number) in series.items():
+    for driver, (ks, number) in series.items():
         parts, own = [opened[k] for k in ks], [windows[k] for k in ks]
-        column = next(c for c in found[ours] if c is not None)
+        column = next(c for c in found[driver] if c is not None)
         part, at = lookup(column, parts, own, number, first, last, notes)
-        made[ours] = Series(column, parts, own, part, at)
+        made[driver] = Series(column, parts, own, part, at)
     hours = Hours(made, windows[0], step, phase, int(first), int(last), {}, name)
     hours.sums |= _sums(hours, sums, notes)
     if step != 60:
@@ -198,7 +198,7 @@ def _mean(raw: Floats) -> Floats:
 
 
 def _judged(hours: Hours, name: str) -> str:
-    """Tell sums of a step from sums of the day by two samples; "" if neither shows."""
+    """Distinguish sums of a step from sums of the day by two samples; "" if neither shows."""
     last = hours.last + 1
     said = set()
     length = SAMPLE_HOURS * 60 // hours.step

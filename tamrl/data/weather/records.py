@@ -43,12 +43,12 @@ def columns_of(opened: list[Opened], name: str) -> dict[str, list[Column | None]
                   if v.attrs.get("standard_name")}  # fmt: skip
         stated = {s: units[n] for s, n in formal.items() if n in units}
         by_standard = recognise(formal, stated)
-        for ours in WANTED:
-            if ours in by_name:
-                found[ours][k] = by_name[ours]
-            elif ours in by_standard:
-                column = by_standard[ours]
-                found[ours][k] = column._replace(column=formal[column.column])
+        for driver in WANTED:
+            if driver in by_name:
+                found[driver][k] = by_name[driver]
+            elif driver in by_standard:
+                column = by_standard[driver]
+                found[driver][k] = column._replace(column=formal[column.column])
     for columns in found.values():
         for one, there in zip(opened, columns, strict=True):
             if there is not None:
@@ -61,10 +61,10 @@ def columns_of(opened: list[Opened], name: str) -> dict[str, list[Column | None]
         if lost not in found and not (lost == "VPD" and humid):
             text = f"no variable of {means}; it has {', '.join(have[:8])}{more}"
             raise DataError(f"{name}: {text}; get the file that has it")
-    for ours, columns in found.items():
+    for driver, columns in found.items():
         kinds = {(c.column, c.unit) for c in columns if c}
         if len({unit for _, unit in kinds}) > 1 or len({column for column, _ in kinds}) > 1:
-            text = f"{ours} is in different units or columns: {sorted(kinds)}"
+            text = f"{driver} is in different units or columns: {sorted(kinds)}"
             raise DataError(f"{name}: {text}; make the files alike")
     return {n: c for n, c in found.items() if n not in HUMID or n == humid}
 
@@ -94,14 +94,14 @@ def _minutes(time: NDArray[np.datetime64]) -> Ints:
 def step_of(found: dict[str, list[Column | None]], ends: list[Ints], name: str) -> tuple[int, int]:
     """Minutes between records, the same for all variables, and their offset to whole steps."""
     steps: dict[int, str] = {}
-    for ours, columns in found.items():
+    for driver, columns in found.items():
         own = np.unique(np.concatenate([ends[k] for k, c in enumerate(columns) if c]))
         if len(own) < 2:
-            raise DataError(f"{name}: {ours} has a single time; get whole days of hours")
-        steps.setdefault(int(np.median(np.diff(own))), ours)
-    (step, ours), *others = steps.items()
+            raise DataError(f"{name}: {driver} has a single time; get whole days of hours")
+        steps.setdefault(int(np.median(np.diff(own))), driver)
+    (step, driver), *others = steps.items()
     if others:
-        text = f"{ours} comes every {step / 60:g} h, {others[0][1]} every {others[0][0] / 60:g} h"
+        text = f"{driver} comes every {step / 60:g} h, {others[0][1]} every {others[0][0] / 60:g} h"
         raise DataError(f"{name}: {text}; get both every hour")
     if step >= DAY:
         text = f"its times are {step / DAY:g} d apart, not hours"

@@ -67,7 +67,7 @@ class Vegetation:
 
     @property
     def identity(self) -> bytes:
-        """What tells this index from another: its dates, and sums of the first and the last."""
+        """What this index is known by: its dates, and sums of the first and the last."""
         _, opened, cells = self.views[0]
         ends = (self.raw(opened, cells, k) for k in (0, opened.ds.sizes["time"] - 1))
         dates = [middle.tobytes() for middle, _, _ in self.views]

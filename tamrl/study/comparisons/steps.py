@@ -3,7 +3,7 @@
 Steps are of data and labels, so they are tried with trees, which fit in seconds: each adds one
 thing to the step before. What is left are the mean errors of towers: `by_distance` asks whether
 towers near each other err alike, as kriging of residuals would need, `by_attribute` whether a
-static map tells them apart.
+static map separates them.
 """
 
 from collections.abc import Callable
