@@ -53,13 +53,13 @@ def as_cf(ds: xr.Dataset) -> xr.Dataset:
     time = ds["valid_time"].to_numpy()
     ds = ds.drop_vars(["number", "expver"]).rename(valid_time="time", latitude="y", longitude="x")
     out = xr.Dataset(coords=ds.coords)
-    for name, ours, units, values in (
+    for name, standard, units, values in (
         ("tas", "air_temperature", "degC", ds["t2m"] - 273.15),
         ("tdps", "dew_point_temperature", "K", ds["d2m"]),
         ("rsds", "surface_downwelling_shortwave_flux_in_air", "W m-2", ds["ssrd"] / 3600),
         ("pr", "precipitation_flux", "kg m-2 s-1", ds["tp"] * 1000 / 3600),
     ):
-        out[name] = values.assign_attrs(standard_name=ours, units=units)
+        out[name] = values.assign_attrs(standard_name=standard, units=units)
     out = out.assign_coords(time=time - np.timedelta64(30, "m"))
     out["time"].attrs = {"standard_name": "time", "bounds": "time_bnds"}
     edges = np.stack([time - np.timedelta64(60, "m"), time], 1)

@@ -214,7 +214,7 @@ def test_a_few_days_of_rain_are_no_month() -> None:
 
 
 def test_a_dataset_states_its_units(virtual: xr.Dataset) -> None:
-    """K and kPa by attribute are converted, coordinates that lack filled; ours stays as it is."""
+    """Units named by attribute are converted, coordinates that lack are filled; the rest stays."""
     table = by_day().rename_axis("time")
     ds = table.to_xarray().expand_dims(site=["XX-One"])
     ds = ds.assign_coords(lat=("site", [50.0]), lon=("site", [10.0]), igbp=("site", ["ENF"]))

@@ -273,8 +273,8 @@ def test_adapt_on_the_command_line(grid, fitted, daily, samples, tmp_path: Path,
     assert done.exit_code == 0, done.output
     assert "labelled days, of virtual towers" in done.output
     (adapted,), header = pretrained.load(own, "cpu")
-    told = [header[name] for name in ("adapted_to", "virtual", "tower_source")]
-    assert told == [str(samples.site[3]), 1, samples.attrs["tower_source"]]
+    read = [header[name] for name in ("adapted_to", "virtual", "tower_source")]
+    assert read == [str(samples.site[3]), 1, samples.attrs["tower_source"]]
     assert [type(m) for m in (adapted, *adapted.fitted)] == [Adapted, AnnualPrior]
     before, after = (load_pretrained(each).predict(samples) for each in (path, own))
     errors = [abs(p - daily).GPP.isel(site=3).mean() for p in (before, after)]

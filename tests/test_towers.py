@@ -94,12 +94,12 @@ def test_days_agree_with_pandas(seed: int, late: int, gaps: float) -> None:
     x = rng.normal(5, 10, 500)
     x[rng.random(500) < gaps] = np.nan
     here = rng.random(500) > gaps / 3  # records that are not there at all
-    ours = daily.to_days(start[here], 30, {"TA": x[here]}, "test")
+    recomputed = daily.to_days(start[here], 30, {"TA": x[here]}, "test")
     group = pd.Series(x[here], start[here].astype("datetime64[ns]")).resample("D")
     truth = pd.DataFrame({"TA": group.mean(), "TA_min": group.min(), "TA_max": group.max()})
-    truth = truth.where(group.count() >= 47).loc[ours.days.astype("datetime64[ns]")]
+    truth = truth.where(group.count() >= 47).loc[recomputed.days.astype("datetime64[ns]")]
     for name in truth:
-        np.testing.assert_allclose(ours.data[name], truth[name], atol=1e-12)
+        np.testing.assert_allclose(recomputed.data[name], truth[name], atol=1e-12)
 
 
 def test_a_broken_chunk_costs_its_tower_only(tmp_path: Path) -> None:

@@ -313,15 +313,15 @@ def test_the_official_daily_file_of_us_ar1(real_towers: xr.Dataset) -> None:
     if not path:
         pytest.skip("TAMRL_USAR1_CSV does not name the official daily csv file of US-AR1")
     official = open_towers(path).sel(site="US-AR1")
-    ours = real_towers.sel(site="US-AR1", time=official.time)
+    recomputed = real_towers.sel(site="US-AR1", time=official.time)
     # Weather agrees to the last stored digit only if every record falls into its own local day.
     for name, tolerance in (("TA", 0.002), ("VPD", 0.002), ("SW_IN", 0.01)):
-        assert float(abs(ours[name] - official[name]).max()) < tolerance
+        assert float(abs(recomputed[name] - official[name]).max()) < tolerance
     # The daily REF version is chosen anew among the ustar versions: fluxes agree, not to the digit.
     for name in ("NEE", "GPP", "RECO"):
-        assert float(xr.corr(ours[name], official[name])) > 0.997
-        assert abs(float((ours[name] - official[name]).mean())) < 0.02
-    ratio = (ours["NEE"] / official["NEE"]).where(abs(official["NEE"]) > 1)
+        assert float(xr.corr(recomputed[name], official[name])) > 0.997
+        assert abs(float((recomputed[name] - official[name]).mean())) < 0.02
+    ratio = (recomputed["NEE"] / official["NEE"]).where(abs(official["NEE"]) > 1)
     assert float(ratio.median()) == pytest.approx(1, abs=1e-3)  # a factor of 12 or 44 would show
     table = pd.read_csv(path)
     gap = table["RECO_NT_VUT_REF"] - table["GPP_NT_VUT_REF"] - table["NEE_VUT_REF"]
