@@ -1,72 +1,64 @@
 """The area of applicability on cases that can be computed by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
 from matplotlib.cbook import boxplot_stats
-from trainingtable import training_table
 
+from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError
-from tamrl.maps import applicability as aoa
-from tamrl.maps.training import INPUTS, MAP_FEATURES, tower_blocks, tower_folds
-from tamrl.shipped.applicability import outer_whisker
+from tamrl.maps.applicability import dissimilarity_map
+from tamrl.samples.arrays import Samples
+from tamrl.samples.splits import blocks
+from tamrl.shipped.applicability import Space, attribute_space, outer_whisker, span
 from tamrl.study import trust
-
-EVI = MAP_FEATURES.index("EVI")
-
-
-def only(**weights: float) -> pd.Series:
-    """Give importance to some predictors and none to all others."""
-    return pd.Series(0.0, INPUTS).add(pd.Series(weights), fill_value=0).reindex(list(INPUTS))
+from tamrl.study.comparisons.maps import AVERAGE
 
 
-def steady(evi: list[float]) -> xr.Dataset:
-    """Towers whose EVI is the same all year, so that a tower is one point."""
-    table = training_table(np.array(evi))
-    table["x"][..., EVI] = np.array(evi)[:, None]
-    return table
+def space_of(*values: float) -> Space:
+    """Span a space of one attribute, each point in a fold of its own."""
+    points = np.array(values)[:, None]
+    return span(points, np.array([2.0]), np.arange(len(values)), ("EVI_grid_mean",))
 
 
-def test_the_index_of_three_towers_by_hand() -> None:
-    """EVI 0, 1 and 3: scaled by sd, mean of all pairs of tower-months, nearest tower."""
-    table = steady([0.0, 1.0, 3.0])
-    space = aoa.feature_space(table, only(EVI=2.0), np.array([0, 1, 2]))
-    # Pairs of 36 tower-months: 144 for each pair of towers, 1, 2 and 3 apart, the rest 0 apart.
-    mean = 144 * (1 + 2 + 3) / (36 * 35 / 2)
-    x = table["x"].to_numpy().copy()
-    np.testing.assert_allclose(space.dissimilarity(x), 0, atol=1e-7)
-    x[..., EVI] = np.array([5.0, 1.6, -0.5])[:, None]
-    got = space.dissimilarity(x)
-    np.testing.assert_allclose(got, np.array([2, 0.6, 0.5])[:, None] / mean * np.ones(12), 1e-6)
+def at(samples: Samples, values: np.ndarray) -> Samples:
+    """Give places these values of the attribute, and any of the others."""
+    static = np.random.default_rng(0).normal(size=(len(values), len(samples.static_names)))
+    static[:, samples.static_names.index("EVI_grid_mean")] = values
+    return replace(samples, static=static.astype(np.float32))
+
+
+def test_the_index_of_three_towers_by_hand(gridded: Samples) -> None:
+    """Attribute 0, 1 and 3: mean distance of all pairs is 2, in any unit and at any weight."""
+    space = space_of(0, 1, 3)
+    got = space.dissimilarity(at(gridded, np.array([5.0, 1.6, -0.5])))
+    np.testing.assert_allclose(got, np.array([2, 0.6, 0.5]) / 2, 1e-5)
     # Against the other folds: 0 is 1 from its nearest, 1 is 1 from 0, 3 is 2 from 1.
-    np.testing.assert_allclose(space.training[:, 0], np.array([1, 1, 2]) / mean, 1e-6)
+    np.testing.assert_allclose(space.training, np.array([1, 1, 2]) / 2, 1e-6)
 
 
-def test_units_do_not_matter_and_useless_predictors_neither() -> None:
-    """Scaling by the towers cancels a unit; a predictor of weight 0 or below may be anything."""
-    table = training_table(np.linspace(0.1, 0.8, 12))
-    fold = np.arange(12) % 3
-    weight = only(EVI=0.2, TA=0.1, VPD=-0.3)
-    here = training_table(np.linspace(0.2, 1.5, 6), seed=9)["x"].to_numpy()
-    want = aoa.feature_space(table, weight, fold).dissimilarity(here)
-    other, moved = table.copy(deep=True), here.copy()
-    for values in (other["x"].to_numpy(), moved):
-        values[..., MAP_FEATURES.index("TA")] = values[..., 0] * 1.8 + 32
-        values[..., MAP_FEATURES.index("VPD")] *= 1e3
-    got = aoa.feature_space(other, weight, fold).dissimilarity(moved)
+def test_units_do_not_matter_and_useless_attributes_neither() -> None:
+    """Scaling by the towers cancels a unit; an attribute of weight 0 or below may be anything."""
+    rng = np.random.default_rng(0)
+    here, there, fold = rng.normal(size=(12, 3)), rng.normal(size=(6, 3)), np.arange(12) % 3
+    samples = replace(_made_up(6), static=there.astype(np.float32))
+    weight, names = np.array([0.2, 0.1, -0.3]), ("a", "b", "c")
+    want = span(here, weight, fold, names).dissimilarity(samples)
+    unit = np.array([1, 1.8, 1e3]), np.array([0, 32, 5])
+    moved = replace(samples, static=(there * unit[0] + unit[1]).astype(np.float32))
+    got = span(here * unit[0] + unit[1], weight, fold, names).dissimilarity(moved)
     np.testing.assert_allclose(got, want, rtol=1e-4)
-    heavier = aoa.feature_space(table, only(EVI=0.4, TA=0.1), fold).dissimilarity(here)
+    heavier = span(here, weight * [2, 1, 1], fold, names).dissimilarity(samples)
     assert np.abs(heavier / want - 1).max() > 0.05  # weights count
 
 
-def test_a_missing_predictor_counts_as_the_mean_of_the_towers() -> None:
+def test_a_missing_attribute_counts_as_the_mean_of_the_towers(gridded: Samples) -> None:
     """As in a network that was trained on scaled inputs."""
-    table = steady([0.0, 1.0, 2.0])
-    space = aoa.feature_space(table, only(EVI=1.0), np.arange(3))
-    x = table["x"].to_numpy()[:1].copy()
-    x[..., EVI] = np.nan
-    np.testing.assert_allclose(space.dissimilarity(x), 0, atol=1e-7)  # the tower at 1 is the mean
+    found = space_of(0, 1, 2).dissimilarity(at(gridded, np.array([np.nan])))
+    np.testing.assert_allclose(found, 0, atol=1e-7)  # the tower at 1 is the mean
 
 
 def test_the_threshold_is_the_whisker_of_a_box_plot() -> None:
@@ -79,104 +71,81 @@ def test_the_threshold_is_the_whisker_of_a_box_plot() -> None:
     assert outer_whisker(far) < 20
 
 
-def test_neighbours_and_towers_of_one_cell_share_a_fold() -> None:
-    """Within 50 km, or with the very same predictors, one would give the other away."""
-    table = training_table(np.full(40, 0.5))
-    table["lat"][1] = table["lat"][0] + 0.3  # 33 km
-    table["cell_lat"][5], table["cell_lon"][5] = table["cell_lat"][9], table["cell_lon"][9]
-    for seed in range(20):
-        fold = tower_folds(table, folds=10, seed=seed)
-        assert fold[0] == fold[1]
-        assert fold[5] == fold[9]
-        assert len(set(fold)) > 6
-    assert not np.array_equal(fold, tower_folds(table, folds=10, seed=0))
-    with pytest.raises(DataError, match=r"500 folds asked for; \d+ separate"):
-        tower_folds(table, 500)
-
-
-def test_importance_finds_the_predictor_that_makes_the_flux() -> None:
-    """EVI drives GPP and NEE; forty others are noise."""
-    table = training_table(np.random.default_rng(1).uniform(0.1, 0.9, 40))
-    predictions, importance = aoa.held_out(table, tower_folds(table, 4), repeats=1, rounds=60)
-    assert importance.idxmax() in ("EVI", "EVI_mean")
-    rest = importance.drop([n for n in INPUTS if n.startswith("EVI")])
-    assert importance.max() > 20 * rest.abs().max()
-    miss = (predictions["mean"] - predictions["observed"]).sel(flux="GPP")
-    assert float((miss**2).mean()) < 0.1 * float(predictions["observed"].sel(flux="GPP").var())
+def test_the_attribute_that_makes_the_flux_weighs_most() -> None:
+    """One of nine attributes drives annual GPP and RECO; the others are noise."""
+    samples = _made_up(80)
+    y = np.zeros_like(samples.y)
+    y[..., :2] = 10 * samples.static[:, None, 4, None]
+    y[..., 2] = y[..., 1] - y[..., 0]
+    weight = attribute_space(replace(samples, y=y)).weight
+    assert weight.argmax() == 4
+    assert weight[4] > 0.7 * weight.sum()
 
 
 def test_what_the_model_learned_nothing_from_is_refused() -> None:
     """No weight, or no other fold: one clear error instead of a map of noise."""
-    table = training_table(np.linspace(0, 1, 6))
+    values, fold = np.arange(6.0)[:, None], np.arange(6)
     with pytest.raises(DataError, match="learned nothing"):
-        aoa.feature_space(table, only(EVI=-1.0), np.arange(6))
+        span(values, np.array([-1.0]), fold, ("a",))
     with pytest.raises(DataError, match="all towers are in one"):
-        aoa.feature_space(table, only(EVI=1.0), np.zeros(6, int))
+        span(values, np.array([1.0]), fold * 0, ("a",))
 
 
 def test_the_map_is_the_index_of_each_cell(globe: xr.Dataset) -> None:
     """Cells like a tower are inside, cells like none outside; sea and holes have no index."""
-    evi = globe["EVI"].to_numpy()
+    evi = globe["EVI"].mean("month").to_numpy()
     low = float(np.nanquantile(evi, 0.6))
-    table = steady(list(np.linspace(0, low, 30)))
-    space, holed = aoa.feature_space(table, only(EVI=1.0), np.arange(30) % 5), globe.copy(deep=True)
+    space, holed = space_of(*np.linspace(0, low, 30)), globe.copy(deep=True)
     row, col = np.argwhere((globe["land_fraction"] > 0).to_numpy())[40]
     holed["TA"][3, row, col] = np.nan
-    got = aoa.dissimilarity_map(space, holed)
-    assert np.isnan(got["DI"][:, row, col]).all()
+    got = dissimilarity_map(space, holed)
+    assert np.isnan(got["DI"][row, col])
     known = np.isfinite(got["DI"].to_numpy())
-    assert (known.any(axis=0) == np.isfinite(got["outside"])).all()
-    assert not known[:, (globe["land_fraction"] == 0).to_numpy()].any()
+    assert (known == np.isfinite(got["outside"])).all()
+    assert (known == np.isfinite(got["point"]).all("column")).all()
+    assert not known[(globe["land_fraction"] == 0).to_numpy()].any()
     step = low / 29  # of the towers; threshold: at most one step between neighbours
-    beyond = got["DI"].to_numpy() > space.threshold
-    assert not beyond[known & (evi < low)].any()
-    assert beyond[known & (evi > low + 1.01 * step)].all()
-    assert float(got["outside"].max()) == pytest.approx(1)
+    beyond = got["outside"].to_numpy()
+    assert (beyond[known & (evi < low)] == 0).all()
+    assert (beyond[known & (evi > low + 1.01 * step)] == 1).all()
+    here = space.index(got["point"].to_numpy()[known])  # one attribute, the same in all classes
+    np.testing.assert_allclose(got["DI"].to_numpy()[known], here, atol=1e-4)
 
 
-def test_shares_outside_by_hand(globe: xr.Dataset) -> None:
-    """North outside, south inside: the shares are those of the north, area by area."""
-    shape = (12, globe.sizes["lat"], globe.sizes["lon"])
-    land = (globe["land_fraction"] > 0).to_numpy()
-    north = np.broadcast_to((globe["lat"] > 0).to_numpy()[:, None], shape[1:])
-    values = np.where(land, 1.0 + north, np.nan) * np.ones(shape)
-    axes = {"lat": globe["lat"], "lon": globe["lon"]}
-    index = xr.Dataset({"DI": (("month", "lat", "lon"), values)}, axes, {"threshold": 1.5})
-    rate = np.where(north, 1.0, 3.0) * np.ones(shape)
-    fluxes = xr.Dataset(coords={"lat": globe["lat"], "lon": globe["lon"]})
-    for flux in ("GPP", "RECO", "NEE"):
-        fluxes[flux] = ("time", "lat", "lon"), -rate if flux == "NEE" else rate
-        fluxes[f"{flux}_sd"] = ("time", "lat", "lon"), np.where(north, 0.5, 0.0) * np.ones(shape)
-    fluxes["land_fraction"] = globe["land_fraction"]
-    got = aoa.shares_outside(index, fluxes, globe)
-    area = (globe["area"] * globe["land_fraction"]).to_numpy()
-    share = area[north].sum() / area.sum()
-    assert got["land"] == pytest.approx(share, rel=1e-6)
-    assert got["GPP"] == got["NEE"] == pytest.approx(share / (share + 3 * (1 - share)), rel=1e-6)
-    assert got["uncertainty of RECO"] == pytest.approx(1)
-    bare = globe["igbp_fraction"].sel(igbp=["SNO", "BSV"]).sum("igbp").to_numpy()
-    green = area * (1 - bare)
-    assert got["vegetated land"] == pytest.approx(green[north].sum() / green.sum(), rel=1e-6)
-    with pytest.raises(DataError, match="different grids"):
-        aoa.shares_outside(index.isel(lat=slice(1, None)), fluxes, globe)
+def _made_up(n: int) -> Samples:
+    """Make ``n`` towers with nine attributes of noise, 5 degrees apart, and a year of labels."""
+    rng = np.random.default_rng(1)
+    place = np.arange(n)
+    where = {"lat": place % 20 * 5.0 - 50, "lon": place // 20 * 5.0}
+    table = pd.DataFrame({"site": [f"X{k:03d}" for k in place], **where})
+    days = np.arange("2001-01-01", "2002-01-01", dtype="datetime64[D]")
+    known, none = np.ones((n, len(days)), bool), np.zeros((n, len(days), 0), np.float32)
+    static = rng.normal(size=(n, 9)).astype(np.float32)
+    return Samples(
+        site=table["site"].to_numpy(), time=days, x=none, features=(), process=none,
+        y=np.tile(static[:, None, :3], (1, len(days), 1)), weight=known.astype(np.float32),
+        scored=known, has_drivers=known, static=static, static_names=tuple("abcdefghi"),
+        table=table.assign(igbp="GRA", koppen_main="Cold"),
+    )  # fmt: skip
+
+
+def _errors(samples: Samples, space: Space, size: np.ndarray) -> pd.DataFrame:
+    """Errors of held-out towers of this size (site,), a year of months each."""
+    n, rng = len(samples.site), np.random.default_rng(0)
+    rows = pd.DataFrame({"site": np.repeat(samples.site, 12)})
+    for flux in FLUXES:
+        rows[f"{flux} observed"] = 3.0
+        rows[f"{flux} {AVERAGE}"] = 3 + np.repeat(size, 12) * rng.choice([-1, 1], 12 * n)
+    return trust.tower_errors(rows, samples, space)
 
 
 def test_growth_of_error_is_distinguished_from_none() -> None:
     """Errors made to grow with the index correlate with it; errors of chance do not."""
-    table = training_table(np.random.default_rng(2).uniform(0.1, 0.9, 60))
-    fold = tower_folds(table, 5)
-    space = aoa.feature_space(table, only(EVI=0.1, TA=0.1), fold)
-    observed = table["y"]
-    rng = np.random.default_rng(0)
-    index = np.nanmean(space.training, axis=1)
-
-    def growth(size: np.ndarray) -> pd.DataFrame:
-        miss = size[:, None, None] * rng.choice([-1, 1], observed.shape)
-        predictions = xr.Dataset({"mean": observed + miss, "observed": observed})
-        return trust.error_growth(predictions, space, tower_blocks(table), draws=200)
-
-    found = growth(index).query("error == 'RMSE'")
-    chance = growth(rng.uniform(1, 2, 60)).query("error == 'RMSE'")
+    samples = _made_up(60)
+    space = attribute_space(samples)
+    found = trust.error_growth(_errors(samples, space, space.training), draws=200)
+    noise = np.random.default_rng(0).uniform(1, 2, 60)
+    chance = trust.error_growth(_errors(samples, space, noise), draws=200)
     assert (found["rho"] > 0.99).all()
     assert (found["lower"] > 0.95).all()
     assert ((chance["lower"] < 0) & (chance["upper"] > 0)).all()
@@ -184,12 +153,14 @@ def test_growth_of_error_is_distinguished_from_none() -> None:
     assert trust.by_sign(signs, "grows", "falls", "neither") == "GPP: grows; RECO: neither"
 
 
-def test_quarters_hold_all_months() -> None:
-    """Four quarters share the months; each RMSE is that of its own."""
-    table = training_table(np.linspace(0.1, 0.9, 20))
-    space = aoa.feature_space(table, only(EVI=0.1), np.arange(20) % 4)
-    predictions = xr.Dataset({"mean": table["y"] + 2, "observed": table["y"]})
-    got = trust.error_by_dissimilarity(predictions, space)
-    assert got["months"].iloc[:4].sum() == 20 * 12
+def test_quarters_hold_all_towers() -> None:
+    """Four quarters share the towers; each RMSE is that of its own."""
+    samples = _made_up(20)
+    space = attribute_space(samples)
+    towers = _errors(samples, space, np.full(20, 2.0))
+    assert (towers["block"] == blocks(samples.table)).all()
+    got = trust.error_by_dissimilarity(towers, space.threshold)
+    assert got["towers"].iloc[:4].tolist() == [5, 5, 5, 5]
     assert (got["index"].iloc[:4].diff().dropna() > 0).all()
-    np.testing.assert_allclose(got[["RMSE GPP", "RMSE RECO", "RMSE NEE"]].iloc[:4], 2, rtol=1e-5)
+    np.testing.assert_allclose(got[[f"RMSE {f}" for f in FLUXES]].iloc[:4], 2, rtol=1e-5)
+    assert got["towers"].iloc[4] == (space.training > space.threshold).sum()

@@ -17,7 +17,9 @@ from tamrl.data.schema import FLUXES, KOPPEN_MAIN
 from tamrl.errors import DataError
 from tamrl.evaluate.conformal import Conformal
 from tamrl.maps import upscale
-from tamrl.maps.ensemble import ALIKE, EnsembleMap, ensemble_map
+from tamrl.maps.cells import ALIKE, AVERAGE_YEAR, Cells
+from tamrl.maps.cubes import stack_features
+from tamrl.maps.ensemble import EnsembleMap, ensemble_map
 from tamrl.maps.layout import open_map
 from tamrl.model.train import Recipe, TamRLModel
 from tamrl.samples.arrays import Samples, make_samples
@@ -150,22 +152,17 @@ def mixed(globe: xr.Dataset) -> xr.Dataset:
 
 def some_cells(globe: xr.Dataset, n: int) -> np.ndarray:
     """Make predictors (cell, 12, feature) of an average year in cells of the globe."""
-    names = ("TA", "VPD", "SW_IN", "EVI")
     rows = np.flatnonzero(globe["TA"].notnull().all("month").transpose("lat", "lon"))[::300][:n]
-    lat, lon = (g.ravel()[rows] for g in np.meshgrid(globe["lat"], globe["lon"], indexing="ij"))
-    flat = [globe[v].transpose("lat", "lon", "month").to_numpy().reshape(-1, 12) for v in names]
-    places = [np.repeat(v[:, None], 12, 1) for v in (lat, lon)]
-    return np.stack([*(v[rows] for v in flat), *places], -1).astype(np.float32)
+    return stack_features(globe, AVERAGE_YEAR, ("lat", "lon"))[rows]
 
 
 def test_a_cell_is_its_classes_by_area(weights, globe) -> None:
     """Each as a tower of that class at the cell; small shares are left out, the rest fills up."""
     (members, header), globe = pretrained.load(weights, "cpu"), mixed(globe)
-    names = ("TA", "VPD", "SW_IN", "EVI", "latitude", "longitude")
-    model, x = EnsembleMap(members, header, names, None, globe), some_cells(globe, 4)
-    cells = model._cells(x)
-    place, igbp, share = model._tiles(cells, len(x))
-    assert place.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    model, x = EnsembleMap(members, header, Cells(AVERAGE_YEAR, None, globe)), some_cells(globe, 4)
+    parts = model.cells(x)
+    place, igbp, share = np.repeat(range(4), 2), parts.samples.table.igbp.to_numpy(), parts.share
+    assert parts.first.tolist() == parts.largest.tolist() == [0, 2, 4, 6]
     assert igbp.tolist() == ["ENF", ALIKE["CVM"]] * 4  # grass has an eighth of what is green
     np.testing.assert_allclose(share, [4 / 7, 3 / 7] * 4, rtol=1e-6)
     np.testing.assert_allclose(model(x).vegetated, 0.8, rtol=1e-6)
@@ -174,6 +171,7 @@ def test_a_cell_is_its_classes_by_area(weights, globe) -> None:
 
     flux = model(x).flux
     assert (flux[..., 2] == flux[..., 1] - flux[..., 0]).all()
+    cells = grid_at(globe, x[:, 0, -2].astype(float), x[:, 0, -1].astype(float))
     codes = [("", *KOPPEN_CODES)[int(k)] for k in cells["koppen"].to_numpy()[place]]
     facts = {"lat": x[place, 0, -2].astype(float), "lon": x[place, 0, -1].astype(float)}
     facts |= {"igbp": igbp, "elevation": cells["elevation"].to_numpy()[place], "koppen": codes}
@@ -293,11 +291,11 @@ def test_bounds_and_what_lies_outside_are_those_of_the_inputs_at_hand(globe) -> 
     assert bounds["of_mean"] == intervals_for(model.header, "average year", "year")
     assert bounds["intervals"] == intervals_for(model.header, "average year", "month")
     x = some_cells(globe, 6)
-    names = ("TA", "VPD", "SW_IN", "EVI", "latitude", "longitude")
-    near = EnsembleMap(model.members, model.header, names, None, globe)
+    cells = Cells(AVERAGE_YEAR, None, globe)
+    near = EnsembleMap(model.members, model.header, cells)
     space = model.header["space"]
     all_far = model.header | {"space": space | {"threshold": 0.0}}
-    far = EnsembleMap(model.members, all_far, names, None, globe)
+    far = EnsembleMap(model.members, all_far, cells)
     some = near(x).outside
     assert some is not None
     assert ((some >= 0) & (some <= 1)).all()

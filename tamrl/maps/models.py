@@ -20,8 +20,11 @@ class Mapped(NamedTuple):
 class MapModel(Protocol):
     """An ensemble: named features of a cube in, fluxes of each member out."""
 
-    features: tuple[str, ...]  # what it reads of a cube, in this order
     optional: tuple[str, ...]  # drivers that may be missing on some days
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """What it reads of a cube, in this order."""
 
     @property
     def digests(self) -> list[str]:

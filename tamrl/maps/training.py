@@ -14,7 +14,6 @@ from scipy.sparse.csgraph import connected_components
 from tamrl.data.grid import grid_at
 from tamrl.data.gridfiles import LAND_CLASSES
 from tamrl.data.schema import FLUXES
-from tamrl.errors import DataError
 from tamrl.maps.cubes import stack_features
 from tamrl.samples.arrays import GRID_STATIC, TRAIN_QC, Samples, process_scalars
 from tamrl.samples.average_year import mean_season
@@ -26,8 +25,6 @@ Indices = npt.NDArray[np.intp]
 MONTHLY = ("TA", "PRCP", "SW_IN", "SW_POT", "VPD", "EVI")
 STATIC = (*GRID_STATIC, *(f"igbp_{code}" for code in LAND_CLASSES))
 MAP_FEATURES = (*MONTHLY, *STATIC)
-# What trees split on: the month, and the year around it.
-INPUTS = (*MAP_FEATURES, *(f"{name}_mean" for name in MONTHLY), *(f"{n}_range" for n in MONTHLY))
 BUFFER_KM = 50.0  # towers nearer to each other stay in one fold
 
 
@@ -89,19 +86,11 @@ def table_samples(table: xr.Dataset) -> Samples:
 
 
 def model_inputs(samples: Samples, sites: Indices) -> Floats:
-    """Month's predictors with each driver's mean and range over the year: (site, month, INPUTS)."""
+    """Make what trees split on (site, month, column): a month's predictors, the year around it."""
     x, static = samples.x[sites], samples.static[sites][:, None]
     with np.errstate(invalid="ignore"):
         year = [static, x.mean(axis=1, keepdims=True), np.ptp(x, axis=1, keepdims=True)]
     return np.concatenate([x, *(part.repeat(x.shape[1], axis=1) for part in year)], axis=-1)
-
-
-def land_predictors(cube: xr.Dataset) -> tuple[Floats, Floats]:
-    """Predictors (cell, month, MAP_FEATURES); land fraction (cell,), 0 if a driver is missing."""
-    cube = cube.transpose(..., "lat", "lon")
-    x = stack_features(cube, MAP_FEATURES, ("lat", "lon"))
-    known = np.isfinite(x[..., : len(MONTHLY)]).all(axis=(1, 2))
-    return x, np.where(known, np.nan_to_num(cube["land_fraction"].to_numpy().ravel()), 0)
 
 
 def with_fluxes(table: xr.Dataset) -> xr.Dataset:
@@ -115,14 +104,3 @@ def tower_blocks(table: xr.Dataset) -> Indices:
     cells = table["cell_lat"].to_numpy() * 1000 + table["cell_lon"].to_numpy()
     same = near | (cells[:, None] == cells)
     return np.asarray(connected_components(same, directed=False)[1], np.intp)
-
-
-def tower_folds(table: xr.Dataset, folds: int = 10, seed: int = 0) -> Indices:
-    """Assign whole blocks of towers to folds at random: a number for each tower (site,).
-
-    DataError for fewer than two folds, or more than there are blocks.
-    """
-    block = tower_blocks(table)
-    if not 2 <= folds <= (n := block.max() + 1):
-        raise DataError(f"{folds} folds asked for; {n} separate blocks of towers allow 2 to {n}")
-    return np.random.default_rng(seed).permutation(block.max() + 1)[block] % folds

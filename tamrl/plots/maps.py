@@ -188,7 +188,7 @@ def next_towers(cells: pd.DataFrame, towers: pd.DataFrame, index: xr.DataArray) 
     for rank, row in cells[::-1].iterrows():  # the best site last, on top of all others
         ax.text(row.lon, row.lat, str(rank), transform=DEGREES, zorder=5, ha="center",
                 va="center", fontsize=7.5, color="white", weight="bold", bbox=disc)  # fmt: skip
-    _bar(fig, image, ax, "dissimilarity to the towers, mean over the year", "max")
+    _bar(fig, image, ax, "dissimilarity to the towers (1)", "max")
     return fig
 
 

@@ -6,6 +6,7 @@ training point over the mean distance between training points. Beyond the outer 
 training points' own indices, each against the other folds, the error is unknown.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,8 +30,9 @@ FOLDS = 10  # of towers, blocks of 50 km apart
 
 @dataclass(frozen=True)
 class Space:
-    """Scaled and weighted predictors of the training points, and what counts as far from them."""
+    """Scaled and weighted attributes of the training points, and what counts as far from them."""
 
+    names: tuple[str, ...]  # of columns
     mean: Floats  # (column,), as the two below
     scale: Floats
     weight: Floats
@@ -39,13 +41,21 @@ class Space:
     training: Floats  # (point,): index against points of other folds
     threshold: float  # outer whisker of these
 
-    def scaled(self, values: npt.NDArray) -> Floats:
-        """Scale and weight values (…, column); missing ones at the mean, no column of weight 0."""
-        return _scaled(values, self.mean, self.scale, self.weight)
+    def placed(self, samples: Samples) -> Floats:
+        """Points (site, column of weight above 0) of places, by their static attributes.
 
-    def index(self, values: npt.NDArray) -> Floats:
-        """Dissimilarity (…) of values (…, column)."""
-        return np.asarray(cKDTree(self.points).query(self.scaled(values))[0] / self.distance)
+        A missing attribute is at the mean of the training points.
+        """
+        at = [samples.static_names.index(name) for name in self.names]
+        return _scaled(samples.static[:, at].astype(float), self.mean, self.scale, self.weight)
+
+    def index(self, points: npt.NDArray) -> Floats:
+        """Dissimilarity (…) of points (…, column) of this space."""
+        return np.asarray(cKDTree(self.points).query(points)[0] / self.distance)
+
+    def dissimilarity(self, samples: Samples) -> Floats:
+        """Dissimilarity (site,) of places, by their static attributes."""
+        return self.index(self.placed(samples))
 
 
 def _scaled(values: npt.NDArray, mean: Floats, scale: Floats, weight: Floats) -> Floats:
@@ -53,11 +63,11 @@ def _scaled(values: npt.NDArray, mean: Floats, scale: Floats, weight: Floats) ->
     return np.nan_to_num((values[..., used] - mean[used]) / scale[used]) * weight[used]
 
 
-def span(values: npt.NDArray, weight: Floats, fold: Indices) -> Space:
-    """Span the space of training points: ``values`` (point, column), ``fold`` (point,).
+def span(values: npt.NDArray, weight: Floats, fold: Indices, names: tuple[str, ...]) -> Space:
+    """Span the space of training points.
 
-    A ``weight`` (column,) below 0 counts as 0. DataError when none is above 0, or all points are in
-    one fold.
+    ``values`` (point, column by ``names``), ``fold`` (point,). A ``weight`` (column,) below 0
+    counts as 0. DataError when none is above 0, or all points are in one fold.
     """
     weight = np.maximum(weight, 0)
     if not (weight > 0).any():
@@ -73,7 +83,7 @@ def span(values: npt.NDArray, weight: Floats, fold: Indices) -> Space:
         near[fold == k], _ = cKDTree(points[fold != k]).query(points[fold == k])
     training = near / distance
     about = scaler.mean_, scaler.scale_, weight, points, distance, training
-    return Space(*about, outer_whisker(training))
+    return Space(names, *about, outer_whisker(training))
 
 
 def outer_whisker(values: Floats) -> float:
@@ -98,16 +108,16 @@ def attribute_space(samples: Samples) -> Space:
     y = own_means(samples)
     known = np.isfinite(y).all(1)
     if known.sum() < 2:
-        return span(values, np.ones(values.shape[1]), fold)
+        return span(values, np.ones(values.shape[1]), fold, samples.static_names)
     trees = ExtraTreesRegressor(TREES, min_samples_leaf=2, random_state=0)
     with np.errstate(invalid="ignore"):
         x = np.nan_to_num(StandardScaler().fit_transform(values))
     trees.fit(x[known], StandardScaler().fit_transform(y[known]))
-    return span(values, trees.feature_importances_, fold)
+    return span(values, trees.feature_importances_, fold, samples.static_names)
 
 
-def to_dict(space: Space, names: tuple[str, ...]) -> dict[str, Any]:
-    """Give a space and the ``names`` of its columns as plain lists; unimportant ones are left out.
+def to_dict(space: Space) -> dict[str, Any]:
+    """Give a space as plain lists; columns without weight are left out.
 
     Points are rounded to 1e-5 of the scale, the columns' sd times their weight.
     """
@@ -115,13 +125,13 @@ def to_dict(space: Space, names: tuple[str, ...]) -> dict[str, Any]:
     columns = {n: getattr(space, n)[used].tolist() for n in ("mean", "scale", "weight")}
     points = space.points.round(5).tolist()
     rest = {"points": points, "distance": space.distance, "threshold": space.threshold}
-    return {"names": [names[k] for k in used], **columns, **rest}
+    return {"names": [space.names[k] for k in used], **columns, **rest}
 
 
-def from_dict(about: dict[str, Any]) -> tuple[Space, tuple[str, ...]]:
-    """Make a space and the names of its columns again of what `to_dict` gave."""
+def from_dict(about: Mapping[str, Any]) -> Space:
+    """Make a space again of what `to_dict` gave; the training points' indices are not in it."""
     mean, scale, weight, points = (
         np.array(about[n], float) for n in ("mean", "scale", "weight", "points")
     )
-    rest = about["distance"], np.empty(0), about["threshold"]
-    return Space(mean, scale, weight, points, *rest), tuple(about["names"])
+    known = mean, scale, weight, points, about["distance"]
+    return Space(tuple(about["names"]), *known, np.empty(0), about["threshold"])

@@ -52,7 +52,7 @@ def about_training(samples: Samples) -> dict[str, Any]:
     learnt = {"towers": _listed(samples.site, table.lat, table.lon)}
     if places is not None:
         learnt["places"] = _listed(places.other_site, places.other_lat, places.other_lon)
-    space = to_dict(attribute_space(samples), samples.static_names)
+    space = to_dict(attribute_space(samples))
     return {"learnt": learnt, "space": space}
 
 
@@ -85,9 +85,8 @@ def with_report(fluxes: xr.Dataset, samples: Samples, header: Mapping[str, Any])
     """
     out = fluxes.assign(_shares(samples, np.isfinite(fluxes.NEE.values)))
     if "space" in header:
-        space, names = from_dict(header["space"])
-        at = [samples.static_names.index(name) for name in names]
-        index = space.index(samples.static[:, at].astype(float)).astype(np.float32)
+        space = from_dict(header["space"])
+        index = space.dissimilarity(samples).astype(np.float32)
         text = "dissimilarity to the training towers (1: their mean distance)"
         about = {"units": "1", "long_name": text, "threshold": space.threshold}
         about["references"] = "doi:10.1111/2041-210X.13650"

@@ -22,7 +22,7 @@ from tamrl.data.schema import DRIVERS, FLUXES, KOPPEN_MAIN
 from tamrl.errors import DataError
 from tamrl.evaluate.tables import stored
 from tamrl.files import atomic_write
-from tamrl.maps.ensemble import ALIKE
+from tamrl.maps.cells import ALIKE
 from tamrl.samples.arrays import Samples, between_months, interpolate, make_samples
 from tamrl.samples.average_year import at_towers, means_of_months
 from tamrl.samples.phenology import from_season, with_phenology

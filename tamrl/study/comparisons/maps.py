@@ -16,11 +16,13 @@ from numpy.typing import NDArray
 
 from tamrl.data.grid import grid_at
 from tamrl.data.reference import fetch_reference_gpp
-from tamrl.data.schema import DRIVERS, FLUXES
+from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError
 from tamrl.evaluate.tables import stored
 from tamrl.files import atomic_write
 from tamrl.maps import monthly
+from tamrl.maps.cells import AVERAGE_YEAR, Cells
+from tamrl.maps.cubes import stack_features
 from tamrl.maps.ensemble import EnsembleMap
 from tamrl.maps.training import monthly_training_table, table_samples, with_fluxes
 from tamrl.maps.upscale import upscale
@@ -122,10 +124,7 @@ def _of_cells(samples: Samples, ensembles: Sequence[FoldEnsemble], grid: xr.Data
     for each in ensembles:
         table = samples.table.iloc[each.test]
         cells = grid_at(grid, table.lat.to_numpy(), table.lon.to_numpy())
-        names = (*DRIVERS, "EVI")
-        columns = [cells[n].transpose("site", "month").to_numpy() for n in names]
-        places = [np.repeat(cells[f"cell_{n}"].to_numpy()[:, None], 12, 1) for n in ("lat", "lon")]
-        x = np.stack([*columns, *places], -1).astype(np.float32)
+        x = stack_features(cells, AVERAGE_YEAR, ("site",))
         known = np.isfinite(x).all((1, 2))
         model = _map_of(each, grid)
         out[each.test[known]] = model(x[known]).flux.mean(0)
@@ -136,8 +135,7 @@ def _map_of(fold: FoldEnsemble, grid: xr.Dataset) -> EnsembleMap:
     """Make a map model of an average year of the members of a fold."""
     loaded = [pretrained.load(path, "cpu") for path in fold.members]
     members = [member for stored_, _ in loaded for member in stored_]
-    features = (*DRIVERS, "EVI", "latitude", "longitude")
-    return EnsembleMap(members, loaded[0][1], features, None, grid)
+    return EnsembleMap(members, loaded[0][1], Cells(AVERAGE_YEAR, None, grid))
 
 
 def _boosted(
