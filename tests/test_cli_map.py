@@ -256,6 +256,7 @@ def test_the_shipped_weights_map_a_daily_cube(grid, globe, need, tmp_path, monke
     cube = cube.isel(time=slice(150, 180))
     cube.to_netcdf(tmp_path / "days.nc")
     done = passed("map", tmp_path / "days.nc", "-o", tmp_path / "m.zarr")
+    assert "steps of cells with fluxes a second" in done.output
     assert ("without site attributes" in done.stderr) == (grid == "none")
     got = open_map(tmp_path / "m.zarr").load()
     assert np.isfinite(got["GPP"]).all()
