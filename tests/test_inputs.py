@@ -377,6 +377,28 @@ def test_mixed_steps_and_missing_hours() -> None:
     assert own_samples(hours, ONE).has_drivers.sum() == 40
 
 
+def test_labels_that_gaps_and_flags_cost_are_counted() -> None:
+    """One half-hour in seven is enough to lose all days; a poor flag to lose most."""
+    half = by_half_hour()
+    half.loc[half.index[::7], "NEE"] = -9999.0
+    own = own_samples(half, ONE)
+    assert not own.weight.any()
+    assert "NEE: 40 of 40 days are lost to gaps (47 of 48 records); fill them first" in said(own)
+    days = by_day().assign(NEE_QC=[1.0] * 5 + [0.2] * 195 + [1.0] * 200)
+    days.loc[days.index[200:], "TA"] = np.nan
+    own = own_samples(days, ONE)
+    assert (own.weight > 0).sum() == 5
+    why = "195 with NEE_QC below 0.5 or missing, 200 without TA, VPD or SW_IN"
+    assert f"5 of 400 days with a flux count as labels ({why})" in said(own)
+    assert "only 5 labelled days" in said(own)
+    bad = own_samples(by_day().assign(NEE_QC=0.2), ONE)
+    assert "0 of 400 days with a flux count as labels" in said(bad)
+    assert "only 0 labelled days" in said(bad)
+    gpp = own_samples(by_day().drop(columns=["NEE", "RECO"]), ONE)
+    assert "labels of GPP alone are scored, not learnt from: add NEE" in said(gpp)
+    assert not gpp.weight.any()
+
+
 def test_without_a_grid_it_says_so_or_stops(monkeypatch: pytest.MonkeyPatch) -> None:
     def gone() -> None:
         raise DataError("no grid here")

@@ -183,6 +183,44 @@ def test_broken_years_of_a_user_are_left_out(tmp_path: Path) -> None:
     assert ds.attrs["excluded"] == "1 site-years: AA-Aaa 2005 (constant GPP)"
     assert ds["NEE"].count() == 0
     assert ds["TA"].count() == 365
+    assert (
+        "AA-Aaa: 365 labelled days of 2005 are left out as broken: constant GPP"
+        in (ds.attrs["inputs"])
+    )
+
+
+@pytest.mark.parametrize(("factor", "unit", "said"), [
+    (1e-3, "kgC m-2 d-1", "as if it were in kg"),
+    (44.009 / 12.011 * 1e-3, "kgCO2 m-2 d-1", "as if it were in kg"),
+    (44.009 / 12.011, "gCO2 m-2 d-1", "is it carbon, not CO2"),
+    (44.009 / 12.011 / 86.4, "mgCO2 m-2 s-1", "is it carbon, not CO2"),
+])  # fmt: skip
+def test_the_unit_of_fluxes_shows_in_their_size(
+    tmp_path: Path, factor: float, unit: str, said: str
+) -> None:
+    """Refused in kg, doubted in CO2, converted where the unit is stated."""
+    path, plain = tmp_path / NAME, daily_csv()
+    right = open_towers(save(plain, path), TABLE)
+    assert "reaches" not in right.attrs["inputs"]
+    table = plain.assign(**{name: plain[name] * factor for name in ALL_FLUXES})
+    save(table, path)
+    if "kg" in unit:
+        with pytest.raises(DataError, match=rf"GPP reaches 0\.0.*{said}; state the unit"):
+            open_towers(path, TABLE)
+    else:
+        assert said in open_towers(path, TABLE).attrs["inputs"]
+    save(table.rename(columns={name: f"{name} ({unit})" for name in ALL_FLUXES}), path)
+    stated = open_towers(path, TABLE)
+    np.testing.assert_allclose(stated["GPP"], right["GPP"], rtol=1e-3)
+    assert "reaches" not in stated.attrs["inputs"]
+
+
+def test_few_days_of_little_flux_are_said_not_refused(tmp_path: Path) -> None:
+    """Winters of the far north stay below 0.1 gC, too."""
+    table = daily_csv(90)
+    table = table.assign(**{name: table[name] / 1000 for name in ALL_FLUXES})
+    ds = open_towers(save(table, tmp_path / NAME), TABLE)
+    assert "as if it were in kg; if so, state the unit" in ds.attrs["inputs"]
 
 
 def double(t: pd.DataFrame) -> pd.DataFrame:

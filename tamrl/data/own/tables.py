@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tamrl.data.daily import FULL_DAY, Floats, TowerDays, to_days
 from tamrl.data.own.csvfiles import Table
 from tamrl.data.own.fluxes import closed, turn_records
+from tamrl.data.own.labels import say_gaps
 from tamrl.data.own.vocabulary import DAY, Column, convert, recognise
 from tamrl.data.physics import saturation_pressure
 from tamrl.data.schema import DRIVERS, check_days
@@ -263,7 +264,10 @@ def _to_days(
 ) -> TowerDays:  # fmt: skip
     days = to_days(start, minutes, values, source)
     whole = np.logical_and.reduce([np.isfinite(days.data[n]) for n in DRIVERS])
+    rule = f"{FULL_DAY[minutes]} of {DAY // minutes} records"
     if (lost := int((~whole).sum())) and lost > 2:
-        rule = f"{FULL_DAY[minutes]} of {DAY // minutes} records of TA, VPD and SW_IN are needed"
-        notes.append(f"{lost} of {len(whole)} days are incomplete ({rule})")
+        needed = f"{rule} of TA, VPD and SW_IN are needed"
+        notes.append(f"{lost} of {len(whole)} days are incomplete ({needed})")
+    rest = {name: x for name, x in values.items() if name not in (*DRIVERS, "NEE_QC", "P")}
+    say_gaps(rest, days.data, start.astype("datetime64[D]"), rule, notes)
     return days
