@@ -17,7 +17,7 @@ import xarray as xr
 from tamrl.data.grid import grid_at
 from tamrl.data.koppen import KOPPEN_CODES
 from tamrl.data.own import oneflux
-from tamrl.data.own.composites import Predictors, from_towers
+from tamrl.data.own.composites import Predictors, from_towers, whole_evi
 from tamrl.data.own.labels import say_labels
 from tamrl.data.own.places import one_place, summary
 from tamrl.data.own.satellites import read_satellites
@@ -75,7 +75,7 @@ def own_samples(
     seen = from_towers(daily, seen, notes)
     samples = _with_nee_alone(make_samples(daily, seen.monthly, grid), daily)
     say_labels(daily, samples.weight > 0, TRAIN_QC, notes)
-    samples = with_phenology(samples, _daily_evi(daily, seen))
+    samples = with_phenology(samples, _daily_evi(daily, seen, notes))
     there = [name for name in targets if name in daily]
     more = [daily[n].transpose("site", "time").to_numpy()[..., None] for n in there]
     units = {name: str(daily[name].attrs.get("units", "")) for name in there}
@@ -171,10 +171,15 @@ def _with_nee_alone(samples: Samples, daily: xr.Dataset) -> Samples:
     return replace(samples, weight=weight, scored=samples.scored | (alone & (qc >= SCORE_QC)))
 
 
-def _daily_evi(daily: xr.Dataset, seen: Predictors) -> xr.DataArray | None:
+def _daily_evi(
+    daily: xr.Dataset, seen: Predictors, notes: dict[str, list[str]]
+) -> xr.DataArray | None:
     """Daily EVI of the satellite files, of the towers' own columns where these have none."""
-    own = daily.get("EVI")
-    if seen.evi is None or own is None:
-        return own if seen.evi is None else seen.evi
-    lacking = [s for s in own.site.to_numpy() if s not in seen.evi.site.to_numpy()]
-    return xr.concat([seen.evi, own.sel(site=lacking)], "site") if lacking else seen.evi
+    own, parts = daily.get("EVI"), [] if seen.evi is None else [seen.evi]
+    if own is not None:
+        lacking = [s for s in own.site.to_numpy() if not parts or s not in parts[0].site.to_numpy()]
+        own = own.sel(site=lacking).transpose("site", "time")
+        if daily.attrs.get("tower_source") == "user":
+            own = whole_evi(own, notes)
+        parts += [own] if lacking else []
+    return xr.concat(parts, "site", join="outer") if parts else None

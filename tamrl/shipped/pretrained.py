@@ -37,8 +37,13 @@ from tamrl.shipped.checks import MOST_BYTES, read_header
 from tamrl.shipped.inputs import own_samples
 from tamrl.shipped.new_target import as_trained, learn_target, variables
 from tamrl.shipped.report import (
-    labels, learnt_too, named_inputs, notes_of, sha256_of, with_report,
-)  # fmt: skip
+    labels,
+    learnt_too,
+    named_inputs,
+    notes_of,
+    sha256_of,
+    with_report,
+)
 from tamrl.shipped.weights import Arrays, networks, networks_alone, pack, unpack
 
 File = str | PathLike[str]
@@ -99,8 +104,8 @@ class Pretrained:
         learnt across those of the training (`tamrl.shipped.error_model`): labels update it, and
         bounds shrink as far as it is known better. The ``header`` of the result says to which
         towers (``adapted_to``), from how many ``labelled_days``, and the error on parts of them
-        before and after the others were learnt (``held_out``, gC m-2 d-1); ``input_notes`` are as of
-        `predict`. DataError as there, for fewer days, and for weights trained without calibration.
+        before and after the others were learnt (``held_out``, gC m-2 d-1). ``input_notes`` are as
+        of `predict`; DataError as there, for fewer days, and for weights without calibration.
 
         With a ``target``, the name of another column such as "CH4", this is learnt instead, from at
         least 10 days, and predicted besides; GPP, RECO, NEE stay the same to the last bit. It keeps
@@ -127,8 +132,8 @@ class Pretrained:
     ) -> pd.DataFrame:
         """Score predictions at towers with measured fluxes: `tamrl.score`, whose table it returns.
 
-        Arguments, errors and attrs["input_notes"] as of `predict`. The column ``seen`` says whether the weights have
-        learnt from the tower, or from a place nearby: such scores are no test.
+        Arguments, errors and attrs["input_notes"] as of `predict`. The column ``seen`` says whether
+        the weights have learnt from the tower, or from a place nearby: such scores are no test.
         """
         place["targets"] = tuple(self.header.get("targets", ()))
         samples = _samples(towers, table, satellites, place)

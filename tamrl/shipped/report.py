@@ -105,7 +105,8 @@ def with_report(fluxes: xr.Dataset, samples: Samples, header: Mapping[str, Any])
 
 def notes_of(samples: Samples) -> str:
     """Give what was said of a user's inputs when they were read, in lines."""
-    return "\n".join(samples.attrs.get("inputs", ()))  # type: ignore[call-overload]
+    lines: Any = samples.attrs.get("inputs", ())
+    return "\n".join(lines)
 
 
 def _flags(words: Sequence[str]) -> dict[str, Any]:

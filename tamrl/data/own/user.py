@@ -271,7 +271,8 @@ def _from_files(
         files += inside if path.is_dir() else [path]
     read, left_out, unused = Read(), dict[str, str](), list[str]()
     ordered = sorted(dict.fromkeys(files), key=oneflux.rank)
-    for file, code in ((file, code) for file in ordered for code in codes.get(file, [""])):
+    pairs = [(file, code) for file in ordered for code in codes.get(file, [""])]
+    for file, code in pairs:
         key = code or file.name  # the first readable file of a tower counts
         try:
             key = code or oneflux.site_code(file)
