@@ -105,6 +105,64 @@ def test_two_fluxes_give_the_third(tmp_path: Path, table: pd.DataFrame, lost: st
     np.testing.assert_allclose(ds[name], whole, atol=1e-5)
 
 
+@pytest.mark.parametrize("table", [daily_csv(), hourly_csv(Tower(days=8))])
+@pytest.mark.parametrize(("old", "new", "said"), [
+    ("VUT", "CUT", "NEE: one u* threshold for all years (NEE_CUT_REF)"),
+    ("_NT_", "_DT_", "GPP: daytime partitioning (GPP_DT_VUT_REF), as the usual"),
+])  # fmt: skip
+def test_other_versions_of_fluxes_stand_in(tmp_path: Path, table, old: str, new: str, said) -> None:
+    """Only where the usual ones are absent; then RECO = NEE + GPP, whatever the model's NEE was."""
+    path = tmp_path / NAME
+    usual = open_towers(save(table, path), TABLE)
+    other = table.rename(columns=lambda c: c.replace(old, new))
+    if new == "_DT_":
+        other["RECO_DT_VUT_REF"] += 3
+    ds = open_towers(save(other, path), TABLE)
+    np.testing.assert_allclose(ds["GPP"], usual["GPP"], atol=1e-5)
+    np.testing.assert_allclose(ds["RECO"], usual["RECO"], atol=1e-5)
+    np.testing.assert_allclose(ds["NEE_QC"], usual["NEE_QC"])
+    assert said in ds.attrs["inputs"]
+    both = other.assign(**{c: table[c] for c in table}).assign(
+        GPP_DT_VUT_REF=99.0, NEE_CUT_REF=99.0
+    )
+    ds = open_towers(save(both, path), TABLE)
+    np.testing.assert_allclose(ds["GPP"], usual["GPP"], atol=1e-5)
+    assert "usual columns" not in ds.attrs["inputs"]
+
+
+@pytest.mark.parametrize("form", ["calendar", "R"])
+def test_reddyproc(tmp_path: Path, form: str) -> None:
+    """Records end at the stamp; a line of units below the heads; midnight by R has no hour."""
+    tower = Tower(days=8)
+    ends = pd.DatetimeIndex((tower.start + np.timedelta64(30, "m")).astype("datetime64[ns]"))
+    v = tower.values
+    table = pd.DataFrame({
+        "Tair": v["ta"], "Rg": v["sw_in"], "VPD": v["vpd"], "NEE": np.nan, "NEE_uStar_f": v["nee"],
+        "NEE_uStar_fqc": v["nee_qc"], "GPP_uStar_f": v["gpp_nt"],
+        "Reco_uStar": v["nee"] + v["gpp_nt"] + 1,
+    })  # fmt: skip
+    path = tmp_path / "export.txt"
+    if form == "R":
+        stamps = [f"{t:%Y-%m-%d %H:%M:%S}".replace(" 00:00:00", "") for t in ends]
+        table.insert(0, "DateTime", stamps)
+        table.to_csv(path, na_rep="NA", quoting=2)
+    else:
+        hour = ends.hour + ends.minute / 60
+        for k, (name, values) in enumerate(
+            {"Year": ends.year, "DoY": ends.day_of_year, "Hour": hour}.items()
+        ):
+            table.insert(k, name, values)
+        head, rest = table.to_csv(index=False, na_rep="-9999", sep="\t").split("\n", 1)
+        units = "-\t-\t-\tdegC\tWm-2\thPa" + 2 * "\tumolm-2s-1" + "\t-" + 2 * "\tumolm-2s-1"
+        path.write_text(f"{head}\n{units}\n{rest}")
+    ds = open_towers(path, TABLE)
+    plain = save(hourly_csv(tower).drop(columns="P_F"), tmp_path / "FLX_AA-Aaa_HH.csv")
+    expected = open_towers(plain, TABLE)
+    for name in ("TA", "TA_max", "SW_IN", "NEE", "GPP", "RECO", "NEE_QC"):
+        np.testing.assert_allclose(ds[name], expected[name], atol=1e-4, err_msg=name)
+    assert "time stamps taken for the end of each record" in ds.attrs["inputs"]
+
+
 @pytest.mark.parametrize("table", [daily_csv(), hourly_csv(Tower())])
 def test_labels_without_a_flag_all_count(tmp_path: Path, table: pd.DataFrame) -> None:
     ds = open_towers(save(table.drop(columns="NEE_VUT_REF_QC"), tmp_path / NAME), TABLE)

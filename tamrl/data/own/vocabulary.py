@@ -1,7 +1,8 @@
 """What drivers, labels and facts of towers are called elsewhere, in which units and time steps.
 
 The vocabulary itself is ``facts/vocabulary.csv``: for each of our names the columns of ONEFlux,
-FluxDataKit, ICOS, OzFlux, AmeriFlux BASE, ERA5(-Land), Open-Meteo, AppEEARS and the ORNL DAAC.
+FluxDataKit, ICOS, OzFlux, AmeriFlux BASE, REddyProc, ERA5(-Land), Open-Meteo, AppEEARS and the ORNL
+DAAC.
 """
 
 import re
