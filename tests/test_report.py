@@ -328,6 +328,19 @@ def test_predict_and_score_on_the_command_line(own: list[str], tmp_path: Path) -
     assert "GPP" not in done.output
 
 
+def test_a_picture_without_its_library_is_one_sentence(own, tmp_path, monkeypatch) -> None:
+    """Before any work, with what to install."""
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    for name in [n for n in sys.modules if n.startswith(("matplotlib.", "tamrl.plots"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delattr("tamrl.plots", raising=False)
+    call = ["predict", *own, "-o", str(tmp_path / "f.nc"), "--plot", str(tmp_path / "f.png")]
+    done = CliRunner().invoke(app, call)
+    assert done.exit_code == 1
+    assert done.output == "tamrl: --plot needs matplotlib; install it: pip install 'tamrl[maps]'\n"
+    assert not (tmp_path / "f.nc").exists()
+
+
 def test_python_says_what_was_made_of_the_inputs(
     shipped, own: list[str], tmp_path: Path, recwarn: pytest.WarningsRecorder
 ) -> None:

@@ -158,7 +158,8 @@ def _picture() -> Any:
 
         drawn = plots.prediction
     except ImportError as error:
-        text = f"--plot needs {error.name}; install it: pip install 'tamrl[maps]'"
+        library = str(error.name).partition(".")[0]
+        text = f"--plot needs {library}; install it: pip install 'tamrl[maps]'"
         raise DataError(text) from error
 
     def save(fluxes: Any, measured: Any, path: Path) -> str:
