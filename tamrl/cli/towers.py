@@ -116,6 +116,10 @@ def adapt(
         f"{f} {before:.2f} -> {after:.2f}" for f, (before, after) in about["held_out"].items()
     )
     say(f"RMSE on labelled days left out in turn, gC m-2 d-1: {', '.join(errors)}")
+    held_out = about["held_out"].items()
+    if worse := [f for f, (before, after) in held_out if round(after, 2) > round(before, 2)]:
+        remedy = "give labels of more seasons, or predict with the weights as they were"
+        say(f"{', '.join(worse)} got WORSE on labels left out: {remedy}")
 
 
 def score(
@@ -154,7 +158,8 @@ def _picture() -> Any:
 
         drawn = plots.prediction
     except ImportError as error:
-        text = f"--plot needs {error.name}; install it: pip install 'tamrl[maps]'"
+        library = str(error.name).partition(".")[0]
+        text = f"--plot needs {library}; install it: pip install 'tamrl[maps]'"
         raise DataError(text) from error
 
     def save(fluxes: Any, measured: Any, path: Path) -> str:
