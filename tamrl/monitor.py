@@ -196,14 +196,13 @@ def files(folder: Path, virtual: bool) -> tuple[Path, Path]:
     return folder / f"{prefix}anomalies.nc", folder / f"{prefix}status.csv"
 
 
-def write(judged: xr.Dataset, folder: Path) -> tuple[Path, Path]:
-    """Write `anomalies` and their `status`, each whole or not at all; returns their `files`."""
+def write(judged: xr.Dataset, folder: Path) -> None:
+    """Write `anomalies` and their `status` to their `files`, each whole or not at all."""
     fields, newest_day = files(folder, bool(judged.attrs["virtual"]))
     with atomic_write(fields) as part:
         judged.to_netcdf(part, engine="netcdf4")
     with atomic_write(newest_day) as part:
         status(judged).to_csv(part, index=False)
-    return fields, newest_day
 
 
 def study_record(predictions: xr.Dataset, samples: Samples, site: str = "") -> Record:

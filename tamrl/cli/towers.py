@@ -148,7 +148,7 @@ def monitor(
         check_outputs(inputs, *files(output, virtual))
     loaded = open_weights(model, device)
     judged = loaded.monitor(_own_samples(towers, table, satellites), site=site, recent=recent)
-    written = write(judged, output)
+    write(judged, output)
     about, rows = judged.attrs, status(judged)
     name = f"{about['site']}{', virtual tower' * about['virtual']}"
     say(f"{name}, means of {about['window']} days, gC m-2 d-1:")
@@ -156,7 +156,7 @@ def monitor(
         numbers = f"{row.anomaly:+.2f} ({row.lower:+.2f} to {row.upper:+.2f})"
         say(f"{row.flux} to {row.day}: {row.says}, anomaly {numbers}")
     say(f"Intervals of 90 %: {about['intervals']}")
-    say(f"Written: {', '.join(map(str, written))}")
+    say(f"Written: {', '.join(map(str, files(output, bool(about['virtual']))))}")
 
 
 def score(

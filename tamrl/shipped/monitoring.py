@@ -57,7 +57,7 @@ def judge(
     has = present(samples)[row]
     said = "calibrated at held-out towers"
     if lacking := [name for name, there in zip(INPUTS, has, strict=True) if not there]:
-        said += f" with {', '.join(lacking)}, too; without, they may hold fewer days"
+        said += f" that had {', '.join(lacking)}, too: here they may hold fewer days"
     if "covariance" in header:
         model, covariance = (
             ErrorModel.restore(header["error_model"]),
