@@ -133,7 +133,9 @@ def monitor(
     Means over 30 days of predicted GPP, RECO and NEE are compared with the same days of the years
     before the judged ones, at least 3: what the model gets wrong every year cancels. The interval
     of 90 % was calibrated at towers that no model had seen; a flux whose interval leaves out 0 is
-    above or below its normal range. Weights that were adapted to the tower have narrower ones.
+    above or below its normal range. Labels (weights of `tamrl adapt`) move the fluxes and narrow
+    that interval by little, since what a place is always wrong by cancels without them.
+
     Written are the newest state of each flux (status.csv) and all judged days (anomalies.nc), each
     whole or not at all, so that a line of a crontab may keep a dashboard new.
 

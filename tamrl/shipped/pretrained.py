@@ -140,8 +140,8 @@ class Pretrained:
 
         Arguments as of `predict`; at least 3 years before the last ``recent`` days, which are
         judged by their means over ``window`` days. ``site`` names one of several towers, "" takes
-        the one whose record ends last. Measured fluxes are not needed; weights that were adapted to
-        the tower have narrower intervals (`tamrl.shipped.monitoring.narrowing`). The weights carry
+        the one whose record ends last. Measured fluxes are not needed; of weights that were adapted
+        labels narrow the intervals (`tamrl.shipped.monitoring.narrowing`). The weights carry
         ``intervals`` of means over 30 days; for others give those of `tamrl.monitor.calibrate`.
         Returns what `tamrl.monitor.anomalies` does (flux, time), gC m-2 d-1; `tamrl.monitor.status`
         makes a table of the newest day. DataError as of `predict`, for a record that is too short,
