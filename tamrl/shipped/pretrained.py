@@ -25,9 +25,11 @@ from tamrl.data.own.places import notable
 from tamrl.data.schema import FLUXES, VARIABLES
 from tamrl.errors import DataError, InputWarning
 from tamrl.evaluate.conformal import Conformal
+from tamrl.evaluate.learner import Fluxes
 from tamrl.evaluate.score_file import score
 from tamrl.files import atomic_write
 from tamrl.model.train import pick_device
+from tamrl.monitor import WINDOW
 from tamrl.samples.arrays import PHENOLOGY, Samples, require_same
 from tamrl.samples.phenology import with_phenology, without_phenology
 from tamrl.samples.site_attributes import SiteAttributes, classes_only
@@ -35,6 +37,7 @@ from tamrl.shipped.adaptation import adapt
 from tamrl.shipped.bounds import bounds, intervals_of
 from tamrl.shipped.checks import MOST_BYTES, read_header
 from tamrl.shipped.inputs import own_samples
+from tamrl.shipped.monitoring import intervals_carried, judge
 from tamrl.shipped.new_target import as_trained, learn_target, variables
 from tamrl.shipped.report import (
     labels,
@@ -141,6 +144,26 @@ class Pretrained:
         scores.attrs["input_notes"] = notes_of(samples)
         return scores
 
+    def monitor(
+        self, towers: Towers, table: Table = None, satellites: Satellites = None, *,
+        site: str = "", recent: int = 365, window: int = WINDOW,
+        intervals: Mapping[str, Conformal] | None = None, **place: Any,
+    ) -> xr.Dataset:  # fmt: skip
+        """Judge whether the newest fluxes of a tower or place are unusual for it.
+
+        Arguments as of `predict`; at least 3 years before the last ``recent`` days, which are
+        judged by their means over ``window`` days. ``site`` names one of several towers, "" takes
+        the one whose record ends last. Measured fluxes are not needed; of weights that were adapted
+        labels narrow the intervals (`tamrl.shipped.monitoring.narrowing`). The weights carry
+        ``intervals`` of means over 30 days; for others give those of `tamrl.monitor.calibrate`.
+        Returns what `tamrl.monitor.anomalies` does (flux, time), gC m-2 d-1; `tamrl.monitor.status`
+        makes a table of the newest day. DataError as of `predict`, for a record that is too short,
+        an unknown ``site``, and a window without intervals.
+        """
+        options = (site, recent, window, intervals or intervals_carried(self.header, window))
+        samples = suited(_samples(towers, table, satellites, place), self.header)
+        return judge(by_member(self.members, samples), self.header, samples, *options)
+
     def save(self, path: File) -> None:
         """Save the ensemble to one file for `load_pretrained`, atomically."""
         write(self.members, Path(path), self.header)
@@ -220,19 +243,25 @@ def load(path: Path, device: str = "auto") -> tuple[list[Any], dict[str, Any]]:
 
 
 @torch.inference_mode()
+def by_member(models: Sequence[Any], samples: Samples) -> Fluxes:
+    """Daily fluxes (seed, site, time, flux) of each member; DataError for days without any."""
+    each = np.stack([model.predict(samples, np.arange(len(samples.site))) for model in models])
+    if lost := int((samples.has_drivers & ~np.isfinite(each).all((0, -1))).sum()):
+        raise DataError(
+            f"{lost} of {samples.has_drivers.sum()} days have no finite prediction; "
+            "check the weights, and the drivers for values that cannot be"
+        )
+    return each
+
+
 def predict(
     models: Sequence[Any], samples: Samples, header: Mapping[str, Any],
     intervals: Mapping[str, Conformal] | None = None,
 ) -> xr.Dataset:  # fmt: skip
     """Daily fluxes (site, time) in gC m-2 d-1, mean over members, with bounds by ``intervals``."""
     samples = suited(samples, header)
-    each = np.stack([model.predict(samples, np.arange(len(samples.site))) for model in models])
+    each = by_member(models, samples)
     mean, spread = each.mean(0), each.std(0)
-    if lost := int((samples.has_drivers & ~np.isfinite(mean).all(-1)).sum()):
-        raise DataError(
-            f"{lost} of {samples.has_drivers.sum()} days have no finite prediction; "
-            "check the weights, and the drivers for values that cannot be"
-        )
     exact = mean[..., 1] - mean[..., 0]
     if np.nanmax(np.abs(mean[..., 2] - exact), initial=0) < 1e-4:  # members close: so does the mean
         mean[..., 2] = exact
