@@ -10,7 +10,10 @@ def announce(
     app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: object
 ) -> None:
     """Add the page's own note to what is said on every page."""
-    said = [context.get("theme_announcement") or "", html.escape(app.config.page_notes.get(page, ""))]
+    said = [
+        context.get("theme_announcement") or "",
+        html.escape(app.config.page_notes.get(page, "")),
+    ]
     context["theme_announcement"] = " ".join(filter(None, said))
 
 

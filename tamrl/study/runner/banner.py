@@ -49,7 +49,9 @@ class Executed:
             values = read.metadata.get("papermill", {}).get("parameters", {})
             self.virtual |= values.get("towers") == "virtual"
             before = [self.weakness[name] for name in notebook.after if name in self.weakness]
-            self.weakness[notebook.name] = min([strength(notebook, values), *before], key=RANK.index)
+            self.weakness[notebook.name] = min(
+                [strength(notebook, values), *before], key=RANK.index
+            )
             for cell in read.cells:
                 name = cell.metadata.get("mystnb", {}).get("figure", {}).get("name")
                 self.drawn_by |= {name: notebook.name} if name else {}
