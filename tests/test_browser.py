@@ -28,7 +28,7 @@ KINDS = (  # of problems that the walk writes down
     "walk", "no content", "theme", "console error", "off-origin request", "broken request",
     "broken link", "broken image", "no alt text", "poor alt text", "overflow", "headings",
     "reading order", "error shown", "raw markup", "accessibility", "search", "sidebar", "picker",
-    "regions",
+    "regions", "weight", "preview",
 )  # fmt: skip
 
 

@@ -231,7 +231,10 @@ def test_comparison_names_its_sources(need):
     assert list(mapped["flux"]) == [flux for flux in FLUXES for _ in range(2)]
     assert mapped["source"].str.contains("area of applicability").sum() == 3
     assert "mean year" in mapped["caveat"].iloc[0]
-    assert "FLUXCOM map, our land" not in set(budgets.compare(uniform(2.0))["source"])
+    coarse = budgets.compare(ds.isel(lat=slice(2, None, 4), lon=slice(2, None, 4)))
+    assert "FLUXCOM map, our land" not in set(coarse["source"])
+    assert coarse[coarse["mapped"]]["caveat"].str.contains("FLUXCOM's map is not summed").all()
+    assert "FLUXCOM" not in mapped["caveat"].iloc[0]
     virtual = budgets.compare(ds.assign_attrs(virtual=1))
     assert virtual[virtual["mapped"]]["source"].str.contains("virtual").all()
 

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -104,6 +105,19 @@ def test_axes_carry_units_and_models() -> None:
 def test_the_drawing_of_the_model_is_described_for_those_who_cannot_see() -> None:
     assert "<title" in plots.model().data
     assert "NEE equals RECO minus GPP" in plots.model().data
+
+
+def test_a_scorecard_can_be_read() -> None:
+    """Names of neighbouring columns leave each other room, and nothing rounds to minus zero."""
+    kinds = ["all days", "between towers", "seasonal cycle", "daily anomalies", "between years"]
+    scores = pd.DataFrame([[0.7, 0.6, 0.9, -0.001, -0.26]], ["ensemble"], kinds)
+    fig = plots.scorecard({"GPP": scores, "NEE": scores}, "R²")
+    fig.canvas.draw()
+    last = fig.axes[1]
+    boxes = [label.get_window_extent() for label in last.get_xticklabels()]
+    assert all(a.x1 < b.x0 for a, b in pairwise(boxes))
+    numbers = [text.get_text() for text in last.texts]
+    assert numbers == ["0.70", "0.60", "0.90", "0.00", "\N{MINUS SIGN}0.26"]
 
 
 def test_only_plots_imports_cartopy() -> None:

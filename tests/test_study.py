@@ -262,7 +262,9 @@ def test_the_book_says_when_it_is_virtual_and_its_warnings_are_errors(root: Path
     del config["bibtex_bibfiles"], config["sphinx"]["config"]["bibtex_reference_style"]
     del config["html"]["favicon"]
     (root / "_config.yml").write_text(json.dumps(config))
-    page = run.build_book(root, True, True, quiet(), note=run.VIRTUAL).read_text()
+    notes = {"index": "Executed in a hurry & alone."}
+    page = run.build_book(root, True, True, quiet(), notes).read_text()
+    assert "Executed in a hurry &amp; alone." in page
     assert "<h1>Front\N{NO-BREAK SPACE}(virtual towers)" in page
     assert run.VIRTUAL in page
     built = yaml.safe_load((root / "_build" / "_config.yml").read_text())

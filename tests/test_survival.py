@@ -65,6 +65,18 @@ def test_words_follow_the_numbers(repeats: list[Results]) -> None:
     assert float(aim) == survival.ABSOLUTE["RMSE"]["GPP"]
 
 
+@pytest.mark.parametrize(
+    ("shares", "said"), [((1.0, 0.63), "63 to 100 %"), ((0.632, 0.634), "63 %")]
+)
+def test_shares_of_towers_are_ordered_as_numbers(
+    repeats: list[Results], shares: tuple[float, float], said: str
+) -> None:
+    """As text, 100 comes before 63."""
+    table, (_, nested) = survival.by_repeat(repeats), survival.choices(repeats[0].sums)
+    given = table.assign(better=np.where(table.repeat == 0, *shares))
+    assert survival.values(repeats, given, nested)["better_GPP"] == said
+
+
 def test_a_choice_is_made_at_the_other_folds(repeats: list[Results]) -> None:
     chosen, changes = survival.choices(repeats[0].sums)
     assert set(chosen.chosen) <= {models.ENSEMBLE, "ensemble of equal shares"}

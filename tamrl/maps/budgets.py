@@ -91,17 +91,20 @@ def totals(
 def compare(fluxes: xr.Dataset, errors: Uncertainty | None = None) -> pd.DataFrame:
     """Global totals beside published ones.
 
-    Table: flux, source, value, lower, upper (PgC yr-1; NaN where not published), period, doi,
-    caveat, mapped (true of this map).
+    FLUXCOM's map is summed over the land of this one, unless cells are wider than a degree: then
+    that row is left out, and caveats of this map say so. Table: flux, source, value, lower, upper
+    (PgC yr-1; NaN where not published), period, doi, caveat, mapped (true of this map).
     """
     virtual = "virtual towers, " * bool(fluxes.attrs.get("virtual"))
+    coarse = abs(float(fluxes["lat"][1] - fluxes["lat"][0])) > 1  # for coasts, or every n-th cell
+    caveat = "errors at held-out towers; predictors are a mean year"
+    caveat += "; cells wider than a degree, over which FLUXCOM's map is not summed" * coarse
     kinds = {"this study": False, "this study, within the area of applicability": True}
     each = {f"{virtual}{n}": totals(fluxes, errors=errors, within=w) for n, w in kinds.items()}
     mapped = pd.concat(each, names=["source"]).reset_index("source")
     mapped = mapped.rename(columns={"total": "value"}).assign(
-        period="climatology", doi="", mapped=True,
-        caveat="errors at held-out towers; predictors are a mean year",
-    )  # fmt: skip
+        period="climatology", doi="", mapped=True, caveat=caveat
+    )
     sink = carbon_budget_2019().sel(year=slice(2009, 2018))
     net = float((sink["land_use"] - sink["land_sink"]).mean())
     net_sd = float(np.hypot(sink["land_use_sd"].mean(), sink["land_sink_sd"].mean()))
@@ -121,7 +124,7 @@ def compare(fluxes: xr.Dataset, errors: Uncertainty | None = None) -> pd.DataFra
     for source, (value, sd) in computed.items():
         row = published["source"] == source
         published.loc[row, ["value", "lower", "upper"]] = value, value - sd, value + sd
-    if abs(float(fluxes["lat"][1] - fluxes["lat"][0])) > 1:  # too coarse for coasts
+    if coarse:
         published = published[published["source"] != "FLUXCOM map, our land"]
     table = pd.concat([mapped, published])[[*published.columns]]
     table["flux"] = pd.Categorical(table["flux"], FLUXES)

@@ -150,8 +150,8 @@ def values(repeats: Sequence[Results], table: pd.DataFrame, choice: pd.DataFrame
         out[f"main_{flux}_word"] = (
             words.pop() if len(words) == 1 else "lower in some assignments alone"
         )
-        shares = sorted(f"{100 * share:.0f}" for share in rows.better)
-        out[f"better_{flux}"] = f"{' to '.join(dict.fromkeys((shares[0], shares[-1])))} %"
+        shares = [f"{100 * share:.0f}" for share in (rows.better.min(), rows.better.max())]
+        out[f"better_{flux}"] = f"{' to '.join(dict.fromkeys(shares))} %"
         out[f"top_{flux}"] = spread(rows.without_top.tolist())
         out[f"ensemble_main_{flux}"] = f"{rows.mean_RMSE.iloc[0]:.2f}"
     if ENSEMBLE in sums.model.values:

@@ -10,6 +10,8 @@ const [base, pagesFile, reportFile, shots, executablePath = "/usr/bin/chromium"]
   process.argv.slice(2);
 const pages = JSON.parse(readFileSync(pagesFile, "utf8"));
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+const HEAVIEST = 1.5e6; // bytes of a page with its scripts and style sheets
+const FINDS = { "support set": ["model"], download: ["data", "reproducing"], Amazon: ["map", "limits", "11_trust"] };
 const VIEWS = { desktop: { width: 1280, height: 900 }, phone: { width: 390, height: 844 } };
 const origin = new URL(base).origin;
 const problems = [];
@@ -118,6 +120,20 @@ function look(theme) {
   return found;
 }
 
+// What a page asks for besides pictures: itself, its scripts and style sheets, unpacked.
+async function weigh(page, note) {
+  const bytes = await page.evaluate(async () => {
+    const text = await (await fetch(location.href)).text();
+    const bare = text.replace(/<svg\b.*?<\/svg>|data:image\/[^"]*/gs, "");
+    const files = performance.getEntriesByType("resource").filter(({ name }) => /\.(js|css)$/.test(new URL(name).pathname));
+    const sizes = new Map(files.map((file) => [file.name, file.decodedBodySize]));
+    return [...sizes.values()].reduce((sum, size) => sum + size, new TextEncoder().encode(bare).length);
+  });
+  if (bytes > HEAVIEST) note("weight", `${(bytes / 1e6).toFixed(2)} MB without its pictures`);
+  const tags = await page.evaluate(() => ["description", "og:title", "og:description", "twitter:card"].filter((name) => !document.querySelector(`meta[name="${name}"], meta[property="${name}"]`)?.content));
+  if (tags.length) note("preview", `has no ${tags.join(", ")}`);
+}
+
 async function contents(page, name) {
   const got = await page.evaluate(() => ({
     hrefs: [...document.querySelectorAll("a[href]")].map((a) => a.href),
@@ -157,21 +173,22 @@ async function checkLinks(request) {
   }
 }
 
-// The search dialogue finds the phrase that the whole method hangs on.
+// The search dialogue finds the pages on what readers look for.
 async function search(browser, view) {
   const where = { page: "index.html" };
   const { page, note } = await open(browser, view, "light", where);
-  await visit(page, "index.html");
-  await page.locator(".search-button__button:visible").first().click();
-  const field = page.locator("input[name=q]:visible").first();
-  await field.fill("support set");
-  await field.press("Enter");
-  where.page = "search.html";
-  try {
-    await page.locator("#search-results li a").first().waitFor();
-    await page.waitForFunction(() => /support set/i.test(document.querySelector("#search-results").textContent));
-  } catch {
-    note("search", 'finds no page with "support set"');
+  for (const [phrase, wanted] of Object.entries(FINDS)) {
+    where.page = "index.html";
+    await visit(page, "index.html");
+    await page.locator(".search-button__button:visible").first().click();
+    const field = page.locator("input[name=q]:visible").first();
+    await field.fill(phrase);
+    await field.press("Enter");
+    where.page = "search.html";
+    for (const name of wanted) {
+      const found = page.locator(`#search-results li a[href*="${name}.html"]`).first();
+      await found.waitFor().catch(() => note("search", `"${phrase}" does not find ${name}`));
+    }
   }
   await page.screenshot({ path: `${shots}/search-${view}.png` });
   await page.context().close();
@@ -428,6 +445,7 @@ await Promise.all(
           await visit(page, name);
           (await page.evaluate(look, theme)).forEach(([kind, detail]) => note(kind, detail));
           if (view === "desktop" && theme === "light") await contents(page, name);
+          if (view === "desktop" && theme === "light") await weigh(page, note);
           // Colours differ by theme and boxes by width: each of the four is seen once.
           if ((view === "desktop") === (theme === "dark")) await accessibility(page, note);
           if (await page.locator("[data-tamrl-picker]").count()) pickers.add(name);

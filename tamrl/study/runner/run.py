@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from types import MappingProxyType
@@ -20,6 +20,7 @@ from rich.console import Console
 
 from tamrl.errors import DataError, StudyError
 from tamrl.study.runner import verify
+from tamrl.study.runner.banner import Executed
 from tamrl.study.runner.execute import (
     ROOT,
     Parameters,
@@ -32,7 +33,6 @@ from tamrl.study.runner.execute import (
 # Notebooks at a time by profile: on two cores two of one process idle less than one of two.
 PROFILES = {"smoke": 2, "reference": 2, "paper": 1}  # minutes; the book; full size, for a GPU
 VIRTUAL = "Virtual towers: numbers and figures come from simulated data, except where real is said."
-SMOKE = "Smoke run: it shows that everything works; its scores mean little."
 NONE: Parameters = MappingProxyType({})
 
 
@@ -170,8 +170,9 @@ def run(profile: str = "reference", towers: str = "auto", only: Iterable[str] = 
         text += f"with: make book. What ran is in {root / 'book' / 'notebooks'}"
         console.print(text, markup=False)
     elif build:
-        notes = [VIRTUAL] * virtual + [SMOKE] * (profile == "smoke")
-        page = build_book(root, virtual, bool(todo), console, " ".join(notes))
+        shown = Executed(root / "book" / "notebooks", notebooks)
+        notes = shown.notes(root / "book")
+        page = build_book(root, shown.virtual, bool(todo), console, notes)
     if profile == "reference" and not virtual and not parameters and chosen == notebooks:
         try:
             differences = verify.compare(tables, root / "results/reference")
@@ -209,16 +210,18 @@ def _stored_key(root: Path, name: str) -> str:
 
 
 def build_book(root: Path, virtual: bool, everything: bool, console: Console,
-               note: str = "") -> Path:  # fmt: skip
-    """Build ``_build/html``, a ``note`` above every page, and return its first page.
+               notes: Mapping[str, str] = NONE) -> Path:  # fmt: skip
+    """Build ``_build/html``, with ``notes`` (page -> sentence) above pages; return its first page.
 
     Warnings are errors. ``everything``: also pages that did not change; they quote notebooks.
+    ``virtual`` is said on every page.
     """
     config = yaml.safe_load((root / "_config.yml").read_text())
     if virtual:
         config["title"] += " (virtual towers)"
         config["parse"]["myst_substitutions"]["virtual"] = "&nbsp;(virtual towers)"
-    config.setdefault("html", {})["announcement"] = note
+    config.setdefault("html", {})["announcement"] = VIRTUAL * virtual
+    config["sphinx"]["config"]["page_notes"] = dict(notes)
     if not config["repository"]["url"]:  # no public address: no button that leads to one
         config["launch_buttons"] = {}
         config["html"] |= {"use_issues_button": False, "use_repository_button": False}
