@@ -121,7 +121,7 @@ def test_every_figure_has_a_name_a_caption_and_words_for_those_who_cannot_see(na
     """A cell that draws carries all three as metadata, in whole sentences; documents list them."""
     figures = set()
     for cell in CODE[name]:
-        if re.search(r"^(\w+ = )?plots\.(?!use_style)", cell.source, re.M):
+        if re.search(r"^(\w+ = )?plots\.(?!use_style|table)", cell.source, re.M):
             shown = cell.metadata.mystnb
             assert re.fullmatch(r"fig-[a-z-]+", shown.figure.name)
             assert shown.figure.caption.endswith(".")
