@@ -4,7 +4,7 @@ A cell of a notebook that ends in `table` shows HTML that scrolls inside its own
 the frame keeps pandas' own text. The frame itself is not changed.
 """
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Container, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import groupby
@@ -17,6 +17,7 @@ import pandas as pd
 
 UNIT = "gC m⁻² d⁻¹"
 FOLD = 20  # a table of more rows is folded
+LONG = 14  # letters; a cell of more gets more room
 ABSENT, INFINITE, FIGURE_SPACE = "\N{EN DASH}", "∞", "\N{FIGURE SPACE}"
 HEADINGS = {  # what columns and rows are called in words; {} stands for the unit of fluxes
     "igbp": "vegetation class", "stratum": "vegetation class", "koppen": "climate (Köppen)",
@@ -77,25 +78,28 @@ def table(
     decimals, or by column, where a text is a format such as ".1e"; of those not named per cent have
     one, whole numbers none, others two. ``intervals`` are columns (value, lower, upper) that become
     one, as do x, x_lower, x_upper; change, lower, upper; x_50, x_25, x_75. A table of more than
-    ``fold`` rows is folded. KeyError for an interval without its columns.
+    ``fold`` rows is folded. KeyError where a value lacks its bounds.
 
     >>> gain = pd.DataFrame({"flux": ["GPP"], "change": [-2.31], "lower": [-3.1], "upper": [-1.4]})
     >>> table(gain.set_index("flux")).html.partition("<td>")[2][:20].replace("\N{MINUS SIGN}", "-")
     '-2.3 (-3.1 to -1.4)<'
     """
-    words = {name: text.format(unit) for name, text in {**HEADINGS, **headings}.items()}
+    given, whole = {**HEADINGS, **headings}, unit.replace(" ", "\N{NO-BREAK SPACE}")
+    words = {name: text.format(whole) for name, text in given.items()}
+    bare = isinstance(frame, pd.Series) and frame.name is None
     if isinstance(frame, pd.Series):
         frame = frame.to_frame(frame.name or "value").rename(index=words)
+    named = {value for value, *_ in intervals}  # what these are is in their headings
     rows, long = frame.index, len(frame) > fold
-    text, sides = _cells(frame, words, headings, digits, [*intervals, *_triples(frame.columns)])
+    text, sides = _cells(frame, words, named, digits, [*intervals, *_triples(frame.columns)])
     labels = [] if isinstance(rows, pd.RangeIndex) and rows.name is None else _labels(rows)
     names = [words.get(str(name), str(name or "")) for name in rows.names][: len(labels)]
     label = escape(caption or "table")
     html = (
         f'<div class="tamrl-table" role="group" aria-label="{label}" tabindex="0"'
-        ' style="overflow-x:auto"><table class="dataframe">'
+        f' style="overflow-x:auto"><table class="dataframe{" one" * (len(labels) == 1)}">'
         f"{'' if long else _tag('caption', caption)}"
-        f"<thead>{_head(text.columns, names, sides)}</thead>"
+        f"<thead>{'' if bare else _head(text.columns, names, sides)}</thead>"
         f"<tbody>{''.join(_rows(text, labels, sides))}</tbody></table></div>"
     )
     if long:
@@ -118,7 +122,7 @@ def _triples(columns: pd.Index) -> Iterator[Triple]:
 
 
 def _cells(
-    frame: pd.DataFrame, words: Mapping[str, str], headings: Mapping[str, str], digits: Any,
+    frame: pd.DataFrame, words: Mapping[str, str], named: Container[str], digits: Any,
     triples: Sequence[Triple],
 ) -> tuple[pd.DataFrame, list[str]]:  # fmt: skip
     """Spell all cells, with headings in words; side ("" or "text") of each column."""
@@ -128,16 +132,15 @@ def _cells(
     for at, key in enumerate(frame.columns):
         levels = key if isinstance(key, tuple) else (key,)
         head = [words.get(str(level), str(level)) for level in levels]
-        values = frame.iloc[:, at]
         if key in inside:
             continue
-        spec = _spec(values, levels, head, digits)
-        cells = [_spell(value, spec) for value in values]
+        values, ends = frame.iloc[:, at], [frame[name] for name in bounds.get(key, ())]
+        spec = _spec([v for part in (values, *ends) for v in part], levels, head, digits)
+        cells, *outer = [[_spell(value, spec) for value in part] for part in (values, *ends)]
         if key in bounds:
-            ends = [[_spell(v, spec) for v in frame[name]] for name in bounds[key]]
-            cells = _joined(cells, *ends)
-            kind = "quartiles" if str(key).endswith("_50") else "90 % interval"
-            head[-1] += f", {kind}" * (key not in headings)
+            cells = _joined(cells, *outer)
+            kind = "quartiles" if str(key).endswith("_50") else "90\N{NO-BREAK SPACE}% interval"
+            head[-1] += f", {kind}" * (key not in named)
         columns.append(cells)
         heads.append(tuple(head))
         numbers = [isinstance(v, (int, float, np.number)) or pd.isna(v) for v in values]
@@ -147,7 +150,9 @@ def _cells(
     return text, sides
 
 
-def _spec(values: pd.Series, levels: Sequence[Hashable], head: Sequence[str], digits: Any) -> str:
+def _spec(
+    values: Sequence[Any], levels: Sequence[Hashable], head: Sequence[str], digits: Any
+) -> str:
     """Format of the numbers of a column."""
     named = digits if isinstance(digits, Mapping) else {}
     if own := [named[name] for name in levels if name in named]:
@@ -202,6 +207,11 @@ def _tag(name: str, text: str, **attributes: Any) -> str:
     return f"<{name}{given}>{escape(text)}</{name}>" if text else ""
 
 
+def _look(text: str, side: str) -> dict[str, str]:
+    """Class of a cell, which says whether its text needs room."""
+    return {"class": f"{side} long".strip() if len(text) > LONG else side}
+
+
 def _head(columns: pd.Index, names: Sequence[str], sides: Sequence[str]) -> str:
     """Head of a table: names of the row labels once, equal headings together."""
     rows = []
@@ -218,7 +228,7 @@ def _head(columns: pd.Index, names: Sequence[str], sides: Sequence[str]) -> str:
             wide = len(members) if len(members) > 1 else 0
             look = {"scope": "colgroup" if wide else "col", "colspan": wide}
             side = "group" if wide else members[0][1]
-            head = _tag("th", key[-1], **look, **{"class": side})
+            head = _tag("th", key[-1], **look, **_look(key[-1], side))
             cells.append(head or f'<td colspan="{len(members)}"></td>')
         rows.append(f"<tr>{''.join(cells)}</tr>")
     return "".join(rows)
@@ -236,9 +246,10 @@ def _rows(
                 continue
             same = (other[: k + 1] == row[: k + 1] for other in rows[at:])
             down = next((n for n, equal in enumerate(same) if not equal), len(rows) - at)
-            out.append(_tag("th", label or ABSENT, scope="row", rowspan=down if down > 1 else 0))
+            span = {"rowspan": down if down > 1 else 0, **_look(label, "")}
+            out.append(_tag("th", label or ABSENT, scope="row", **span))
         if row:
-            out.append(_tag("th", row[-1] or ABSENT, scope="row"))
-        out += [_tag("td", cell or ABSENT, **{"class": side})
+            out.append(_tag("th", row[-1] or ABSENT, scope="row", **_look(row[-1], "")))
+        out += [_tag("td", cell or ABSENT, **(_look(cell, side) if side else {}))
                 for cell, side in zip(cells, sides, strict=True)]  # fmt: skip
         yield f"<tr>{''.join(out)}</tr>"
