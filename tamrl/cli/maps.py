@@ -86,6 +86,8 @@ def map_cube(
     models = f"{'virtual towers, ' * bool(fluxes.attrs.get('virtual'))}{len(fluxes.member)}"
     bounds = "bounds of 90 %" if "GPP_lower" in fluxes else "no bounds: the weights hold none"
     typer.echo(f"Mapped {shape} (time, lat, lon) with {models} model(s), {bounds}: {output}")
+    for note in str(fluxes.attrs.get("history")).split("; ")[1:]:
+        typer.echo(note)
     if not (strips or there):
         seconds = time.perf_counter() - start
         mapped = int(fluxes.GPP.isel(time=0).notnull().sum()) * fluxes.sizes["time"]
