@@ -6,26 +6,19 @@ A book may hold notebooks of several runs: each says for itself what it was exec
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import nbformat
+
+if TYPE_CHECKING:  # it makes use of this module
+    from tamrl.study.runner.run import Notebook
 
 SMOKE = "executed in the smoke profile, which shows that everything works; its scores mean little"
 OTHER = "executed with parameters of no profile"
 RANK = (SMOKE, OTHER, "")  # weakest first; nothing is said of the book's own profiles, and better
 
 
-class Listed(Protocol):
-    """A notebook of the study: its name, its profiles' parameters, and those that it reads."""
-
-    name: str
-    smoke: Mapping[str, Any]
-    reference: Mapping[str, Any]
-    paper: Mapping[str, Any]
-    after: tuple[str, ...]
-
-
-def strength(notebook: Listed, values: Mapping[str, Any]) -> str:
+def strength(notebook: "Notebook", values: Mapping[str, Any]) -> str:
     """Return which of `RANK` the parameters are: where profiles are alike, the best of them."""
     own = {name: value for name, value in values.items() if name != "towers"}
     if own in (notebook.reference, notebook.paper):
@@ -36,7 +29,7 @@ def strength(notebook: Listed, values: Mapping[str, Any]) -> str:
 class Executed:
     """The executed notebooks of a book: what each was given, and which figures it drew."""
 
-    def __init__(self, folder: Path, notebooks: Iterable[Listed]) -> None:
+    def __init__(self, folder: Path, notebooks: Iterable["Notebook"]) -> None:
         """Read the notebooks that are in ``folder``; one is as weak as those that it reads."""
         self.weakness: dict[str, str] = {}
         self.drawn_by: dict[str, str] = {}
