@@ -39,14 +39,7 @@ from tamrl.shipped.checks import MOST_BYTES, read_header
 from tamrl.shipped.inputs import own_samples
 from tamrl.shipped.monitoring import intervals_carried, judge
 from tamrl.shipped.new_target import as_trained, learn_target, variables
-from tamrl.shipped.report import (
-    labels,
-    learnt_too,
-    named_inputs,
-    notes_of,
-    sha256_of,
-    with_report,
-)
+from tamrl.shipped.report import labels, learnt_too, named_inputs, notes_of, sha256_of, with_report
 from tamrl.shipped.weights import Arrays, networks, networks_alone, pack, unpack
 
 File = str | PathLike[str]
@@ -55,16 +48,10 @@ Table = File | pd.DataFrame | None
 Satellites = File | Sequence[File] | xr.Dataset | None
 SHIPPED = "shipped/tamrl.safetensors"  # inside the package
 ABOUT = ("virtual", "tower_source")  # of samples, that weights carry
-WRONG = (
-    SafetensorError,
-    OSError,
-    LookupError,
-    TypeError,
-    ValueError,
-    ArithmeticError,
-    RuntimeError,
+WRONG = (  # what a file of something else may lead to
+    SafetensorError, OSError, LookupError, TypeError, ValueError, ArithmeticError, RuntimeError,
     AttributeError,
-)  # what a file of something else may lead to
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -116,7 +103,7 @@ class Pretrained:
         header["targets"] says what `tamrl.shipped.new_target.learn_target` returns.
         """
         if (unit or positive) and not target:
-            raise DataError("unit and positive are those of a further target; name the target")
+            raise DataError("unit and positive are those of another target; name it")
         if target:
             place["targets"] = (target,)
         samples = suited(_samples(towers, table, satellites, place), self.header)
