@@ -250,8 +250,8 @@ def test_broken_years_of_a_user_are_left_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("factor", "unit", "said"), [
     (1e-3, "kgC m-2 d-1", "as if it were in kg"),
     (44.009 / 12.011 * 1e-3, "kgCO2 m-2 d-1", "as if it were in kg"),
-    (44.009 / 12.011, "gCO2 m-2 d-1", "is it carbon, not CO2"),
-    (44.009 / 12.011 / 86.4, "mgCO2 m-2 s-1", "is it carbon, not CO2"),
+    (44.009 / 12.011, "gCO2 m-2 d-1", "is it CO2, not carbon"),
+    (44.009 / 12.011 / 86.4, "mgCO2 m-2 s-1", "is it mg of CO2 a second"),
 ])  # fmt: skip
 def test_the_unit_of_fluxes_shows_in_their_size(
     tmp_path: Path, factor: float, unit: str, said: str

@@ -31,11 +31,14 @@ def check_size(data: Mapping[str, Floats], source: str, notes: list[str]) -> Non
         if known.size < FEW_LABELS:
             continue
         high[name] = float(np.quantile(known, MOST_DAYS))
-        if high[name] > most or (NOTHING <= high[name] < least and known.size >= ENOUGH_DAYS):
+        low = NOTHING <= high[name] < least and known.size >= ENOUGH_DAYS
+        if low or high[name] > most:
+            doubt = "mg of CO2 a second" if low else "CO2, not carbon"
             notes.append(
                 f"{name} reaches {high[name]:.2g} gC m-2 d-1 (98th percentile), at FLUXNET2015 "
-                f"towers {least:g} to {most:g}: is it carbon, not CO2, by day? Else {OTHER_UNITS}"
+                f"towers {least:g} to {most:g}: is it {doubt}? If so, {OTHER_UNITS}"
             )
+            break
     if high and 0 < max(high.values()) < NOTHING:
         name = max(high, key=lambda flux: high[flux])
         what = f"{name} reaches {high[name]:.2g} gC m-2 d-1 (98th percentile), as if it were in kg"
