@@ -1,8 +1,8 @@
 """TAM-RL: carbon fluxes from flux towers to everywhere, by task-aware modulation.
 
 *Use the trained model*: `load_pretrained`; its ``predict`` gives fluxes with bounds at towers of
-your own, ``adapt`` learns from the few labels of one, ``score`` compares with measurements, ``map``
-draws a region.
+your own, ``adapt`` learns from the few labels of one, ``score`` compares with measurements,
+``monitor`` judges its newest weeks, ``map`` draws a region.
 
 >>> import tamrl
 >>> model = tamrl.load_pretrained()

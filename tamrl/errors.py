@@ -1,4 +1,4 @@
-"""The two errors that a user meets: of data, and of the study."""
+"""The two errors that a user meets, of data and of the study; and the warning about inputs."""
 
 
 class DataError(ValueError):
@@ -7,3 +7,7 @@ class DataError(ValueError):
 
 class StudyError(RuntimeError):
     """A job, a notebook or the book did not come out; the message says which, and how it failed."""
+
+
+class InputWarning(UserWarning):
+    """What was converted, not used, lost or odd in a user's inputs; predictions go on."""

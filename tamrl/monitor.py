@@ -3,6 +3,7 @@
 The anomaly of a 30-day mean is its difference from the mean of the same days over the reference
 years, which end where the judged days begin; constant errors of an ensemble's members cancel.
 Intervals are calibrated at unseen towers; an anomaly is significant if its interval leaves out 0.
+A trained ensemble judges a tower of one's own: ``tamrl.load_pretrained().monitor("tower.csv")``.
 """
 
 from collections.abc import Mapping
@@ -20,8 +21,6 @@ from tamrl.errors import DataError
 from tamrl.evaluate.conformal import Conformal
 from tamrl.files import atomic_write
 from tamrl.samples.arrays import Samples
-from tamrl.shipped.inputs import own_samples
-from tamrl.shipped.pretrained import open_weights, suited
 
 WINDOW = 30  # days averaged
 KNOWN = 0.8  # share of the window's days that must be known
@@ -73,6 +72,25 @@ def _day(time: Times) -> NDArray[np.intp]:
     return np.asarray(day - (stamp.is_leap_year & (day >= 59)), np.intp)
 
 
+def departures(
+    values: Array, time: Times, judged: NDArray[np.bool_], window: int = WINDOW
+) -> list[Array]:
+    """Anomaly, mean, what is usual, its sd and years of reference, each (…, judged day).
+
+    ``values`` (…, time); the days that are not ``judged`` (time) are the reference. The anomaly is
+    linear in the values; NaN for fewer than 3 years.
+    """
+    means = running_mean(values, window)
+    usual, sd, years = (one[..., judged] for one in climatology(means, time, ~judged))
+    means = means[..., judged]
+    return [np.where(years >= MIN_YEARS, means - usual, np.nan), means, usual, sd, years]
+
+
+def newest(time: Times, recent: int) -> NDArray[np.bool_]:
+    """Which days (time,) are the last ``recent`` ones, which are judged."""
+    return np.asarray(time > time[-1] - np.timedelta64(recent, "D"))
+
+
 def anomalies(
     record: Record, fitted: Mapping[str, Conformal], recent: int = 365, window: int = WINDOW
 ) -> xr.Dataset:
@@ -81,19 +99,21 @@ def anomalies(
     ``fitted`` is from `calibrate`, with the same ``window``. Dataset (flux, time), gC m-2 d-1:
     ``mean`` of the window, ``usual`` (climatology), ``usual_sd`` (over years), ``anomaly``,
     ``lower``, ``upper`` (bounds), ``standardised`` (anomaly / usual_sd), ``observed`` (anomaly of
-    the labels), ``years`` of reference. DataError when no day has 3 reference years.
+    the labels), ``years`` of reference. DataError when no day has 3 reference years, or for days
+    below 1.
     """
+    if recent < 1 or window < 1:
+        raise DataError(f"recent {recent}, window {window}: both are days, 1 or more")
     time, out = record.members.time.values, []
-    judged = time > time[-1] - np.timedelta64(recent, "D")
+    judged = newest(time, recent)
     for flux in FLUXES:
         members = record.members[flux].transpose("seed", "time").values.astype(float)
-        means = running_mean(np.vstack([members, record.observed[flux].values]), window)
-        usual, sd, years = (one[:, judged] for one in climatology(means, time, ~judged))
-        each = np.where(years >= MIN_YEARS, means[:, judged] - usual, np.nan)
+        both = np.vstack([members, record.observed[flux].values])
+        each, means, usual, sd, years = departures(both, time, judged, window)
         anomaly, spread = each[:-1].mean(0), sd[:-1].mean(0)
         lower, upper = fitted[flux].interval(anomaly, np.abs(usual[:-1]).mean(0), "")
         columns = {
-            "mean": means[:-1, judged].mean(0), "usual": usual[:-1].mean(0), "usual_sd": spread,
+            "mean": means[:-1].mean(0), "usual": usual[:-1].mean(0), "usual_sd": spread,
             "anomaly": anomaly, "lower": lower, "upper": upper, "observed": each[-1],
             "standardised": anomaly / np.where(spread > 0, spread, np.nan),
             "years": years[:-1].min(0).astype(float),
@@ -134,19 +154,6 @@ def calibrate(
     return fitted
 
 
-def intervals(
-    data: str, weights: str, predictions: xr.Dataset, samples: Samples, window: int = WINDOW
-) -> dict[str, Conformal]:
-    """Intervals of anomalies: of a user's ``data`` those that the weights that predict it carry.
-
-    For a tower of the study (``data`` ""), another ``window`` or weights without any, `calibrate`.
-    """
-    header = open_weights(weights or None).header if data else {}
-    if window == WINDOW and "anomalies" in header:
-        return {flux: Conformal.from_dict(v) for flux, v in header["anomalies"].items()}
-    return calibrate(predictions, samples, window)
-
-
 def _against_other_years(means: Array, time: Times) -> Array:
     """Observed, predicted anomaly and usual size (3, case) of ``means`` (label, members; time)."""
     parts, years = [np.empty((3, 0))], time.astype("datetime64[Y]")
@@ -183,12 +190,18 @@ def values(judged: xr.Dataset) -> dict[str, str]:
     return out
 
 
+def files(folder: Path, virtual: bool) -> tuple[Path, Path]:
+    """Name the files of `write`: ``anomalies.nc`` and ``status.csv``; virtual ones say so."""
+    prefix = "virtual_" * virtual
+    return folder / f"{prefix}anomalies.nc", folder / f"{prefix}status.csv"
+
+
 def write(judged: xr.Dataset, folder: Path) -> None:
-    """Write `anomalies` as ``anomalies.nc``, their `status` as ``status.csv``; virtual by name."""
-    prefix = "virtual_" if judged.attrs["virtual"] else ""
-    with atomic_write(folder / f"{prefix}anomalies.nc") as part:
+    """Write `anomalies` and their `status` to their `files`, each whole or not at all."""
+    fields, newest_day = files(folder, bool(judged.attrs["virtual"]))
+    with atomic_write(fields) as part:
         judged.to_netcdf(part, engine="netcdf4")
-    with atomic_write(folder / f"{prefix}status.csv") as part:
+    with atomic_write(newest_day) as part:
         status(judged).to_csv(part, index=False)
 
 
@@ -201,26 +214,8 @@ def study_record(predictions: xr.Dataset, samples: Samples, site: str = "") -> R
     if site not in names:
         raise DataError(f"tower {site!r} is not among the predictions: {', '.join(names)}")
     row, span = rows[site], slice(days[site][0], days[site][-1] + 1)
-    label = np.where(samples.weight[row, span, None] > 0, samples.y[row, span], np.nan)
+    label = np.where(samples.weight[row, span, None] > 0, samples.y[row, span], np.nan)[:, :3]
     members = predictions.sel(site=site).isel(time=span)
     fields = {flux: ("time", values) for flux, values in zip(FLUXES, label.T, strict=True)}
     observed = xr.Dataset(fields, {"time": members.time})
     return Record(members, observed, site, bool(samples.attrs.get("virtual", 0)))
-
-
-def record(
-    data: str, table: str, weights: str, site: str, predictions: xr.Dataset, samples: Samples
-) -> Record:
-    """Read a user's tower (`tamrl.data.open_towers`) and predict it; ``data`` "": a `study_record`.
-
-    ``weights`` "": those of the package. DataError for an unknown tower, other drivers, bad files.
-    """
-    if not data:
-        return study_record(predictions, samples, site)
-    model = open_weights(weights or None, "cpu")
-    samples = suited(own_samples(data, table or None), model.header)
-    flux = np.stack([m.predict(samples, np.arange(len(samples.site))) for m in model.members])
-    axes = {"site": samples.site, "time": samples.time.astype("datetime64[ns]")}
-    fields = {f: (("seed", "site", "time"), flux[..., k]) for k, f in enumerate(FLUXES)}
-    one = study_record(xr.Dataset(fields, {"seed": range(len(flux)), **axes}), samples, site)
-    return one._replace(virtual=one.virtual or bool(model.header["virtual"]))

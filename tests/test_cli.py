@@ -19,7 +19,7 @@ from tamrl.evaluate.score_file import open_fluxes, seen_by_weights
 from tamrl.samples.arrays import Samples
 from tamrl.study.runner.run import Outcome
 
-COMMANDS = ("fetch", "train", "compare", "predict", "adapt", "score", "study")
+COMMANDS = ("fetch", "train", "compare", "predict", "adapt", "score", "monitor", "study")
 
 
 def call(command: str) -> Result:

@@ -1,9 +1,13 @@
 """Weights to maps on the command line: an average year, days, threads, processes, a scheduler."""
 
+from collections.abc import Callable
 from copy import deepcopy
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
+import cftime
 import numpy as np
 import pytest
 import xarray as xr
@@ -16,7 +20,7 @@ from tamrl.data.koppen import KOPPEN_CODES
 from tamrl.data.schema import FLUXES, KOPPEN_MAIN
 from tamrl.errors import DataError
 from tamrl.evaluate.conformal import Conformal
-from tamrl.maps import upscale
+from tamrl.maps import layout, upscale
 from tamrl.maps.cells import ALIKE, AVERAGE_YEAR, Cells
 from tamrl.maps.cubes import stack_features
 from tamrl.maps.ensemble import EnsembleMap, ensemble_map
@@ -256,6 +260,7 @@ def test_the_shipped_weights_map_a_daily_cube(grid, globe, need, tmp_path, monke
     cube = cube.isel(time=slice(150, 180))
     cube.to_netcdf(tmp_path / "days.nc")
     done = passed("map", tmp_path / "days.nc", "-o", tmp_path / "m.zarr")
+    assert "steps of cells with fluxes a second" in done.output
     assert ("without site attributes" in done.stderr) == (grid == "none")
     got = open_map(tmp_path / "m.zarr").load()
     assert np.isfinite(got["GPP"]).all()
@@ -268,6 +273,53 @@ def test_the_shipped_weights_map_a_daily_cube(grid, globe, need, tmp_path, monke
         same = with_phenology(make_samples(some, seen, globe), season)
         want = pretrained.open_weights().predict(same)
         np.testing.assert_allclose(by_cell(got["GPP_upper"]), want["GPP_upper"], atol=0.05)
+
+
+def test_a_map_on_another_grid_or_of_other_code_is_another_map(
+    weights, cube, globe, tmp_path, monkeypatch
+) -> None:
+    """Classes and soil come from the grid; what turns them into towers is code of the map."""
+    (members, header), out = pretrained.load(weights, "cpu"), tmp_path / "m.zarr"
+    first = upscale.upscale(ensemble_map(members, header, cube, globe), cube, out)
+    again = upscale.upscale(ensemble_map(members, header, cube, globe), cube, out)
+    assert again.attrs["identity"] == first.attrs["identity"]
+    soil = globe.copy(deep=True)
+    soil["elevation"] += 1.0
+    far = globe.copy(deep=True)
+    far["elevation"].loc[{"lat": slice(60, 90)}] = 0.0  # not of this region
+    upscale.upscale(ensemble_map(members, header, cube, far), cube, out)
+    for grid in (mixed(globe), soil, None):
+        with pytest.raises(DataError, match="holds another map"):
+            upscale.upscale(ensemble_map(members, header, cube, grid), cube, out)
+    root = Path(upscale.__file__).parents[1]
+    covered = {path.relative_to(root).as_posix() for path in layout._CODE}
+    assert {"maps/cells.py", "maps/timeaxis.py", "data/grid.py"} <= covered
+    assert {f"samples/{path.name}" for path in (root / "samples").glob("*.py")} <= covered
+    changed = tmp_path / "cells.py"
+    changed.write_text("RELEVANT = 0.5")
+    monkeypatch.setattr(layout, "_CODE", (*layout._CODE[1:], changed))
+    with pytest.raises(DataError, match="holds another map"):
+        upscale.upscale(ensemble_map(members, header, cube, globe), cube, out)
+
+
+def test_days_with_a_gap_in_joules_and_without_leap_days(weights, globe, tmp_path) -> None:
+    """The first gap is named; J m-2 of a day are W m-2; what a calendar lacks is said."""
+    cube = days_in_cells(globe)[0].isel(time=slice(40, 80))
+
+    def mapped(name: str, days: xr.Dataset, run: Callable = passed) -> Any:
+        days.to_netcdf(tmp_path / f"{name}.nc")
+        return run("map", tmp_path / f"{name}.nc", "-w", weights, "-o", tmp_path / f"{name}.zarr")
+
+    last = mapped("gap", cube.drop_isel(time=[5, 9]), call).stderr.strip().splitlines()[-1]
+    assert "gap.nc: time has a gap: after 2002-02-14 comes 2002-02-16; fill" in last
+    mapped("watts", cube)
+    mapped("joules", cube.assign(SW_IN=(cube["SW_IN"] * 86400).assign_attrs(units="J m-2")))
+    watts, joules = (open_map(tmp_path / f"{n}.zarr").load() for n in ("watts", "joules"))
+    np.testing.assert_allclose(joules["GPP"], watts["GPP"], atol=1e-3)
+    dates = [cftime.DatetimeNoLeap(2004, 2, 10) + timedelta(days=k) for k in range(40)]
+    done = mapped("leap", cube.assign_coords(time=dates))
+    assert "365-day calendar: 29 February (2004) is the mean of its neighbours" in done.stdout
+    assert open_map(tmp_path / "leap.zarr").sizes["time"] == 41
 
 
 def test_bounds_and_what_lies_outside_are_those_of_the_inputs_at_hand(globe) -> None:

@@ -95,6 +95,7 @@ def put(ds: xr.Dataset, layout: str, folder: Path) -> Path:
     return path
 
 
+@pytest.mark.filterwarnings("error:Object at:zarr.errors.ZarrUserWarning")
 @pytest.mark.parametrize("layout", ["cds", "split", "arco", "cf", "old"])
 def test_every_layout_gives_the_same_local_days(layout: str, tmp_path: Path) -> None:
     """Kelvin or not, sums or rates, one file or many, north first or last, 0 to 360 or -180."""

@@ -207,6 +207,24 @@ def test_what_the_towers_own_table_holds_becomes_predictors() -> None:
     assert both.x[0, 200, own.features.index("FPAR")] == pytest.approx(0.6)
 
 
+def test_composites_of_evi_in_a_daily_table_are_linear_between() -> None:
+    """As those of a satellite file; a daily column stays as it is, gaps and all."""
+    table = by_day()
+    season = 0.4 + 0.2 * np.sin(np.arange(400) / 60)
+    sparse = table.assign(EVI=np.where(np.arange(400) % 16 == 0, season, np.nan))
+    own = own_samples(sparse, **PLACE)
+    evi = own.x[0, :, own.features.index("EVI")]
+    assert np.isfinite(evi).mean() > 0.95
+    assert evi[208] == pytest.approx((season[192] + season[208]) / 2, abs=1e-6)  # middle: 8 later
+    assert "EVI: 25 dates taken for the first days of composites, linear between them" in said(own)
+    cloudy = table.assign(EVI=np.where(np.arange(400) % 5 == 0, np.nan, season))
+    plain = own_samples(cloudy, **PLACE)
+    np.testing.assert_allclose(
+        plain.x[0, :, plain.features.index("EVI")], cloudy.EVI.astype(np.float32)
+    )
+    assert "linear between" not in said(plain)
+
+
 def test_a_few_days_of_rain_are_no_month() -> None:
     own = own_samples(by_day(10), **PLACE)
     assert "PRCP: too few days of P for a month" in said(own)
@@ -314,6 +332,10 @@ REFUSED = {
     "MJ": (lambda t: t.assign(SW_IN=t.SW_IN * 0.0864), "SW_IN never exceeds .* looks like MJ"),
     "some kelvin": (lambda t: t.assign(TA=t.TA + 273.15 * (t.TA > 12)), "TA is 2.*outside -90"),
     "umol": (lambda t: t.assign(**{f: t[f] * 80 for f in FLUXES}), "outside -100"),
+    "another code for missing": (
+        lambda t: t.assign(NEE=t.NEE.mask(t.index.day == 3, -9999.99)),
+        r"NEE is -9999.99, a code for missing left in \(NEE, 14 records\); replace it by NaN",
+    ),
     "no balance": (lambda t: t.assign(NEE=3 - t.NEE), r"NEE is not RECO - GPP"),
     "two values for a day": (
         lambda t: pd.concat([t.iloc[:10], t.iloc[9:] + 0.1]), "time 2005-01-10 occurs twice",
@@ -349,6 +371,18 @@ def test_uptake_counted_as_positive_by_half_hours() -> None:
     assert np.nanmin(doubtful.y[..., nee]) > 0
 
 
+def test_gpp_as_a_flux_into_the_ecosystem_by_half_hours() -> None:
+    """Half of its records are nights about 0, of either sign: light decides, and RECO is right."""
+    half = by_half_hour()
+    noise = np.random.default_rng(0).normal(0, 0.2, len(half))
+    half["GPP"] = 12 * half.SW_IN / 250 + noise
+    plain, own = own_samples(half, ONE), own_samples(turned("GPP")(half), ONE)
+    assert "GPP: sign turned" in said(own)
+    assert "GPP: sign turned" not in said(plain)
+    np.testing.assert_allclose(own.y, plain.y, atol=1e-5)
+    assert np.nanmin(own.y[..., own.targets.index("RECO")]) > 0
+
+
 def test_utc_taken_for_local_time_shows_in_the_radiation() -> None:
     """At 120 degrees east noon by UTC is at 4 h; at 10 degrees nothing is moved."""
     far = ONE.assign(lon=120.0)
@@ -375,6 +409,28 @@ def test_mixed_steps_and_missing_hours() -> None:
     assert "3 of 40 days are incomplete (47 of 48 records" in said(own)
     assert own.has_drivers.sum() == 37
     assert own_samples(hours, ONE).has_drivers.sum() == 40
+
+
+def test_labels_that_gaps_and_flags_cost_are_counted() -> None:
+    """One half-hour in seven is enough to lose all days; a poor flag to lose most."""
+    half = by_half_hour()
+    half.loc[half.index[::7], "NEE"] = -9999.0
+    own = own_samples(half, ONE)
+    assert not own.weight.any()
+    assert "NEE: 40 of 40 days are lost to gaps (47 of 48 records); fill them first" in said(own)
+    days = by_day().assign(NEE_QC=[1.0] * 5 + [0.2] * 195 + [1.0] * 200)
+    days.loc[days.index[200:], "TA"] = np.nan
+    own = own_samples(days, ONE)
+    assert (own.weight > 0).sum() == 5
+    why = "195 with NEE_QC below 0.5 or missing, 200 without TA, VPD or SW_IN"
+    assert f"5 of 400 days with a flux count as labels ({why})" in said(own)
+    assert "only 5 labelled days" in said(own)
+    bad = own_samples(by_day().assign(NEE_QC=0.2), ONE)
+    assert "0 of 400 days with a flux count as labels" in said(bad)
+    assert "only 0 labelled days" in said(bad)
+    gpp = own_samples(by_day().drop(columns=["NEE", "RECO"]), ONE)
+    assert "labels of GPP alone are scored, not learnt from: add NEE" in said(gpp)
+    assert not gpp.weight.any()
 
 
 def test_without_a_grid_it_says_so_or_stops(monkeypatch: pytest.MonkeyPatch) -> None:

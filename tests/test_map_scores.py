@@ -89,19 +89,56 @@ def uncertainty(sd: float, shared: float) -> tuple[Uncertainty, xr.Dataset]:
 
 
 def test_groups_of_towers_err_by_what_they_share_and_by_their_own() -> None:
-    """The sd of a mean over 40 towers is that of the biome and a fortieth of the variance."""
+    """The sd of a mean over 40 towers is that of the biome and the mean over pairs of towers."""
     facts = towers()
     errors, cube = uncertainty(sd=0.8, shared=0.3)
     made = table(facts, np.where(facts.igbp == "CRO", 1.5, 0.1))
-    groups = map_scores.held_out_groups(made, facts, errors, cube).set_index(["class", "flux"])
-    assert groups.sd.to_numpy() == pytest.approx(np.hypot(0.3, 0.8 / np.sqrt(40)))
-    assert not groups.inside["CRO", "GPP"]
-    assert groups.inside["ENF", "NEE"]
+    groups = map_scores.held_out_groups(made, facts, errors, cube)
+    by_class = groups[groups.by == "biome"].set_index(["group", "flux"])
+    km = distance_km(*(facts[facts.igbp == "ENF"][n].to_numpy() for n in ("lat", "lon")))
+    alike = np.exp(-km / 50).mean()
+    assert 1 / 40 < alike < 2 / 40
+    assert by_class.sd["ENF", "GPP"] == pytest.approx(np.hypot(0.3, 0.8 * np.sqrt(alike)))
+    assert not by_class.inside["CRO", "GPP"]
+    assert by_class.inside["ENF", "NEE"]
     quoted = map_scores.values(
-        map_scores.scores(with_all(made)), map_scores.coverage(made, facts), groups.reset_index()
+        map_scores.scores(with_all(made)), map_scores.coverage(made, facts), groups, with_all(made)
     )
     assert quoted["groups_inside"] == "6 of 9"
-    assert quoted["gain_GPP"] == pytest.approx(100 * (1 - np.sqrt((1.5**2 + 2 * 0.01) / 3) / 2))
+    gain = 100 * (1 - np.sqrt((1.5**2 + 2 * 0.01) / 3) / 2)
+    assert quoted["gain_GPP"] == pytest.approx(gain)
+    low, high = map(float, str(quoted["gain_GPP_interval"]).split(" to "))
+    assert low < gain < high
+    assert quoted["cell_gain_NEE_interval"] == "75.0 to 75.0"  # 0.5 against 2 at every tower
+
+
+def test_towers_of_a_place_are_a_group_as_well() -> None:
+    """In blocks and countries: one block whose map is off fails, whatever its towers' classes."""
+    facts = towers().assign(lat=48.0, lon=np.where(np.arange(120) % 4, 2.4, 14.4))
+    far = facts.lon > 10  # Austria, and a block of its own; the others are in France
+    errors, cube = uncertainty(sd=0.5, shared=0.1)
+    lat, lon = centres(1.0)
+    fine = cube.interp(lat=lat, lon=lon, method="nearest", kwargs={"fill_value": 1 / 3})
+    made = table(facts, np.where(far, 2.0, 0.05))
+    groups = map_scores.held_out_groups(made, facts, errors, fine).set_index(["by", "group"])
+    groups = groups[groups.flux == "GPP"]
+    for by, off, near in (
+        ("country", "Austria", "France"), ("10 degrees", "from +40, +10", "from +40, +0"),
+    ):  # fmt: skip
+        assert groups.loc[by].towers.to_dict() == {off: 30, near: 90}
+        assert groups.loc[by].inside.to_dict() == {off: False, near: True}
+    assert groups.loc["20 degrees"].towers.to_dict() == {"from +30, +0": 120}
+
+
+def test_scores_by_class_are_those_of_its_towers() -> None:
+    """An error of 1.5 in crops and of 0.1 elsewhere; classes with few towers are left out."""
+    facts = towers()
+    made = table(facts, np.where(facts.igbp == "CRO", 1.5, 0.1))
+    facts = facts.assign(igbp=facts.igbp.where(facts.site != "X000", "WET"))
+    found = map_scores.scores_by(made, facts, "igbp", [maps.AVERAGE, maps.BOOSTED])
+    assert found[("", "towers")].to_dict() == {"CRO": 40, "ENF": 39, "GRA": 40}
+    assert found[("NEE", maps.AVERAGE)].to_numpy() == pytest.approx([1.5, 0.1, 0.1])
+    assert found[("GPP", maps.BOOSTED)].to_numpy() == pytest.approx(2)
 
 
 def test_a_towers_class_has_a_share_of_its_cell() -> None:

@@ -13,7 +13,6 @@ from tamrl.errors import DataError
 from tamrl.evaluate.conformal import Conformal
 from tamrl.monitor import Record, anomalies, calibrate, climatology, running_mean
 from tamrl.samples.arrays import Samples, make_samples
-from tamrl.virtual.grid import virtual_grid
 from tamrl.virtual.towers import virtual_towers
 
 TIME = pd.date_range("2001-01-01", "2006-12-31")
@@ -132,23 +131,7 @@ def test_the_newest_tower_is_taken_and_an_unknown_one_is_named(study) -> None:
         monitor.study_record(unseen, samples, "QQ-Qqq")
 
 
-def test_a_users_tower(study, tmp_path, monkeypatch) -> None:
-    """The weights of the package predict it; files for a dashboard are written whole."""
-    daily = virtual_towers(n=20, years=(2001, 2008))
-    daily = daily.isel(site=[int(np.isfinite(daily.TA.values).sum(1).argmax())])
-    monkeypatch.setattr("tamrl.data.open_towers", lambda path, table, further: daily)
-    monkeypatch.setattr("tamrl.data.fetch_grid", lambda: virtual_grid(2.5))
-    samples, unseen = study
-    own = monitor.record("my.csv", "", "", "", unseen, samples)
-    assert own.site == str(daily.site.values[0])
-    assert own.members.sizes["seed"] > 1
-    fitted = calibrate(unseen, samples)
-    found = anomalies(own, fitted, recent=200)
-    monitor.write(found, tmp_path)
-    assert found.attrs["virtual"]  # the tower is, though the weights are of real ones
-    names = ["virtual_anomalies.nc", "virtual_status.csv"]
-    assert sorted(p.name for p in tmp_path.iterdir()) == names
-    assert xr.load_dataset(tmp_path / names[0]).flux.values.tolist() == list(FLUXES)
-    assert pd.read_csv(tmp_path / names[1]).virtual.tolist() == [1, 1, 1]
-    monitor.write(found.assign_attrs(virtual=0), tmp_path)
-    assert (tmp_path / "status.csv").exists()
+@pytest.mark.parametrize("days", [{"recent": 0}, {"window": 0}])
+def test_no_days_are_refused(days: dict[str, int]) -> None:
+    with pytest.raises(DataError, match="both are days, 1 or more"):
+        anomalies(record(SEASON, SEASON), WIDE, **days)

@@ -131,6 +131,11 @@ def test_several_places_by_a_table(tmp_path: Path) -> None:
     ds = open_towers(None, tmp_path / "places.csv")
     assert ds.site.values.tolist() == ["north", "south"]
     expect(ds.isel(site=[1]))
+    table.assign(drivers="a.csv").to_csv(tmp_path / "places.csv", index=False)
+    shared = open_towers(None, tmp_path / "places.csv")  # two fields in one cell of a reanalysis
+    assert shared.site.values.tolist() == ["north", "south"]
+    expect(shared.isel(site=[0]))
+    assert "not used" not in shared.attrs["history"]
     table.assign(drivers=["a.csv", None]).to_csv(tmp_path / "places.csv", index=False)
     with pytest.raises(DataError, match=r"places\.csv: column drivers is missing or has gaps"):
         open_towers(None, tmp_path / "places.csv")

@@ -281,6 +281,18 @@ def test_adapt_on_the_command_line(grid, fitted, daily, samples, tmp_path: Path,
     assert errors[1] < errors[0]
 
 
+def test_adapting_that_does_harm_is_called_so(daily, monkeypatch, tmp_path: Path) -> None:
+    """One flux was met worse on labels left out: it is named, with what to do."""
+    worse = {"GPP": (2.0, 1.5), "RECO": (1.10, 1.31), "NEE": (1.2, 1.2004)}
+    about = {"virtual": 0, "labelled_days": 60, "adapted_to": "XX-One", "held_out": worse}
+    model = Mock(**{"adapt.return_value.header": about})
+    monkeypatch.setattr("tamrl.shipped.pretrained.open_weights", lambda *_: model)
+    monkeypatch.setattr("tamrl.cli.towers._own_samples", lambda *_: None)
+    done = CliRunner().invoke(app, ["adapt", "x.csv", "-o", str(tmp_path / "w.safetensors")])
+    assert done.exit_code == 0, done.output
+    assert "RECO got WORSE on labels left out: give labels of more seasons, or" in done.output
+
+
 @pytest.mark.parametrize("name", ensemble.MODELS)
 def test_models_by_name(name: str) -> None:
     """The ensemble rescales a blend; each other name leaves out what it says."""

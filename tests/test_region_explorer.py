@@ -68,6 +68,14 @@ def test_the_page_holds_the_sums_of_the_budget(
         np.testing.assert_allclose(year, rows["mean"], atol=0.005 * 366)
 
 
+def test_sums_can_be_read_by_climate(page: str) -> None:
+    """The five main classes of Köppen, whose land is that of the globe."""
+    found = {r["name"]: r for r in data_of(page)["regions"] if r["kind"] == "koppen_main"}
+    assert set(found) == {"Tropical", "Arid", "Temperate", "Cold", "Polar"}
+    (globe,) = (r for r in data_of(page)["regions"] if r["kind"] == "globe")
+    assert sum(r["total"][0] for r in found.values()) == pytest.approx(globe["total"][0], rel=0.01)
+
+
 def test_months_are_means_over_the_mapped_land(page: str, fluxes: xr.Dataset) -> None:
     """The globe's months are averages of the cells by land area, as is its share inside."""
     (globe,) = (r for r in data_of(page)["regions"] if r["kind"] == "globe")

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from tamrl import load_pretrained
 from tamrl.cli.app import app
 from tamrl.data.schema import FLUXES
-from tamrl.errors import DataError
+from tamrl.errors import DataError, InputWarning
 from tamrl.evaluate.score_file import cautions, open_fluxes, seen_by_weights
 from tamrl.evaluate.score_file import score as score_file
 from tamrl.rivals.boosting import Boosting
@@ -326,6 +326,49 @@ def test_predict_and_score_on_the_command_line(own: list[str], tmp_path: Path) -
     assert done.exit_code == 0, done.output
     assert "No quality flag below 1, so that all labelled days count: XX-Own" in done.output
     assert "GPP" not in done.output
+
+
+def test_a_picture_without_its_library_is_one_sentence(own, tmp_path, monkeypatch) -> None:
+    """Before any work, with what to install."""
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    for name in [n for n in sys.modules if n.startswith(("matplotlib.", "tamrl.plots"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delattr("tamrl.plots", raising=False)
+    call = ["predict", *own, "-o", str(tmp_path / "f.nc"), "--plot", str(tmp_path / "f.png")]
+    done = CliRunner().invoke(app, call)
+    assert done.exit_code == 1
+    assert done.output == "tamrl: --plot needs matplotlib; install it: pip install 'tamrl[maps]'\n"
+    assert not (tmp_path / "f.nc").exists()
+
+
+def test_python_says_what_was_made_of_the_inputs(
+    shipped, own: list[str], tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    """Predicting, adapting and scoring: all notes in the result, what is odd once as a warning."""
+    table = pd.read_csv(own[0], dtype={"TIMESTAMP": str}).replace(-9999, np.nan)
+    table["TIMESTAMP"] = pd.to_datetime(table["TIMESTAMP"])
+    table = table.set_index("TIMESTAMP").assign(NEE_QC=1.0)
+    place = pd.read_csv(own[2]).iloc[0].drop("site").to_dict()
+    fluxes = shipped.predict(table.drop(columns="NEE_VUT_REF"), **place)
+    assert "read TA (TA_F), VPD (VPD_F), SW_IN (SW_IN_F)" in fluxes.attrs["input_notes"]
+    assert not [w for w in recwarn if w.category is InputWarning]
+    odd = table.assign(TA_F=table.TA_F + 273.15, albedo=0.2).drop(columns="NEE_QC")
+    said = ("TA: converted from K", "not used: albedo", "without a quality flag all count")
+    results = []
+    for use in (shipped.predict, shipped.score, shipped.adapt):
+        with pytest.warns(InputWarning) as caught:
+            results.append(use(odd, **place))
+        assert len(caught) == 1
+        assert caught[0].filename == __file__
+        assert all(text in str(caught[0].message) for text in said)
+        assert "read TA" not in str(caught[0].message)
+    notes = [result.attrs["input_notes"] for result in results[:2]]
+    notes.append(results[2].header["input_notes"])
+    assert all(text in note for note in notes for text in (*said, "read TA (TA_F)"))
+    report.write(results[0], tmp_path / "f.csv")
+    assert "converted from K (TA_F) | " in open_fluxes(tmp_path / "f.csv").attrs["input_notes"]
+    results[2].save(tmp_path / "w.safetensors")
+    assert "input_notes" not in load_pretrained(tmp_path / "w.safetensors").header
 
 
 @pytest.mark.parametrize("taken", ["own.csv", "facts.csv"])

@@ -82,6 +82,36 @@ def test_a_scale_not_applied_or_twice(columns, said: str, tmp_path: Path) -> Non
         np.testing.assert_allclose(lai_of(seen), months(LAI), rtol=1e-6)
 
 
+@pytest.mark.parametrize(("name", "values", "said"), [
+    ("LST_day", (280 + 10 * LAI / LAI.max()) * 0.02, "LST_day: scale factor 0.02 had been applied"),
+    ("LST_day", 9 * LAI / LAI.max() * 0.02, "LST_day is never above 0.18 degC: had its scale"),
+    ("LAI", LAI * 0.1, "m2 m-2: had its scale factor 0.1 been applied twice"),
+])  # fmt: skip
+def test_a_factor_applied_twice_is_put_right_or_asked(name, values, said, tmp_path: Path) -> None:
+    """Kelvin of 5 to 6 have no other reading; little leaf area may be a desert's."""
+    seen, lines = read(pd.DataFrame({"date": DATES, name: values}), tmp_path / "p.csv")
+    assert any(said in line for line in lines)
+    assert seen.monthly is not None
+    if "had been applied" in said:
+        assert 280 - 273.15 < float(seen.monthly[name].mean()) < 290 - 273.15
+    _, lines = read(pd.DataFrame({"date": DATES, "LAI": LAI}), tmp_path / "p.csv")
+    assert not any("scale factor" in line for line in lines)
+
+
+def test_decimals_without_a_scale_factor_name_it(tmp_path: Path) -> None:
+    """Means of pixels of raw integers: the factor is named, in both kinds of files."""
+    remedy = r"are they 10000 times as large\? Multiply by 0.0001"
+    table = pd.DataFrame({"date": DATES, "EVI": 2100.5 + np.arange(N) * 10})
+    with pytest.raises(DataError, match=rf"EVI of AA-Aaa is .*check the units; {remedy}"):
+        read(table, tmp_path / "p.csv")
+    table = pd.DataFrame({
+        "ID": "AA-Aaa", "Latitude": 50.0, "Longitude": 8.0, "Date": DATES.strftime("%Y-%m-%d"),
+        "MOD13Q1_061__250m_16_days_EVI": table.EVI,
+    })  # fmt: skip
+    with pytest.raises(DataError, match=rf"no value is left \(EVI.* 0 of {N} dates.*{remedy}"):
+        read(table, tmp_path / "a.csv")
+
+
 def test_without_flags_it_says_so(tmp_path: Path) -> None:
     table = appeears()
     table = table[[c for c in table if "QC" not in c]]

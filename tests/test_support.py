@@ -1,5 +1,6 @@
 """What the support set is worth, and the test at towers apart: arithmetic, and who is left out."""
 
+from itertools import product
 from types import SimpleNamespace
 
 import numpy as np
@@ -77,20 +78,30 @@ def test_places_near_towers_of_a_test_apart_are_left_out_of_the_prior() -> None:
     assert len(left.other_x) == len(left.other_y) == len(left.other_lat) == 1
 
 
-def test_models_apart_are_scored_on_months_that_all_have() -> None:
+def test_products_apart_are_scored_on_their_own_months_and_the_ensemble_on_the_same() -> None:
+    """A product of one tower and year, another of both: neither costs the other months."""
     rows = []
-    for month in range(24):
+    for site, month in product("AB", range(24)):
         when = str(np.datetime64("2010-01") + month)
         rows += [
-            ("A", when, australia.OZFLUX, 5.0, 4.0, -1.0),
-            ("A", when, "model", 6.0, 4.0, -2.0),
+            (site, when, australia.OZFLUX, 5.0, 4.0, -1.0),
+            (site, when, australia.AVERAGE, 6.0 if month < 12 else 10.0, 4.0, -2.0),
+            (site, when, australia.WEATHER, 5.0, 4.5, -1.5),
+            (site, when, "GOSIF", 9.0, np.nan, np.nan),
         ]
-        if month < 12:
-            rows.append(("A", when, "product", 3.0, np.nan, np.nan))
-    scored = australia.scores(
-        pd.DataFrame(rows, columns=["site", "month", "model", "GPP", "RECO", "NEE"])
-    ).set_index(["model", "flux"])
-    assert scored.months["model", "GPP"] == scored.months["product", "GPP"] == 12
-    assert scored.RMSE["product", "GPP"] == pytest.approx(2.0)
-    assert scored.months["model", "NEE"] == 24
-    assert ("product", "NEE") not in scored.index
+        if site == "A" and month < 12:
+            rows.append((site, when, "CABLE", 3.0, 4.0, -1.25))
+    table = pd.DataFrame(rows, columns=["site", "month", "model", "GPP", "RECO", "NEE"])
+    scored = australia.scores(table)
+    by = scored.set_index(["months_of", "model", "flux"]).sort_index()
+    assert by.months["CABLE", "CABLE", "GPP"] == by.months["CABLE", australia.AVERAGE, "GPP"] == 12
+    assert by.months["GOSIF", "GOSIF", "GPP"] == by.months["all", australia.WEATHER, "NEE"] == 48
+    assert by.RMSE["CABLE", "CABLE", "GPP"] == pytest.approx(2)
+    assert by.RMSE["CABLE", australia.AVERAGE, "GPP"] == pytest.approx(1)
+    assert by.RMSE["GOSIF", australia.AVERAGE, "GPP"] == pytest.approx(np.sqrt(13))
+    assert ("GOSIF", "GOSIF", "NEE") not in by.index
+    said = australia.values(scored)
+    assert said["apart_cable_GPP"] == "2.00 (1.00, 0.00)"
+    assert said["apart_cable"] == "12 of 1 towers"
+    assert said["apart_all_NEE"] == "1.00, 0.50"
+    assert said["apart_lower_RMSE"] == "CABLE (NEE)"

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tamrl.evaluate.scores import summarise
 from tamrl.evaluate.tables import Results, read
 from tamrl.rivals.boosting import Climatology
 from tamrl.samples.arrays import Samples
@@ -58,6 +59,10 @@ def test_words_follow_the_numbers(repeats: list[Results]) -> None:
     assert said["main_GPP_word"] not in ("lower", "higher")
     assert said["aims"] == "missed for NEE"
     assert float(said["no_bias_GPP"]) < float(said["ensemble_main_GPP"])
+    found, aim = said["RMSE_GPP"].rstrip(")").split(" (")
+    pooled = summarise(repeats[0].sums).set_index(["model", "flux"]).RMSE
+    assert f"{pooled[models.ENSEMBLE, 'GPP']:.2f}" in found.split(" to ")
+    assert float(aim) == survival.ABSOLUTE["RMSE"]["GPP"]
 
 
 @pytest.mark.parametrize(

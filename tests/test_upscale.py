@@ -6,6 +6,8 @@ import subprocess
 import sys
 import time
 import tracemalloc
+import warnings
+from datetime import timedelta
 from pathlib import Path
 
 import cftime
@@ -13,13 +15,15 @@ import numpy as np
 import pytest
 import xarray as xr
 from mapworld import FEATURES, Ensemble, same, world
+from zarr.errors import ZarrUserWarning
 
 from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError
 from tamrl.evaluate.conformal import Conformal
-from tamrl.maps.cubes import open_cube, stack_features, time_edges
+from tamrl.maps.cubes import open_cube, stack_features
 from tamrl.maps.layout import NO_LAND, QUALITY, export_netcdf
 from tamrl.maps.monthly import BoostedMap
+from tamrl.maps.timeaxis import time_edges
 from tamrl.maps.upscale import DONE, upscale
 
 INTERVALS = {
@@ -130,9 +134,75 @@ def test_days_become_months_and_years_where_most_days_are_known(cube, tmp_path):
     assert np.isnan(got["NEE"][2]).all()
     gap = got["NEE"] - (got["RECO"] - got["GPP"])
     assert float(abs(gap).max()) < 1e-5
-    year = upscale(Ensemble(), daily, tmp_path / "y.zarr", every="year").load()
-    assert year.sizes["time"] == 1
-    assert np.isnan(year["GPP"]).all()  # a fifth of a year
+
+
+def test_a_map_without_any_value_is_an_error_that_says_why(cube, tmp_path):
+    """A fifth of a year gives no year, ten days no month; nor do days without a driver."""
+    daily = days_of(cube, "2003-01-01", 31 + 28 + 10)
+    for days, every in ((daily, "year"), (daily.isel(time=slice(49, 69)), "month")):
+        first = str(days["time"].to_numpy()[0])[:10]
+        with pytest.raises(DataError, match=f"no {every} has four fifths of .* between {first} "):
+            upscale(Ensemble(), days, tmp_path / "m.zarr", every=every)
+    holed = daily.isel(time=slice(31)).copy(deep=True)
+    holed["TA"][:7] = np.nan
+    with pytest.raises(DataError, match="missing on over a fifth of the days of each month"):
+        upscale(Ensemble(), holed, tmp_path / "m.zarr", every="month")
+    assert not list(tmp_path.iterdir())
+    assert np.isfinite(upscale(Ensemble(), holed, tmp_path / "d.zarr")["GPP"]).any()
+
+
+def test_nothing_of_zarr_leaks(cube, tmp_path):
+    """What notes finished strips is no part of the store that is written."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ZarrUserWarning)
+        upscale(Ensemble(), cube, tmp_path / "m.zarr")
+
+
+def leapless(cube: xr.Dataset, calendar: str) -> xr.Dataset:
+    """Put twelve days around the end of February 2004 on another calendar."""
+    start = cftime.datetime(2004, 2, 23, calendar=calendar)
+    dates = [start + timedelta(days=k) for k in range(12)]
+    return cube.rename(month="time").assign_coords(time=dates)
+
+
+@pytest.mark.parametrize("kind", ["memory", "netcdf", "zarr"])
+def test_a_calendar_without_leap_days_is_filled(cube, tmp_path, kind):
+    """29 February is the mean of its neighbours, is said, and all other days keep their date."""
+    days = leapless(cube, "noleap")
+    source = days if kind == "memory" else tmp_path / "days"
+    if kind == "netcdf":
+        days.to_netcdf(source)
+    elif kind == "zarr":
+        days.to_zarr(source, zarr_format=2, consolidated=False)
+    opened = open_cube(source, FEATURES)
+    assert kind == "memory" or not opened.ds["TA"].variable._in_memory
+    got = opened.rows(slice(None))
+    assert (got["time"].to_numpy() == np.arange("2004-02-23", "2004-03-07", dtype="M8[D]")).all()
+    ta, want = got["TA"].to_numpy(), cube["TA"].to_numpy()
+    np.testing.assert_array_equal(np.delete(ta, 6, axis=0), want)
+    np.testing.assert_allclose(ta[6], (want[5] + want[6]) / 2, rtol=1e-6)
+    mapped = upscale(Ensemble(), source, tmp_path / "m.zarr")
+    assert "29 February (2004) is the mean of its neighbours" in mapped.attrs["history"]
+    whole = got.drop_vars("EVI_filled", errors="ignore")
+    same(mapped, upscale(Ensemble(), whole, tmp_path / "n.zarr"))
+
+
+def test_a_calendar_of_thirty_day_months_is_refused_by_name(cube, tmp_path):
+    with pytest.raises(DataError, match=r"calendar 360_day; interpolate .*interp_calendar"):
+        upscale(Ensemble(), leapless(cube, "360_day"), tmp_path / "m.zarr")
+
+
+def test_hours_and_doubled_days_are_named(cube, tmp_path):
+    """An hourly file of the Climate Data Store, by its own names; the first date that is twice."""
+    hours = np.datetime64("2003-01-01", "ns") + np.arange(12) * np.timedelta64(1, "h")
+    store = cube[["TA"]].rename(month="valid_time", TA="t2m").assign_coords(valid_time=hours)
+    store.to_netcdf(tmp_path / "era5.nc")
+    with pytest.raises(DataError, match=r"is hourly; make it daily: tamrl cube \S+era5\.nc -o"):
+        upscale(Ensemble(), tmp_path / "era5.nc", tmp_path / "m.zarr")
+    daily = cube.rename(month="time").assign_coords(time=DAYS)
+    twice = xr.concat([daily, daily.isel(time=[4, 7])], "time", data_vars="minimal")
+    with pytest.raises(DataError, match="2003-03-02 occurs twice"):
+        upscale(Ensemble(), twice, tmp_path / "m.zarr")
 
 
 def test_a_month_lacks_no_more_than_a_fifth_of_its_days(cube, tmp_path):

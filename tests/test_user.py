@@ -105,6 +105,64 @@ def test_two_fluxes_give_the_third(tmp_path: Path, table: pd.DataFrame, lost: st
     np.testing.assert_allclose(ds[name], whole, atol=1e-5)
 
 
+@pytest.mark.parametrize("table", [daily_csv(), hourly_csv(Tower(days=8))])
+@pytest.mark.parametrize(("old", "new", "said"), [
+    ("VUT", "CUT", "NEE: one u* threshold for all years (NEE_CUT_REF)"),
+    ("_NT_", "_DT_", "GPP: daytime partitioning (GPP_DT_VUT_REF), as the usual"),
+])  # fmt: skip
+def test_other_versions_of_fluxes_stand_in(tmp_path: Path, table, old: str, new: str, said) -> None:
+    """Only where the usual ones are absent; then RECO = NEE + GPP, whatever the model's NEE was."""
+    path = tmp_path / NAME
+    usual = open_towers(save(table, path), TABLE)
+    other = table.rename(columns=lambda c: c.replace(old, new))
+    if new == "_DT_":
+        other["RECO_DT_VUT_REF"] += 3
+    ds = open_towers(save(other, path), TABLE)
+    np.testing.assert_allclose(ds["GPP"], usual["GPP"], atol=1e-5)
+    np.testing.assert_allclose(ds["RECO"], usual["RECO"], atol=1e-5)
+    np.testing.assert_allclose(ds["NEE_QC"], usual["NEE_QC"])
+    assert said in ds.attrs["inputs"]
+    both = other.assign(**{c: table[c] for c in table}).assign(
+        GPP_DT_VUT_REF=99.0, NEE_CUT_REF=99.0
+    )
+    ds = open_towers(save(both, path), TABLE)
+    np.testing.assert_allclose(ds["GPP"], usual["GPP"], atol=1e-5)
+    assert "usual columns" not in ds.attrs["inputs"]
+
+
+@pytest.mark.parametrize("form", ["calendar", "R"])
+def test_reddyproc(tmp_path: Path, form: str) -> None:
+    """Records end at the stamp; a line of units below the heads; midnight by R has no hour."""
+    tower = Tower(days=8)
+    ends = pd.DatetimeIndex((tower.start + np.timedelta64(30, "m")).astype("datetime64[ns]"))
+    v = tower.values
+    table = pd.DataFrame({
+        "Tair": v["ta"], "Rg": v["sw_in"], "VPD": v["vpd"], "NEE": np.nan, "NEE_uStar_f": v["nee"],
+        "NEE_uStar_fqc": v["nee_qc"], "GPP_uStar_f": v["gpp_nt"],
+        "Reco_uStar": v["nee"] + v["gpp_nt"] + 1,
+    })  # fmt: skip
+    path = tmp_path / "export.txt"
+    if form == "R":
+        stamps = [f"{t:%Y-%m-%d %H:%M:%S}".replace(" 00:00:00", "") for t in ends]
+        table.insert(0, "DateTime", stamps)
+        table.to_csv(path, na_rep="NA", quoting=2)
+    else:
+        hour = ends.hour + ends.minute / 60
+        for k, (name, values) in enumerate(
+            {"Year": ends.year, "DoY": ends.day_of_year, "Hour": hour}.items()
+        ):
+            table.insert(k, name, values)
+        head, rest = table.to_csv(index=False, na_rep="-9999", sep="\t").split("\n", 1)
+        units = "-\t-\t-\tdegC\tWm-2\thPa" + 2 * "\tumolm-2s-1" + "\t-" + 2 * "\tumolm-2s-1"
+        path.write_text(f"{head}\n{units}\n{rest}")
+    ds = open_towers(path, TABLE)
+    plain = save(hourly_csv(tower).drop(columns="P_F"), tmp_path / "FLX_AA-Aaa_HH.csv")
+    expected = open_towers(plain, TABLE)
+    for name in ("TA", "TA_max", "SW_IN", "NEE", "GPP", "RECO", "NEE_QC"):
+        np.testing.assert_allclose(ds[name], expected[name], atol=1e-4, err_msg=name)
+    assert "time stamps taken for the end of each record" in ds.attrs["inputs"]
+
+
 @pytest.mark.parametrize("table", [daily_csv(), hourly_csv(Tower())])
 def test_labels_without_a_flag_all_count(tmp_path: Path, table: pd.DataFrame) -> None:
     ds = open_towers(save(table.drop(columns="NEE_VUT_REF_QC"), tmp_path / NAME), TABLE)
@@ -183,6 +241,44 @@ def test_broken_years_of_a_user_are_left_out(tmp_path: Path) -> None:
     assert ds.attrs["excluded"] == "1 site-years: AA-Aaa 2005 (constant GPP)"
     assert ds["NEE"].count() == 0
     assert ds["TA"].count() == 365
+    assert (
+        "AA-Aaa: 365 labelled days of 2005 are left out as broken: constant GPP"
+        in (ds.attrs["inputs"])
+    )
+
+
+@pytest.mark.parametrize(("factor", "unit", "said"), [
+    (1e-3, "kgC m-2 d-1", "as if it were in kg"),
+    (44.009 / 12.011 * 1e-3, "kgCO2 m-2 d-1", "as if it were in kg"),
+    (44.009 / 12.011, "gCO2 m-2 d-1", "is it carbon, not CO2"),
+    (44.009 / 12.011 / 86.4, "mgCO2 m-2 s-1", "is it carbon, not CO2"),
+])  # fmt: skip
+def test_the_unit_of_fluxes_shows_in_their_size(
+    tmp_path: Path, factor: float, unit: str, said: str
+) -> None:
+    """Refused in kg, doubted in CO2, converted where the unit is stated."""
+    path, plain = tmp_path / NAME, daily_csv()
+    right = open_towers(save(plain, path), TABLE)
+    assert "reaches" not in right.attrs["inputs"]
+    table = plain.assign(**{name: plain[name] * factor for name in ALL_FLUXES})
+    save(table, path)
+    if "kg" in unit:
+        with pytest.raises(DataError, match=rf"GPP reaches 0\.0.*{said}; state the unit"):
+            open_towers(path, TABLE)
+    else:
+        assert said in open_towers(path, TABLE).attrs["inputs"]
+    save(table.rename(columns={name: f"{name} ({unit})" for name in ALL_FLUXES}), path)
+    stated = open_towers(path, TABLE)
+    np.testing.assert_allclose(stated["GPP"], right["GPP"], rtol=1e-3)
+    assert "reaches" not in stated.attrs["inputs"]
+
+
+def test_few_days_of_little_flux_are_said_not_refused(tmp_path: Path) -> None:
+    """Winters of the far north stay below 0.1 gC, too."""
+    table = daily_csv(90)
+    table = table.assign(**{name: table[name] / 1000 for name in ALL_FLUXES})
+    ds = open_towers(save(table, tmp_path / NAME), TABLE)
+    assert "as if it were in kg; if so, state the unit" in ds.attrs["inputs"]
 
 
 def double(t: pd.DataFrame) -> pd.DataFrame:

@@ -20,6 +20,7 @@ from tamrl.errors import DataError
 from tamrl.maps import budgets
 from tamrl.maps.pretrained import load_pretrained
 from tamrl.maps.upscale import upscale
+from tamrl.plots import maps
 from tamrl.study import world_map
 
 
@@ -141,15 +142,46 @@ def test_axes_carry_units_and_names(fluxes) -> None:
     assert "GPP, RMSE" in words(plots.rank_correlations(growth, "rho"))
 
 
+def hatches(fig: Figure) -> list[int]:
+    """Count the points of hatched areas, one number a map."""
+    maps = [ax for ax in fig.axes if hasattr(ax, "projection")]
+    sets = [[c for c in ax.collections if "ContourSet" in type(c).__name__] for ax in maps]
+    return [sum(len(p.vertices) for c in each for p in c.get_paths()) for each in sets]
+
+
+def test_every_map_is_hatched_where_the_model_does_not_apply(fluxes, monkeypatch) -> None:
+    """All panels, and none of them where all is inside or nothing is known."""
+    field = fluxes.GPP.mean("time")
+    inside = xr.zeros_like(field)
+    outside = inside.copy()
+    outside[20:28, 10:40] = 0.6  # half of the cell or more
+    profile = pd.DataFrame({"this study": [1.0, 2], "other": [1.0, 3]}, index=[-5.0, 5])
+    draw = {
+        "maps": lambda known: plots.flux_maps({"a": field, "b": field}, "GPP", outside=known),
+        "pairs": lambda known: plots.mean_and_spread({"GPP": (field, field)}, "sd", known),
+        "beside": lambda known: plots.against_reference(
+            xr.Dataset({"difference": field}), profile, "other", known
+        ),
+        "region": lambda known: plots.region({"a": field[18:30, 8:42]}, "GPP", "part", known),
+    }
+    for name, figure in draw.items():
+        assert min(hatches(figure(outside))) > 4, name
+        assert max(hatches(figure(inside))) == max(hatches(figure(None))) == 0, name
+    drawn = []
+    whole = maps.flux_maps
+    monkeypatch.setattr(maps, "flux_maps", lambda *a: drawn.append(whole(*a)) or drawn[-1])
+    world_map.stepped(fluxes.assign(outside=outside), "NEE")
+    assert len(drawn) == 12
+    assert min(map(min, map(hatches, drawn))) > 4
+
+
 def test_figures_of_trust_are_drawn(fluxes) -> None:
     """Nothing is hatched where all is inside; new towers show their rank."""
     field = fluxes.GPP.mean("time")
     outside = xr.zeros_like(field)
 
     def hatched() -> int:
-        fig = plots.hatched({"GPP": (field, "viridis", "GPP")}, outside)
-        sets = [c for ax in fig.axes for c in ax.collections if "ContourSet" in type(c).__name__]
-        return sum(len(p.vertices) for c in sets for p in c.get_paths())
+        return hatches(plots.hatched({"GPP": (field, "viridis", "GPP")}, outside))[0]
 
     assert hatched() == 0
     outside[20:28, 10:40] = 0.6  # half of the year or more

@@ -1,4 +1,4 @@
-"""The command line: `tamrl predict | adapt | score | fetch | train | cube | map | study | …`.
+"""The command line: `tamrl predict | adapt | score | monitor | train | cube | map | study | …`.
 
 Exit status 0: done. 1: the data, a file or a notebook is at fault; one line on stderr says what to
 do. 2: the command was not understood, or asks for what cannot be; nothing was read or written.
@@ -47,7 +47,7 @@ class _OneLine(typer.core.TyperGroup):
 
 _LOOK: Any = {"rich_markup_mode": "markdown", "pretty_exceptions_enable": False}
 app = typer.Typer(cls=_OneLine, no_args_is_help=True, **_LOOK)
-for command in (towers.predict, towers.adapt, towers.score, cube, compare):
+for command in (towers.predict, towers.adapt, towers.score, towers.monitor, cube, compare):
     app.command()(command)
 app.command("map")(maps.map_cube)
 

@@ -116,6 +116,53 @@ def adapt(
         f"{f} {before:.2f} -> {after:.2f}" for f, (before, after) in about["held_out"].items()
     )
     say(f"RMSE on labelled days left out in turn, gC m-2 d-1: {', '.join(errors)}")
+    held_out = about["held_out"].items()
+    if worse := [f for f, (before, after) in held_out if round(after, 2) > round(before, 2)]:
+        remedy = "give labels of more seasons, or predict with the weights as they were"
+        say(f"{', '.join(worse)} got WORSE on labels left out: {remedy}")
+
+
+def monitor(
+    towers: OwnTowers,
+    output: Annotated[Path, Option("--output", "-o", help="Folder of the two files.")],
+    model: Weights = None,
+    table: Facts = None,
+    satellites: Satellites = None,
+    site: Annotated[str, Option(help="Which tower.  [default: whose record ends last]")] = "",
+    recent: Annotated[int, Option(min=1, help="Newest days, which are judged.")] = 365,
+    device: Device = "auto",
+) -> None:
+    """Judge whether a tower's newest weeks are unusual for it, measured there or not.
+
+    Means over 30 days of predicted GPP, RECO and NEE are compared with the same days of the years
+    before the judged ones, at least 3: what the model gets wrong every year cancels. The interval
+    of 90 % was calibrated at towers that no model had seen; a flux whose interval leaves out 0 is
+    above or below its normal range. Labels (weights of `tamrl adapt`) move the fluxes and narrow
+    that interval by little, since what a place is always wrong by cancels without them.
+
+    Written are the newest state of each flux (status.csv) and all judged days (anomalies.nc), each
+    whole or not at all, so that a line of a crontab may keep a dashboard new.
+
+    Examples: `tamrl monitor my-tower.csv --table facts.csv -o dashboard` ·
+    `tamrl monitor my-tower.csv --table facts.csv --satellites modis.csv -m mine.safetensors -o d`
+    """
+    from tamrl.monitor import files, status, write
+    from tamrl.shipped.pretrained import open_weights
+
+    inputs = [towers, table, model, *(satellites or ()), *_listed(table)]
+    for virtual in (False, True):
+        check_outputs(inputs, *files(output, virtual))
+    loaded = open_weights(model, device)
+    judged = loaded.monitor(_own_samples(towers, table, satellites), site=site, recent=recent)
+    write(judged, output)
+    about, rows = judged.attrs, status(judged)
+    name = f"{about['site']}{', virtual tower' * about['virtual']}"
+    say(f"{name}, means of {about['window']} days, gC m-2 d-1:")
+    for row in rows.itertuples():
+        numbers = f"{row.anomaly:+.2f} ({row.lower:+.2f} to {row.upper:+.2f})"
+        say(f"{row.flux} to {row.day}: {row.says}, anomaly {numbers}")
+    say(f"Intervals of 90 %: {about['intervals']}")
+    say(f"Written: {', '.join(map(str, files(output, bool(about['virtual']))))}")
 
 
 def score(
@@ -154,7 +201,8 @@ def _picture() -> Any:
 
         drawn = plots.prediction
     except ImportError as error:
-        text = f"--plot needs {error.name}; install it: pip install 'tamrl[maps]'"
+        library = str(error.name).partition(".")[0]
+        text = f"--plot needs {library}; install it: pip install 'tamrl[maps]'"
         raise DataError(text) from error
 
     def save(fluxes: Any, measured: Any, path: Path) -> str:

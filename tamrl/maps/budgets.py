@@ -18,8 +18,8 @@ from tamrl.data.gridfiles import MONTH_DAYS, block_mean
 from tamrl.data.reference import carbon_budget_2019, fetch_reccap, fetch_reference_gpp
 from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError
-from tamrl.maps.cubes import time_edges
 from tamrl.maps.regions import UNASSIGNED, partition
+from tamrl.maps.timeaxis import time_edges
 from tamrl.maps.uncertainty import Uncertainty
 
 YEAR_DAYS = float(MONTH_DAYS.sum())  # d

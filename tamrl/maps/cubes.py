@@ -6,6 +6,7 @@ What is ambiguous ends in one error. Only coordinates and a sample are read, val
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import dask
 import numpy as np
@@ -14,12 +15,12 @@ import xarray as xr
 
 from tamrl.data.gridfiles import MONTH_DAYS
 from tamrl.data.koppen import KOPPEN_CODES
-from tamrl.data.own.tables import YEARS
 from tamrl.data.physics import wrong_unit
 from tamrl.data.schema import DRIVERS, KOPPEN_MAIN
 from tamrl.data.units import KNOWN, conversion, to_our_units
 from tamrl.errors import DataError
 from tamrl.files import is_store
+from tamrl.maps.timeaxis import fill_leap_days, leap_note, read_time, time_edges
 
 Floats = npt.NDArray[np.float32]
 
@@ -51,6 +52,7 @@ class Cube:
     climatology: bool  # twelve months of a mean year, or dates
     name: str
     every: str = "step"  # of `PERIODS`: the map's own steps
+    leap: tuple[int, ...] = ()  # times that a 365-day calendar lacks, filled when rows are loaded
 
     @property
     def drivers(self) -> Sequence[int]:
@@ -61,7 +63,12 @@ class Cube:
     def sample(self) -> xr.Dataset:
         """Load a few rows of latitude, as they are."""
         pick = np.linspace(0, self.ds.sizes["lat"] - 1, SAMPLE_ROWS, dtype=int)
-        return _loaded(self.ds.isel(lat=np.unique(pick)), self.name)
+        return self._loaded(np.unique(pick))
+
+    @property
+    def note(self) -> str:
+        """What was done to its time axis; an empty text: nothing."""
+        return leap_note(self.ds["time"].to_numpy(), self.leap)
 
     @property
     def starts(self) -> npt.NDArray[np.intp]:
@@ -94,6 +101,10 @@ class Cube:
             return MONTH_DAYS
         return np.diff(self.edges()) / np.timedelta64(1, "D")
 
+    def share(self) -> npt.NDArray[np.float64]:
+        """Find which share (step,) of the days of each step the cube has."""
+        return np.diff(self.starts, append=self.ds.sizes["time"]) / self.step_days()
+
     def averaged(self, values: npt.NDArray) -> npt.NDArray:
         """Mean over the steps (…, step) of what is known (…, time), NaN below `FULL` of it."""
         if self.every == "step":
@@ -105,17 +116,18 @@ class Cube:
 
     def rows(self, rows: slice) -> xr.Dataset:
         """Load rows of latitude (time, lat, lon), in our units, checked for possible values."""
-        ds = _loaded(self.ds.isel(lat=rows), self.name)
+        ds = self._loaded(rows)
         double = {n: v.astype(np.float32) for n, v in ds.data_vars.items() if v.dtype == float}
         return to_our_units(ds.assign(double), self.convert, self.name)
 
-
-def _loaded(ds: xr.Dataset, name: str) -> xr.Dataset:
-    try:
-        with dask.config.set(scheduler="synchronous"):  # the caller is the parallel part
-            return ds.load()
-    except DAMAGE as error:
-        raise DataError(f"{name}: cannot be read ({error}); get its files again") from error
+    def _loaded(self, rows: Any) -> xr.Dataset:
+        """Load rows of latitude, as they are."""
+        try:
+            with dask.config.set(scheduler="synchronous"):  # the caller is the parallel part
+                return fill_leap_days(self.ds.isel(lat=rows).load(), self.leap)
+        except DAMAGE as error:
+            text = f"cannot be read ({error}); get its files again"
+            raise DataError(f"{self.name}: {text}") from error
 
 
 def open_cube(source: xr.Dataset | str | Path, features: Sequence[str]) -> Cube:
@@ -128,7 +140,7 @@ def open_cube(source: xr.Dataset | str | Path, features: Sequence[str]) -> Cube:
     """
     source = open_source(source)
     name = str(source.encoding.get("source", "cube"))
-    ds, climatology = _time(_axes(source, name), name)
+    ds, climatology, leap = read_time(_axes(source, name), name)
     needed = [_variable(f) for f in features]
     if missing := [v for v in needed if v not in ds]:
         text = f"variable {missing[0]} is missing, which the model needs; the cube has"
@@ -138,7 +150,7 @@ def open_cube(source: xr.Dataset | str | Path, features: Sequence[str]) -> Cube:
     if extra := set(ds.dims) - {"time", "igbp", "lat", "lon"}:
         raise DataError(f"{name}: dimensions {sorted(map(str, extra))} are too many; select one")
     ds = ds.transpose("time", "igbp", "lat", "lon", missing_dims="ignore")
-    cube = Cube(ds, tuple(features), {}, climatology, name)
+    cube = Cube(ds, tuple(features), {}, climatology, name, leap=leap)
     sample = cube.sample()
     convert = {str(v): conversion(sample[v], name) for v in ds.data_vars if v in KNOWN}
     sample = to_our_units(sample, convert, name)
@@ -219,23 +231,6 @@ def _axes(ds: xr.Dataset, name: str) -> xr.Dataset:
     return ds
 
 
-def _time(ds: xr.Dataset, name: str) -> tuple[xr.Dataset, bool]:
-    if "month" in ds.dims:
-        if sorted(ds["month"].to_numpy().tolist()) != list(range(1, 13)):
-            raise DataError(f"{name}: month is {ds['month'].to_numpy()}; expected 1 to 12")
-        return ds.sortby("month").rename(month="time"), True
-    if "time" not in ds.dims:
-        raise DataError(f"{name}: neither month nor time is a dimension; add one of them")
-    time = ds["time"].to_numpy()
-    if not np.issubdtype(time.dtype, np.datetime64) or len(time) < 2:
-        raise DataError(f"{name}: time must hold at least two dates of the standard calendar")
-    if not ((time >= YEARS[0]) & (time < YEARS[1])).all():
-        raise DataError(f"{name}: a time is missing, or outside 1850 to 2200; correct it")
-    if len(np.unique(time)) < len(time):
-        raise DataError(f"{name}: a time occurs twice; keep one")
-    return ds.sortby("time") if (np.diff(time) < np.timedelta64(0)).any() else ds, False
-
-
 def _variable(feature: str) -> str:
     """Name the cube's variable behind a feature."""
     if feature.startswith(("igbp_", "koppen_")):
@@ -267,16 +262,3 @@ def _feature(ds: xr.Dataset, feature: str) -> xr.DataArray:
         axis = ds[f"cell_{variable}"] if f"cell_{variable}" in ds.coords else ds[variable]
         return abs(axis) if feature == "abs_lat" else axis
     return ds[variable]
-
-
-def time_edges(time: npt.NDArray[np.datetime64]) -> npt.NDArray[np.datetime64]:
-    """Edges (n + 1) of n time steps: whole months for month starts, else half-way dates."""
-    months, step = time.astype("datetime64[M]"), np.diff(time)
-    if len(time) > 1 and (np.diff(months) == np.timedelta64(1, "M")).all():
-        edges = [months, months[-1:] + 1]
-    # Stamps at midnight begin their day; others stand in the middle of their step.
-    elif (time == time.astype("datetime64[D]")).all() and (step == np.timedelta64(1, "D")).all():
-        edges = [time, time[-1:] + step[-1:]]
-    else:
-        edges = [time[:1] - step[:1] / 2, time[:-1] + step / 2, time[-1:] + step[-1:] / 2]
-    return np.concatenate(edges).astype("datetime64[ns]")

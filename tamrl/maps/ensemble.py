@@ -17,6 +17,7 @@ from tamrl.errors import DataError
 from tamrl.maps.cells import Cells
 from tamrl.maps.cubes import Floats, open_cube, open_source
 from tamrl.maps.models import Mapped
+from tamrl.maps.timeaxis import check_days
 from tamrl.samples.arrays import DAILY, SATELLITE, SEASONAL
 from tamrl.samples.average_year import AVERAGE, means_of_months
 from tamrl.samples.missing import key
@@ -110,9 +111,8 @@ def ensemble_map(
         if config.encoder in ("convlstm", "both"):
             raise DataError("weights: they read maps around each tower, which a cube does not give")
     time = opened.ds["time"].to_numpy()
-    if not opened.climatology and (np.diff(time) != np.timedelta64(1, "D")).any():
-        text = "neither daily without a gap, nor twelve months of an average year (dimension month)"
-        raise DataError(f"{opened.name}: the cube is {text}; make it daily: tamrl cube")
+    if not opened.climatology:
+        check_days(time, opened.name)
     if grid is not None:
         south, north = float(opened.ds["lat"][0]), float(opened.ds["lat"][-1])
         grid = grid.sel(lat=slice(south - MARGIN, north + MARGIN)).load()

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from tamrl.data import units
 from tamrl.data.cube import cell_area, lat_lon_axes
 from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError
@@ -35,8 +34,13 @@ QUALITY = {
 }
 NO_LAND = 255
 CLIMATOLOGY_YEARS = (1991, 2014)  # of the towers' fluxes (Pastorello et al. 2020)
-_OWN = ("cubes", "ensemble", "layout", "monthly", "training", "upscale")
-_CODE = (*(Path(__file__).with_name(f"{name}.py") for name in _OWN), Path(units.__file__))
+_OWN = ("cells", "cubes", "ensemble", "layout", "monthly", "timeaxis", "training", "upscale")
+_OTHER = ("data/grid.py", "data/units.py", "shipped/applicability.py")
+_ROOT = Path(__file__).parents[1]
+_CODE = (
+    *(_ROOT / "maps" / f"{name}.py" for name in _OWN), *map(_ROOT.joinpath, _OTHER),
+    *sorted((_ROOT / "samples").glob("*.py")),
+)  # fmt: skip
 _EPOCH = np.datetime64("1991-01-01", "D")
 PACKED_STEP = 0.002  # g m-2 d-1; int16 then spans +-65, and no flux is near that
 
@@ -125,19 +129,22 @@ def _axes(cube: Cube) -> dict[str, xr.Variable]:
 def map_facts(
     model: Any, cube: Cube, intervals: Sequence[Mapping[str, Conformal] | None], level: float
 ) -> dict[str, Any]:
-    """Global attributes; the identity covers weights, code, the cube's axes and sampled rows."""
-    digests, members = model.digests, getattr(model, "members", ())
+    """Global attributes.
+
+    The identity covers weights and what is stored with them, code, the grid that describes cells,
+    the cube's axes and sampled rows.
+    """
+    digests, members, ds = model.digests, getattr(model, "members", ()), cube.ds
     weights = hashlib.sha256("".join(digests).encode()).hexdigest()
     code = hashlib.sha256(b"".join(file.read_bytes() for file in _CODE))
-    ds, data = cube.ds, hashlib.sha256()
-    for name, variable in sorted(cube.sample().variables.items(), key=lambda item: str(item[0])):
-        data.update(f"{name} {variable.dims} {variable.attrs.get('units')}".encode())
-        values = variable.to_numpy()
-        data.update(values.astype(str).tobytes() if values.dtype.kind in "UO" else values.tobytes())
-    data.update(b"".join(ds[axis].to_numpy().tobytes() for axis in ("time", "lat", "lon")))
-    bounds = [{flux: one.to_dict() for flux, one in (each or {}).items()} for each in intervals]
+    axes = b"".join(ds[axis].to_numpy().tobytes() for axis in ("time", "lat", "lon"))
+    cells = getattr(getattr(model, "cells", None), "grid", None)
+    data = [_digest(cube.sample()), hashlib.sha256(axes).hexdigest()]
+    data += ["" if cells is None else _digest(cells)]
+    data += [json.dumps(getattr(model, "header", {}), sort_keys=True, default=str)]
     made_by = [code.hexdigest(), cube.every, *map(versions, members)]
-    what = json.dumps([weights, data.hexdigest(), made_by, bounds, level])
+    bounds = [{flux: one.to_dict() for flux, one in (each or {}).items()} for each in intervals]
+    what = json.dumps([weights, data, made_by, bounds, level])
     comment = (
         "NEE = RECO - GPP; negative NEE is uptake. Masses are of carbon, per area of land; snow, "
         "ice and barren ground count as without flux."
@@ -152,7 +159,8 @@ def map_facts(
     kind = ", monthly climatology" if cube.climatology else ""
     facts: dict[str, Any] = {
         "title": f"Carbon fluxes of land, upscaled from flux towers{kind}",
-        "institution": "computed by the user of tamrl", "history": "made by tamrl.maps.upscale",
+        "institution": "computed by the user of tamrl",
+        "history": "; ".join(filter(None, ("made by tamrl.maps.upscale", cube.note))),
         "source": f"ensemble of {len(digests)} map models on gridded predictors",
         "references": "doi:10.1038/s41597-020-0534-3", "comment": comment,
         "weights_sha256": weights, "code_version": code.hexdigest()[:12],
@@ -161,6 +169,16 @@ def map_facts(
     }  # fmt: skip
     text = "conformal, calibrated on towers that the members had not seen"
     return facts | ({} if not any(intervals) else {"interval": text, "interval_level": level})
+
+
+def _digest(ds: xr.Dataset) -> str:
+    """Hash names, dimensions, units and values of a loaded dataset."""
+    data = hashlib.sha256()
+    for name, variable in sorted(ds.variables.items(), key=lambda item: str(item[0])):
+        data.update(f"{name} {variable.dims} {variable.attrs.get('units')}".encode())
+        values = variable.to_numpy()
+        data.update(values.astype(str).tobytes() if values.dtype.kind in "UO" else values.tobytes())
+    return data.hexdigest()
 
 
 def open_map(path: Path | str) -> xr.Dataset:

@@ -19,6 +19,7 @@ Floats = npt.NDArray[np.float64]
 NATURAL_EARTH = Path(__file__).parents[1] / "natural_earth" / "shapefiles" / "natural_earth"
 COUNTRIES = NATURAL_EARTH / "cultural" / "ne_110m_admin_0_countries.shp"
 BANDS = (-90, -60, -30, 0, 30, 60, 90)  # edges, deg north
+BLOCKS = {"10 degrees": 10, "20 degrees": 20}  # of latitude and longitude
 FINE = 5  # sub-cells to a side by which a cell is shared out among countries
 UNASSIGNED = "unassigned"
 
@@ -53,9 +54,10 @@ def partition(
 ) -> Partition:
     """Share out the cells of a grid with centres ``lat``, ``lon`` (deg) among regions.
 
-    ``by``: "globe", "band" (30 degrees of latitude), "country" (Natural Earth 1:110 million, by
-    sub-cells on land), "reccap" (nine regions); with ``cube`` "biome" (IGBP, shares of the land),
-    "koppen", "koppen_main". DataError for another name, a cube that is absent or on another grid.
+    ``by``: "globe", "band" (30 degrees of latitude), one of `BLOCKS`, "country" (Natural Earth
+    1:110 million, by sub-cells on land), "reccap" (nine regions); with ``cube`` "biome" (IGBP,
+    shares of the land), "koppen", "koppen_main". DataError for another name, or a
+    cube that is absent or on another grid.
     """
     lat, lon = np.asarray(lat, dtype=np.float64), np.asarray(lon, dtype=np.float64)
     count = len(lat) * len(lon)
@@ -65,6 +67,12 @@ def partition(
         edges = [f"{abs(e)}{'N' if e > 0 else 'S' if e < 0 else ''}" for e in BANDS]
         names = tuple(f"{a} to {b}" for a, b in pairwise(edges))
         return _from_labels(np.repeat(np.digitize(lat, BANDS[1:-1]), len(lon)), names)
+    if size := BLOCKS.get(by):
+        south, west = range(-90, 90, size), range(-180, 180, size)
+        row = np.clip((lat + 90) // size, 0, len(south) - 1).astype(int)
+        column = ((lon + 180) % 360 // size).astype(int)
+        names = tuple(f"from {s:+d}, {w:+d}" for s in south for w in west)
+        return _from_labels((row[:, None] * len(west) + column).ravel(), names)
     if by in ("country", "reccap"):
         return _countries(lat, lon, by)
     if by not in ("biome", "koppen", "koppen_main"):

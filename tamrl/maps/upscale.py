@@ -27,7 +27,7 @@ from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError
 from tamrl.evaluate.conformal import Conformal
 from tamrl.files import alone
-from tamrl.maps.cubes import BARE, PERIODS, Cube, Floats, open_cube, stack_features
+from tamrl.maps.cubes import BARE, FULL, PERIODS, Cube, Floats, open_cube, stack_features
 from tamrl.maps.layout import NO_LAND, QUALITY, map_facts, map_layout, open_map
 from tamrl.maps.models import MapModel
 
@@ -35,7 +35,7 @@ STRIP_BYTES = 32e6  # inputs of one strip
 STRIP_ROWS = 10  # at most
 BATCH = 256  # places a model sees at once
 CONNECT_SECONDS = 20  # to wait for a scheduler, and for its first worker
-DONE = ".done"  # folder of markers, one for each strip that is written
+STORE, DONE = "store", ".done"  # in what is unfinished: the map, and markers of written strips
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class _Job:
     model: MapModel
     members: int
     cube: Cube
-    store: Path
+    part: Path
     strip: int
     intervals: Mapping[str, Conformal] | None
     of_mean: Mapping[str, Conformal] | None
@@ -108,7 +108,9 @@ class _Job:
                 mean = total[..., None]
                 fields |= self._bounds(self.of_mean, flux, f"{flux}_mean", mean, stratum)
             self._write(rows, {n: (v.T * share).T for n, v in fields.items()})
-        (self.store / DONE / str(number)).touch()
+        mark = self.part / DONE / f".{number}"
+        mark.write_text(str(int(np.isfinite(each).any())))
+        os.replace(mark, self.part / DONE / str(number))
 
     def _bounds(
         self, fitted: Mapping[str, Conformal], flux: str, name: str, each: npt.NDArray[np.float64],
@@ -122,7 +124,7 @@ class _Job:
 
     def _write(self, rows: slice, fields: Mapping[str, npt.NDArray[Any]]) -> None:
         """Write fields (place, time or member), or (place,), to rows of the store."""
-        out = zarr.open_group(self.store, mode="r+")
+        out = zarr.open_group(self.part / STORE, mode="r+")
         for name, values in fields.items():
             target: Any = out[name]
             values = values[:, 0] if target.ndim < values.ndim + 1 else values
@@ -165,7 +167,8 @@ def upscale(
     g C m-2 d-1, _member (member, lat, lon), _mean_lower, _mean_upper (lat, lon), over all times;
     quality, land_fraction, area, and outside, the share beyond the area of applicability.
     DataError for a cube that cannot be read as the model's features, an ensemble without members,
-    intervals that lack a flux or the level, or an `out` that holds another map or is being written.
+    intervals that lack a flux or the level, an `out` that holds another map or is being written,
+    or a map that would have no value at all.
     """
     if not (digests := model.digests):
         raise DataError("the ensemble has no member; it needs at least one")
@@ -177,6 +180,10 @@ def upscale(
     out, opened = Path(out), replace(open_cube(cube, model.features), every=every)
     if opened.climatology and every != "step":
         raise DataError(f"{opened.name}: twelve months of an average year are not averaged further")
+    if every != "step" and not (opened.share() >= FULL).any():
+        first, last = (str(date)[:10] for date in opened.ds["time"].to_numpy()[[0, -1]])
+        text = f"no {every} has four fifths of its days between {first} and {last}, which a mean"
+        raise DataError(f"{opened.name}: {text} needs; give longer series, or choose another every")
     sizes = opened.ds.sizes
     row_bytes = 4 * sizes["time"] * sizes["lon"] * len(model.features)
     strip = int(np.clip(STRIP_BYTES // row_bytes, 1, STRIP_ROWS))
@@ -187,16 +194,22 @@ def upscale(
         if zarr.open_group(out, mode="r").attrs.get("identity") == facts["identity"]:
             return open_map(out)
         raise DataError(f"{out}: holds another map; remove it or name another output")
-    part = out.with_name(out.name + ".part")
+    part = out.with_name(out.name + ".part").absolute()
     layout = map_layout(opened, len(digests), strip, (bool(intervals), bool(of_mean)), facts)
     with alone(out, "map"):
         _prepare(part, *layout, facts["identity"])
         todo = [k for k in range(-(-sizes["lat"] // strip)) if not (part / DONE / str(k)).exists()]
         tasks = [todo[i : i + chunk] for i in range(0, len(todo), chunk)]
-        job = _Job(model, len(digests), opened, part.absolute(), strip, intervals, of_mean, level)
+        job = _Job(model, len(digests), opened, part, strip, intervals, of_mean, level)
         _run(job, tasks, scheduler, workers)
+        if not any(mark.read_text() == "1" for mark in (part / DONE).glob("[0-9]*")):
+            shutil.rmtree(part)
+            often = "always" if every == "step" else f"on over a fifth of the days of each {every}"
+            text = f"no cell has any flux: all is sea, or a driver is missing {often}; fill it"
+            raise DataError(f"{opened.name}: {text}")
         shutil.rmtree(part / DONE)
-        os.replace(part, out)
+        os.replace(part / STORE, out)
+        part.rmdir()
     return open_map(out)
 
 
@@ -239,7 +252,7 @@ def _run(job: _Job, tasks: list[list[int]], scheduler: str | None, workers: int 
 
 def _prepare(part: Path, small: xr.Dataset, large: xr.Dataset, identity: str) -> None:
     """Make the empty store, unless one of the same identity waits to be completed."""
-    note = part / DONE / "identity"
+    note, store = part / DONE / "identity", part / STORE
     if note.is_file() and note.read_text() == identity:
         return
     if part.exists() and not (part / DONE).is_dir():
@@ -248,7 +261,7 @@ def _prepare(part: Path, small: xr.Dataset, large: xr.Dataset, identity: str) ->
     (part / DONE).mkdir(parents=True)  # first: by it a store is known to be made here
     options: Any = {"zarr_format": 2, "consolidated": False}
     no_fill = {name: {"_FillValue": None} for name in small.variables}
-    small.to_zarr(part, mode="a", encoding=no_fill, **options)
+    small.to_zarr(store, mode="a", encoding=no_fill, **options)
     fill = {name: v.encoding for name, v in large.data_vars.items()}
-    large.to_zarr(part, mode="a", encoding=fill, compute=False, **options)
+    large.to_zarr(store, mode="a", encoding=fill, compute=False, **options)
     note.write_text(identity)

@@ -1,4 +1,4 @@
-"""The figures of the book: each function takes tables or fields and returns a figure.
+"""The figures and tables of the book: each function takes tables or fields and draws them.
 
 Nothing here knows of models; a module is loaded when one of its figures is asked for.
 """
@@ -15,6 +15,7 @@ FIGURES = {
     "scores": "bars budget_bars country_bars density differences monitor_anomaly monitor_record "
               "score_boxes series stacked_years violations",
     "style": "BIOMES UNIT use_style",
+    "tables": "table",
 }  # fmt: skip
 __getattr__, __dir__, __all__ = lazy.attach(
     __name__, submod_attrs={module: names.split() for module, names in FIGURES.items()}

@@ -68,14 +68,16 @@ def flux_maps(panels: Mapping[str, xr.DataArray], flux: str, columns: int = 2,
     for ax, (title, field) in zip(axes, panels.items(), strict=True):
         image = _mesh(ax, field, style.COLOUR_MAPS[flux], span)
         ax.set_title(title)
-        if outside is not None:
-            _hatch(ax, outside, "#222222", 0.5)
+        _hatch(ax, outside)
     _bar(fig, image, axes, f"{flux} ({style.UNIT})")
     return fig
 
 
-def _hatch(ax: Any, outside: xr.DataArray, colour: str, width: float) -> None:
-    """Hatch where ``outside`` (lat, lon) is half or more."""
+def _hatch(ax: Any, outside: xr.DataArray | None, colour: str = "#222222",
+           width: float = 0.5) -> None:  # fmt: skip
+    """Hatch where ``outside`` (lat, lon) is half or more; None: not known."""
+    if outside is None:
+        return
     with plt.rc_context({"hatch.linewidth": width, "hatch.color": colour}):
         ax.contourf(outside.lon, outside.lat, outside.transpose("lat", "lon").fillna(0),
                     [0.5, 1.1], colors="none", hatches=["//////"], transform=DEGREES,
@@ -83,8 +85,12 @@ def _hatch(ax: Any, outside: xr.DataArray, colour: str, width: float) -> None:
 
 
 @style.figure
-def mean_and_spread(pairs: Mapping[str, tuple[xr.DataArray, xr.DataArray]], spread: str) -> Figure:
-    """Draw each flux's mean and uncertainty (lat, lon), gC m-2 d-1, whose name is ``spread``."""
+def mean_and_spread(pairs: Mapping[str, tuple[xr.DataArray, xr.DataArray]], spread: str,
+                    outside: xr.DataArray | None = None) -> Figure:  # fmt: skip
+    """Draw each flux's mean and uncertainty (lat, lon), gC m-2 d-1, whose name is ``spread``.
+
+    Hatched where ``outside`` (lat, lon) is half or more.
+    """
     fig = plt.figure(figsize=(8.2, 2.7 * len(pairs)))
     for row, (flux, (mean, sd)) in enumerate(pairs.items()):
         for column, (field, name, colours, span) in enumerate((
@@ -93,14 +99,19 @@ def mean_and_spread(pairs: Mapping[str, tuple[xr.DataArray, xr.DataArray]], spre
         )):  # fmt: skip
             ax = style.globe(fig, len(pairs), 2, 2 * row + column + 1)
             ax.set_title(name)
+            _hatch(ax, outside)
             fig.colorbar(_mesh(ax, field, colours, span), ax=ax, location="bottom", shrink=0.8,
                          extend="both", label=style.UNIT)  # fmt: skip
     return fig
 
 
 @style.figure
-def region(panels: Mapping[str, xr.DataArray], flux: str, title: str) -> Figure:
-    """Draw fields (lat, lon) of a region side by side, all with the same limits, under a title."""
+def region(panels: Mapping[str, xr.DataArray], flux: str, title: str,
+           outside: xr.DataArray | None = None) -> Figure:  # fmt: skip
+    """Draw fields (lat, lon) of a region side by side, all with the same limits, under a title.
+
+    Hatched where ``outside`` (lat, lon) is half or more.
+    """
     span = limits(np.concatenate([*map(np.ravel, panels.values())]), flux)
     fig = plt.figure(figsize=(8.2, 3.4))
     for column, (name, field) in enumerate(panels.items()):
@@ -109,6 +120,7 @@ def region(panels: Mapping[str, xr.DataArray], flux: str, title: str) -> Figure:
         ax: Any = fig.add_subplot(1, len(panels), column + 1, projection=centre, title=name)
         ax.set_extent((west, east, south, north), DEGREES)
         image = _mesh(style.land(ax), field, style.COLOUR_MAPS[flux], span)
+        _hatch(ax, outside)
     _bar(fig, image, fig.axes, f"{flux} ({style.UNIT})\n{title}")
     return fig
 
@@ -141,12 +153,18 @@ def zonal(profiles: Mapping[str, pd.DataFrame], label: str) -> Figure:
 
 
 @style.figure
-def against_reference(maps: xr.Dataset, zonal: pd.DataFrame, name: str = "FLUXCOM") -> Figure:
-    """Draw what `tamrl.maps.budgets.compare_gpp` returns: two maps' difference, and both by lat."""
+def against_reference(maps: xr.Dataset, zonal: pd.DataFrame, name: str = "FLUXCOM",
+                      outside: xr.DataArray | None = None) -> Figure:  # fmt: skip
+    """Draw what `tamrl.maps.budgets.compare_gpp` returns: two maps' difference, and both by lat.
+
+    Hatched where ``outside`` (lat, lon) is half or more.
+    """
     fig = plt.figure(figsize=(8.8, 3.7))
     grid = fig.add_gridspec(2, 2, width_ratios=[2.6, 1], height_ratios=[18, 1])
     top = float(np.nanpercentile(np.abs(maps.difference), 99))
-    image = _mesh(style.globe(fig, grid[0, 0]), maps.difference, "PuOr", (-top, top))
+    ax = style.globe(fig, grid[0, 0])
+    image = _mesh(ax, maps.difference, "PuOr", (-top, top))
+    _hatch(ax, outside)
     fig.colorbar(image, cax=fig.add_subplot(grid[1, 0]), orientation="horizontal", extend="both",
                  label=f"this study minus {name} ({style.UNIT})")  # fmt: skip
     side = fig.add_subplot(grid[0, 1])

@@ -4,7 +4,6 @@
 (Nelson et al. 2024, doi 10.5194/bg-21-5079-2024); `XGBoost` is by the library of FLUXCOM-X-BASE.
 """
 
-import lzma
 import threading
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,12 +23,6 @@ from tamrl.samples.splits import blocks
 
 Array = NDArray[np.float32]
 LAGS = (7, 30, 90)  # days over which past drivers are averaged
-NOT_NEEDED = (  # lines of LightGBM's text about how trees grew; half of it
-    "split_gain=", "internal_value=", "internal_weight=", "internal_count=", "leaf_weight=",
-    "leaf_count=", "tree_sizes=",
-)  # fmt: skip
-MOST_TEXT = 1 << 26  # bytes of a booster's text; what ships has a million
-MOST_MEMORY = 1 << 28  # bytes that unpacking it may take
 
 
 @dataclass
@@ -184,33 +177,15 @@ class Boosting:
         """Give settings and trees, as LightGBM's compressed text, for a file; fitted only."""
         if self.forest is None:
             raise ValueError("fit the model before saving it")
-        arrays = {}
-        for flux, text in self.forest.texts.items():
-            needed, end, _ = text.partition("end of trees")
-            lines = [line for line in needed.split("\n") if not line.startswith(NOT_NEEDED)]
-            packed = lzma.compress(("\n".join(lines) + end).encode(), preset=9)
-            arrays[flux] = np.frombuffer(packed, np.uint8)
         about = {"lags": self.lags, "process": self.process, "statics": list(self.statics)}
-        return {"fluxes": list(self.forest.texts), **about}, arrays
+        return {"fluxes": list(self.forest.texts), **about}, dict(self.forest.packed)
 
     @classmethod
     def restore(cls, about: Mapping[str, Any], arrays: Mapping[str, NDArray], device: str) -> Self:
         """Make the model again of what `store` gave; ``device`` does not matter to trees."""
-        forest = Forest({flux: _unpacked(arrays[flux].tobytes(), flux) for flux in about["fluxes"]})
+        forest = Forest.unpack({flux: arrays[flux] for flux in about["fluxes"]})
         settings = about["lags"], about["process"], tuple(about["statics"])
         return cls(*settings, tune=False, forest=forest)
-
-
-def _unpacked(packed: bytes, flux: str) -> str:
-    """Text of trees; DataError for one that is broken, or would be too long (a few bytes can)."""
-    try:
-        reader = lzma.LZMADecompressor(memlimit=MOST_MEMORY)
-        text = reader.decompress(packed, MOST_TEXT)
-    except lzma.LZMAError as error:
-        raise DataError(f"trees of {flux}: cannot be unpacked ({error})") from error
-    if not reader.eof or reader.unused_data:
-        raise DataError(f"trees of {flux}: cut off, or more than {MOST_TEXT} bytes unpacked")
-    return text.decode()
 
 
 @dataclass

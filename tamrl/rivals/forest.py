@@ -3,8 +3,10 @@
 A text is data: what is not a sound tree is refused, and nothing of it is executed.
 """
 
+import lzma
 from collections.abc import Mapping
-from typing import NamedTuple
+from functools import cached_property
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +20,12 @@ DEFAULT_LEFT, MISSING_NONE, MISSING_NAN = 2, 0, 8  # of LightGBM's decision type
 MOST_LEAVES = 256  # of a tree: a leaf's number is a byte
 MOST_INPUTS = 1 << 16
 MOST_TREES = 1 << 14  # of a booster
+NOT_NEEDED = (  # lines of LightGBM's text about how trees grew; half of it
+    "split_gain=", "internal_value=", "internal_weight=", "internal_count=", "leaf_weight=",
+    "leaf_count=", "tree_sizes=",
+)  # fmt: skip
+MOST_TEXT = 1 << 26  # bytes of a booster's text; what ships has a million
+MOST_MEMORY = 1 << 28  # bytes that unpacking it may take
 
 Ints = NDArray[np.int32]
 Floats = NDArray[np.float64]
@@ -29,6 +37,24 @@ class Forest:
     def __init__(self, texts: Mapping[str, str]) -> None:
         self.texts = dict(texts)
         self.splits = splits([read(text, f"trees of {name}") for name, text in texts.items()])
+
+    @classmethod
+    def unpack(cls, packed: Mapping[str, NDArray[np.uint8]]) -> Self:
+        """Make the boosters again of what `packed` gave; DataError for what is broken."""
+        forest = cls({name: _unpacked(text.tobytes(), name) for name, text in packed.items()})
+        forest.packed = dict(packed)  # to pack them anew takes seconds
+        return forest
+
+    @cached_property
+    def packed(self) -> dict[str, NDArray[np.uint8]]:
+        """Compressed texts, without lines about how trees grew."""
+        out = {}
+        for name, text in self.texts.items():
+            needed, end, _ = text.partition("end of trees")
+            lines = [line for line in needed.split("\n") if not line.startswith(NOT_NEEDED)]
+            packed = lzma.compress(("\n".join(lines) + end).encode(), preset=9)
+            out[name] = np.frombuffer(packed, np.uint8)
+        return out
 
     def __call__(self, x: NDArray[np.float32]) -> dict[str, Floats]:
         """Each booster's prediction (day,) from inputs (day, input); DataError for too few."""
@@ -46,6 +72,18 @@ class Forest:
         out = np.empty((len(self.texts), len(x)))
         predict(np.require(x, requirements=("C", "W")), self.splits, out)
         return dict(zip(self.texts, out, strict=True))
+
+
+def _unpacked(packed: bytes, flux: str) -> str:
+    """Text of trees; DataError for one that is broken, or would be too long (a few bytes can)."""
+    try:
+        reader = lzma.LZMADecompressor(memlimit=MOST_MEMORY)
+        text = reader.decompress(packed, MOST_TEXT)
+    except lzma.LZMAError as error:
+        raise DataError(f"trees of {flux}: cannot be unpacked ({error})") from error
+    if not reader.eof or reader.unused_data:
+        raise DataError(f"trees of {flux}: cut off, or more than {MOST_TEXT} bytes unpacked")
+    return text.decode()
 
 
 class Trees(NamedTuple):

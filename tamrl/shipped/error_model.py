@@ -87,15 +87,19 @@ class ErrorModel(nn.Module):
         s0, s1 = self.log_size.exp()[..., None]
         return s0 + s1 * flux.clamp(min=0)
 
-    def noise(self, time: Tensor, flux: Tensor) -> Tensor:
-        """Covariance (…, 2 day, 2 day) of days' errors, of GPP first, that no weight explains."""
+    def relative_noise(self, time: Tensor) -> Tensor:
+        """Covariance (…, 2 day, 2 day) of days' errors, GPP first, as shares of their `size`."""
         apart = (time[..., :, None] - time[..., None, :]).abs()
         days = self.log_days.exp()
         kernels = torch.stack([(apart == 0).double(), *(torch.exp(-apart / d) for d in days)])
         variance = self.log_variance.exp()
         same = torch.tensordot(variance, kernels, 1)
         both = torch.tensordot(variance * self.link.tanh(), kernels, 1)
-        block = torch.cat([torch.cat([same, both], -1), torch.cat([both, same], -1)], -2)
+        return torch.cat([torch.cat([same, both], -1), torch.cat([both, same], -1)], -2)
+
+    def noise(self, time: Tensor, flux: Tensor) -> Tensor:
+        """Covariance (…, 2 day, 2 day) of days' errors, of GPP first, that no weight explains."""
+        block = self.relative_noise(time)
         size = self.size(flux).flatten(-2)
         jitter = 1e-6 * torch.eye(block.shape[-1], dtype=block.dtype)
         return block * size[..., :, None] * size[..., None, :] + jitter

@@ -17,7 +17,8 @@ import xarray as xr
 from tamrl.data.grid import grid_at
 from tamrl.data.koppen import KOPPEN_CODES
 from tamrl.data.own import oneflux
-from tamrl.data.own.composites import Predictors, from_towers
+from tamrl.data.own.composites import Predictors, from_towers, whole_evi
+from tamrl.data.own.labels import say_labels
 from tamrl.data.own.places import one_place, summary
 from tamrl.data.own.satellites import read_satellites
 from tamrl.data.schema import FLUXES, koppen_main, tower_facts
@@ -28,7 +29,6 @@ from tamrl.samples.phenology import with_phenology
 File = str | PathLike[str]
 NEAR = 0.05  # degrees, some 5 km: the same landscape under another name
 SAME = 0.02  # degrees between two statements of one tower's position
-FEW_LABELS, SHORT_SEASON = 30, 120  # days
 EARTH = 111.2  # km of a degree of latitude
 
 
@@ -73,9 +73,9 @@ def own_samples(
     daily = with_places(daily, grid, notes)
     seen = read_satellites(satellites, daily, notes)
     seen = from_towers(daily, seen, notes)
-    _say_labels(daily, notes)
-    samples = make_samples(daily, seen.monthly, grid)
-    samples = with_phenology(_with_nee_alone(samples, daily), _daily_evi(daily, seen))
+    samples = _with_nee_alone(make_samples(daily, seen.monthly, grid), daily)
+    say_labels(daily, samples.weight > 0, TRAIN_QC, notes)
+    samples = with_phenology(samples, _daily_evi(daily, seen, notes))
     there = [name for name in targets if name in daily]
     more = [daily[n].transpose("site", "time").to_numpy()[..., None] for n in there]
     units = {name: str(daily[name].attrs.get("units", "")) for name in there}
@@ -171,32 +171,15 @@ def _with_nee_alone(samples: Samples, daily: xr.Dataset) -> Samples:
     return replace(samples, weight=weight, scored=samples.scored | (alone & (qc >= SCORE_QC)))
 
 
-def _daily_evi(daily: xr.Dataset, seen: Predictors) -> xr.DataArray | None:
+def _daily_evi(
+    daily: xr.Dataset, seen: Predictors, notes: dict[str, list[str]]
+) -> xr.DataArray | None:
     """Daily EVI of the satellite files, of the towers' own columns where these have none."""
-    own = daily.get("EVI")
-    if seen.evi is None or own is None:
-        return own if seen.evi is None else seen.evi
-    lacking = [s for s in own.site.to_numpy() if s not in seen.evi.site.to_numpy()]
-    return xr.concat([seen.evi, own.sel(site=lacking)], "site") if lacking else seen.evi
-
-
-def _say_labels(daily: xr.Dataset, notes: dict[str, list[str]]) -> None:
-    """Say of what little the labels are, where they are few or of one season."""
-    if daily.attrs.get("tower_source") != "user":
-        return
-    known = np.logical_or.reduce([np.isfinite(daily[f].to_numpy()) for f in FLUXES])
-    all_three = np.logical_and.reduce([np.isfinite(daily[f].to_numpy()) for f in FLUXES])
-    doy = daily.time.dt.dayofyear.to_numpy()
-    for i, site in enumerate(daily.site.to_numpy().astype(str)):
-        days = np.unique(doy[known[i]])
-        said = notes.setdefault(site, [])
-        if not days.size:
-            continue
-        if known[i].sum() < FEW_LABELS:
-            said.append(f"only {known[i].sum()} labelled days")
-        span = 366 - int(np.diff(days, append=days[0] + 366).max()) + 1
-        if span <= SHORT_SEASON:
-            said.append(f"labels of one season only ({span} days of the year)")
-        if not all_three[i].any():
-            have = [f for f in FLUXES if np.isfinite(daily[f].to_numpy()[i]).any()]
-            said.append(f"labels of {', '.join(have)} alone, without partitioning")
+    own, parts = daily.get("EVI"), [] if seen.evi is None else [seen.evi]
+    if own is not None:
+        lacking = [s for s in own.site.to_numpy() if not parts or s not in parts[0].site.to_numpy()]
+        own = own.sel(site=lacking).transpose("site", "time")
+        if daily.attrs.get("tower_source") == "user":
+            own = whole_evi(own, notes)
+        parts += [own] if lacking else []
+    return xr.concat(parts, "site", join="outer") if parts else None

@@ -6,6 +6,7 @@ with the package: ``tamrl.load_pretrained().predict("my-towers.csv", table="fact
 """
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import as_file, files
@@ -20,12 +21,15 @@ import xarray as xr
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialise
 
+from tamrl.data.own.places import notable
 from tamrl.data.schema import FLUXES, VARIABLES
-from tamrl.errors import DataError
+from tamrl.errors import DataError, InputWarning
 from tamrl.evaluate.conformal import Conformal
+from tamrl.evaluate.learner import Fluxes
 from tamrl.evaluate.score_file import score
 from tamrl.files import atomic_write
 from tamrl.model.train import pick_device
+from tamrl.monitor import WINDOW
 from tamrl.samples.arrays import PHENOLOGY, Samples, require_same
 from tamrl.samples.phenology import with_phenology, without_phenology
 from tamrl.samples.site_attributes import SiteAttributes, classes_only
@@ -33,8 +37,9 @@ from tamrl.shipped.adaptation import adapt
 from tamrl.shipped.bounds import bounds, intervals_of
 from tamrl.shipped.checks import MOST_BYTES, read_header
 from tamrl.shipped.inputs import own_samples
+from tamrl.shipped.monitoring import intervals_carried, judge
 from tamrl.shipped.new_target import as_trained, learn_target, variables
-from tamrl.shipped.report import labels, learnt_too, named_inputs, sha256_of, with_report
+from tamrl.shipped.report import labels, learnt_too, named_inputs, notes_of, sha256_of, with_report
 from tamrl.shipped.weights import Arrays, networks, networks_alone, pack, unpack
 
 File = str | PathLike[str]
@@ -43,16 +48,10 @@ Table = File | pd.DataFrame | None
 Satellites = File | Sequence[File] | xr.Dataset | None
 SHIPPED = "shipped/tamrl.safetensors"  # inside the package
 ABOUT = ("virtual", "tower_source")  # of samples, that weights carry
-WRONG = (
-    SafetensorError,
-    OSError,
-    LookupError,
-    TypeError,
-    ValueError,
-    ArithmeticError,
-    RuntimeError,
+WRONG = (  # what a file of something else may lead to
+    SafetensorError, OSError, LookupError, TypeError, ValueError, ArithmeticError, RuntimeError,
     AttributeError,
-)  # what a file of something else may lead to
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,9 @@ class Pretrained:
         offline, the grid is not in the cache. Returns GPP, RECO, NEE (site, time) in gC m-2 d-1 on
         days with TA, VPD and SW_IN, else NaN, closed; where calibrated, ``*_lower`` and
         ``*_upper``, 90 % intervals of daily values as measured (a lower bound of GPP may be below
-        0); and by tower what `tamrl.shipped.report.with_report` adds.
+        0); and by tower what `tamrl.shipped.report.with_report` adds. attrs["input_notes"] says in
+        lines what was recognised, converted, filled and not used; what is more than routine is an
+        InputWarning, too.
         """
         files = [Path(f) for f in (towers, table, satellites) if isinstance(f, str | PathLike)]
         samples = _samples(towers, table, satellites, place)
@@ -93,8 +94,8 @@ class Pretrained:
         learnt across those of the training (`tamrl.shipped.error_model`): labels update it, and
         bounds shrink as far as it is known better. The ``header`` of the result says to which
         towers (``adapted_to``), from how many ``labelled_days``, and the error on parts of them
-        before and after the others were learnt (``held_out``, gC m-2 d-1). DataError as of
-        `predict`, for fewer days, and for weights that were trained without calibration.
+        before and after the others were learnt (``held_out``, gC m-2 d-1). ``input_notes`` are as
+        of `predict`; DataError as there, for fewer days, and for weights without calibration.
 
         With a ``target``, the name of another column such as "CH4", this is learnt instead, from at
         least 10 days, and predicted besides; GPP, RECO, NEE stay the same to the last bit. It keeps
@@ -102,7 +103,7 @@ class Pretrained:
         header["targets"] says what `tamrl.shipped.new_target.learn_target` returns.
         """
         if (unit or positive) and not target:
-            raise DataError("unit and positive are those of a further target; name the target")
+            raise DataError("unit and positive are those of another target; name it")
         if target:
             place["targets"] = (target,)
         samples = suited(_samples(towers, table, satellites, place), self.header)
@@ -112,7 +113,7 @@ class Pretrained:
             members, facts = learn_target(*what, target, unit, positive)
         else:
             members, facts = adapt(self.members, self.header, samples)
-        facts |= learnt_too(self.header, samples)
+        facts |= learnt_too(self.header, samples) | {"input_notes": notes_of(samples)}
         virtual = int(any(about.get("virtual") for about in (self.header, samples.attrs)))
         return replace(self, members=members, header=self.header | facts | {"virtual": virtual})
 
@@ -121,12 +122,34 @@ class Pretrained:
     ) -> pd.DataFrame:
         """Score predictions at towers with measured fluxes: `tamrl.score`, whose table it returns.
 
-        Arguments and errors as of `predict`. The column ``seen`` says whether the weights have
-        learnt from the tower, or from a place nearby: such scores are no test.
+        Arguments, errors and attrs["input_notes"] as of `predict`. The column ``seen`` says whether
+        the weights have learnt from the tower, or from a place nearby: such scores are no test.
         """
         place["targets"] = tuple(self.header.get("targets", ()))
         samples = _samples(towers, table, satellites, place)
-        return score(self.predict(samples), labels(samples))
+        scores = score(self.predict(samples), labels(samples))
+        scores.attrs["input_notes"] = notes_of(samples)
+        return scores
+
+    def monitor(
+        self, towers: Towers, table: Table = None, satellites: Satellites = None, *,
+        site: str = "", recent: int = 365, window: int = WINDOW,
+        intervals: Mapping[str, Conformal] | None = None, **place: Any,
+    ) -> xr.Dataset:  # fmt: skip
+        """Judge whether the newest fluxes of a tower or place are unusual for it.
+
+        Arguments as of `predict`; at least 3 years before the last ``recent`` days, which are
+        judged by their means over ``window`` days. ``site`` names one of several towers, "" takes
+        the one whose record ends last. Measured fluxes are not needed; of weights that were adapted
+        labels narrow the intervals (`tamrl.shipped.monitoring.narrowing`). The weights carry
+        ``intervals`` of means over 30 days; for others give those of `tamrl.monitor.calibrate`.
+        Returns what `tamrl.monitor.anomalies` does (flux, time), gC m-2 d-1; `tamrl.monitor.status`
+        makes a table of the newest day. DataError as of `predict`, for a record that is too short,
+        an unknown ``site``, and a window without intervals.
+        """
+        options = (site, recent, window, intervals or intervals_carried(self.header, window))
+        samples = suited(_samples(towers, table, satellites, place), self.header)
+        return judge(by_member(self.members, samples), self.header, samples, *options)
 
     def save(self, path: File) -> None:
         """Save the ensemble to one file for `load_pretrained`, atomically."""
@@ -134,10 +157,14 @@ class Pretrained:
 
 
 def _samples(towers: Towers, table: Table, satellites: Satellites, place: Any) -> Samples:
-    """Give samples, or make them of whatever a user has."""
-    return (
-        towers if isinstance(towers, Samples) else own_samples(towers, table, satellites, **place)
-    )
+    """Give samples, or make them of whatever a user has, and warn of what is odd in it."""
+    if isinstance(towers, Samples):
+        return towers
+    samples = own_samples(towers, table, satellites, **place)
+    if odd := notable(notes_of(samples).splitlines()):
+        text = "\n- ".join(["about the inputs (all notes: input_notes of the result)", *odd])
+        warnings.warn(text, InputWarning, stacklevel=3)
+    return samples
 
 
 def open_weights(path: File | None = None, device: str = "cpu") -> Pretrained:
@@ -171,7 +198,8 @@ def save(
 def write(models: Sequence[Any], path: Path, header: Mapping[str, Any]) -> None:
     """Write members with a header that says all but how to make them again, atomically."""
     arrays: Arrays = {}
-    header = {name: value for name, value in header.items() if name != "weights_sha256"}
+    of_session = ("weights_sha256", "input_notes")
+    header = {name: value for name, value in header.items() if name not in of_session}
     about = {"models": [pack(model, str(i), arrays) for i, model in enumerate(models)]}
     with atomic_write(path) as part:
         part.write_bytes(serialise(arrays, {"tamrl": json.dumps({**header, **about})}))
@@ -202,19 +230,25 @@ def load(path: Path, device: str = "auto") -> tuple[list[Any], dict[str, Any]]:
 
 
 @torch.inference_mode()
+def by_member(models: Sequence[Any], samples: Samples) -> Fluxes:
+    """Daily fluxes (seed, site, time, flux) of each member; DataError for days without any."""
+    each = np.stack([model.predict(samples, np.arange(len(samples.site))) for model in models])
+    if lost := int((samples.has_drivers & ~np.isfinite(each).all((0, -1))).sum()):
+        raise DataError(
+            f"{lost} of {samples.has_drivers.sum()} days have no finite prediction; "
+            "check the weights, and the drivers for values that cannot be"
+        )
+    return each
+
+
 def predict(
     models: Sequence[Any], samples: Samples, header: Mapping[str, Any],
     intervals: Mapping[str, Conformal] | None = None,
 ) -> xr.Dataset:  # fmt: skip
     """Daily fluxes (site, time) in gC m-2 d-1, mean over members, with bounds by ``intervals``."""
     samples = suited(samples, header)
-    each = np.stack([model.predict(samples, np.arange(len(samples.site))) for model in models])
+    each = by_member(models, samples)
     mean, spread = each.mean(0), each.std(0)
-    if lost := int((samples.has_drivers & ~np.isfinite(mean).all(-1)).sum()):
-        raise DataError(
-            f"{lost} of {samples.has_drivers.sum()} days have no finite prediction; "
-            "check the weights, and the drivers for values that cannot be"
-        )
     exact = mean[..., 1] - mean[..., 0]
     if np.nanmax(np.abs(mean[..., 2] - exact), initial=0) < 1e-4:  # members close: so does the mean
         mean[..., 2] = exact

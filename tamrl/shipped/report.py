@@ -81,7 +81,7 @@ def with_report(fluxes: xr.Dataset, samples: Samples, header: Mapping[str, Any])
     predicted days, 0 to 1); where weights with that ``header`` say what they have learnt from,
     dissimilarity with its threshold, outside (1: outside the area of applicability), seen (an index
     of `SEEN`), and nearest_learnt with its distance in km, which is what ``seen`` means. Attributes
-    say weights and version.
+    say weights, version and `notes_of` the inputs.
     """
     out = fluxes.assign(_shares(samples, np.isfinite(fluxes.NEE.values)))
     if "space" in header:
@@ -99,7 +99,14 @@ def with_report(fluxes: xr.Dataset, samples: Samples, header: Mapping[str, Any])
     sha256 = header.get("weights_sha256", "unknown")
     grid = "present" if (out.share_grid > 0).any() else "missing"
     facts = {"weights_sha256": sha256, "tamrl_version": version("tamrl"), "grid": grid}
+    facts |= {"input_notes": notes} if (notes := notes_of(samples)) else {}
     return out.assign_attrs(facts)
+
+
+def notes_of(samples: Samples) -> str:
+    """Give what was said of a user's inputs when they were read, in lines."""
+    lines: Any = samples.attrs.get("inputs", ())
+    return "\n".join(lines)
 
 
 def _flags(words: Sequence[str]) -> dict[str, Any]:
@@ -231,7 +238,7 @@ def _csv(fluxes: xr.Dataset) -> str:
         head["threshold"] = fluxes.dissimilarity.attrs["threshold"]
     drop = [n for n in fluxes.coords if n not in ("site", "time")]
     table = fluxes.drop_vars(drop).to_dataframe().dropna(subset=list(FLUXES), how="all")
-    lines = [f"# {name}: {value}\n" for name, value in head.items()]
+    lines = [f"# {name}: {' | '.join(str(v).splitlines())}\n" for name, v in head.items()]
     return "".join(lines) + table.to_csv(float_format="%.6g", date_format="%Y-%m-%d")
 
 

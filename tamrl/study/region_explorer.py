@@ -24,7 +24,8 @@ from tamrl.study.tower_explorer import box, embedded, fill, project, svg_path
 KINDS = {  # by partition: what one region is called, and all of them
     "globe": ("all land", "Globe"), "reccap": ("RECCAP region", "RECCAP regions"),
     "band": ("belt of latitude", "Belts of latitude"),
-    "biome": ("vegetation class", "Vegetation classes"), "country": ("country", "Countries"),
+    "biome": ("vegetation class", "Vegetation classes"),
+    "koppen_main": ("climate", "Climates"), "country": ("country", "Countries"),
 }  # fmt: skip
 BELTS = {"globe": (-90, 90), "band": BANDS}  # edges of what covers the map from side to side
 GRID = 5  # tenths of a degree of latitude: to which borders on the small map are rounded
@@ -44,8 +45,9 @@ def explorer(fluxes: xr.Dataset, cube: xr.Dataset, errors: Uncertainty | None = 
     """Make the explorer of the regions of a map, about 200 kB.
 
     ``fluxes``: twelve months of an average year from `tamrl.maps.upscale.upscale`; ``cube`` has its
-    classes of vegetation (igbp_fraction) on the same grid; ``errors`` give the bounds of 90 % of
-    annual sums, without them there are none. DataError for other times or another grid.
+    classes of vegetation and climate (igbp_fraction, koppen) on the same grid; ``errors`` give the
+    bounds of 90 % of annual sums, without them there are none. DataError for other times or
+    another grid.
     """
     if fluxes.sizes["time"] != 12:
         times = fluxes.sizes["time"]

@@ -6,13 +6,15 @@ folds; `choices` makes the choice again by one rule, for each fold at the towers
 """
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from tamrl.evaluate.scores import MIN_DAYS, TOP
+from tamrl.data.schema import FLUXES
+from tamrl.evaluate.scores import MIN_DAYS, TOP, summarise
 from tamrl.evaluate.tables import Results
 from tamrl.study.benchmark import strongest
 from tamrl.study.comparisons import models
@@ -30,6 +32,10 @@ from tamrl.study.comparisons.models import ENSEMBLE
 
 AIMS = {"GPP": 5.0, "RECO": 4.0, "NEE": 5.0}  # % less error in the mean over towers
 WITHOUT_TOP = 3.0  # % of pooled RMSE to be gained without the five towers that gain most
+ABSOLUTE = {  # pooled RMSE, gC m-2 d-1, and median R2 over towers that were aimed at
+    "RMSE": {"GPP": 2.02, "RECO": 1.58, "NEE": 1.66},
+    "R2_50": {"GPP": 0.63, "RECO": 0.50, "NEE": 0.40},
+}
 MAIN_SCORE, POOLED = "mean over towers", "pooled over days"
 
 
@@ -98,6 +104,21 @@ def without_bias(sums: xr.Dataset) -> pd.Series:
     return pd.Series(left.mean("site").values, sums.flux.values)
 
 
+def absolute(repeats: Sequence[Results]) -> dict[str, str]:
+    """Spell pooled RMSE and median R2 over towers in all repeats, each beside its aim, by flux.
+
+    Keys are RMSE_GPP, R2_50_GPP, …; RMSE in gC m-2 d-1.
+    """
+    tables = [summarise(one.sums.sel(model=[ENSEMBLE])).set_index("flux") for one in repeats]
+    out = {}
+    for (name, aims), flux in product(ABSOLUTE.items(), FLUXES):
+        got = np.array([table.loc[flux, name] for table in tables], float)
+        low, high = f"{got.min():.2f}", f"{got.max():.2f}"
+        found = low if low == high else f"{low} to {high}"
+        out[f"{name}_{flux}"] = f"{found} ({aims[flux]:.2f})"
+    return out
+
+
 def spread(values: Sequence[float]) -> str:
     r"""Spell the range of changes over repeats, in %.
 
@@ -113,12 +134,13 @@ def values(repeats: Sequence[Results], table: pd.DataFrame, choice: pd.DataFrame
 
     ``main_…``: change of the main score in all repeats; ``main_…_word``: its direction where these
     agree; ``top_…``: pooled, without the five towers; ``better_…``: share of towers with less
-    error; ``no_bias_…``: of `without_bias`; ``aim_…``; ``nested_…``; ``aims``: "met" or "missed",
+    error; ``no_bias_…``: of `without_bias`; ``RMSE_…``, ``R2_50_…``: of `absolute`; ``aim_…``;
+    ``nested_…``; ``aims``: "met" or "missed",
     and for which fluxes.
     """
     sums, out = repeats[0].sums, {"n_repeats": str(len(repeats)), "n_top": str(TOP)}
     fluxes = [str(flux) for flux in sums.flux.values]
-    keys = ("main", "top", "better", "no_bias", "ensemble_main")
+    keys = ("main", "top", "better", "no_bias", "ensemble_main", *ABSOLUTE)
     out |= {f"{key}_{flux}": ABSENT for key in keys for flux in fluxes}
     out |= {f"main_{flux}_word": ABSENT for flux in fluxes}
     out |= {f"aim_{flux}": f"{aim:.0f} %" for flux, aim in AIMS.items()}
@@ -134,6 +156,7 @@ def values(repeats: Sequence[Results], table: pd.DataFrame, choice: pd.DataFrame
         out[f"ensemble_main_{flux}"] = f"{rows.mean_RMSE.iloc[0]:.2f}"
     if ENSEMBLE in sums.model.values:
         out |= {f"no_bias_{flux}": f"{v:.2f}" for flux, v in without_bias(sums).items()}
+        out |= absolute(repeats)
     missed = [flux for flux, rows in table.groupby("flux", sort=False) if not rows.met.all()]
     out["aims"] = f"missed for {', '.join(map(str, missed))}" if missed else "met"
     if table.empty:

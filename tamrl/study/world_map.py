@@ -51,6 +51,7 @@ def words(field: xr.DataArray, flux: str, month: str) -> str:
 def stepped(fluxes: xr.Dataset, flux: str, name: str = "seasons", start: int = 7) -> HTML:
     """Draw a monthly climatology of a flux into HTML, stepped by radio buttons without script.
 
+    Hatched where ``fluxes`` says that half of a cell or more is outside the area of applicability.
     ``name`` begins the ids of a page; month ``start`` (1 to 12) is shown first. DataError unless
     there are twelve times.
     """
@@ -59,12 +60,12 @@ def stepped(fluxes: xr.Dataset, flux: str, name: str = "seasons", start: int = 7
     if fluxes.sizes["time"] != len(MONTHS):
         raise DataError(f"stepped seasons: {fluxes.sizes['time']} times; twelve months are needed")
     fields = fluxes[flux].transpose("time", "lat", "lon").load()
-    span = limits(fields, flux)
+    span, outside = limits(fields, flux), fluxes.get("outside")
     virtual = "Virtual towers. " * bool(fluxes.attrs.get("virtual"))
     buttons, frames, rules = [], [], []
     for k, month in enumerate(MONTHS):
         stream = io.BytesIO()
-        figure = flux_maps({f"{flux}, {month}": fields[k]}, flux, 1, span)
+        figure = flux_maps({f"{flux}, {month}": fields[k]}, flux, 1, span, outside)
         figure.savefig(stream, format="webp", dpi=DPI, pil_kwargs={"quality": QUALITY})
         picture = base64.b64encode(stream.getvalue()).decode()
         id_, checked = f"{name}-{k + 1}", " checked" if k + 1 == start else ""
@@ -78,6 +79,7 @@ def stepped(fluxes: xr.Dataset, flux: str, name: str = "seasons", start: int = 7
         f"@supports not selector(:has(a)){{.tamrl-seasons img.{name}-{start}{{display:block}}}}"
     )
     caption = f"{virtual}{flux} of an average year, month by month, all with the same colours."
+    caption += " Hatched: outside the area of applicability." * (outside is not None)
     return HTML(
         f'<figure class="tamrl-seasons"><style>{style}</style><fieldset><legend>Month</legend>'
         f"{''.join(buttons)}</fieldset>{''.join(frames)}<figcaption>{caption} Choose a month, or "

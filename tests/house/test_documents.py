@@ -117,11 +117,22 @@ def is_alt_text(text: str) -> bool:
 
 
 @each_notebook
+def test_a_table_is_typeset(name: str) -> None:
+    """No cell ends in a bare frame: what is shown last comes from plots, or is no table."""
+    shown = {"plots", "print", "glue", "publish", "effects", "monitor", "out"}  # write, or say
+    shown |= {"daily", "world_map", "tower_picker"}  # data set, explorers
+    for cell in CODE[name]:
+        for node in ast.parse("" if "%pip" in cell.source else cell.source).body[-1:]:
+            said = re.match(r"\w+", ast.unparse(node))
+            assert not isinstance(node, ast.Expr) or (said and said[0] in shown), cell.source
+
+
+@each_notebook
 def test_every_figure_has_a_name_a_caption_and_words_for_those_who_cannot_see(name: str) -> None:
     """A cell that draws carries all three as metadata, in whole sentences; documents list them."""
     figures = set()
     for cell in CODE[name]:
-        if re.search(r"^(\w+ = )?plots\.(?!use_style)", cell.source, re.M):
+        if re.search(r"^(\w+ = )?plots\.(?!use_style|table)", cell.source, re.M):
             shown = cell.metadata.mystnb
             assert re.fullmatch(r"fig-[a-z-]+", shown.figure.name)
             assert shown.figure.caption.endswith(".")

@@ -49,7 +49,7 @@ def test_a_notebook_has_its_module_of_the_study_and_a_module_its_notebook() -> N
 @pytest.mark.parametrize(("module", "text"), [
     ("stray", '"""A module outside the rooms."""'),
     ("data/upward", "from tamrl.model import network"),
-    ("maps/sideways", "from tamrl import monitor"),
+    ("rivals/sideways", "from tamrl import monitor"),
     ("model/drawing", "from tamrl import plots"),
 ])  # fmt: skip
 def test_a_module_in_the_wrong_room_fails(module: str, text: str, tmp_path: Path) -> None:

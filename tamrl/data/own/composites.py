@@ -11,6 +11,7 @@ from tamrl.data.own.vocabulary import EXTRAS
 from tamrl.data.schema import VARIABLES
 from tamrl.data.sites import MONTHLY_VARIABLES
 
+COMPOSITE = 16  # days: what is further apart is a month's mean
 GAP = 32  # days without a view of the surface, over which EVI is not interpolated
 DAYS_OF_MONTH = {"P": 25}  # known days that make a month's mean of rain; of all else
 SOME_DAYS = 5
@@ -60,6 +61,13 @@ def _dataset(means: pd.Series) -> xr.Dataset | None:
     return xr.Dataset(data)
 
 
+def step_of(dates: pd.Series) -> int:
+    """Days between the dates of a series, by the median; 0 for months."""
+    steps = np.diff(np.sort(dates.to_numpy())).astype("timedelta64[D]").astype(int)
+    step = int(np.median(steps)) if steps.size else 0
+    return step if step <= COMPOSITE else 0
+
+
 def by_day(evi: pd.DataFrame) -> xr.DataArray | None:
     """EVI (site, time) by day, linear between views no more than GAP days apart."""
     if evi.empty:
@@ -90,6 +98,27 @@ def between(known: np.ndarray, values: Floats, days: np.ndarray) -> Floats:
         inside = (day > at[after - 1]) & (day < at[after])
         out[inside & (at[after] - at[after - 1] > GAP)] = np.nan
     return out
+
+
+def whole_evi(own: xr.DataArray, notes: dict[str, list[str]]) -> xr.DataArray:
+    """Make composites of a tower's own ``own`` EVI (site, time) daily, as those of satellite files.
+
+    A series whose known days are mostly more than one apart is of composites; ``notes`` say so.
+    """
+    rows, time = [], pd.Series(own.time.to_numpy())
+    for site, values in zip(own.site.to_numpy().astype(str), own.to_numpy(), strict=True):
+        known = np.isfinite(values)
+        if known.sum() < 2 or (step := step_of(time[known])) == 1:
+            continue
+        rows.append(pd.DataFrame(
+            {"site": site, "date": time[known], "value": values[known], "step": step}
+        ))  # fmt: skip
+        what = f"{known.sum()} dates taken for the first days of composites, linear between them"
+        notes.setdefault(site, []).append(f"EVI: {what}")
+    if not rows or (daily := by_day(pd.concat(rows, ignore_index=True))) is None:
+        return own
+    others = own.sel(site=[s for s in own.site.to_numpy() if s not in daily.site.to_numpy()])
+    return xr.concat([daily, others], "site", join="outer") if others.size else daily
 
 
 def from_towers(daily: xr.Dataset, seen: Predictors, notes: dict[str, list[str]]) -> Predictors:

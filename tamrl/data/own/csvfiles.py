@@ -8,10 +8,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from tamrl.data.units import UNITS
 from tamrl.errors import DataError
 
 HEAD = 60  # lines looked at
 BINARY = re.compile(r"[\x00-\x08\x0e-\x1f\x80-\x9f]")  # no text has these
+KNOWN_UNITS = {written for ways in UNITS.values() for written in ways}
+CALENDAR = ("year", "doy", "hour")
 OPEN_METEO = "latitude,longitude"  # how its preface begins
 
 
@@ -31,8 +34,9 @@ def read_csv(path: Path, wanted: Callable[[list[str]], set[str]] | None = None) 
     """Read a csv file (comma, semicolon or tab) whose first lines may be comments or a preface.
 
     Comment lines begin with "#", as in AmeriFlux BASE and MODISTools; "name: value" in them are
-    facts. Open-Meteo's preface of two lines is read as such. Dates stay text. ``wanted`` picks
-    from the columns' names, for large files. DataError, naming the file, where it cannot be read.
+    facts. Open-Meteo's preface of two lines is read as such, and a line of units below the heads.
+    Dates stay text. ``wanted`` picks from the columns' names, for large files. DataError, naming
+    the file, where it cannot be read.
     """
     if path.suffix.lower() in (".xlsx", ".xls", ".ods"):
         raise DataError(f"{path}: a workbook; save its sheet as csv")
@@ -48,13 +52,16 @@ def read_csv(path: Path, wanted: Callable[[list[str]], set[str]] | None = None) 
         head = lines[skipped]
         mark = max(",;\t", key=head.count)
         row = lines[skipped + 1] if len(lines) > skipped + 1 else ""
-        comma = mark == ";" and re.search(r"(^|;)-?\d+,\d+(;|$)", row) is not None
         heads = [h.strip().strip('"') for h in head.split(mark)]
+        units = _units(row, heads, mark)
+        row = lines[skipped + 2] if units and len(lines) > skipped + 2 else row
+        comma = mark == ";" and re.search(r"(^|;)-?\d+,\d+(;|$)", row) is not None
         picked = set(heads) if wanted is None else wanted(heads)
         if twice := {h for h in picked if h and heads.count(h) > 1}:
             raise DataError(f"{path}: column {min(twice)} is there twice; keep one of them")
         frame = pd.read_csv(
-            path, sep=mark, decimal="," if comma else ".", skiprows=skipped, encoding=encoding,
+            path, sep=mark, decimal="," if comma else ".", encoding=encoding,
+            skiprows=[*range(skipped), *([skipped + 1] if units else [])],
             dtype=dict.fromkeys(_dates(heads), str), skip_blank_lines=False,
             usecols=None if wanted is None else lambda c: str(c).strip() in picked,
             nrows=_second_table(path, encoding, skipped) if facts.get("preface") else None,
@@ -64,7 +71,7 @@ def read_csv(path: Path, wanted: Callable[[list[str]], set[str]] | None = None) 
         raise DataError(f"{path}: not a readable csv file ({error})") from error
     frame = frame.dropna(how="all")
     frame.columns = [str(c).strip() for c in frame.columns]
-    return Table(frame, str(path), {}, offset, facts, tuple(h for h in heads if h not in picked))
+    return Table(frame, str(path), units, offset, facts, tuple(h for h in heads if h not in picked))
 
 
 def _decodes(text: bytes) -> bool:
@@ -89,6 +96,27 @@ def _preface(lines: list[str]) -> tuple[int, dict[str, str], float]:
             facts |= dict(zip(names, values, strict=False)) | {"preface": "Open-Meteo"}
             return skipped + 3, facts, float(facts["utc_offset_seconds"]) / 3600
     return skipped, facts, np.nan
+
+
+def _units(row: str, heads: list[str], mark: str) -> dict[str, str]:
+    """Units of columns, where the line below the heads has them, as REddyProc's; else none."""
+    cells = [cell.strip().strip('"') for cell in row.split(mark)]
+    if len(cells) < 2 or len(cells) != len(heads) or not all(cells):
+        return {}
+    if not KNOWN_UNITS & {*cells} or any(re.match(r"[-+.]?\d", cell) for cell in cells):
+        return {}
+    return {head: unit.strip("-") for head, unit in zip(heads, cells, strict=True)}
+
+
+def dated(frame: pd.DataFrame) -> pd.DataFrame:
+    """Add to a table that has Year, DoY and Hour, as of REddyProc, the end of records: DateTime."""
+    heads = {str(c).casefold(): c for c in frame.columns}
+    if "datetime" in heads or not {*CALENDAR} <= heads.keys():
+        return frame
+    year, day, hour = (pd.to_numeric(frame[heads[n]], errors="coerce") for n in CALENDAR)
+    first = pd.to_datetime(year.astype("Int64").astype(str), format="%Y", errors="coerce")
+    time = first + pd.to_timedelta(day - 1, "D") + pd.to_timedelta((60 * hour).round(), "min")
+    return frame.assign(DateTime=time.dt.strftime("%Y-%m-%d %H:%M").fillna("none"))
 
 
 def _second_table(path: Path, encoding: str, skipped: int) -> int | None:

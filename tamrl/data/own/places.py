@@ -1,5 +1,6 @@
 """The table of a user's towers: where they are, what grows there, and which file is theirs."""
 
+import re
 from collections.abc import Iterable, Mapping
 from os import PathLike
 from pathlib import Path
@@ -17,6 +18,11 @@ PathArg = str | PathLike[str]
 NUMBERS = ("lat", "lon", "utc_offset_h", "elevation_m")
 OWN = ("site", "drivers", "listed")
 SHOWN = 3  # towers named in a line
+# Lines that say what went as it should: what was read, and filled from where.
+_ROUTINE = re.compile(
+    r"(^|: )(read |time stamps taken for |lies )|from the grid$|: monthly means of the tower's own "
+    r"|: \S+ \S+, [1-9]\d* of \d+ dates "
+)
 
 
 def tower_table(
@@ -105,3 +111,12 @@ def summary(notes: Mapping[str, list[str]]) -> list[str]:
         who = ", ".join(named) if len(named) <= SHOWN else f"{len(named)} towers"
         text.append(f"{who}: {line}" if any(named) else line)
     return text
+
+
+def notable(lines: Iterable[str]) -> list[str]:
+    """Lines of `summary` that say what was converted, not used, lost or odd.
+
+    >>> notable(["AA-One: read P", "AA-One: P: converted from m (tp)", "AA-One: not used: wind"])
+    ['AA-One: P: converted from m (tp)', 'AA-One: not used: wind']
+    """
+    return [line for line in lines if not _ROUTINE.search(line)]

@@ -17,15 +17,15 @@ import xarray as xr
 
 from tamrl.data.daily import Floats
 from tamrl.data.own import modis
-from tamrl.data.own.composites import Predictors, by_day, by_month
+from tamrl.data.own.composites import Predictors, by_day, by_month, step_of
 from tamrl.data.own.csvfiles import Table
-from tamrl.data.own.vocabulary import DAY, EXTRAS, convert, recognise, rescaled
+from tamrl.data.own.vocabulary import DAY, EXTRAS, SCALE, convert, recognise, rescaled
+from tamrl.data.physics import KELVIN
 from tamrl.data.units import KNOWN, plausible, to_our_units
 from tamrl.errors import DataError
 
 File = str | PathLike[str]
 NEAR = 0.05  # degrees between a tower and the point of a table
-COMPOSITE = 16  # days: what is further apart is a month's mean
 USED = (*EXTRAS, "EVI", "P")
 SHOWN = 3
 
@@ -74,12 +74,15 @@ def _read(paths: list[Path], towers: xr.Dataset, notes: dict[str, list[str]]) ->
     plain = [part for part in long if "layer" not in part]
     series = pd.concat([*_judged(layers, notes), *plain], ignore_index=True)
     if series.empty:
-        raise DataError(f"{', '.join(map(str, paths))}: no value is left; see the quality flags")
+        counts = [line for lines in notes.values() for line in lines if "without a value" in line]
+        what = f"no value is left ({'; '.join(counts[:SHOWN])}); see the quality flags"
+        raise DataError(f"{', '.join(map(str, paths))}: {what}")
     for name, some in series.groupby("name"):
         low, high = plausible(str(name))
         for row in some[(some["value"] < low) | (some["value"] > high)].itertuples():
             what = f"{name} of {row.site} is {row.value:.6g} on {row.date:%Y-%m-%d}"
-            raise DataError(f"{row.file}: {what}, outside {low:g} to {high:g}; check the units")
+            remedy = "check the units" + _unscaled(str(name), some["value"].to_numpy(float))
+            raise DataError(f"{row.file}: {what}, outside {low:g} to {high:g}; {remedy}")
     return Predictors(by_month(series), by_day(series[series["name"] == "EVI"]))
 
 
@@ -132,14 +135,29 @@ def _judged(layers: pd.DataFrame, notes: dict[str, list[str]]) -> list[pd.DataFr
         values = rescaled(values, row.name, said)
         counts = f"{np.isfinite(values).sum()} of {len(values)} dates"
         lost = f"{(valid & ~clear).sum()} cloudy or bad, {(~valid).sum()} without a value"
+        if not valid.any():
+            lost += _unscaled(row.name, some["value"].to_numpy(float))
         unflagged = "" if judged else "; no quality flags in the file, clouds are not masked"
         said.append(f"{row.name}: {product} {layer}, {counts} ({lost}){unflagged}")
-        step = _step(some["date"])
+        step = step_of(some["date"])
         parts.append(pd.DataFrame({
             "site": site, "name": row.name, "date": some["date"], "value": values,
             "step": step, "file": some["file"],
         }).dropna(subset=["value"]))  # fmt: skip
     return parts
+
+
+def _unscaled(name: str, values: Floats) -> str:
+    """Name a scale factor as likely cause, where it alone makes most values possible.
+
+    Whole numbers are scaled without a word of the user's; a factor of decimals is hers to know.
+    """
+    known, (low, high) = values[np.isfinite(values)], plausible(name)
+    scaled = known * SCALE.get(name, np.nan) - (KELVIN if name.startswith("LST") else 0)
+    as_is, better = (np.mean((x >= low) & (x <= high)) if x.size else 1 for x in (known, scaled))
+    if not as_is < 0.5 < better or (known == known.round()).all():
+        return ""
+    return f"; are they {1 / SCALE[name]:g} times as large? Multiply by {SCALE[name]:g}"
 
 
 def _raw(values: Floats, raw: bool, row: modis.Layer, notes: list[str]) -> Floats:
@@ -217,7 +235,7 @@ def _plain(table: Table, towers: xr.Dataset, notes: dict[str, list[str]]) -> pd.
             part = part.dropna(subset=["value"]).sort_values("date")
             if part.empty:
                 continue
-            parts.append(part.assign(step=_step(part["date"])))
+            parts.append(part.assign(step=step_of(part["date"])))
             counts.setdefault(f"{len(part)} dates", []).append(parts[-1]["name"].iloc[0])
         held = "; ".join(f"{', '.join(names)}, {count}" for count, names in counts.items())
         said.append(f"read {held} ({Path(table.source).name})")
@@ -227,10 +245,3 @@ def _plain(table: Table, towers: xr.Dataset, notes: dict[str, list[str]]) -> pd.
 
 
 _PLACE = {"site": ("site", "id"), "lat": ("lat", "latitude"), "lon": ("lon", "longitude")}
-
-
-def _step(dates: pd.Series) -> int:
-    """Days between the dates of a series, by the median; 0 for months."""
-    steps = np.diff(np.sort(dates.to_numpy())).astype("timedelta64[D]").astype(int)
-    step = int(np.median(steps)) if steps.size else 0
-    return step if step <= COMPOSITE else 0

@@ -12,8 +12,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tamrl.data.daily import FULL_DAY, Floats, TowerDays, to_days
-from tamrl.data.own.csvfiles import Table
+from tamrl.data.own.csvfiles import CALENDAR, Table, dated
 from tamrl.data.own.fluxes import closed, turn_records
+from tamrl.data.own.labels import say_gaps
 from tamrl.data.own.vocabulary import DAY, Column, convert, recognise
 from tamrl.data.physics import saturation_pressure
 from tamrl.data.schema import DRIVERS, check_days
@@ -28,6 +29,7 @@ UTC_STAMPS = ("valid_time",)  # of CDS
 NOON_OFF, NOON_NEAR = 2.5, 1.0  # h: radiation is centred so far from local noon, so near to UTC's
 POSITION = {"lat": ("latitude", "lat"), "lon": ("longitude", "lon")}
 APART = 0.5  # degrees between a place and the cell of a reanalysis that its series is from
+FALLBACKS = {"_DT_": "daytime partitioning", "_CUT_": "one u* threshold for all years"}
 YEARS = np.array(["1850", "2200"], "datetime64[m]")  # times that are taken for real
 ABSENT = 0.1  # share of days without a record from which on it is said
 SHOWN = 4  # columns named in a line
@@ -55,7 +57,7 @@ def tower_days(
     Columns named in ``further`` are read, too, in their own unit. TA, SW_IN and VPD (or RH, or a
     dew point) are needed. DataError, naming the file, for a table that cannot be used.
     """
-    source, frame = table.source, table.frame
+    source, frame = table.source, dated(table.frame)
     found = recognise(frame.columns, table.units, further)
     _check_place(table, place)
     stamps = _stamp_column(frame, source)
@@ -76,6 +78,9 @@ def tower_days(
     add_deficit(values, notes)
     if minutes == DAY:
         check_days(pd.DatetimeIndex(start), source)
+        by_day = any("_DT_" in _flux_name(found, flux) for flux in ("GPP", "RECO"))
+        if by_day and {"NEE", "GPP"} <= values.keys():  # these close with a modelled NEE alone
+            values.pop("RECO", None)
         days = TowerDays(start.astype("datetime64[D]"), values)
     else:
         turn_records(values, notes)
@@ -91,11 +96,11 @@ def tower_days(
         notes.append(f"{absent} of {span} days from {days.days[0]} on have no record")
     _say_used(found, frame, table.unread, stamps, notes)
     units = {name: found[name].unit for name in further if name in found}
-    return closed(days._replace(units=units), source, notes, _flux_name(found))
+    return closed(days._replace(units=units), source, notes, _flux_name(found, "NEE"))
 
 
-def _flux_name(found: dict[str, Column]) -> str:
-    return found["NEE"].column if "NEE" in found else "NEE"
+def _flux_name(found: dict[str, Column], flux: str) -> str:
+    return found[flux].column if flux in found else flux
 
 
 def _say_used(
@@ -105,7 +110,11 @@ def _say_used(
     notes.insert(0, "read " + ", ".join(
         name if name == c.column else f"{name} ({c.column})" for name, c in found.items()
     ))  # fmt: skip
+    for name, column in found.items():
+        if other := next((what for tag, what in FALLBACKS.items() if tag in column.column), ""):
+            notes.append(f"{name}: {other} ({column.column}), as the usual columns are not there")
     used = {c.column for c in found.values()} | {stamps, *ONEFLUX_FORMS}
+    used |= {str(c) for c in frame.columns if str(c).casefold() in CALENDAR}
     used |= {name for names in POSITION.values() for name in names}
     if rest := [c for c in (*map(str, frame.columns), *unread) if c not in used]:
         more = f" and {len(rest) - SHOWN} more" if len(rest) > SHOWN else ""
@@ -117,6 +126,7 @@ def wanted(heads: list[str], further: Iterable[str] = ()) -> set[str]:
     stamps = {name.casefold() for name in (*ONEFLUX_FORMS, *OTHER_STAMPS)}
     known = {column.column for column in recognise(heads, None, further).values()}
     position = {name for names in POSITION.values() for name in names}
+    stamps |= {*CALENDAR}
     return known | {h for h in heads if h.casefold() in stamps or h in position}
 
 
@@ -177,9 +187,11 @@ def _ordered(
 
 
 def _accumulates(frame: pd.DataFrame) -> bool:
-    """Whether radiation is that of the hour before the stamp, as ERA5 and Open-Meteo have it."""
-    heads = " ".join(map(str, frame.columns)).casefold()
-    return "shortwave_radiation" in heads or "ssrd" in heads
+    """Whether records end at the stamp, as those of ERA5, Open-Meteo and REddyProc do."""
+    heads = " ".join(map(str, frame.columns))
+    return any(n in heads.casefold() for n in ("shortwave_radiation", "ssrd")) or (
+        bool({"Rg", "Rg_f"} & {*frame.columns}) and "DateTime" in heads
+    )
 
 
 def _times(column: pd.Series | pd.Index, name: str, source: str) -> NDArray[np.datetime64]:
@@ -263,7 +275,10 @@ def _to_days(
 ) -> TowerDays:  # fmt: skip
     days = to_days(start, minutes, values, source)
     whole = np.logical_and.reduce([np.isfinite(days.data[n]) for n in DRIVERS])
+    rule = f"{FULL_DAY[minutes]} of {DAY // minutes} records"
     if (lost := int((~whole).sum())) and lost > 2:
-        rule = f"{FULL_DAY[minutes]} of {DAY // minutes} records of TA, VPD and SW_IN are needed"
-        notes.append(f"{lost} of {len(whole)} days are incomplete ({rule})")
+        needed = f"{rule} of TA, VPD and SW_IN are needed"
+        notes.append(f"{lost} of {len(whole)} days are incomplete ({needed})")
+    rest = {name: x for name, x in values.items() if name not in (*DRIVERS, "NEE_QC", "P")}
+    say_gaps(rest, days.data, start.astype("datetime64[D]"), rule, notes)
     return days

@@ -13,6 +13,7 @@ import xarray as xr
 from tamrl.data import daily, schema, store
 from tamrl.data.daily import TowerDays
 from tamrl.data.own import datasets, oneflux, points
+from tamrl.data.own.labels import check_size, say_broken
 from tamrl.data.own.places import place, summary, tower_table
 from tamrl.data.own.tables import Table, tower_days
 from tamrl.data.physics import wrong_unit
@@ -87,7 +88,9 @@ def open_towers(
         whys = "; ".join(left_out.values()) or "no tower found"
         many = f"{sources[0]}: none of {len(left_out)} towers can be used: "
         raise DataError(whys if len(left_out) == 1 else many + whys)
-    ds = daily.without_labels(ds, daily.broken_years(ds))
+    broken = daily.broken_years(ds)
+    say_broken(ds, broken, notes)
+    ds = daily.without_labels(ds, broken)
     if left_out:
         reasons = [left_out[site] for site in sorted(left_out)]
         years = ds.attrs["excluded"]
@@ -137,14 +140,17 @@ def _drivers(table: PathArg | pd.DataFrame | None) -> pd.Series:
 
 def _codes(
     paths: list[Path], facts: pd.DataFrame, table: PathArg | pd.DataFrame | None
-) -> dict[Path, str]:
-    """Which tower a file is of, where not its name but the table says so."""
+) -> dict[Path, list[str]]:
+    """Which towers a file is of, where not its name but the table says so; places may share one."""
     if "drivers" in facts and facts["drivers"][facts["listed"]].notna().all():
-        return {Path(file): str(site) for site, file in _drivers(table).items()}
+        codes: dict[Path, list[str]] = {}
+        for site, file in _drivers(table).items():
+            codes.setdefault(Path(file), []).append(str(site))
+        return codes
     listed = facts.index[facts["listed"]]
     alone = len(listed) == len(paths) == 1 and paths[0].is_file()
     alone &= not oneflux.has_code(paths[0])
-    return {paths[0]: str(listed[0])} if alone else {}
+    return {paths[0]: [str(listed[0])]} if alone else {}
 
 
 def _assembled(
@@ -163,6 +169,7 @@ def _assembled(
                 known = np.logical_or.reduce(fluxes)
                 days.data["NEE_QC"] = np.where(known, 1.0, np.nan)
                 notes[site].append(f"{known.sum()} labelled days without a quality flag all count")
+            check_size(days.data, f"{source}: tower {site}", notes[site])
             row = facts.loc[site].to_dict()
             where = float(row["lat"]), float(row["lon"]), str(row["igbp"])
             schema.check_place(f"{name}: tower {site}", *where)
@@ -250,7 +257,7 @@ def _from_tables(
 
 def _from_files(
     paths: list[Path],
-    codes: dict[Path, str],
+    codes: dict[Path, list[str]],
     facts: pd.DataFrame,
     notes: Notes,
     further: Iterable[str],
@@ -263,10 +270,12 @@ def _from_files(
             raise DataError(f"{path}: no daily or half-hourly ONEFlux csv file in this folder")
         files += inside if path.is_dir() else [path]
     read, left_out, unused = Read(), dict[str, str](), list[str]()
-    for file in sorted(files, key=oneflux.rank):  # the first readable file of a tower counts
-        key = file.name
+    ordered = sorted(dict.fromkeys(files), key=oneflux.rank)
+    pairs = [(file, code) for file in ordered for code in codes.get(file, [""])]
+    for file, code in pairs:
+        key = code or file.name  # the first readable file of a tower counts
         try:
-            key = codes.get(file) or oneflux.site_code(file)
+            key = code or oneflux.site_code(file)
             if key in read:
                 unused.append(file.name)
                 continue

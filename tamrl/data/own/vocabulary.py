@@ -1,7 +1,8 @@
 """What drivers, labels and facts of towers are called elsewhere, in which units and time steps.
 
 The vocabulary itself is ``facts/vocabulary.csv``: for each of our names the columns of ONEFlux,
-FluxDataKit, ICOS, OzFlux, AmeriFlux BASE, ERA5(-Land), Open-Meteo, AppEEARS and the ORNL DAAC.
+FluxDataKit, ICOS, OzFlux, AmeriFlux BASE, REddyProc, ERA5(-Land), Open-Meteo, AppEEARS and the ORNL
+DAAC.
 """
 
 import re
@@ -44,7 +45,9 @@ KELVIN_RANGE = (150.0, 400.0)
 # Factors of files of MODIS and VIIRS (their user guides), by which a raw integer is multiplied.
 SCALE = {"EVI": 1e-4, "NDWI": 1e-4, "LAI": 0.1, "FPAR": 0.01, "LST_day": 0.02, "LST_night": 0.02}
 FILLS = {"EVI": (-3000, -3000), "LAI": (249, 255), "FPAR": (249, 255)}  # first and last, raw
+CODES = (-999, -6999, -9999.9, -9999.99, -99999, -999999)  # for missing, besides MISSING_CODE
 LEAST = {"EVI": 1e-3, "FPAR": 5e-3}  # the greatest of a year of vegetation is never below
+LITTLE = {"LAI": 0.7, "LST_day": 1.6, "LST_night": 1.6}  # 7 m2 m-2 and 80 degC, scaled once more
 ENOUGH = 12  # values to judge that from
 
 
@@ -111,6 +114,11 @@ def convert(values: Floats, column: Column, minutes: int, source: str, notes: li
     values = np.where(values == MISSING_CODE, np.nan, values)
     if name not in NAMES:  # a further target, in whatever unit
         return values
+    for code in CODES if name not in SCALE else ():
+        if (left := np.isclose(values, code, rtol=1e-6)).any():
+            where = f"({column.column}, {left.sum()} records); replace it by NaN or {MISSING_CODE}"
+            what = f"{name} is {code:.9g}, a code for missing left in"
+            raise DataError(f"{source}: {what} {where}")
     known = values[np.isfinite(values)]
     if name in ("SM", "RH") and not column.stated and unit == "%" and known.max(initial=0) <= 1:
         notes.append(f"{name}: a share, not percent ({column.column})")
@@ -160,6 +168,12 @@ def rescaled(values: Floats, name: str, notes: list[str]) -> Floats:
     if known.size > ENOUGH and 0 < known.max() < LEAST.get(name, 0.0):
         notes.append(f"{name}: scale factor {scale:g} had been applied twice")
         return np.asarray(values / scale)
+    if known.size > ENOUGH and shift and known.min() > 230 * scale and known.max() < 340 * scale:
+        notes.append(f"{name}: scale factor {scale:g} had been applied twice")  # to kelvin
+        return np.asarray(values / scale - shift)
+    if known.size > ENOUGH and 0 < np.abs(known).max() < LITTLE.get(name, 0.0):
+        most = f"{name} is never above {np.abs(known).max():.2g} {_unit(name)}"
+        notes.append(f"{most}: had its scale factor {scale:g} been applied twice? Else all is well")
     return values
 
 

@@ -24,7 +24,7 @@ from tamrl.data.daily import Floats
 from tamrl.data.own.vocabulary import DAY
 from tamrl.data.physics import potential_radiation
 from tamrl.data.units import KNOWN, plausible
-from tamrl.data.weather.daily_layout import DONE, identity_of, layout, prepare
+from tamrl.data.weather.daily_layout import DONE, STORE, identity_of, layout, prepare
 from tamrl.data.weather.gridsource import Region, Source
 from tamrl.data.weather.hourly import Hours, open_hours
 from tamrl.data.weather.local_days import Days, Years, asked, days_of, shifts_of
@@ -50,7 +50,7 @@ class _Job:
     shifts: NDArray[np.int64]  # (lon,) records that local time is ahead of UTC
     days: Days
     vegetation: Vegetation | None
-    store: Path
+    part: Path
     block: int  # days
 
     def __call__(self, number: int) -> None:
@@ -60,15 +60,15 @@ class _Job:
         _check(fields, days, self.hours)
         if self.vegetation is not None:
             fields["EVI"] = self.vegetation.days(days)
-        out = zarr.open_group(self.store, mode="r+")
+        out = zarr.open_group(self.part / STORE, mode="r+")
         at = slice(number * self.block, number * self.block + len(days))
         for name, values in fields.items():
             target: Any = out[name]
             target[at] = values.astype(np.float32)
         known = int(np.isfinite(fields["TA"] + fields["VPD"] + fields["SW_IN"]).any())
-        part = self.store / DONE / f".{number}"
-        part.write_text(str(known))
-        os.replace(part, self.store / DONE / str(number))
+        mark = self.part / DONE / f".{number}"
+        mark.write_text(str(known))
+        os.replace(mark, self.part / DONE / str(number))
 
     def _sum_up(self, days: Days) -> dict[str, Floats]:
         """Means, extremes and sums (day, lat, lon) of local days."""
@@ -212,7 +212,8 @@ def build_cube(
             shutil.rmtree(part)
             raise DataError(f"{hours.name}: no value in any cell of the region; is it sea there?")
         shutil.rmtree(part / DONE)
-        os.replace(part, out)
+        os.replace(part / STORE, out)
+        part.rmdir()
     return open_daily_cube(out)
 
 

@@ -21,7 +21,7 @@ from tamrl.data.weather.local_days import Days
 from tamrl.data.weather.vegetation import Vegetation
 from tamrl.errors import DataError
 
-DONE = ".done"  # folder of markers, one for each block that is written
+STORE, DONE = "store", ".done"  # in what is unfinished: the cube, and markers of written blocks
 ROWS = 10  # of a chunk: the map reads as many at a time
 SAMPLES = 5  # records of which the identity is made
 MADE_BY = (
@@ -86,7 +86,7 @@ def prepare(part: Path, small: xr.Dataset, large: xr.Dataset, identity: str) -> 
     """
     note = part / DONE / "identity"
     if part.exists():
-        if note.is_file() and note.read_text() == identity:
+        if note.is_file() and note.read_text() == identity and (part / STORE).is_dir():
             return
         text = "is there already, begun with other data or options"
         raise DataError(f"{part}: {text}; remove it, or name another output")
@@ -94,9 +94,9 @@ def prepare(part: Path, small: xr.Dataset, large: xr.Dataset, identity: str) -> 
     try:
         options: Any = {"zarr_format": 2, "consolidated": False}
         no_fill = {name: {"_FillValue": None} for name in small.variables}
-        small.to_zarr(empty, mode="w", encoding=no_fill, **options)
+        small.to_zarr(empty / STORE, mode="w", encoding=no_fill, **options)
         fill = {name: v.encoding for name, v in large.data_vars.items()}
-        large.to_zarr(empty, mode="a", encoding=fill, compute=False, **options)
+        large.to_zarr(empty / STORE, mode="a", encoding=fill, compute=False, **options)
         (empty / DONE).mkdir()
         (empty / DONE / "identity").write_text(identity)
         os.replace(empty, part)

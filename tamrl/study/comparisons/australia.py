@@ -32,7 +32,7 @@ from tamrl.sources import load_training
 
 CLASSES = {"AU-Col": "EBF"}  # jarrah forest; the others' are listed with the annual towers
 AVERAGE, WEATHER = "ensemble, average year", "ensemble, the months' weather"
-TABLE = "months.csv"
+EVERY, TABLE = "all", "months.csv"
 UNSEEN = "AusEFlux"  # is not: it learnt from these towers
 
 
@@ -151,28 +151,44 @@ def read(path: Path) -> pd.DataFrame:
 
 
 def scores(table: pd.DataFrame) -> pd.DataFrame:
-    """Score months against the measurements, on tower-months that all models of a flux have.
+    """Score each product, and the ensemble on the same tower-months, against the measurements.
 
-    Columns model, flux, towers, months, RMSE, bias, tower_RMSE (mean over towers), gC m-2 d-1.
+    Columns months_of (the product whose months they are, or `EVERY` for all that the ensemble
+    has), model, flux, towers, months, RMSE, bias, tower_RMSE (mean over towers), gC m-2 d-1.
     """
-    rows = []
+    rows, own = [], [AVERAGE, WEATHER]
     for flux in FLUXES:
         wide = table.pivot_table(flux, ["site", "month"], "model").dropna(axis=1, how="all")
-        wide = wide.dropna()
-        observed = wide.pop(OZFLUX)
-        for model in wide:
-            e = wide[model] - observed
-            by = (e**2).groupby("site").mean()
-            rows.append({"model": model, "flux": flux, "towers": len(by), "months": len(e),
-                         "RMSE": np.sqrt((e**2).mean()), "bias": e.mean(),
-                         "tower_RMSE": np.sqrt(by).mean()})  # fmt: skip
+        for product in [EVERY, *wide.columns.drop([OZFLUX, *own])]:
+            models = own if product == EVERY else [product, *own]
+            here = wide[[OZFLUX, *models]].dropna()
+            for model in models:
+                e = here[model] - here[OZFLUX]
+                by = (e**2).groupby("site").mean()
+                rows.append({"months_of": product, "model": model, "flux": flux,
+                             "towers": len(by), "months": len(e), "RMSE": np.sqrt((e**2).mean()),
+                             "bias": e.mean(), "tower_RMSE": np.sqrt(by).mean()})  # fmt: skip
     return pd.DataFrame(rows)
 
 
 def values(scored: pd.DataFrame) -> dict[str, str]:
-    """Gather what the pages quote of `scores`: RMSE of each flux, by a short name of the model."""
-    short = {AVERAGE: "average", WEATHER: "weather", "FLUXCOM-RS": "fluxcom", "GOSIF": "gosif"}
-    rows = [row for _, row in scored.iterrows() if row.model in short]
-    out = {f"apart_{short[row.model]}_{row.flux}": f"{row.RMSE:.2f}" for row in rows}
-    first = scored[scored.flux == "GPP"].iloc[0]
-    return out | {"apart_towers": str(first.towers), "apart_months": str(first.months)}
+    """Gather what the pages quote of `scores`: by product the RMSE, and in brackets the ensemble's.
+
+    These are of the average year and of the months' weather, on the product's months; then on all
+    months, how many these are, and which products have a lower RMSE than the average year.
+    """
+    out: dict[str, str] = {}
+    lower: dict[str, list[str]] = {"RMSE": [], "tower_RMSE": []}
+    for (product, flux), rows in scored.groupby(["months_of", "flux"], sort=False):
+        of = rows.set_index("model").to_dict("index")
+        texts = {model: f"{row['RMSE']:.2f}" for model, row in of.items()}
+        both, name = f"{texts[AVERAGE]}, {texts[WEATHER]}", str(product).lower()
+        out[f"apart_{name}"] = f"{of[AVERAGE]['months']} of {of[AVERAGE]['towers']} towers"
+        if product == EVERY:
+            out[f"apart_{name}_{flux}"] = both
+            continue
+        out[f"apart_{name}_{flux}"] = f"{texts[product]} ({both})"
+        for score, found in lower.items():
+            if product != UNSEEN and of[product][score] < of[AVERAGE][score]:
+                found.append(f"{product} ({flux})")
+    return out | {f"apart_lower_{score}": ", ".join(of) or "none" for score, of in lower.items()}

@@ -4,18 +4,21 @@ Tables are those of `tamrl.study.comparisons.maps`: mean seasons by tower, model
 """
 
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 import pandas as pd
 import xarray as xr
+from numpy.typing import NDArray
 from scipy.optimize import curve_fit
 from scipy.stats import norm
 
 from tamrl.data.grid import grid_at
 from tamrl.data.schema import FLUXES
 from tamrl.evaluate.intervals import DIMS, calibrate, intervals, reliability
-from tamrl.evaluate.scores import LEVEL
+from tamrl.evaluate.scores import LEVEL, bootstrap_weights
 from tamrl.maps.cubes import BARE
+from tamrl.maps.regions import UNASSIGNED, partition
 from tamrl.maps.uncertainty import Uncertainty
 from tamrl.samples.splits import distance_km
 from tamrl.study.comparisons.maps import (
@@ -31,6 +34,8 @@ from tamrl.study.comparisons.maps import (
 
 SHORT = {AVERAGE: "map", CELL: "cell", MONTHS: "months", WEATHER: "weather",
          SATELLITES: "satellites", BOOSTED: "boosted"}  # fmt: skip
+GROUPS = {"biome": "groups_inside", "country": "groups_country_inside",
+          "10 degrees": "groups_10_inside", "20 degrees": "groups_20_inside"}  # fmt: skip
 NEAR_KM = 500.0  # of pairs of towers that show how far errors reach
 
 
@@ -118,30 +123,87 @@ def uncertainty(table: pd.DataFrame, maps: xr.Dataset, facts: pd.DataFrame) -> U
 
 def held_out_groups(
     table: pd.DataFrame, facts: pd.DataFrame, errors: Uncertainty, cube: xr.Dataset,
-    level: float = 0.9, least: int = 5,
+    level: float = 0.9, least: int = 5, kinds: Sequence[str] = tuple(GROUPS),
 ) -> pd.DataFrame:  # fmt: skip
-    """Check intervals of means on groups of held-out towers: those of a class of vegetation.
+    """Check intervals of means on groups of held-out towers: of a class of vegetation, of a place.
 
-    Towers of a group stand in for the places of a biome: what they share errs as the biome does,
-    and each has an error of its own. Columns class, flux, towers, observed, predicted, sd
-    (gC m-2 d-1) and inside.
+    Towers of a group stand in for the places of a region: what they share errs as the region does,
+    and each has an error of its own, which is like its neighbours'. ``kinds`` of `partition`.
+    Columns by, group, flux, towers, observed, predicted, sd (gC m-2 d-1) and inside.
     """
-    place, rows = facts.set_index("site"), []
-    codes = [str(code) for code in cube["igbp"].to_numpy()]
-    half, shared = norm.ppf(0.5 + level / 2), errors.shared("biome", cube)
-    for flux in FLUXES:
-        one = table[["site", f"{flux} observed", f"{flux} {AVERAGE}"]].dropna().groupby("site")
-        year = one.mean()[one.size() == 12]
-        for code, group in year.groupby(place.igbp.reindex(year.index)):
-            if len(group) < least or code not in codes:
-                continue
-            observed, predicted = group.mean()
-            own = errors.local.sd[flux] / np.sqrt(len(group))
-            sd = float(np.hypot(shared[flux][codes.index(str(code))], own))
-            rows.append({"class": code, "flux": flux, "towers": len(group), "observed": observed,
-                         "predicted": predicted, "sd": sd,
-                         "inside": abs(predicted - observed) <= half * sd})  # fmt: skip
+    rows, half, place = [], norm.ppf(0.5 + level / 2), facts.set_index("site")
+    for by in kinds:
+        region, names = _regions(by, facts, cube)
+        shared = errors.shared(by, cube)
+        for flux in FLUXES:
+            one = table[["site", f"{flux} observed", f"{flux} {AVERAGE}"]].dropna().groupby("site")
+            year = one.mean()[one.size() == 12]
+            for k, group in year.groupby(pd.Series(region, facts.site).reindex(year.index)):
+                if len(group) < least or names[int(k)] == UNASSIGNED:
+                    continue
+                observed, predicted = group.mean()
+                at = place.loc[group.index]
+                km = distance_km(at.lat.to_numpy(), at.lon.to_numpy())
+                alike = float(np.exp(-km / errors.local.length_km[flux]).mean())  # of pairs
+                sd = np.hypot(shared[flux][int(k)], errors.local.sd[flux] * np.sqrt(alike))
+                rows.append({"by": by, "group": names[int(k)], "flux": flux, "towers": len(group),
+                             "observed": observed, "predicted": predicted, "sd": sd,
+                             "inside": abs(predicted - observed) <= half * sd})  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def _regions(
+    by: str, facts: pd.DataFrame, cube: xr.Dataset
+) -> tuple[NDArray[np.intp], tuple[str, ...]]:
+    """Find the region (site,) of towers, and names of regions: their own class, or their cell's."""
+    if by == "biome":
+        codes = [str(code) for code in cube["igbp"].to_numpy()]
+        names = (*codes, UNASSIGNED)
+        return np.array([names.index(c if c in codes else UNASSIGNED) for c in facts.igbp]), names
+    lat, lon = cube["lat"].to_numpy(), cube["lon"].to_numpy()
+    parts = partition(by, lat, lon, cube)
+    largest = np.empty(len(lat) * len(lon), np.intp)
+    order = np.argsort(parts.share, kind="stable")
+    largest[parts.cell[order]] = parts.region[order]  # the last one written stays
+    row, column = (
+        np.abs(axis - facts[name].to_numpy()[:, None]).argmin(1)
+        for name, axis in (("lat", lat), ("lon", lon))
+    )
+    return largest[row * len(lon) + column], parts.names
+
+
+def scores_by(
+    table: pd.DataFrame, facts: pd.DataFrame, by: str, models: Sequence[str], least: int = 5
+) -> pd.DataFrame:
+    """RMSE of months by ``by``, a column of ``facts`` (igbp, koppen_main), on the same months.
+
+    A row a group with ``least`` towers: towers, and for each flux and model the RMSE, gC m-2 d-1.
+    """
+    out: dict[tuple[str, str], pd.Series] = {}
+    group = table.site.map(facts.set_index("site")[by])
+    for flux in FLUXES:
+        one = table[["site", f"{flux} observed", *(f"{flux} {model}" for model in models)]].dropna()
+        here = group[one.index]
+        many = one.site.groupby(here).nunique()
+        out[("", "towers")] = many  # alike in all fluxes, for NEE is RECO - GPP
+        for model in models:
+            square = (one[f"{flux} {model}"] - one[f"{flux} observed"]) ** 2
+            out[(flux, model)] = square.groupby(here).mean()[many >= least] ** 0.5
+    return pd.DataFrame(out).dropna().astype({("", "towers"): int}).rename_axis(by)
+
+
+def gain_interval(
+    table: pd.DataFrame, flux: str, model: str = AVERAGE, rival: str = BOOSTED
+) -> tuple[float, float]:
+    """Bounds of 90 %, over towers, of how much lower (%) a model's RMSE of months is."""
+    names = [f"{flux} {name}" for name in ("observed", model, rival)]
+    one = table[["site", *names]].dropna()
+    square = one[names[1:]].sub(one[names[0]], axis=0) ** 2
+    sums = square.groupby(one.site).sum().to_numpy()
+    drawn = bootstrap_weights(len(sums)) @ sums
+    gain = 100 * (1 - np.sqrt(drawn[:, 0] / drawn[:, 1]))
+    low, high = np.quantile(gain, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
 
 
 def class_seasons(
@@ -176,21 +238,28 @@ def class_share(facts: pd.DataFrame, cube: xr.Dataset) -> float:
     return 100 * float((own.sum(1) / np.maximum(cover.to_numpy().sum(1), 1e-9)).mean())
 
 
-def values(scored: pd.DataFrame, held: pd.DataFrame, groups: pd.DataFrame) -> dict[str, object]:
-    """Gather what the pages quote of `scores`, `coverage` and `held_out_groups`."""
+def values(
+    scored: pd.DataFrame, held: pd.DataFrame, groups: pd.DataFrame, table: pd.DataFrame
+) -> dict[str, object]:
+    """Gather what the pages quote of `scores`, `coverage`, `held_out_groups` and the seasons."""
     out: dict[str, object] = {}
     by = scored.set_index(["model", "flux"])
     for model, name in SHORT.items():
         for flux in FLUXES:
             out[f"rmse_{name}_{flux}"] = float(by.RMSE[model, flux])
             out[f"r2_{name}_{flux}"] = float(by.annual_R2[model, flux])
-    for flux in FLUXES:
-        gain = 1 - by.RMSE[AVERAGE, flux] / by.RMSE[BOOSTED, flux]
-        out[f"gain_{flux}"] = 100 * float(gain)
+    for flux, (model, name) in product(FLUXES, {AVERAGE: "gain", CELL: "cell_gain"}.items()):
+        gain = 100 * float(1 - by.RMSE[model, flux] / by.RMSE[BOOSTED, flux])
+        low, high = (f"{v:.1f}" for v in gain_interval(table, flux, model))
+        out[f"{name}_{flux}"] = gain
+        out[f"{name}_{flux}_interval"] = f"{low} to {high}".replace("-", "\N{MINUS SIGN}")
     cost = [100 * (by.RMSE[MONTHS, f] / by.RMSE[WEATHER, f] - 1) for f in FLUXES]
     out["cost_of_days"] = f"{min(cost):.1f} to {max(cost):.1f} %"
     for period in ("month", "year"):
         of = 100 * held[(held.stratum == "") & (held.period == period)].coverage
         least, most = f"{of.min():.0f}", f"{of.max():.0f}"
         out[f"held_{period}"] = f"{least} %" if least == most else f"{least} to {most} %"
-    return out | {"groups_inside": f"{int(groups.inside.sum())} of {len(groups)}"}
+    for kind, name in GROUPS.items():
+        inside = groups[groups.by == kind].inside
+        out[name] = f"{int(inside.sum())} of {len(inside)}"
+    return out
