@@ -42,8 +42,9 @@ def add(path: Path, days: str, key: str, series: xr.Dataset) -> None:
         old = _load(path)
         rest = old.sel(model=~np.isin(old.model, new.model))
         if rest.sizes["model"] and old.attrs == new.attrs:
-            same = {"data_vars": "minimal", "coords": "minimal", "compat": "override"}
-            new = xr.concat([rest, new], "model", **same)
+            new = xr.concat(
+                [rest, new], "model", data_vars="minimal", coords="minimal", compat="override"
+            )
     with atomic_write(path) as part:
         new.to_netcdf(part, encoding={k: PACK for k in new.data_vars if k != "first"})
 
@@ -118,9 +119,11 @@ def _of_flux(pred: xr.DataArray, samples: Samples, k: int) -> tuple[Floats, Floa
     label = np.where(samples.scored, samples.y[..., k], np.nan)[..., None]
     members = pred.isel(model=0).transpose("site", "time", "seed").values
     both = np.concatenate([label, members], -1)
-    known = np.isfinite(members).all(-1)
-    seen, every = (mean_season(both, w, samples.time)[0] for w in (samples.scored, known))
-    every[..., 0] = np.nan  # months that no label tells of are predicted all the same
+    known = np.isfinite(members).all(-1).astype(float)
+    seen, every = (
+        mean_season(both, w, samples.time)[0] for w in (samples.scored.astype(float), known)
+    )
+    every[..., 0] = np.nan  # months without labels are predicted all the same
     periods = period_means(np.moveaxis(both, 1, 0), samples.time)[1]
     return np.where(np.isfinite(seen), seen, every), np.moveaxis(periods, 1, 0)
 
