@@ -75,7 +75,7 @@ def report(served: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, A
     assert done.returncode == 0, done.stderr
     walked: dict[str, Any] = json.loads((place / "report.json").read_text())
     assert walked["pages"]
-    assert walked["pickers"], "no page has a tower picker, so that none was tried"
+    assert walked["pickers"], "no page has a tower explorer, so that none was tried"
     assert walked["explorers"], "no page has a region explorer, so that none was tried"
     assert {p["kind"] for p in walked["problems"]} <= set(KINDS)
     return walked

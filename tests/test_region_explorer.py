@@ -16,7 +16,7 @@ from tamrl.maps import budgets
 from tamrl.maps.uncertainty import Uncertainty
 from tamrl.maps.upscale import upscale
 from tamrl.plots.style import FLUX_COLOURS
-from tamrl.study import region_explorer
+from tamrl.study.explorers import regions as region_explorer
 
 KINDS = list(region_explorer.KINDS)
 

@@ -48,6 +48,7 @@ class Results:
     about: pd.DataFrame  # what made each model's rows
     attrs: Mapping[str, Any]  # of the towers
     missing: tuple[str, ...]  # models not computed yet
+    folder: Path  # of the tables
 
     @property
     def models(self) -> list[str]:
@@ -151,7 +152,7 @@ def read(folder: Path | str, models: Sequence[str] = ()) -> Results:
     judged = judged[["model", "flux", *JUDGED]].reset_index(drop=True)
     headers = pd.DataFrame([found[name][1] for name in order]).set_index("model")
     missing = tuple(name for name in models if name not in found)
-    return Results(sums, scales, balance, seeds, judged, headers, attrs, missing)
+    return Results(sums, scales, balance, seeds, judged, headers, attrs, missing, folder)
 
 
 def _sums(

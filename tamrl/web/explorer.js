@@ -1,7 +1,12 @@
-// What the explorers of towers and of regions share: numbers, axes, a map that clicks and keys choose on.
+// What the explorers of towers and of regions share: numbers, axes, a field that finds, a map that
+// clicks and keys choose on, a chart along which pointer and keys go.
 const MINUS = "\u2212";
 const SVG = "http://www.w3.org/2000/svg";
 const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+const LONG = Array.from({ length: 12 }, (_, m) => new Date(2001, m, 1).toLocaleString("en", { month: "long" }));
+const RATE = "gC m\u207b\u00b2 d\u207b\u00b9";
+const plain = (text) => text.normalize("NFD").replace(/\p{M}/gu, "").toLowerCase();
+const safe = (text) => text.replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
 
 const say = (value, digits = 2) =>
   value === null || Number.isNaN(value) ? "\u2013" : value.toFixed(digits).replace("-", MINUS);
@@ -72,18 +77,99 @@ function onMap(map, places, marked, here, choose) {
   map.setAttribute("tabindex", "0");
 }
 
-// Buttons for parts of the map; the first is pressed.
-function mapParts(group, parts, look) {
-  for (const name of Object.keys(parts)) {
+// A field with a list that typing narrows (the combobox of the ARIA practices).
+function finder(field, list, groups, current, choose) {
+  for (const [all, names] of groups) {
+    const options = names.map((n) => `<div role="option" aria-selected="false" data-name="${safe(n)}">${safe(n)}</div>`);
+    list.insertAdjacentHTML("beforeend", `<div role="group" aria-label="${all}"><p role="presentation">${all}</p>${options.join("")}</div>`);
+  }
+  const options = [...list.querySelectorAll("[role=option]")];
+  options.forEach((o, i) => (o.id = `${list.id}-${i}`));
+  let active = null;
+  const found = () => options.filter((o) => !o.hidden);
+  const light = (option) => {
+    active?.setAttribute("aria-selected", "false");
+    (active = option ?? null)?.setAttribute("aria-selected", "true");
+    if (active) field.setAttribute("aria-activedescendant", active.id);
+    else field.removeAttribute("aria-activedescendant");
+    active?.scrollIntoView({ block: "nearest" });
+  };
+  const open = (text) => {
+    list.hidden = false;
+    field.setAttribute("aria-expanded", "true");
+    for (const o of options) o.hidden = !plain(o.dataset.name).includes(plain(text));
+    for (const g of list.children) g.hidden = ![...g.querySelectorAll("[role=option]")].some((o) => !o.hidden);
+    light(text ? found()[0] : null);
+  };
+  const close = () => {
+    list.hidden = true;
+    field.setAttribute("aria-expanded", "false");
+    light(null);
+    field.value = field.placeholder = current();
+  };
+  const take = (name) => (choose(name), close());
+  field.addEventListener("focus", () => field.select());
+  field.addEventListener("click", () => {
+    if (!list.hidden) return;
+    field.value = ""; // the placeholder still names what is shown
+    open("");
+  });
+  field.addEventListener("input", () => open(field.value));
+  field.addEventListener("blur", close);
+  field.addEventListener("keydown", (event) => {
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (step && list.hidden) open("");
+    if (step) light(found().at((found().indexOf(active) + step + (active || step > 0 ? 0 : 1)) % found().length));
+    else if (event.key === "Enter" && active) take(active.dataset.name);
+    else if (event.key === "Escape") close();
+    else return;
+    event.preventDefault();
+  });
+  list.addEventListener("mousedown", (event) => event.preventDefault()); // the field keeps the focus
+  list.addEventListener("click", (event) => event.target.dataset.name && take(event.target.dataset.name));
+}
+
+// A chart becomes a slider: the pointer, or the keys, go to one of its steps. ``place`` finds that of
+// a distance from the left (px), ``now`` gives the present one and how many there are.
+function slide(chart, place, now, go) {
+  chart.setAttribute("role", "slider");
+  chart.setAttribute("tabindex", "0");
+  for (const kind of ["pointermove", "pointerdown"])
+    chart.addEventListener(kind, (event) => go(place(event.clientX - chart.getBoundingClientRect().left)));
+  chart.addEventListener("keydown", (event) => {
+    const [at, count] = now();
+    const to = { ArrowLeft: at - 1, ArrowDown: at - 1, ArrowRight: at + 1, ArrowUp: at + 1, Home: 0, End: count - 1 }[event.key];
+    if (to === undefined) return;
+    event.preventDefault();
+    go((to + count) % count);
+  });
+}
+
+// Says at which step a chart stands.
+function stand(chart, at, count, words) {
+  const said = { "aria-valuemin": 1, "aria-valuemax": count, "aria-valuenow": at + 1, "aria-valuetext": words };
+  for (const [key, value] of Object.entries(said)) chart.setAttribute(key, String(value));
+}
+
+// Puts what is shown into the page's address, to be passed on.
+function address(words) {
+  try {
+    history.replaceState(null, "", `#${words}`);
+  } catch {} // a notebook's frame has no address of its own
+}
+
+// Buttons of which one is pressed, at first the ``first``; each picks its value of ``all``.
+function buttons(group, all, pick, first = 0) {
+  for (const name of Object.keys(all)) {
     const button = group.appendChild(document.createElement("button"));
     button.type = "button";
     button.textContent = name;
     button.addEventListener("click", () => {
       for (const b of group.children) b.setAttribute("aria-pressed", String(b === button));
-      look(parts[name]);
+      pick(all[name]);
     });
   }
-  group.firstChild.click();
+  group.children[first].click();
 }
 
 // Draws anew when the width changes, and not when the height does.

@@ -1,10 +1,6 @@
 // The region explorer: chooses regions by typing, list, map, keyboard or address, and draws their seasons.
-const RATE = "gC m\u207b\u00b2 d\u207b\u00b9";
 const YEAR = ["PgC yr\u207b\u00b9", "gC m\u207b\u00b2 yr\u207b\u00b9"];
 const MOST = 3; // regions shown beside each other
-const LONG = Array.from({ length: 12 }, (_, m) => new Date(2001, m, 1).toLocaleString("en", { month: "long" }));
-const plain = (text) => text.normalize("NFD").replace(/\p{M}/gu, "").toLowerCase();
-const safe = (text) => text.replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
 // Three significant digits of the largest.
 const decimals = (...all) => Math.min(4, Math.max(0, 2 - Math.floor(Math.log10(Math.max(1e-9, ...all.map(Math.abs))))));
 // A sum of the year and its bounds, to as many decimals.
@@ -80,60 +76,6 @@ function table(data, shown) {
     `<thead><tr><th scope="col">month</th>${columns.map(([name]) => `<th scope="col">${name}</th>`).join("")}</tr></thead><tbody>${rows.join("")}</tbody></table></div></details>`;
 }
 
-// A field with a list that typing narrows (the combobox of the ARIA practices).
-function finder(field, list, data, current, choose) {
-  for (const [kind, [, all]] of Object.entries(data.kinds)) {
-    const names = data.regions.filter((r) => r.kind === kind).map((r) => r.name);
-    if (kind === "country") names.sort((a, b) => a.localeCompare(b));
-    const options = names.map((n) => `<div role="option" aria-selected="false" data-name="${safe(n)}">${safe(n)}</div>`);
-    list.insertAdjacentHTML("beforeend", `<div role="group" aria-label="${all}"><p role="presentation">${all}</p>${options.join("")}</div>`);
-  }
-  const options = [...list.querySelectorAll("[role=option]")];
-  options.forEach((o, i) => (o.id = `tamrl-region-option-${i}`));
-  let active = null;
-  const found = () => options.filter((o) => !o.hidden);
-  const light = (option) => {
-    active?.setAttribute("aria-selected", "false");
-    (active = option ?? null)?.setAttribute("aria-selected", "true");
-    if (active) field.setAttribute("aria-activedescendant", active.id);
-    else field.removeAttribute("aria-activedescendant");
-    active?.scrollIntoView({ block: "nearest" });
-  };
-  const open = (text) => {
-    list.hidden = false;
-    field.setAttribute("aria-expanded", "true");
-    for (const o of options) o.hidden = !plain(o.dataset.name).includes(plain(text));
-    for (const g of list.children) g.hidden = ![...g.querySelectorAll("[role=option]")].some((o) => !o.hidden);
-    light(text ? found()[0] : null);
-  };
-  const close = () => {
-    list.hidden = true;
-    field.setAttribute("aria-expanded", "false");
-    light(null);
-    field.value = field.placeholder = current();
-  };
-  const take = (name) => (choose(name), close());
-  field.addEventListener("focus", () => field.select());
-  field.addEventListener("click", () => {
-    if (!list.hidden) return;
-    field.value = ""; // the placeholder still names the region
-    open("");
-  });
-  field.addEventListener("input", () => open(field.value));
-  field.addEventListener("blur", close);
-  field.addEventListener("keydown", (event) => {
-    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-    if (step && list.hidden) open("");
-    if (step) light(found().at((found().indexOf(active) + step + (active || step > 0 ? 0 : 1)) % found().length));
-    else if (event.key === "Enter" && active) take(active.dataset.name);
-    else if (event.key === "Escape") close();
-    else return;
-    event.preventDefault();
-  });
-  list.addEventListener("mousedown", (event) => event.preventDefault()); // the field keeps the focus
-  list.addEventListener("click", (event) => event.target.dataset.name && take(event.target.dataset.name));
-}
-
 function start(root) {
   root.dataset.ready = "yes";
   const data = JSON.parse(root.querySelector("[data-tamrl-data]").textContent);
@@ -147,8 +89,7 @@ function start(root) {
     drawn = panels(data, shown, month, Math.max(280, chart.clientWidth));
     chart.innerHTML = drawn.svg;
     const values = shown.map((r) => `${r.name}: ${data.fluxes.map((flux, f) => `${flux} ${say(r.months[f][month])}`).join(", ")}`);
-    chart.setAttribute("aria-valuenow", String(month + 1));
-    chart.setAttribute("aria-valuetext", `${LONG[month]}. ${values.join("; ")} ${RATE}`);
+    stand(chart, month, 12, `${LONG[month]}. ${values.join("; ")} ${RATE}`);
   }
 
   function show(names, linked = true) {
@@ -172,9 +113,7 @@ function start(root) {
     number();
     if (!linked) return;
     const words = new URLSearchParams([["region", names[0]], ...names.slice(1).map((n) => ["with", n])]);
-    try {
-      history.replaceState(null, "", `#${words}`);
-    } catch {} // a notebook's frame has no address of its own
+    address(words);
   }
 
   // Numbers of the countries shown, in the size of text at any part of the map.
@@ -197,11 +136,15 @@ function start(root) {
     return [...new Set(names.filter(Boolean))].slice(0, MOST);
   };
   const step = (to) => {
-    month = (to + 12) % 12;
+    month = to;
     draw();
   };
 
-  finder(field, root.querySelector(".tr-list"), data, () => picked[0], choose);
+  const kinds = Object.entries(data.kinds).map(([kind, [, all]]) => {
+    const names = data.regions.filter((r) => r.kind === kind).map((r) => r.name);
+    return [all, kind === "country" ? names.sort((a, b) => a.localeCompare(b)) : names];
+  });
+  finder(field, root.querySelector(".tp-list"), kinds, () => picked[0], choose);
   onMap(map, data.places, (mark) => mark.dataset?.of, () => places.get(picked[0]) ?? { x: 0, y: -100 }, choose);
   add.addEventListener("click", () => {
     const on = add.getAttribute("aria-pressed") !== "true";
@@ -217,19 +160,11 @@ function start(root) {
     show(picked.filter((n) => n !== name));
     field.focus({ preventScroll: true });
   });
-  for (const [key, value] of Object.entries({ role: "slider", tabindex: "0", "aria-label": "Month of the seasonal cycle", "aria-valuemin": "1", "aria-valuemax": "12" }))
-    chart.setAttribute(key, value);
-  chart.addEventListener("pointermove", (event) => step(drawn.month(event.clientX - chart.getBoundingClientRect().left)));
-  chart.addEventListener("pointerdown", (event) => step(drawn.month(event.clientX - chart.getBoundingClientRect().left)));
-  chart.addEventListener("keydown", (event) => {
-    const to = { ArrowLeft: month - 1, ArrowDown: month - 1, ArrowRight: month + 1, ArrowUp: month + 1, Home: 0, End: 11 }[event.key];
-    if (to === undefined) return;
-    event.preventDefault();
-    step(to);
-  });
+  chart.setAttribute("aria-label", "Month of the seasonal cycle");
+  slide(chart, (px) => drawn.month(px), () => [month, 12], step);
   root.querySelector(".tp-controls").hidden = chart.hidden = false;
   const group = root.querySelector(".tp-regions");
-  mapParts(group, data.parts, (part) => ((pixel = frame(map, part)), number()));
+  buttons(group, data.parts, (part) => ((pixel = frame(map, part)), number()));
   // First the country with the largest GPP, unless the address names another region.
   const countries = data.regions.filter((r) => r.kind === "country").sort((a, b) => b.total[0] - a.total[0]);
   const named = linked();

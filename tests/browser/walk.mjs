@@ -232,79 +232,111 @@ async function sidebar(browser, view) {
   await page.context().close();
 }
 
-// A page with a tower picker: choosing another tower, by list, map or keyboard, changes the series.
+// A page with a tower explorer: typing, map, keys and address choose towers, whose series change.
 async function picker(browser, name, view, theme) {
   const { page, note } = await open(browser, view, theme, { page: name });
   await visit(page, name);
   const box = page.locator("[data-tamrl-picker]").first();
+  const [field, map, chart] = ["input[role=combobox]", ".tp-map", ".tp-chart"].map((s) => box.locator(s));
   const state = () => box.evaluate((e) => e.dataset.tower ?? "");
-  const picture = () => box.evaluate((e) => e.querySelector("[data-tamrl-series]")?.innerHTML ?? "");
-  const said = () => box.evaluate((e) => e.querySelector("[aria-live]")?.textContent ?? "");
-  const choose = box.locator("select").first();
-  const map = box.locator("[role=listbox]").first();
-  // Every way to another tower must leave that tower's name, words and lines behind.
+  // Every way to another tower must leave that tower's name, words, lines, numbers and address behind.
   const turns = async (how, act, wanted) => {
-    const [before, drawn] = [await state(), await picture()];
+    const [before, drawn, numbers] = [await state(), await chart.innerHTML(), await box.locator(".tp-values").innerHTML()];
     await act();
-    await page.waitForTimeout(200);
     const now = await state();
     if (wanted ? now !== wanted : now === before) note("picker", `${how}: shows ${now} after ${before}`);
-    if ((await choose.inputValue()) !== now) note("picker", `${how}: the list says another tower`);
-    if (!(await picture()) || (await picture()) === drawn) note("picker", `${how}: the series stay the same`);
-    if (!(await said()).includes(now)) note("picker", `${how}: the words name another tower`);
+    if ((await field.inputValue()) !== now) note("picker", `${how}: the field says another tower`);
+    if ((await chart.innerHTML()) === drawn) note("picker", `${how}: the series stay the same`);
+    if ((await box.locator(".tp-values").innerHTML()) === numbers) note("picker", `${how}: the numbers stay the same`);
+    if (!(await box.locator("[aria-live]").textContent()).includes(now)) note("picker", `${how}: the words name another tower`);
+    if (new URL(page.url()).hash !== `#${encodeURIComponent(now)}`) note("picker", `${how}: the address is ${page.url()}`);
+    // The map follows: the tower's mark lies within its frame.
+    const inside = await box.evaluate((e) => {
+      const [mark, frame] = ["[data-tower-mark][aria-selected=true]", ".tp-map"].map((s) => e.querySelector(s).getBoundingClientRect());
+      return mark.left >= frame.left && mark.right <= frame.right && mark.top >= frame.top && mark.bottom <= frame.bottom;
+    });
+    if (!inside) note("picker", `${how}: the map shows another part`);
   };
-  const towers = await choose.locator("option").evaluateAll((all) => all.map((o) => o.value));
-  if (towers.length < 3) note("picker", `has ${towers.length} towers`);
-  const lines = await box.locator("[data-tamrl-series] path.tp-predicted").count();
-  const dots = await box.locator("[data-tamrl-series] .tp-observed circle").count();
-  if (lines !== 3 || dots < 20) note("picker", `draws ${lines} lines and ${dots} dots`);
+  const type = async (text) => {
+    await field.click();
+    await page.keyboard.type(text);
+    await page.keyboard.press("Enter");
+  };
+  const data = await box.evaluate((e) => JSON.parse(e.querySelector("[data-tamrl-data]").textContent));
+  const sites = data.towers.map((t) => t.site);
+  if (sites.length < 3) note("picker", `has ${sites.length} towers`);
   const first = await state();
-  const other = towers.find((t) => t !== first);
-  await turns("list", () => choose.selectOption(other), other);
-  const mark = box.locator(`[data-tower-mark]:not([data-tower-mark="${other}"])`).first();
+  if (first !== data.start) note("picker", `begins with ${first}, not with ${data.start}`);
+  const drawn = async () => [await chart.locator("path.tp-line").count(), await chart.locator(".tp-observed circle").count()];
+  const [lines, dots] = await drawn();
+  if (lines !== 3 * data.models.length || dots < 6) note("picker", `draws ${lines} lines and ${dots} dots`);
+  const other = sites.find((t) => t !== first);
+  await turns("typing", () => type(other), other);
+  await turns("keys in the list", async () => {
+    await field.focus();
+    for (const key of [...(other === sites[0] ? ["ArrowDown"] : []), "ArrowDown", "Enter"]) await page.keyboard.press(key);
+  });
+  await field.click();
+  await page.keyboard.type("no such tower");
+  await page.keyboard.press("Escape");
+  if (await box.locator(".tp-list:visible").count()) note("picker", "the list stays open");
+  const mark = box.locator(`[data-tower-mark]:not([data-tower-mark="${await state()}"])`).first();
   const aim = await mark.getAttribute("data-tower-mark");
   await turns("mark", () => mark.dispatchEvent("click"), aim);
-  await choose.focus();
-  await turns("keys in the list", () => page.keyboard.press(aim === towers.at(-1) ? "ArrowUp" : "ArrowDown"));
-  await choose.selectOption(first);
-  await map.focus();
   await turns("arrow keys on the map", async () => {
+    await map.focus();
     for (const key of ["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown"]) {
       await page.keyboard.press(key);
-      if ((await state()) !== first) break;
+      if ((await state()) !== aim) break;
     }
   });
   // A real touch or click a little beside the mark of a tower that stands apart.
+  await box.locator(".tp-parts button").first().click();
   const far = await box.evaluate((e) => {
     const marks = [...e.querySelectorAll("[data-tower-mark]")].map((m) => {
       const r = m.getBoundingClientRect();
       return { site: m.dataset.towerMark, x: r.x + r.width / 2, y: r.y + r.height / 2 };
     });
     const alone = (m) => Math.min(...marks.filter((o) => o !== m).map((o) => Math.hypot(o.x - m.x, o.y - m.y)));
-    const frame = e.querySelector("[role=listbox]").getBoundingClientRect();
+    const frame = e.querySelector(".tp-map").getBoundingClientRect();
     return marks
       .filter((m) => m.site !== e.dataset.tower)
       .sort((a, b) => alone(b) - alone(a))
       .map((m) => ({ site: m.site, x: m.x - frame.x, y: m.y - frame.y }))[0];
   });
   const position = { x: far.x + 6, y: far.y };
-  const hit = () => (view === "phone" ? map.tap({ position }) : map.click({ position }));
-  await turns("a touch on the map", hit, far.site);
-  for (const button of await box.locator("button").all()) {
+  await turns("a touch on the map", () => (view === "phone" ? map.tap({ position }) : map.click({ position })), far.site);
+  for (const button of await box.locator(".tp-parts button").all()) {
     const seen = await map.getAttribute("viewBox");
     const on = (await button.getAttribute("aria-pressed")) === "true";
     await button.click();
     if (!on && (await map.getAttribute("viewBox")) === seen) note("picker", "a part of the map stays the same");
     await box.screenshot({ path: `${shots}/picker-${(await button.textContent()).replace(/\W+/g, "-")}-${view}-${theme}.png` });
   }
-  const years = box.locator("select").nth(1);
-  const all = await picture();
-  await years.selectOption({ index: 1 });
-  if ((await picture()) === all) note("picker", "a single year looks like all years");
+  // Near a tower, the map goes along with the next one.
+  await turns("typing, nearby", () => type(first), first);
+  const colours = () => box.locator("[data-tower-mark]").evaluateAll((all) => all.map((m) => m.dataset.skill).join(""));
+  const skill = await colours();
+  await box.locator(".tp-fluxes button", { hasText: data.fluxes.find((f) => f !== data.first) }).click();
+  if ((await colours()) === skill) note("picker", "another flux leaves the colours");
+  const season = await chart.innerHTML();
+  await box.locator(".tp-scales button").last().click();
+  if ((await chart.innerHTML()) === season) note("picker", "the year looks like the season");
+  const words = await chart.getAttribute("aria-valuetext");
+  await chart.focus();
+  await page.keyboard.press("ArrowRight");
+  if ((await chart.getAttribute("aria-valuetext")) === words) note("picker", "an arrow key leaves the values");
+  if (!/GPP: observed .*ensemble .*NEE:/.test(words)) note("picker", `the values are "${words}"`);
+  await chart.hover({ position: { x: 60, y: 60 } });
+  if (Number(await chart.getAttribute("aria-valuenow")) > 8) note("picker", "the pointer leaves the values");
   await box.locator("details").evaluateAll((folds) => folds.forEach((f) => (f.open = true)));
   (await page.evaluate(look, theme)).forEach(([kind, detail]) => note(kind, detail));
   await accessibility(page, note);
+  await box.locator("details").evaluateAll((folds) => folds.forEach((f) => (f.open = false)));
   await box.screenshot({ path: `${shots}/picker-${view}-${theme}.png` });
+  await page.goto(`${base}${name}#${encodeURIComponent(other)}`);
+  await page.reload({ waitUntil: "load" });
+  if ((await state()) !== other) note("picker", `the address shows ${await state()}`);
   await page.context().close();
 }
 
@@ -340,7 +372,7 @@ async function regions(browser, name, view, theme) {
   await field.click();
   await page.keyboard.type("no such region");
   await page.keyboard.press("Escape");
-  if (await box.locator(".tr-list:visible").count()) note("regions", "the list stays open");
+  if (await box.locator(".tp-list:visible").count()) note("regions", "the list stays open");
   // The largest country on the map, where its place is.
   const largest = await box.evaluate((e) => {
     const size = (p) => p.getBBox().width * p.getBBox().height;
@@ -415,7 +447,7 @@ async function unscripted(browser, name) {
   const rows = await box.locator("table tbody tr:visible").count();
   const marks = await box.locator("[data-tower-mark]").count();
   if (rows < 3 || rows !== marks) note(`the table has ${rows} rows, the map ${marks} towers`);
-  if (await box.locator("select:visible").count()) note("shows a list that does nothing");
+  if (await box.locator("input:visible, button:visible").count()) note("shows a field that does nothing");
   await box.screenshot({ path: `${shots}/picker-no-script.png` });
   await context.close();
 }

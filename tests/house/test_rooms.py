@@ -12,7 +12,13 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FILES = {p.relative_to(ROOT).as_posix(): p.read_text() for p in ROOT.glob("tamrl/**/*.py")}
-SHARED = {"comparisons", "out_of_fold", "publish", "runner"}  # what several notebooks need
+SHARED = {
+    "comparisons",
+    "explorers",
+    "out_of_fold",
+    "publish",
+    "runner",
+}  # what several notebooks need
 
 
 def imports(text: str) -> list[tuple[str, str]]:

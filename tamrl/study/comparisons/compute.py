@@ -31,6 +31,7 @@ from tamrl.evaluate.timescales import sum_scales
 from tamrl.model.train import pick_device
 from tamrl.samples.arrays import Samples
 from tamrl.samples.splits import Fold, distance_km
+from tamrl.study.comparisons import series
 
 FORMAT = 2  # of the tables; raise it when what their columns mean changes: all are made anew
 
@@ -38,13 +39,15 @@ FORMAT = 2  # of the tables; raise it when what their columns mean changes: all 
 def run(
     models: Mapping[str, Factory], samples: Samples, folds: Sequence[Fold], seeds: Sequence[int],
     out: Path | str, stored: Path | str, jobs: int = 2, say: Callable[[str], None] = print,
-    training: Samples | None = None,
+    training: Samples | None = None, series_of: Sequence[str] = (),
 ) -> tuple[str, ...]:  # fmt: skip
     """Compute what is missing of an experiment; return the models that were.
 
     Arguments as of `tamrl.evaluate.crossval.cross_validate`, but ``out``: folder of the tables,
     ``stored``: of the predictions, one file a model, fold and seed; ``say`` gets one line a model;
-    ``training``: the samples to learn from, where these have other labels than those to score.
+    ``training``: the samples to learn from, where these have other labels than those to score;
+    ``series_of``: models whose `series` at the towers are stored, too, those of the first, and no
+    others, with bounds.
 
     DataError when tables in ``out`` are of other towers, folds or days, two models would share a
     file, or one misses scored days; StudyError when models failed; the others are stored.
@@ -55,10 +58,11 @@ def run(
         raise DataError(f"models {', '.join(models)}: two of them share a file; rename one")
     days = _days(samples, folds)
     _check(out / tables.TOWERS, days)
-    ran, failed, left = [], [], {}
+    ran, failed, left, lines = [], [], {}, out / series.FILE
     for name, factory in models.items():
         about = {"model": name, **header(factory(), training, folds, seeds)}
-        if paths[name].is_file() and tables.read_csv(paths[name])[0].get("key") == about["key"]:
+        there = paths[name].is_file() and tables.read_csv(paths[name])[0].get("key") == about["key"]
+        if there and (name not in series_of or series.holds(lines, name, about["key"])):
             say(f"{name}: unchanged, not computed again")
         else:
             left[name] = about
@@ -84,6 +88,9 @@ def run(
             say(f"{name}: no intervals ({error})")
         about |= {"days": days, "seconds": round(float(pred.seconds[0]), 1)}
         tables.write_model(paths[name], about, *parts)
+        if name in series_of:
+            shown = series.series_of(pred, samples, folds, bounds=name == series_of[0])
+            series.add(lines, days, about["key"], shown)
         ran.append(name)
         spent, rest = (time.monotonic() - start) / 60, len(left) / done - 1
         say(f"{name}: done, {spent:.0f} min so far, about {spent * rest:.0f} min to go")

@@ -71,7 +71,8 @@ class Experiment:
     ``seeds`` are averaged a fold.
     With ``more`` the towers have a daily vegetation index as well, and models learn from
     other labels than are scored (`tamrl.sources.load_training`). ``again``: models
-    that are compared on further assignments of the towers to folds, ``repeats`` in all.
+    that are compared on further assignments of the towers to folds, ``repeats`` in all. ``shown``:
+    models whose series at the towers are stored as well, those of the first with bounds.
     """
 
     models: Callable[[int | None, str], Mapping[str, Factory]]
@@ -81,6 +82,7 @@ class Experiment:
     more: bool = False
     again: tuple[str, ...] = ()
     repeats: int = 1
+    shown: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -140,7 +142,15 @@ def _no_satellites(epochs: int | None, device: str) -> Mapping[str, Factory]:
 
 EXPERIMENTS = {
     "ablation": Experiment(_ablation, folds=5, seeds=3),
-    "benchmark": Experiment(_benchmark, folds=10, seeds=3, more=True, again=AGAIN, repeats=3),
+    "benchmark": Experiment(
+        _benchmark,
+        folds=10,
+        seeds=3,
+        more=True,
+        again=AGAIN,
+        repeats=3,
+        shown=(ENSEMBLE, *BOOSTERS, "climatology"),
+    ),
     "climates": Experiment(_few, folds=5, seeds=1, scheme="koppen", more=True),
     "biomes": Experiment(_few, folds=10, seeds=1, scheme="biome", more=True),
     "no-satellites": Experiment(_no_satellites, folds=10, seeds=1, more=True),
@@ -191,7 +201,8 @@ def compute(
     for repeat in range(n_repeats or wanted.repeats):
         split, folder = folds(samples, k, wanted.scheme, repeat), repeat_folder(out, repeat)
         some = {n: m for n, m in models.items() if repeat == 0 or n in wanted.again}
-        run(some, samples, split, range(members), folder, source / "cv", jobs, say, training)
+        shown = wanted.shown if repeat == 0 else ()
+        run(some, samples, split, range(members), folder, source / "cv", jobs, say, training, shown)
     return Path(out)
 
 

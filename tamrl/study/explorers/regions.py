@@ -19,7 +19,7 @@ from tamrl.maps.budgets import land_area, totals
 from tamrl.maps.regions import BANDS, COUNTRIES, UNASSIGNED, partition, reccap_region
 from tamrl.maps.uncertainty import Uncertainty
 from tamrl.plots.style import FLUX_COLOURS
-from tamrl.study.tower_explorer import box, embedded, fill, project, svg_path
+from tamrl.study.explorers.page import box, embedded, fill, project, svg_path
 
 KINDS = {  # by partition: what one region is called, and all of them
     "globe": ("all land", "Globe"), "reccap": ("RECCAP region", "RECCAP regions"),
