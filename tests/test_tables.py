@@ -67,6 +67,7 @@ def test_numbers_are_rounded_with_units_and_bounds_in_their_own_cell() -> None:
         ["mean <b>", "GPP", "3.00", "12.0 (10.0 to 14.0)", "3", "yes"],
         ["mean <b>", "NEE", "0.00", " 0.0" + 15 * " ", "1", "no"],
     ]  # fmt: skip
+    assert "-" not in re.sub("<[^>]*>", "", plots.table(changes()).html)
     assert Grid(plots.table(changes().iloc[[1]])).lines()[1][3] == "0.0 (-0.5 to 0.5)"
 
 

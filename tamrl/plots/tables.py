@@ -160,7 +160,7 @@ def _spec(
     numbers = [v for v in values if isinstance(v, (int, float, np.number)) and np.isfinite(v)]
     if all(float(v).is_integer() for v in numbers):
         return ",.0f"
-    per_cent = any(text.endswith("%)") for text in head)
+    per_cent = any("(%)" in text for text in head)
     return f",.{1 if per_cent else digits if isinstance(digits, int) else 2}f"
 
 
