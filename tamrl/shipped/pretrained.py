@@ -103,7 +103,7 @@ class Pretrained:
         header["targets"] says what `tamrl.shipped.new_target.learn_target` returns.
         """
         if (unit or positive) and not target:
-            raise DataError("unit and positive are those of another target; name it")
+            raise DataError("unit and positive are those of another target; name the target")
         if target:
             place["targets"] = (target,)
         samples = suited(_samples(towers, table, satellites, place), self.header)
