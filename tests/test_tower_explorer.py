@@ -148,7 +148,7 @@ def test_what_is_not_computed_is_left_out_or_named(results: Results, lines: xr.D
     alone["first"] = lines["first"]
     page = tower_explorer.explorer(results, alone).data
     assert data_of(page)["models"] == [models.ENSEMBLE]
-    assert "which hold" not in page
+    assert "bounds of 90 %" not in page
     assert "not computed" in page
     with pytest.raises(DataError, match="ensemble is not computed"):
         tower_explorer.explorer(results, lines.sel(model=["climatology"]))

@@ -147,7 +147,7 @@ function start(root) {
     const inside = tower.x > x && tower.x < x + w && tower.y > y && tower.y < y + h;
     if (!inside || parts.lastChild.getAttribute("aria-pressed") === "true") parts.lastChild.click();
     series = unpack(tower.data, data);
-    const where = `${say(Math.abs(tower.lat), 1)}\u00b0 ${tower.lat < 0 ? "S" : "N"}, ${say(Math.abs(tower.lon), 1)}\u00b0 ${tower.lon < 0 ? "W" : "E"}`;
+    const where = `${say(Math.abs(tower.lat), 1)}\u00b0\u00a0${tower.lat < 0 ? "S" : "N"}, ${say(Math.abs(tower.lon), 1)}\u00b0\u00a0${tower.lon < 0 ? "W" : "E"}`;
     root.querySelector(".tp-title").textContent =
       `${site}${data.virtual ? " (virtual)" : ""}: ${tower.biome}, ${tower.climate.toLowerCase()} climate, ${where}`;
     show();

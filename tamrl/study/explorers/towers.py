@@ -160,7 +160,7 @@ def _words(tower: dict[str, Any]) -> str:
 
 
 def _kept(series: xr.Dataset) -> str:
-    """Say what share of all towers' dots the bounds hold; nothing without bounds."""
+    """Say what the band is and what share of all towers' dots it holds; nothing without one."""
     shares = []
     for scale in ("season", "year"):
         seen, one = series[f"{scale}_observed"], series.sel(model=ENSEMBLE)
@@ -168,7 +168,8 @@ def _kept(series: xr.Dataset) -> str:
         inside = (seen >= one[f"{scale}_lower"]) & (seen <= one[f"{scale}_upper"])
         if known.any():
             shares.append(f"{100 * float(inside.where(known).mean()):.0f} %")
-    return f", which hold {' (season) and '.join(shares)} (year) of these dots" if shares else ""
+    hold = " (season) and ".join(shares)
+    return f"; band, bounds of 90 %, which hold {hold} (year) of these dots" if shares else ""
 
 
 def _row(tower: dict[str, Any]) -> str:
