@@ -132,6 +132,7 @@ def test_days_become_months_and_years_where_most_days_are_known(cube, tmp_path):
         want = by_day["NEE"][days].mean("time", skipna=False)
         np.testing.assert_allclose(got["NEE"][k], want, atol=1e-5)
     assert np.isnan(got["NEE"][2]).all()
+    assert "no mean of 2003-03: the cube has fewer" in got.attrs["history"]
     gap = got["NEE"] - (got["RECO"] - got["GPP"])
     assert float(abs(gap).max()) < 1e-5
 

@@ -67,8 +67,12 @@ class Cube:
 
     @property
     def note(self) -> str:
-        """What was done to its time axis; an empty text: nothing."""
-        return leap_note(self.ds["time"].to_numpy(), self.leap)
+        """What was done to its time axis, and what has no mean; an empty text: nothing."""
+        notes = [leap_note(self.ds["time"].to_numpy(), self.leap)]
+        if self.every != "step" and len(few := self.time[self.share() < FULL]):
+            dates = ", ".join(str(date.astype(f"M8[{PERIODS[self.every]}]")) for date in few)
+            notes.append(f"no mean of {dates}: the cube has fewer than four fifths of the days")
+        return "; ".join(filter(None, notes))
 
     @property
     def starts(self) -> npt.NDArray[np.intp]:
