@@ -48,7 +48,7 @@ class Notebook(NamedTuple):
     real: bool = False  # it shows real towers, whatever the study is run with
 
 
-BOTH = ("05_map", "06_drivers")  # read stored tables, and compute those that they write
+BOTH = ("05_map", "06_drivers", "11_trust")  # read stored tables, and compute those that they write
 _ALONE = {"jobs": 1}  # no processes besides the notebook's own
 _FEW = {"n_towers": 24, "n_years": 2, "epochs": 2}
 _QUICK = {"every": 3, "folds": 2, "epochs": 1, **_ALONE}
