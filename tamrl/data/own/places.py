@@ -116,7 +116,16 @@ def summary(notes: Mapping[str, list[str]]) -> list[str]:
 def notable(lines: Iterable[str]) -> list[str]:
     """Lines of `summary` that say what was converted, not used, lost or odd.
 
+    That some days with a flux do not count as labels is usual; that most do not is not.
+
     >>> notable(["AA-One: read P", "AA-One: P: converted from m (tp)", "AA-One: not used: wind"])
     ['AA-One: P: converted from m (tp)', 'AA-One: not used: wind']
+    >>> notable([f"AA-One: {n} of 90 days with a flux count as labels (why)" for n in (87, 20)])
+    ['AA-One: 20 of 90 days with a flux count as labels (why)']
     """
-    return [line for line in lines if not _ROUTINE.search(line)]
+    return [line for line in lines if not (_ROUTINE.search(line) or _mostly_labelled(line))]
+
+
+def _mostly_labelled(line: str) -> bool:
+    found = re.search(r": (\d+) of (\d+) days with a flux count as labels", line)
+    return found is not None and 2 * int(found[1]) >= int(found[2])
