@@ -11,7 +11,7 @@ TOWERS ?= auto
 PYTHON ?= python3.11 python3.12 python3.13 python3 python
 
 # What is given is text: neither make nor a shell reads it. Recipes take it from the environment.
-GIVEN := PROFILE TOWERS PYTHON NB P
+GIVEN := PROFILE TOWERS PYTHON NB P N SEED
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 export $(GIVEN)
 
@@ -90,7 +90,7 @@ test-slow: $(DEVELOPED) ## run the tests that take longer than a few seconds eac
 	@$(PY) $(PYTEST) -m slow tests
 
 mutants: $(DEVELOPED) ## put small faults into the code, N=100 of SEED=0 one by one, and list what no test sees
-	@$(PY) tests/mutants.py --count "$(or $(N),100)" --seed "$(or $(SEED),0)"
+	@$(PY) tests/mutants.py --count "$${N:-100}" --seed "$${SEED:-0}"
 
 lint: $(DEVELOPED) ## check style, types, the rooms and their imports, and the rules of the house (tests/house)
 	@$(PY) -m ruff check .

@@ -101,6 +101,8 @@ def check_outputs(inputs: Iterable[Path | None], *outputs: Path | None) -> None:
 def check_writable(path: Path) -> None:
     """Refuse (DataError) a file or folder that is protected, or whose disk is full or read-only."""
     place = path.absolute()
+    if place.exists() and not (place.is_file() or place.is_dir()):
+        raise DataError(f"{path}: is a device or a pipe; name a file to write")
     if place.exists() and not place.stat().st_mode & 0o222:
         raise DataError(f"{path}: is write-protected; name another output")
     folder = place if place.is_dir() else next(p for p in place.parents if p.exists())

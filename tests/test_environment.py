@@ -117,3 +117,19 @@ def test_what_make_is_given_is_text(tmp_path: Path, p: str, given: list[str], ho
         *map("--param={}".format, given),
     ]
     assert not (tmp_path / "hacked").exists()
+
+
+def test_the_numbers_of_mutants_are_text_too(tmp_path: Path) -> None:
+    """Neither quotes that end early nor $(...) are read by the shell."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    fake = tmp_path / ".venv" / "bin" / "python"
+    fake.parent.mkdir(parents=True)
+    for name in ("pyproject.toml", "constraints.txt", ".venv/.installed", ".venv/.developed"):
+        (tmp_path / name).touch()
+    fake.write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n")
+    fake.chmod(0o755)
+    given = '1"; touch hacked; "', "$(touch hacked)"
+    command = ["make", "mutants", f"N={given[0]}", f"SEED={given[1]}"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-4:] == ["--count", given[0], "--seed", given[1]]
+    assert not (tmp_path / "hacked").exists()

@@ -11,6 +11,7 @@ import contextlib
 import importlib
 import json
 import lzma
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -530,6 +531,7 @@ OUTPUTS: dict[str, tuple[str, str]] = {  # a command, what is said
     "a picture of no kind": ("predict AA-Aaa.csv -o x.nc --plot x.doc", "ends in .png, .pdf or"),
     "a folder": ("predict AA-Aaa.csv --table t.csv -o towers", "towers: is a folder"),
     "a protected file": ("predict AA-Aaa.csv --table t.csv -o safe.nc", "is write-protected"),
+    "a pipe": ("predict AA-Aaa.csv --table t.csv -o pipe.nc", "is a device or a pipe"),
     "a file for a folder": ("predict AA-Aaa.csv --table t.csv -o p.nc/x.nc", "cannot be written"),
     "adapted over its table": ("adapt AA-Aaa.csv --table t.csv -o t.csv", "is read as an input"),
     "scores over fluxes": ("score p.nc AA-Aaa.csv -o p.nc", "is read as an input"),
@@ -557,6 +559,7 @@ def test_outputs_that_would_cost_something(
         Path(name).write_text("site,lat,lon,igbp\nAA-Aaa,50,10,ENF\n")
     Path("d.csv").write_text("site,lat,lon,igbp,drivers\nAA-Aaa,50,10,ENF,AA-Aaa.csv\n")
     Path("safe.nc").chmod(0o444)
+    os.mkfifo("pipe.nc")
     monkeypatch.setenv("TAMRL_DATA_DIR", str(tmp_path / "t.csv"))
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
     done = CliRunner().invoke(app, call.split())
