@@ -273,11 +273,9 @@ def test_a_table_names_the_device_of_its_networks() -> None:
 
 # Computed last with other drivers; their pages say "not computed" until they are again.
 PENDING = {
-    "benchmark": {
-        "ensemble without pre-training", "CT-LSTM", "LSTM", "transformer"
-    },
-    "no-satellites": {models.PUBLISHED, models.INFORMED[1], "climatology"},
-}  # fmt: skip
+    "benchmark": {"CT-LSTM", "LSTM", "transformer"},
+    "no-satellites": {models.PUBLISHED, models.INFORMED[1]},
+}
 
 
 @pytest.mark.parametrize("name", models.EXPERIMENTS)

@@ -21,7 +21,7 @@ from tamrl.evaluate.tables import Results, stored
 from tamrl.samples.arrays import Samples
 from tamrl.shipped.annual import CLASSES
 from tamrl.study.comparisons import models
-from tamrl.study.comparisons.effects import ABSENT, NUMBERS, change_values, paired
+from tamrl.study.comparisons.effects import ABSENT, NUMBERS, change_values, main_score, paired
 from tamrl.study.comparisons.models import BOOSTERS, ENSEMBLE, INFORMED, PUBLISHED
 
 MAX_SHARE = 10.0  # % of the class's mean flux that its bias may be
@@ -163,7 +163,9 @@ def values(
     """Values of front page and chapter, from the tables of the notebook.
 
     ``ensemble_GPP``, ``boosting_GPP`` (by ``booster_GPP``), …: RMSE (R2); ``over_published_…``:
-    the ensemble's change from it; ``off_…``: classes beyond their bound; ``day_GPP``, …: coverage.
+    the ensemble's change from it; ``pretraining_…``, ``rescaling_…``: what these change in the mean
+    over towers, and pooled (``pretraining_pooled_…``); ``off_…``: classes beyond their bound;
+    ``day_GPP``, …: coverage.
     """
     sums, best = results.sums, strongest(results.sums)
     fluxes = [str(flux) for flux in sums.flux.values]
@@ -180,6 +182,9 @@ def values(
                 text = f"{rmse:.2f}\N{NO-BREAK SPACE}({r2:.2f})"
                 out[f"{key}_{flux}"] = text.replace("-", "\N{MINUS SIGN}")
     out |= change_values("over_published", paired(sums, [(ENSEMBLE, PUBLISHED)]))
+    for key, rival in {"pretraining": models.NO_PRETRAINING, "rescaling": models.UNSCALED}.items():
+        worth = paired(sums, [(ENSEMBLE, rival)])
+        out |= change_values(key, main_score(worth)) | change_values(f"{key}_pooled", worth)
     for name in OTHERS:
         for key, rival in {"boosting": INFORMED[0], "published": PUBLISHED}.items():
             on = (protocols.protocol == PROTOCOLS[name]) & (protocols.model == rival)

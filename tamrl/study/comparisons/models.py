@@ -47,6 +47,7 @@ PRETRAINED_ONCE = f"{NETWORK}, {ablation.PRETRAINED}"
 PRETRAINED_MANY = f"{NETWORK}, pre-trained"
 RESCALED = f"{PRETRAINED_MANY}, annual rescaling"
 UNSCALED = "ensemble without rescaling"
+NO_PRETRAINING = "ensemble without pre-training"
 GLOBAL_ENCODER = f"{NETWORK}, encoder of global drivers"
 EMBEDDINGS = f"{NETWORK}, tower embeddings"
 PROCESS = f"{NETWORK}, process parameters"
@@ -113,7 +114,7 @@ def _benchmark(epochs: int | None, device: str) -> Mapping[str, Factory]:
     return {
         **parts,
         **_BOOSTING,
-        "ensemble without pre-training": ensemble.factory("ensemble", **net, n_virtual=0),
+        NO_PRETRAINING: ensemble.factory("ensemble", **net, n_virtual=0),
         PUBLISHED: _ablation(epochs, device)["as published"],
         NETWORK: partial(TamRLModel, **net),
         "CT-LSTM": partial(CTLSTM, **net),
