@@ -7,12 +7,13 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from importlib.metadata import packages_distributions
+from importlib.metadata import distributions, packages_distributions
 from pathlib import Path
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
@@ -56,6 +57,17 @@ def test_every_dependency_is_pinned_inside_its_bounds() -> None:
     pins = {canonicalize_name(name): version for name, version in lines}
     for name, requirement in requirements("", *PROJECT["optional-dependencies"]).items():
         assert requirement.specifier.contains(pins[name], prereleases=True), (name, pins[name])
+
+
+def test_what_is_pinned_installs_on_the_oldest_python() -> None:
+    """The system's Python of Debian 12 is 3.11.2; a pin that wants a later one stops `make book`."""
+    (oldest,) = SpecifierSet(PROJECT["requires-python"])
+    pinned = re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    installed = {canonicalize_name(d.name): d for d in distributions()}
+    for name, version in pinned:
+        found = installed.get(canonicalize_name(name))
+        if found and found.version == version and (needs := found.metadata["Requires-Python"]):
+            assert SpecifierSet(needs).contains(f"{oldest.version}.0"), f"{name} {version}: {needs}"
 
 
 def test_what_is_imported_is_declared() -> None:
