@@ -8,7 +8,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from tamrl.study.runner.banner import OTHER, SMOKE, Executed
-from tamrl.study.runner.run import Notebook
+from tamrl.study.runner.notebooks import Notebook
 
 FIGURE = {"mystnb": {"figure": {"name": "fig-dot"}}}
 LIST = (

@@ -16,7 +16,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from tamrl.study.runner.run import ROOT, STUDY
+from tamrl.study.runner.execute import ROOT
+from tamrl.study.runner.notebooks import STUDY
 
 # Versions that a hosted notebook came with late in 2025; none is the one of constraints.txt.
 USUAL = {

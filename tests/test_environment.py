@@ -60,7 +60,7 @@ def test_every_dependency_is_pinned_inside_its_bounds() -> None:
 
 
 def test_what_is_pinned_installs_on_the_oldest_python() -> None:
-    """The system's Python of Debian 12 is 3.11.2; a pin that wants a later one stops `make book`."""
+    """Debian 12 has Python 3.11.2; a pin that wants a later one stops `make book`."""
     (oldest,) = SpecifierSet(PROJECT["requires-python"])
     pinned = re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
     installed = {canonicalize_name(d.name): d for d in distributions()}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tamrl.study.runner.run import ROOT
+from tamrl.study.runner.execute import ROOT
 
 ICON = '<i class="fa-solid fa-bars"></i>'
 SCRIPT = '<script src="../_static/vendor/fontawesome/6.5.2/js/all.min.js?digest=1"></script>'

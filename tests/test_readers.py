@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tamrl.study.runner.run import ROOT, STUDY
+from tamrl.study.runner.execute import ROOT
+from tamrl.study.runner.notebooks import STUDY
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from tamrl.errors import StudyError
 from tamrl.study.runner import execute, run, verify
-from tamrl.study.runner.run import Notebook
+from tamrl.study.runner.notebooks import Notebook
 
 pytestmark = pytest.mark.slow  # kernels are started
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from tamrl.errors import DataError
-from tamrl.study.runner.run import STUDY
+from tamrl.study.runner.notebooks import STUDY
 from tamrl.study.runner.verify import (
     EARLIER,
     NOW,

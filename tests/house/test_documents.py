@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from tamrl.shipped.pretrained import SHIPPED
-from tamrl.study.runner.run import STUDY
+from tamrl.study.runner.notebooks import STUDY
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("README.md", "REPRODUCING.md", "CONTRIBUTING.md", "CHANGELOG.md")

@@ -6,19 +6,18 @@ A book may hold notebooks of several runs: each says for itself what it was exec
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import nbformat
 
-if TYPE_CHECKING:  # it makes use of this module
-    from tamrl.study.runner.run import Notebook
+from tamrl.study.runner.notebooks import Notebook
 
 SMOKE = "executed in the smoke profile, which shows that everything works; its scores mean little"
 OTHER = "executed with parameters of no profile"
 RANK = (SMOKE, OTHER, "")  # weakest first; nothing is said of the book's own profiles, and better
 
 
-def strength(notebook: "Notebook", values: Mapping[str, Any]) -> str:
+def strength(notebook: Notebook, values: Mapping[str, Any]) -> str:
     """Return which of `RANK` the parameters are: where profiles are alike, the best of them."""
     own = {name: value for name, value in values.items() if name != "towers"}
     if own in (notebook.reference, notebook.paper):
@@ -29,7 +28,7 @@ def strength(notebook: "Notebook", values: Mapping[str, Any]) -> str:
 class Executed:
     """The executed notebooks of a book: what each was given, and which figures it drew."""
 
-    def __init__(self, folder: Path, notebooks: Iterable["Notebook"]) -> None:
+    def __init__(self, folder: Path, notebooks: Iterable[Notebook]) -> None:
         """Read the notebooks that are in ``folder``; one is as weak as those that it reads."""
         self.weakness: dict[str, str] = {}
         self.drawn_by: dict[str, str] = {}
