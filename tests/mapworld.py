@@ -17,6 +17,7 @@ class Ensemble:
 
     features = FEATURES
     optional = ()
+    grid = None
 
     def __init__(self, *seeds: int, pause: float = 0.0) -> None:
         self.seeds = seeds or (0, 1, 2)

@@ -259,6 +259,8 @@ def test_places_take_their_own_cell_or_the_next():
     holed = cube.copy(deep=True)
     holed["PRCP"].loc[{"month": 3, "lat": 51, "lon": 11}] = np.nan
     assert grid_at(holed, [50.9], [11.6])["cell_lon"].item() == 13
+    none = grid_at(cube.assign(TA=cube["TA"] * np.nan), lat, lon)
+    assert none["TA"].isnull().all()
 
 
 def test_fluxcom_reference(need, cube):

@@ -608,3 +608,29 @@ def test_an_ensemble_has_members_and_its_intervals_all_fluxes(cube, tmp_path):
     for intervals, level in ((gpp, 0.9), (INTERVALS, 0.5)):
         with pytest.raises(DataError, match="not calibrated"):
             upscale(Ensemble(), cube, tmp_path / "m.zarr", intervals=intervals, level=level)
+
+
+@pytest.mark.parametrize("east", [-180, 90])
+def test_weather_over_the_sea_makes_no_land(tmp_path: Path, east: int) -> None:
+    """A reanalysis knows the sea's weather; the grid knows that it is sea, beyond 180 degrees, too.
+
+    Where nothing is land, as at a pole that the grid does not reach, there is no map.
+    """
+    whole, model = world(), Ensemble()
+    model.grid = whole[["land_fraction"]]
+    weather = whole.drop_vars("land_fraction")
+    cube = weather.fillna(weather.mean())
+    if east == 90:  # from 90 to 270 degrees
+        cube = cube.assign_coords(lon=cube["lon"] % 360).sortby("lon").sel(lon=slice(90, 270))
+    got = upscale(model, cube, tmp_path / "m.zarr").load()
+    at = (got["lon"] + 180) % 360 - 180
+    share = whole["land_fraction"].sel(lon=at).to_numpy()
+    np.testing.assert_allclose(got["land_fraction"], share, atol=1e-6)
+    assert 0.1 < (share == 0).mean() < 0.9
+    known = np.isfinite(got["GPP"]).any("time").to_numpy()
+    assert not known[share == 0].any()
+    assert known[share > 0].all()
+    assert np.isnan(got["quality"].to_numpy()[:, share == 0]).all()  # NO_LAND, as stored
+    model.grid = whole[["land_fraction"]].sel(lat=slice(0, 0))
+    with pytest.raises(DataError, match="all is sea"):
+        upscale(model, cube, tmp_path / "pole.zarr")

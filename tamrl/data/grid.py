@@ -134,11 +134,12 @@ def grid_at(cube: xr.Dataset, lat: npt.ArrayLike, lon: npt.ArrayLike) -> xr.Data
     place_lat = np.atleast_1d(np.asarray(lat, dtype=np.float64))
     place_lon = (np.atleast_1d(np.asarray(lon, dtype=np.float64)) + 180) % 360 - 180
     rows, cols, tree = _land(cube)
-    _, nearest = tree.query(unit_vectors(place_lat, place_lon))
-    row, col = rows[nearest], cols[nearest]
+    distance, nearest = tree.query(unit_vectors(place_lat, place_lon))
+    row, col = (np.append(at, 0)[nearest] for at in (rows, cols))  # without land there is no near
     cells_lat, cells_lon = cube["lat"].to_numpy(), cube["lon"].to_numpy()
     east = np.abs((cells_lon[col] - place_lon + 180) % 360 - 180)
     near = np.abs(cells_lat[row] - place_lat) <= FARTHEST * abs(cells_lat[1] - cells_lat[0])
+    near &= np.isfinite(distance)
     near &= east <= FARTHEST * abs(cells_lon[1] - cells_lon[0])
 
     at = cube.drop_vars(["lat_bnds", "lon_bnds"], errors="ignore").isel(

@@ -30,7 +30,8 @@ class Parts(NamedTuple):
     samples: Samples  # of the parts
     share: NDArray[np.float64]  # (part,): of the cell's vegetation
     first: NDArray[np.intp]  # (cell,): its first part
-    vegetated: Floats | None  # (cell,): share of land that can have fluxes; None without a grid
+    vegetated: Floats | None  # (cell,): share of land that can have fluxes, NaN where the grid has
+    # no land nearby; None without a grid
 
     @property
     def largest(self) -> NDArray[np.intp]:
@@ -68,7 +69,7 @@ class Cells:
         cell, igbp, share = _classes(found)
         samples = self._samples(x[cell], found.isel(site=cell), igbp)
         bare = found["igbp_fraction"].sel(igbp=found["igbp"].isin(BARE)).sum("igbp")
-        vegetated = (1 - bare).to_numpy().astype(np.float32)
+        vegetated = (1 - bare).where(found["TA"].notnull().all("month")).to_numpy().astype("f4")
         return Parts(samples, share, np.searchsorted(cell, np.arange(len(x))), vegetated)
 
     def _samples(self, x: Floats, cells: xr.Dataset | None, igbp: NDArray[np.str_]) -> Samples:

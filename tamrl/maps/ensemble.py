@@ -48,6 +48,11 @@ class EnsembleMap:
         return self.cells.features
 
     @property
+    def grid(self) -> xr.Dataset | None:
+        """What describes the cells."""
+        return self.cells.grid
+
+    @property
     def digests(self) -> list[str]:
         """Hex digest of each member's weights."""
         return [digest(member) for member in self.members]
@@ -82,6 +87,8 @@ class EnsembleMap:
         closed = np.nanmax(np.abs(each[..., 2] - (each[..., 1] - each[..., 0])), initial=0) < 1e-4
         if closed:  # members close, and so does the sum over classes
             flux[..., 2] = flux[..., 1] - flux[..., 0]
+        if parts.vegetated is not None:  # nothing is known of land that the grid does not have
+            flux[:, np.isnan(parts.vegetated)] = np.nan
         outside = None
         if "space" in self.header:
             space = from_dict(self.header["space"])

@@ -138,9 +138,8 @@ def map_facts(
     weights = hashlib.sha256("".join(digests).encode()).hexdigest()
     code = hashlib.sha256(b"".join(file.read_bytes() for file in _CODE))
     axes = b"".join(ds[axis].to_numpy().tobytes() for axis in ("time", "lat", "lon"))
-    cells = getattr(getattr(model, "cells", None), "grid", None)
     data = [_digest(cube.sample()), hashlib.sha256(axes).hexdigest()]
-    data += ["" if cells is None else _digest(cells)]
+    data += ["" if model.grid is None else _digest(model.grid)]
     data += [json.dumps(getattr(model, "header", {}), sort_keys=True, default=str)]
     made_by = [code.hexdigest(), cube.every, *map(versions, members)]
     bounds = [{flux: one.to_dict() for flux, one in (each or {}).items()} for each in intervals]

@@ -3,6 +3,7 @@
 from typing import NamedTuple, Protocol
 
 import numpy as np
+import xarray as xr
 from numpy.typing import NDArray
 
 from tamrl.maps.cubes import Floats
@@ -25,6 +26,10 @@ class MapModel(Protocol):
     @property
     def features(self) -> tuple[str, ...]:
         """What it reads of a cube, in this order."""
+
+    @property
+    def grid(self) -> xr.Dataset | None:
+        """Predictors (lat, lon) that describe cells beside the cube; they know land from sea."""
 
     @property
     def digests(self) -> list[str]:

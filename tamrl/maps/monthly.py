@@ -101,6 +101,7 @@ class MonthlyMap:
     members: Sequence[BoostedMap]
     features: tuple[str, ...] = MAP_FEATURES
     optional: tuple[str, ...] = ()
+    grid: None = None  # all that it reads is in the cube
 
     @property
     def digests(self) -> list[str]:

@@ -178,6 +178,8 @@ def upscale(
     if every not in PERIODS:
         raise DataError(f"every {every!r}: choose from {', '.join(PERIODS)}")
     out, opened = Path(out), replace(open_cube(cube, model.features), every=every)
+    if "land_fraction" not in opened.ds and model.grid is not None:
+        opened = replace(opened, ds=opened.ds.assign(land_fraction=_land(model.grid, opened.ds)))
     if opened.climatology and every != "step":
         raise DataError(f"{opened.name}: twelve months of an average year are not averaged further")
     if every != "step" and not (opened.share() >= FULL).any():
@@ -211,6 +213,22 @@ def upscale(
         os.replace(part / STORE, out)
         part.rmdir()
     return open_map(out)
+
+
+def _land(grid: xr.Dataset, cube: xr.Dataset) -> xr.DataArray:
+    """Share of land of each cell (lat, lon) of a cube by the grid's cell there; 0 beyond the grid.
+
+    Weather of a reanalysis is known over the sea, too, where no tower says anything.
+    """
+    axes = {name: cube[name].to_numpy() for name in ("lat", "lon")}
+    if min(grid.sizes["lat"], grid.sizes["lon"]) < 2:  # nothing but ice and sea
+        return xr.DataArray(np.zeros([len(v) for v in axes.values()], np.float32), axes, [*axes])
+    known = grid["land_fraction"].transpose("lat", "lon").fillna(0)
+    for name, at in axes.items():
+        step = abs(float(grid[name][1] - grid[name][0]))
+        found = (at + 180) % 360 - 180 if name == "lon" else at  # a cube may cross 180 degrees
+        known = known.reindex({name: found}, method="nearest", tolerance=step, fill_value=0)
+    return known.assign_coords(axes).astype(np.float32)
 
 
 def _task(numbers: Sequence[int], job: _Job) -> None:
