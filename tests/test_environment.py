@@ -66,7 +66,7 @@ def test_what_is_pinned_installs_on_the_oldest_python() -> None:
     installed = {canonicalize_name(d.name): d for d in distributions()}
     for name, version in pinned:
         found = installed.get(canonicalize_name(name))
-        if found and found.version == version and (needs := found.metadata["Requires-Python"]):
+        if found and found.version == version and (needs := found.metadata.get("Requires-Python")):
             assert SpecifierSet(needs).contains(f"{oldest.version}.0"), f"{name} {version}: {needs}"
 
 
