@@ -16,7 +16,7 @@ from tamrl.model.network import Config, TamRL
 from tamrl.model.train import Recipe, TamRLModel
 from tamrl.rivals.boosting import Boosting
 from tamrl.rivals.forest import Forest
-from tamrl.shipped import pretrained
+from tamrl.shipped import weights_file
 from tamrl.shipped.adaptation import Adapted
 from tamrl.shipped.annual import KERNEL, AnnualMeans, AnnualPrior, AnnualRescaling
 from tamrl.shipped.blend import Blend
@@ -37,16 +37,17 @@ def write(path: Path) -> Path:
     whole = AnnualRescaling(blend, annual=annual, fitted=[blend])
     adapted = Adapted(whole, np.zeros(8), fitted=[whole])
     bounds = Conformal((1.0, 0.0, 0.1), {"": 1.0}, {0.9: (-1.5, 1.5)}).to_dict()
+    by_flux = dict.fromkeys(("GPP", "RECO", "NEE"), bounds)
     place = {"site": ["XX-Abc"], "lat": [50.0], "lon": [10.0]}
     space = {"names": ["elevation"], "mean": [0.0], "scale": [1.0], "weight": [1.0]}
     header = {
         "features": FEATURES, "statics": STATICS, "members": 1, "virtual": 1, "towers": 12,
-        "intervals": {"GPP": bounds}, "intervals_by_inputs": {"EVI, grid": {"GPP": bounds}},
+        "intervals": by_flux, "intervals_by_inputs": {"EVI, grid": by_flux},
         "error_model": ErrorModel().store(), "covariance": np.eye(8).tolist(),
         "adapted_to": "XX-Abc", "labelled_days": 30, "learnt": {"towers": place, "places": place},
         "space": space | {"points": [[0.0], [1.0]], "distance": 1.0, "threshold": 0.5},
     }  # fmt: skip
-    pretrained.write([adapted], path, header)
+    weights_file.write([adapted], path, header)
     return path
 
 

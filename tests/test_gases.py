@@ -19,7 +19,7 @@ from tamrl.model.loss import balance
 from tamrl.model.train import Recipe, TamRLModel
 from tamrl.samples.arrays import Samples, make_samples
 from tamrl.samples.splits import Fold
-from tamrl.shipped import pretrained
+from tamrl.shipped import pretrained, weights_file
 from tamrl.study import gases
 from tamrl.virtual.towers import virtual_predictors, virtual_towers
 
@@ -127,7 +127,7 @@ def test_a_model_without_the_gas_learns_it(towers: xr.Dataset, tmp_path: Path) -
     carbon = make_samples(towers, virtual_predictors(towers))
     network = TamRLModel(recipe=Recipe(epochs=6, batch=8))
     network.fit(carbon, np.arange(8), np.arange(8, 10), 0)
-    pretrained.save([network], tmp_path / "w.safetensors", carbon, towers=10)
+    weights_file.save([network], tmp_path / "w.safetensors", carbon, towers=10)
     ensemble = pretrained.open_weights(tmp_path / "w.safetensors")
     one = towers.isel(site=[0])
     place = make_samples(one, virtual_predictors(one), targets=(*FLUXES, "CH4"))

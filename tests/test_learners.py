@@ -18,7 +18,7 @@ from tamrl.rivals.boosting import Boosting, Climatology, XGBoost
 from tamrl.rivals.networks import CTLSTM, LSTM, TRANSFORMER, Transformer
 from tamrl.samples.arrays import Samples, make_samples
 from tamrl.samples.neighbourhood import with_neighbourhoods
-from tamrl.shipped import pretrained as files
+from tamrl.shipped import weights_file as files
 from tamrl.shipped.annual import CLASSES, AnnualPrior, AnnualRescaling
 from tamrl.shipped.blend import Blend
 from tamrl.shipped.pretraining import SyntheticPretraining

@@ -19,7 +19,7 @@ from tamrl.maps.pretrained import Model
 from tamrl.model.train import TamRLModel
 from tamrl.rivals.boosting import Boosting
 from tamrl.samples.arrays import make_samples
-from tamrl.shipped import new_target, pretrained, report
+from tamrl.shipped import new_target, pretrained, report, weights_file
 from tamrl.shipped.annual import AnnualPrior
 from tamrl.shipped.blend import Blend
 from tamrl.shipped.error_model import ErrorModel
@@ -41,7 +41,7 @@ def weights(virtual: xr.Dataset, globe: xr.Dataset, tmp_path_factory) -> Path:
         member.fit(samples, np.arange(9), np.arange(9, 12), seed)
     path = tmp_path_factory.mktemp("weights") / "w.safetensors"
     facts = {"error_model": ErrorModel().store(), **report.about_training(samples)}
-    pretrained.save(members, path, samples, towers=12, **facts)
+    weights_file.save(members, path, samples, towers=12, **facts)
     return path
 
 

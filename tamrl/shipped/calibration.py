@@ -157,7 +157,7 @@ def calibration(
     samples: Samples, ensembles: Sequence[FoldEnsemble], predicted: xr.Dataset, grid: xr.Dataset,
     jobs: int = 1,
 ) -> dict[str, Any]:  # fmt: skip
-    """Make what `tamrl.shipped.pretrained.save` takes: intervals, by inputs too, error model.
+    """Make what `tamrl.shipped.weights_file.save` takes: intervals, by inputs too, error model.
 
     Intervals are of days; those of means over months and years are for maps, also of an average
     year of the ``grid`` (month, lat, lon).

@@ -8,6 +8,7 @@ The settings of networks are checked by the annotations of the dataclasses that 
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import is_dataclass
+from itertools import product
 from typing import Any, get_args, get_type_hints
 
 import numpy as np
@@ -15,9 +16,14 @@ from numpy.typing import NDArray
 
 from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError
-from tamrl.model.network import Config
+from tamrl.model.network import CARBON, Config
+from tamrl.model.predict import PRECISIONS
 from tamrl.model.train import Recipe, config_of
+from tamrl.samples.average_year import AVERAGE
+from tamrl.samples.missing import INPUTS
+from tamrl.samples.missing import key as key_of
 from tamrl.shipped.annual import KERNEL
+from tamrl.shipped.bounds import LEVEL
 from tamrl.shipped.error_model import TERMS
 
 Check = Callable[[Any, str], None]
@@ -26,8 +32,12 @@ MOST_HEADER = 1 << 24  # letters of the header's text
 MOST = 4096  # names, models, units of a network: far more than is known to be of use
 LARGEST = 1e9  # of any number in the header
 TINY = 1e-12  # what divides is larger
-RANGES = {"layers": (1, 64), "dropout": (0, 1), "lr": (0, 1), "coefficients": (-LARGEST, LARGEST)}
-RANGES |= dict.fromkeys(("features", "statics", "hidden", "latent", "embed", "length"), (1, MOST))
+RANGES = {"layers": (1, 64), "lr": (0, 1), "coefficients": (-LARGEST, LARGEST)}
+RANGES |= dict.fromkeys(("features", "statics", "hidden", "latent", "embed"), (1, MOST))
+RANGES |= dict.fromkeys(("length", "windows_of_support", "batch", "epochs"), (1, MOST))
+RANGES |= dict.fromkeys(("dropout", "drop_satellite", "drop_driver", "hide", "average"), (0, 1))
+CHOICES = {"encoder": ("bilstm", "convlstm", "both", "none"), "closure": ("hard", "soft", "none"),
+           "satellite_dropout": ("window", "site"), "precision": PRECISIONS}  # fmt: skip
 
 
 def _wrong(where: str, value: Any, expected: str) -> DataError:
@@ -67,9 +77,14 @@ def numbers(*shape: int | None, low: float = -LARGEST, high: float = LARGEST) ->
 
 def _quantiles(value: Any, where: str) -> None:
     table(numbers(2))(value, where)
-    for level, (low, high) in value.items():
-        if not (0 < float(level) < 1 and low <= high):
-            raise _wrong(f"{where}.{level}", [low, high], "a level, a lower and an upper bound")
+    inner = (np.inf, -np.inf)
+    for level, (low, high) in sorted(value.items(), key=lambda item: float(item[0])):
+        ours = 0 < float(level) < 1 and str(float(level)) == level
+        if not (ours and low <= min(high, inner[0]) and high >= inner[1]):
+            expected = "a level, a lower and an upper bound, around those of lower levels"
+            raise _wrong(f"{where}.{level}", [low, high], expected)
+        inner = low, high
+    record({str(LEVEL): numbers(2)})(value, where)
 
 
 def _flag(value: Any, where: str) -> None:
@@ -153,8 +168,24 @@ def _annotated(kind: Any, name: str) -> Check:
     if inside := get_args(kind):
         return each(_annotated(inside[0], name))
     if kind in (bool, str):
-        return _flag if kind is bool else text()
+        return _flag if kind is bool else text(*CHOICES.get(name, ()))
     return number(*RANGES.get(name, (0, MOST)), kinds=(int,) if kind is int else (int, float))
+
+
+def _by_flux(value: Any, where: str) -> None:
+    table(CONFORMAL, *FLUXES)(value, where)
+    if value:
+        record(dict.fromkeys(FLUXES, CONFORMAL))(value, where)
+
+
+def _fluxes(value: Any, where: str) -> None:
+    if value != [*FLUXES]:
+        raise _wrong(where, value, f"{[*FLUXES]}")
+
+
+def _size(value: Any, where: str) -> None:
+    numbers(3, low=0)(value, where)
+    number(TINY)(value[0], f"{where}[0]")
 
 
 def _two_or_none(value: Any, where: str) -> None:
@@ -168,30 +199,28 @@ DEGREES = {"lat": numbers(None, low=-90, high=90), "lon": numbers(None, low=-180
 PLACES = record({"site": each(text()), **DEGREES}, alike=("site", *DEGREES))
 SPACE = {"names": NAMES, "mean": numbers(None), "scale": numbers(None, low=TINY),
          "weight": numbers(None, low=TINY)}  # fmt: skip
-CONFORMAL = record({"scale": numbers(3, low=0), "factor": table(number(0)),
-                    "quantiles": _quantiles})  # fmt: skip
-BY_FLUX = table(CONFORMAL, *FLUXES)
+CONFORMAL = record({"scale": _size, "factor": table(number(TINY)), "quantiles": _quantiles})
+KEYS = (*(key_of(has) for has in product((True, False), repeat=len(INPUTS))), AVERAGE)
 ERRORS = {"root": (2 * TERMS, 2 * TERMS), "log_size": (2, 2), "log_variance": (3,), "link": (3,),
           "log_days": (2,)}  # fmt: skip
-WHOLE = number(0, kinds=(int,))
-TARGET = record({"unit": text(), "positive": _flag, "adapted_to": text(), "labelled_days": WHOLE,
+COUNT = number(1, kinds=(int,))
+TARGET = record({"unit": text(), "positive": _flag, "adapted_to": text(), "labelled_days": COUNT,
                  "period": each(text(), 2), "held_out": _two_or_none})  # fmt: skip
 HEADER = record(
-    {"models": each(MODEL, 1), "features": NAMES, "virtual": _flag, "towers": WHOLE,
-     "members": WHOLE},
-    {"statics": NAMES, "level": number(0.01, 0.99),
-     "tower_source": text(),
-     "intervals": BY_FLUX, "anomalies": BY_FLUX, "intervals_by_inputs": table(BY_FLUX),
-     "intervals_of_means": table(table(BY_FLUX, "month", "year")), "targets": table(TARGET),
+    {"models": each(MODEL, 1), "features": NAMES, "virtual": _flag, "towers": COUNT,
+     "members": COUNT},
+    {"statics": NAMES, "level": number(0.01, 0.99), "tower_source": text(),
+     "intervals": _by_flux, "anomalies": _by_flux, "intervals_by_inputs": table(_by_flux, *KEYS),
+     "intervals_of_means": table(table(_by_flux, "month", "year"), *KEYS), "targets": table(TARGET),
      "error_model": record({n: numbers(*shape, low=-50, high=50) for n, shape in ERRORS.items()}),
-     "covariance": numbers(2 * TERMS, 2 * TERMS), "adapted_to": text(), "labelled_days": WHOLE,
-     "learnt": table(PLACES, "towers", "places"),
+     "covariance": numbers(2 * TERMS, 2 * TERMS), "adapted_to": text(), "labelled_days": COUNT,
+     "learnt": record({"towers": PLACES}, {"places": PLACES}),
      "space": record({**SPACE, "points": numbers(None, None), "distance": number(TINY),
                       "threshold": number(0)}, alike=SPACE)},
 )  # fmt: skip
 MODELS = {
     "TAM-RL": record({"config": settings(Config), "recipe": settings(Recipe), "features": NAMES}),
-    "LightGBM": record({"fluxes": each(text(*FLUXES), 1, unique=True), "lags": _flag,
+    "LightGBM": record({"fluxes": _fluxes, "lags": _flag,
                         "process": _flag, "statics": each(text())}),
     "annual means": record({"names": NAMES, "theta": numbers(len(KERNEL.theta), low=-50, high=50)}),
     "annual prior": record({"model": MODEL, "annual": MODEL}, {"statics": each(text())}),
@@ -211,8 +240,10 @@ def read_header(written: str) -> dict[str, Any]:
     if "covariance" in header:
         if lacking := {"error_model", "adapted_to", "labelled_days"} - header.keys():
             raise DataError(f"the header has a covariance, but lacks {', '.join(lacking)}")
-        if np.linalg.eigvalsh(header["covariance"])[0] < -TINY:
-            raise _wrong("covariance", header["covariance"], "one without negative eigenvalues")
+        covariance = np.array(header["covariance"])
+        if not np.allclose(covariance, covariance.T) or np.linalg.eigvalsh(covariance)[0] < -TINY:
+            expected = "a symmetric one without negative eigenvalues"
+            raise _wrong("covariance", header["covariance"], expected)
     if header["members"] != len(header["models"]):
         raise _wrong("members", header["members"], f"{len(header['models'])}, as there are models")
     space = header.get("space", {"names": [], "points": [[]]})
@@ -245,12 +276,16 @@ def _expected(
         parts = {name for b in config.budgets for name in (b.total, *b.parts)}
         if config.targets[:3] != FLUXES or not parts | {*config.positive} <= {*config.targets}:
             raise _wrong(f"models.{name}.config.targets", config.targets, f"{FLUXES} and all parts")
+        if config.positive[:2] != FLUXES[:2]:
+            raise _wrong(f"models.{name}.config.positive", config.positive, "GPP, RECO, …")
+        uneven = any(len(b.parts) != len(b.coefficients) for b in config.budgets)
+        if config.budgets[:1] != (CARBON,) or uneven:
+            raise _wrong(f"models.{name}.config.budgets", config.budgets, f"{CARBON} first")
+        if max((r := Recipe(**about["recipe"])).warmup + 1, r.keep) > r.length:
+            raise _wrong(f"models.{name}.recipe.length", r.length, "more than warmup, and keep")
         h, z, f = config.hidden, config.latent, config.features
-        size = (
-            4 * config.layers * h * (h + f)
-            + z * (8 * z + 8 * f + h)
-            + config.statics * config.embed
-        )
+        lstm, windows = 4 * config.layers * h * (h + f), z * (8 * z + 8 * f + h)
+        size = lstm + windows + config.statics * config.embed
         if size + 288 * config.map_variables > 4 * sum(v.size for v in arrays.values()):
             raise _wrong(f"models.{name}.config", about["config"], "sizes as its arrays have them")
         return {key: (v.shape, "float32") for key, v in arrays.items()}  # torch compares shapes

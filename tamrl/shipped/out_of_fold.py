@@ -18,7 +18,8 @@ from tamrl.evaluate.learner import Factory
 from tamrl.parallel import in_parallel
 from tamrl.samples.arrays import Samples
 from tamrl.samples.splits import Fold, resplit_validation
-from tamrl.shipped.pretrained import load, save, suited
+from tamrl.shipped.pretrained import suited
+from tamrl.shipped.weights_file import load, save
 
 
 class FoldEnsemble(NamedTuple):

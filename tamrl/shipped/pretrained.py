@@ -1,11 +1,9 @@
-"""A trained ensemble as one safetensors file: predictions with intervals, and adaptation.
+"""A trained ensemble: predictions with intervals, adaptation, scores, and monitoring.
 
-The file holds the arrays of every member; its header, as text, settings, names of drivers, what
-they were trained on, how wide the intervals are. The ensemble that won this study's benchmark comes
-with the package: ``tamrl.load_pretrained().predict("my-towers.csv", table="facts.csv")``.
+The ensemble that won this study's benchmark comes with the package:
+``tamrl.load_pretrained().predict("my-towers.csv", table="facts.csv")``.
 """
 
-import json
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,8 +16,6 @@ import numpy as np
 import pandas as pd
 import torch
 import xarray as xr
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save as serialise
 
 from tamrl.data.own.places import notable
 from tamrl.data.schema import FLUXES, VARIABLES
@@ -27,31 +23,24 @@ from tamrl.errors import DataError, InputWarning
 from tamrl.evaluate.conformal import Conformal
 from tamrl.evaluate.learner import Fluxes
 from tamrl.evaluate.score_file import score
-from tamrl.files import atomic_write
-from tamrl.model.train import pick_device
 from tamrl.monitor import WINDOW
 from tamrl.samples.arrays import PHENOLOGY, Samples, require_same
 from tamrl.samples.phenology import with_phenology, without_phenology
 from tamrl.samples.site_attributes import SiteAttributes, classes_only
 from tamrl.shipped.adaptation import adapt
 from tamrl.shipped.bounds import bounds, intervals_of
-from tamrl.shipped.checks import MOST_BYTES, read_header
 from tamrl.shipped.inputs import own_samples
 from tamrl.shipped.monitoring import intervals_carried, judge
 from tamrl.shipped.new_target import as_trained, learn_target, variables
-from tamrl.shipped.report import labels, learnt_too, named_inputs, notes_of, sha256_of, with_report
-from tamrl.shipped.weights import Arrays, networks, networks_alone, pack, unpack
+from tamrl.shipped.report import labels, learnt_too, named_inputs, notes_of, with_report
+from tamrl.shipped.weights import networks_alone
+from tamrl.shipped.weights_file import load, write
 
 File = str | PathLike[str]
 Towers = File | pd.DataFrame | xr.Dataset | Samples
 Table = File | pd.DataFrame | None
 Satellites = File | Sequence[File] | xr.Dataset | None
 SHIPPED = "shipped/tamrl.safetensors"  # inside the package
-ABOUT = ("virtual", "tower_source")  # of samples, that weights carry
-WRONG = (  # what a file of something else may lead to
-    SafetensorError, OSError, LookupError, TypeError, ValueError, ArithmeticError, RuntimeError,
-    AttributeError,
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -179,54 +168,6 @@ def open_weights(path: File | None = None, device: str = "cpu") -> Pretrained:
     with as_file(files("tamrl") / SHIPPED) as shipped:
         members, header = load(shipped if path is None else Path(path), device)
     return Pretrained(members, header, intervals_of(header))
-
-
-def save(
-    models: Sequence[Any], path: Path, samples: Samples,
-    intervals: Mapping[str, Conformal] | None = None, **facts: object,
-) -> None:  # fmt: skip
-    """Write members to one file, atomically; bounds by flux and ``facts`` go into its header."""
-    header = {
-        "features": samples.features, "statics": samples.static_names, "members": len(models),
-        "intervals": {flux: fitted.to_dict() for flux, fitted in (intervals or {}).items()},
-        **{name: samples.attrs[name] for name in ABOUT if name in samples.attrs},
-        **facts,
-    }  # fmt: skip
-    write(models, path, header)
-
-
-def write(models: Sequence[Any], path: Path, header: Mapping[str, Any]) -> None:
-    """Write members with a header that says all but how to make them again, atomically."""
-    arrays: Arrays = {}
-    of_session = ("weights_sha256", "input_notes")
-    header = {name: value for name, value in header.items() if name not in of_session}
-    about = {"models": [pack(model, str(i), arrays) for i, model in enumerate(models)]}
-    with atomic_write(path) as part:
-        part.write_bytes(serialise(arrays, {"tamrl": json.dumps({**header, **about})}))
-
-
-def load(path: Path, device: str = "auto") -> tuple[list[Any], dict[str, Any]]:
-    """Read ensemble members and the header that `save` wrote; DataError if there are none."""
-    if not path.is_file():
-        raise DataError(f"{path}: no such file of weights; train them: tamrl train -o {path}")
-    if path.stat().st_size > MOST_BYTES:
-        raise DataError(f"{path}: {path.stat().st_size} bytes; at most {MOST_BYTES} are read")
-    try:
-        torch.empty(0, device="cpu" if device == "auto" else device)
-    except (RuntimeError, AssertionError) as error:  # unknown, or not on this machine
-        raise DataError(f"device {device!r} is not there for PyTorch; use cpu or auto") from error
-    try:
-        with safe_open(path, "np") as stored:
-            header = read_header((stored.metadata() or {})["tamrl"])
-            arrays = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-        members = unpack(header["models"], arrays, str(pick_device(device)))
-        for net in (net for member in members for net in networks(member)):
-            require_same(net.features, header["features"], "features: network and header differ in")
-    except WRONG as error:
-        why = " ".join((str(error) or repr(error)).split())
-        remedy = "get the file again, or train anew: tamrl train"
-        raise DataError(f"{path}: not weights of tamrl: {why}; {remedy}") from error
-    return members, header | {"weights_sha256": sha256_of(path)}
 
 
 @torch.inference_mode()

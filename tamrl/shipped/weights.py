@@ -118,7 +118,7 @@ def digest(model: Any) -> str:
     return digest_of(arrays)
 
 
-def digest_of(arrays: Mapping[str, NDArray]) -> str:
-    """Hex digest of named arrays."""
+def digest_of(arrays: Mapping[str, NDArray], header: str = "") -> str:
+    """Hex digest of named arrays, and of the text of a header before them."""
     each = (name.encode() + value.tobytes() for name, value in sorted(arrays.items()))
-    return hashlib.sha256(b"".join(each)).hexdigest()
+    return hashlib.sha256(b"".join([header.encode(), *each])).hexdigest()

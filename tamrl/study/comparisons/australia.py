@@ -27,7 +27,7 @@ from tamrl.samples.arrays import Samples, between_months, interpolate, make_samp
 from tamrl.samples.average_year import at_towers, means_of_months
 from tamrl.samples.phenology import from_season, with_phenology
 from tamrl.samples.splits import BUFFER_KM, distance_km
-from tamrl.shipped import ensemble, pretrained
+from tamrl.shipped import ensemble, pretrained, weights_file
 from tamrl.sources import load_training
 
 CLASSES = {"AU-Col": "EBF"}  # jarrah forest; the others' are listed with the annual towers
@@ -49,8 +49,8 @@ def compute(
     if not weights.exists():
         apart = _without(training, ozflux)
         models = ensemble.train(apart, ensemble.factory(device=device), members, 0, jobs)
-        pretrained.save(models, weights, apart, towers=len(apart.site))
-    loaded, header = pretrained.load(weights, "cpu")
+        weights_file.save(models, weights, apart, towers=len(apart.site))
+    loaded, header = weights_file.load(weights, "cpu")
     grid, towers = fetch_grid(), _towers(ozflux)
     real, months = _real_years(towers, grid)
     average = means_of_months(_predict(loaded, header, at_towers(real, grid)))

@@ -30,7 +30,7 @@ from tamrl.samples.arrays import Samples
 from tamrl.samples.average_year import mean_season
 from tamrl.samples.missing import without
 from tamrl.samples.phenology import from_season, with_phenology, without_phenology
-from tamrl.shipped import pretrained
+from tamrl.shipped import weights_file
 from tamrl.shipped.calibration import average_cases
 from tamrl.shipped.out_of_fold import FoldEnsemble, predict_held_out
 from tamrl.sources import load_grid, load_towers
@@ -133,7 +133,7 @@ def _of_cells(samples: Samples, ensembles: Sequence[FoldEnsemble], grid: xr.Data
 
 def _map_of(fold: FoldEnsemble, grid: xr.Dataset) -> EnsembleMap:
     """Make a map model of an average year of the members of a fold."""
-    loaded = [pretrained.load(path, "cpu") for path in fold.members]
+    loaded = [weights_file.load(path, "cpu") for path in fold.members]
     members = [member for stored_, _ in loaded for member in stored_]
     return EnsembleMap(members, loaded[0][1], Cells(AVERAGE_YEAR, None, grid))
 

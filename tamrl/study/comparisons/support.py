@@ -23,7 +23,7 @@ from tamrl.files import atomic_write
 from tamrl.model.tensors import DeviceData
 from tamrl.parallel import in_parallel
 from tamrl.samples.arrays import Samples
-from tamrl.shipped import pretrained
+from tamrl.shipped import pretrained, weights_file
 from tamrl.shipped.out_of_fold import FoldEnsemble
 from tamrl.shipped.weights import networks_alone
 from tamrl.sources import load_towers
@@ -53,7 +53,7 @@ def _fold(samples: Samples, fold: FoldEnsemble) -> pd.DataFrame:
     """Squared errors at a fold's test towers; ``samples`` are these."""
     mean: dict[str, NDArray] = {kind: np.zeros(samples.y.shape) for kind in KINDS}
     for path in fold.members:
-        members, header = pretrained.load(path, "cpu")
+        members, header = weights_file.load(path, "cpu")
         networks = networks_alone(members)
         for network in networks:
             given = pretrained.suited(samples, header)
