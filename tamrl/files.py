@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from errno import EIO
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from filelock import FileLock, Timeout
@@ -17,7 +18,14 @@ from tamrl.errors import DataError
 PART = re.compile(r"\..+\.[0-9a-f]{32}\.part")  # names of unfinished files
 STALE = 600.0  # s, an unfinished file untouched for so long belongs to a killed process
 BESIDE = ("towers.csv", "{}.csv")  # tables of towers that are read beside a store or a folder
-WRITTEN = (".nc", ".nc4", ".png", ".pdf", ".svg")  # may be written anew in a folder that is read
+ENDS = {  # of the names of outputs
+    "prediction": (".nc", ".nc4", ".csv"), "NetCDF file": (".nc", ".nc4"), "table": (".csv",),
+    "picture": (".png", ".pdf", ".svg"), "file of weights": (".safetensors",),
+    "Zarr store": (".zarr", ""),
+}  # fmt: skip
+WRITTEN = (*ENDS["NetCDF file"], *ENDS["picture"], ".zarr")  # may be new in a folder that is read
+STORE, DONE = "store", ".done"  # in an unfinished store (NAME.part): it, and marks of its parts
+MARK = re.compile(r"\.?\d+|identity")
 PROBE = 1 << 20  # bytes that must be free for an output
 
 
@@ -71,17 +79,47 @@ def alone(out: Path, what: str) -> Iterator[None]:
         lock.release()
 
 
-def is_store(path: Path) -> bool:
-    """Whether a folder is a Zarr store, by its name or what is in it."""
-    return path.is_dir() and (
-        path.suffix == ".zarr" or any((path / n).exists() for n in (".zgroup", "zarr.json"))
-    )
+def is_store(path: Path, by_name: bool = True) -> bool:
+    """Whether a folder is a Zarr store, by what is in it, or by its name."""
+    inside = any((path / n).exists() for n in (".zgroup", "zarr.json"))
+    return path.is_dir() and (inside or (by_name and path.suffix == ".zarr"))
 
 
-def check_outputs(inputs: Iterable[Path | None], *outputs: Path | None) -> None:
+def origins(*sources: Any) -> list[Path]:
+    """Local files and folders that Datasets, paths, or lists of these were opened from."""
+    out: list[Path] = []
+    for one in sources:
+        if hasattr(one, "encoding"):
+            variables = getattr(one, "variables", {}).values()
+            one = {str(v.encoding["source"]) for v in (one, *variables) if "source" in v.encoding}
+        named = [one] if isinstance(one, str | os.PathLike) else (one or ())
+        out += [Path(name) for name in named if "://" not in str(name)]
+    return out
+
+
+def check_store(out: Path, *sources: Any) -> None:
+    """Refuse (DataError) a Zarr store that would cost what is read, or what is not a store's."""
+    check_outputs(origins(*sources), out, ends="Zarr store")
+    if out.exists() and not is_store(out, by_name=False):
+        raise DataError(f"{out}: is there already, and no Zarr store; name another output")
+    part = out.with_name(out.name + ".part")
+    if part.is_dir():
+        inside = {p.name for p in part.iterdir()} - {STORE, DONE}
+        inside |= {p.name for p in (part / DONE).glob("*") if not MARK.fullmatch(p.name)}
+        if not inside and (part / DONE).is_dir():
+            return
+    if part.exists():
+        text = "is in the way, and not what a run that was broken off left; move it"
+        raise DataError(f"{part}: {text}")
+
+
+def check_outputs(
+    inputs: Iterable[Path | None], *outputs: Path | None, ends: str | tuple[str, ...] = ()
+) -> None:
     """Refuse outputs (DataError), before any work, that are read, protected or cannot be written.
 
     Read are ``inputs``, files and folders, all that is in stores, and tables of towers beside them.
+    ``ends``: what each output is, of `ENDS`, which its name must tell.
     """
     read = [path.resolve() for path in inputs if path]
     read += [place / n.format(p.stem) for p in read for place in (p, p.parent) for n in BESIDE]
@@ -94,8 +132,12 @@ def check_outputs(inputs: Iterable[Path | None], *outputs: Path | None) -> None:
         if sum(path == other or other in path.parents for other in written) > 1:
             raise DataError(f"{given}: another output is to be written there, too; name two places")
         if path.is_dir() and not is_store(path):
-            raise DataError(f"{given}: is a folder; name a file to write")
+            raise DataError(f"{given}: is a folder of something else; name another output")
         check_writable(given)
+    for output, kind in zip(outputs, (ends,) if isinstance(ends, str) else ends, strict=False):
+        if output and output.suffix.lower() not in (known := ENDS[kind]):
+            names = " or ".join(output.with_suffix(end).name for end in known if end)
+            raise DataError(f"{output}: the name says what is written; a {kind} needs {names}")
 
 
 def check_writable(path: Path) -> None:

@@ -29,7 +29,7 @@ from tamrl.model.train import Recipe, TamRLModel
 from tamrl.samples.arrays import Samples, make_samples
 from tamrl.samples.average_year import at_towers, means_of_months
 from tamrl.samples.phenology import from_season, with_phenology
-from tamrl.shipped import pretrained
+from tamrl.shipped import pretrained, weights_file
 from tamrl.shipped.bounds import intervals_for
 from tamrl.virtual.towers import virtual_predictors, virtual_towers
 
@@ -57,7 +57,7 @@ def weights(gridded: Samples, tmp_path_factory) -> Path:
     bounds = {"month": dict.fromkeys(FLUXES, one), "year": dict.fromkeys(FLUXES, one)}
     path = tmp_path_factory.mktemp("weights") / "w.safetensors"
     facts = {"towers": 12, "intervals_of_means": {"average year": bounds}}
-    pretrained.save([model, deepcopy(model)], path, gridded, **facts)
+    weights_file.save([model, deepcopy(model)], path, gridded, **facts)
     return path
 
 
@@ -128,7 +128,7 @@ def test_errors_teach(weights, cube, tmp_path, monkeypatch) -> None:
     out = ("-w", weights, "-o", tmp_path / "m.zarr")
     for arguments, expected in (
         ((cube, "-w", tmp_path / "none.safetensors"), "tamrl train -o"),
-        ((cube, "-w", weights, "-o", tmp_path / "m.nc"), "-o map.zarr --netcdf FILE"),
+        ((cube, "-w", weights, "-o", tmp_path / "m.nc"), "a Zarr store needs m.zarr"),
         ((tmp_path / "dry.nc", *out), "variable VPD is missing, which the model needs"),
         ((tmp_path / "hourly.nc", *out), "make it daily: tamrl cube"),
         ((tmp_path / "no.nc", *out), "cannot be opened as a cube"),
@@ -162,7 +162,7 @@ def some_cells(globe: xr.Dataset, n: int) -> np.ndarray:
 
 def test_a_cell_is_its_classes_by_area(weights, globe) -> None:
     """Each as a tower of that class at the cell; small shares are left out, the rest fills up."""
-    (members, header), globe = pretrained.load(weights, "cpu"), mixed(globe)
+    (members, header), globe = weights_file.load(weights, "cpu"), mixed(globe)
     model, x = EnsembleMap(members, header, Cells(AVERAGE_YEAR, None, globe)), some_cells(globe, 4)
     parts = model.cells(x)
     place, igbp, share = np.repeat(range(4), 2), parts.samples.table.igbp.to_numpy(), parts.share
@@ -220,8 +220,8 @@ def test_a_cell_is_a_tower(gridded, globe, tmp_path) -> None:
     model = TamRLModel(recipe=Recipe(epochs=1), device="cpu")
     model.fit(gridded, np.arange(10), np.arange(10, 12))
     path = tmp_path / "model.safetensors"
-    pretrained.save([model, deepcopy(model)], path, gridded, towers=12)
-    members, header = pretrained.load(path, "cpu")
+    weights_file.save([model, deepcopy(model)], path, gridded, towers=12)
+    members, header = weights_file.load(path, "cpu")
     cube, towers, months = days_in_cells(globe)
     mapped = ensemble_map(members, header, cube, globe)
     assert set(mapped.features) == {*cube, "latitude", "longitude"}
@@ -279,7 +279,7 @@ def test_a_map_on_another_grid_or_of_other_code_is_another_map(
     weights, cube, globe, tmp_path, monkeypatch
 ) -> None:
     """Classes and soil come from the grid; what turns them into towers is code of the map."""
-    (members, header), out = pretrained.load(weights, "cpu"), tmp_path / "m.zarr"
+    (members, header), out = weights_file.load(weights, "cpu"), tmp_path / "m.zarr"
     first = upscale.upscale(ensemble_map(members, header, cube, globe), cube, out)
     again = upscale.upscale(ensemble_map(members, header, cube, globe), cube, out)
     assert again.attrs["identity"] == first.attrs["identity"]

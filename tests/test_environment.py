@@ -100,6 +100,7 @@ def test_the_wheel_carries_what_the_package_reads(tmp_path: Path) -> None:
     [
         ("seed=7 folds=5", ["seed=7", "folds=5"]),
         ("", []),
+        ('title="it\'s; a #1" b=2', ["title=it's; a #1", "b=2"]),
         ("site='a b' scheme=\"koppen\"", ["site=a b", "scheme=koppen"]),
         ("a=1; touch hacked", ["a=1;", "touch", "hacked"]),
         ("a=$(touch hacked) b=`touch hacked` c=$(shell touch hacked) $$HOME", None),
@@ -129,6 +130,23 @@ def test_what_make_is_given_is_text(tmp_path: Path, p: str, given: list[str], ho
         *map("--param={}".format, given),
     ]
     assert not (tmp_path / "hacked").exists()
+
+
+@pytest.mark.parametrize("p", ["it's=1", 'a=1 b="2', r"path=C:\new"])
+def test_what_make_cannot_hand_on_unharmed_stops_it(tmp_path: Path, p: str) -> None:
+    """The study does not start with its defaults instead."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    for name in ("pyproject.toml", "constraints.txt", ".venv/bin/python", ".venv/.installed"):
+        (tmp_path / name).touch()
+    (tmp_path / ".venv" / "bin" / "python").write_text("#!/bin/sh\ntouch started\n")
+    (tmp_path / ".venv" / "bin" / "python").chmod(0o755)
+    done = subprocess.run(
+        ["make", "notebook", "NB=03", f"P={p}"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode
+    assert f"P={p}: a quote is not closed, or a backslash is there" in done.stderr
+    assert not (tmp_path / "started").exists()
 
 
 def test_the_numbers_of_mutants_are_text_too(tmp_path: Path) -> None:

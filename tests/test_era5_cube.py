@@ -282,7 +282,15 @@ def noleap(ds: xr.Dataset) -> xr.Dataset:
     return ds.convert_calendar("noleap", dim="valid_time")
 
 
+def later(hours: int, *names: str):
+    """Turn the clock of all variables, or of some."""
+    return lambda ds: ds.assign({n: ds[n].roll(valid_time=hours) for n in names or ds.data_vars})
+
+
 BAD = [
+    (later(8), {}, r"centred at 2\d\.\d h of solar time, \+8 h from noon.*not UTC: shift"),
+    (later(-5, "ssrd"), {}, r"centred at \d\.\d h of solar time, -5 h from noon"),
+    (later(12, "ssrd"), {}, "h from noon"),
     (lambda ds: ds.drop_vars("d2m"), {}, "no variable of dew point.*it has t2m, ssrd, tp"),
     (lambda ds: ds.drop_vars("ssrd"), {}, "no variable of solar radiation"),
     (lambda ds: ds.drop_vars("t2m"), {}, "no variable of temperature"),
@@ -349,7 +357,7 @@ def test_files_that_cannot_be_used(tmp_path: Path) -> None:
             continue
         with pytest.raises(DataError, match=text):
             build_cube(source, tmp_path / "c.zarr")
-    with pytest.raises(DataError, match=r"name it .*c\.zarr"):
+    with pytest.raises(DataError, match=r"needs c\.zarr"):
         build_cube(tmp_path / "one.nc", tmp_path / "c.nc")
 
 

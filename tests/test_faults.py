@@ -28,6 +28,7 @@ import xarray as xr
 from halfhours import Tower, daily_csv
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors import safe_open
 from safetensors.numpy import save_file
 from settings import SMALL, TEST, TRAIN, VALID
 from test_trees import GOOD, text_of
@@ -35,6 +36,7 @@ from test_user import NAME, TABLE, hourly_csv
 from torch.utils._python_dispatch import TorchDispatchMode
 from typer.testing import CliRunner
 
+import tamrl
 from tamrl.cli.app import app
 from tamrl.data import open_towers
 from tamrl.data.own.satellites import read_satellites
@@ -42,14 +44,13 @@ from tamrl.data.physics import potential_radiation, saturation_pressure
 from tamrl.data.schema import VARIABLES
 from tamrl.errors import DataError
 from tamrl.files import atomic_write, check_outputs
-from tamrl.maps import upscale
 from tamrl.maps.cubes import open_cube
 from tamrl.model.network import Config, TamRL
 from tamrl.model.tensors import DeviceData
 from tamrl.model.train import PUBLISHED, Recipe, TamRLModel
 from tamrl.rivals.forest import Forest
 from tamrl.samples.arrays import Samples
-from tamrl.shipped import pretrained
+from tamrl.shipped import pretrained, weights_file
 
 TESTS = {
     "1 the physics term never ran": "faults.test_the_balance_term_moves_the_weights",
@@ -168,9 +169,22 @@ WEIGHTS: dict[str, tuple[str, Any, str]] = {  # what is changed, how, what is sa
     "a level of no number": ("intervals.GPP.quantiles", {"most": [-1, 1]}, "most"),
     "a negative size of errors": ("intervals.GPP.scale", [1, -1, 0], r"scale\[1\] is -1"),
     "bounds of no flux": ("intervals", {"CH4": {}}, "'CH4'; expected GPP or RECO or NEE"),
+    "a level twice": ("intervals.GPP.quantiles", {"0.9": [-1, 1], "0.90": [-2, 2]}, "0.90 is"),
+    "bounds of a level within a lower one": (
+        "intervals.GPP.quantiles", {"0.5": [-2, 2], "0.9": [-1, 3]}, "around those of lower"),
+    "no bounds of 90 %": ("intervals.GPP.quantiles", {"0.5": [-1, 1]}, "quantiles lacks 0.9"),
+    "bounds of one flux alone": ("intervals.NEE", ..., "intervals lacks NEE"),
+    "errors of no size": ("intervals.GPP.scale", [0, 0, 0], r"scale\[0\] is 0"),
+    "a class without errors": ("intervals.GPP.factor", {"ENF": 0}, "factor.ENF is 0"),
+    "a class of negative errors": ("intervals.GPP.factor", {"ENF": -2.0}, "factor.ENF is -2"),
+    "bounds of inputs unknown": ("intervals_by_inputs", {"moon": {}}, "'moon'; expected satell"),
     "bounds by inputs": ("intervals_by_inputs.EVI, grid.GPP.factor", {"ENF": float("nan")}, "nan"),
     "a model of errors": ("error_model.link", [0.1, 0.2], "3 numbers"),
     "a variance below 0": ("covariance.0.0", -1.0, "negative eigenvalues"),
+    "a covariance of one side": ("covariance.0.1", 0.5, "a symmetric one"),
+    "nothing learnt": ("learnt", {}, "learnt lacks towers"),
+    "trained on no tower": ("towers", 0, "towers is 0"),
+    "adapted to no day": ("labelled_days", 0, "labelled_days is 0"),
     "adapted without a model of errors": ("error_model", ..., "lacks error_model"),
     "a place off the Earth": ("learnt.towers.lat", [95.0], r"lat\[0\] is 95"),
     "towers without a place": ("learnt.towers.lat", [], "not equally long"),
@@ -182,13 +196,25 @@ WEIGHTS: dict[str, tuple[str, Any, str]] = {  # what is changed, how, what is sa
     "a network beyond its arrays": (f"{NET}.config.hidden", 4000, "sizes as its arrays"),
     "layers without end": (f"{NET}.config.layers", 10**6, "layers is 1000000"),
     "a network of other size": (f"{NET}.config.hidden", 17, "size mismatch"),
-    "an encoder unknown": (f"{NET}.config.encoder", "transformer", "Unexpected key"),
+    "an encoder unknown": (f"{NET}.config.encoder", "transformer", "expected bilstm or"),
     "a setting unknown": (f"{NET}.config", lambda c: c | {"code": "1"}, "'code'; expected"),
     "a setting of another kind": (f"{NET}.config.film", "no", "true or false"),
     "a whole number that is none": (f"{NET}.config.latent", 6.5, "a whole number"),
     "a flag for a number": (f"{NET}.config.latent", True, "a whole number"),
     "other fluxes": (f"{NET}.config.targets", ["RECO", "GPP", "NEE"], "config.targets is"),
     "a budget of what is not there": (f"{NET}.config.budgets.0.total", "NBP", "config.targets"),
+    "no window of support": (f"{NET}.recipe.windows_of_support", 0, "windows_of_support is 0"),
+    "no window a step": (f"{NET}.recipe.batch", 0, "batch is 0"),
+    "a share beyond 1": (f"{NET}.recipe.hide", 1.5, "hide is 1.5"),
+    "a warm-up as long as windows": (f"{NET}.recipe.warmup", 365, "length is 365.*warmup"),
+    "more kept than windows have": (f"{NET}.recipe.keep", 400, "length is 365.*keep"),
+    "products of another kind": (f"{NET}.recipe.precision", "fp8", "'fp8'; expected fp32"),
+    "satellites lost otherwise": (f"{NET}.recipe.satellite_dropout", "day", "expected window or"),
+    "a closure unknown": (f"{NET}.config.closure", "sometimes", "expected hard or soft or none"),
+    "nothing positive": (f"{NET}.config.positive", [], r"positive is \(\); expected GPP, RECO"),
+    "NEE positive": (f"{NET}.config.positive", ["NEE"], "positive is .*expected GPP, RECO"),
+    "no balance": (f"{NET}.config.budgets", [], "budgets is .*NEE"),
+    "a balance turned": (f"{NET}.config.budgets.0.coefficients", [-1.0, 1.0], "budgets is .*NEE"),
     "windows of no day": (f"{NET}.recipe.length", 0, "length is 0"),
     "a share of a blend below 0": (f"{BLEND}.weights", [2.0, -1.0], r"weights\[1\] is -1"),
     "more shares than parts": (f"{BLEND}.weights", [1.0, 1.0, 1.0], "not equally long"),
@@ -198,6 +224,10 @@ WEIGHTS: dict[str, tuple[str, Any, str]] = {  # what is changed, how, what is sa
     "a kernel without end": (f"{ANNUAL}.theta", [1e6] * 5, r"theta\[0\] is 1e\+06|1000000"),
     "a name more than arrays": (f"{ANNUAL}.names", ["a"], "array .*annual.mean is .float64"),
     "fluxes that no trees have": (f"{BLEND}.parts.1.fluxes", ["GPP", "CH4"], "'CH4'"),
+    "one flux alone": (f"{BLEND}.parts.1.fluxes", ["GPP"], "fluxes is .*expected .*'NEE'"),
+    "fluxes in another order": (f"{BLEND}.parts.1.fluxes", ["RECO", "GPP", "NEE"], "fluxes is"),
+    "no fluxes": (f"{BLEND}.parts.1.fluxes", [], r"fluxes is \[\]"),
+    "an infinite share": (f"{BLEND}.weights", [float("inf"), 1.0], r"weights\[0\] is inf"),
     "a NaN": (f"{ARRAY}.lstm.weight_hh_l0", at((3, 2), np.nan), r"hh_l0\[3, 2\] is nan"),
     "an infinity": (f"{ARRAY}.head", at((0, 0), np.inf), r"head\[0, 0\] is inf"),
     "whole numbers": (f"{ARRAY}.head", lambda a: a.astype(np.int64), "head is .int64"),
@@ -234,7 +264,28 @@ def test_weights_of_strangers_are_refused(fault: str, sound: Path, tmp_path: Pat
     place, change, words = WEIGHTS[fault]
     file = smallweights.damaged(sound, place, change, tmp_path / "w.safetensors")
     with pytest.raises(DataError, match=rf"^\S*w.safetensors: not weights[^\n]*{words}[^\n]*again"):
-        pretrained.load(file, "cpu")
+        weights_file.load(file, "cpu")
+
+
+@pytest.mark.parametrize("place", ["towers", "intervals.GPP.scale.0", "@0.weights", "@seal"])
+def test_weights_changed_after_they_were_written(place: str, sound: Path, tmp_path: Path) -> None:
+    """Another number that could be, which only the digest in a file knows; older have none."""
+    file, (header, arrays) = tmp_path / "w.safetensors", smallweights.parts(sound)
+    with safe_open(sound, "np") as stored:
+        seal = stored.metadata()["sha256"]
+    text = json.dumps(header)
+    save_file(arrays, file, {"tamrl": text, "sha256": seal})
+    assert len(weights_file.load(file, "cpu")[0]) == 1
+    change: Any = at(0, 0.5) if place.startswith("@") else lambda value: value + 1
+    if place == "@seal":
+        save_file(arrays, file, {"tamrl": text, "sha256": "0" * 64})
+    else:
+        smallweights.damaged(sound, place, change, file)
+        assert len(weights_file.load(file, "cpu")[0]) == 1
+        other, changed = smallweights.parts(file)
+        save_file(changed, file, {"tamrl": json.dumps(other), "sha256": seal})
+    with pytest.raises(DataError, match=r"w\.safetensors: .*its content is not that of the digest"):
+        weights_file.load(file, "cpu")
 
 
 VALUES = st.recursive(
@@ -299,19 +350,19 @@ def test_a_file_cut_off_is_refused(sound: Path, tmp_path: Path, length: int) -> 
     file = tmp_path / "cut.safetensors"
     file.write_bytes(sound.read_bytes()[:length])
     with pytest.raises(DataError, match="not weights of tamrl"):
-        pretrained.load(file, "cpu")
+        weights_file.load(file, "cpu")
 
 
 def test_a_header_beyond_all_measure_is_not_read(tmp_path: Path) -> None:
     file = tmp_path / "w.safetensors"
     save_file({}, file, {"tamrl": "[" * (1 << 25)})
     with pytest.raises(DataError, match="at most 16777216 are read"):
-        pretrained.load(file, "cpu")
+        weights_file.load(file, "cpu")
     save_file({}, file, {"tamrl": "[" * 10**5})
     with pytest.raises(DataError, match="not weights of tamrl"):
-        pretrained.load(file, "cpu")
+        weights_file.load(file, "cpu")
     with pytest.raises(DataError, match="no such file of weights"):
-        pretrained.load(tmp_path, "cpu")
+        weights_file.load(tmp_path, "cpu")
 
 
 Frame = Callable[[pd.DataFrame], pd.DataFrame]
@@ -448,6 +499,7 @@ def typed(kind: Any) -> Callable[[xr.Dataset], xr.Dataset]:
     return lambda c: c.assign(TA=c.TA.astype(kind).assign_attrs(units="degC"))
 
 
+HOURLY = pd.date_range("2005-01-01", periods=400, freq="h")
 CUBES: dict[str, tuple[Callable[[xr.Dataset], Any], str]] = {
     "VPD in kPa": (as_if("VPD", 0.1), "VPD never exceeds .*looks like kPa"),
     "VPD above saturation": (as_if("VPD", 4), "VPD is .* of saturation or more"),
@@ -464,6 +516,9 @@ CUBES: dict[str, tuple[Callable[[xr.Dataset], Any], str]] = {
     "a place missing": (lambda c: c.assign_coords(lat=[49, np.nan, 51]), "lat is not equally"),
     "a time missing": (lambda c: c.assign_coords(time=c.time.where(c.time != c.time[5])),
                        "a time is missing"),
+    "hours": (lambda c: c.assign_coords(time=HOURLY), "the cube is hourly; make it daily"),
+    "six hours": (lambda c: c.assign_coords(time=pd.date_range("2005", periods=400, freq="6h")),
+                  "the cube is in steps of 6 hours"),
     "the year 1700": (lambda c: c.assign_coords(time=c.time - np.timedelta64(111400, "D")),
                       "outside 1850 to 2200"),
 }  # fmt: skip
@@ -475,6 +530,42 @@ def test_cubes_that_cannot_be(fault: str) -> None:
     assert open_cube(weather(), ("TA", "VPD", "SW_IN")).convert["VPD"] == (1.0, 0.0)
     with pytest.raises(DataError, match=rf"^cube: [^\n]*{words}"):
         open_cube(change(weather()), ("TA", "VPD", "SW_IN"))
+
+
+Files = list[xr.Dataset]
+FIRST, LAST = {"time": slice(60)}, {"time": slice(60, None)}
+FOLDERS: dict[str, tuple[Callable[[xr.Dataset], Files], str]] = {  # its files, what is said
+    "two units": (lambda c: [c[FIRST], c[LAST].assign(
+        VPD=(c.VPD[LAST] * 0.1).assign_attrs(units="kPa"))],
+        "VPD is in 'hPa' in 0.nc and in 'kPa' in 1.nc; convert"),
+    "no unit in one": (lambda c: [c[FIRST], c[LAST].drop_attrs()],
+                       "'degC' in 0.nc and in 'None' in 1.nc"),
+    "a driver absent in one": (lambda c: [c[FIRST], c[LAST].drop_vars("VPD")],
+                               "VPD is lacking at 60 of 120 times"),
+    "the same days twice": (lambda c: [c, c[LAST] * 1.01], "monotonic"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FOLDERS)
+def test_folders_that_cannot_be(fault: str, tmp_path: Path) -> None:
+    """Files of one cube, each of which could be, do not go together."""
+    (split, words), sound = FOLDERS[fault], weather(120)
+    for folder, files in (
+        ("good", [sound[["TA"]], sound[["VPD", "SW_IN"]]]),
+        ("bad", split(sound)),
+    ):
+        (tmp_path / folder).mkdir()
+        for k, one in enumerate(files):
+            one.to_netcdf(tmp_path / folder / f"{k}.nc")
+    assert open_cube(tmp_path / "good", ("TA", "VPD", "SW_IN")).ds.sizes["time"] == 120
+    with pytest.raises(DataError, match=rf"bad: [^\n]*{words}"):
+        open_cube(tmp_path / "bad", ("TA", "VPD", "SW_IN"))
+
+
+@pytest.mark.parametrize("source", [3, None, xr.DataArray([1.0])])
+def test_what_is_no_cube_at_all_is_refused(source: Any) -> None:
+    with pytest.raises(DataError, match=r"cannot be read of .*: give an xarray.Dataset or a path"):
+        open_cube(source, ("TA",))
 
 
 @pytest.fixture(scope="session")
@@ -528,7 +619,7 @@ OUTPUTS: dict[str, tuple[str, str]] = {  # a command, what is said
     "a table beside": ("predict towers -o towers/towers.csv", "is read as an input"),
     "drivers of a table": ("predict --table d.csv -o AA-Aaa.csv", "is read as an input"),
     "a picture and a file": ("predict AA-Aaa.csv -o x.png --plot x.png", "two places"),
-    "a picture of no kind": ("predict AA-Aaa.csv -o x.nc --plot x.doc", "ends in .png, .pdf or"),
+    "a picture of no kind": ("predict AA-Aaa.csv -o x.nc --plot x.doc", "needs x.png or x.pdf or"),
     "a folder": ("predict AA-Aaa.csv --table t.csv -o towers", "towers: is a folder"),
     "a protected file": ("predict AA-Aaa.csv --table t.csv -o safe.nc", "is write-protected"),
     "a pipe": ("predict AA-Aaa.csv --table t.csv -o pipe.nc", "is a device or a pipe"),
@@ -541,31 +632,112 @@ OUTPUTS: dict[str, tuple[str, str]] = {  # a command, what is said
     "a map in its cube": ("map cube.zarr -w w.nc -o cube.zarr/m.zarr", "is read as an input"),
     "a map over its weights": ("map cube.zarr -w w.nc -o w.nc", "is read as an input"),
     "a file in the map": ("map cube.zarr -w w.nc -o m.zarr --netcdf m.zarr/m.nc", "two places"),
+    "fluxes in a text": ("predict AA-Aaa.csv --table t.csv -o p.txt", "needs p.nc or p.nc4 or"),
+    "fluxes without a kind": ("predict AA-Aaa.csv --table t.csv -o out", "needs out.nc or"),
+    "scores in NetCDF": ("score p.nc AA-Aaa.csv -o s.nc", "a table needs s.csv"),
+    "weights in NetCDF": ("train -o new.nc", "a file of weights needs new.safetensors"),
+    "weights over another's": ("train -o other.safetensors", "something else than weights"),
+    "a map in NetCDF": ("map cube.zarr -o m.nc", "a Zarr store needs m.zarr"),
+    "a map's NetCDF in Zarr": ("map cube.zarr -o m.zarr --netcdf n.zarr", "needs n.nc or n.nc4"),
+    "a map over a file": ("map cube.zarr -o file.zarr", "is there already, and no Zarr store"),
+    "a map over a folder": ("map cube.zarr -o mine.zarr", "is there already, and no Zarr store"),
+    "a map through what is mine": ("map cube.zarr -o a.zarr", "a.zarr.part: is in the way"),
+    "a map through my file": ("map cube.zarr -o b.zarr", "b.zarr.part: is in the way"),
+    "a map beside what is mine": ("map cube.zarr -o c.zarr", "c.zarr.part: is in the way"),
+    "a map among marks": ("map cube.zarr -o d.zarr", "d.zarr.part: is in the way"),
+    "a resolution of a cube": ("map cube.zarr -o m.zarr --resolution 1", "a cube has its own"),
+    "threads of a scheduler": (
+        "map cube.zarr -o m.zarr --scheduler local:2 --workers 3", "workers of its own"),
+    "a cube over its file": ("cube p.nc -o p.nc", "is read as an input"),
+    "a cube over its store": ("cube cube.zarr -o cube.zarr", "is read as an input"),
+    "a cube over its index": ("cube p.nc --vegetation cube.zarr -o cube.zarr", "is read as an"),
+    "a cube through what is mine": ("cube p.nc -o a.zarr", "a.zarr.part: is in the way"),
     "tables below a file": ("compare ablation -o t.csv", "cannot be written"),
     "the cache below a file": ("fetch towers", "t.csv/derived: cannot be written"),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("fault", OUTPUTS)
-def test_outputs_that_would_cost_something(
-    fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Refused in one line before any work; nothing that was there is another afterwards."""
-    call, words = OUTPUTS[fault]
+class Bare:
+    """A map model that is never asked."""
+
+    features, digests = ("TA", "VPD", "SW_IN"), ("",)
+
+
+def opened() -> xr.Dataset:
+    return xr.open_zarr("cube.zarr", consolidated=False)
+
+
+Own = tamrl.maps.pretrained.Model
+OF_PYTHON: dict[str, tuple[Callable[[Own], Any], str]] = {
+    "a map over its cube": (lambda m: m.map("cube.zarr", "cube.zarr"), "is read as an input"),
+    "a map in its cube": (lambda m: m.map("cube.zarr", "cube.zarr/m.zarr"), "is read as an"),
+    "a map over an opened cube": (lambda m: m.map(opened(), "cube.zarr"), "is read as an input"),
+    "a map over a changed cube": (lambda m: m.map(opened() + 1, "cube.zarr"), "is read as an"),
+    "a map in NetCDF": (lambda m: m.map("cube.zarr", "m.nc"), "needs m.zarr"),
+    "a map through what is mine": (lambda m: m.map("cube.zarr", "a.zarr"), "is in the way"),
+    "upscale over its cube": (
+        lambda _: tamrl.upscale(Bare(), opened(), "cube.zarr"), "is read as an input"),
+    "upscale over a folder": (
+        lambda _: tamrl.upscale(Bare(), opened(), "mine.zarr"), "no Zarr store"),
+    "days over their hours": (
+        lambda _: tamrl.build_cube(opened(), "cube.zarr"), "is read as an input"),
+    "weights in this folder": (lambda m: m.save("."), "is a folder"),
+    "weights in a folder": (lambda m: m.save("towers"), "towers: is a folder"),
+    "weights over a table": (lambda m: m.save("t.csv"), "something else|needs t.safetensors"),
+    "weights over another's": (lambda m: m.save("other.safetensors"), "something else"),
+    "protected weights": (lambda m: m.save("safe.nc"), "is write-protected"),
+}  # fmt: skip
+
+
+@pytest.fixture
+def crowded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make a folder with files of a user, some called as ours would be."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "towers").mkdir()
-    (tmp_path / "cube.zarr").mkdir()
-    for name in ("AA-Aaa.csv", "t.csv", "towers/towers.csv", "safe.nc", "p.nc", "w.nc"):
+    for name in ("towers", "mine.zarr", "a.zarr.part", "c.zarr.part/.done", "d.zarr.part/.done"):
+        Path(name).mkdir(parents=True)
+    weather(12).to_zarr("cube.zarr", zarr_format=2, consolidated=False)
+    for name in ("AA-Aaa.csv", "t.csv", "towers/towers.csv", "safe.nc", "p.nc", "w.nc",
+                 "file.zarr", "mine.zarr/thesis", "a.zarr.part/thesis", "b.zarr.part",
+                 "c.zarr.part/thesis", "d.zarr.part/.done/thesis",
+                 "other.safetensors"):  # fmt: skip
         Path(name).write_text("site,lat,lon,igbp\nAA-Aaa,50,10,ENF\n")
     Path("d.csv").write_text("site,lat,lon,igbp,drivers\nAA-Aaa,50,10,ENF,AA-Aaa.csv\n")
     Path("safe.nc").chmod(0o444)
     os.mkfifo("pipe.nc")
     monkeypatch.setenv("TAMRL_DATA_DIR", str(tmp_path / "t.csv"))
-    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
+    return tmp_path
+
+
+def seen(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+@pytest.mark.parametrize("fault", OUTPUTS)
+def test_outputs_that_would_cost_something(fault: str, crowded: Path) -> None:
+    """Refused in one line before any work; nothing that was there is another afterwards."""
+    (call, words), before = OUTPUTS[fault], seen(crowded)
     done = CliRunner().invoke(app, call.split())
     assert done.exit_code in (1, 2)
     assert words in re.sub(r"[\s│]+", " ", done.output)
-    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before
+    assert seen(crowded) == before
+
+
+@pytest.mark.parametrize("fault", OF_PYTHON)
+def test_outputs_of_python_that_would_cost_something(
+    fault: str, crowded: Path, sound: Path
+) -> None:
+    """What is called without the command line is refused as it is with it, before any work."""
+    (call, words), model, before = OF_PYTHON[fault], tamrl.load_pretrained(sound), seen(crowded)
+    with pytest.raises(DataError, match=words):
+        call(model)
+    assert seen(crowded) == before
+
+
+def test_weights_may_be_saved_over_weights(sound: Path, tmp_path: Path) -> None:
+    model, file = tamrl.load_pretrained(sound), tmp_path / "w.safetensors"
+    for _ in range(2):
+        model.save(file)
+    assert file.read_bytes() == sound.read_bytes()
 
 
 def test_a_full_disk_is_one_error_and_the_older_file_stays(tmp_path: Path) -> None:
@@ -584,14 +756,3 @@ def test_a_full_disk_is_one_error_and_the_older_file_stays(tmp_path: Path) -> No
     with pytest.raises(RuntimeError, match="mine"), atomic_write(file):
         raise RuntimeError("mine")
     check_outputs([tmp_path], tmp_path / "new.csv")
-
-
-def test_a_folder_that_is_not_of_a_map_stays(tmp_path: Path) -> None:
-    """What is called as an unfinished map would be, but is none, is a user's."""
-    own = tmp_path / "m.zarr.part"
-    own.mkdir()
-    (own / "thesis.txt").write_text("years of work")
-    empty = xr.Dataset()
-    with pytest.raises(DataError, match=r"m\.zarr\.part: .*is not a map that was broken off"):
-        upscale._prepare(own, empty, empty, "identity")
-    assert (own / "thesis.txt").exists()

@@ -28,7 +28,15 @@ from tamrl.samples.arrays import Samples, make_samples
 from tamrl.samples.missing import INPUTS, without
 from tamrl.samples.phenology import with_phenology
 from tamrl.samples.splits import folds
-from tamrl.shipped import bounds, calibration, ensemble, error_model, pretrained, weights
+from tamrl.shipped import (
+    bounds,
+    calibration,
+    ensemble,
+    error_model,
+    pretrained,
+    weights,
+    weights_file,
+)
 from tamrl.shipped.adaptation import Adapted
 from tamrl.shipped.annual import AnnualPrior
 from tamrl.shipped.blend import Blend
@@ -67,20 +75,23 @@ def test_files_of_others_are_refused(fitted, samples: Samples, tmp_path: Path) -
     """One error that names the file; nothing that is read is executed."""
     path = tmp_path / "w.safetensors"
     with pytest.raises(DataError, match="no such file of weights"):
-        pretrained.load(path, "cpu")
+        weights_file.load(path, "cpu")
     path.write_bytes(b"not a file of tensors")
     with pytest.raises(DataError, match=r"w\.safetensors: not weights of tamrl"):
-        pretrained.load(path, "cpu")
-    pretrained.save([fitted["trees"]], path, samples, towers=24)
+        weights_file.load(path, "cpu")
+    with pytest.raises(DataError, match="holds something else than weights"):
+        weights_file.save([fitted["trees"]], path, samples, towers=24)
+    path.unlink()
+    weights_file.save([fitted["trees"]], path, samples, towers=24)
     with pytest.raises(DataError, match="hold no network"):
-        weights.networks_alone(pretrained.load(path, "cpu")[0])
+        weights.networks_alone(weights_file.load(path, "cpu")[0])
     arrays: weights.Arrays = {}
-    about, header = weights.pack(fitted["trees"], "0", arrays), pretrained.load(path, "cpu")[1]
+    about, header = weights.pack(fitted["trees"], "0", arrays), weights_file.load(path, "cpu")[1]
     for wrong, message in (({"kind": "os.system"}, "unknown to this version"), ({}, "not weights")):
         model = {k: v for k, v in (about | wrong).items() if wrong or k != "fluxes"}
         save_file(arrays, path, {"tamrl": json.dumps({**header, "models": [model]})})
         with pytest.raises(DataError, match=message):
-            pretrained.load(path, "cpu")
+            weights_file.load(path, "cpu")
     for unfitted in (NET(), TREES(), AnnualPrior(NET())):
         with pytest.raises(ValueError, match="fit the model before saving"):
             weights.pack(unfitted, "0", {})
@@ -163,7 +174,7 @@ def test_bounds_come_with_calibrated_weights(
         inside = ((low <= seen) & (seen <= high)).where(seen.notnull())
         assert 0.85 <= float(inside.mean()) <= 1
         assert float(abs(mean).max()) < 30
-    pretrained.save(ensemble.train(samples, make, 2), path, samples, **facts, towers=24)
+    weights_file.save(ensemble.train(samples, make, 2), path, samples, **facts, towers=24)
     model = load_pretrained(path)
     means = model.header["intervals_of_means"]
     assert set(means) == {*model.header["intervals_by_inputs"], "average year"}
@@ -195,7 +206,7 @@ def test_bounds_come_with_calibrated_weights(
 def test_without_a_grid_the_prior_is_the_mean_of_the_class(kind, fitted, daily, samples, tmp_path):
     """Finite on every day with the minimal drivers; the features that are known still count."""
     path = tmp_path / "w.safetensors"
-    pretrained.save([fitted[kind]], path, samples, towers=24)
+    weights_file.save([fitted[kind]], path, samples, towers=24)
     model = load_pretrained(path)
     bare = make_samples(daily, virtual_predictors(daily))
     out = model.predict(bare)
@@ -264,7 +275,7 @@ def test_adapt_on_the_command_line(grid, fitted, daily, samples, tmp_path: Path,
     fetch_grid = Mock(side_effect=[virtual_grid(2.5) if grid else DataError("not here")])
     path, own = tmp_path / "w.safetensors", tmp_path / "own.safetensors"
     errors = ErrorModel().store()
-    pretrained.save([fitted["prior of all"]], path, samples, error_model=errors, towers=24)
+    weights_file.save([fitted["prior of all"]], path, samples, error_model=errors, towers=24)
     own_tower = daily.isel(site=[3]).assign_attrs(virtual=0, tower_source="user")
     monkeypatch.setattr("tamrl.data.fetch_grid", fetch_grid)
     monkeypatch.setattr("tamrl.data.open_towers", lambda path, table, further: own_tower)
@@ -272,7 +283,7 @@ def test_adapt_on_the_command_line(grid, fitted, daily, samples, tmp_path: Path,
     done = CliRunner().invoke(app, call)
     assert done.exit_code == 0, done.output
     assert "labelled days, of virtual towers" in done.output
-    (adapted,), header = pretrained.load(own, "cpu")
+    (adapted,), header = weights_file.load(own, "cpu")
     read = [header[name] for name in ("adapted_to", "virtual", "tower_source")]
     assert read == [str(samples.site[3]), 1, samples.attrs["tower_source"]]
     assert [type(m) for m in (adapted, *adapted.fitted)] == [Adapted, AnnualPrior]

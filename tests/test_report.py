@@ -24,7 +24,7 @@ from tamrl.evaluate.score_file import score as score_file
 from tamrl.rivals.boosting import Boosting
 from tamrl.samples.arrays import Samples, make_samples
 from tamrl.samples.phenology import with_phenology
-from tamrl.shipped import pretrained, report
+from tamrl.shipped import pretrained, report, weights_file
 from tamrl.shipped.applicability import attribute_space, from_dict, to_dict
 from tamrl.shipped.pretrained import SHIPPED, Pretrained
 from tamrl.virtual.grid import virtual_grid
@@ -51,7 +51,7 @@ def model(samples: Samples, tmp_path_factory: pytest.TempPathFactory) -> Pretrai
     known, path = samples.select(np.arange(20)), tmp_path_factory.mktemp("w") / "w.safetensors"
     fitted = TREES().fit(known, np.arange(16), np.arange(16, 20), 1)
     facts: dict[str, Any] = {"towers": 20, "virtual": 1}
-    pretrained.save(
+    weights_file.save(
         [fitted], path, replace(known, attrs={}), **facts, **report.about_training(known)
     )
     return load_pretrained(path)

@@ -466,7 +466,7 @@ def test_sources(cube, plain, tmp_path):
     for name in cube.data_vars:
         cube[[name]].to_netcdf(tmp_path / "folder" / f"{name}.nc")
     for kind in ("zarr", "netcdf", "folder"):
-        same(upscale(Ensemble(), tmp_path / kind, tmp_path / f"{kind}.map"), plain)
+        same(upscale(Ensemble(), tmp_path / kind, tmp_path / f"map-{kind}.zarr"), plain)
     assert not open_cube(tmp_path / "zarr", FEATURES).ds["TA"].variable._in_memory
     with pytest.raises(DataError, match=r"nothing\.nc"):
         upscale(Ensemble(), tmp_path / "nothing.nc", tmp_path / "n.zarr")

@@ -29,7 +29,7 @@ from tamrl.cli.common import (
 from tamrl.cli.compare import compare
 from tamrl.cli.cube import cube
 from tamrl.errors import DataError, StudyError
-from tamrl.files import check_outputs, check_writable
+from tamrl.files import check_writable
 
 # What does the work is imported inside the commands: `tamrl --help` answers at once.
 
@@ -127,10 +127,10 @@ def train(
     from tamrl import monitor
     from tamrl.data.cache import registry_sha256
     from tamrl.samples.splits import folds
-    from tamrl.shipped import calibration, ensemble, out_of_fold, pretrained, report
+    from tamrl.shipped import calibration, ensemble, out_of_fold, report, weights_file
     from tamrl.sources import load_grid, load_towers, load_training
 
-    check_outputs((), output)
+    weights_file.check_weights_output(output)
     with usage():
         make = ensemble.factory(model, _recipe(epochs), device, virtual)
     samples, training = load_training(towers)
@@ -149,7 +149,7 @@ def train(
     models = ensemble.train(training, make, members, seed, jobs)
     facts |= {"seed": seed, "towers": len(samples.site), "model": model, "folds": calibrate}
     facts |= {"licence": "CC-BY-4.0", "registry": registry_sha256()}
-    pretrained.save(models, output, samples, **facts, **learnt)
+    weights_file.save(models, output, samples, **facts, **learnt)
     on = f"{len(samples.site)} {'virtual ' * bool(samples.attrs['virtual'])}towers"
     say(f"Trained {members} {model}(s) on {on}: {output}")
 
@@ -189,7 +189,9 @@ def study(
     if pairs and not only:
         raise typer.BadParameter("--param needs --only: which notebook is meant?")
     try:
-        values = {name: yaml.safe_load(value) for name, _, value in pairs}
+        values = {
+            name: value if "#" in value else yaml.safe_load(value) for name, _, value in pairs
+        }  # what follows a # is no comment here
     except yaml.YAMLError as error:
         raise typer.BadParameter(f"a parameter's value cannot be read: {error}") from error
     with usage():

@@ -10,7 +10,7 @@ from typer import Argument, Option
 
 from tamrl.cli.common import Device, one_of
 from tamrl.errors import DataError
-from tamrl.files import check_outputs
+from tamrl.files import DONE, check_outputs, check_store, origins
 
 
 def _known_scheduler(name: str | None) -> str | None:
@@ -22,8 +22,8 @@ def _known_scheduler(name: str | None) -> str | None:
 Store = Annotated[Path, Option("--output", "-o", help="Zarr store to write or to go on with.")]
 _SCHEDULER = "local:N or tcp://host:8786; none: threads."
 Scheduler = Annotated[str | None, Option(callback=_known_scheduler, help=_SCHEDULER)]
-_RESOLUTION = "Of the average year without a cube: 0.5 or 1."
-Resolution = Annotated[float, Option(callback=one_of(0.5, 1.0), help=_RESOLUTION)]
+_RESOLUTION = "Of the average year without a cube: 0.5 or 1.  [default: 0.5]"
+Resolution = Annotated[float | None, Option(callback=one_of(0.5, 1.0), help=_RESOLUTION)]
 _CUBE = "Zarr store, NetCDF file or folder; none: an average year of the globe."
 _WEIGHTS = "Of `tamrl train` or `tamrl adapt`.  [default: the package's own]"
 Weights = Annotated[Path | None, Option("--weights", "-w", help=_WEIGHTS)]
@@ -42,7 +42,7 @@ def map_cube(
     scheduler: Scheduler = None,
     workers: Annotated[int | None, Option(min=1, help="Threads without scheduler.")] = None,
     chunks: Annotated[int, Option(min=1, help="Strips that a task takes at once.")] = 1,
-    resolution: Resolution = 0.5,
+    resolution: Resolution = None,
     device: Device = "cpu",
 ) -> None:
     """Map GPP, RECO and NEE wherever a cube has drivers; an interrupted map goes on.
@@ -59,12 +59,14 @@ def map_cube(
     from tamrl.data import fetch_grid
     from tamrl.maps.layout import export_netcdf
     from tamrl.maps.pretrained import load_pretrained
-    from tamrl.maps.upscale import DONE
     from tamrl.virtual.grid import virtual_grid
 
-    check_outputs([weights, Path(cube) if cube else None], output, netcdf)
-    if output.suffix in (".nc", ".nc4", ".h5"):
-        raise DataError(f"{output}: a map grows as a Zarr store; write -o map.zarr --netcdf FILE")
+    check_outputs([weights, *origins(cube)], output, netcdf, ends=("Zarr store", "NetCDF file"))
+    check_store(output, cube)
+    if resolution is not None and cube is not None:
+        raise typer.BadParameter("--resolution is of the average year; a cube has its own")
+    if workers is not None and scheduler is not None:
+        raise typer.BadParameter("--workers is of threads; a scheduler has workers of its own")
     if packed and netcdf is None:
         raise typer.BadParameter("--packed is of the NetCDF file: add --netcdf FILE")
     model, start = load_pretrained(weights, device), time.perf_counter()
@@ -74,7 +76,7 @@ def map_cube(
     options: Any = {"chunk": chunks, "scheduler": scheduler, "workers": workers}
     try:
         real = not model.header.get("virtual")
-        grid = fetch_grid(resolution if cube is None else 0.5) if real else virtual_grid()
+        grid = fetch_grid(resolution or 0.5) if real else virtual_grid()
     except DataError as error:
         if cube is None:
             raise

@@ -49,12 +49,8 @@ def predict(
 
     files = (towers, table, drivers, model, *(satellites or ()))
     inputs = [path for path in files if path is not None]
-    check_outputs([*inputs, *_listed(table)], output, plot)
+    check_outputs([*inputs, *_listed(table)], output, plot, ends=("prediction", "picture"))
     place = _place(towers, table, at, igbp, drivers)
-    if plot and plot.suffix not in (".png", ".pdf", ".svg"):
-        raise typer.BadParameter(
-            f"--plot {plot}: a name that ends in .png, .pdf or .svg is expected"
-        )
     draw_prediction = _picture() if plot else None
     loaded = open_weights(model, device)
     samples = _own_samples(towers or drivers, table, satellites, **place)
@@ -99,8 +95,9 @@ def adapt(
     """
     from tamrl.shipped.new_target import sentence
     from tamrl.shipped.pretrained import open_weights
+    from tamrl.shipped.weights_file import check_weights_output
 
-    check_outputs([towers, table, model, *(satellites or ()), *_listed(table)], output)
+    check_weights_output(output, [towers, table, model, *(satellites or ()), *_listed(table)])
     further = {"targets": (target,)} if target else {}
     samples = _own_samples(towers, table, satellites, **further)
     loaded = open_weights(model, device)
@@ -182,7 +179,7 @@ def score(
     """
     from tamrl.evaluate import score_file
 
-    check_outputs([predicted, observed, table], output)
+    check_outputs([predicted, observed, table], output, ends="table")
     scores = score_file.score(predicted, observed, table)
     _say(scores.attrs["inputs"])
     pooled = scores[scores.site == "all"]

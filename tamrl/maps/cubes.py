@@ -19,7 +19,7 @@ from tamrl.data.physics import wrong_unit
 from tamrl.data.schema import DRIVERS, KOPPEN_MAIN
 from tamrl.data.units import KNOWN, conversion, to_our_units
 from tamrl.errors import DataError
-from tamrl.files import is_store
+from tamrl.maps.cubefiles import DAMAGE, open_source
 from tamrl.maps.timeaxis import fill_leap_days, leap_note, read_time, time_edges
 
 Floats = npt.NDArray[np.float32]
@@ -29,15 +29,6 @@ AXES = {"lat": ("latitude", "degrees_north", ("lat", "latitude", "y")),
 BARE = ("SNO", "BSV")  # classes without flux: no tower stands there (FLUXCOM likewise)
 PERIODS = {"step": "", "month": "M", "year": "Y"}  # what a map may be averaged to
 FULL = 0.8  # share of the days of a month or year that must be predicted
-DAMAGE = (
-    OSError,
-    ValueError,
-    LookupError,
-    TypeError,
-    RuntimeError,
-    ArithmeticError,
-    SystemError,
-)  # what readers raise on broken files
 SAMPLE_ROWS = 9  # rows of latitude that are looked at before a long computation starts
 SAMPLE_COLUMNS = 60  # columns of these whose weather is compared with what physics allows
 
@@ -180,24 +171,6 @@ def _wrong_unit(sample: xr.Dataset, step: npt.NDArray[np.float64]) -> str:
     ta, vpd, sw = (few[n].transpose("time", "lat", "lon").to_numpy() for n in DRIVERS)
     lat, doy = few["lat"].to_numpy()[:, None], (middle % 365.25 + 1)[:, None, None]
     return wrong_unit(ta, vpd, sw, lat, doy, float(step.mean()))
-
-
-def open_source(source: xr.Dataset | str | Path) -> xr.Dataset:
-    """Open a Zarr store, a NetCDF file or a folder of them lazily; a Dataset is handed back."""
-    if isinstance(source, xr.Dataset):
-        return source
-    path = Path(source)
-    try:
-        if is_store(path):
-            ds = xr.open_zarr(path, consolidated=False, chunks=None)
-        elif path.is_dir():
-            ds = xr.open_mfdataset(sorted(path.glob("*.nc")), combine="by_coords")
-        else:
-            ds = xr.open_dataset(path)
-    except DAMAGE as error:
-        raise DataError(f"{path}: cannot be opened as a cube ({error})") from error
-    ds.encoding["source"] = str(path)
-    return ds
 
 
 def _axes(ds: xr.Dataset, name: str) -> xr.Dataset:

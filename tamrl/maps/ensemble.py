@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 
 from tamrl.data.schema import DRIVERS, FLUXES
 from tamrl.errors import DataError
 from tamrl.maps.cells import Cells
-from tamrl.maps.cubes import Floats, open_cube, open_source
+from tamrl.maps.cubefiles import open_source
+from tamrl.maps.cubes import Floats, open_cube
 from tamrl.maps.models import Mapped
 from tamrl.maps.timeaxis import check_days
 from tamrl.samples.arrays import DAILY, SATELLITE, SEASONAL
@@ -33,7 +35,7 @@ MARGIN = 3.0  # degrees of the grid kept around a region
 class EnsembleMap:
     """An ensemble trained at towers, for one cube; `ensemble_map` makes it.
 
-    ``members``, ``header``: as `tamrl.shipped.pretrained.load` reads them. ``cells`` of the cube;
+    ``members``, ``header``: as `tamrl.shipped.weights_file.load` reads them. ``cells`` of the cube;
     drivers that are ``optional`` may be missing on some days.
     """
 
@@ -51,6 +53,11 @@ class EnsembleMap:
     def grid(self) -> xr.Dataset | None:
         """What describes the cells."""
         return self.cells.grid
+
+    @property
+    def days(self) -> npt.NDArray[np.datetime64] | None:
+        """Days of the cube that it was made for; None: an average year."""
+        return self.cells.days
 
     @property
     def digests(self) -> list[str]:

@@ -34,7 +34,17 @@ QUALITY = {
 }
 NO_LAND = 255
 CLIMATOLOGY_YEARS = (1991, 2014)  # of the towers' fluxes (Pastorello et al. 2020)
-_OWN = ("cells", "cubes", "ensemble", "layout", "monthly", "timeaxis", "training", "upscale")
+_OWN = (
+    "cells",
+    "cubefiles",
+    "cubes",
+    "ensemble",
+    "layout",
+    "monthly",
+    "timeaxis",
+    "training",
+    "upscale",
+)
 _OTHER = ("data/grid.py", "data/units.py", "shipped/applicability.py")
 _ROOT = Path(__file__).parents[1]
 _CODE = (

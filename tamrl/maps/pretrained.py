@@ -8,7 +8,8 @@ import xarray as xr
 
 from tamrl.data import fetch_grid
 from tamrl.errors import DataError
-from tamrl.maps.cubes import open_source
+from tamrl.files import check_store
+from tamrl.maps.cubefiles import open_source
 from tamrl.maps.ensemble import ensemble_map
 from tamrl.maps.upscale import upscale
 from tamrl.shipped.pretrained import Pretrained, open_weights
@@ -32,6 +33,7 @@ class Model(Pretrained):
         `tamrl.upscale`. Returns the map, opened, gC m-2 d-1, with 90 % bounds by flux where the
         weights hold them. Errors as of `tamrl.upscale`, and DataError without cube and grid.
         """
+        check_store(Path(output), cube)
         virtual, given = bool(self.header.get("virtual")), grid
         if given is None and need_grid:
             given = virtual_grid() if virtual else fetch_grid()

@@ -26,7 +26,7 @@ from tqdm.dask import TqdmCallback
 from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError
 from tamrl.evaluate.conformal import Conformal
-from tamrl.files import alone
+from tamrl.files import DONE, STORE, alone, check_store
 from tamrl.maps.cubes import BARE, FULL, PERIODS, Cube, Floats, open_cube, stack_features
 from tamrl.maps.layout import NO_LAND, QUALITY, map_facts, map_layout, open_map
 from tamrl.maps.models import MapModel
@@ -35,7 +35,6 @@ STRIP_BYTES = 32e6  # inputs of one strip
 STRIP_ROWS = 10  # at most
 BATCH = 256  # places a model sees at once
 CONNECT_SECONDS = 20  # to wait for a scheduler, and for its first worker
-STORE, DONE = "store", ".done"  # in what is unfinished: the map, and markers of written strips
 
 
 @dataclass(frozen=True)
@@ -177,7 +176,11 @@ def upscale(
             raise DataError(f"intervals: {flux} at the level {level} was not calibrated")
     if every not in PERIODS:
         raise DataError(f"every {every!r}: choose from {', '.join(PERIODS)}")
-    out, opened = Path(out), replace(open_cube(cube, model.features), every=every)
+    check_store(out := Path(out), cube)
+    opened = replace(open_cube(cube, model.features), every=every)
+    days = getattr(model, "days", None)
+    if days is not None and not np.array_equal(days, opened.ds["time"].to_numpy().astype("M8[D]")):
+        raise DataError(f"{opened.name}: the model was made for other days; make it for this cube")
     if "land_fraction" not in opened.ds and model.grid is not None:
         opened = replace(opened, ds=opened.ds.assign(land_fraction=_land(model.grid, opened.ds)))
     if opened.climatology and every != "step":
@@ -273,8 +276,6 @@ def _prepare(part: Path, small: xr.Dataset, large: xr.Dataset, identity: str) ->
     note, store = part / DONE / "identity", part / STORE
     if note.is_file() and note.read_text() == identity:
         return
-    if part.exists() and not (part / DONE).is_dir():
-        raise DataError(f"{part}: would be written, but is not a map that was broken off; move it")
     shutil.rmtree(part, ignore_errors=True)
     (part / DONE).mkdir(parents=True)  # first: by it a store is known to be made here
     options: Any = {"zarr_format": 2, "consolidated": False}

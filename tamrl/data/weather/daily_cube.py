@@ -24,13 +24,13 @@ from tamrl.data.daily import Floats
 from tamrl.data.own.vocabulary import DAY
 from tamrl.data.physics import potential_radiation
 from tamrl.data.units import KNOWN, plausible
-from tamrl.data.weather.daily_layout import DONE, STORE, identity_of, layout, prepare
+from tamrl.data.weather.daily_layout import identity_of, layout, prepare
 from tamrl.data.weather.gridsource import Region, Source
 from tamrl.data.weather.hourly import Hours, open_hours
-from tamrl.data.weather.local_days import Days, Years, asked, days_of, shifts_of
+from tamrl.data.weather.local_days import Days, Noon, Years, asked, days_of, shifts_of
 from tamrl.data.weather.vegetation import Vegetation, open_vegetation
 from tamrl.errors import DataError
-from tamrl.files import alone
+from tamrl.files import DONE, STORE, alone, check_store
 
 BYTES = 128e6  # of sums of days, and of hours read at once, in each worker
 BLOCK_DAYS = 32  # at most
@@ -80,15 +80,19 @@ class _Job:
         columns = [(int(self.shifts[g[0]]), slice(g[0], g[-1] + 1)) for g in _runs(groups)]
         shape = (len(days), len(hours.window.lat), len(hours.window.lon))
         out: dict[str, Floats] = {}
+        noon = Noon(hours.name)
         slab = max(1, int(BYTES // (8 * shape[1] * shape[2] * (len(hours.series) + 2))))
         for start in range(first, stop, slab):
             values = hours.read(start, min(start + slab, stop))
+            middle = hours.stamps(start, min(start + slab, stop)) - np.timedelta64(hours.step // 2)
+            noon.add(values["SW_IN"], middle, hours.window.lon)
             for k, (shift, cols) in product(range(min(slab, stop - start)), columns):
                 day, within = divmod(start + k - begin + shift, day_records)
                 if 0 <= day < len(days):
                     for name, field in values.items():
                         at = (day, slice(None), cols)
                         _add(out, name, shape, at, field[k, :, cols], within)
+        noon.check()
         for name in out.keys() & {"TA", "VPD", "SW_IN"}:
             out[name] /= day_records
         if "P" in out:
@@ -176,9 +180,8 @@ def build_cube(
     other units or steps than it says, or for an ``out`` that holds anything else.
     """
     out, notes = Path(out), list[str]()
-    if out.suffix in (".nc", ".nc4", ".h5"):
-        raise DataError(f"{out}: a cube grows as a Zarr store; name it {out.with_suffix('.zarr')}")
     span = asked(years)
+    check_store(out, source, vegetation)
     hours = open_hours(source, region, span, sums, notes)
     shifts = shifts_of(hours)
     days = days_of(hours, shifts, span, notes)

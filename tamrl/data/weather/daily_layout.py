@@ -20,8 +20,8 @@ from tamrl.data.weather.hourly import Hours
 from tamrl.data.weather.local_days import Days
 from tamrl.data.weather.vegetation import Vegetation
 from tamrl.errors import DataError
+from tamrl.files import DONE, STORE
 
-STORE, DONE = "store", ".done"  # in what is unfinished: the cube, and markers of written blocks
 ROWS = 10  # of a chunk: the map reads as many at a time
 SAMPLES = 5  # records of which the identity is made
 MADE_BY = (

@@ -1,17 +1,44 @@
 """Which records of which column make which local day, and which days are whole."""
 
 import re
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tamrl.data.own.tables import Place
+from tamrl.data.daily import Floats
+from tamrl.data.own.tables import NOON_OFF, Place
 from tamrl.data.own.vocabulary import DAY
 from tamrl.data.weather.hourly import Hours, Span
 from tamrl.errors import DataError
 
 Days = NDArray[np.datetime64]
 Years = str | tuple[str, str] | None
+SUNNY = 0.3  # of 1: how much of the sun's circle must be dark, so that its middle is known
+
+
+@dataclass
+class Noon:
+    """At which hour of solar time the sun of a file is centred: whether its clock is UTC."""
+
+    name: str
+    light: float = 0.0
+    turned: complex = 0j
+
+    def add(self, sw_in: Floats, middle: Days, lon: Floats) -> None:
+        """Count radiation (record, lat, lon) of records with these ``middle`` times, UTC."""
+        by_column = np.nansum(np.maximum(sw_in, 0), axis=1)
+        hour = (middle - middle.astype("datetime64[D]")) / np.timedelta64(1, "h")
+        clock = hour[:, None] + lon / 15
+        self.light += float(by_column.sum())
+        self.turned += complex((by_column * np.exp(2j * np.pi * clock / 24)).sum())
+
+    def check(self) -> None:
+        """Refuse (DataError) times that are off the sun's by hours, and name by how many."""
+        off = (np.angle(self.turned) * 12 / np.pi) % 24 - 12
+        if self.light and abs(self.turned) > SUNNY * self.light and abs(off) > NOON_OFF:
+            text = f"radiation is centred at {off + 12:.1f} h of solar time, {off:+.0f} h from noon"
+            raise DataError(f"{self.name}: {text}; its times are not UTC: shift them back by that")
 
 
 def shifts_of(hours: Hours) -> NDArray[np.int64]:

@@ -29,6 +29,7 @@ from tamrl.errors import DataError
 
 COMPOSITE, MONTH = 16, 14  # days: the longest composite; from the first of a month to its middle
 SAMPLES = 5  # dates looked at before a long computation starts
+PERCENT = 100  # an index that stays below may be one in percent: no scale is guessed
 
 
 @dataclass
@@ -188,7 +189,7 @@ def _scaled(evi: Vegetation, notes: list[str]) -> Vegetation:
     known = known[np.isfinite(known)]
     if not known.size:
         raise DataError(f"{evi.views[0][1].file}: {evi.name} has no value in the dates looked at")
-    if known.max() > plausible("EVI")[1] and (known == known.round()).all():
+    if known.max() > PERCENT and (known == known.round()).all():
         notes.append(f"EVI: scale factor {SCALE['EVI']:g} applied ({evi.name})")
         evi.scale = SCALE["EVI"]
     return evi

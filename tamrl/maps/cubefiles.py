@@ -1,0 +1,66 @@
+"""A cube's files, opened as one Dataset; those of a folder must hold the same in the same units."""
+
+from collections import Counter
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from tamrl.data.units import KNOWN
+from tamrl.errors import DataError
+from tamrl.files import is_store
+
+DAMAGE = (  # what readers raise on broken files
+    OSError, ValueError, LookupError, TypeError, RuntimeError, ArithmeticError, SystemError,
+)  # fmt: skip
+
+
+def open_source(source: xr.Dataset | str | Path) -> xr.Dataset:
+    """Open a Zarr store, a NetCDF file or a folder of them lazily; a Dataset is handed back."""
+    if isinstance(source, xr.Dataset):
+        return source
+    if not isinstance(source, str | PathLike):
+        text = "give an xarray.Dataset or a path"
+        raise DataError(f"a cube cannot be read of {type(source).__name__}: {text}")
+    path = Path(source)
+    try:
+        if is_store(path):
+            ds = xr.open_zarr(path, consolidated=False, chunks=None)
+        elif path.is_dir():
+            ds = _folder(path)
+        else:
+            ds = xr.open_dataset(path)
+    except DataError:
+        raise
+    except DAMAGE as error:
+        raise DataError(f"{path}: cannot be opened as a cube ({error})") from error
+    ds.encoding["source"] = str(path)
+    return ds
+
+
+def _folder(path: Path) -> xr.Dataset:
+    """Open the NetCDF files of a folder as one; DataError where they differ in what they hold."""
+    units: dict[str, tuple[str, str]] = {}
+    times: Counter[str] = Counter()
+
+    def look(ds: xr.Dataset) -> xr.Dataset:
+        file = Path(ds.encoding["source"]).name
+        for name, unit in ((str(n), str(v.attrs.get("units"))) for n, v in ds.data_vars.items()):
+            first, other = units.setdefault(name, (unit, file))
+            if unit != first:
+                text = f"{name} is in {first!r} in {other} and in {unit!r} in {file}"
+                raise DataError(f"{path}: {text}; convert one of them")
+            times[name] += ds.sizes.get("time", 0)
+        return ds
+
+    files = sorted(path.glob("*.nc"))
+    how: Any = {"combine": "by_coords", "join": "outer", "compat": "no_conflicts"}
+    ds = xr.open_mfdataset(files, preprocess=look, **how)
+    for name in KNOWN.keys() & times.keys():
+        if "time" in ds[name].dims and times[name] < ds.sizes["time"]:
+            text = (
+                f"{name} is lacking at {ds.sizes['time'] - times[name]} of {ds.sizes['time']} times"
+            )
+            raise DataError(f"{path}: {text}, since not all files have it; get those of all")
+    return ds
