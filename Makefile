@@ -72,6 +72,8 @@ book: $(INSTALLED) ## execute the notebooks that changed and build the book
 
 notebook: $(INSTALLED) ## execute one notebook, NB=03, with parameters P="name=value name=value"
 	@test -n "$$NB" || { echo 'Which one? make notebook NB=03 P="seed=7 folds=5"' >&2; exit 2; }
+	@case "$$P" in *\\*) false;; *) printf '%s\n' "$$P" | xargs -r true 2> /dev/null;; esac || \
+	  { echo "P=$$P: a quote is not closed, or a backslash is there; nothing was run" >&2; exit 2; }
 	@{ printf '%s\0' --only "$$NB"; printf '%s\n' "$$P" | xargs -r printf -- '--param=%s\0'; } | xargs -0 $(STUDY)
 
 verify: $(INSTALLED) ## run the study on real towers and compare its tables with the committed ones
