@@ -409,16 +409,20 @@ def test_no_server_can_hold_a_caller(place: Place, body, limits, words: str) -> 
 
 @pytest.mark.parametrize("body", [trickle, silence])
 def test_an_interrupt_ends_at_once(place: Place, body: Callable[[Handler], None]) -> None:
-    """Ctrl-C ends a fetch whatever a server does meanwhile."""
+    """Ctrl-C ends a fetch within two seconds, whatever a server does meanwhile."""
     place.server.fault = lambda handler, name, nth: handler.begin(name) and bool(body(handler))
-    child = place.child()
-    wait_until(lambda: len(place.server.asked) >= cache.THREADS)
-    child.send_signal(signal.SIGINT)
-    start = time.monotonic()
-    _, stderr = child.communicate(timeout=60)
-    assert time.monotonic() - start < 15.0, "two seconds where nothing else runs"
-    assert "KeyboardInterrupt" in stderr
-    assert (place.cached(), place.parts()) == (set(), [])
+    seconds = [np.inf]
+    while min(seconds) > 2 and len(seconds) < 4:  # other processes may hold this one up
+        place.server.asked.clear()
+        child = place.child()
+        wait_until(lambda: len(place.server.asked) >= cache.THREADS)
+        child.send_signal(signal.SIGINT)
+        start = time.monotonic()
+        _, stderr = child.communicate(timeout=60)
+        seconds.append(time.monotonic() - start)
+        assert "KeyboardInterrupt" in stderr
+        assert (place.cached(), place.parts()) == (set(), [])
+    assert min(seconds) <= 2
 
 
 def test_no_registered_file_is_longer_than_a_reply_may_be() -> None:

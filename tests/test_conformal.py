@@ -150,3 +150,11 @@ def test_what_cannot_be_calibrated() -> None:
         Conformal.fit(y, y, y, tower, weight="row")
     with pytest.raises(DataError, match=r"level 0.8 was not calibrated; choose from 0\.5"):
         Conformal.fit(y, y, y, tower, levels=(0.5,)).interval(1, 1, level=0.8)
+
+
+def test_an_error_that_vanishes_with_the_flux_keeps_one_percent_of_itself() -> None:
+    """No size is ever 0, where a flux is: a hundredth of the mean error is left."""
+    mean = np.linspace(0, 10, 400)
+    y = mean * (1 + np.where(np.arange(400) % 2, 0.1, -0.1))
+    c = Conformal.fit(y, mean, 0 * mean, np.arange(400) // 10)
+    assert c.scale == pytest.approx((0.01 * np.abs(y - mean).mean(), 0, 0.1), rel=1e-3)

@@ -197,3 +197,19 @@ def test_stored_intervals_are_those_of_all_models() -> None:
     none = results.intervals[:0]
     assert module.sharpness(none).empty
     assert plots.coverage_by_class(module.by_class(none, "m")).axes
+
+
+def test_a_value_on_a_bound_is_inside() -> None:
+    """Of four values two are on the bounds, one is above: three quarters are covered."""
+    axes, values = ("flux", "site", "time"), np.array([[[1.0, 3.0, 2.0, 4.0]]])
+    table = xr.Dataset({"observed": (axes, values)}, {"flux": ["GPP"], "site": ["AA-Aaa"]})
+    sides = {"lower": 1.0, "upper": 3.0}
+    bounds = xr.Dataset({n: (("level", *axes), 0 * values[None] + v) for n, v in sides.items()},
+                        {"level": [0.9], "flux": ["GPP"]})  # fmt: skip
+    row = reliability(table, bounds).iloc[0]
+    assert (row["coverage"], row["tower_coverage"], row["low"], row["high"]) == (
+        0.75,
+        0.75,
+        0,
+        0.25,
+    )

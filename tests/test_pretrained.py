@@ -1,6 +1,8 @@
 """Weights as files: what comes back is what was trained; intervals, scores, own towers."""
 
 import json
+import os
+import subprocess
 import sys
 from dataclasses import replace
 from functools import partial
@@ -317,3 +319,30 @@ def test_models_by_name(name: str) -> None:
     assert "SyntheticPretraining" not in plain
     with pytest.raises(ValueError, match="unknown model 'best'"):
         ensemble.factory("best")
+
+
+OFTEN = """
+import os
+import tamrl
+from halfhours import daily_csv
+from test_user import TABLE
+
+model, towers = tamrl.load_pretrained(), daily_csv(120)
+for k in range(1, 251):
+    model.predict(towers, TABLE, need_grid=False)
+    if k in (50, 250):
+        with open("/proc/self/statm") as held:
+            print(int(held.read().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
+def test_a_service_that_predicts_again_and_again_does_not_grow() -> None:
+    """After a warm-up, 200 more predictions in one process add less than 1 % to its memory."""
+    paths = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run(
+        [sys.executable, "-c", OFTEN], env=paths, capture_output=True, text=True, check=True
+    )
+    before, after = map(int, done.stdout.split())
+    assert after < 1.01 * before

@@ -16,7 +16,7 @@ from tamrl.cli import towers
 from tamrl.errors import DataError
 from tamrl.evaluate import scores
 from tamrl.evaluate.scores import imbalance, scored_days, sum_up, violations
-from tamrl.evaluate.timescales import by_scale, split, sum_scales
+from tamrl.evaluate.timescales import WITHIN, by_scale, scales_of, split, sum_scales
 from tamrl.samples.arrays import SCORE_QC
 
 TOWERS, YEARS = 8, 4
@@ -290,3 +290,23 @@ def test_balance_violation_is_zero_only_at_closure(samples: SimpleNamespace) -> 
 def test_the_help_of_the_command_states_the_rule() -> None:
     """Days count by the same share of measured hours in words and in code."""
     assert f"at least {SCORE_QC:g} was measured" in " ".join((towers.score.__doc__ or "").split())
+
+
+def test_what_does_not_vary_has_no_r2() -> None:
+    """Not minus infinity: nothing was there to be explained. RMSE is as ever."""
+    parts = {"n": 50.0, "square": 200.0, "observed": 3.0, "within": 0.0}
+    sums = xr.Dataset({name: ("site", [value] * 2) for name, value in parts.items()})
+    table = scores.score(sums, xr.ones_like(sums.n))
+    assert np.isnan(table.R2)
+    assert table.RMSE == 2
+
+
+def test_a_tower_of_thirty_days_is_long_enough_to_be_compared_with_others() -> None:
+    """At 30 scored days a tower's mean counts between towers, at 29 it does not."""
+    axes, days = ("site", "flux"), np.array([[30.0], [29.0]])
+    fields = {"n": (axes, days), "observed": (axes, days * 0), "within": (axes, days * 0)}
+    coords = {"site": ["A", "B"], "flux": ["GPP"], "model": ["m"]}
+    sums = xr.Dataset(fields | {"error": (("model", *axes), days[None])}, coords)
+    count, none = np.ones((len(WITHIN), 2)), np.zeros((len(WITHIN), 2, 1))
+    between = scales_of(sums, count, none, none[None]).sel(scale="between towers")
+    assert between.n.to_numpy().ravel().tolist() == [1, 0]

@@ -131,6 +131,10 @@ def season(mean: float) -> np.ndarray:
     return mean * (1 + np.sin(np.arange(365) / 365 * 2 * np.pi))
 
 
+def labelled(days: int, value: float) -> np.ndarray:
+    return np.where(np.arange(365) < days, value, np.nan)
+
+
 @pytest.mark.parametrize(("years", "qc", "broken"), [
     ([season(4), season(5), season(4)], (1, 1, 1), {}),
     ([season(4), np.full(365, 2.0), season(4)], (1, 0, 1), {2002: "constant GPP"}),
@@ -142,6 +146,8 @@ def season(mean: float) -> np.ndarray:
     ([season(0.3), season(1.2), season(0.3)], (1, 0.1, 1), {}),  # a rainy year in a desert
     ([season(4), season(9)], (1, 0.1), {}),  # two years cannot tell which is wrong
     ([season(0.05) - 0.1, season(4), season(4)], (1, 1, 1), {}),  # noise about nothing
+    ([season(4), labelled(30, 2.0), season(4)], (1, 1, 1), {2002: "constant GPP"}),
+    ([season(4), labelled(29, 2.0), season(4)], (1, 1, 1), {}),  # days too few to judge
 ])  # fmt: skip
 def test_broken_years(years: list[np.ndarray], qc: tuple, broken: dict[int, str]) -> None:
     ds = years_of(*years, qc=qc)

@@ -423,3 +423,14 @@ def test_fluxes_in_another_unit_are_learnt_alike(samples: Samples) -> None:
     given = samples, replace(samples, y=samples.y * 16)
     logs = [TamRLModel(free, ONE).fit(s, TRAIN, VALID).log[0] for s in given]
     assert logs[1] == pytest.approx(logs[0], rel=1e-3)
+
+
+@pytest.mark.parametrize(("machine", "knows", "has"), [
+    ("x86_64", "AVX512_BF16", True), ("x86_64", "AVX2", False), ("AMD64", "AVX2", False),
+    ("arm64", "DEFAULT", True),
+])  # fmt: skip
+def test_which_processors_compute_in_half_precision(monkeypatch, machine, knows, has) -> None:
+    """Of Intel's and AMD's those with AVX-512; others all do."""
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: knows)
+    assert cpu_has_bf16() == has

@@ -174,6 +174,8 @@ def upscale(
     for bounds, flux in product((intervals, of_mean), FLUXES):
         if bounds and (flux not in bounds or level not in bounds[flux].quantiles):
             raise DataError(f"intervals: {flux} at the level {level} was not calibrated")
+    if chunk < 1 or (workers is not None and workers < 1):
+        raise DataError(f"chunk {chunk}, workers {workers}: both are 1 or more")
     if every not in PERIODS:
         raise DataError(f"every {every!r}: choose from {', '.join(PERIODS)}")
     check_store(out := Path(out), cube)
