@@ -223,7 +223,7 @@ def test_the_same_bits_whatever_the_blocks_the_chunks_and_the_end(tmp_path, monk
     with pytest.raises(DataError, match=r"d\.zarr: holds something else than this cube"):
         build_cube(source, tmp_path / "d.zarr", years="2019-12-29:2020-01-03")
     (tmp_path / "notes").mkdir()
-    with pytest.raises(DataError, match="notes: holds something else"):
+    with pytest.raises(DataError, match="notes: is a folder of something else"):
         build_cube(source, tmp_path / "notes")
 
 

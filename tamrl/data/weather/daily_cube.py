@@ -56,8 +56,9 @@ class _Job:
     def __call__(self, number: int) -> None:
         """Make one block and write it; the marker comes last, so that a kill costs one block."""
         days = self.days[number * self.block : (number + 1) * self.block]
-        fields = self._sum_up(days)
+        fields, noon = self._sum_up(days)
         _check(fields, days, self.hours)
+        noon.check()
         if self.vegetation is not None:
             fields["EVI"] = self.vegetation.days(days)
         out = zarr.open_group(self.part / STORE, mode="r+")
@@ -70,8 +71,8 @@ class _Job:
         mark.write_text(str(known))
         os.replace(mark, self.part / DONE / str(number))
 
-    def _sum_up(self, days: Days) -> dict[str, Floats]:
-        """Means, extremes and sums (day, lat, lon) of local days."""
+    def _sum_up(self, days: Days) -> tuple[dict[str, Floats], Noon]:
+        """Means, extremes and sums (day, lat, lon) of local days, and when the sun was highest."""
         hours, day_records = self.hours, DAY // self.hours.step
         begin = int(days[0].astype(int)) * day_records + 1
         first = begin - int(self.shifts.max())
@@ -80,24 +81,24 @@ class _Job:
         columns = [(int(self.shifts[g[0]]), slice(g[0], g[-1] + 1)) for g in _runs(groups)]
         shape = (len(days), len(hours.window.lat), len(hours.window.lon))
         out: dict[str, Floats] = {}
-        noon = Noon(hours.name)
+        noon = Noon(hours.name, hours.step)
         slab = max(1, int(BYTES // (8 * shape[1] * shape[2] * (len(hours.series) + 2))))
         for start in range(first, stop, slab):
             values = hours.read(start, min(start + slab, stop))
-            middle = hours.stamps(start, min(start + slab, stop)) - np.timedelta64(hours.step // 2)
-            noon.add(values["SW_IN"], middle, hours.window.lon)
+            noon.add(
+                values["SW_IN"], hours.stamps(start, min(start + slab, stop)), hours.window.lon
+            )
             for k, (shift, cols) in product(range(min(slab, stop - start)), columns):
                 day, within = divmod(start + k - begin + shift, day_records)
                 if 0 <= day < len(days):
                     for name, field in values.items():
                         at = (day, slice(None), cols)
                         _add(out, name, shape, at, field[k, :, cols], within)
-        noon.check()
         for name in out.keys() & {"TA", "VPD", "SW_IN"}:
             out[name] /= day_records
         if "P" in out:
             out["PRCP"] = out.pop("P")
-        return out
+        return out, noon
 
 
 def _runs(groups: Sequence[NDArray[np.intp]]) -> list[NDArray[np.intp]]:

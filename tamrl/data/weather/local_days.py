@@ -22,13 +22,14 @@ class Noon:
     """At which hour of solar time the sun of a file is centred: whether its clock is UTC."""
 
     name: str
+    step: int  # min
     light: float = 0.0
     turned: complex = 0j
 
-    def add(self, sw_in: Floats, middle: Days, lon: Floats) -> None:
-        """Count radiation (record, lat, lon) of records with these ``middle`` times, UTC."""
+    def add(self, sw_in: Floats, end: Days, lon: Floats) -> None:
+        """Count radiation (record, lat, lon) of records that ``end`` at these times, UTC."""
         by_column = np.nansum(np.maximum(sw_in, 0), axis=1)
-        hour = (middle - middle.astype("datetime64[D]")) / np.timedelta64(1, "h")
+        hour = (end - end.astype("datetime64[D]")) / np.timedelta64(1, "h") - self.step / 120
         clock = hour[:, None] + lon / 15
         self.light += float(by_column.sum())
         self.turned += complex((by_column * np.exp(2j * np.pi * clock / 24)).sum())
@@ -36,7 +37,8 @@ class Noon:
     def check(self) -> None:
         """Refuse (DataError) times that are off the sun's by hours, and name by how many."""
         off = (np.angle(self.turned) * 12 / np.pi) % 24 - 12
-        if self.light and abs(self.turned) > SUNNY * self.light and abs(off) > NOON_OFF:
+        sunny = self.light and abs(self.turned) > SUNNY * self.light
+        if sunny and abs(off) > NOON_OFF + self.step / 120:  # stamps may be of the middle or an end
             text = f"radiation is centred at {off + 12:.1f} h of solar time, {off:+.0f} h from noon"
             raise DataError(f"{self.name}: {text}; its times are not UTC: shift them back by that")
 
