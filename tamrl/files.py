@@ -119,7 +119,7 @@ def check_outputs(
     """Refuse outputs (DataError), before any work, that are read, protected or cannot be written.
 
     Read are ``inputs``, files and folders, all that is in stores, and tables of towers beside them.
-    ``ends``: what each output is, of `ENDS`, which its name must tell.
+    ``ends``: what each output is, of `ENDS`; its name must end so.
     """
     read = [path.resolve() for path in inputs if path]
     read += [place / n.format(p.stem) for p in read for place in (p, p.parent) for n in BESIDE]

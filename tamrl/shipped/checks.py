@@ -79,8 +79,8 @@ def _quantiles(value: Any, where: str) -> None:
     table(numbers(2))(value, where)
     inner = (np.inf, -np.inf)
     for level, (low, high) in sorted(value.items(), key=lambda item: float(item[0])):
-        ours = 0 < float(level) < 1 and str(float(level)) == level
-        if not (ours and low <= min(high, inner[0]) and high >= inner[1]):
+        fitting = 0 < float(level) < 1 and str(float(level)) == level
+        if not (fitting and low <= min(high, inner[0]) and high >= inner[1]):
             expected = "a level, a lower and an upper bound, around those of lower levels"
             raise _wrong(f"{where}.{level}", [low, high], expected)
         inner = low, high

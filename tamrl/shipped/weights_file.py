@@ -62,10 +62,10 @@ def check_weights_output(path: Path, inputs: Iterable[Path | None] = ()) -> None
     if path.exists() and path.stat().st_size:
         try:
             with safe_open(path, "np") as stored:
-                ours = HEADER in (stored.metadata() or {})
+                known = HEADER in (stored.metadata() or {})
         except (SafetensorError, OSError):
-            ours = False
-        if not ours:
+            known = False
+        if not known:
             raise DataError(f"{path}: holds something else than weights of tamrl; name a new file")
 
 
