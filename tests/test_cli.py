@@ -101,7 +101,7 @@ def test_what_a_user_can_mend_is_one_line(gridded, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("tamrl.study.runner.run.run", Mock(side_effect=KeyboardInterrupt))
     assert call("study").exit_code == 130
     monkeypatch.setattr("tamrl.sources.load_training", lambda *_: (gridded, gridded))
-    failed = call("train -o x --calibrate 500")
+    failed = call("train -o x.safetensors --calibrate 500")
     assert re.match(r"tamrl: 500 folds asked for; \d+ separate", failed.stderr)
     late = {"runner.run.run": "study", "comparisons.models.compute": "compare ablation"}
     for name, command in late.items():  # its error is no fault of the command
@@ -145,7 +145,7 @@ def test_parameters_reach_the_study_with_their_types(monkeypatch: pytest.MonkeyP
     """A number is a number, a word a word."""
     run = Mock(return_value=Outcome(("03_scores",), (), None))
     monkeypatch.setattr("tamrl.study.runner.run.run", run)
-    given = "--param seed=7 --param scheme=biome --param tune=false"
+    given = "--param seed=7 --param scheme=biome --param tune=false --param device=#1"
     assert "03_scores" in done(f"study --profile smoke --towers virtual --only 03 {given}")
-    values = {"seed": 7, "scheme": "biome", "tune": False}
+    values = {"seed": 7, "scheme": "biome", "tune": False, "device": "#1"}
     run.assert_called_once_with("smoke", "virtual", ["03"], values, build=True, force=False)
