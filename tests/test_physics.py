@@ -5,7 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tamrl.data.physics import KELVIN, SOLAR_CONSTANT, daylength, lloyd_taylor, potential_radiation
+from tamrl.data.physics import (
+    KELVIN,
+    SOLAR_CONSTANT,
+    daylength,
+    lloyd_taylor,
+    potential_radiation,
+    saturation_pressure,
+    wrong_unit,
+)
 
 LATITUDE = st.floats(-90, 90)
 DAY = st.integers(1, 366)
@@ -58,3 +66,18 @@ def test_respiration_doubles_and_more_with_ten_degrees() -> None:
     assert rate == pytest.approx([0.302, 1.0, 2.303], abs=2e-3)
     assert lloyd_taylor(15.0 + KELVIN) == pytest.approx(1)
     assert lloyd_taylor(25.0 + KELVIN) == pytest.approx(2.04, abs=0.01)
+
+
+@pytest.mark.parametrize(("vpd", "light", "days", "words"), [
+    (2.0, 0.5, 10, "of saturation or more"), (0.05, 0.5, 60, "looks like kPa"),
+    (0.3, 1.5, 10, "of the radiation above the air or more"), (0.3, 0.05, 30, "looks like MJ"),
+    (0.3, 0.35, 300, "of the radiation above the air"),
+])  # fmt: skip
+def test_a_unit_is_judged_from_so_many_days_on(vpd, light, days: int, words: str) -> None:
+    """One day fewer may be fog or a dry spell; of longer steps the same days do, but for a year."""
+    longer = days // 2, 2.0, days < 300
+    for n, step, said in ((days, 1.0, True), (days - 1, 1.0, False), longer):
+        doy = 150.0 + np.arange(n) * 0.1
+        ta, top = np.full(n, 20.0), potential_radiation(10.0, doy)
+        why = wrong_unit(ta, vpd * saturation_pressure(ta), light * top, 10.0, doy, step)
+        assert (words in why) == said

@@ -434,3 +434,10 @@ def test_which_processors_compute_in_half_precision(monkeypatch, machine, knows,
     monkeypatch.setattr("platform.machine", lambda: machine)
     monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: knows)
     assert cpu_has_bf16() == has
+
+
+def test_the_published_recipe_is_the_published_one() -> None:
+    """Windows of 45 days of which 15 are kept, no other losses, a first stage without z."""
+    r = PUBLISHED
+    assert (r.batch, r.length, r.keep, r.warmup, r.pretrain_epochs) == (32, 45, 15, 0, 4)
+    assert (r.reconstruction, r.contrast, r.class_balance) == (0, 0, 1)
