@@ -153,7 +153,7 @@ def test_a_towers_class_has_a_share_of_its_cell() -> None:
 
 def with_all(made: pd.DataFrame) -> pd.DataFrame:
     """Add the models that the pages quote beside these."""
-    quoted = (maps.CELL, maps.MONTHS, maps.WEATHER, maps.SATELLITES)
+    quoted = (maps.CELL, maps.MONTHS, maps.WEATHER, maps.SATELLITES, maps.PRIOR)
     more = {f"{f} {m}": made[f"{f} observed"] + 0.5 for f in FLUXES for m in quoted}
     return made.assign(**more)
 

@@ -22,18 +22,19 @@ from tamrl.maps.regions import UNASSIGNED, partition
 from tamrl.maps.uncertainty import Uncertainty
 from tamrl.samples.splits import distance_km
 from tamrl.study.comparisons.maps import (
+    ANNUAL,
     AVERAGE,
     BOOSTED,
     CELL,
-    FLUXCOM,
     MODELS,
     MONTHS,
+    PRIOR,
     SATELLITES,
     WEATHER,
 )
 
 SHORT = {AVERAGE: "map", CELL: "cell", MONTHS: "months", WEATHER: "weather",
-         SATELLITES: "satellites", BOOSTED: "boosted"}  # fmt: skip
+         SATELLITES: "satellites", BOOSTED: "boosted", PRIOR: "prior"}  # fmt: skip
 GROUPS = {"biome": "groups_inside", "country": "groups_country_inside",
           "10 degrees": "groups_10_inside", "20 degrees": "groups_20_inside"}  # fmt: skip
 NEAR_KM = 500.0  # of pairs of towers that show how far errors reach
@@ -43,7 +44,7 @@ def scores(table: pd.DataFrame) -> pd.DataFrame:
     """Score `seasons`: a row a model and flux, errors in gC m-2 d-1.
 
     Columns model, flux, towers, months, RMSE and bias of months, tower_RMSE (mean over towers), and
-    annual_R2 and annual_RMSE between towers with all twelve months. FLUXCOM has annual scores only.
+    annual_R2 and annual_RMSE between towers with all twelve months. Models of `ANNUAL` have annual scores only.
     """
     rows = []
     for model in MODELS:
@@ -59,7 +60,7 @@ def scores(table: pd.DataFrame) -> pd.DataFrame:
             row = {"model": model, "flux": flux, "towers": by.ngroups, "months": len(one),
                    "RMSE": np.sqrt((e**2).mean()), "bias": e.mean(),
                    "tower_RMSE": np.sqrt(by.square.mean()).mean()}  # fmt: skip
-            if model == FLUXCOM:
+            if model in ANNUAL:
                 row |= dict.fromkeys(("RMSE", "bias", "tower_RMSE"), np.nan)
             square = ((year.observed - year.observed.mean()) ** 2).mean()
             row["annual_R2"], row["annual_RMSE"] = 1 - (off**2).mean() / square, off.std(ddof=0)
@@ -246,7 +247,8 @@ def values(
     by = scored.set_index(["model", "flux"])
     for model, name in SHORT.items():
         for flux in FLUXES:
-            out[f"rmse_{name}_{flux}"] = float(by.RMSE[model, flux])
+            if model not in ANNUAL:
+                out[f"rmse_{name}_{flux}"] = float(by.RMSE[model, flux])
             out[f"r2_{name}_{flux}"] = float(by.annual_R2[model, flux])
     for flux, (model, name) in product(FLUXES, {AVERAGE: "gain", CELL: "cell_gain"}.items()):
         gain = 100 * float(1 - by.RMSE[model, flux] / by.RMSE[BOOSTED, flux])

@@ -18,6 +18,7 @@ from tamrl.data.grid import grid_at
 from tamrl.data.reference import fetch_reference_gpp
 from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError
+from tamrl.evaluate.learner import walk
 from tamrl.evaluate.tables import stored
 from tamrl.files import atomic_write
 from tamrl.maps import monthly
@@ -30,7 +31,8 @@ from tamrl.samples.arrays import Samples
 from tamrl.samples.average_year import mean_season
 from tamrl.samples.missing import without
 from tamrl.samples.phenology import from_season, with_phenology, without_phenology
-from tamrl.shipped import weights_file
+from tamrl.shipped import pretrained, weights_file
+from tamrl.shipped.annual import AnnualPrior, AnnualRescaling
 from tamrl.shipped.calibration import average_cases
 from tamrl.shipped.out_of_fold import FoldEnsemble, predict_held_out
 from tamrl.sources import load_grid, load_towers
@@ -39,8 +41,9 @@ from tamrl.study.comparisons.of_folds import of_folds
 AVERAGE, CELL = "average year", "average year, the cell's classes"
 MONTHS = "average year, the tower's own months"
 WEATHER, SATELLITES = "own weather", "own weather and satellites"
-BOOSTED, FLUXCOM = "boosted trees on the grid", "FLUXCOM"
-MODELS = (AVERAGE, CELL, MONTHS, WEATHER, SATELLITES, BOOSTED, FLUXCOM)
+BOOSTED, PRIOR, FLUXCOM = "boosted trees on the grid", "annual prior alone", "FLUXCOM"
+MODELS = (AVERAGE, CELL, MONTHS, WEATHER, SATELLITES, BOOSTED, PRIOR, FLUXCOM)
+ANNUAL = (PRIOR, FLUXCOM)  # have no months: one mean of the year stands in all of them
 SEASONS, FOLD_MAPS = "seasons.csv", "folds.nc"
 STRIDE = 4  # every fourth cell in each direction is mapped by all folds
 
@@ -77,7 +80,7 @@ def seasons(
     """Tabulate observed and predicted mean seasons: site, month, days, "GPP observed", ...
 
     A row for each month of a tower with ten good days; ``spread`` is that of the members' average
-    year. FLUXCOM has GPP alone, and no months: its annual mean stands in all of them.
+    year. FLUXCOM has GPP alone.
     """
     average = average_cases(samples, ensembles, grid, jobs)
     at = pd.Index(average.site.values)
@@ -93,6 +96,7 @@ def seasons(
     for name, given in ((WEATHER, green), (SATELLITES, samples)):
         found[name] = _mean_season(samples, predict_held_out(given, ensembles, jobs))
     found[BOOSTED] = _boosted(towers, samples, ensembles, grid, members, jobs, at)
+    found[PRIOR] = np.repeat(_prior(samples, ensembles)[rows][:, None], 12, 1)
     if not samples.attrs["virtual"]:
         reference = fetch_reference_gpp()["GPP"]
         cell = {n: cells[f"cell_{n}"].to_numpy()[rows] for n in ("lat", "lon")}
@@ -128,6 +132,22 @@ def _of_cells(samples: Samples, ensembles: Sequence[FoldEnsemble], grid: xr.Data
         known = np.isfinite(x).all((1, 2))
         model = _map_of(each, grid)
         out[each.test[known]] = model(x[known]).flux.mean(0)
+    return out
+
+
+def _prior(samples: Samples, ensembles: Sequence[FoldEnsemble]) -> NDArray:
+    """Mean annual fluxes (site, flux) by the prior of members that never saw the tower."""
+    out = np.full((len(samples.site), len(FLUXES)), np.nan)
+    for each in ensembles:
+        held = samples.select(each.test)
+        priors = []
+        for path in each.members:
+            (member,), header = weights_file.load(path, "cpu")
+            given = pretrained.suited(held, header)
+            parts = (p for p in walk(member, True) if isinstance(p, AnnualPrior | AnnualRescaling))
+            priors.append(next(parts).prior_of(given))  # one prior serves all parts of a member
+        mean = np.mean(priors, 0)
+        out[each.test] = np.column_stack([mean, mean[:, 1] - mean[:, 0]])
     return out
 
 
