@@ -17,7 +17,7 @@ from tamrl.rivals.boosting import Boosting
 from tamrl.samples.arrays import DAILY, make_samples
 from tamrl.samples.phenology import with_phenology
 from tamrl.samples.splits import folds
-from tamrl.shipped import pretrained
+from tamrl.shipped import weights_file
 from tamrl.shipped.annual import AnnualPrior, AnnualRescaling
 from tamrl.shipped.blend import Blend
 from tamrl.shipped.ensemble import ALL
@@ -57,10 +57,10 @@ def test_files_and_weights_of_a_fold_give_the_fluxes_that_were_scored(
         facts = ["lat", "lon", "igbp", "koppen", "elevation"]
         table = held_out[facts].reset_coords()[facts].to_dataframe()
         table.to_csv(tmp_path / f"{part.name}.csv")
-        loaded = [pretrained.load(path, "cpu") for path in fold.members]
+        loaded = [weights_file.load(path, "cpu") for path in fold.members]
         weights = tmp_path / f"{part.name}.safetensors"
         head = loaded[0][1] | {"members": len(members)}
-        pretrained.write([m for each, _ in loaded for m in each], weights, head)
+        weights_file.write([m for each, _ in loaded for m in each], weights, head)
         options = ["--table", f"{tmp_path / part.name}.csv", "--model", str(weights)]
         for name, what in {"monthly": monthly, "evi": evi}.items() if satellites else ():
             own = what.reindex(site=held_out.site).to_dataframe().reset_index()
