@@ -44,7 +44,8 @@ def scores(table: pd.DataFrame) -> pd.DataFrame:
     """Score `seasons`: a row a model and flux, errors in gC m-2 d-1.
 
     Columns model, flux, towers, months, RMSE and bias of months, tower_RMSE (mean over towers), and
-    annual_R2 and annual_RMSE between towers with all twelve months. Models of `ANNUAL` have annual scores only.
+    annual_R2 and annual_RMSE between towers with all twelve months, which alone models of `ANNUAL`
+    have.
     """
     rows = []
     for model in MODELS:
