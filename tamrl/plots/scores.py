@@ -149,7 +149,7 @@ def budget_bars(table: pd.DataFrame) -> Figure:
     for ax, flux in zip(axes, fluxes, strict=True):
         totals = table[table.flux == flux]
         y = np.arange(len(totals))[::-1]
-        colours = np.where(totals.mapped, style.BLUE, style.GREY)
+        colours = np.where(totals.mapped, style.WINE, style.GREY)
         _dots(ax, y, totals.value, totals, colours, "D", linewidth=5, alpha=0.5)
         ax.set(yticks=y, yticklabels=totals.source, ylim=(-0.6, len(totals) - 0.4))
         ax.set_title(flux, loc="left", weight="bold")
