@@ -151,6 +151,9 @@ def test_a_drought_is_judged_as_if_its_year_were_the_newest(study) -> None:
     assert float(one.years.max()) < float(judged.years.max())
     xr.testing.assert_identical(other, judged)
     said = newest.drought_values([one])["drought_GPP"]
+    wide = newest.drought_values([one.assign(lower=one.lower - 99, upper=one.upper + 99)])
+    assert wide["alarms_GPP"] == "0 of 1"
+    assert newest.drought_values([one.assign(lower=one.upper + 99)])["alarms_GPP"] == "1 of 1"
     value = float(one.anomaly.sel(flux="GPP", time=f"{last - 1}-08-31"))
     assert f"{value:+.1f}".replace("-", "\N{MINUS SIGN}") in said
 

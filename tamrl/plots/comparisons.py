@@ -20,8 +20,8 @@ from tamrl.plots.style import (
     columns,
     figure,
     model_colours,
-    rows,
 )
+from tamrl.plots.style import rows as stacked
 
 ROW, HEAD = 0.27, 0.95  # inches: of a row, and of all that is above and below the rows
 ABSENT = "not computed"
@@ -271,7 +271,7 @@ def dumbbells(table: pd.DataFrame, model: str, rival: str) -> Figure:
     A line joins both, in the colour of the one with less error; the worst of the rival come first.
     """
     fluxes, colours = list(table.flux.unique()), model_colours([model, rival])
-    fig, axes = rows(len(fluxes), 2.1 * len(fluxes) + 0.7)
+    fig, axes = stacked(len(fluxes), 2.1 * len(fluxes) + 0.7)
     for ax, flux in zip(axes, fluxes, strict=True):
         here = table[table.flux == flux].sort_values(rival, ascending=False)
         x, better = np.arange(len(here)), (here[model] < here[rival]).to_numpy()

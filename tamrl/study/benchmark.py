@@ -82,7 +82,7 @@ def by_tower(sums: xr.Dataset) -> pd.DataFrame:
 
 
 def waterfall(sums: xr.Dataset) -> pd.DataFrame:
-    """What leads from TAM-RL as published to the ensemble, step after step, by the main score.
+    """Follow the main score from TAM-RL as published to the ensemble, step after step.
 
     Table: flux, step, before, after (gC m-2 d-1), change, lower, upper (%); of steps between models
     that are computed. Other orders of the steps would share the change out otherwise.

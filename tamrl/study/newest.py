@@ -86,10 +86,13 @@ def droughts(
 
 
 def drought_values(cases: Sequence[xr.Dataset], day: str = "08-31") -> dict[str, str]:
-    """What a page says of `droughts` by flux, of the window that ends on a ``day`` of the year."""
+    """Gather what a page says of `droughts`, by flux, of the window that ends on a ``day``.
+
+    ``alarms_…``: at how many of them the interval leaves out zero.
+    """
     out = {}
     for flux in map(str, cases[0].flux.values):
-        said = []
+        said, alarms = [], 0
         for one in cases:
             year = str(one.time.values[-1])[:4]
             at = one.sel(flux=flux).sel(time=f"{year}-{day}", method="nearest")
@@ -97,7 +100,8 @@ def drought_values(cases: Sequence[xr.Dataset], day: str = "08-31") -> dict[str,
                 f"{round(float(at[name]), 1) + 0:+.1f}".replace("-", "\N{MINUS SIGN}")
                 for name in ("anomaly", "lower", "upper", "observed")
             )
+            alarms += int(at.lower > 0 or at.upper < 0)
             where = f"{one.attrs['site']} in {year}"
             said.append(f"{where}, {value} predicted ({low} to {high}) and {seen} measured")
-        out[f"drought_{flux}"] = "; ".join(said)
+        out |= {f"drought_{flux}": "; ".join(said), f"alarms_{flux}": f"{alarms} of {len(cases)}"}
     return out
