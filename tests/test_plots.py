@@ -135,6 +135,26 @@ def test_axes_carry_units_and_models() -> None:
         assert shown <= set(words(fig).splitlines())
 
 
+def test_a_step_that_is_resolved_is_filled_and_towers_have_the_colour_of_the_better() -> None:
+    """A waterfall shows its sizes, dumbbells the count of towers on each side."""
+    steps = pd.DataFrame({
+        "flux": "GPP", "step": ["one", "two"], "before": [2.0, 1.9], "after": [1.9, 1.95],
+        "change": [-5.0, 2.6], "lower": [-7.0, -1.0], "upper": [-1.0, 4.0],
+    })  # fmt: skip
+    fig = plots.waterfall(steps, "first", "last", "RMSE")
+    assert {"\N{MINUS SIGN}5.0 %", "+2.6 %", "2.00", "1.95", "first"} <= set(
+        words(fig).splitlines()
+    )
+    shades = [to_hex(bar.get_facecolor()) for bar in fig.axes[0].patches]
+    assert shades == [FLUX_COLOURS["GPP"].lower(), "#ffffff"]
+    towers = pd.DataFrame({"flux": "NEE", "ensemble": [1.0, 3, 1], "boosting": [2.0, 2, 3]})
+    fig = plots.dumbbells(towers, "ensemble", "boosting")
+    assert "NEE: ensemble better at 2 of 3 towers" in words(fig)
+    shades = [to_hex(colour) for colour in fig.axes[0].collections[0].get_colors()]
+    colours = model_colours(["ensemble", "boosting"])
+    assert shades == [colours[n].lower() for n in ("ensemble", "ensemble", "boosting")]
+
+
 def test_the_drawing_of_the_model_is_described_for_those_who_cannot_see() -> None:
     assert "<title" in plots.model().data
     assert "NEE equals RECO minus GPP" in plots.model().data

@@ -275,7 +275,7 @@ def dumbbells(table: pd.DataFrame, model: str, rival: str) -> Figure:
     for ax, flux in zip(axes, fluxes, strict=True):
         here = table[table.flux == flux].sort_values(rival, ascending=False)
         x, better = np.arange(len(here)), (here[model] < here[rival]).to_numpy()
-        shade = np.where(better, colours[model], colours[rival])
+        shade = [colours[model if each else rival] for each in better]
         ax.vlines(x, here[rival], here[model], colors=shade, linewidth=1.1, zorder=1)
         ax.plot(x, here[rival], ".", color=colours[rival], markersize=3.5, label=rival)
         ax.plot(x, here[model], ".", color=colours[model], markersize=3.5, label=model)

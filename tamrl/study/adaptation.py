@@ -239,7 +239,7 @@ def oracle(errors: pd.DataFrame) -> pd.Series:
     left = (before.square - before.error**2 / before.n).rename("left")
     keys = [before.days, before.flux]
     sums = before.square.groupby(keys, sort=False).sum()
-    return 100 * np.sqrt(left.groupby(keys, sort=False).sum() / sums) - 100
+    return 100 * (left.groupby(keys, sort=False).sum() / sums) ** 0.5 - 100
 
 
 def values(table: pd.DataFrame, errors: pd.DataFrame) -> dict[str, str]:

@@ -90,7 +90,7 @@ def drought_values(cases: Sequence[xr.Dataset], day: str = "08-31") -> dict[str,
 
     ``alarms_…``: at how many of them the interval leaves out zero.
     """
-    out = {}
+    out = dict[str, str]()
     for flux in map(str, cases[0].flux.values):
         said, alarms = [], 0
         for one in cases:

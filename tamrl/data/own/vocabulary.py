@@ -59,11 +59,11 @@ def listed() -> pd.DataFrame:
     """
     rows = []
     for row in VOCABULARY:
-        ours = _unit(row.name) if row.steps != "site" else row.unit
+        here = _unit(row.name) if row.steps != "site" else row.unit
         unit = (
             "{}; {} of half-hours and hours".format(*FLUX_UNITS) if row.unit == "flux" else row.unit
         )
-        rows.append((row.name, ours, row.alias, unit, row.steps.replace(" ", ", "), row.used_by))
+        rows.append((row.name, here, row.alias, unit, row.steps.replace(" ", ", "), row.used_by))
     columns = ["name", "our unit", "alias", "unit", "time steps", "used by"]
     return pd.DataFrame(rows, columns=columns).set_index(columns[:2])
 
