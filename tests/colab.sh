@@ -50,9 +50,9 @@ for name in sys.argv[1:] or sorted(path.stem for path in Path().glob("*.ipynb"))
     importlib.invalidate_caches()
     started, book = time.monotonic(), nbformat.read(f"{name}.ipynb", as_version=4)
     at = next(i for i, c in enumerate(book.cells) if "parameters" in c.metadata.get("tags", []))
-    settings = "\n".join(f"{key} = {value!r}" for key, value in smoke(name).items())
-    book.cells.insert(at + 1, nbformat.v4.new_code_cell(settings))
     try:
+        settings = "\n".join(f"{key} = {value!r}" for key, value in smoke(name).items())
+        book.cells.insert(at + 1, nbformat.v4.new_code_cell(settings))
         NotebookClient(book, timeout=900, kernel_name="python3").execute()
         shown = [o for c in book.cells for o in c.get("outputs", [])]
         figures = [o for o in shown if {"image/png", "image/svg+xml"} & {*o.get("data", {})}]
