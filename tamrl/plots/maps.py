@@ -92,17 +92,16 @@ def annual(fields: Mapping[str, xr.DataArray], profiles: Mapping[str, pd.DataFra
     ``profiles`` has a table a flux: index latitude (deg), a line a column. Hatched is where
     ``outside`` (lat, lon) is half or more.
     """
-    fig = plt.figure(figsize=(8.2, 3.4 * len(fields)))
-    grid = fig.add_gridspec(2 * len(fields), 2, width_ratios=[2.6, 1],
-                            height_ratios=[16, 1] * len(fields))  # fmt: skip
+    fig = plt.figure(figsize=(8.2, 3.4 * len(fields) + 0.3))
+    grid = fig.add_gridspec(len(fields), 2, width_ratios=[3, 1])
     for row, (flux, field) in enumerate(fields.items()):
-        ax = style.globe(fig, grid[2 * row, 0])
+        ax = style.globe(fig, grid[row, 0])
         image = _mesh(ax, field, style.COLOUR_MAPS[flux], limits(field, flux))
         ax.set_title(flux)
         _hatch(ax, outside)
-        bar = fig.add_subplot(grid[2 * row + 1, 0])
+        bar = ax.inset_axes((0.2, -0.1, 0.6, 0.045))  # beside the labels of the profile
         fig.colorbar(image, cax=bar, orientation="horizontal", extend="both", label=style.UNIT)
-        side = fig.add_subplot(grid[2 * row, 1])
+        side = fig.add_subplot(grid[row, 1])
         for name, colour in style.model_colours(profiles[flux]).items():
             dash = "--" if colour == style.GREY else "-"
             side.plot(profiles[flux][name], profiles[flux].index, dash, color=colour, label=name)
