@@ -7,6 +7,7 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
+unset PYTHONPATH # or the package of another folder is found
 python3 -m venv "$place/env"
 pip=("$place/env/bin/python" -m pip --disable-pip-version-check)
 # torch is the one of constraints.txt, to take the same file; the others are older than ours.
