@@ -26,9 +26,9 @@ ORANGE, SKY, GREEN, YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
 BLUE, RED, PINK, GREY = "#0072B2", "#D55E00", "#CC79A7", "#8C8C8C"
 WINE, RUST, ROSE = "#882255", "#C04A00", "#E08FC0"  # of models alone
 MODEL_COLOURS = {  # names in lower case, without what stands in brackets
-    "ensemble": WINE, "average year": WINE, "this study": WINE, "tam-rl": SKY, "hard closure": SKY,
-    "tam-rl as published": ROSE, "boosting": RUST, "lightgbm": RUST,
-    "boosted trees on the grid": RUST, "climatology": GREY, "fluxcom": GREY, "fluxcom-rs": GREY,
+    "ensemble": WINE, "average year": WINE, "this study": WINE, "tam-rl": RUST,
+    "hard closure": RUST, "tam-rl as published": ROSE, "boosting": SKY, "lightgbm": SKY,
+    "boosted trees on the grid": SKY, "climatology": GREY, "fluxcom": GREY, "fluxcom-rs": GREY,
     "observed": "black", "true": "black",
 }  # fmt: skip
 SPARE = ("#44AA99", "#999933", YELLOW, "#332288", PINK, "#DDCC77", "#6699CC", "#661100")
