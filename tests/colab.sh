@@ -13,7 +13,8 @@ pip=("$place/env/bin/python" -m pip --disable-pip-version-check)
 # torch is the one of constraints.txt, to take the same file; the others are older than ours.
 "${pip[@]}" install --quiet torch=="$(sed -n 's/^torch==//p' "$root/constraints.txt")" \
   numpy==2.0.2 pandas==2.2.2 scipy==1.16.3 scikit-learn==1.6.1 matplotlib==3.10.0 \
-  xarray==2025.12.0 tqdm==4.67.1 ipykernel==6.29.5 nbclient nbformat
+  xarray==2025.12.0 tqdm==4.67.1 ipykernel==6.29.5 nbclient nbformat \
+  xgboost-cpu=="$(sed -n 's/^xgboost-cpu==//p' "$root/constraints.txt")" # as Colab has xgboost
 freeze() { "${pip[@]}" freeze | grep -iE '^(torch|numpy|pandas|scipy|scikit-learn|matplotlib|xarray)=='; }
 freeze >"$place/before"
 
@@ -54,7 +55,7 @@ for name in sys.argv[1:] or sorted(path.stem for path in Path().glob("*.ipynb"))
     try:
         settings = "\n".join(f"{key} = {value!r}" for key, value in smoke(name).items())
         book.cells.insert(at + 1, nbformat.v4.new_code_cell(settings))
-        NotebookClient(book, timeout=900, kernel_name="python3").execute()
+        NotebookClient(book, timeout=3600, kernel_name="python3").execute()
         shown = [o for c in book.cells for o in c.get("outputs", [])]
         figures = [o for o in shown if {"image/png", "image/svg+xml"} & {*o.get("data", {})}]
         assert figures, "the notebook drew nothing"

@@ -146,10 +146,13 @@ def test_a_drought_is_judged_as_if_its_year_were_the_newest(study) -> None:
     judged = anomalies(whole, fitted).assign_attrs(tower_source="virtual")
     last = pd.DatetimeIndex(whole.members.time.values)[-1].year
     cases = {whole.site: last - 1, "QQ-Qqq": 2003}
-    one, other = newest.droughts(lambda: study, judged, cases)
+    real = replace(samples, attrs=samples.attrs | {"virtual": 0})
+    one, other = newest.droughts(lambda: (real, unseen), judged, cases)
     assert str(one.time.values[-1])[:10] == f"{last - 1}-12-31"
     assert float(one.years.max()) < float(judged.years.max())
     xr.testing.assert_identical(other, judged)
+    virtual = newest.droughts(lambda: study, judged, {whole.site: 2003})
+    xr.testing.assert_identical(virtual[0], judged)
     said = newest.drought_values([one])["drought_GPP"]
     wide = newest.drought_values([one.assign(lower=one.lower - 99, upper=one.upper + 99)])
     assert wide["alarms_GPP"] == "0 of 1"

@@ -65,15 +65,15 @@ def droughts(
 ) -> list[xr.Dataset]:  # fmt: skip
     """Judge the year of each case (tower: year) as if it were the newest, by unseen networks.
 
-    A case of a tower that the ``study`` (see `judge`) lacks, as virtual ones do, is ``judged``
-    itself; for a tower of one's own that is all, and the study is not called.
+    ``judged`` takes the place of a tower that the ``study`` (see `judge`) lacks, and of all where
+    its towers are virtual; for a tower of one's own that is all, and the study is not called.
     """
     if judged.attrs["tower_source"] == "user":
         return [judged]
     samples, predicted = study()
     fitted, out = monitor.calibrate(predicted, samples, window), []
     for site, year in cases.items():
-        if site not in predicted.site.values:
+        if samples.attrs["virtual"] or site not in predicted.site.values:
             out.append(judged)
             continue
         record = monitor.study_record(predicted, samples, site)
