@@ -121,7 +121,7 @@ tests/browser/node_modules: tests/browser/package.json
 	@cd tests/browser && npm install --no-package-lock --no-audit --no-fund --ignore-scripts --silent
 	@touch $@
 
-colab: ## run the course in a clean environment with older packages, as a hosted notebook has
+colab: ## run all notebooks, smoke setting, in a clean environment with older packages, as a hosted one has
 	@tests/colab.sh
 
 serve: $(INSTALLED) ## show the built book on http://localhost:8000

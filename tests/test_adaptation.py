@@ -211,6 +211,25 @@ def test_stored_numbers_are_the_model_again() -> None:
     assert np.array_equal(Adapted.restore(about, arrays, "cpu").weights, model.weights)
 
 
+def test_the_page_says_what_falls_short_of_its_aim() -> None:
+    """Aims met are not named, those missed are, with by how much; an oracle knows each level."""
+    rows = [("A", 5.0), ("B", -5.0)]  # two towers that are off by half a unit on ten days
+    before = pd.DataFrame(rows, columns=["site", "error"]).assign(
+        n=10, square=4.0, before=4.0, inside=9, flux="GPP", days=90, fold="0", way=adaptation.NONE
+    )
+    after = before.assign(way=adaptation.ADAPTED, square=[3.0, 3.6])
+    errors = pd.concat([before, after], ignore_index=True)
+    left = adaptation.oracle(errors)
+    assert left[90, "GPP"] == pytest.approx(100 * (1.5 / 4) ** 0.5 - 100)
+    said = adaptation.values(adaptation.curve(errors, 10), errors)
+    change = 100 * (6.6 / 8) ** 0.5 - 100
+    assert said["short"] == f"at 90 days GPP by {change + 10:.1f}"
+    assert (said["aim_90_GPP"], said["harmed"]) == ("\N{MINUS SIGN}10 %", "none")
+    worse = pd.concat([before, after.assign(square=5.0)], ignore_index=True)
+    said = adaptation.values(adaptation.curve(worse, 10), worse)
+    assert said["harmed"] == "at 90 days GPP 100 %"
+
+
 @pytest.mark.slow
 def test_the_experiment_at_held_out_towers(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every way starts from the same error; scored days are those that are not learnt; resumed."""

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tamrl.evaluate.scores import summarise
 from tamrl.evaluate.tables import Results, read, stored
 from tamrl.rivals.boosting import Climatology
 from tamrl.samples.arrays import Samples
@@ -49,6 +50,25 @@ def test_protocols_that_are_stored_are_compared_with_the_ensemble() -> None:
     assert len(several) > 1
     table = benchmark.by_protocol(several, [models.ENSEMBLE, models.INFORMED[0]])
     assert table[table.model == models.INFORMED[0]].change.notna().all()
+
+
+def test_steps_lead_from_the_published_network_to_the_ensemble() -> None:
+    """A step begins where the last one ended; towers count once, with the main score's error."""
+    sums = read(stored("benchmark")).sums
+    steps, rmse = benchmark.waterfall(sums), summarise(sums).set_index(["model", "flux"]).tower_RMSE
+    for flux, rows in steps.groupby("flux"):
+        np.testing.assert_array_equal(rows.after[:-1], rows.before[1:])
+        ends = rmse[models.PUBLISHED, flux], rmse[models.ENSEMBLE, flux]
+        np.testing.assert_allclose((rows.before.iloc[0], rows.after.iloc[-1]), ends)
+        np.testing.assert_allclose(100 * (rows.after / rows.before - 1), rows.change)
+    part = sums.sel(model=[models.NETWORK, models.ENSEMBLE])
+    assert benchmark.waterfall(part).step.nunique() == 1
+    each = benchmark.by_tower(sums)
+    np.testing.assert_allclose(
+        each.groupby("flux").ensemble.mean(), rmse[models.ENSEMBLE].sort_index()
+    )
+    assert each.groupby("flux").rival.first().to_dict() == benchmark.strongest(sums)
+    assert benchmark.by_tower(part).empty
 
 
 def test_dissimilarity_is_zero_for_a_twin_and_grows_with_distance() -> None:

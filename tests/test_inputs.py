@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from tamrl.cli.app import app
 from tamrl.data import fetch_grid, fetch_tower_predictors, open_towers
 from tamrl.data.cache import cache_dir
-from tamrl.data.own.vocabulary import VOCABULARY, convert, recognise
+from tamrl.data.own.vocabulary import VOCABULARY, convert, listed, recognise
 from tamrl.data.phenology import fetch_phenology
 from tamrl.data.physics import saturation_pressure
 from tamrl.data.schema import FLUXES, tower_facts
@@ -483,3 +483,14 @@ def test_notes_of_vocabulary_are_true() -> None:
         minutes = {"h": 60, "d": 1440}.get(row.steps[0], 30)
         values = convert(np.array([1.0, 0.5]), found[row.name], minutes, "file", [])
         assert np.isfinite(values).all()
+
+
+def test_the_vocabulary_is_listed_whole_with_its_units() -> None:
+    """A row an alias; what a reader is told is the unit that a column without one is taken in."""
+    table = listed().reset_index()
+    assert [*table.alias] == [row.alias for row in VOCABULARY]
+    for row in table[table["time steps"] != "site"].itertuples():
+        assert recognise([row.alias])[row.name].unit in (row.unit, "flux")
+    assert table.set_index("alias").loc["t2m", ["name", "our unit", "unit"]].tolist() == [
+        "TA", "degC", "K",
+    ]  # fmt: skip

@@ -13,6 +13,7 @@ from tamrl.errors import DataError
 from tamrl.evaluate.conformal import Conformal
 from tamrl.monitor import Record, anomalies, calibrate, climatology, running_mean
 from tamrl.samples.arrays import Samples, make_samples
+from tamrl.study import newest
 from tamrl.virtual.towers import virtual_towers
 
 TIME = pd.date_range("2001-01-01", "2006-12-31")
@@ -135,3 +136,32 @@ def test_the_newest_tower_is_taken_and_an_unknown_one_is_named(study) -> None:
 def test_no_days_are_refused(days: dict[str, int]) -> None:
     with pytest.raises(DataError, match="both are days, 1 or more"):
         anomalies(record(SEASON, SEASON), WIDE, **days)
+
+
+def test_a_drought_is_judged_as_if_its_year_were_the_newest(study) -> None:
+    """Later years say nothing of what is usual; a tower that is not there gives way to another."""
+    samples, unseen = study
+    whole = monitor.study_record(unseen, samples)
+    fitted = calibrate(unseen, samples)
+    judged = anomalies(whole, fitted).assign_attrs(tower_source="virtual")
+    last = pd.DatetimeIndex(whole.members.time.values)[-1].year
+    cases = {whole.site: last - 1, "QQ-Qqq": 2003}
+    real = replace(samples, attrs=samples.attrs | {"virtual": 0})
+    one, other = newest.droughts(lambda: (real, unseen), judged, cases)
+    assert str(one.time.values[-1])[:10] == f"{last - 1}-12-31"
+    assert float(one.years.max()) < float(judged.years.max())
+    xr.testing.assert_identical(other, judged)
+    virtual = newest.droughts(lambda: study, judged, {whole.site: 2003})
+    xr.testing.assert_identical(virtual[0], judged)
+    said = newest.drought_values([one])["drought_GPP"]
+    wide = newest.drought_values([one.assign(lower=one.lower - 99, upper=one.upper + 99)])
+    assert wide["alarms_GPP"] == "0 of 1"
+    assert newest.drought_values([one.assign(lower=one.upper + 99)])["alarms_GPP"] == "1 of 1"
+    value = float(one.anomaly.sel(flux="GPP", time=f"{last - 1}-08-31"))
+    assert f"{value:+.1f}".replace("-", "\N{MINUS SIGN}") in said
+
+    def never() -> tuple[Samples, xr.Dataset]:
+        raise AssertionError
+
+    mine = judged.assign_attrs(tower_source="user")
+    assert newest.droughts(never, mine, cases) == [mine]

@@ -76,12 +76,17 @@ def page(*, picture: str = "../_images/dots.png") -> Any:
     return document
 
 
-def tags(address: str, doctree: Any) -> dict[str, str]:
-    """Return the tags in the head of a page."""
+def tags(address: str, doctree: Any, front: Any = None) -> dict[str, str]:
+    """Return the tags in the head of a page; the chapter after the front page has a wildcard."""
+    wildcard = page(picture="figures/front.*")
+    (*_, image) = wildcard.findall(nodes.image)
+    image["candidates"] = {"image/png": "figures/front.png"}
     config = SimpleNamespace(html_title="The book", html_baseurl=address, root_doc="index")
     env = SimpleNamespace(
         images={"figures/front.png": (set(), "front.png")},
-        get_and_resolve_doctree=lambda *_: page(picture="figures/front.png"),
+        get_and_resolve_doctree=lambda *_: front or page(picture="figures/front.png"),
+        toctree_includes={"index": ["story", "data"]},
+        get_doctree={"story": wildcard}.get,
     )
     app: Any = SimpleNamespace(config=config, env=env, builder=None)
     context = {"title": "A &amp; B", "metatags": "<meta>"}
@@ -109,3 +114,7 @@ def test_with_an_address_a_page_shows_its_first_picture_or_that_of_the_front_pag
     assert found["og:url"] == "https://example.org/b/notebooks/x.html"
     assert found["twitter:card"] == "summary_large_image"
     assert tags("https://example.org/b", None)["og:image"].endswith("/b/_images/front.png")
+    bare: Any = nodes.document("", None)
+    bare += nodes.section("", nodes.paragraph("", "No picture."))
+    after = tags("https://example.org/b", None, bare)
+    assert after["og:image"].endswith("/b/_images/front.png")

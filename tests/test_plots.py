@@ -3,18 +3,18 @@
 import subprocess
 import sys
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from matplotlib.colors import to_hex
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
 from tamrl import plots
 from tamrl.data.schema import IGBP_CODES, tower_facts
-from tamrl.plots.style import model_colours
+from tamrl.plots.style import FLUX_COLOURS, MODEL_COLOURS, SPARE, model_colours
 
 DAYS = pd.date_range("2001-01-01", periods=30)
 FRAME = pd.DataFrame({"TAM-RL": np.arange(30.0), "observed": np.arange(30.0)}, DAYS)
@@ -74,6 +74,39 @@ def test_a_model_has_one_colour_in_all_figures() -> None:
     assert model_colours(["Climatology"])["Climatology"] == colours["climatology"]
     many = [f"model {k}" for k in range(8)]
     assert len(set(model_colours(many).values())) == 8
+    informed, other = "LightGBM, annual prior", "LightGBM, annual prior and rescaling"
+    assert model_colours([informed])[informed] == MODEL_COLOURS["lightgbm"]
+    assert len(set(model_colours([informed, other]).values())) == 2
+
+
+def as_seen(colour: str) -> list[np.ndarray]:
+    """CIELAB of a colour as most people, deuteranopes and protanopes see it.
+
+    Matrices of Machado et al. (2009, doi:10.1109/TVCG.2009.113), for linear sRGB.
+    """
+    deutan = [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413],
+              [-0.011820, 0.042940, 0.968881]]  # fmt: skip
+    protan = [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216],
+              [-0.003882, -0.048116, 1.051998]]  # fmt: skip
+    to_xyz = [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750],
+              [0.0193339, 0.1191920, 0.9503041]]  # fmt: skip
+    rgb = np.array(to_rgb(colour))
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    seen = []
+    for eye in (np.eye(3), deutan, protan):
+        part = to_xyz @ np.clip(eye @ linear, 0, 1) / [0.95047, 1.0, 1.08883]
+        f = np.where(part > 0.008856, np.cbrt(part), 7.787 * part + 16 / 116)
+        seen.append(np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])]))
+    return seen
+
+
+def test_models_and_fluxes_share_no_colour_and_differ_to_the_colour_blind() -> None:
+    """A distance of 9 in CIELAB is some four times what the eye just tells apart."""
+    models = set(MODEL_COLOURS.values())
+    assert not {*models, *SPARE} & {*FLUX_COLOURS.values()}
+    for one, other in combinations([*models, *FLUX_COLOURS.values()], 2):
+        for a, b in zip(as_seen(one), as_seen(other), strict=True):
+            assert np.linalg.norm(a - b) > 9, (one, other)
 
 
 @pytest.mark.parametrize("columns", [["observed", "TAM-RL"], ["TAM-RL", "observed"]])
@@ -100,6 +133,26 @@ def test_axes_carry_units_and_models() -> None:
         (plots.violations(imbalance), {f"mean |NEE - (RECO - GPP)| ({unit})", "0 to rounding"}),
     ):
         assert shown <= set(words(fig).splitlines())
+
+
+def test_a_step_that_is_resolved_is_filled_and_towers_have_the_colour_of_the_better() -> None:
+    """A waterfall shows its sizes, dumbbells the count of towers on each side."""
+    steps = pd.DataFrame({
+        "flux": "GPP", "step": ["one", "two"], "before": [2.0, 1.9], "after": [1.9, 1.95],
+        "change": [-5.0, 2.6], "lower": [-7.0, -1.0], "upper": [-1.0, 4.0],
+    })  # fmt: skip
+    fig = plots.waterfall(steps, "first", "last", "RMSE")
+    assert {"\N{MINUS SIGN}5.0 %", "+2.6 %", "2.00", "1.95", "first"} <= set(
+        words(fig).splitlines()
+    )
+    shades = [to_hex(bar.get_facecolor()) for bar in fig.axes[0].patches]
+    assert shades == [FLUX_COLOURS["GPP"].lower(), "#ffffff"]
+    towers = pd.DataFrame({"flux": "NEE", "ensemble": [1.0, 3, 1], "boosting": [2.0, 2, 3]})
+    fig = plots.dumbbells(towers, "ensemble", "boosting")
+    assert "NEE: ensemble better at 2 of 3 towers" in words(fig)
+    shades = [to_hex(colour) for colour in fig.axes[0].collections[0].get_colors()]
+    colours = model_colours(["ensemble", "boosting"])
+    assert shades == [colours[n].lower() for n in ("ensemble", "ensemble", "boosting")]
 
 
 def test_the_drawing_of_the_model_is_described_for_those_who_cannot_see() -> None:

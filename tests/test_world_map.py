@@ -122,14 +122,15 @@ def test_words_of_a_map_follow_its_values() -> None:
 def test_axes_carry_units_and_names(fluxes) -> None:
     """Every figure says what it shows and in which unit; NEE diverges around zero."""
     unit = "gC m$^{-2}$ d$^{-1}$"
-    mean, sd = fluxes.NEE.mean("time"), fluxes.NEE_sd.mean("time")
-    fig = plots.mean_and_spread({"NEE": (mean, sd)}, "spread")
-    assert words(fig).count(unit) >= 2
-    assert "NEE, spread" in words(fig)
+    means = {flux: fluxes[flux].mean("time") for flux in ("GPP", "NEE")}
+    lines = pd.DataFrame({"this study": [1.0, 2], "FLUXCOM": [1.0, 3]}, index=[-5.0, 5])
+    fig = plots.annual(means, {"GPP": lines, "NEE": lines[["this study"]]})
+    assert words(fig).count(unit) >= 4
+    assert {"this study", "FLUXCOM", "degrees north"} <= set(words(fig).splitlines())
     drawn = [c for ax in fig.axes for c in ax.collections if type(c).__name__ == "GeoQuadMesh"]
-    low, high = drawn[0].get_clim()
+    assert drawn[0].get_clim()[0] == 0
+    low, high = drawn[1].get_clim()
     assert low == -high
-    assert drawn[1].get_clim()[0] == 0
     said = words(plots.hovmoller({"GPP": budgets.by_latitude(fluxes, "GPP")}))
     assert {"Jan", "Jul", "latitude (degrees north)"} <= set(said.splitlines())
     table = budgets.totals(fluxes, "country")
@@ -155,13 +156,11 @@ def test_every_map_is_hatched_where_the_model_does_not_apply(fluxes, monkeypatch
     inside = xr.zeros_like(field)
     outside = inside.copy()
     outside[20:28, 10:40] = 0.6  # half of the cell or more
-    profile = pd.DataFrame({"this study": [1.0, 2], "other": [1.0, 3]}, index=[-5.0, 5])
+    profile = {"GPP": pd.DataFrame({"this study": [1.0, 2]}, index=[-5.0, 5])}
     draw = {
         "maps": lambda known: plots.flux_maps({"a": field, "b": field}, "GPP", outside=known),
-        "pairs": lambda known: plots.mean_and_spread({"GPP": (field, field)}, "sd", known),
-        "beside": lambda known: plots.against_reference(
-            xr.Dataset({"difference": field}), profile, "other", known
-        ),
+        "annual": lambda known: plots.annual({"GPP": field}, profile, known),
+        "beside": lambda known: plots.against_reference(field, "other", known),
         "region": lambda known: plots.region({"a": field[18:30, 8:42]}, "GPP", "part", known),
     }
     for name, figure in draw.items():

@@ -25,7 +25,9 @@ def describe(app: Sphinx, page: str, template: str, context: dict[str, Any],
     text = _opening(doctree or front)
     tags = {"description": text, "og:title": title, "og:description": text, "og:type": "article"}
     tags |= {"og:site_name": book, "twitter:card": "summary"}
-    picture = _picture(app, doctree or front, front) if app.config.html_baseurl else None
+    after = app.env.toctree_includes.get(app.config.root_doc, [])[:1]  # has one, if nothing else
+    shown = [doctree or front, front, *(app.env.get_doctree(name) for name in after)]
+    picture = _picture(app, *shown) if app.config.html_baseurl else None
     if picture:
         base = app.config.html_baseurl.rstrip("/")
         tags |= {"og:image": f"{base}/_images/{picture[0]}", "og:image:alt": picture[1]}
@@ -50,7 +52,8 @@ def _opening(doctree: nodes.document) -> str:
 def _picture(app: Sphinx, *doctrees: nodes.document) -> tuple[str, str] | None:
     """Return name and words of the first picture of these pages."""
     for image in (image for doctree in doctrees for image in doctree.findall(nodes.image)):
-        uri = str(image["uri"])  # of a page that is written: where its picture is
+        # Of a page that is written: where its picture is; of others, perhaps with a wildcard.
+        uri = str(image.get("candidates", {}).get("image/png", image["uri"]))
         name = app.env.images[uri][1] if uri in app.env.images else PurePosixPath(uri).name
         if name.endswith(PICTURES):
             return name, image.get("alt", "")

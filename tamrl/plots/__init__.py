@@ -6,11 +6,12 @@ Nothing here knows of models; a module is loaded when one of its figures is aske
 import lazy_loader as lazy
 
 FIGURES = {
-    "comparisons": "beside_others class_bias coverage_by_class forest reliability scorecard",
+    "comparisons": "beside_others class_bias coverage_by_class dumbbells forest reliability "
+                   "scorecard waterfall",
     "curves": "against_peer before_and_after by_biome class_seasons embedding gap_curves gates "
               "importance kinds label_curves memory model responses scaling supports",
-    "maps": "against_reference flux_maps gain_curve hatched hovmoller limits mean_and_spread "
-            "next_towers rank_correlations region towers_map withheld zonal",
+    "maps": "against_reference annual flux_maps gain_curve hatched hovmoller limits next_towers "
+            "rank_correlations region towers_map withheld zonal",
     "report": "prediction",
     "scores": "bars budget_bars country_bars density differences monitor_anomaly monitor_record "
               "score_boxes series stacked_years violations",

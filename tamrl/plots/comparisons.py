@@ -21,6 +21,7 @@ from tamrl.plots.style import (
     figure,
     model_colours,
 )
+from tamrl.plots.style import rows as stacked
 
 ROW, HEAD = 0.27, 0.95  # inches: of a row, and of all that is above and below the rows
 ABSENT = "not computed"
@@ -218,4 +219,68 @@ def scorecard(tables: Mapping[str, pd.DataFrame], label: str) -> Figure:
                xticklabels=[str(name).replace(" ", "\n", 1) for name in table.columns])  # fmt: skip
     fig.colorbar(image, ax=axes[:, 0], location="bottom", shrink=0.6, aspect=35, extend="min",
                  label=label)  # fmt: skip
+    return fig
+
+
+@figure
+def waterfall(table: pd.DataFrame, first: str, last: str, label: str) -> Figure:
+    """Draw how steps lead from a ``first`` to a ``last`` model: a panel a flux, a row a step.
+
+    ``table`` has flux, step, before, after (scores, named ``label``), change, lower, upper (%, of
+    the step, with its interval). A step whose interval leaves out zero is filled.
+    """
+    steps = list(dict.fromkeys(table.step))
+    names = [first, *steps, last]
+    fig, panels = by_flux(table, (7.8, 0.4 * len(names) + 1.3))
+    for ax, flux, rows_of in panels:
+        here, colour = rows_of.set_index("step").reindex(steps), FLUX_COLOURS.get(flux, GREY)
+        low, high = here[["before", "after"]].min().min(), here[["before", "after"]].max().max()
+        room = max(high - low, 1e-3)
+        for y, (_, row) in zip(range(len(steps), 0, -1), here.iterrows(), strict=True):
+            filled = row.lower > 0 or row.upper < 0
+            ax.barh(y, row.after - row.before, 0.6, row.before, edgecolor=colour, linewidth=1.5,
+                    color=colour if filled else "white", zorder=2)  # fmt: skip
+            ax.vlines(row.after, y - 1, y, colors=GREY, linewidth=0.8, zorder=1)
+            _beside(ax, max(row.before, row.after), y, f"{row.change:+.1f} %")
+        for y, value in ((len(names) - 1, here.before.iloc[0]), (0, here.after.iloc[-1])):
+            ax.plot(value, y, "D", color="black", markersize=5)
+            _beside(ax, value, y, f"{value:.2f}")
+        ax.vlines(here.before.iloc[0], len(steps), len(steps) + 1, colors=GREY, linewidth=0.8,
+                  zorder=1)  # fmt: skip
+        ax.set_xlim(low - 0.15 * room, high + 0.65 * room)
+        ax.tick_params(axis="y", length=0)
+    axes = fig.axes
+    axes[0].set_yticks(range(len(names))[::-1], [fill(name, 27) for name in names])
+    axes[len(axes) // 2].set_xlabel(label)
+    looks = {"interval leaves out zero": GREY, "interval includes zero": "white"}
+    entries = [Patch(facecolor=c, edgecolor=GREY, label=text) for text, c in looks.items()]
+    fig.legend(handles=entries, loc="outside lower center", ncols=2)
+    return fig
+
+
+def _beside(ax: Any, x: float, y: float, text: str) -> None:
+    """Write a number right of a mark, with a true minus sign."""
+    ax.annotate(text.replace("-", "\N{MINUS SIGN}"), (x, y), (6, 0), va="center", fontsize=9,
+                textcoords="offset points")  # fmt: skip
+
+
+@figure
+def dumbbells(table: pd.DataFrame, model: str, rival: str) -> Figure:
+    """Draw the scores of towers under two models (columns of ``table``), a panel a flux.
+
+    A line joins both, in the colour of the one with less error; the worst of the rival come first.
+    """
+    fluxes, colours = list(table.flux.unique()), model_colours([model, rival])
+    fig, axes = stacked(len(fluxes), 2.1 * len(fluxes) + 0.7)
+    for ax, flux in zip(axes, fluxes, strict=True):
+        here = table[table.flux == flux].sort_values(rival, ascending=False)
+        x, better = np.arange(len(here)), (here[model] < here[rival]).to_numpy()
+        shade = [colours[model if each else rival] for each in better]
+        ax.vlines(x, here[rival], here[model], colors=shade, linewidth=1.1, zorder=1)
+        ax.plot(x, here[rival], ".", color=colours[rival], markersize=3.5, label=rival)
+        ax.plot(x, here[model], ".", color=colours[model], markersize=3.5, label=model)
+        ax.set(xticks=[], ylim=(0, None), xlim=(-1, len(here)))
+        ax.set_title(f"{flux}: {model} better at {better.sum()} of {len(here)} towers", loc="left")
+    axes[-1].set_xlabel("towers")
+    fig.supylabel(f"RMSE ({UNIT})", fontsize=11)
     return fig

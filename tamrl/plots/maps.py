@@ -85,23 +85,28 @@ def _hatch(ax: Any, outside: xr.DataArray | None, colour: str = "#222222",
 
 
 @style.figure
-def mean_and_spread(pairs: Mapping[str, tuple[xr.DataArray, xr.DataArray]], spread: str,
-                    outside: xr.DataArray | None = None) -> Figure:  # fmt: skip
-    """Draw each flux's mean and uncertainty (lat, lon), gC m-2 d-1, whose name is ``spread``.
+def annual(fields: Mapping[str, xr.DataArray], profiles: Mapping[str, pd.DataFrame],
+           outside: xr.DataArray | None = None) -> Figure:  # fmt: skip
+    """Draw each flux's annual mean (lat, lon), gC m-2 d-1, beside its profiles over latitude.
 
-    Hatched where ``outside`` (lat, lon) is half or more.
+    ``profiles`` has a table a flux: index latitude (deg), a line a column. Hatched is where
+    ``outside`` (lat, lon) is half or more.
     """
-    fig = plt.figure(figsize=(8.2, 2.7 * len(pairs)))
-    for row, (flux, (mean, sd)) in enumerate(pairs.items()):
-        for column, (field, name, colours, span) in enumerate((
-            (mean, flux, style.COLOUR_MAPS[flux], limits(mean, flux)),
-            (sd, f"{flux}, {spread}", "magma", (0.0, limits(sd, "GPP")[1])),
-        )):  # fmt: skip
-            ax = style.globe(fig, len(pairs), 2, 2 * row + column + 1)
-            ax.set_title(name)
-            _hatch(ax, outside)
-            fig.colorbar(_mesh(ax, field, colours, span), ax=ax, location="bottom", shrink=0.8,
-                         extend="both", label=style.UNIT)  # fmt: skip
+    fig = plt.figure(figsize=(8.2, 3.4 * len(fields) + 0.3))
+    grid = fig.add_gridspec(len(fields), 2, width_ratios=[3, 1])
+    for row, (flux, field) in enumerate(fields.items()):
+        ax = style.globe(fig, grid[row, 0])
+        image = _mesh(ax, field, style.COLOUR_MAPS[flux], limits(field, flux))
+        ax.set_title(flux)
+        _hatch(ax, outside)
+        bar = ax.inset_axes((0.2, -0.1, 0.6, 0.045))  # beside the labels of the profile
+        fig.colorbar(image, cax=bar, orientation="horizontal", extend="both", label=style.UNIT)
+        side = fig.add_subplot(grid[row, 1])
+        for name, colour in style.model_colours(profiles[flux]).items():
+            dash = "--" if colour == style.GREY else "-"
+            side.plot(profiles[flux][name], profiles[flux].index, dash, color=colour, label=name)
+        side.axvline(0, color="black", linewidth=0.5)
+        side.set(xlabel=style.UNIT, ylabel="degrees north", ylim=(SOUTH, NORTH))
     return fig
 
 
@@ -153,24 +158,18 @@ def zonal(profiles: Mapping[str, pd.DataFrame], label: str) -> Figure:
 
 
 @style.figure
-def against_reference(maps: xr.Dataset, zonal: pd.DataFrame, name: str = "FLUXCOM",
+def against_reference(difference: xr.DataArray, name: str = "FLUXCOM",
                       outside: xr.DataArray | None = None) -> Figure:  # fmt: skip
-    """Draw what `tamrl.maps.budgets.compare_gpp` returns: two maps' difference, and both by lat.
+    """Draw the difference (lat, lon) of two maps of GPP, as of `tamrl.maps.budgets.compare_gpp`.
 
     Hatched where ``outside`` (lat, lon) is half or more.
     """
-    fig = plt.figure(figsize=(8.8, 3.7))
-    grid = fig.add_gridspec(2, 2, width_ratios=[2.6, 1], height_ratios=[18, 1])
-    top = float(np.nanpercentile(np.abs(maps.difference), 99))
-    ax = style.globe(fig, grid[0, 0])
-    image = _mesh(ax, maps.difference, "PuOr", (-top, top))
+    fig = plt.figure(figsize=(7.6, 4.4))
+    top = float(np.nanpercentile(np.abs(difference), 99))
+    ax = style.globe(fig, 1, 1, 1)
+    image = _mesh(ax, difference, "PuOr", (-top, top))
     _hatch(ax, outside)
-    fig.colorbar(image, cax=fig.add_subplot(grid[1, 0]), orientation="horizontal", extend="both",
-                 label=f"this study minus {name} ({style.UNIT})")  # fmt: skip
-    side = fig.add_subplot(grid[0, 1])
-    for column, colour, dash in zip(zonal, (style.BLUE, style.GREY), ("-", "--"), strict=True):
-        side.plot(zonal[column], zonal.index, dash, color=colour, label=column)
-    side.set(xlabel=f"GPP ({style.UNIT})", ylabel="degrees north", ylim=(SOUTH, NORTH))
+    _bar(fig, image, ax, f"GPP, this study minus {name} ({style.UNIT})")
     return fig
 
 

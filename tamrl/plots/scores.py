@@ -1,6 +1,7 @@
 """Figures of scores, series, anomalies and budgets of fluxes, and of the carbon balance."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import matplotlib.dates as mdates
@@ -149,7 +150,7 @@ def budget_bars(table: pd.DataFrame) -> Figure:
     for ax, flux in zip(axes, fluxes, strict=True):
         totals = table[table.flux == flux]
         y = np.arange(len(totals))[::-1]
-        colours = np.where(totals.mapped, style.BLUE, style.GREY)
+        colours = np.where(totals.mapped, style.WINE, style.GREY)
         _dots(ax, y, totals.value, totals, colours, "D", linewidth=5, alpha=0.5)
         ax.set(yticks=y, yticklabels=totals.source, ylim=(-0.6, len(totals) - 0.4))
         ax.set_title(flux, loc="left", weight="bold")
@@ -179,7 +180,7 @@ def country_bars(tables: Mapping[str, pd.DataFrame], flux: str, count: int = 15)
 @style.figure
 def monitor_record(judged: xr.Dataset) -> Figure:
     """Draw `tamrl.monitor.anomalies` of each flux over what is usual: mean, one sd over years."""
-    fig, panels = _judged(judged, "mean")
+    fig, panels = _judged([judged], "mean")
     for ax, one, colour in panels:
         ax.fill_between(one.time, one.usual - one.usual_sd, one.usual + one.usual_sd, alpha=0.35,
                         color=style.GREY, label="usual, one sd of years")  # fmt: skip
@@ -189,8 +190,11 @@ def monitor_record(judged: xr.Dataset) -> Figure:
 
 
 @style.figure
-def monitor_anomaly(judged: xr.Dataset) -> Figure:
-    """Draw the anomaly of each flux with its interval, and the observed one where it is known."""
+def monitor_anomaly(*judged: xr.Dataset) -> Figure:
+    """Draw the anomaly of each flux with its interval, and the observed one where it is known.
+
+    A column for each record that was ``judged``; of several each says which tower and year.
+    """
     fig, panels = _judged(judged, "anomaly")
     for ax, one, colour in panels:
         ax.fill_between(one.time, one.lower, one.upper, color=style.GREY, alpha=0.35, label="90 %")
@@ -200,14 +204,20 @@ def monitor_anomaly(judged: xr.Dataset) -> Figure:
     return fig
 
 
-def _judged(judged: xr.Dataset, what: str) -> tuple[Figure, list[tuple[Any, xr.Dataset, str]]]:
-    """Make a panel of dates for each flux, with its series and colour."""
-    fig, axes = style.rows(judged.sizes["flux"], 6.0, sharex=True)
-    fig.supylabel(f"{what} of {judged.attrs['window']} days ({style.UNIT})", fontsize=11)
+def _judged(
+    judged: Sequence[xr.Dataset], what: str
+) -> tuple[Figure, list[tuple[Any, xr.Dataset, str]]]:
+    """Make a row of panels for each flux, a column a record, with its series and colour."""
+    fluxes = list(map(str, judged[0].flux.values))
+    fig, axes = plt.subplots(len(fluxes), len(judged), figsize=(7.6, 6.0), squeeze=False,
+                             sharex="col", sharey="row")  # fmt: skip
+    fig.supylabel(f"{what} of {judged[0].attrs['window']} days ({style.UNIT})", fontsize=11)
     panels = []
-    for ax, flux in zip(axes, map(str, judged.flux.values), strict=True):
-        colour = style.FLUX_COLOURS.get(flux, style.GREY)
-        ax.set_title(flux, loc="left", color=colour, weight="bold")
+    for (row, flux), (column, record) in product(enumerate(fluxes), enumerate(judged)):
+        ax, colour = axes[row, column], style.FLUX_COLOURS.get(flux, style.GREY)
+        year = str(record.time.values[-1])[:4]
+        where = f", {record.attrs['site']} in {year}" if len(judged) > 1 else ""
+        ax.set_title(f"{flux}{where}", loc="left", color=colour, weight="bold")
         ax.xaxis.set_major_formatter(mdates.ConciseDateFormatter(ax.xaxis.get_major_locator()))
-        panels.append((ax, judged.sel(flux=flux), colour))
+        panels.append((ax, record.sel(flux=flux), colour))
     return fig, panels

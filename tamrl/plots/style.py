@@ -1,7 +1,7 @@
 """The look that all figures share: colours, fonts, panels, legends, globes.
 
-Colours differ under colour blindness (Okabe & Ito 2008, https://jfly.uni-koeln.de/color/), and
-vegetation classes by marker as well.
+A model has one colour and a flux another, which differ under colour blindness, too (most are of
+Okabe & Ito 2008, https://jfly.uni-koeln.de/color/); vegetation classes differ by marker as well.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -24,13 +24,14 @@ cartopy.config["pre_existing_data_dir"] = str(Path(__file__).parents[1] / "natur
 UNIT = "gC m$^{-2}$ d$^{-1}$"
 ORANGE, SKY, GREEN, YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
 BLUE, RED, PINK, GREY = "#0072B2", "#D55E00", "#CC79A7", "#8C8C8C"
+WINE, RUST, ROSE = "#882255", "#C04A00", "#E08FC0"  # of models alone
 MODEL_COLOURS = {  # names in lower case, without what stands in brackets
-    "tam-rl": BLUE, "hard closure": BLUE, "ensemble": GREEN,
-    "tam-rl as published": PINK, "boosting": RED, "lightgbm": RED, "climatology": GREY,
-    "fluxcom": GREY, "fluxcom-rs": GREY, "observed": "black", "true": "black",
-    "average year": GREEN, "boosted trees on the grid": RED,
+    "ensemble": WINE, "average year": WINE, "this study": WINE, "tam-rl": RUST,
+    "hard closure": RUST, "tam-rl as published": ROSE, "boosting": SKY, "lightgbm": SKY,
+    "boosted trees on the grid": SKY, "climatology": GREY, "fluxcom": GREY, "fluxcom-rs": GREY,
+    "observed": "black", "true": "black",
 }  # fmt: skip
-SPARE = (GREEN, SKY, PINK, ORANGE, YELLOW, "#882255", "#44AA99", "#999933")
+SPARE = ("#44AA99", "#999933", YELLOW, "#332288", PINK, "#DDCC77", "#6699CC", "#661100")
 FLUX_COLOURS = {"GPP": GREEN, "RECO": ORANGE, "NEE": BLUE}
 COLOUR_MAPS = {"GPP": "viridis", "RECO": "cividis", "NEE": "BrBG_r"}
 BIOMES = {  # colour by kind of vegetation, marker by class
@@ -79,14 +80,19 @@ def figure(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 
 def model_colours(names: Iterable[object]) -> dict[str, str]:
-    """Give models their colours by name in any case, others spare ones, unlike while they last."""
-    colours: dict[str, str] = {}
-    for name in map(str, names):
-        known = MODEL_COLOURS.get(name.lower().partition(" (")[0])
+    """Give models their colours by name in any case, others spare ones, unlike while they last.
+
+    A variant, "LightGBM, annual prior", has its model's colour where no other variant is shown.
+    """
+    shown, colours = list(dict.fromkeys(map(str, names))), dict[str, str]()
+    kinds = [name.lower().partition(",")[0] for name in shown]
+    for name, kind in zip(shown, kinds, strict=True):
+        alone = MODEL_COLOURS.get(kind) if kinds.count(kind) == 1 else None
+        known = MODEL_COLOURS.get(name.lower().partition(" (")[0], alone)
         first = crc32(name.lower().encode()) % len(SPARE)
         spare = SPARE[first:] + SPARE[:first]
         unused = [colour for colour in spare if colour not in colours.values()]
-        colours.setdefault(name, known or (unused or spare)[0])
+        colours[name] = known or (unused or spare)[0]
     return colours
 
 

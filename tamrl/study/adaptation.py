@@ -44,6 +44,12 @@ from tamrl.study.comparisons.of_folds import of_folds
 
 NONE, ADAPTED, FACTOR = "not adapted", "error model", "factor"
 WAYS = (NONE, ADAPTED, FACTOR)
+AIMS = {  # change of pooled RMSE (%) by labelled days, set beforehand
+    30: {"GPP": -6, "RECO": -12, "NEE": -2},
+    90: {"GPP": -10, "RECO": -16, "NEE": -4},
+    365: {"GPP": -14, "RECO": -28, "NEE": -11},
+}
+MOST_WORSE = 1 / 3  # of the towers, at any length
 WORSE = 1.1  # a tower whose RMSE grows by more than a tenth is counted apart
 GRADIENT = "gradient.csv"  # stored beside: gradient steps on the networks, which help less
 FACTOR_SD, EFFECTIVE = 0.35, 20.0  # prior of one factor; days that are worth one
@@ -224,12 +230,41 @@ def load(towers: str = "auto", recompute: bool = False, **settings: Any) -> pd.D
     return pd.concat([pd.read_csv(p) for p in (path, gradient) if p.exists()], ignore_index=True)
 
 
-def values(table: pd.DataFrame) -> dict[str, str]:
-    """Gather what the page quotes of `curve`."""
-    out = {"n_towers": str(table.towers.max())}
+def oracle(errors: pd.DataFrame) -> pd.Series:
+    """Change of pooled RMSE (%) by (days, flux) were the mean error of each tower known.
+
+    On the same scored days, without adapting: what no knowledge of a place's level alone exceeds.
+    """
+    before = errors[errors.way == NONE]
+    left = (before.square - before.error**2 / before.n).rename("left")
+    keys = [before.days, before.flux]
+    sums = before.square.groupby(keys, sort=False).sum()
+    return 100 * (left.groupby(keys, sort=False).sum() / sums) ** 0.5 - 100
+
+
+def values(table: pd.DataFrame, errors: pd.DataFrame) -> dict[str, str]:
+    """Gather what the page quotes of `curve`, beside aims and what an `oracle` leaves.
+
+    ``short``: changes that miss their aim, and by how much; ``harmed``: shares of towers with more
+    error that exceed a third.
+    """
+    out, left = {"n_towers": str(table.towers.max())}, oracle(errors)
+    short, harmed = dict[str, list[str]](), dict[str, list[str]]()
     for _, row in table[table.way == ADAPTED].iterrows():
-        name = f"{row.days}_{row.flux}"
+        name, days = f"{row.days}_{row.flux}", f"{row.days} days"
         out[f"change_{name}"] = with_interval(row)
         out[f"worse_{name}"] = f"{100 * row.worse:.0f} %"
         out[f"inside_{name}"] = f"{100 * row.inside:.1f} %"
+        known = f"{left[row.days, row.flux]:+.0f} %"
+        out[f"oracle_{name}"] = known.replace("-", "\N{MINUS SIGN}")
+        if (aim := AIMS.get(row.days, {}).get(row.flux)) is None:
+            continue
+        out[f"aim_{name}"] = f"{aim:+d} %".replace("-", "\N{MINUS SIGN}")
+        if (by := row.change - aim) > 0:
+            short.setdefault(days, []).append(f"{row.flux} by {by:.1f}")
+        if row.worse > MOST_WORSE:
+            harmed.setdefault(days, []).append(f"{row.flux} {100 * row.worse:.0f} %")
+    for name, rows in (("short", short), ("harmed", harmed)):
+        said = "; ".join(f"at {days} {', '.join(parts)}" for days, parts in rows.items())
+        out[name] = said or "none"
     return out

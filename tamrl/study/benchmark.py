@@ -6,6 +6,7 @@ climate, leave out a whole vegetation class, or take away satellites at the test
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,12 @@ PROTOCOLS: Mapping[str, str] = {
 OTHERS = tuple(PROTOCOLS)[1:]
 SHOWN = ["model", "flux", "towers", "RMSE", "R2", "bias"]
 QUARTERS = ("nearest quarter", "second", "third", "farthest quarter")
+STEPS: Mapping[str, str] = {  # what each model has that the one before it lacks
+    models.NETWORK: "repairs of TAM-RL",
+    models.PRETRAINED: "simulated towers first, and the annual prior",
+    models.UNSCALED: "mean with boosted trees",
+    ENSEMBLE: "rescaling to the annual prior",
+}
 RELATED = (*tuple(models.PARTS)[1:], models.NETWORK, "ensemble without pre-training")
 
 
@@ -58,6 +65,36 @@ def shown(sums: xr.Dataset) -> list[str]:
     best = pd.Series(list(strongest(sums).values()), dtype=str).mode()
     wanted = (ENSEMBLE, *best[:1], PUBLISHED, "climatology")
     return [name for name in wanted if name in sums.model.values]
+
+
+def by_tower(sums: xr.Dataset) -> pd.DataFrame:
+    """RMSE (gC m-2 d-1) of each tower of 30 scored days: site, flux, ensemble, boosting.
+
+    Boosting is the `strongest`, flux by flux, of which ``rival`` has the name.
+    """
+    rmse = (sums.square / sums.n).where(sums.n >= MIN_DAYS) ** 0.5
+    parts = []
+    for flux, rival in strongest(sums).items() if ENSEMBLE in sums.model.values else ():
+        both = rmse.sel(flux=flux, model=[ENSEMBLE, rival]).transpose("site", "model").to_pandas()
+        both.columns = [ENSEMBLE, "boosting"]
+        parts.append(both.dropna().rename_axis("site").reset_index().assign(flux=flux, rival=rival))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["flux"])
+
+
+def waterfall(sums: xr.Dataset) -> pd.DataFrame:
+    """Follow the main score from TAM-RL as published to the ensemble, step after step.
+
+    Table: flux, step, before, after (gC m-2 d-1), change, lower, upper (%); of steps between models
+    that are computed. Other orders of the steps would share the change out otherwise.
+    """
+    there = [name for name in (PUBLISHED, *STEPS) if name in sums.model.values]
+    parts = []
+    for before, after in pairwise(there):
+        row = main_score(paired(sums, [(after, before)]))
+        row = row.rename(columns={"RMSE": "after", "rival_RMSE": "before"})
+        parts.append(row.assign(step=STEPS[after]))
+    columns = ["flux", "step", "before", "after", "change", "lower", "upper"]
+    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
 
 
 def class_bias(sums: xr.Dataset, model: str, by: str) -> pd.DataFrame:

@@ -1,6 +1,6 @@
 """What was tried for more skill, what each direction did, and what is still reachable.
 
-Directions are judged by `tamrl.study.comparisons.effects` against the plain network, on the same
+Directions are judged by `tamrl.study.comparisons.effects` against TAM-RL, on the same
 days and towers; those that fail stay in every table. The experiment that has seen the tower in
 other years bounds, with oracles, what better knowledge of a new place could give.
 """
@@ -100,7 +100,7 @@ def oracles(sums: xr.Dataset) -> pd.DataFrame:
 
 
 def by_step() -> pd.DataFrame:
-    """Compare each stored step with the one before it, and each loss with the plain network's."""
+    """Compare each stored step with the one before it, and each loss with TAM-RL's."""
     pairs = [*zip(steps.STEPS[1:], steps.STEPS, strict=False), *((m, NETWORK) for m in LOSSES)]
     return paired(read(stored("steps")).sums, pairs)
 

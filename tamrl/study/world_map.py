@@ -66,7 +66,8 @@ def stepped(fluxes: xr.Dataset, flux: str, name: str = "seasons", start: int = 7
     for k, month in enumerate(MONTHS):
         stream = io.BytesIO()
         figure = flux_maps({f"{flux}, {month}": fields[k]}, flux, 1, span, outside)
-        figure.savefig(stream, format="webp", dpi=DPI, pil_kwargs={"quality": QUALITY})
+        look: dict[str, Any] = {"bbox_inches": "tight", "pil_kwargs": {"quality": QUALITY}}
+        figure.savefig(stream, format="webp", dpi=DPI, **look)
         picture = base64.b64encode(stream.getvalue()).decode()
         id_, checked = f"{name}-{k + 1}", " checked" if k + 1 == start else ""
         button = f'<input type="radio" name="{name}" id="{id_}"{checked}>'

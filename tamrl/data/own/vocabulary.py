@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from tamrl.data import schema
 from tamrl.data.daily import MISSING_CODE, Floats
@@ -49,6 +50,22 @@ CODES = (-999, -6999, -9999.9, -9999.99, -99999, -999999)  # for missing, beside
 LEAST = {"EVI": 1e-3, "FPAR": 5e-3}  # the greatest of a year of vegetation is never below
 LITTLE = {"LAI": 0.7, "LST_day": 1.6, "LST_night": 1.6}  # 7 m2 m-2 and 80 degC, scaled once more
 ENOUGH = 12  # values to judge that from
+
+
+def listed() -> pd.DataFrame:
+    """Give the vocabulary as a table to be read: a row an alias, under our name and unit.
+
+    Columns alias, unit (which is taken where a file states none), time steps, used by.
+    """
+    rows = []
+    for row in VOCABULARY:
+        here = _unit(row.name) if row.steps != "site" else row.unit
+        unit = (
+            "{}; {} of half-hours and hours".format(*FLUX_UNITS) if row.unit == "flux" else row.unit
+        )
+        rows.append((row.name, here, row.alias, unit, row.steps.replace(" ", ", "), row.used_by))
+    columns = ["name", "our unit", "alias", "unit", "time steps", "used by"]
+    return pd.DataFrame(rows, columns=columns).set_index(columns[:2])
 
 
 class Column(NamedTuple):

@@ -6,10 +6,9 @@ import inspect
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import nbformat
 import papermill
@@ -17,9 +16,9 @@ from nbclient.exceptions import DeadKernelError
 
 from tamrl.errors import StudyError
 from tamrl.study.publish import OF_STUDY
+from tamrl.study.runner.notebooks import Parameters
 
 ROOT = Path(__file__).resolve().parents[3]
-Parameters = Mapping[str, Any]
 NOT_IN_NOTEBOOKS = ("tamrl/cli", "tamrl/study/runner", "tamrl/__main__.py")
 ENVIRONMENT = {
     "JUPYTER_PREFER_ENV_PATH": "1",  # this environment's kernel goes first

@@ -1,10 +1,10 @@
 """The notebooks of the study, in their order, and what each profile sets in them."""
 
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from tamrl.study.runner.execute import Parameters
-
+Parameters = Mapping[str, Any]
 NONE: Parameters = MappingProxyType({})
 
 

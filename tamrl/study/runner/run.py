@@ -22,13 +22,12 @@ from tamrl.study.runner import verify
 from tamrl.study.runner.banner import Executed
 from tamrl.study.runner.execute import (
     ROOT,
-    Parameters,
     cache_key,
     check_parameters,
     environment,
     execute,
 )
-from tamrl.study.runner.notebooks import BOTH, NONE, STUDY, Notebook
+from tamrl.study.runner.notebooks import BOTH, NONE, STUDY, Notebook, Parameters
 
 # Notebooks at a time by profile: on two cores two of one process idle less than one of two.
 PROFILES = {"smoke": 2, "reference": 2, "paper": 1}  # minutes; the book; full size, for a GPU
