@@ -349,8 +349,8 @@ TOWERS: dict[str, tuple[pd.DataFrame, Frame, str]] = {  # sound, what is changed
     "a column twice": (daily_csv(), lambda t: pd.concat([t, t[["TA_F"]] + 9], axis=1),
                        "column TA_F is there twice"),
     "weeks for days": (daily_csv(), lambda t: t[::7], "records are 7 days apart"),
-    "the year 1492": (daily_csv(), year("1492"), "TIMESTAMP is 1492-01-01, outside 1850 to 2200"),
-    "the year 2345": (daily_csv(), year("2345"), "outside 1850 to 2200|not a weekly"),
+    "the year 1492": (daily_csv(), year("1492"), "TIMESTAMP is 1492-01-01, outside 1900 to 2100"),
+    "the year 2345": (daily_csv(), year("2345"), "outside 1900 to 2100|not a weekly"),
     "no record": (daily_csv(), lambda t: t[:0], "no records"),
     "the sun at midnight": (HALF_HOURS, moved(12), "radiation is centred at 0.* h of the"),
     "four hours off": (HALF_HOURS, moved(4), "radiation is centred at 16.* h"),
@@ -465,7 +465,7 @@ CUBES: dict[str, tuple[Callable[[xr.Dataset], Any], str]] = {
     "a time missing": (lambda c: c.assign_coords(time=c.time.where(c.time != c.time[5])),
                        "a time is missing"),
     "the year 1700": (lambda c: c.assign_coords(time=c.time - np.timedelta64(111400, "D")),
-                      "outside 1850 to 2200"),
+                      "outside 1900 to 2100"),
 }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from tamrl.data.daily import Floats, SiteYears
+from tamrl.data.daily import MISSING_CODE, Floats, SiteYears
 from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError
 
@@ -16,6 +16,7 @@ FEW_LABELS, SHORT_SEASON = 30, 120  # days
 # two lie within these; none is below 0.3. A flux in kg is a thousandth, of CO2 3.7 times as much.
 USUAL = {"GPP": (1.0, 25.0), "NEE": (1.0, 15.5)}
 NOTHING, MOST_DAYS, ENOUGH_DAYS = 0.1, 0.98, 180
+MOST_FLAG = 3  # of a half-hour: 0 measured, 1 to 3 filled well to poorly
 OTHER_UNITS = "state the unit in the column's head, as in GPP (kgC m-2 d-1) or NEE (mgCO2 m-2 s-1)"
 
 
@@ -45,6 +46,43 @@ def check_size(data: Mapping[str, Floats], source: str, notes: list[str]) -> Non
         if np.isfinite(data[name]).sum() >= ENOUGH_DAYS:
             raise DataError(f"{source}: {what}; {OTHER_UNITS}")
         notes.append(f"{what}; if so, {OTHER_UNITS}")
+
+
+def shares(values: Floats, unit: str, source: str, notes: list[str]) -> Floats:
+    """Give a daily quality flag (…,) as the share of good half-hours, 0 to 1, that it must be.
+
+    Per cent, by their ``unit`` or beyond 3, become shares, and -1 is missing, as ``notes`` say.
+    DataError, naming ``source``, for flags 0 to 3 of half-hours, and what is neither.
+    """
+    values = _without_code(values, notes)
+    least, most = (f(values[np.isfinite(values)], initial=0) for f in (np.min, np.max))
+    percent = unit in ("%", "percent") or MOST_FLAG < most <= 100
+    if least < 0 or most > (100 if percent else 1):
+        what = f"NEE_QC is {least if least < 0 else most:.4g}, outside 0 to 1"
+        remedy = "give the share of half-hours measured or well filled, or leave it out"
+        raise DataError(f"{source}: {what}; {remedy}")
+    if percent:
+        notes.append("NEE_QC: converted from %")
+    return values / 100 if percent else values
+
+
+def flags(values: Floats, source: str, notes: list[str]) -> Floats:
+    """Give the quality flag (record,) of half-hours or hours, 0 to 3; -1 is missing, and said.
+
+    DataError, naming ``source``, for another scale: per cent, the nine classes of Foken.
+    """
+    values = _without_code(values, notes)
+    for value in values[(values < 0) | (values > MOST_FLAG)]:
+        what = f"NEE_QC is {value:.4g} in a record, outside 0 (measured) to {MOST_FLAG} (poor)"
+        raise DataError(f"{source}: {what}; give such flags, or leave the column out")
+    return values
+
+
+def _without_code(values: Floats, notes: list[str]) -> Floats:
+    missing = np.isin(values, (-1, MISSING_CODE))
+    if count := int((values == -1).sum()):
+        notes.append(f"NEE_QC: {count} times -1, taken for missing")
+    return np.where(missing, np.nan, values)
 
 
 def say_broken(ds: xr.Dataset, broken: SiteYears, notes: Mapping[str, list[str]]) -> None:

@@ -30,7 +30,7 @@ NOON_OFF, NOON_NEAR = 2.5, 1.0  # h: radiation is centred so far from local noon
 POSITION = {"lat": ("latitude", "lat"), "lon": ("longitude", "lon")}
 APART = 0.5  # degrees between a place and the cell of a reanalysis that its series is from
 FALLBACKS = {"_DT_": "daytime partitioning", "_CUT_": "one u* threshold for all years"}
-YEARS = np.array(["1850", "2200"], "datetime64[m]")  # times that are taken for real
+YEARS = np.array(["1900", "2101"], "datetime64[m]")  # times that are taken for real
 ABSENT = 0.1  # share of days without a record from which on it is said
 SHOWN = 4  # columns named in a line
 
@@ -163,7 +163,7 @@ def _ordered(
         frame, time = frame[~repeated], time[~repeated]
     for stamp in time[(time < YEARS[0]) | (time >= YEARS[1])]:
         text = f"{stamp}"[:10]
-        raise DataError(f"{source}: {stamps or 'time'} is {text}, outside 1850 to 2200; correct it")
+        raise DataError(f"{source}: {stamps or 'time'} is {text}, outside 1900 to 2100; correct it")
     steps = np.diff(time).astype("timedelta64[m]").astype(int)
     minutes = DAY if stamps == "TIMESTAMP" else int(np.median(steps)) if steps.size else 0
     if minutes == DAY and len(steps) > 2 and (days := np.median(steps) / DAY) > 1:

@@ -14,7 +14,7 @@ import numpy as np
 from tamrl.data import schema
 from tamrl.data.daily import MISSING_CODE, Floats
 from tamrl.data.physics import KELVIN
-from tamrl.data.units import KNOWN, UNITS, plausible
+from tamrl.data.units import KNOWN, UNITS, plausible, spelled
 from tamrl.errors import DataError
 
 
@@ -194,9 +194,7 @@ def _way(name: str, unit: str, minutes: int, source: str) -> tuple[float, float]
     if name == "SM" and unit in ("%", "percent"):
         return 0.01, 0.0
     ways = {target: (1.0, 0.0)} | UNITS.get(target, {})
-    text = unit.replace("**", "").replace("^", "").replace("μ", "µ")
-    written = next((w for w in (unit, text) if w in ways), None)
-    if written is None:
+    if (written := spelled(unit, ways)) is None:
         raise DataError(
             f"{source} is in {unit!r}; convert it to {target} (known: {', '.join(ways)})"
         )
