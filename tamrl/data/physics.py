@@ -25,7 +25,7 @@ WARM, LIT = 5.0, 50.0  # degC, W m-2: days of which shares are taken
 # Where a record falls into two parts by its shares, none of the 180 has one part below these, of
 # which the other is 5 to 20 times: a unit that changed (kPa and hPa: 10, MJ m-2 d-1: 12).
 PART_LOW = {"VPD": 0.1, "SW_IN": 0.12}  # of saturation, of the light above the air: 98 % of days
-JUMP, JUMP_DAYS = 1.25, 30  # times that days beside the step differ
+JUMP, JUMP_DAYS = 1.4, 30  # times that days beside the step differ
 PART_DAYS, TIMES = {"VPD": 60, "SW_IN": 30}, (5.0, 20.0)  # days of a part, at least
 
 

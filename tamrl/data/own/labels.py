@@ -8,6 +8,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from tamrl.data.daily import MISSING_CODE, Floats, SiteYears
+from tamrl.data.own.vocabulary import DAY, Column, refuse_codes
 from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError
 
@@ -16,6 +17,7 @@ FEW_LABELS, SHORT_SEASON = 30, 120  # days
 # two lie within these; none is below 0.3. A flux in kg is a thousandth, of CO2 3.7 times as much.
 USUAL = {"GPP": (1.0, 25.0), "NEE": (1.0, 15.5)}
 NOTHING, MOST_DAYS, ENOUGH_DAYS = 0.1, 0.98, 180
+PERCENT = ("%", "percent")
 MOST_FLAG = 3  # of a half-hour: 0 measured, 1 to 3 filled well to poorly
 OTHER_UNITS = "state the unit in the column's head, as in GPP (kgC m-2 d-1) or NEE (mgCO2 m-2 s-1)"
 
@@ -56,7 +58,7 @@ def shares(values: Floats, unit: str, source: str, notes: list[str]) -> Floats:
     """
     values = _without_code(values, notes)
     least, most = (f(values[np.isfinite(values)], initial=0) for f in (np.min, np.max))
-    percent = unit in ("%", "percent") or MOST_FLAG < most <= 100
+    percent = unit in PERCENT or MOST_FLAG < most <= 100
     if least < 0 or most > (100 if percent else 1):
         what = f"NEE_QC is {least if least < 0 else most:.4g}, outside 0 to 1"
         remedy = "give the share of half-hours measured or well filled, or leave it out"
@@ -66,15 +68,21 @@ def shares(values: Floats, unit: str, source: str, notes: list[str]) -> Floats:
     return values / 100 if percent else values
 
 
-def flags(values: Floats, source: str, notes: list[str]) -> Floats:
-    """Give the quality flag (record,) of half-hours or hours, 0 to 3; -1 is missing, and said.
+def quality(values: Floats, column: Column, minutes: int, source: str, notes: list[str]) -> Floats:
+    """Give a table's quality flag (record,): `shares` of days, or of shorter records flags 0 to 3.
 
-    DataError, naming ``source``, for another scale: per cent, the nine classes of Foken.
+    -1 is missing, and said. DataError, naming ``source``, for another scale of records: per cent,
+    the nine classes of Foken.
     """
+    refuse_codes(values, column, source)
+    if minutes == DAY:
+        return shares(values, column.unit, source, notes)
     values = _without_code(values, notes)
-    for value in values[(values < 0) | (values > MOST_FLAG)]:
-        what = f"NEE_QC is {value:.4g} in a record, outside 0 (measured) to {MOST_FLAG} (poor)"
-        raise DataError(f"{source}: {what}; give such flags, or leave the column out")
+    percent = column.unit in PERCENT
+    for value in values[(values < 0) | (values > MOST_FLAG) | percent & np.isfinite(values)]:
+        what = f"NEE_QC is {value:.4g}{' %' * percent} in a record ({column.column})"
+        remedy = "give flags from 0 (measured) to 3 (poorly filled), or leave the column out"
+        raise DataError(f"{source}: {what}; {remedy}")
     return values
 
 

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from tamrl.data.daily import FULL_DAY, Floats, TowerDays, to_days
 from tamrl.data.own.csvfiles import CALENDAR, Table, dated
 from tamrl.data.own.fluxes import closed, turn_records
-from tamrl.data.own.labels import say_gaps
+from tamrl.data.own.labels import quality, say_gaps
+from tamrl.data.own.records import HUMIDITY, add_deficit, check_dew, say_absent, without_impossible
 from tamrl.data.own.vocabulary import DAY, Column, convert, recognise
-from tamrl.data.physics import saturation_pressure
 from tamrl.data.schema import DRIVERS, check_days
 from tamrl.errors import DataError
 
@@ -71,10 +71,15 @@ def tower_days(
     if frame.empty:
         raise DataError(f"{source}: no records; get the file again")
     frame, start, minutes, ends = _ordered(frame, stamps, source, notes)
-    values = {
-        name: convert(_numbers(frame, column.column, source), column, minutes, source, notes)
-        for name, column in found.items()
-    }
+    values = {}
+    for name, column in found.items():
+        change = quality if name == "NEE_QC" else convert
+        given = _numbers(frame, column.column, source)
+        values[name] = change(given, column, minutes, source, notes)
+    looked_at = values if minutes != DAY else {n: values[n] for n in HUMIDITY if n in values}
+    without_impossible(looked_at, start, source, notes)
+    values |= looked_at
+    check_dew(values, source)
     add_deficit(values, notes)
     if minutes == DAY:
         check_days(pd.DatetimeIndex(start), source)
@@ -229,19 +234,6 @@ def _numbers(frame: pd.DataFrame, column: str, source: str) -> Floats:
     return numbers.astype(np.float64).to_numpy(copy=True)
 
 
-def add_deficit(values: dict[str, Floats], notes: list[str]) -> None:
-    """Put VPD in the place of the dew point or the relative humidity, record by record; hPa."""
-    dew, humidity = values.pop("TDEW", None), values.pop("RH", None)
-    if "VPD" in values:
-        return
-    saturated = saturation_pressure(values["TA"])
-    if dew is not None:
-        values["VPD"] = np.maximum(saturated - saturation_pressure(dew), 0)
-    elif humidity is not None:
-        values["VPD"] = np.maximum(saturated * (1 - humidity / 100), 0)
-    notes.append(f"VPD: made of TA and the {'relative humidity' if dew is None else 'dew point'}")
-
-
 def _local(
     start: NDArray[np.datetime64], sw_in: Floats, stamps: str, table: Table, place: Place,
     notes: list[str],
@@ -275,6 +267,7 @@ def _to_days(
 ) -> TowerDays:  # fmt: skip
     days = to_days(start, minutes, values, source)
     whole = np.logical_and.reduce([np.isfinite(days.data[n]) for n in DRIVERS])
+    say_absent(start, minutes, notes)
     rule = f"{FULL_DAY[minutes]} of {DAY // minutes} records"
     if (lost := int((~whole).sum())) and lost > 2:
         needed = f"{rule} of TA, VPD and SW_IN are needed"

@@ -114,11 +114,7 @@ def convert(values: Floats, column: Column, minutes: int, source: str, notes: li
     values = np.where(values == MISSING_CODE, np.nan, values)
     if name not in NAMES:  # a further target, in whatever unit
         return values
-    for code in CODES if name not in SCALE else ():
-        if (left := np.isclose(values, code, rtol=1e-6)).any():
-            where = f"({column.column}, {left.sum()} records); replace it by NaN or {MISSING_CODE}"
-            what = f"{name} is {code:.9g}, a code for missing left in"
-            raise DataError(f"{source}: {what} {where}")
+    refuse_codes(values, column, source)
     known = values[np.isfinite(values)]
     if name in ("SM", "RH") and not column.stated and unit == "%" and known.max(initial=0) <= 1:
         notes.append(f"{name}: a share, not percent ({column.column})")
@@ -131,6 +127,15 @@ def convert(values: Floats, column: Column, minutes: int, source: str, notes: li
         notes.append(f"{name}: converted from K ({column.column})")
         return np.asarray(values - KELVIN)
     return rescaled(values, name, notes)
+
+
+def refuse_codes(values: Floats, column: Column, source: str) -> None:
+    """Raise DataError for a code for missing left in, besides that which FLUXNET files have."""
+    for code in CODES if column.name not in SCALE else ():
+        if (left := np.isclose(values, code, rtol=1e-6)).any():
+            where = f"({column.column}, {left.sum()} records); replace it by NaN or {MISSING_CODE}"
+            what = f"{column.name} is {code:.9g}, a code for missing left in"
+            raise DataError(f"{source}: {what} {where}")
 
 
 def _is_kelvin(known: Floats) -> bool:
