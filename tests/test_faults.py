@@ -316,6 +316,8 @@ def test_a_header_beyond_all_measure_is_not_read(tmp_path: Path) -> None:
 
 Frame = Callable[[pd.DataFrame], pd.DataFrame]
 HALF_HOURS = hourly_csv(Tower(days=30))
+EVEN = np.arange(400) % 7 / 2
+FLAT = daily_csv(GPP_NT_VUT_REF=4 + EVEN, RECO_NT_VUT_REF=7 + EVEN, NEE_VUT_REF=3.0)  # unlit
 FLUXES = ("NEE_VUT_REF", "GPP_NT_VUT_REF", "RECO_NT_VUT_REF")
 
 
@@ -327,6 +329,16 @@ def times(column: str, factor: float) -> Frame:
 def moved(hours: int) -> Frame:
     """Turn the clock of the radiation."""
     return lambda t: t.assign(SW_IN_F=np.roll(t["SW_IN_F"], 2 * hours))
+
+
+def part(column: str, days: slice, factor: float) -> Frame:
+    """Write part of a column in another unit."""
+
+    def change(t: pd.DataFrame) -> pd.DataFrame:
+        t.loc[t.index[days], column] *= factor
+        return t
+
+    return change
 
 
 def year(text: str) -> Frame:
@@ -356,6 +368,42 @@ TOWERS: dict[str, tuple[pd.DataFrame, Frame, str]] = {  # sound, what is changed
     "four hours off": (HALF_HOURS, moved(4), "radiation is centred at 16.* h"),
     "six hours off, westward": (HALF_HOURS, moved(-6), "radiation is centred at 6.* h"),
     "out of order": (HALF_HOURS, lambda t: t.sample(frac=1, random_state=0), "time goes back at"),
+    "kPa, then hPa": (daily_csv(), part("VPD_F", slice(200), 0.1),
+                      "VPD is 10 times larger from 2005-07-20 on than before: its unit changes"),
+    "W m-2, then MJ": (daily_csv(), part("SW_IN_F", slice(150, None), 0.0864),
+                       "SW_IN is 1. times smaller from 2005-05-31 on"),
+    "a minimum above the mean": (daily_csv(), lambda t: t.assign(TA_min=t["TA_F"] + 1),
+                                 "TA_min is above TA on 400 of 400 days, first 2005-01-01"),
+    "extremes swapped": (daily_csv(), lambda t: t.assign(
+        TA_min=t["TA_F"] + 3, TA_max=t["TA_F"] - 3), "TA_min is above TA"),
+    "a maximum of VPD below its mean": (daily_csv(), lambda t: t.assign(VPD_max=t["VPD_F"] / 2),
+                                        "VPD is above VPD_max on"),
+    "the year 1860": (daily_csv(), year("1860"), "1860-01-01, outside 1900 to 2100"),
+    "the year 2199": (daily_csv(), year("2199"), "outside 1900 to 2100"),
+    "the year 9005": (daily_csv(), year("9005"), "outside 1900 to 2100|not a weekly"),
+    "a flag of per cent by half-hours": (HALF_HOURS, lambda t: t.assign(NEE_VUT_REF_QC=95.0),
+                                         r"NEE_QC is 95 in a record .*flags from 0 \(measured\)"),
+    "a flag that states per cent": (
+        HALF_HOURS, lambda t: t.rename(columns={"NEE_VUT_REF_QC": "NEE_VUT_REF_QC (%)"}),
+        "NEE_QC is 0 % in a record"),
+    "a flag that is text": (daily_csv(), lambda t: t.assign(NEE_VUT_REF_QC="good"),
+                            "NEE_VUT_REF_QC is 'good' in line 2"),
+    "flags of half-hours for days": (daily_csv(), lambda t: t.assign(NEE_VUT_REF_QC=2.0),
+                                     "NEE_QC is 2, outside 0 to 1"),
+    "half-hours of light in MJ": (HALF_HOURS, times("SW_IN_F", 10),
+                                  "SW_IN is .*records are outside -50 to 1600.*check the units"),
+    "half-hours of flux in mmol d-1": (HALF_HOURS, times("NEE_VUT_REF", 86.4),
+                                       "NEE is .* outside -150 to 150"),
+    "half-hours below absolute zero": (HALF_HOURS, lambda t: t.assign(TA_F=t["TA_F"] - 300),
+                                       "TA is -.* outside -95 to 65"),
+    "a dew point above TA": (daily_csv().drop(columns="VPD_F").assign(d2m=270.0), lambda t: t.assign(
+        d2m=t["TA_F"] + 278), "the dew point is above TA in 100% of records"),
+    "a humidity beyond 110 %": (daily_csv().drop(columns="VPD_F").assign(RH=60.0), times("RH", 3),
+                                "RH is 180 at .*outside -5 to 110"),
+    "no balance by half-hours": (HALF_HOURS, lambda t: t.assign(
+        RECO_NT_VUT_REF=t["RECO_NT_VUT_REF"] + 5), "NEE_VUT_REF is not RECO - GPP"),
+    "NEE turned, or GPP and RECO swapped": (
+        FLAT, times("NEE_VUT_REF", -1), "is GPP - RECO: its sign is turned, or GPP and RECO are"),
     "mixed steps": (HALF_HOURS, lambda t: t.drop(index=0).assign(TIMESTAMP_START=[
         "200301010015", *t["TIMESTAMP_START"][2:]]), "mixed time steps"),
 }  # fmt: skip

@@ -139,7 +139,7 @@ def test_reddyproc(tmp_path: Path, form: str) -> None:
     table = pd.DataFrame({
         "Tair": v["ta"], "Rg": v["sw_in"], "VPD": v["vpd"], "NEE": np.nan, "NEE_uStar_f": v["nee"],
         "NEE_uStar_fqc": v["nee_qc"], "GPP_uStar_f": v["gpp_nt"],
-        "Reco_uStar": v["nee"] + v["gpp_nt"] + 1,
+        "Reco_uStar": v["nee"] + v["gpp_nt"] + 0.5,
     })  # fmt: skip
     path = tmp_path / "export.txt"
     if form == "R":

@@ -46,8 +46,8 @@ def check_tower(tower: xr.Dataset, source: str, notes: list[str]) -> None:
     """
     each = {n: tower[n].to_numpy()[0].astype(float) for n in schema.VARIABLES if n in tower}
     ta, vpd, sw, lat = each["TA"], each["VPD"], each["SW_IN"], float(tower.lat.item())
-    why = wrong_unit(ta, vpd, sw, lat, tower.time.dt.dayofyear.to_numpy())
-    if why := why or changed_unit(ta, vpd, sw, lat, tower.time.to_numpy()):
+    why = changed_unit(ta, vpd, sw, lat, tower.time.to_numpy())
+    if why := why or wrong_unit(ta, vpd, sw, lat, tower.time.dt.dayofyear.to_numpy()):
         raise DataError(f"{source}: tower {tower.site.item()}: {why}")
     for below, above in ORDERED:
         wrong = each[below] > each[above] + ROOM

@@ -7,7 +7,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from tamrl.data.daily import MISSING_CODE, Floats, SiteYears
+from tamrl.data.daily import MISSING_CODE, MOST_QC, Floats, SiteYears
 from tamrl.data.own.vocabulary import DAY, Column, refuse_codes
 from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError
@@ -18,7 +18,6 @@ FEW_LABELS, SHORT_SEASON = 30, 120  # days
 USUAL = {"GPP": (1.0, 25.0), "NEE": (1.0, 15.5)}
 NOTHING, MOST_DAYS, ENOUGH_DAYS = 0.1, 0.98, 180
 PERCENT = ("%", "percent")
-MOST_FLAG = 3  # of a half-hour: 0 measured, 1 to 3 filled well to poorly
 OTHER_UNITS = "state the unit in the column's head, as in GPP (kgC m-2 d-1) or NEE (mgCO2 m-2 s-1)"
 
 
@@ -58,7 +57,7 @@ def shares(values: Floats, unit: str, source: str, notes: list[str]) -> Floats:
     """
     values = _without_code(values, notes)
     least, most = (f(values[np.isfinite(values)], initial=0) for f in (np.min, np.max))
-    percent = unit in PERCENT or MOST_FLAG < most <= 100
+    percent = unit in PERCENT or MOST_QC < most <= 100
     if least < 0 or most > (100 if percent else 1):
         what = f"NEE_QC is {least if least < 0 else most:.4g}, outside 0 to 1"
         remedy = "give the share of half-hours measured or well filled, or leave it out"
@@ -79,7 +78,7 @@ def quality(values: Floats, column: Column, minutes: int, source: str, notes: li
         return shares(values, column.unit, source, notes)
     values = _without_code(values, notes)
     percent = column.unit in PERCENT
-    for value in values[(values < 0) | (values > MOST_FLAG) | percent & np.isfinite(values)]:
+    for value in values[(values < 0) | (values > MOST_QC) | percent & np.isfinite(values)]:
         what = f"NEE_QC is {value:.4g}{' %' * percent} in a record ({column.column})"
         remedy = "give flags from 0 (measured) to 3 (poorly filled), or leave the column out"
         raise DataError(f"{source}: {what}; {remedy}")

@@ -17,7 +17,7 @@ from tamrl.data.own.fluxes import closed, turn_records
 from tamrl.data.own.labels import quality, say_gaps
 from tamrl.data.own.records import HUMIDITY, add_deficit, check_dew, say_absent, without_impossible
 from tamrl.data.own.vocabulary import DAY, Column, convert, recognise
-from tamrl.data.schema import DRIVERS, check_days
+from tamrl.data.schema import DRIVERS, UMOL_TO_GC, check_days
 from tamrl.errors import DataError
 
 # Columns of time stamps, by preference; those of ONEFlux have fixed forms.
@@ -81,21 +81,25 @@ def tower_days(
     values |= looked_at
     check_dew(values, source)
     add_deficit(values, notes)
+    by_day = any("_DT_" in _flux_name(found, flux) for flux in ("GPP", "RECO"))
+    if by_day and {"NEE", "GPP"} <= values.keys():  # these close with a modelled NEE alone
+        values.pop("RECO", None)
     if minutes == DAY:
         check_days(pd.DatetimeIndex(start), source)
-        by_day = any("_DT_" in _flux_name(found, flux) for flux in ("GPP", "RECO"))
-        if by_day and {"NEE", "GPP"} <= values.keys():  # these close with a modelled NEE alone
-            values.pop("RECO", None)
         days = TowerDays(start.astype("datetime64[D]"), values)
     else:
         turn_records(values, notes)
-        reco = values.pop("RECO", None)  # versions of one tower are one: RECO = NEE + GPP
+        reco = values.pop("RECO", None)
         for lost, known in (("GPP", "NEE"), ("NEE", "GPP")):
             if reco is not None and lost not in values and known in values:
                 values[lost] = reco - values[known]
         start = start - np.timedelta64(minutes if ends else 0, "m")
         start = _local(start, values["SW_IN"], stamps, table, place, notes)
         days = _to_days(start, minutes, values, source, notes)
+        if reco is not None:  # its days are compared with those of NEE + GPP
+            days.data["RECO"] = (
+                UMOL_TO_GC * to_days(start, minutes, {"RECO": reco}, source).data["RECO"]
+            )
     span = int((days.days[-1] - days.days[0]).astype(int)) + 1
     if (absent := span - len(days.days)) > ABSENT * span:
         notes.append(f"{absent} of {span} days from {days.days[0]} on have no record")
