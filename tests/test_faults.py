@@ -48,7 +48,8 @@ from tamrl.model.network import Config, TamRL
 from tamrl.model.tensors import DeviceData
 from tamrl.model.train import PUBLISHED, Recipe, TamRLModel
 from tamrl.rivals.forest import Forest
-from tamrl.samples.arrays import Samples
+from tamrl.samples.arrays import SEASONAL, Samples
+from tamrl.samples.missing import present
 from tamrl.shipped import pretrained
 
 TESTS = {
@@ -371,7 +372,7 @@ TOWERS: dict[str, tuple[pd.DataFrame, Frame, str]] = {  # sound, what is changed
     "kPa, then hPa": (daily_csv(), part("VPD_F", slice(200), 0.1),
                       "VPD is 10 times larger from 2005-07-20 on than before: its unit changes"),
     "W m-2, then MJ": (daily_csv(), part("SW_IN_F", slice(150, None), 0.0864),
-                       "SW_IN is 1. times smaller from 2005-05-31 on"),
+                       "SW_IN is 11 times smaller from 2005-05-31 on"),
     "a minimum above the mean": (daily_csv(), lambda t: t.assign(TA_min=t["TA_F"] + 1),
                                  "TA_min is above TA on 400 of 400 days, first 2005-01-01"),
     "extremes swapped": (daily_csv(), lambda t: t.assign(
@@ -396,8 +397,9 @@ TOWERS: dict[str, tuple[pd.DataFrame, Frame, str]] = {  # sound, what is changed
                                        "NEE is .* outside -150 to 150"),
     "half-hours below absolute zero": (HALF_HOURS, lambda t: t.assign(TA_F=t["TA_F"] - 300),
                                        "TA is -.* outside -95 to 65"),
-    "a dew point above TA": (daily_csv().drop(columns="VPD_F").assign(d2m=270.0), lambda t: t.assign(
-        d2m=t["TA_F"] + 278), "the dew point is above TA in 100% of records"),
+    "a dew point above TA": (daily_csv().drop(columns="VPD_F").assign(d2m=270.0),
+                             lambda t: t.assign(d2m=t["TA_F"] + 278),
+                             "the dew point is above TA in 100% of records"),
     "a humidity beyond 110 %": (daily_csv().drop(columns="VPD_F").assign(RH=60.0), times("RH", 3),
                                 "RH is 180 at .*outside -5 to 110"),
     "no balance by half-hours": (HALF_HOURS, lambda t: t.assign(
@@ -551,6 +553,7 @@ def test_any_cube_is_read_or_refused(tmp_path_factory, stores: list[Path], data)
         assert not (abs(rows.TA) > 90).any()
 
 
+YEAR = pd.date_range("2005-01-01", "2005-12-31", freq="16D")
 SATELLITES: dict[str, tuple[str, str]] = {  # a table, what is said
     "an index beyond 1": ("date,EVI\n2005-01-01,7.5\n", "EVI .*7.5 on 2005-01-01, outside"),
     "a date that is none": ("date,EVI\nspring,0.5\n", "spring"),
@@ -558,6 +561,35 @@ SATELLITES: dict[str, tuple[str, str]] = {  # a table, what is said
     "nothing": ("", "empty"),
     "no column that is known": ("date,XYZ\n2005-01-01,1\n", "sat.csv"),
     "a column twice": ("date,EVI,EVI\n2005-01-01,0.5,0.6\n", "column EVI is there twice"),
+    "two values of a day": (
+        "date,EVI\n2005-01-01,0.5\n2005-01-01,0.6\n",
+        "two values on 2005-01-01",
+    ),
+    "another tower's code": ("site,date,EVI\nBB-Bbb,2005-01-01,0.5\n", "are none of the towers"),
+    "the tower's code elsewhere": (
+        "site,lat,lon,date,EVI\nAA-Aaa,40,10,2005-01-01,0.5\n",
+        "AA-Aaa is by its position 1110 km",
+    ),
+    "another place": ("lat,lon,date,EVI\n40,10,2005-01-01,0.5\n", "are none of the towers"),
+    "per cent, or raw": ("date,EVI\n2005-01-01,45\n2005-02-01,50\n", "EVI .*outside -0.3 to 1"),
+}
+SAID: dict[str, tuple[str, str]] = {  # a table that is read, what is said
+    "per cent": (
+        "date,EVI\n" + "".join(f"{d:%Y-%m-%d},45\n" for d in YEAR),
+        "EVI: converted from %",
+    ),
+    "years apart": (
+        "date,EVI\n2015-01-01,0.5\n",
+        "no date of its 2015-01-01 to 2015-01-01 is within",
+    ),
+    "another name": (
+        "site,date,EVI\nmarsh,2005-02-01,0.5\n",
+        "satellites of marsh taken for its own",
+    ),
+    "words among numbers": (
+        "date,EVI\n2005-02-01,0.5\n2005-02-17,cloud\n",
+        "1 values such as 'cloud' are no numbers",
+    ),
 }
 
 
@@ -568,6 +600,28 @@ def test_satellite_tables_that_cannot_be(fault: str, tmp_path: Path) -> None:
     file.write_text(text)
     with pytest.raises(DataError, match=rf"sat\.csv: [^\n]*{words}|{words}"):
         read_satellites(file, open_towers(daily_csv(), TABLE), notes)
+
+
+@pytest.mark.parametrize("fault", SAID)
+def test_satellite_tables_of_which_something_is_said(fault: str, tmp_path: Path) -> None:
+    text, words = SAID[fault]
+    file, notes = tmp_path / "sat.csv", collections.defaultdict[str, list[str]](list)
+    file.write_text(text)
+    seen = read_satellites(file, open_towers(daily_csv(), TABLE), notes).evi
+    assert words in "\n".join(line for lines in notes.values() for line in lines)
+    assert seen is not None
+    assert 0.4 < float(seen.max()) < 0.6
+
+
+def test_a_single_index_is_no_satellite_view(samples: Samples) -> None:
+    """Bounds of towers with satellites were calibrated where several of them see the leaves."""
+    at = [samples.features.index(name) for name in SEASONAL]
+    x = samples.x.copy()
+    x[..., at] = np.nan
+    x[..., at[:1]] = 0.5
+    assert not present(replace(samples, x=x))[:, 0].any()
+    x[..., at[:2]] = 0.5
+    assert present(replace(samples, x=x))[:, 0].all()
 
 
 OUTPUTS: dict[str, tuple[str, str]] = {  # a command, what is said

@@ -131,11 +131,12 @@ def changed_unit(ta: Any, vpd: Any, sw: Any, lat: float, time: NDArray[np.dateti
         low, top = sorted((before, after), key=np.median)
         times = np.median(top) / np.median(low)
         beside = np.median(before[-JUMP_DAYS:]), np.median(after[:JUMP_DAYS])
-        if max(beside) < JUMP * min(beside):  # a season, not a step
+        step = max(beside) / min(beside)
+        if step < JUMP:  # a season
             continue
         fell = np.quantile(low, 0.98) < PART_LOW[name] and TIMES[0] < times < TIMES[1]
         if fell or np.quantile(top, 0.9) > high > np.quantile(low, 0.9):
-            how = f"{times:.0f} times {'smaller' if low is after else 'larger'}"
+            how = f"{step:.0f} times {'smaller' if low is after else 'larger'}"
             when = f"from {str(time[known[at]])[:10]} on"
             return f"{name} is {how} {when} than before: its unit changes; use one throughout"
     return ""

@@ -179,6 +179,12 @@ def sentence(target: str, about: Mapping[str, Any]) -> str:
     return f"{learnt}; {errors}, that of the labels' mean {before:.3g}{verdict}; no bounds"
 
 
+def no_better(target: str, about: Mapping[str, Any]) -> str:
+    """Give the `sentence` of a target that is no better predicted than by its mean; else ""."""
+    before, after = about["held_out"] or (1.0, 0.0)
+    return "" if after < before else f"{target}: {sentence(target, about)}"
+
+
 def variables(header: Mapping[str, Any], more: NDArray) -> dict[str, Any]:
     """Variables of a prediction (site, time, target) by name, each with what is known of it."""
     out = {}

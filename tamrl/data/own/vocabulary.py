@@ -46,6 +46,7 @@ KELVIN_RANGE = (150.0, 400.0)
 SCALE = {"EVI": 1e-4, "NDWI": 1e-4, "LAI": 0.1, "FPAR": 0.01, "LST_day": 0.02, "LST_night": 0.02}
 FILLS = {"EVI": (-3000, -3000), "LAI": (249, 255), "FPAR": (249, 255)}  # first and last, raw
 CODES = (-999, -6999, -9999.9, -9999.99, -99999, -999999)  # for missing, besides MISSING_CODE
+SHARES = ("EVI", "NDWI")  # at most 1; raw, a year of vegetation is far above 100
 LEAST = {"EVI": 1e-3, "FPAR": 5e-3}  # the greatest of a year of vegetation is never below
 LITTLE = {"LAI": 0.7, "LST_day": 1.6, "LST_night": 1.6}  # 7 m2 m-2 and 80 degC, scaled once more
 ENOUGH = 12  # values to judge that from
@@ -165,6 +166,11 @@ def rescaled(values: Floats, name: str, notes: list[str]) -> Floats:
     known = values[np.isfinite(values)]
     if not known.size:
         return values
+    if name in SHARES and 1 < known.max() <= 100 and np.mean(known > 1) > 0.5:
+        if known.size <= ENOUGH:  # snow may be as little, raw: to be refused
+            return values
+        notes.append(f"{name}: converted from %")
+        return np.asarray(values / 100)
     raw = name == "FPAR" or bool((known == known.round()).all())
     least, most = known.min() * scale - shift, known.max() * scale - shift
     if raw and known.max() > high and least >= low and most <= high:
