@@ -38,9 +38,12 @@ from typer.testing import CliRunner
 from tamrl.cli.app import app
 from tamrl.data import open_towers
 from tamrl.data.own.satellites import read_satellites
+from tamrl.data.own.tables import STAMPS
+from tamrl.data.own.vocabulary import VOCABULARY
 from tamrl.data.physics import potential_radiation, saturation_pressure
 from tamrl.data.schema import VARIABLES
 from tamrl.errors import DataError
+from tamrl.evaluate.score_file import score
 from tamrl.files import atomic_write, check_outputs
 from tamrl.maps import upscale
 from tamrl.maps.cubes import open_cube
@@ -473,6 +476,41 @@ def test_any_table_is_read_or_refused(tmp_path_factory, data: st.DataObject) -> 
             assert not ((values < about.low) | (values > about.high)).any()
 
 
+HEADS = sorted({row.alias for row in VOCABULARY} | STAMPS | {"lat", "latitude", "CH4", ""})
+UNITS = ["", " (K)", " [%]", " (1)", " (J m-2)", " (umol m-2 s-1)", " (furlong)"]
+CELLS = [np.inf, -np.inf, np.nan, None, -9999, -1, 0, 50, 1e300, 10**20, "x", True, 1j, b"x", [1],
+         {}, "1,5", "2005-01-01", pd.Timestamp("2005-01-01"), pd.NaT, pd.NA, pd.Timedelta("1D"),
+         270]  # fmt: skip
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_columns_of_all_vocabularies_are_read_or_refused(
+    tmp_path_factory, data: st.DataObject
+) -> None:
+    """Columns renamed, added, spoilt, dropped, made the index; as a DataFrame and as csv."""
+    table = data.draw(st.sampled_from((daily_csv(30), HALF_HOURS[:150]))).copy()
+    for _ in range(data.draw(st.integers(1, 3))):
+        column, n = data.draw(st.sampled_from([*table.columns])), len(table)
+        head = data.draw(st.sampled_from(HEADS)) + data.draw(st.sampled_from(UNITS))
+        cell, at = data.draw(st.sampled_from(CELLS)), data.draw(st.integers(0, n - 1))
+        cells = pd.Series([cell] * n, table.index, dtype=object)
+        spoilt = cells.where(np.arange(n) == at, table.iloc[:, [*table.columns].index(column)])
+        table = data.draw(st.sampled_from((
+            table.rename(columns={column: head}), table.assign(**{head: cells}),
+            table.assign(**{column: spoilt}), table.drop(columns=column),
+            pd.concat([table, table[[column]]], axis=1), table[:: data.draw(st.integers(1, 50))],
+            table.set_index(column) if table.shape[1] > 1 else table,
+        )))  # fmt: skip
+        if not table.shape[1]:
+            return
+    file = tmp_path_factory.mktemp("any") / NAME
+    table.to_csv(file, index=False)
+    for source in (table, file):
+        with contextlib.suppress(DataError):
+            assert open_towers(source, TABLE, further=("CH4",)).sizes["site"] == 1
+
+
 def weather(n: int = 400) -> xr.Dataset:
     """Draw days of a cube of nine cells that could be."""
     day, rng = pd.date_range("2005-01-01", periods=n), np.random.default_rng(0)
@@ -622,6 +660,131 @@ def test_a_single_index_is_no_satellite_view(samples: Samples) -> None:
     assert not present(replace(samples, x=x))[:, 0].any()
     x[..., at[:2]] = 0.5
     assert present(replace(samples, x=x))[:, 0].all()
+
+
+STEPS = pd.date_range("2005-01-01", periods=200).to_numpy()
+SEASON = np.sin(np.arange(200) / 30)
+
+
+def fluxes(**more: Any) -> xr.Dataset:
+    """Make predictions, or measurements, of two towers with bounds and a flag."""
+    nee = np.stack([2 * SEASON, SEASON - 1])
+    data = {"NEE": nee, "NEE_lower": nee - 1, "NEE_upper": nee + 1, "NEE_QC": 0 * nee + 0.9}
+    axes = {"site": ["AA-Aaa", "BB-Bbb"], "time": STEPS}
+    return xr.Dataset({n: (("site", "time"), v) for n, v in data.items()}, axes).assign(**more)
+
+
+def stated(unit: str, factor: float) -> Callable[[xr.Dataset], xr.Dataset]:
+    """Write the flux and its bounds in another unit, which the attribute states."""
+    names = ("NEE", "NEE_lower", "NEE_upper")
+    return lambda ds: ds.assign({n: (ds[n] * factor).assign_attrs(units=unit) for n in names})
+
+
+def flagged(values: Any) -> Callable[[xr.Dataset], xr.Dataset]:
+    """Write another quality flag."""
+    return lambda ds: ds.assign(NEE_QC=xr.full_like(ds.NEE_QC, values, type(values)))
+
+
+def stepped(freq: str) -> Callable[[xr.Dataset], xr.Dataset]:
+    """Put the values on an axis of other steps."""
+    return lambda ds: ds.assign_coords(time=pd.date_range("2005-01-01", periods=200, freq=freq))
+
+
+def flat(ds: xr.Dataset) -> xr.Dataset:
+    """Give every day the mean of its month."""
+    return ds.assign(NEE=ds.NEE.groupby("time.month").map(lambda m: 0 * m + m.mean("time")))
+
+
+SCORED: dict[str, tuple[Callable[[xr.Dataset], xr.Dataset], str]] = {  # refused on both sides
+    "a tower twice": (lambda d: d.assign_coords(site=["AA-Aaa"] * 2), "site AA-Aaa occurs 2 times"),
+    "a day twice": (lambda d: d.assign_coords(time=[STEPS[1], *STEPS[1:]]), "2005-01-02 occurs 2"),
+    "hours": (stepped("h"), "time 2005-01-01 occurs 24 times; keep one value a tower and day"),
+    "months": (stepped("MS"), "values are 31 days apart; daily values are expected"),
+    "no towers named": (lambda d: d.drop_vars("site"), "no coordinate site"),
+    "no dates": (lambda d: d.drop_vars("time"), "no coordinate time"),
+    "days by number": (lambda d: d.assign_coords(time=range(200)), "time holds int64"),
+    "an unknown unit": (stated("furlong", 1.0), "NEE is in 'furlong'; convert it to gC m-2 d-1"),
+    "values of 500": (lambda d: d.assign(NEE=d.NEE * 300), "NEE is outside -100 to 100 .*on"),
+    "an infinity": (lambda d: d.assign(NEE=d.NEE.where(d.NEE < 1.9, np.inf)), "NEE is outside"),
+    "a code for missing": (lambda d: d.assign(NEE=d.NEE.where(d.NEE < 1.9, -9999)), "at AA-Aaa"),
+    "values of a thousandth": (lambda d: d.assign(NEE=d.NEE / 1000), "NEE reaches 0.00.*in kg"),
+    "truth values": (lambda d: d.assign(NEE=d.NEE > 0), "NEE holds values of bool"),
+    "text": (lambda d: d.assign(NEE=d.NEE.astype(str)), "NEE holds values of <U"),
+    "members": (lambda d: d.expand_dims(seed=[0, 1]), "has dimensions"),
+    "a flag of text": (flagged("good"), "NEE_QC holds values of"),
+    "flags 0 to 3": (flagged(2.0), "NEE_QC is 2, outside 0 to 1"),
+    "a flag beyond 100": (flagged(101.0), "NEE_QC is 101, outside 0 to 1"),
+    "one bound alone": (lambda d: d.drop_vars("NEE_upper"), "NEE_lower is there alone"),
+    "the other bound alone": (lambda d: d.drop_vars("NEE_lower"), "NEE_upper is there alone"),
+    "bounds swapped": (lambda d: d.rename(NEE_lower="NEE_upper", NEE_upper="NEE_lower"),
+                       "NEE_lower is above NEE_upper on 400 days, first at AA-Aaa, 2005-01-01"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", SCORED)
+def test_fluxes_that_cannot_be_scored(fault: str, tmp_path: Path) -> None:
+    """One line that names the side, on either; the same for a file, which it names."""
+    change, words = SCORED[fault]
+    assert (score(fluxes(), fluxes()).RMSE == 0).all()
+    with pytest.raises(DataError, match=rf"^predictions: [^\n]*{words}[^\n]*$"):
+        score(change(fluxes()), fluxes())
+    with pytest.raises(DataError, match=rf"^measurements: [^\n]*{words}[^\n]*$"):
+        score(fluxes(), change(fluxes()))
+    if fault != "members":
+        change(fluxes()).to_netcdf(tmp_path / "f.nc")
+        with pytest.raises(DataError, match=rf"^{tmp_path}/f.nc: [^\n]*{words}"):
+            score(tmp_path / "f.nc", fluxes())
+
+
+READ: dict[str, tuple[Callable[[xr.Dataset], xr.Dataset], str]] = {  # and said
+    "kg of carbon": (stated("kgC m-2 d-1", 1e-3), "measurements: NEE converted from kgC m-2 d-1"),
+    "umol": (stated("umol m-2 s-1", 1 / 1.0377504), "NEE_lower converted from umol m-2 s-1"),
+    "powers as CF has them": (stated("g m**-2 d**-1", 1.0), ""),
+    "a flag in per cent": (flagged(90.0), "NEE_QC: converted from %"),
+    "flags of -1": (lambda d: d.assign(NEE_QC=d.NEE_QC.where(d.time > STEPS[0], -1)),
+                    "NEE_QC: 2 times -1, taken for missing"),
+    "noon": (lambda d: d.assign_coords(time=d.time + np.timedelta64(12, "h")), "were cut off"),
+    "one tower": (lambda d: d.isel(site=0), "are predicted alone: BB-Bbb"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", READ)
+def test_fluxes_that_are_put_right_before_scoring(fault: str) -> None:
+    change, words = READ[fault]
+    scores = score(fluxes(), change(fluxes()))
+    assert words in "\n".join(scores.attrs["inputs"])
+    np.testing.assert_allclose(scores.RMSE, 0, atol=1e-6)
+
+
+def test_a_csv_of_predictions_states_its_unit_and_has_a_day_once(tmp_path: Path) -> None:
+    file = tmp_path / "p.csv"
+    rows = fluxes().isel(site=0)[["NEE"]].to_dataframe().reset_index()
+    for unit, factor in (("gC m-2 d-1", 1.0), ("kgC m-2 d-1", 1e-3)):
+        text = rows.assign(NEE=rows.NEE * factor).to_csv(index=False)
+        file.write_text(f"# units: fluxes in {unit}; CH4 in nmol m-2 s-1\n{text}")
+        np.testing.assert_allclose(score(file, fluxes()).RMSE, 0, atol=1e-5)
+    file.write_text(f"# units: fluxes in {unit}\n{text}{text.splitlines()[-1]}\n")
+    with pytest.raises(DataError, match=r"p\.csv: AA-Aaa has 2005-07-19 twice; keep one line"):
+        score(file, fluxes())
+
+
+def test_what_is_not_scored_is_said() -> None:
+    """Months repeated on every day, a size that differs by 1000, bounds with gaps, other days."""
+    with pytest.raises(DataError, match="one number on all days of a month, in each of 12 months"):
+        score(fluxes(), flat(fluxes()))
+    assert (score(flat(fluxes()), fluxes()).RMSE > 0).all()  # a mean season may be scored
+    small = fluxes().isel(time=slice(40))[["NEE"]] / 1000
+    with pytest.raises(DataError, match=r"NEE reaches 0.00.* as predicted and .* as measured"):
+        score(small, fluxes())
+    gaps = fluxes().assign(NEE_lower=fluxes().NEE_lower.where(fluxes().time > STEPS[9]))
+    scores = score(gaps, fluxes())
+    assert "NEE: 20 scored days have no bounds and do not count inside" in scores.attrs["inputs"]
+    assert (scores.inside == 1).all()
+    both = fluxes().assign(GPP=fluxes().NEE.where(fluxes().time > STEPS[99]) + 3)
+    early = both.assign(GPP=fluxes().NEE.where(fluxes().time < STEPS[99]) + 3)
+    scores = score(both, early)
+    assert set(scores.flux) == {"NEE"}
+    assert "GPP: no day has it both predicted and measured" in "\n".join(scores.attrs["inputs"])
 
 
 OUTPUTS: dict[str, tuple[str, str]] = {  # a command, what is said

@@ -188,5 +188,5 @@ def _refuse_months(fluxes: xr.Dataset, names: Iterable[str], side: str) -> None:
         whole = days.count().to_numpy() >= MONTHLY
         flat = (days.max() == days.min()).to_numpy()[whole]
         if flat.size > 1 and flat.all():
-            what = f"{name} is one number on all days of each of {flat.size} months"
+            what = f"{name} is one number on all days of a month, in each of {flat.size} months"
             raise DataError(f"{side}: {what}; daily values are expected, not means of months")

@@ -25,6 +25,7 @@ ONEFLUX_FORMS = {
     "TIMESTAMP_START": "%Y%m%d%H%M", "TIMESTAMP_END": "%Y%m%d%H%M", "TIMESTAMP": "%Y%m%d",
 }  # fmt: skip
 OTHER_STAMPS = ("valid_time", "time", "date", "datetime", "timestamp", "day")
+STAMPS = {name.casefold() for name in (*ONEFLUX_FORMS, *OTHER_STAMPS, *CALENDAR)}
 UTC_STAMPS = ("valid_time",)  # of CDS
 NOON_OFF, NOON_NEAR = 2.5, 1.0  # h: radiation is centred so far from local noon, so near to UTC's
 POSITION = {"lat": ("latitude", "lat"), "lon": ("longitude", "lon")}
@@ -59,6 +60,9 @@ def tower_days(
     """
     source, frame = table.source, dated(table.frame)
     found = recognise(frame.columns, table.units, further)
+    twice = {*map(str, frame.columns[frame.columns.duplicated()])}
+    for head in sorted(twice & wanted([*map(str, frame.columns)], further)):
+        raise DataError(f"{source}: column {head} is there twice; keep one of them")
     _check_place(table, place)
     stamps = _stamp_column(frame, source)
     lacking = [n for n in DRIVERS if n not in found]
@@ -132,11 +136,9 @@ def _say_used(
 
 def wanted(heads: list[str], further: Iterable[str] = ()) -> set[str]:
     """Columns of a table that are read: what the vocabulary knows, further ones, time stamps."""
-    stamps = {name.casefold() for name in (*ONEFLUX_FORMS, *OTHER_STAMPS)}
     known = {column.column for column in recognise(heads, None, further).values()}
     position = {name for names in POSITION.values() for name in names}
-    stamps |= {*CALENDAR}
-    return known | {h for h in heads if h.casefold() in stamps or h in position}
+    return known | {h for h in heads if h.casefold() in STAMPS or h in position}
 
 
 def _check_place(table: Table, place: Place) -> None:
@@ -144,7 +146,13 @@ def _check_place(table: Table, place: Place) -> None:
     for axis, names in POSITION.items():
         column = next((n for n in names if n in table.frame), None)
         given = table.facts.get(names[0], "nan") if column is None else table.frame[column].iloc[:1]
-        own = np.append(np.asarray(given, float), np.nan)[0]
+        given = pd.Series(given).iloc[:1]
+        own = float(np.append(pd.to_numeric(given, errors="coerce"), np.nan)[0])
+        if (
+            not np.isfinite(own)
+            and (text := given[given.notna() & (given.astype(str) != "nan")]).size
+        ):
+            raise DataError(f"{table.source}: {names[0]} is {text.iloc[0]!r}; degrees are expected")
         here = float(getattr(place, axis))
         if abs((own - here + 180) % 360 - 180) > APART:
             what = f"its {names[0]} is {own:g}, that of the place {here:g}"
@@ -166,7 +174,10 @@ def _ordered(
 ) -> tuple[pd.DataFrame, NDArray[np.datetime64], int, bool]:
     """Table without repeated records, its time stamps, minutes between them, and whether ends."""
     time = _times(frame.index if not stamps else frame[stamps], stamps, source)
-    repeated = frame.assign(_stamp=time).duplicated().to_numpy()
+    try:
+        repeated = frame.assign(_stamp=time).duplicated().to_numpy()
+    except TypeError as error:
+        raise DataError(f"{source}: a cell is neither number nor text ({error})") from error
     if repeated.any():
         notes.append(f"{repeated.sum()} records stood there twice, alike: one of each was used")
         frame, time = frame[~repeated], time[~repeated]
@@ -225,8 +236,6 @@ def _times(column: pd.Series | pd.Index, name: str, source: str) -> NDArray[np.d
 
 def _numbers(frame: pd.DataFrame, column: str, source: str) -> Floats:
     given = frame[column]
-    if given.ndim > 1:
-        raise DataError(f"{source}: column {column} is there twice; keep one of them")
     kinds = {type(value) for value in given} if given.dtype == object else {given.dtype.type}
     if no_numbers := kinds & {bool, np.bool_, complex, np.complex64, np.complex128}:
         name = no_numbers.pop().__name__

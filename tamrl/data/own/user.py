@@ -97,6 +97,8 @@ def open_towers(
         rest = [f"{len(reasons) - SHOWN} more in attrs['excluded']"] if len(reasons) > SHOWN else []
         what = f"left out {len(reasons)} of {len(reasons) + ds.sizes['site']} towers"
         warnings.warn(f"open_towers: {what}: {'; '.join(reasons[:SHOWN] + rest)}", stacklevel=2)
+    if unused:
+        notes[""].append(f"not used, as another file of the tower was: {', '.join(unused)}")
     history = "local days by tamrl.data.own.user" + "".join(f"; {file} not used" for file in unused)
     there = set(ds.site.to_numpy().astype(str)) | {""}
     return ds.assign_attrs(
