@@ -26,11 +26,14 @@ ENOUGH_RECORDS = 48  # of either: 0.3 % of five days at those towers exceed UPTA
 UPTAKE_DAYS, SURE, DOUBTFUL_DAYS, ENOUGH_DAYS, FEW_DAYS, MEMORY = 2.0, 3.0, 0.4, 180, 30, 10
 
 
-def closed(tower: TowerDays, source: str, notes: list[str], nee: str = "NEE") -> TowerDays:
+def closed(
+    tower: TowerDays, source: str, notes: list[str], nee: str = "NEE", sure: bool = False
+) -> TowerDays:
     """Make NEE = RECO - GPP hold exactly, after a look at whether it held roughly.
 
     A turned sign of NEE or GPP that closes the balance is put right and said in ``notes``; any two
-    fluxes give the third. ``nee`` is what the file calls NEE. DataError where nothing closes it.
+    fluxes give the third. ``nee`` is what the file calls NEE, whose sign is right if that is
+    ``sure``. DataError where nothing closes it.
     """
     data = tower.data
     _turn_gpp(data, notes)
@@ -42,7 +45,7 @@ def closed(tower: TowerDays, source: str, notes: list[str], nee: str = "NEE") ->
     if {"NEE", "GPP", "RECO"} <= data.keys():
         gap = _mean(data["RECO"] - data["GPP"] - data["NEE"])
         if gap > CLOSURE and _mean(data["RECO"] - data["GPP"] + data["NEE"]) < TURNED * gap:
-            _turned_or_swapped(data, nee, source, notes)
+            _turned_or_swapped(data, nee, sure, source, notes)
         elif gap > CLOSURE:
             what = f"{nee} is not RECO - GPP (mean gap {gap:.3g} gC m-2 d-1)"
             raise DataError(f"{source}: {what}; check signs (negative NEE is uptake) and units")
@@ -128,40 +131,50 @@ def _swap(data: dict[str, Floats], notes: list[str]) -> None:
         notes.append(f"GPP and RECO: swapped; RECO - GPP was greater on bright days {how}")
 
 
-def _turned_or_swapped(data: dict[str, Floats], nee: str, source: str, notes: list[str]) -> None:
+def _turned_or_swapped(
+    data: dict[str, Floats], nee: str, sure: bool, source: str, notes: list[str]
+) -> None:
     """Decide by light why NEE is GPP - RECO: its sign, or that GPP and RECO are swapped."""
     found = _contrast(data["NEE"], data["SW_IN"])
-    if found.size > DOUBTFUL_DAYS:
-        data["NEE"] = -data["NEE"]
-        notes.append(f"NEE: sign turned; {nee} counted uptake as positive")
-    elif found.size < -DOUBTFUL_DAYS:
+    if sure or found.size < -DOUBTFUL_DAYS:
         data["GPP"], data["RECO"] = data["RECO"], data["GPP"]
         notes.append(f"GPP and RECO: swapped; {nee} is RECO - GPP only so")
+    elif found.size > DOUBTFUL_DAYS:
+        data["NEE"] = -data["NEE"]
+        notes.append(f"NEE: sign turned; {nee} counted uptake as positive")
     else:
         what = f"{nee} is GPP - RECO: its sign is turned, or GPP and RECO are swapped"
         remedy = "light does not say which; correct the table (negative NEE is uptake)"
         raise DataError(f"{source}: {what}; {remedy}")
 
 
-def turn_records(values: dict[str, Floats], notes: list[str]) -> None:
-    """Turn NEE of half-hours or hours (umol m-2 s-1) that is positive by day; and so GPP."""
+def turn_records(values: dict[str, Floats], notes: list[str]) -> bool:
+    """Turn NEE of half-hours or hours (umol m-2 s-1) that is positive by day; and so GPP, RECO.
+
+    A flux that lacks is made of two others. Returns whether light says surely which sign NEE has.
+    """
     if "SW_IN" in values:
         _turn_gpp(values, notes)
-    if not {"NEE", "SW_IN"} <= values.keys():
-        return
-    nee, light = values["NEE"], values["SW_IN"]
-    day, night = nee[light > BRIGHT], nee[light < DARK]
-    day, night = day[np.isfinite(day)], night[np.isfinite(night)]
-    if not min(day.size, night.size):
-        return
-    contrast = day.mean() - night.mean()
-    if contrast > UPTAKE and min(day.size, night.size) >= ENOUGH_RECORDS:
-        values["NEE"] = -nee
+    _turn_reco(values, notes)
+    if "NEE" not in values and {"RECO", "GPP"} <= values.keys():
+        values["NEE"] = values["RECO"] - values["GPP"]
+    contrast, sure = 0.0, False
+    if {"NEE", "SW_IN"} <= values.keys():
+        light, known = values["SW_IN"], np.isfinite(values["NEE"])
+        day, night = values["NEE"][known & (light > BRIGHT)], values["NEE"][known & (light < DARK)]
+        if min(day.size, night.size):
+            contrast = day.mean() - night.mean()
+            sure = abs(contrast) > UPTAKE and min(day.size, night.size) >= ENOUGH_RECORDS
+    if sure and contrast > 0:
+        values["NEE"] = -values["NEE"]
         notes.append("NEE: sign turned; it counted uptake as positive (greater by day than night)")
     elif contrast > DOUBTFUL:
         how = f"by {contrast:.2g} umol m-2 s-1, {day.size} and {night.size} records"
         doubt = "is uptake negative, as it should be?"
         notes.append(f"NEE is greater by day than by night; {doubt} ({how})")
+    if "GPP" not in values and {"RECO", "NEE"} <= values.keys():
+        values["GPP"] = values["RECO"] - values["NEE"]
+    return sure
 
 
 def check_closure(data: Mapping[str, Floats], source: str) -> None:

@@ -88,15 +88,13 @@ def tower_days(
     by_day = any("_DT_" in _flux_name(found, flux) for flux in ("GPP", "RECO"))
     if by_day and {"NEE", "GPP"} <= values.keys():  # these close with a modelled NEE alone
         values.pop("RECO", None)
+    sure = False  # of the sign of NEE
     if minutes == DAY:
         check_days(pd.DatetimeIndex(start), source)
         days = TowerDays(start.astype("datetime64[D]"), values)
     else:
-        turn_records(values, notes)
+        sure = turn_records(values, notes)
         reco = values.pop("RECO", None)
-        for lost, known in (("GPP", "NEE"), ("NEE", "GPP")):
-            if reco is not None and lost not in values and known in values:
-                values[lost] = reco - values[known]
         start = start - np.timedelta64(minutes if ends else 0, "m")
         start = _local(start, values["SW_IN"], stamps, table, place, notes)
         days = _to_days(start, minutes, values, source, notes)
@@ -109,7 +107,7 @@ def tower_days(
         notes.append(f"{absent} of {span} days from {days.days[0]} on have no record")
     _say_used(found, frame, table.unread, stamps, notes)
     units = {name: found[name].unit for name in further if name in found}
-    return closed(days._replace(units=units), source, notes, _flux_name(found, "NEE"))
+    return closed(days._replace(units=units), source, notes, _flux_name(found, "NEE"), sure)
 
 
 def _flux_name(found: dict[str, Column], flux: str) -> str:
