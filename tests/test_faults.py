@@ -37,8 +37,9 @@ from typer.testing import CliRunner
 
 from tamrl.cli.app import app
 from tamrl.data import open_towers
+from tamrl.data.own.csvfiles import Table
 from tamrl.data.own.satellites import read_satellites
-from tamrl.data.own.tables import STAMPS
+from tamrl.data.own.tables import STAMPS, Place, tower_days
 from tamrl.data.own.vocabulary import VOCABULARY
 from tamrl.data.physics import potential_radiation, saturation_pressure
 from tamrl.data.schema import VARIABLES
@@ -431,15 +432,28 @@ def test_clocks_lie_within_14_hours_of_utc() -> None:
     for offset in (-14.5, 20.0):
         with pytest.raises(DataError, match=f"utc_offset_h is {offset:g}, outside -14 to 14 h"):
             open_towers(daily_csv(), TABLE.assign(utc_offset_h=offset))
+    hours = hourly_csv(Tower(minutes=60)).set_index("TIMESTAMP_START")
+    days = pd.date_range("2005-01-01", periods=len(hours), freq="h")
+    table = Table(hours.set_index(days), "x.csv", utc_offset=20.0)
+    with pytest.raises(
+        DataError, match=r"^x.csv: utc_offset of the file is 20, outside -14 to 14 h"
+    ):
+        tower_days(table, Place(50.0, 10.0), [])
 
 
 def test_towers_that_were_changed_after_reading_are_checked_again() -> None:
     read = open_towers(daily_csv(), TABLE)
     assert open_towers(read.assign(TA=read.TA + 2)).TA.max() > read.TA.max()  # without units
-    for wrong, words in ((read.assign(TA=read.TA + 273), "TA is"), (read.assign(VPD=read.VPD / 10),
-                         "looks like kPa")):  # fmt: skip
+    late = read.VPD.where(read.time < read.time[200], read.VPD / 10)
+    wrong = {
+        "TA is": read.assign(TA=read.TA + 273), "looks like kPa": read.assign(VPD=read.VPD / 10),
+        "NEE is not RECO - GPP": read.assign(NEE=-read.NEE),
+        "TA is above TA_max": read.assign(TA_max=read.TA - 1),
+        "VPD is 10 times smaller from 2005-07-20": read.assign(VPD=late),
+    }  # fmt: skip
+    for words, ds in wrong.items():
         with pytest.raises(DataError, match=words):
-            open_towers(wrong)
+            open_towers(ds)
 
 
 def test_what_is_dropped_is_counted_and_a_turned_flux_is_turned_back() -> None:

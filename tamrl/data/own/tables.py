@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tamrl.data.daily import FULL_DAY, Floats, TowerDays, to_days
+from tamrl.data.own.checks import check_offset
 from tamrl.data.own.csvfiles import CALENDAR, Table, dated
 from tamrl.data.own.fluxes import closed, turn_records
 from tamrl.data.own.labels import quality, say_gaps
@@ -254,6 +255,7 @@ def _local(
     if not np.isfinite(offset) and stamps.casefold() in UTC_STAMPS:
         offset = 0.0
     if np.isfinite(offset):
+        check_offset(offset, np.nan, f"{table.source}: utc_offset of the file", notes)
         move = place.offset - offset
     else:
         hour = (start - start.astype("datetime64[D]")).astype(int) / 60
