@@ -497,7 +497,7 @@ CELLS = [np.inf, -np.inf, np.nan, None, -9999, -1, 0, 50, 1e300, 10**20, "x", Tr
          270]  # fmt: skip
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_columns_of_all_vocabularies_are_read_or_refused(
     tmp_path_factory, data: st.DataObject
