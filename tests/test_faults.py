@@ -516,8 +516,8 @@ def test_columns_of_all_vocabularies_are_read_or_refused(
             pd.concat([table, table[[column]]], axis=1), table[:: data.draw(st.integers(1, 50))],
             table.set_index(column) if table.shape[1] > 1 else table,
         )))  # fmt: skip
-        if not table.shape[1]:
-            return
+        if not table.shape[1] or not table.columns.is_unique:
+            break
     file = tmp_path_factory.mktemp("any") / NAME
     table.to_csv(file, index=False)
     for source in (table, file):
