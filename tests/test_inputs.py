@@ -275,6 +275,24 @@ def test_latitude_and_longitude_swapped(globe: xr.Dataset) -> None:
         own_samples(by_day(), lat=lat, lon=lon, igbp="ENF")
 
 
+def test_a_class_that_hardly_any_tower_has_is_said() -> None:
+    for igbp, count in (("WAT", 0), ("URB", 0), ("SNO", 1)):
+        own = own_samples(by_day(), lat=50.0, lon=10.0, igbp=igbp)
+        assert f"({igbp}) is the class of {count} of 180 towers" in said(own)
+    assert "is the class of" not in said(own_samples(by_day(), **PLACE))
+
+
+def test_a_clock_that_is_not_of_its_longitude_is_said() -> None:
+    own = own_samples(by_day(), ONE.assign(utc_offset_h=-8.0))
+    assert "utc_offset_h is -8, but by its longitude about 1 h" in said(own)
+
+
+@pytest.mark.parametrize("name", ["time", "site", "lat", "TIMESTAMP", "Year", "NEE"])
+def test_a_target_named_as_an_axis_is_refused(name: str) -> None:
+    with pytest.raises(DataError, match=f"{name} is (read or written|predicted) already"):
+        own_samples(by_day().assign(**{name: 1.0}), targets=(name,), **PLACE)
+
+
 def test_a_tower_beside_one_of_the_training() -> None:
     where = tower_facts().loc["DE-Tha"]
     own = own_samples(by_day(), lat=where.lat + 0.01, lon=where.lon, igbp="ENF")
@@ -285,6 +303,10 @@ def test_a_tower_beside_one_of_the_training() -> None:
 
 def turned(column: str) -> Callable[[pd.DataFrame], pd.DataFrame]:
     return lambda t: t.assign(**{column: -t[column]})
+
+
+def swapped(t: pd.DataFrame) -> pd.DataFrame:
+    return t.assign(GPP=t.RECO, RECO=t.GPP)
 
 
 def repeated(t: pd.DataFrame) -> pd.DataFrame:
@@ -301,6 +323,21 @@ REPAIRED = {
     "EVI scaled twice": (lambda t: t.assign(EVI=4e-5), "EVI: scale factor 0.0001 had been applied"),
     "FPAR in percent": (lambda t: t.assign(FPAR=55.5), "FPAR: scale factor 0.01 applied"),
     "LAI in tenths": (lambda t: t.assign(LAI=35.0), "LAI: scale factor 0.1 applied"),
+    "EVI in percent": (lambda t: t.assign(EVI=45.0), "EVI: converted from %"),
+    "a flag in percent": (lambda t: t.assign(NEE_QC=95.0), "NEE_QC: converted from %"),
+    "a flag of -1": (lambda t: t.assign(NEE_QC=[-1.0] * 9 + [1.0] * 391), "NEE_QC: 9 times -1"),
+    "RECO negative": (turned("RECO"), "RECO: sign turned; it was negative"),
+    "RECO negative, and no NEE": (
+        lambda t: turned("RECO")(t).drop(columns="NEE"), "RECO: sign turned; it was negative"),
+    "GPP and RECO swapped": (swapped, "GPP and RECO: swapped; NEE is RECO - GPP only so"),
+    "GPP and RECO swapped, and no NEE": (
+        lambda t: swapped(t).drop(columns="NEE"), "GPP and RECO: swapped; RECO - GPP was greater"),
+    "NEE turned in 100 days": (
+        lambda t: turned("NEE")(t).drop(columns=["GPP", "RECO"])[:100],
+        "NEE is greater on bright days than on dark ones"),
+    "extremes that err on a day": (
+        lambda t: t.assign(TA_max=t.TA + np.where(np.arange(400) == 7, -2, 3)),
+        "TA is above TA_max on 1 of 400 days, first 2005-01-08"),
     "fill values of LAI": (lambda t: t.assign(LAI=[255.0] * 9 + [3.0] * 391), "LAI: fill values"),
     "soil water as a share": (lambda t: t.assign(SWC=0.25), "SM: a share, not percent"),
     "five labelled days": (
@@ -321,8 +358,11 @@ def test_what_is_unambiguous_is_put_right_and_said(fault: str) -> None:
     own, plain = own_samples(spoil(by_day()), **PLACE), own_samples(by_day(), **PLACE)
     assert text in said(own)
     k = [plain.features.index(name) for name in ("TA", "VPD", "SW_IN")]
-    np.testing.assert_allclose(own.x[..., k], plain.x[..., k], rtol=1e-4, atol=1e-4)
-    if "sign" in text:
+    days = own.has_drivers
+    np.testing.assert_allclose(
+        own.x[..., k][days], plain.x[:, : days.shape[1], k][days], rtol=1e-4, atol=1e-4
+    )
+    if "sign" in text or "swapped" in text:
         np.testing.assert_allclose(own.y, plain.y, atol=1e-4)
 
 
@@ -331,6 +371,11 @@ REFUSED = {
     "Pa": (lambda t: t.assign(VPD=t.VPD * 100), "VPD is .*outside -1 to 120 hPa"),
     "MJ": (lambda t: t.assign(SW_IN=t.SW_IN * 0.0864), "SW_IN never exceeds .* looks like MJ"),
     "some kelvin": (lambda t: t.assign(TA=t.TA + 273.15 * (t.TA > 12)), "TA is 2.*outside -90"),
+    "latitude twice": (
+        lambda t: pd.concat([t.assign(lat=50.0), t.assign(lat=51.0)[["lat"]]], axis=1),
+        "column lat is there twice"),
+    "latitude in words": (lambda t: t.assign(lat="north"), "latitude is 'north'"),
+    "a list in a cell": (lambda t: t.assign(notes=[[1]] * 400), "neither number nor text"),
     "umol": (lambda t: t.assign(**{f: t[f] * 80 for f in FLUXES}), "outside -100"),
     "another code for missing": (
         lambda t: t.assign(NEE=t.NEE.mask(t.index.day == 3, -9999.99)),
@@ -391,6 +436,33 @@ def test_utc_taken_for_local_time_shows_in_the_radiation() -> None:
     assert "UTC" not in said(plain)
     k = [own.features.index(name) for name in ("TA_min", "VPD_max", "SW_IN")]
     np.testing.assert_array_equal(own.x[..., k], plain.x[..., k])
+
+
+def test_half_hours_that_cannot_be_are_left_out_and_said() -> None:
+    """A spike costs its record, not the day; an infinity, absent records and -1 are counted."""
+    half, plain = by_half_hour().assign(NEE_QC=0.0), own_samples(by_half_hour(), ONE)
+    half.iloc[20, half.columns.get_loc("TA")] = 99.0
+    half.iloc[100, half.columns.get_loc("SW_IN")] = np.inf
+    half.iloc[200, half.columns.get_loc("NEE_QC")] = -1
+    own = own_samples(half.drop(half.index[300]), ONE)
+    assert "TA: 1 of 1919 records are outside -95 to 65, first 99 at 2003-01-01T10:00" in said(own)
+    assert "SW_IN: 1 of 1919 records are outside -50 to 1600, first inf at" in said(own)
+    assert "1 of 1920 records of 30 min are not in the table" in said(own)
+    assert "NEE_QC: 1 times -1, taken for missing" in said(own)
+    assert own.has_drivers.all()
+    k = [own.features.index(name) for name in ("TA", "TA_max", "SW_IN")]
+    assert np.abs(own.x[..., k] - plain.x[..., k]).max() < 3
+
+
+def test_gpp_and_reco_swapped_by_half_hours() -> None:
+    """The days' balance shows it, as RECO is no longer passed over."""
+    half = by_half_hour()
+    light = half.SW_IN / 250
+    half = half.assign(GPP=12 * light + 0.1, RECO=half.NEE + 12 * light + 0.1)
+    plain, own = own_samples(half, ONE), own_samples(swapped(half), ONE)
+    assert "swapped" in said(own) or "sign turned" in said(own)
+    assert "swapped" not in said(plain)
+    np.testing.assert_allclose(own.y, plain.y, atol=1e-4)
 
 
 def test_mixed_steps_and_missing_hours() -> None:

@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
+import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tamrl.data.physics import (
     KELVIN,
     SOLAR_CONSTANT,
+    changed_unit,
     daylength,
     lloyd_taylor,
     potential_radiation,
@@ -81,3 +83,18 @@ def test_a_unit_is_judged_from_so_many_days_on(vpd, light, days: int, words: str
         ta, top = np.full(n, 20.0), potential_radiation(10.0, doy)
         why = wrong_unit(ta, vpd * saturation_pressure(ta), light * top, 10.0, doy, step)
         assert (words in why) == said
+
+
+def test_a_unit_that_changes_is_found_and_no_real_tower_has_one(real_towers: xr.Dataset) -> None:
+    """Of all FLUXNET2015 towers none is refused; with half a record in another unit 9 of 10 are."""
+    time, found = real_towers.time.to_numpy(), []
+    for site in range(real_towers.sizes["site"]):
+        one = real_towers.isel(site=site)
+        ta, vpd, sw = (one[n].to_numpy().astype(float) for n in ("TA", "VPD", "SW_IN"))
+        known, lat = np.flatnonzero(np.isfinite(ta + vpd + sw)), float(one.lat)
+        assert changed_unit(ta, vpd, sw, lat, time) == "", one.site.item()
+        after = np.arange(len(time)) >= known[len(known) // 2]
+        kilo, mega = vpd * np.where(after, 0.1, 1), sw * np.where(after, 1, 0.0864)
+        found += [changed_unit(ta, kilo, sw, lat, time), changed_unit(ta, vpd, mega, lat, time)]
+    assert np.mean(["smaller" in said for said in found[::2]]) > 0.9
+    assert np.mean(["larger" in said for said in found[1::2]]) > 0.9

@@ -21,7 +21,7 @@ from tamrl import load_pretrained
 from tamrl.cli.app import app
 from tamrl.data.cache import registry_sha256
 from tamrl.data.schema import FLUXES
-from tamrl.errors import DataError
+from tamrl.errors import DataError, InputWarning
 from tamrl.evaluate.score_file import open_fluxes
 from tamrl.evaluate.score_file import score as score_file
 from tamrl.model.train import TamRLModel
@@ -294,8 +294,10 @@ def test_adapt_on_the_command_line(grid, fitted, daily, samples, tmp_path: Path,
     assert errors[1] < errors[0]
 
 
-def test_adapting_that_does_harm_is_called_so(daily, monkeypatch, tmp_path: Path) -> None:
-    """One flux was met worse on labels left out: it is named, with what to do."""
+def test_adapting_that_does_harm_is_called_so(
+    fitted, samples: Samples, monkeypatch, tmp_path: Path
+) -> None:
+    """One flux was met worse on labels left out: it is named, with what to do; in Python alike."""
     worse = {"GPP": (2.0, 1.5), "RECO": (1.10, 1.31), "NEE": (1.2, 1.2004)}
     about = {"virtual": 0, "labelled_days": 60, "adapted_to": "XX-One", "held_out": worse}
     model = Mock(**{"adapt.return_value.header": about})
@@ -303,7 +305,12 @@ def test_adapting_that_does_harm_is_called_so(daily, monkeypatch, tmp_path: Path
     monkeypatch.setattr("tamrl.cli.towers._own_samples", lambda *_: None)
     done = CliRunner().invoke(app, ["adapt", "x.csv", "-o", str(tmp_path / "w.safetensors")])
     assert done.exit_code == 0, done.output
-    assert "RECO got WORSE on labels left out: give labels of more seasons, or" in done.output
+    said = "RECO got WORSE on labels left out: give labels of more seasons, or"
+    assert said in done.output
+    pretrained.save([fitted["prior of all"]], tmp_path / "m.safetensors", samples, towers=24)
+    monkeypatch.setattr("tamrl.shipped.pretrained.adapt", lambda members, *_: (members, about))
+    with pytest.warns(InputWarning, match=said):
+        load_pretrained(tmp_path / "m.safetensors").adapt(samples)
 
 
 @pytest.mark.parametrize("name", ensemble.MODELS)

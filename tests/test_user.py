@@ -139,7 +139,7 @@ def test_reddyproc(tmp_path: Path, form: str) -> None:
     table = pd.DataFrame({
         "Tair": v["ta"], "Rg": v["sw_in"], "VPD": v["vpd"], "NEE": np.nan, "NEE_uStar_f": v["nee"],
         "NEE_uStar_fqc": v["nee_qc"], "GPP_uStar_f": v["gpp_nt"],
-        "Reco_uStar": v["nee"] + v["gpp_nt"] + 1,
+        "Reco_uStar": v["nee"] + v["gpp_nt"] + 0.5,
     })  # fmt: skip
     path = tmp_path / "export.txt"
     if form == "R":
@@ -308,7 +308,7 @@ ALL_FLUXES = ("NEE_VUT_REF", "GPP_NT_VUT_REF", "RECO_NT_VUT_REF")
     (change("SW_IN_F", lambda x: x * 0.0864), "SW_IN never exceeds .* looks like MJ"),
     (change("SW_IN_F", lambda x: x * 10), "SW_IN is .*outside -30 to 550 W m-2"),
     (change("NEE_VUT_REF", lambda x: 3 - x), r"NEE_VUT_REF is not RECO - GPP \(mean gap"),
-    (change("NEE_VUT_REF_QC", lambda x: x * 100), "NEE_QC is 100, outside 0 to 1"),
+    (change("NEE_VUT_REF_QC", lambda x: x * 101), "NEE_QC is 101, outside 0 to 1"),
     (change("NEE_VUT_REF_QC", lambda x: x * 0 - 6999), "NEE_QC is -6999, a code for missing"),
     (change("TA_F", lambda x: ["x", *x[1:]]), "TA_F is 'x' in line 2; a number"),
     (change("TA_F", lambda x: x * np.nan), "AA-Aaa has no valid day"),

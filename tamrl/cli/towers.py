@@ -1,5 +1,6 @@
 """The commands that use a trained model at a user's towers; see `tamrl.cli.app`."""
 
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -7,7 +8,7 @@ import typer
 from typer import Argument, Option
 
 from tamrl.cli.common import Device, Facts, OwnTowers, draw, say, write_scores
-from tamrl.errors import DataError
+from tamrl.errors import DataError, InputWarning
 from tamrl.files import atomic_write, check_outputs
 
 _MODEL = "Weights from `tamrl train`.  [default: the package's]"
@@ -93,6 +94,7 @@ def adapt(
     `tamrl predict my-tower.csv --table facts.csv -m mine.safetensors -o fluxes.nc` ·
     `tamrl adapt my-marsh.csv --table facts.csv --target CH4 --unit "mg m-2 d-1" -o ch4.safetensors`
     """
+    from tamrl.shipped.adaptation import worse
     from tamrl.shipped.new_target import sentence
     from tamrl.shipped.pretrained import open_weights
     from tamrl.shipped.weights_file import check_weights_output
@@ -101,7 +103,8 @@ def adapt(
     further = {"targets": (target,)} if target else {}
     samples = _own_samples(towers, table, satellites, **further)
     loaded = open_weights(model, device)
-    adapted = loaded.adapt(samples, target=target, unit=unit, positive=positive)
+    with warnings.catch_warnings(action="ignore", category=InputWarning):  # said below
+        adapted = loaded.adapt(samples, target=target, unit=unit, positive=positive)
     adapted.save(output)
     about = adapted.header
     if target:
@@ -113,10 +116,8 @@ def adapt(
         f"{f} {before:.2f} -> {after:.2f}" for f, (before, after) in about["held_out"].items()
     )
     say(f"RMSE on labelled days left out in turn, gC m-2 d-1: {', '.join(errors)}")
-    held_out = about["held_out"].items()
-    if worse := [f for f, (before, after) in held_out if round(after, 2) > round(before, 2)]:
-        remedy = "give labels of more seasons, or predict with the weights as they were"
-        say(f"{', '.join(worse)} got WORSE on labels left out: {remedy}")
+    if said := worse(about["held_out"]):
+        say(said)
 
 
 def monitor(

@@ -17,7 +17,8 @@ SiteYears = dict[tuple[str, int], str]  # (site, year) -> why its labels are lef
 
 FULL_DAY = {30: 47, 60: 23}  # minutes of a record -> records of a full day: one may be missing
 NOON_OFF, NOON_DAYS = 3.5, 3  # h that clocks are off the sun at most (west of China: 3); days
-GOOD_QC = 1  # NEE_VUT_REF_QC: 0 measured, 1 good gap-filling (doi:10.1038/s41597-020-0534-3)
+# NEE_VUT_REF_QC: 0 measured, 1 good gap-filling, 3 poor (doi:10.1038/s41597-020-0534-3)
+GOOD_QC, MOST_QC = 1, 3
 MISSING_CODE = -9999  # how FLUXNET files write "missing"
 
 # The rule for broken site-years (see `broken_years`); gC m-2 d-1.
@@ -55,8 +56,8 @@ def to_days(
 
     Returns daily means in the units of the schema (P is a sum), NaN where fewer than 47 half-hours
     or 23 hours are there; TA_min, TA_max, VPD_max; NEE_QC, the share of records with flag 0 or 1;
-    RECO = NEE + GPP. Raises DataError, naming ``source``, for a code for missing left in, or
-    records that do not ascend.
+    RECO = NEE + GPP. Raises DataError, naming ``source``, for a code for missing left in, an
+    infinity, a flag beyond 3, or records that do not ascend.
     """
     if (back := np.diff(start) <= np.timedelta64(0)).any():
         when = f"at {start[1:][back][0]}"
@@ -68,7 +69,10 @@ def to_days(
     for name, x in half.items():
         if (x == MISSING_CODE).any():
             raise DataError(f"{source}: {name} holds {MISSING_CODE}; replace it by NaN")
-        there = np.isfinite(x)
+        for value in x[np.isinf(x) | ((name == "NEE_QC") & (x > MOST_QC + 0.5))]:
+            what = f"{name} holds {value:.4g}"
+            raise DataError(f"{source}: {what}; infinities are NaN, flags are 0 to {MOST_QC}")
+        there = np.isfinite(x) & ((name != "NEE_QC") | (x >= 0))  # -1: no flag
         n = np.add.reduceat(there, first, dtype=np.int64)
         full = n >= FULL_DAY[minutes]
         counted = x < GOOD_QC + 0.5 if name == "NEE_QC" else x

@@ -22,6 +22,11 @@ VPD_HIGH, VPD_LOW = 1.4, 0.08  # of saturation: 90 % of days (1.30); the highest
 LIGHT_HIGH, LIGHT_LOW = 1.05, 0.1  # of that above the air: 90 % of days (1.01); the highest (0.17)
 LIGHT_PAR = 0.42  # of that above the air: 99 % of a year's days (0.59)
 WARM, LIT = 5.0, 50.0  # degC, W m-2: days of which shares are taken
+# Where a record falls into two parts by its shares, none of the 180 has one part below these, of
+# which the other is 5 to 20 times: a unit that changed (kPa and hPa: 10, MJ m-2 d-1: 12).
+PART_LOW = {"VPD": 0.1, "SW_IN": 0.12}  # of saturation, of the light above the air: 98 % of days
+JUMP, JUMP_DAYS = 1.4, 30  # times that days beside the step differ
+PART_DAYS, TIMES = {"VPD": 60, "SW_IN": 30}, (5.0, 20.0)  # days of a part, at least
 
 
 def potential_radiation(lat: ArrayLike, doy: ArrayLike) -> NDArray[np.float64]:
@@ -70,16 +75,21 @@ def saturation_pressure(ta: Any) -> Any:
     return 6.108 * np.exp(17.27 * ta / (ta + 237.3))
 
 
+def _shares(ta: Any, vpd: Any, sw: Any, lat: Any, doy: Any) -> tuple[Any, Any]:
+    """VPD as a share of saturation on warm days, light as one of that above the air; else NaN."""
+    top = potential_radiation(lat, doy)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = np.where(ta > WARM, vpd / saturation_pressure(ta), np.nan)
+        return share, np.where(top > LIT, sw / top, np.nan)
+
+
 def wrong_unit(ta: Any, vpd: Any, sw: Any, lat: Any, doy: Any, step: float = 1.0) -> str:
     """Say of VPD or SW_IN that it is in another unit, by what no place on Earth shows; "" if not.
 
     ``ta`` degC, ``vpd`` hPa and ``sw`` W m-2 (time, …), means over ``step`` days, NaN missing;
     ``lat`` degrees north and ``doy`` broadcast with them.
     """
-    top = potential_radiation(lat, doy)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        share = np.where(ta > WARM, vpd / saturation_pressure(ta), np.nan)
-        light = np.where(top > LIT, sw / top, np.nan)
+    share, light = _shares(ta, vpd, sw, lat, doy)
     days = [step * np.isfinite(v).reshape(len(v), -1).any(1).sum() for v in (share, light)]
     (vpd_90, vpd_most), (light_90, light_most) = (
         np.nanquantile(v, [0.9, 1]) if n else (np.nan, np.nan)
@@ -99,6 +109,36 @@ def wrong_unit(ta: Any, vpd: Any, sw: Any, lat: Any, doy: Any, step: float = 1.0
     if days[1] >= 300 * step and np.nanquantile(light, 0.99) < LIGHT_PAR:
         what = f"SW_IN never exceeds {light_most:.0%} of the radiation above the air"
         return f"{what}; it looks like PAR, give all shortwave radiation in W m-2"
+    return ""
+
+
+def changed_unit(ta: Any, vpd: Any, sw: Any, lat: float, time: NDArray[np.datetime64]) -> str:
+    """Say of VPD or SW_IN that its unit changes within a record of days (time,), and when; or "".
+
+    Arguments as of `wrong_unit`. The record is parted where its mean shares differ most.
+    """
+    doy = (time.astype("M8[D]") - time.astype("M8[Y]")).astype(int) + 1
+    both = zip(_shares(ta, vpd, sw, lat, doy), (VPD_HIGH, LIGHT_HIGH), strict=True)
+    for name, (share, high) in zip(("VPD", "SW_IN"), both, strict=True):
+        known = np.flatnonzero(share > 0)
+        logs, least = np.log(share[known]), PART_DAYS[name]
+        if len(known) < 2 * least:
+            continue
+        k, sums = np.arange(least, len(known) - least + 1), logs.cumsum()
+        gap = sums[k - 1] / k - (sums[-1] - sums[k - 1]) / (len(known) - k)
+        at = int(k[np.argmax(k * (len(known) - k) * gap**2)])
+        before, after = share[known[:at]], share[known[at:]]
+        low, top = sorted((before, after), key=np.median)
+        times = np.median(top) / np.median(low)
+        beside = np.median(before[-JUMP_DAYS:]), np.median(after[:JUMP_DAYS])
+        step = max(beside) / min(beside)
+        if step < JUMP:  # a season
+            continue
+        fell = np.quantile(low, 0.98) < PART_LOW[name] and TIMES[0] < times < TIMES[1]
+        if fell or np.quantile(top, 0.9) > high > np.quantile(low, 0.9):
+            how = f"{step:.0f} times {'smaller' if low is after else 'larger'}"
+            when = f"from {str(time[known[at]])[:10]} on"
+            return f"{name} is {how} {when} than before: its unit changes; use one throughout"
     return ""
 
 

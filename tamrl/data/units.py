@@ -1,5 +1,7 @@
 """Units of predictors: the ways in which they are written, and conversion to those used here."""
 
+from collections.abc import Collection
+
 import numpy as np
 import xarray as xr
 
@@ -27,6 +29,16 @@ def plausible(name: str) -> tuple[float, float]:
     known = [s[n] for s in SOURCES for n in (name, SAME_AS.get(name, name)) if n in s]
     highest = max((v.high for v in known), default=np.inf)
     return min((v.low for v in known), default=-np.inf), highest
+
+
+def spelled(unit: str, known: Collection[str]) -> str | None:
+    """Find a unit among ``known`` ones, whichever way its powers and its micro are written.
+
+    >>> spelled("W m**-2", ["W m-2"]), spelled("torr", ["hPa"])
+    ('W m-2', None)
+    """
+    plain = unit.replace("**", "").replace("^", "").replace("μ", "µ")
+    return next((written for written in (unit, plain) if written in known), None)
 
 
 def conversion(sample: xr.DataArray, source: str) -> tuple[float, float]:

@@ -1,69 +1,23 @@
 """Scores of a file of predictions against measured fluxes, as in `tamrl.evaluate.scores`."""
 
 from collections.abc import Mapping, Sequence
-from os import PathLike
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from tamrl.data import open_towers
+from tamrl.data.own.labels import FEW_LABELS, MOST_DAYS
 from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError
+from tamrl.evaluate.flux_files import ENDS, Source, checked, open_fluxes
 from tamrl.evaluate.scores import SCORES, Days, score_towers, sum_days, summarise
 from tamrl.samples.arrays import SCORE_QC
 from tamrl.samples.splits import BUFFER_KM
 
-Source = str | PathLike[str]
 AS_LABELLED = "as in the labels"  # unit of a further target of which none is stated
 SHOWN = 5  # towers named in a line
-
-
-def open_fluxes(
-    path: Source, table: Source | None = None, further: Sequence[str] = ()
-) -> xr.Dataset:
-    """Open daily fluxes (site, time), and ``further`` targets; DataError for none.
-
-    They are NetCDF by site or by station (`tamrl.shipped.report.station_file`), a csv file of
-    `tamrl predict`, or towers as `tamrl.data.open_towers` reads them.
-    """
-    path = Path(path)
-    if path.suffix not in (".nc", ".nc4"):
-        return _predicted_csv(path) if _of_predict(path) else open_towers(path, table, further)
-    try:
-        with xr.open_dataset(path, engine="netcdf4") as opened:
-            fluxes = opened.load()
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as NetCDF ({error})") from error
-    if "station" in fluxes.dims and "site" in fluxes:
-        fluxes = fluxes.set_coords("site").swap_dims(station="site")
-        fluxes = fluxes.assign_coords(site=fluxes.site.astype(str))
-    names = (*FLUXES, *further)
-    if not any(f in fluxes and set(fluxes[f].dims) == {"site", "time"} for f in names):
-        raise DataError(f"{path}: none of {', '.join(names)} by site and time is in it")
-    return fluxes
-
-
-def _of_predict(path: Path) -> bool:
-    if path.suffix != ".csv" or not path.is_file():
-        return False
-    with path.open(encoding="utf-8", errors="replace") as stream:
-        return stream.readline().startswith("# ")
-
-
-def _predicted_csv(path: Path) -> xr.Dataset:
-    try:
-        table = pd.read_csv(path, comment="#", parse_dates=["time"], index_col=["site", "time"])
-        fluxes = table.to_xarray()
-    except (ValueError, KeyError) as error:
-        raise DataError(f"{path}: not a csv file of `tamrl predict` ({error})") from error
-    for name in set(fluxes.data_vars) & {"seen", "nearest_learnt", "nearest_learnt_km"}:
-        fluxes[name] = "site", table[name].groupby("site").first().to_numpy()
-    with path.open(encoding="utf-8") as stream:
-        facts = (line[2:].rstrip().split(": ", 1) for line in stream if line.startswith("# "))
-        attrs = {one[0]: one[-1] for one in facts}
-    return fluxes.assign_attrs(attrs, virtual=int(attrs.get("virtual", 0)))
+APART = 200  # times that one side may exceed the other in size; a flux in kg is a thousandth
 
 
 def seen_by_weights(fluxes: xr.Dataset) -> dict[str, str]:
@@ -130,6 +84,26 @@ def _same_units(pred: xr.Dataset, seen: xr.Dataset) -> None:
             raise DataError(f"{what}; convert the measurements: its unit is not known here")
 
 
+def _alike(flux: str, predicted: Any, measured: Any) -> None:
+    """Refuse a flux (day,) that one side has in another unit, as kg for g, by its size alone."""
+    sizes = [float(np.quantile(np.abs(each), MOST_DAYS)) for each in (predicted, measured)]
+    if len(measured) >= FEW_LABELS and max(sizes) > APART * min(sizes) > 0:
+        what = f"{flux} reaches {sizes[0]:.2g} as predicted and {sizes[1]:.2g} as measured"
+        raise DataError(f"{what}; state the units of both, by the attribute units or a column head")
+
+
+def _share(inside: Any) -> float:
+    return float(inside.mean()) if inside.size else np.nan
+
+
+def _not_shared(pred: xr.Dataset, seen: xr.Dataset) -> list[str]:
+    """Say which towers one side has alone."""
+    sites = [set(each.site.values.astype(str)) for each in (pred, seen)]
+    alone = {"predicted": sites[0] - sites[1], "measured": sites[1] - sites[0]}
+    return [f"not scored, as they are {how} alone: {some(sorted(names))}"
+            for how, names in alone.items() if names]  # fmt: skip
+
+
 def score(
     predicted: Source | xr.Dataset, observed: Source | xr.Dataset, table: Source | None = None
 ) -> pd.DataFrame:
@@ -143,8 +117,10 @@ def score(
     Returns a table with columns site ("all": pooled over towers), flux, towers, days, R2, RMSE,
     bias, MAE, the share ``inside`` the bounds, NaN without any, and ``seen`` by the weights: no,
     yes, or what nearby (`seen_by_weights`), of all towers how many. attrs["virtual"] is 1 if either
-    is virtual, attrs["unflagged"] names towers whose days all count. DataError when both share no
-    flux, tower or day with values. Here two days count; on the last too little was measured:
+    is virtual, attrs["unflagged"] names towers whose days all count, attrs["inputs"] says in lines
+    what was read and converted. DataError when both share no flux, tower or day with values, and
+    for what `tamrl.evaluate.flux_files.checked` refuses. Of these days two count; on the last too
+    little was measured:
 
     >>> import numpy as np
     >>> days = {"site": ["XX-One"], "time": np.arange("2001-06-01", "2001-06-04", dtype="M8[D]")}
@@ -157,19 +133,30 @@ def score(
     pred = predicted if isinstance(predicted, xr.Dataset) else open_fluxes(predicted)
     further = str(pred.attrs.get("targets", "")).split()
     seen = observed if isinstance(observed, xr.Dataset) else open_fluxes(observed, table, further)
+    notes: list[str] = []
+    pred, seen = (
+        checked(each, word if isinstance(given, xr.Dataset) else str(given), further, notes, own)
+        for each, given, word, own in (
+            (pred, predicted, "predictions", False), (seen, observed, "measurements", True),
+        )
+    )  # fmt: skip
     further = [name for name in further if name in pred and name in seen]
     _same_units(pred[further], seen)
     seen = seen.assign(counts=_counting(seen, further))
+    notes += _not_shared(pred, seen)
     pred, seen = xr.align(pred, seen, join="inner")
     if not pred.sizes.get("site") or not pred.sizes.get("time"):
         raise DataError("predictions and measurements share no tower and day; towers match by site")
-    pred, seen = (d.transpose("site", "time", ...) for d in (pred, seen))
     good, by_site, tables = seen.counts.values, seen_by_weights(pred), []
     for flux in (*(f for f in FLUXES if f in pred and f in seen), *further):
         p, y = (d[flux].values.astype(float) for d in (pred, seen))
         on = np.isfinite(p) & np.isfinite(y) & (good | (flux in further))
         if not on.any():
+            if np.isfinite(p).any() and np.isfinite(y).any():
+                notes.append(f"{flux}: no day has it both predicted and measured well enough")
             continue
+        if flux in FLUXES:
+            _alike(flux, p[on], y[on])
         site, tower = np.unique(np.nonzero(on)[0], return_inverse=True)
         facts = pd.DataFrame({"site": pred.site.values[site]})
         when = pd.DatetimeIndex(pred.time.values[np.nonzero(on)[1]])
@@ -180,19 +167,22 @@ def score(
         names = [by_site[s] for s in pred.site.values[site]]
         count, unknown = sum(n != "no" for n in names), "unknown" in names
         each["seen"], pooled["seen"] = names, "unknown" if unknown else f"{count} of {len(names)}"
-        inside = np.full(on.shape, np.nan)
+        within, known = np.zeros(on.shape), np.zeros(on.shape, bool)
         if f"{flux}_lower" in pred:
-            low, high = (pred[f"{flux}_{end}"].values for end in ("lower", "upper"))
-            inside = ((y >= low) & (y <= high)).astype(float)
-        each["inside"] = [inside[i][on[i]].mean() for i in site]
-        pooled["inside"] = inside[on].mean()
+            low, high = (pred[f"{flux}_{end}"].values for end in ENDS)
+            known = on & np.isfinite(low) & np.isfinite(high)
+            within = ((y >= low) & (y <= high)).astype(float)
+            if lost := int((on & ~known).sum()):
+                notes.append(f"{flux}: {lost} scored days have no bounds and do not count inside")
+        each["inside"] = [_share(within[i][known[i]]) for i in site]
+        pooled["inside"] = _share(within[known])
         tables += [pooled, each]
     if not tables:
         text = "no day has both a predicted and a measured flux, with NEE_QC of at least"
         raise DataError(f"{text} {SCORE_QC}")
     columns = ["site", "flux", "towers", "days", *SCORES, "inside", "seen"]
     scores = pd.concat(tables, ignore_index=True)[columns]
-    scores.attrs["inputs"] = str(seen.attrs.get("inputs", "")).splitlines()
+    scores.attrs["inputs"] = [*str(seen.attrs.get("inputs", "")).splitlines(), *notes]
     scores.attrs["virtual"] = int(any(d.attrs.get("virtual") for d in (pred, seen)))
     scores.attrs["unflagged"] = seen.counts.attrs["unflagged"]
     return scores

@@ -34,7 +34,7 @@ def read_time(ds: xr.Dataset, name: str) -> tuple[xr.Dataset, bool, tuple[int, .
     if not np.issubdtype(time.dtype, np.datetime64) or len(time) < 2:
         raise DataError(f"{name}: time must hold at least two dates of the standard calendar")
     if not ((time >= YEARS[0]) & (time < YEARS[1])).all():
-        raise DataError(f"{name}: a time is missing, or outside 1850 to 2200; correct it")
+        raise DataError(f"{name}: a time is missing, or outside 1900 to 2100; correct it")
     if ds["time"].dtype.kind != "M":
         ds = ds.assign_coords(time=time.astype("M8[ns]"))
     if (np.diff(time) < np.timedelta64(0)).any():

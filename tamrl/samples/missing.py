@@ -15,14 +15,14 @@ SEEN_FROM_ORBIT = INPUTS[:2]
 def present(samples: Samples) -> NDArray[np.bool_]:
     """Which of `INPUTS` each tower has (site, input), on at least half of its days.
 
-    Satellites are there where one sees the leaves (`SEASONAL`): rain alone, as of ERA5, is not what
-    bounds of towers with satellites were calibrated with.
+    Satellites are there where two at least see the leaves (`SEASONAL`): neither rain, as of ERA5,
+    nor a single index is what bounds of towers with satellites were calibrated with.
     """
     days = np.maximum(samples.has_drivers.sum(1), 1)
     columns = []
-    for names in (SEASONAL, PHENOLOGY[:1]):
+    for names, least in ((SEASONAL, 2), (PHENOLOGY[:1], 1)):
         at = [samples.features.index(name) for name in names if name in samples.features]
-        known = np.isfinite(samples.x[..., at]).any(-1) & samples.has_drivers
+        known = (np.isfinite(samples.x[..., at]).sum(-1) >= least) & samples.has_drivers
         columns.append(2 * known.sum(1) >= days)
     places = samples.places
     grid = np.zeros(len(days)) if places is None else np.isfinite(places.x).mean(1)

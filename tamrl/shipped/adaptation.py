@@ -195,3 +195,10 @@ def adapt(
         "held_out": held_out_error(model, samples, flux, labelled),
     }  # fmt: skip
     return [Adapted(member, weights, fitted=[member]) for member in members], facts
+
+
+def worse(held_out: Mapping[str, Sequence[float]]) -> str:
+    """Say which fluxes the labels made worse on days left out, in gC m-2 d-1; "" for none."""
+    names = [f for f, (before, after) in held_out.items() if round(after, 2) > round(before, 2)]
+    remedy = "give labels of more seasons, or predict with the weights as they were"
+    return f"{', '.join(names)} got WORSE on labels left out: {remedy}" if names else ""

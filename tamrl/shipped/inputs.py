@@ -21,14 +21,16 @@ from tamrl.data.own.composites import Predictors, from_towers, whole_evi
 from tamrl.data.own.labels import say_labels
 from tamrl.data.own.places import one_place, summary
 from tamrl.data.own.satellites import read_satellites
-from tamrl.data.schema import FLUXES, koppen_main, tower_facts
+from tamrl.data.schema import FLUXES, IGBP_NAMES, koppen_main, tower_facts
 from tamrl.errors import DataError
 from tamrl.samples.arrays import SCORE_QC, TRAIN_QC, Samples, make_samples
 from tamrl.samples.phenology import with_phenology
+from tamrl.shipped.new_target import check_name
 
 File = str | PathLike[str]
 NEAR = 0.05  # degrees, some 5 km: the same landscape under another name
 SAME = 0.02  # degrees between two statements of one tower's position
+RARE = 2  # towers of a vegetation class, below which their lack is said
 EARTH = 111.2  # km of a degree of latitude
 
 
@@ -60,6 +62,8 @@ def own_samples(
         table = one_place(lat, lon, igbp, oneflux.site_code(file) if oneflux.has_code(file) else "")
     elif (lat, lon, igbp) != (None, None, None):
         raise DataError("a place needs all three of lat, lon and igbp")
+    for name in targets:
+        check_name(name, {})
     daily = open_towers(towers, table, targets)
     lines = [line for line in str(daily.attrs.get("inputs", "")).splitlines() if line]
     notes: dict[str, list[str]] = {"": []}
@@ -107,6 +111,10 @@ def with_places(
             if not np.isfinite(elevation[i]):
                 elevation[i] = known.loc[site, "elevation_m"]
             continue
+        igbp = str(daily.igbp.to_numpy()[i])
+        if (count := int((known.igbp == igbp).sum())) < RARE:
+            what = f"{IGBP_NAMES[igbp]} ({igbp}) is the class of {count} of {len(known)} towers"
+            said.append(f"{what} of FLUXNET2015: little was learnt of it")
         degrees, km = _apart(lat[i], lon[i], known.lat.to_numpy(float), known.lon.to_numpy(float))
         near = int(np.argmin(km))
         if degrees[near] <= NEAR:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from tamrl.data.own.tables import STAMPS
 from tamrl.data.own.vocabulary import NAMES, recognise
 from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError
@@ -69,11 +70,8 @@ def check_name(target: str, header: Mapping[str, Any]) -> None:
     """Refuse a target that the model reads or predicts already, or that cannot be a name."""
     if target in header.get("targets", {}):
         raise DataError(f"the weights predict {target} already; start from the weights before")
-    if (
-        (known := next(iter(recognise([target])), ""))
-        or target in TAKEN
-        or _TAKEN.fullmatch(target)
-    ):
+    known = next(iter(recognise([target])), "")
+    if known or target in TAKEN or target.casefold() in STAMPS or _TAKEN.fullmatch(target):
         what = "predicted already" if known in FLUXES else "read or written already"
         name = f"{target} ({known})" if known not in ("", target) else target
         raise DataError(f"{name} is {what}; a further target is another column")
@@ -177,6 +175,12 @@ def sentence(target: str, about: Mapping[str, Any]) -> str:
     errors = f"RMSE on labelled days left out in turn, {about['unit']}: {after:.3g}"
     verdict = "" if after < before else f", so that {target} is NO better predicted than by it"
     return f"{learnt}; {errors}, that of the labels' mean {before:.3g}{verdict}; no bounds"
+
+
+def no_better(target: str, about: Mapping[str, Any]) -> str:
+    """Give the `sentence` of a target that is no better predicted than by its mean; else ""."""
+    before, after = about["held_out"] or (1.0, 0.0)
+    return "" if after < before else f"{target}: {sentence(target, about)}"
 
 
 def variables(header: Mapping[str, Any], more: NDArray) -> dict[str, Any]:

@@ -27,11 +27,11 @@ from tamrl.monitor import WINDOW
 from tamrl.samples.arrays import PHENOLOGY, Samples, require_same
 from tamrl.samples.phenology import with_phenology, without_phenology
 from tamrl.samples.site_attributes import SiteAttributes, classes_only
-from tamrl.shipped.adaptation import adapt
+from tamrl.shipped.adaptation import adapt, worse
 from tamrl.shipped.bounds import bounds, intervals_of
 from tamrl.shipped.inputs import own_samples
 from tamrl.shipped.monitoring import intervals_carried, judge
-from tamrl.shipped.new_target import as_trained, learn_target, variables
+from tamrl.shipped.new_target import as_trained, learn_target, no_better, variables
 from tamrl.shipped.report import labels, learnt_too, named_inputs, notes_of, with_report
 from tamrl.shipped.weights import networks_alone
 from tamrl.shipped.weights_file import load, write
@@ -89,19 +89,23 @@ class Pretrained:
         With a ``target``, the name of another column such as "CH4", this is learnt instead, from at
         least 10 days, and predicted besides; GPP, RECO, NEE stay the same to the last bit. It keeps
         its ``unit``, which the table or this option states; ``positive`` ones are never below 0.
-        header["targets"] says what `tamrl.shipped.new_target.learn_target` returns.
+        header["targets"] says what `tamrl.shipped.new_target.learn_target` returns. What got worse
+        by labels is an InputWarning.
         """
         if (unit or positive) and not target:
             raise DataError("unit and positive are those of another target; name the target")
-        if target:
-            place["targets"] = (target,)
+        place |= {"targets": (target,)} if target else {}
         samples = suited(_samples(towers, table, satellites, place), self.header)
         if target:
             networks = [networks_alone([as_trained(member)]) for member in self.members]
-            what = (self.members, self.header, networks, samples)
-            members, facts = learn_target(*what, target, unit, positive)
+            what = (self.members, self.header, networks, samples, target, unit, positive)
+            members, facts = learn_target(*what)
+            said = no_better(target, facts["targets"][target])
         else:
             members, facts = adapt(self.members, self.header, samples)
+            said = worse(facts["held_out"])
+        if said:
+            warnings.warn(said, InputWarning, stacklevel=2)
         facts |= learnt_too(self.header, samples) | {"input_notes": notes_of(samples)}
         virtual = int(any(about.get("virtual") for about in (self.header, samples.attrs)))
         return replace(self, members=members, header=self.header | facts | {"virtual": virtual})

@@ -7,7 +7,8 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from tamrl.data.daily import Floats, SiteYears
+from tamrl.data.daily import MISSING_CODE, MOST_QC, Floats, SiteYears
+from tamrl.data.own.vocabulary import DAY, Column, refuse_codes
 from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError
 
@@ -16,6 +17,7 @@ FEW_LABELS, SHORT_SEASON = 30, 120  # days
 # two lie within these; none is below 0.3. A flux in kg is a thousandth, of CO2 3.7 times as much.
 USUAL = {"GPP": (1.0, 25.0), "NEE": (1.0, 15.5)}
 NOTHING, MOST_DAYS, ENOUGH_DAYS = 0.1, 0.98, 180
+PERCENT = ("%", "percent")
 OTHER_UNITS = "state the unit in the column's head, as in GPP (kgC m-2 d-1) or NEE (mgCO2 m-2 s-1)"
 
 
@@ -45,6 +47,49 @@ def check_size(data: Mapping[str, Floats], source: str, notes: list[str]) -> Non
         if np.isfinite(data[name]).sum() >= ENOUGH_DAYS:
             raise DataError(f"{source}: {what}; {OTHER_UNITS}")
         notes.append(f"{what}; if so, {OTHER_UNITS}")
+
+
+def shares(values: Floats, unit: str, source: str, notes: list[str]) -> Floats:
+    """Give a daily quality flag (…,) as the share of good half-hours, 0 to 1, that it must be.
+
+    Per cent, by their ``unit`` or beyond 3, become shares, and -1 is missing, as ``notes`` say.
+    DataError, naming ``source``, for flags 0 to 3 of half-hours, and what is neither.
+    """
+    values = _without_code(values, notes)
+    least, most = (f(values[np.isfinite(values)], initial=0) for f in (np.min, np.max))
+    percent = unit in PERCENT or MOST_QC < most <= 100
+    if least < 0 or most > (100 if percent else 1):
+        what = f"NEE_QC is {least if least < 0 else most:.4g}, outside 0 to 1"
+        remedy = "give the share of half-hours measured or well filled, or leave it out"
+        raise DataError(f"{source}: {what}; {remedy}")
+    if percent:
+        notes.append("NEE_QC: converted from %")
+    return values / 100 if percent else values
+
+
+def quality(values: Floats, column: Column, minutes: int, source: str, notes: list[str]) -> Floats:
+    """Give a table's quality flag (record,): `shares` of days, or of shorter records flags 0 to 3.
+
+    -1 is missing, and said. DataError, naming ``source``, for another scale of records: per cent,
+    the nine classes of Foken.
+    """
+    refuse_codes(values, column, source)
+    if minutes == DAY:
+        return shares(values, column.unit, source, notes)
+    values = _without_code(values, notes)
+    percent = column.unit in PERCENT
+    for value in values[(values < 0) | (values > MOST_QC) | percent & np.isfinite(values)]:
+        what = f"NEE_QC is {value:.4g}{' %' * percent} in a record ({column.column})"
+        remedy = "give flags from 0 (measured) to 3 (poorly filled), or leave the column out"
+        raise DataError(f"{source}: {what}; {remedy}")
+    return values
+
+
+def _without_code(values: Floats, notes: list[str]) -> Floats:
+    missing = np.isin(values, (-1, MISSING_CODE))
+    if count := int((values == -1).sum()):
+        notes.append(f"NEE_QC: {count} times -1, taken for missing")
+    return np.where(missing, np.nan, values)
 
 
 def say_broken(ds: xr.Dataset, broken: SiteYears, notes: Mapping[str, list[str]]) -> None:

@@ -17,6 +17,15 @@ def has_code(path: Path) -> bool:
     return _SITE.search(path.name) is not None
 
 
+def is_code(text: str) -> bool:
+    """Whether a text is a tower's code, and nothing else.
+
+    >>> is_code("US-Ha1"), is_code("my marsh")
+    (True, False)
+    """
+    return _SITE.fullmatch(text) is not None
+
+
 def site_code(path: Path) -> str:
     """Tower code in a file's name (US-AR1 in FLX_US-AR1_DD.csv); DataError if there is none."""
     if (match := _SITE.search(path.name)) is None:

@@ -48,6 +48,8 @@ def tower_table(
             raise DataError(f"{name}: not a readable table of towers ({error})") from error
     listed = table.reset_index() if table.index.name == "site" else table.copy()
     listed = listed.rename(columns=_names(listed.columns))
+    for column in listed.columns[listed.columns.duplicated()]:
+        raise DataError(f"{name}: column {column} is there twice; keep one of them")
     for column in ("site", "lat", "lon", "igbp", *(["utc_offset_h"] if store else [])):
         if column not in listed:
             raise DataError(f"{name}: column {column} is missing; have {list(table.columns)}")

@@ -19,6 +19,7 @@ from tamrl.data.daily import Floats
 from tamrl.data.own import modis
 from tamrl.data.own.composites import Predictors, by_day, by_month, step_of
 from tamrl.data.own.csvfiles import Table
+from tamrl.data.own.oneflux import is_code
 from tamrl.data.own.vocabulary import DAY, EXTRAS, SCALE, convert, recognise, rescaled
 from tamrl.data.physics import KELVIN
 from tamrl.data.units import KNOWN, plausible, to_our_units
@@ -26,6 +27,8 @@ from tamrl.errors import DataError
 
 File = str | PathLike[str]
 NEAR = 0.05  # degrees between a tower and the point of a table
+FAR = 55  # km, from where on a point by the tower's code is not the tower's
+MONTH = np.timedelta64(31, "D")
 USED = (*EXTRAS, "EVI", "P")
 SHOWN = 3
 
@@ -49,6 +52,9 @@ def read_satellites(
         if "month" not in files.dims or "site" not in files.dims:
             raise DataError("satellites: a Dataset has dimensions (site, month)")
         known = {str(n): (1.0, 0.0) for n in files.data_vars if n in KNOWN}
+        if not np.isin(files.site.to_numpy().astype(str), towers.site.to_numpy().astype(str)).any():
+            some = ", ".join(towers.site.to_numpy().astype(str)[:SHOWN])
+            raise DataError(f"satellites: no site is any of the towers {some}; give their codes")
         return Predictors(to_our_units(files, known, "satellites"))
     paths = [Path(files)] if isinstance(files, str | PathLike) else [Path(str(f)) for f in files]
     try:
@@ -83,7 +89,20 @@ def _read(paths: list[Path], towers: xr.Dataset, notes: dict[str, list[str]]) ->
             what = f"{name} of {row.site} is {row.value:.6g} on {row.date:%Y-%m-%d}"
             remedy = "check the units" + _unscaled(str(name), some["value"].to_numpy(float))
             raise DataError(f"{row.file}: {what}, outside {low:g} to {high:g}; {remedy}")
+    _say_elsewhen(series, towers, notes)
     return Predictors(by_month(series), by_day(series[series["name"] == "EVI"]))
+
+
+def _say_elsewhen(series: pd.DataFrame, towers: xr.Dataset, notes: dict[str, list[str]]) -> None:
+    """Say which series end before a tower's days begin, or begin after they end."""
+    if "TA" not in towers:
+        return
+    for (site, name), dates in series.groupby(["site", "name"])["date"]:
+        there = towers.time.to_numpy()[np.isfinite(towers.TA.sel(site=site).to_numpy())]
+        if len(there) and (dates.max() < there[0] - MONTH or dates.min() > there[-1] + MONTH):
+            span, days = f"{dates.min():%Y-%m-%d} to {dates.max():%Y-%m-%d}", str(there[0])[:10]
+            what = f"no date of its {span} is within the tower's days ({days} to"
+            notes[str(site)].append(f"{name}: {what} {str(there[-1])[:10]})")
 
 
 _EMPTY = pd.DataFrame({n: [] for n in ("site", "product", "layer", "date", "value", "raw", "file")})
@@ -101,10 +120,20 @@ def _matched(table: pd.DataFrame, towers: xr.Dataset, notes: dict[str, list[str]
         apart = np.hypot(lat - y, ((lon - x + 180) % 360 - 180) * np.cos(np.radians(lat)))
         if code in sites:
             own[name] = str(code)
+            km = 111 * float(apart[sites == code][0])
+            if km > FAR:
+                what = f"{code} is by its position {km:.0f} km from the tower {code}"
+                raise DataError(f"{table['file'].iloc[0]}: {what}; get the series of the tower")
         elif np.isfinite(apart).any() and np.nanmin(apart) <= NEAR:
             own[name] = str(sites[np.nanargmin(apart)])
         elif len(sites) == len(points) == 1 and not np.isfinite(apart).any():
+            if is_code(str(code)) and is_code(str(sites[0])):  # those of two towers
+                continue
             own[name] = str(sites[0])
+            if str(code) not in ("", "nan"):
+                notes.setdefault(str(sites[0]), []).append(
+                    f"satellites of {code} taken for its own"
+                )
     file, lost = table["file"].iloc[0], [name for name in key.unique() if name not in own]
     where = ", ".join(name.replace("|nan", "").strip("|") for name in lost[:SHOWN])
     if not own:
@@ -227,12 +256,19 @@ def _plain(table: Table, towers: xr.Dataset, notes: dict[str, list[str]]) -> pd.
     for site, mine in _matched(rows, towers, notes).groupby("site"):
         said, counts = notes.setdefault(str(site), []), dict[str, list[str]]()
         for name, column in found.items():
-            values = pd.to_numeric(frame[column.column], errors="coerce").to_numpy(float)
-            values = convert(values[mine["row"]], column, DAY, table.source, said)
+            given = frame[column.column].iloc[mine["row"]]
+            numbers = pd.to_numeric(given, errors="coerce")
+            if (text := numbers.isna() & given.notna()).any():
+                what = f"{text.sum()} values such as {given[text].iloc[0]!r} are no numbers"
+                said.append(f"{name}: {what} and were left out")
+            values = convert(numbers.to_numpy(float), column, DAY, table.source, said)
             part = mine[["site", "date", "file"]].assign(
                 name="PRCP" if name == "P" else name, value=values
             )
-            part = part.dropna(subset=["value"]).sort_values("date")
+            part = part.dropna(subset=["value"]).sort_values("date").drop_duplicates()
+            for day in part["date"][part["date"].duplicated()]:
+                what = f"{name} of {site} has two values on {day:%Y-%m-%d}"
+                raise DataError(f"{table.source}: {what}; keep one")
             if part.empty:
                 continue
             parts.append(part.assign(step=step_of(part["date"])))

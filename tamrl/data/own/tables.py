@@ -12,12 +12,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tamrl.data.daily import FULL_DAY, Floats, TowerDays, to_days
+from tamrl.data.own.checks import check_offset
 from tamrl.data.own.csvfiles import CALENDAR, Table, dated
 from tamrl.data.own.fluxes import closed, turn_records
-from tamrl.data.own.labels import say_gaps
+from tamrl.data.own.labels import quality, say_gaps
+from tamrl.data.own.records import HUMIDITY, add_deficit, check_dew, say_absent, without_impossible
 from tamrl.data.own.vocabulary import DAY, Column, convert, recognise
-from tamrl.data.physics import saturation_pressure
-from tamrl.data.schema import DRIVERS, check_days
+from tamrl.data.schema import DRIVERS, UMOL_TO_GC, check_days
 from tamrl.errors import DataError
 
 # Columns of time stamps, by preference; those of ONEFlux have fixed forms.
@@ -25,12 +26,13 @@ ONEFLUX_FORMS = {
     "TIMESTAMP_START": "%Y%m%d%H%M", "TIMESTAMP_END": "%Y%m%d%H%M", "TIMESTAMP": "%Y%m%d",
 }  # fmt: skip
 OTHER_STAMPS = ("valid_time", "time", "date", "datetime", "timestamp", "day")
+STAMPS = {name.casefold() for name in (*ONEFLUX_FORMS, *OTHER_STAMPS, *CALENDAR)}
 UTC_STAMPS = ("valid_time",)  # of CDS
 NOON_OFF, NOON_NEAR = 2.5, 1.0  # h: radiation is centred so far from local noon, so near to UTC's
 POSITION = {"lat": ("latitude", "lat"), "lon": ("longitude", "lon")}
 APART = 0.5  # degrees between a place and the cell of a reanalysis that its series is from
 FALLBACKS = {"_DT_": "daytime partitioning", "_CUT_": "one u* threshold for all years"}
-YEARS = np.array(["1850", "2200"], "datetime64[m]")  # times that are taken for real
+YEARS = np.array(["1900", "2101"], "datetime64[m]")  # times that are taken for real
 ABSENT = 0.1  # share of days without a record from which on it is said
 SHOWN = 4  # columns named in a line
 
@@ -59,6 +61,9 @@ def tower_days(
     """
     source, frame = table.source, dated(table.frame)
     found = recognise(frame.columns, table.units, further)
+    twice = {*map(str, frame.columns[frame.columns.duplicated()])}
+    for head in sorted(twice & wanted([*map(str, frame.columns)], further)):
+        raise DataError(f"{source}: column {head} is there twice; keep one of them")
     _check_place(table, place)
     stamps = _stamp_column(frame, source)
     lacking = [n for n in DRIVERS if n not in found]
@@ -71,32 +76,39 @@ def tower_days(
     if frame.empty:
         raise DataError(f"{source}: no records; get the file again")
     frame, start, minutes, ends = _ordered(frame, stamps, source, notes)
-    values = {
-        name: convert(_numbers(frame, column.column, source), column, minutes, source, notes)
-        for name, column in found.items()
-    }
+    values = {}
+    for name, column in found.items():
+        change = quality if name == "NEE_QC" else convert
+        given = _numbers(frame, column.column, source)
+        values[name] = change(given, column, minutes, source, notes)
+    looked_at = values if minutes != DAY else {n: values[n] for n in HUMIDITY if n in values}
+    without_impossible(looked_at, start, source, notes)
+    values |= looked_at
+    check_dew(values, source)
     add_deficit(values, notes)
+    by_day = any("_DT_" in _flux_name(found, flux) for flux in ("GPP", "RECO"))
+    if by_day and {"NEE", "GPP"} <= values.keys():  # these close with a modelled NEE alone
+        values.pop("RECO", None)
+    sure = False  # of the sign of NEE
     if minutes == DAY:
         check_days(pd.DatetimeIndex(start), source)
-        by_day = any("_DT_" in _flux_name(found, flux) for flux in ("GPP", "RECO"))
-        if by_day and {"NEE", "GPP"} <= values.keys():  # these close with a modelled NEE alone
-            values.pop("RECO", None)
         days = TowerDays(start.astype("datetime64[D]"), values)
     else:
-        turn_records(values, notes)
-        reco = values.pop("RECO", None)  # versions of one tower are one: RECO = NEE + GPP
-        for lost, known in (("GPP", "NEE"), ("NEE", "GPP")):
-            if reco is not None and lost not in values and known in values:
-                values[lost] = reco - values[known]
+        sure = turn_records(values, notes)
+        reco = values.pop("RECO", None)
         start = start - np.timedelta64(minutes if ends else 0, "m")
         start = _local(start, values["SW_IN"], stamps, table, place, notes)
         days = _to_days(start, minutes, values, source, notes)
+        if reco is not None:  # its days are compared with those of NEE + GPP
+            days.data["RECO"] = (
+                UMOL_TO_GC * to_days(start, minutes, {"RECO": reco}, source).data["RECO"]
+            )
     span = int((days.days[-1] - days.days[0]).astype(int)) + 1
     if (absent := span - len(days.days)) > ABSENT * span:
         notes.append(f"{absent} of {span} days from {days.days[0]} on have no record")
     _say_used(found, frame, table.unread, stamps, notes)
     units = {name: found[name].unit for name in further if name in found}
-    return closed(days._replace(units=units), source, notes, _flux_name(found, "NEE"))
+    return closed(days._replace(units=units), source, notes, _flux_name(found, "NEE"), sure)
 
 
 def _flux_name(found: dict[str, Column], flux: str) -> str:
@@ -123,11 +135,9 @@ def _say_used(
 
 def wanted(heads: list[str], further: Iterable[str] = ()) -> set[str]:
     """Columns of a table that are read: what the vocabulary knows, further ones, time stamps."""
-    stamps = {name.casefold() for name in (*ONEFLUX_FORMS, *OTHER_STAMPS)}
     known = {column.column for column in recognise(heads, None, further).values()}
     position = {name for names in POSITION.values() for name in names}
-    stamps |= {*CALENDAR}
-    return known | {h for h in heads if h.casefold() in stamps or h in position}
+    return known | {h for h in heads if h.casefold() in STAMPS or h in position}
 
 
 def _check_place(table: Table, place: Place) -> None:
@@ -135,7 +145,13 @@ def _check_place(table: Table, place: Place) -> None:
     for axis, names in POSITION.items():
         column = next((n for n in names if n in table.frame), None)
         given = table.facts.get(names[0], "nan") if column is None else table.frame[column].iloc[:1]
-        own = np.append(np.asarray(given, float), np.nan)[0]
+        given = pd.Series(given).iloc[:1]
+        own = float(np.append(pd.to_numeric(given, errors="coerce"), np.nan)[0])
+        if (
+            not np.isfinite(own)
+            and (text := given[given.notna() & (given.astype(str) != "nan")]).size
+        ):
+            raise DataError(f"{table.source}: {names[0]} is {text.iloc[0]!r}; degrees are expected")
         here = float(getattr(place, axis))
         if abs((own - here + 180) % 360 - 180) > APART:
             what = f"its {names[0]} is {own:g}, that of the place {here:g}"
@@ -157,13 +173,16 @@ def _ordered(
 ) -> tuple[pd.DataFrame, NDArray[np.datetime64], int, bool]:
     """Table without repeated records, its time stamps, minutes between them, and whether ends."""
     time = _times(frame.index if not stamps else frame[stamps], stamps, source)
-    repeated = frame.assign(_stamp=time).duplicated().to_numpy()
+    try:
+        repeated = frame.assign(_stamp=time).duplicated().to_numpy()
+    except TypeError as error:
+        raise DataError(f"{source}: a cell is neither number nor text ({error})") from error
     if repeated.any():
         notes.append(f"{repeated.sum()} records stood there twice, alike: one of each was used")
         frame, time = frame[~repeated], time[~repeated]
     for stamp in time[(time < YEARS[0]) | (time >= YEARS[1])]:
         text = f"{stamp}"[:10]
-        raise DataError(f"{source}: {stamps or 'time'} is {text}, outside 1850 to 2200; correct it")
+        raise DataError(f"{source}: {stamps or 'time'} is {text}, outside 1900 to 2100; correct it")
     steps = np.diff(time).astype("timedelta64[m]").astype(int)
     minutes = DAY if stamps == "TIMESTAMP" else int(np.median(steps)) if steps.size else 0
     if minutes == DAY and len(steps) > 2 and (days := np.median(steps) / DAY) > 1:
@@ -216,8 +235,6 @@ def _times(column: pd.Series | pd.Index, name: str, source: str) -> NDArray[np.d
 
 def _numbers(frame: pd.DataFrame, column: str, source: str) -> Floats:
     given = frame[column]
-    if given.ndim > 1:
-        raise DataError(f"{source}: column {column} is there twice; keep one of them")
     kinds = {type(value) for value in given} if given.dtype == object else {given.dtype.type}
     if no_numbers := kinds & {bool, np.bool_, complex, np.complex64, np.complex128}:
         name = no_numbers.pop().__name__
@@ -229,19 +246,6 @@ def _numbers(frame: pd.DataFrame, column: str, source: str) -> Floats:
     return numbers.astype(np.float64).to_numpy(copy=True)
 
 
-def add_deficit(values: dict[str, Floats], notes: list[str]) -> None:
-    """Put VPD in the place of the dew point or the relative humidity, record by record; hPa."""
-    dew, humidity = values.pop("TDEW", None), values.pop("RH", None)
-    if "VPD" in values:
-        return
-    saturated = saturation_pressure(values["TA"])
-    if dew is not None:
-        values["VPD"] = np.maximum(saturated - saturation_pressure(dew), 0)
-    elif humidity is not None:
-        values["VPD"] = np.maximum(saturated * (1 - humidity / 100), 0)
-    notes.append(f"VPD: made of TA and the {'relative humidity' if dew is None else 'dew point'}")
-
-
 def _local(
     start: NDArray[np.datetime64], sw_in: Floats, stamps: str, table: Table, place: Place,
     notes: list[str],
@@ -251,6 +255,7 @@ def _local(
     if not np.isfinite(offset) and stamps.casefold() in UTC_STAMPS:
         offset = 0.0
     if np.isfinite(offset):
+        check_offset(offset, np.nan, f"{table.source}: utc_offset of the file", notes)
         move = place.offset - offset
     else:
         hour = (start - start.astype("datetime64[D]")).astype(int) / 60
@@ -275,6 +280,7 @@ def _to_days(
 ) -> TowerDays:  # fmt: skip
     days = to_days(start, minutes, values, source)
     whole = np.logical_and.reduce([np.isfinite(days.data[n]) for n in DRIVERS])
+    say_absent(start, minutes, notes)
     rule = f"{FULL_DAY[minutes]} of {DAY // minutes} records"
     if (lost := int((~whole).sum())) and lost > 2:
         needed = f"{rule} of TA, VPD and SW_IN are needed"

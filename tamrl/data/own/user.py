@@ -13,18 +13,17 @@ import xarray as xr
 from tamrl.data import daily, schema, store
 from tamrl.data.daily import TowerDays
 from tamrl.data.own import datasets, oneflux, points
+from tamrl.data.own.checks import check_extra, check_offset, check_tower, checked_anew
 from tamrl.data.own.labels import check_size, say_broken
 from tamrl.data.own.places import place, summary, tower_table
 from tamrl.data.own.tables import Table, tower_days
-from tamrl.data.physics import wrong_unit
-from tamrl.data.units import KNOWN, plausible
+from tamrl.data.units import KNOWN
 from tamrl.errors import DataError
 
 PathArg = str | PathLike[str]
 Read = dict[str, tuple[TowerDays, str]]  # site -> its days, and the file they are from
 Notes = dict[str, list[str]]  # site -> what was found, converted, left out; "": of all
 
-MOST_OFFSET = 14.0  # h between a local clock and UTC (Kiribati)
 SHOWN = 5  # faults named in a warning; attrs["excluded"] names all
 
 
@@ -61,7 +60,7 @@ def open_towers(
     unused: list[str] = []
     if isinstance(path, pd.DataFrame | xr.Dataset):
         if isinstance(path, xr.Dataset) and datasets.is_ours(path):
-            return _checked_anew(path)
+            return checked_anew(path)
         sources = ["DataFrame" if isinstance(path, pd.DataFrame) else "Dataset"]
         if isinstance(path, xr.Dataset) and table is None:
             table = datasets.facts_of(path)
@@ -98,6 +97,8 @@ def open_towers(
         rest = [f"{len(reasons) - SHOWN} more in attrs['excluded']"] if len(reasons) > SHOWN else []
         what = f"left out {len(reasons)} of {len(reasons) + ds.sizes['site']} towers"
         warnings.warn(f"open_towers: {what}: {'; '.join(reasons[:SHOWN] + rest)}", stacklevel=2)
+    if unused:
+        notes[""].append(f"not used, as another file of the tower was: {', '.join(unused)}")
     history = "local days by tamrl.data.own.user" + "".join(f"; {file} not used" for file in unused)
     there = set(ds.site.to_numpy().astype(str)) | {""}
     return ds.assign_attrs(
@@ -163,7 +164,7 @@ def _assembled(
         try:
             more = {n: days.data.pop(n) for n in days.data.keys() - schema.VARIABLES.keys()}
             for extra, values in more.items():
-                _check_extra(extra, values, days.days, f"{source}: tower {site}")
+                check_extra(extra, values, days.days, f"{source}: tower {site}")
             fluxes = [np.isfinite(days.data[f]) for f in schema.FLUXES if f in days.data]
             if fluxes and "NEE_QC" not in days.data:  # labels without a flag all count
                 known = np.logical_or.reduce(fluxes)
@@ -173,10 +174,10 @@ def _assembled(
             row = facts.loc[site].to_dict()
             where = float(row["lat"]), float(row["lon"]), str(row["igbp"])
             schema.check_place(f"{name}: tower {site}", *where)
-            if abs(offset := float(row.get("utc_offset_h", np.nan))) > MOST_OFFSET:
-                what = f"utc_offset_h is {offset:g}, outside -{MOST_OFFSET:g} to {MOST_OFFSET:g} h"
-                raise DataError(f"{name}: tower {site}: {what}; correct it, or leave it empty")
-            _check_units(schema.validate(daily.assemble({site: days}, facts), source), source)
+            clock = float(row.get("utc_offset_h", np.nan))
+            check_offset(clock, where[1], f"{name}: tower {site}: utc_offset_h", notes[site])
+            tower = schema.validate(daily.assemble({site: days}, facts), source)
+            check_tower(tower, source, notes[site])
             sound[site], extras[site] = days, more
         except DataError as error:
             faults[site] = str(error)
@@ -201,33 +202,6 @@ def _with_extras(
             raise DataError(f"{what}; units of further columns are not converted: use one of them")
         attrs = KNOWN[name].attrs if name in KNOWN else {"units": "".join(stated)}
         ds[name] = (("site", "time"), values, attrs)
-    return ds
-
-
-def _check_extra(name: str, values: daily.Floats, days: np.ndarray, source: str) -> None:
-    low, high = plausible(name)
-    for at in np.flatnonzero((values < low) | (values > high) | np.isinf(values)):
-        unit = KNOWN[name].units if name in KNOWN else ""
-        what = f"{name} is {values[at]:.6g}, outside {low:g} to {high:g} {unit}".rstrip()
-        raise DataError(f"{source}, {days[at]}: {what}; check the units or drop the column")
-
-
-def _check_units(tower: xr.Dataset, source: str) -> None:
-    """Refuse one tower whose values, all possible, are never as those of any place must be."""
-    vpd, ta, sw = (tower[v].to_numpy()[0].astype(float) for v in ("VPD", "TA", "SW_IN"))
-    if why := wrong_unit(ta, vpd, sw, float(tower.lat.item()), tower.time.dt.dayofyear.to_numpy()):
-        raise DataError(f"{source}: tower {tower.site.item()}: {why}")
-
-
-def _checked_anew(ds: xr.Dataset) -> xr.Dataset:
-    """Check towers that were read before and may have been changed; towers without days pass."""
-    source, known = "Dataset", schema.VARIABLES
-    used = {n: ds[n].transpose("site", "time").astype(np.float32) for n in known if n in ds}
-    same = ds.assign({n: v.assign_attrs(units=known[n].units) for n, v in used.items()})
-    whole = np.logical_and.reduce([np.isfinite(used[n]) for n in schema.DRIVERS]).any(1)
-    schema.validate(same.isel(site=whole) if whole.any() else same, source)
-    for site in np.flatnonzero(whole):
-        _check_units(same.isel(site=[site]), source)
     return ds
 
 

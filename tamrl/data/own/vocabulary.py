@@ -15,7 +15,7 @@ import pandas as pd
 from tamrl.data import schema
 from tamrl.data.daily import MISSING_CODE, Floats
 from tamrl.data.physics import KELVIN
-from tamrl.data.units import KNOWN, UNITS, plausible
+from tamrl.data.units import KNOWN, UNITS, plausible, spelled
 from tamrl.errors import DataError
 
 
@@ -47,6 +47,7 @@ KELVIN_RANGE = (150.0, 400.0)
 SCALE = {"EVI": 1e-4, "NDWI": 1e-4, "LAI": 0.1, "FPAR": 0.01, "LST_day": 0.02, "LST_night": 0.02}
 FILLS = {"EVI": (-3000, -3000), "LAI": (249, 255), "FPAR": (249, 255)}  # first and last, raw
 CODES = (-999, -6999, -9999.9, -9999.99, -99999, -999999)  # for missing, besides MISSING_CODE
+SHARES = ("EVI", "NDWI")  # at most 1; raw, a year of vegetation is far above 100
 LEAST = {"EVI": 1e-3, "FPAR": 5e-3}  # the greatest of a year of vegetation is never below
 LITTLE = {"LAI": 0.7, "LST_day": 1.6, "LST_night": 1.6}  # 7 m2 m-2 and 80 degC, scaled once more
 ENOUGH = 12  # values to judge that from
@@ -131,11 +132,7 @@ def convert(values: Floats, column: Column, minutes: int, source: str, notes: li
     values = np.where(values == MISSING_CODE, np.nan, values)
     if name not in NAMES:  # a further target, in whatever unit
         return values
-    for code in CODES if name not in SCALE else ():
-        if (left := np.isclose(values, code, rtol=1e-6)).any():
-            where = f"({column.column}, {left.sum()} records); replace it by NaN or {MISSING_CODE}"
-            what = f"{name} is {code:.9g}, a code for missing left in"
-            raise DataError(f"{source}: {what} {where}")
+    refuse_codes(values, column, source)
     known = values[np.isfinite(values)]
     if name in ("SM", "RH") and not column.stated and unit == "%" and known.max(initial=0) <= 1:
         notes.append(f"{name}: a share, not percent ({column.column})")
@@ -148,6 +145,15 @@ def convert(values: Floats, column: Column, minutes: int, source: str, notes: li
         notes.append(f"{name}: converted from K ({column.column})")
         return np.asarray(values - KELVIN)
     return rescaled(values, name, notes)
+
+
+def refuse_codes(values: Floats, column: Column, source: str) -> None:
+    """Raise DataError for a code for missing left in, besides that which FLUXNET files have."""
+    for code in CODES if column.name not in SCALE else ():
+        if (left := np.isclose(values, code, rtol=1e-6)).any():
+            where = f"({column.column}, {left.sum()} records); replace it by NaN or {MISSING_CODE}"
+            what = f"{column.name} is {code:.9g}, a code for missing left in"
+            raise DataError(f"{source}: {what} {where}")
 
 
 def _is_kelvin(known: Floats) -> bool:
@@ -177,6 +183,11 @@ def rescaled(values: Floats, name: str, notes: list[str]) -> Floats:
     known = values[np.isfinite(values)]
     if not known.size:
         return values
+    if name in SHARES and 1 < known.max() <= 100 and np.mean(known > 1) > 0.5:
+        if known.size <= ENOUGH:  # snow may be as little, raw: to be refused
+            return values
+        notes.append(f"{name}: converted from %")
+        return np.asarray(values / 100)
     raw = name == "FPAR" or bool((known == known.round()).all())
     least, most = known.min() * scale - shift, known.max() * scale - shift
     if raw and known.max() > high and least >= low and most <= high:
@@ -211,9 +222,7 @@ def _way(name: str, unit: str, minutes: int, source: str) -> tuple[float, float]
     if name == "SM" and unit in ("%", "percent"):
         return 0.01, 0.0
     ways = {target: (1.0, 0.0)} | UNITS.get(target, {})
-    text = unit.replace("**", "").replace("^", "").replace("μ", "µ")
-    written = next((w for w in (unit, text) if w in ways), None)
-    if written is None:
+    if (written := spelled(unit, ways)) is None:
         raise DataError(
             f"{source} is in {unit!r}; convert it to {target} (known: {', '.join(ways)})"
         )

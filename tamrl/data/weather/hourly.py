@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tamrl.data.daily import Floats
 from tamrl.data.own.points import ACCUMULATED, accumulates, amounts
-from tamrl.data.own.tables import add_deficit
+from tamrl.data.own.records import add_deficit
 from tamrl.data.own.vocabulary import DAY, Column, convert
 from tamrl.data.weather.gridsource import Opened, Region, Source, Window, open_sources, window
 from tamrl.data.weather.records import Ints, columns_of, ends_of, lookup, step_of, take
