@@ -1,5 +1,6 @@
 """The commands that use a trained model at a user's towers; see `tamrl.cli.app`."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -45,7 +46,6 @@ def predict(
     `tamrl predict --at 50.1,10.2 --igbp ENF --drivers era5.csv -o fluxes.nc`
     """
     from tamrl.shipped import report
-    from tamrl.shipped.pretrained import open_weights
 
     files = (towers, table, drivers, model, *(satellites or ()))
     inputs = [path for path in files if path is not None]
@@ -56,8 +56,10 @@ def predict(
             f"--plot {plot}: a name that ends in .png, .pdf or .svg is expected"
         )
     draw_prediction = _picture() if plot else None
-    loaded = open_weights(model, device)
-    samples = _own_samples(towers or drivers, table, satellites, **place)
+    with ThreadPoolExecutor(1) as pool:  # to load PyTorch takes as long as to read the towers
+        loading = pool.submit(_weights, model, device)
+        samples = _own_samples(towers or drivers, table, satellites, **place)
+        loaded = loading.result()
     fluxes = loaded.predict(samples)
     report.write(fluxes, output, inputs)
     days = int(fluxes.NEE.notnull().sum())
@@ -214,6 +216,12 @@ def _picture() -> Any:
         return site
 
     return save
+
+
+def _weights(model: Path | None, device: str) -> Any:
+    from tamrl.shipped.pretrained import open_weights
+
+    return open_weights(model, device)
 
 
 def _own_samples(

@@ -155,7 +155,8 @@ def broken_years(ds: xr.Dataset) -> SiteYears:
 
 def _broken(table: pd.DataFrame) -> Iterable[tuple[int, str]]:
     """Judge the years of one tower; `table` has mean GPP, RECO, NEE_QC and sd of GPP by year."""
-    for year in table.index:
+    odd = (table["sd"] < CONSTANT_SD) | (table["GPP"] < NEGATIVE_MEAN)
+    for year in table.index[odd | (table["NEE_QC"] < DOUBLED_QC)]:
         row, others = table.loc[year], table.drop(index=year)
         if row["sd"] < CONSTANT_SD:
             yield int(year), "constant GPP"

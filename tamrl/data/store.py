@@ -120,16 +120,16 @@ def _on_the_hour(
     hold nothing new in any variable. Taken for half-hours, its day would begin half an hour early.
     """
     late = (ends.astype(int) // 30) % 2
-    second = [late[1:] == parity for parity in (0, 1)]  # which repeats depends on the UTC offset
-    may, told, count = [True, True], False, np.count_nonzero
+    hourly: dict[int, bool] = {}  # by which of the half-hours repeats: the UTC offset decides
     for x in half.values():
         there = np.isfinite(x)
         if not there.any() or np.ptp(x[there]) == 0:  # a constant has no news
             continue
         news, known = there[1:] & (x[1:] != x[:-1]), there[:-1]
-        told = True
-        shares = [count(news & s) / max(1, count(known & s)) for s in second]
-        may = [so_far and share < 1 - REPEATED for so_far, share in zip(may, shares, strict=True)]
-        if not any(may):  # most towers: seen in the first variable
+        for parity in (0, 1):
+            second = late[1:] == parity
+            share = np.count_nonzero(news & second) / (np.count_nonzero(known & second) or 1)
+            hourly[parity] = bool(hourly.get(parity, True) and share < 1 - REPEATED)
+        if not any(hourly.values()):  # most towers: seen in the first variable
             return None
-    return late != may.index(True) if told else None
+    return next((late != parity for parity, so in hourly.items() if so), None)

@@ -180,7 +180,7 @@ class Boosting:
         if self.forest is None:
             raise ValueError("fit the model before saving it")
         about = {"lags": self.lags, "process": self.process, "statics": list(self.statics)}
-        return {"fluxes": list(self.forest.texts), **about}, dict(self.forest.packed)
+        return {"fluxes": list(self.forest.names), **about}, dict(self.forest.packed)
 
     @classmethod
     def restore(cls, about: Mapping[str, Any], arrays: Mapping[str, NDArray], device: str) -> Self:
