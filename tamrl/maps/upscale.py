@@ -1,8 +1,8 @@
 """From an ensemble of map models and a cube to a map, strip by strip, on Dask.
 
 A strip of latitude rows is the unit of work, storage and resumption. Height and batches follow from
-the cube and its chunks, so that the map is the same to the last bit on one thread or a cluster, in one go or
-resumed. Memory holds one strip a worker.
+the cube and its chunks, so that the map is the same to the last bit on one thread or a cluster, in
+one go or resumed. Memory holds one strip a worker.
 """
 
 import os
