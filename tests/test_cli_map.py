@@ -106,7 +106,7 @@ def test_an_interrupted_map_is_gone_on_with(weights, cube, tmp_path, monkeypatch
         return whole(self, samples, sites, *rest, **more)
 
     monkeypatch.setattr(TamRLModel, "predict", torn)
-    monkeypatch.setattr(upscale, "STRIP_ROWS", 5)
+    monkeypatch.setattr(layout, "STRIP_ROWS", 5)
     one = ("map", cube, "-w", weights, "-o", tmp_path / "m.zarr", "--workers", 1)
     done = call(*one)
     assert (done.exit_code, done.stderr.splitlines()[-1]) == (1, "tamrl: disk full")

@@ -56,6 +56,15 @@ LIST = (Notebook("01_a", smoke={"seed": 3}), Notebook("02_b", after=("01_a",)))
 THREE = (*LIST, Notebook("03_c"))
 
 
+def test_long_notebooks_start_first_and_what_waits_for_one_counts_as_its_own() -> None:
+    """None of minutes is left for the end; one that others read is as long as with them."""
+    long, read = Notebook("01", minutes=3), Notebook("02", minutes=1)
+    reads = Notebook("03", after=("02",), minutes=4)
+    names = [nb.name for nb in run.in_order([Notebook("00"), long, read, reads])]
+    assert names == ["02", "03", "01", "00"]
+    assert [nb.name for nb in run.in_order(run.STUDY)][:2] == ["03_scores", "05_map"]
+
+
 def quiet() -> Console:
     """Return a console that writes into ``.file``."""
     return Console(file=io.StringIO(), width=300)

@@ -18,8 +18,9 @@ from mapworld import FEATURES, Ensemble, same, world
 from zarr.errors import ZarrUserWarning
 
 from tamrl.data.schema import FLUXES
-from tamrl.errors import DataError
+from tamrl.errors import DataError, InputWarning
 from tamrl.evaluate.conformal import Conformal
+from tamrl.maps import layout
 from tamrl.maps.cubes import open_cube, stack_features
 from tamrl.maps.layout import NO_LAND, QUALITY, export_netcdf
 from tamrl.maps.monthly import BoostedMap
@@ -279,6 +280,26 @@ def test_processes_and_a_scheduler_change_nothing(cube, plain, tmp_path):
         address = cluster.scheduler_address
         assert address.startswith("tcp://")
         same(upscale(Ensemble(), cube, tmp_path / "tcp.zarr", scheduler=address), plain)
+
+
+@pytest.mark.parametrize(("rows", "strip", "said"), [(1, 10, 0), (6, 6, 0), (4, 8, 0), (36, 10, 4)])
+def test_strips_are_whole_chunks_of_the_source_or_a_remedy_is_named(
+    cube, tmp_path, monkeypatch, rows, strip, said
+) -> None:
+    """No chunk is read twice where strips have room for it; else it is said how to store anew."""
+    monkeypatch.setattr(layout, "AGAIN_BYTES", 0)
+    path = tmp_path / "cube.zarr"
+    encoding = {n: {"chunks": tuple(rows if d == "lat" else s for d, s in v.sizes.items())}
+                for n, v in cube.items() if "lat" in v.dims}  # fmt: skip
+    cube.drop_encoding().to_zarr(path, encoding=encoding, zarr_format=2, consolidated=False)
+    opened = open_cube(path, FEATURES)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", InputWarning)
+        assert layout.strip_rows(opened) == strip
+    text = "".join(str(w.message) for w in caught if w.category is InputWarning)
+    parts = f"hold {rows} rows of latitude, so that the map reads each {said} times", ", lat=10, "
+    assert [part in text for part in parts] == [said > 0] * 2
+    assert bool(text) == (said > 0)
 
 
 @pytest.mark.slow

@@ -1,6 +1,9 @@
 """The commands that use a trained model at a user's towers; see `tamrl.cli.app`."""
 
+import sys
 import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -45,17 +48,20 @@ def predict(
     `tamrl predict my-tower.csv --table facts.csv --satellites appeears.csv -o fluxes.nc` ·
     `tamrl predict --at 50.1,10.2 --igbp ENF --drivers era5.csv -o fluxes.nc`
     """
-    from tamrl.shipped import report
-    from tamrl.shipped.pretrained import open_weights
-
     files = (towers, table, drivers, model, *(satellites or ()))
     inputs = [path for path in files if path is not None]
     check_outputs([*inputs, *_listed(table)], output, plot, ends=("prediction", "picture"))
     place = _place(towers, table, at, igbp, drivers)
     draw_prediction = _picture() if plot else None
-    loaded = open_weights(model, device)
-    samples = _own_samples(towers or drivers, table, satellites, **place)
+    if sys.stderr.isatty():  # as a bar of progress
+        _say([f"reading {towers or drivers or table}"])
+    with ThreadPoolExecutor(1) as pool:  # to load PyTorch takes as long as to read the towers
+        loading = pool.submit(_weights, model, device)
+        samples = _own_samples(towers or drivers, table, satellites, loading.result, **place)
+        loaded = loading.result()
     fluxes = loaded.predict(samples)
+    from tamrl.shipped import report  # not before the first line is said
+
     report.write(fluxes, output, inputs)
     days = int(fluxes.NEE.notnull().sum())
     bounds = "with bounds of 90 %" if loaded.intervals else "without bounds (not calibrated)"
@@ -100,7 +106,7 @@ def adapt(
     from tamrl.shipped.weights_file import check_weights_output
 
     check_weights_output(output, [towers, table, model, *(satellites or ()), *_listed(table)])
-    further = {"targets": (target,)} if target else {}
+    further: dict[str, Any] = {"targets": (target,)} if target else {}
     samples = _own_samples(towers, table, satellites, **further)
     loaded = open_weights(model, device)
     with warnings.catch_warnings(action="ignore", category=InputWarning):  # said below
@@ -214,13 +220,26 @@ def _picture() -> Any:
     return save
 
 
+def _weights(model: Path | None, device: str) -> Any:
+    from tamrl.shipped.pretrained import open_weights
+
+    return open_weights(model, device)
+
+
 def _own_samples(
-    towers: Path | None, table: Path | None, satellites: list[Path] | None = None, **place: Any
-) -> Any:
-    """Read a user's towers, with the grid if it is there; say what was found on stderr."""
+    towers: Path | None, table: Path | None, satellites: list[Path] | None = None,
+    meanwhile: Callable[[], Any] = lambda: None, **place: Any,
+) -> Any:  # fmt: skip
+    """Read a user's towers, with the grid if it is there; say what was found on stderr.
+
+    ``meanwhile`` ends what goes on beside: its fault is the first that is said.
+    """
     from tamrl.shipped.inputs import own_samples
 
-    samples = own_samples(towers, table, satellites or None, need_grid=False, **place)
+    try:
+        samples = own_samples(towers, table, satellites or None, need_grid=False, **place)
+    finally:
+        meanwhile()
     _say(samples.attrs["inputs"])
     return samples
 

@@ -11,11 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import rasterio
 import xarray as xr
 from scipy.spatial import cKDTree
 
@@ -163,6 +161,8 @@ def land_cover(path: Path) -> tuple[Array, Array]:
     Class 0 is water, seas and lakes alike; a cell without land has NaN shares.
     Source: Friedl & Sulla-Menashe 2015, doi:10.5067/MODIS/MCD12C1.006.
     """
+    import rasterio
+
     with rasterio.open(path) as raster:
         classes = raster.read(1)[::-1]
     _require(classes.shape == (3600, 7200), path, f"raster has shape {classes.shape}")
@@ -184,6 +184,8 @@ def elevation(path: Path) -> Array:
     Stored as bytes: 28 m a step from -450 m, 255 for none. Source: the table shipped with pvlib
     (Holmgren et al. 2018, doi:10.21105/joss.00884).
     """
+    import h5py  # large, as rasterio is: not where a stored grid is read
+
     with h5py.File(path) as stream:
         raw = stream["Altitude"][:][::-1].astype(np.float64)
     _require(raw.shape == (2160, 4320), path, f"Altitude has shape {raw.shape}")

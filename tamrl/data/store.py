@@ -56,8 +56,13 @@ def read_store(
     return towers, {site: why for site, why in results.items() if isinstance(why, str)}
 
 
-def sites_with_data(path: Path) -> set[str]:
-    """Codes of the towers that hold any air temperature; the others of a store are not there."""
+def sites(path: Path) -> set[str]:
+    """Codes of a store's towers; DataError as of `read_store`."""
+    return set(_open(path)["site"].to_numpy().astype(str).tolist())
+
+
+def sites_with_data(path: Path, among: set[str]) -> set[str]:
+    """Those of the towers that hold any air temperature; the others of a store are not there."""
     store = _open(path)
 
     def has_data(i: int) -> bool:
@@ -66,7 +71,8 @@ def sites_with_data(path: Path) -> set[str]:
         except _DAMAGE:
             return True  # and read_store says what is wrong with it
 
-    return {str(c) for i, c in enumerate(store["site"].to_numpy()) if has_data(i)}
+    codes = store["site"].to_numpy().astype(str).tolist()
+    return {code for i, code in enumerate(codes) if code in among and has_data(i)}
 
 
 def _open(path: Path) -> xr.Dataset:
@@ -114,14 +120,16 @@ def _on_the_hour(
     hold nothing new in any variable. Taken for half-hours, its day would begin half an hour early.
     """
     late = (ends.astype(int) // 30) % 2
-    # A constant has no news.
-    series = [(x, t) for x in half.values() if (t := np.isfinite(x)).any() and np.ptp(x[t]) > 0]
-    for parity in (0, 1):  # which half-hour repeats depends on the UTC offset
-        second = late[1:] == parity
-        news = [
-            (there[1:] & (x[1:] != x[:-1]) & second).sum() / max(1, there[:-1][second].sum())
-            for x, there in series
-        ]
-        if news and max(news) < 1 - REPEATED:
-            return late != parity
-    return None
+    hourly: dict[int, bool] = {}  # by which of the half-hours repeats: the UTC offset decides
+    for x in half.values():
+        there = np.isfinite(x)
+        if not there.any() or np.ptp(x[there]) == 0:  # a constant has no news
+            continue
+        news, known = there[1:] & (x[1:] != x[:-1]), there[:-1]
+        for parity in (0, 1):
+            second = late[1:] == parity
+            share = np.count_nonzero(news & second) / (np.count_nonzero(known & second) or 1)
+            hourly[parity] = bool(hourly.get(parity, True) and share < 1 - REPEATED)
+        if not any(hourly.values()):  # most towers: seen in the first variable
+            return None
+    return next((late != parity for parity, so in hourly.items() if so), None)

@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import nnls
 
 from tamrl.errors import DataError
 
@@ -120,6 +119,8 @@ class Conformal:
 
 def _error_size(error: Array, spread: Array, mean: Array, w: Array) -> tuple[float, float, float]:
     """Non-negative coefficients of |error| on 1, spread and |mean|: errors grow with the flux."""
+    from scipy.optimize import nnls
+
     root = np.sqrt(w)
     columns = np.stack([np.ones_like(error), spread, mean], 1) * root[:, None]
     a, b, c = nnls(columns, error * root)[0]

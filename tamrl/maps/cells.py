@@ -77,7 +77,7 @@ class Cells:
         columns = {n: np.ascontiguousarray(x[..., k]) for k, n in enumerate(self.features[:-2])}
         places = _attributes(x, cells, igbp)
         if self.days is None:
-            return average_year(columns, places, self.grid)
+            return average_year(columns, places, self.grid, cells)
         coords = {**places, "time": self.days}
         series = {n: (("site", "time"), v) for n, v in columns.items()}
         towers = xr.Dataset({n: v for n, v in series.items() if n in DAILY}, coords)
@@ -88,7 +88,7 @@ class Cells:
             evi = xr.DataArray(series["EVI"][1], towers.coords, ("site", "time"))
         elif cells is not None:  # the mean season of the grid's
             evi = from_season(cells["EVI"].assign_coords(site=towers["site"]), self.days)
-        return with_phenology(make_samples(towers, monthly, self.grid), evi)
+        return with_phenology(make_samples(towers, monthly, self.grid, cells=cells), evi)
 
 
 def _classes(cells: xr.Dataset) -> tuple[NDArray[np.intp], NDArray[np.str_], NDArray[np.float64]]:

@@ -51,6 +51,13 @@ class Cube:
         none = xr.DataArray(0)
         return [i for i, f in enumerate(self.features) if "time" in self.ds.get(f, none).dims]
 
+    @property
+    def stored_rows(self) -> int:
+        """Rows of latitude that lie in one chunk of the source's files; 1 if each can be read."""
+        series = (v.encoding for v in self.ds.values() if "time" in v.dims)
+        chunks = [(str(d), n) for e in series for d, n in e.get("preferred_chunks", {}).items()]
+        return max((n for d, n in chunks if d.lower() in AXES["lat"][2]), default=1)
+
     def sample(self) -> xr.Dataset:
         """Load a few rows of latitude, as they are."""
         pick = np.linspace(0, self.ds.sizes["lat"] - 1, SAMPLE_ROWS, dtype=int)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import xarray as xr
 
 from tamrl.data.cube import cell_area, lat_lon_axes
 from tamrl.data.schema import FLUXES
-from tamrl.errors import DataError
+from tamrl.errors import DataError, InputWarning
 from tamrl.evaluate.conformal import Conformal
 from tamrl.evaluate.learner import versions
 from tamrl.files import atomic_write
@@ -52,7 +53,29 @@ _CODE = (
     *sorted((_ROOT / "samples").glob("*.py")),
 )  # fmt: skip
 _EPOCH = np.datetime64("1991-01-01", "D")
+STRIP_BYTES = 32e6  # inputs of one strip
+STRIP_ROWS = 10  # at most
+AGAIN_BYTES = 4e9  # read once more that are worth a warning
 PACKED_STEP = 0.002  # g m-2 d-1; int16 then spans +-65, and no flux is near that
+
+
+def strip_rows(cube: Cube) -> int:
+    """Rows of a strip: whole chunks of the source where it has room, so that each is read once.
+
+    InputWarning with a remedy where a source is read several times, and that takes a while.
+    """
+    sizes, rows = cube.ds.sizes, cube.stored_rows
+    row_bytes = 4 * sizes["time"] * sizes["lon"] * len(cube.features)
+    strip = int(np.clip(STRIP_BYTES // row_bytes, 1, STRIP_ROWS))
+    if rows <= strip:
+        return strip - strip % rows
+    again = -(-min(rows, sizes["lat"]) // strip)
+    if (again - 1) * row_bytes * sizes["lat"] > AGAIN_BYTES:
+        what = f"chunks hold {rows} rows of latitude, so that the map reads each {again} times"
+        text = f".chunk(time=-1, lat={strip}, lon=-1).drop_encoding().to_zarr('quick.zarr')"
+        remedy = f"store it anew, open it with xarray and call {text}, then map that"
+        warnings.warn(f"{cube.name}: {what}; to be quicker, {remedy}", InputWarning, stacklevel=4)
+    return strip
 
 
 def map_layout(

@@ -1,8 +1,8 @@
 """From an ensemble of map models and a cube to a map, strip by strip, on Dask.
 
 A strip of latitude rows is the unit of work, storage and resumption. Height and batches follow from
-the cube alone, so that the map is the same to the last bit on one thread or a cluster, in one go or
-resumed. Memory holds one strip a worker.
+the cube and its chunks, so that the map is the same to the last bit on one thread or a cluster, in
+one go or resumed. Memory holds one strip a worker.
 """
 
 import os
@@ -28,11 +28,9 @@ from tamrl.errors import DataError
 from tamrl.evaluate.conformal import Conformal
 from tamrl.files import DONE, STORE, alone, check_store
 from tamrl.maps.cubes import BARE, FULL, PERIODS, Cube, Floats, open_cube, stack_features
-from tamrl.maps.layout import NO_LAND, QUALITY, map_facts, map_layout, open_map
+from tamrl.maps.layout import NO_LAND, QUALITY, map_facts, map_layout, open_map, strip_rows
 from tamrl.maps.models import MapModel
 
-STRIP_BYTES = 32e6  # inputs of one strip
-STRIP_ROWS = 10  # at most
 BATCH = 256  # places a model sees at once
 CONNECT_SECONDS = 20  # to wait for a scheduler, and for its first worker
 
@@ -192,8 +190,7 @@ def upscale(
         text = f"no {every} has four fifths of its days between {first} and {last}, which a mean"
         raise DataError(f"{opened.name}: {text} needs; give longer series, or choose another every")
     sizes = opened.ds.sizes
-    row_bytes = 4 * sizes["time"] * sizes["lon"] * len(model.features)
-    strip = int(np.clip(STRIP_BYTES // row_bytes, 1, STRIP_ROWS))
+    strip = strip_rows(opened)
     facts = map_facts(model, opened, (intervals, of_mean), level) | dict(attrs or {})
     if facts.setdefault("virtual", int(opened.ds.attrs.get("virtual", 0))):
         facts["title"] = f"Virtual towers: {facts['title']}"
@@ -204,7 +201,7 @@ def upscale(
     part = out.with_name(out.name + ".part").absolute()
     layout = map_layout(opened, len(digests), strip, (bool(intervals), bool(of_mean)), facts)
     with alone(out, "map"):
-        _prepare(part, *layout, facts["identity"])
+        _prepare(part, *layout, f"{facts['identity']} {strip}")
         todo = [k for k in range(-(-sizes["lat"] // strip)) if not (part / DONE / str(k)).exists()]
         tasks = [todo[i : i + chunk] for i in range(0, len(todo), chunk)]
         job = _Job(model, len(digests), opened, part, strip, intervals, of_mean, level)

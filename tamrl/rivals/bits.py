@@ -6,6 +6,7 @@ bits of the number of the leaf in which a day ends are ORs of them. Leaves are s
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numba
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 WORDS = 8  # of 64 days
 DAYS = 64 * WORDS
 HALVES = (0x5555555555555555, 0x3333333333333333, 0x0F0F0F0F0F0F0F0F)  # of 2, 4 and 8 bits
+FEW_RUNS = 16  # of equal values in a column, up to which each is looked up alone
 ZERO = np.float32(1e-35)  # LightGBM takes inputs no larger for 0
 VECTOR = ir.VectorType(ir.IntType(64), WORDS)  # one register of AVX-512, two of AVX2, four of NEON
 
@@ -36,7 +38,20 @@ def predict(x: NDArray[np.float32], splits: "Splits", out: NDArray[np.float64]) 
     days, goes_left, reached, number = (np.zeros((n, WORDS), np.uint64) for n in rows)
     leaf = number.view(np.uint8).reshape(2, DAYS)
     column, total = np.empty(DAYS, np.float32), np.empty(DAYS)
-    _walk(x, splits, (column, days, goes_left, reached, number, leaf, total), bits, out)
+    scratch = _until(), column, days, goes_left, reached, number, leaf, total
+    _walk(x, splits, scratch, bits, out)
+
+
+@lru_cache(1)
+def _until() -> NDArray[np.uint64]:
+    """Bits (day, word) of all days before a day.
+
+    Day r is bit r // 64 + 8 * (r % 8) of word r // 8 % 8, and byte r of the numbers of leaves.
+    """
+    r = np.arange(DAYS)
+    bit = np.zeros((DAYS + 1, WORDS), np.uint64)
+    bit[r + 1, r // 8 % 8] = np.uint64(1) << (r // 64 + 8 * (r % 8)).astype(np.uint64)
+    return np.cumsum(bit, 0, np.uint64)
 
 
 def _inlined(function: Callable[..., Any]) -> Any:
@@ -70,6 +85,18 @@ def _join(typing: Any, array: Any, i: Any, other: Any, j: Any) -> Any:
         at = _row(context, b, signature.args[0], *args[:2])
         more = b.load(_row(context, b, signature.args[2], *args[2:]), align=8)
         b.store(b.or_(b.load(at, align=8), more), at, align=8)
+        return context.get_dummy_value()
+
+    return void(array, uint64, other, uint64), generate
+
+
+@_inlined
+def _copy(typing: Any, array: Any, i: Any, other: Any, j: Any) -> Any:
+    """Let row i have the days of row j of another array."""
+
+    def generate(context: Any, b: Any, signature: Any, args: Any) -> Any:
+        days = b.load(_row(context, b, signature.args[2], *args[2:]), align=8)
+        b.store(days, _row(context, b, signature.args[0], *args[:2]), align=8)
         return context.get_dummy_value()
 
     return void(array, uint64, other, uint64), generate
@@ -125,41 +152,48 @@ def _compiled(function: Callable[..., Any]) -> Any:
 def _walk(x: Any, splits: Any, scratch: Any, bits: int, out: Any) -> None:
     (features, start, thresholds, begin, rank, missing, condition, nodes, left, right, items, slots,
      values, trees) = splits  # fmt: skip
-    column, days, goes_left, reached, number, leaf, total = scratch
+    until, column, days, goes_left, reached, number, leaf, total = scratch
     below = np.empty(DAYS, np.uint32)  # made here, where it is known to be apart from all else
     for first in range(0, len(x), DAYS):
         n = min(DAYS, len(x) - first)
         for j in range(len(features)):
             a, b, f = start[j], start[j + 1], features[j]
-            constant = True
+            runs = 1  # of days with one value, as an attribute of a place, or what it lacks
             for r in range(n):
                 v = x[first + r, f]
                 column[r] = np.float32(0) if abs(v) <= ZERO else v
-                constant &= column[r] == column[0]
-            for r in range(DAYS):
-                below[r] = 0
-            for k in range(a, b):  # how many thresholds lie below each value
-                threshold = thresholds[k]
-                if constant:
-                    below[0] += threshold < column[0]
-                else:
-                    for r in range(DAYS):
-                        below[r] += threshold < column[r]
+            for r in range(1, n):
+                u, v = column[r - 1], column[r]
+                runs += (u != v) & ((u == u) | (v == v))
             for k in range(b - a + 2):
                 _clear(days, k)
-            for r in range(n):
-                k = below[0] if constant else below[r]
-                if column[r] != column[r]:  # missing
-                    k = b - a + 1
-                # Day r is bit r // 64 + 8 * (r % 8) of word r // 8 % 8, and byte r of the numbers.
-                days[k, (r >> 3) & 7] |= np.uint64(1) << np.uint64((r >> 6) + 8 * (r & 7))
+            if runs <= FEW_RUNS:
+                r = 0
+                while r < n:
+                    v, start_of_run, k = column[r], r, 0
+                    for i in range(a, b):  # how many thresholds lie below each value
+                        k += thresholds[i] < v
+                    while r < n and (column[r] == v or (v != v and column[r] != column[r])):
+                        r += 1
+                    k = k if v == v else b - a + 1  # missing
+                    for w in range(WORDS):
+                        days[k, w] |= until[r, w] & ~until[start_of_run, w]
+            else:
+                for r in range(DAYS):
+                    below[r] = 0
+                for k in range(a, b):
+                    threshold = thresholds[k]
+                    for r in range(DAYS):
+                        below[r] += threshold < column[r]
+                for r in range(n):
+                    k = below[r] if column[r] == column[r] else b - a + 1
+                    days[k, (r >> 3) & 7] |= np.uint64(1) << np.uint64((r >> 6) + 8 * (r & 7))
             k = 0
             for c in range(begin[j], begin[j + 1]):
                 while k < rank[c]:
                     k += 1
                     _join(days, k, days, k - 1)
-                _clear(goes_left, c)
-                _join(goes_left, c, days, k)
+                _copy(goes_left, c, days, k)
                 if missing[c]:
                     _join(goes_left, c, days, b - a + 1)
         for o in range(len(trees) - 1):

@@ -12,8 +12,6 @@ from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import uniform_filter1d
-from sklearn.model_selection import GroupKFold
 
 from tamrl.data.schema import DRIVERS, FLUXES
 from tamrl.errors import DataError
@@ -45,6 +43,8 @@ class Climatology:
 
     def _mean(self, samples: Samples, towers: NDArray) -> NDArray:
         """Weighted mean season (366, flux) of southern towers shifted by half a year."""
+        from scipy.ndimage import uniform_filter1d
+
         doy = _season_day(samples, towers)
         w, y = samples.weight[towers], np.nan_to_num(samples.y[towers])
         n = np.bincount(doy.ravel(), w.ravel(), 366)
@@ -137,6 +137,8 @@ class Boosting:
         self, x: Array, target: tuple[NDArray, NDArray], samples: Samples, site: NDArray, seed: int
     ) -> dict[str, Any]:
         """Pick the settings of least squared error on left-out blocks of towers (thinned data)."""
+        from sklearn.model_selection import GroupKFold
+
         thin = np.arange(seed % 4, len(x), 4)
         block = blocks(samples.table)[site[thin]]
         (y, w), errors = target, np.zeros(len(self.GRID))
@@ -178,7 +180,7 @@ class Boosting:
         if self.forest is None:
             raise ValueError("fit the model before saving it")
         about = {"lags": self.lags, "process": self.process, "statics": list(self.statics)}
-        return {"fluxes": list(self.forest.texts), **about}, dict(self.forest.packed)
+        return {"fluxes": list(self.forest.names), **about}, dict(self.forest.packed)
 
     @classmethod
     def restore(cls, about: Mapping[str, Any], arrays: Mapping[str, NDArray], device: str) -> Self:

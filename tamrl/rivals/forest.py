@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tamrl.errors import DataError
+from tamrl.rivals.kept import arrays_kept
 
 HEAD = {"num_class": "1", "num_tree_per_iteration": "1", "objective": "regression"}
 NODES = {"split_feature": int, "decision_type": int, "left_child": int, "right_child": int,
@@ -35,15 +36,21 @@ class Forest:
     """Boosters by name that see the same inputs; DataError for a text that holds no such trees."""
 
     def __init__(self, texts: Mapping[str, str]) -> None:
-        self.texts = dict(texts)
+        self.names, self.texts = tuple(texts), dict(texts)
         self.splits = splits([read(text, f"trees of {name}") for name, text in texts.items()])
 
     @classmethod
     def unpack(cls, packed: Mapping[str, NDArray[np.uint8]]) -> Self:
         """Make the boosters again of what `packed` gave; DataError for what is broken."""
-        forest = cls({name: _unpacked(text.tobytes(), name) for name, text in packed.items()})
-        forest.packed = dict(packed)  # to pack them anew takes seconds
+        forest = cls.__new__(cls)
+        forest.names, forest.packed = tuple(packed), dict(packed)  # to pack them anew takes seconds
+        forest.splits = Splits(**arrays_kept(packed, lambda: cls(forest.texts).splits))
         return forest
+
+    @cached_property
+    def texts(self) -> dict[str, str]:
+        """LightGBM's text of each booster."""
+        return {name: _unpacked(text.tobytes(), name) for name, text in self.packed.items()}
 
     @cached_property
     def packed(self) -> dict[str, NDArray[np.uint8]]:
@@ -69,9 +76,9 @@ class Forest:
                 f"float32 (day, input) with every input, {self.splits.features.max(initial=-1) + 1}"
             )
             raise DataError(f"trees are given {x.dtype} {x.shape}; they need {need}")
-        out = np.empty((len(self.texts), len(x)))
+        out = np.empty((len(self.names), len(x)))
         predict(np.require(x, requirements=("C", "W")), self.splits, out)
-        return dict(zip(self.texts, out, strict=True))
+        return dict(zip(self.names, out, strict=True))
 
 
 def _unpacked(packed: bytes, flux: str) -> str:

@@ -100,6 +100,7 @@ class Samples:
 def make_samples(
     towers: xr.Dataset, monthly: xr.Dataset | None = None, cube: xr.Dataset | None = None,
     targets: tuple[str, ...] = FLUXES, others: xr.Dataset | None = None,
+    cells: xr.Dataset | None = None,
 ) -> Samples:  # fmt: skip
     """Build the arrays from daily towers, monthly satellite data and the grid cube.
 
@@ -107,7 +108,8 @@ def make_samples(
     satellite data, in which a tower may lack; ``cube`` (month, lat, lon) is the grid, sampled at
     the towers. ``targets`` are the variables of ``towers`` to predict: a day is scored with all of
     them; other targets than ``FLUXES`` are trained on wherever one of them is known. ``others`` are
-    towers with annual fluxes alone (`tamrl.data.fetch_annual_towers`). Features are the same
+    towers with annual fluxes alone (`tamrl.data.fetch_annual_towers`); ``cells`` the towers' values
+    of ``cube``, if known. Features are the same
     whatever is missing, so that one model fits all.
     """
     towers = towers.transpose("site", "time")
@@ -117,7 +119,8 @@ def make_samples(
     empty = np.full((len(lat), len(time)), np.nan, np.float32)
     has_drivers = np.logical_and.reduce([np.isfinite(raw.get(n, empty)) for n in DRIVERS])
     sat = xr.Dataset() if monthly is None else monthly.reindex(site=towers.site.values)
-    cells = None if cube is None else grid_at(cube, lat, towers.lon.values)
+    if cube is not None and cells is None:
+        cells = grid_at(cube, lat, towers.lon.values)
     names = [*(f"{n}_season" for n in SEASONAL), *(f"{n}_grid" for n in GRID_MONTHLY)]
     season = dict.fromkeys(names, np.full((len(lat), 12), np.nan))
     for n in (name for name in SEASONAL if name in sat):

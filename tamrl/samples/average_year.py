@@ -23,13 +23,16 @@ MONTH_MIN_DAYS = 10.0  # good days that a calendar month needs over all its year
 
 
 def average_year(
-    months: Mapping[str, NDArray[np.floating]], places: Mapping[Any, Any], grid: xr.Dataset | None
+    months: Mapping[str, NDArray[np.floating]],
+    places: Mapping[Any, Any],
+    grid: xr.Dataset | None,
+    cells: xr.Dataset | None = None,
 ) -> Samples:
     """Make samples (site, 365 days) of mean seasons at places.
 
     ``months`` (site, 12): TA degC, VPD hPa, SW_IN W m-2, and EVI, if known; ``places``: coordinates
     of towers (site, lat, lon, igbp, koppen, koppen_main, elevation); ``grid`` (month, lat, lon)
-    describes them as it does towers, None: nothing does.
+    describes them as it does towers, None: nothing does; ``cells``: its values there, if known.
     """
     doy = np.arange(1, len(DAYS) + 1)
     coords = {**places, "time": DAYS.astype("datetime64[ns]")}
@@ -40,7 +43,7 @@ def average_year(
         axes = {"site": towers["site"].to_numpy(), "month": range(1, 13)}
         season = xr.DataArray(months["EVI"], axes, ("site", "month"))
         evi = from_season(season, towers["time"].to_numpy())
-    return with_phenology(make_samples(towers, None, grid), evi)
+    return with_phenology(make_samples(towers, None, grid, cells=cells), evi)
 
 
 def at_towers(samples: Samples, grid: xr.Dataset, own: bool = False) -> Samples:
@@ -58,7 +61,7 @@ def at_towers(samples: Samples, grid: xr.Dataset, own: bool = False) -> Samples:
         for k, name in enumerate(DRIVERS):
             months[name] = np.where(np.isfinite(seen[..., k]), seen[..., k], months[name])
     places = {n: ("site", table[n].to_numpy()) for n in FACTS if n in table}
-    made = average_year(months, places | {"site": ("site", samples.site)}, grid)
+    made = average_year(months, places | {"site": ("site", samples.site)}, grid, cells)
     return replace(made, attrs=samples.attrs)
 
 

@@ -1,5 +1,6 @@
 """Neighbourhood of a tower on the grid: the input of the spatio-temporal encoder."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -16,12 +17,17 @@ CLASSES = ("ENF", "EBF", "DBF", "MF", "OSH", "SAV", "GRA", "WET", "CRO")  # of t
 
 def globe(cube: xr.Dataset) -> NDArray[np.float32]:
     """Channels (12, channel, lat, lon) of the grid, scaled over all land, not over towers."""
-    layers = [cube[n].transpose("month", "lat", "lon").values for n in MONTHLY]
+    shape = (12, cube.sizes["lat"], cube.sizes["lon"])
+    return np.stack([np.broadcast_to(layer, shape) for layer in _scaled(cube)], 1)
+
+
+def _scaled(cube: xr.Dataset) -> Iterator[NDArray[np.float32]]:
+    """Scale one channel at a time, (12, lat, lon) or, if the same all year, (lat, lon)."""
     fixed = [cube[n] for n in STATIC] + [cube["igbp_fraction"].sel(igbp=c) for c in CLASSES]
-    stack = np.stack([*layers, *(np.broadcast_to(f.values, layers[0].shape) for f in fixed)], 1)
-    mean = np.nanmean(stack, (0, 2, 3), keepdims=True, dtype=np.float64)
-    sd = np.nanstd(stack, (0, 2, 3), keepdims=True, dtype=np.float64)
-    return np.clip((stack - mean) / np.maximum(sd, 1e-6), -8, 8).astype(np.float32)
+    for layer in [*(cube[n] for n in MONTHLY), *fixed]:
+        x = layer.transpose(..., "lat", "lon").to_numpy()
+        mean, sd = np.nanmean(x, dtype=np.float64), np.nanstd(x, dtype=np.float64)
+        yield np.clip((x - mean) / np.maximum(sd, 1e-6), -8, 8).astype(np.float32)
 
 
 def padded(channels: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -34,9 +40,12 @@ def padded(channels: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def with_neighbourhoods(samples: Samples, cube: xr.Dataset) -> Samples:
     """Add ``maps`` (site, 12, channel, 9, 9): the climatology of 9 x 9 cells around each tower."""
-    margin = padded(globe(cube))
     lat, lon = samples.table.lat.to_numpy(float), samples.table.lon.to_numpy(float)
     row = np.abs(cube.lat.values[None] - lat[:, None]).argmin(1)
     col = np.abs((cube.lon.values[None] - lon[:, None] + 180) % 360 - 180).argmin(1)
-    patches = [margin[..., r : r + PATCH, c : c + PATCH] for r, c in zip(row, col, strict=True)]
-    return replace(samples, maps=np.stack(patches))
+    at, shape, channels = [*zip(row, col, strict=True)], (len(row), 12, PATCH, PATCH), []
+    for layer in map(padded, _scaled(cube)):
+        around = np.stack([layer[..., r : r + PATCH, c : c + PATCH] for r, c in at])
+        around = around.reshape(len(row), -1, PATCH, PATCH)
+        channels.append(np.broadcast_to(around, shape))
+    return replace(samples, maps=np.stack(channels, 2))

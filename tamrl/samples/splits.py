@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
-from sklearn.metrics.pairwise import haversine_distances
 
 from tamrl.errors import DataError
 from tamrl.samples.arrays import Samples
@@ -32,8 +31,10 @@ def distance_km(lat: NDArray, lon: NDArray) -> NDArray:
     >>> distance_km(np.array([60.0, 61.0, 60.0]), np.array([10.0, 10.0, 11.0]))[0].round(1).tolist()
     [0.0, 111.2, 55.6]
     """
-    points = np.radians(np.stack([lat, lon], 1).astype(float))
-    return haversine_distances(points) * EARTH_RADIUS_KM
+    phi, lam = np.radians(np.stack([lat, lon]).astype(float))
+    a, b = (np.sin(0.5 * (x[:, None] - x)) for x in (phi, lam))
+    part = a * a + np.cos(phi)[:, None] * np.cos(phi) * b * b
+    return 2 * np.arcsin(np.sqrt(np.minimum(part, 1))) * EARTH_RADIUS_KM
 
 
 def blocks(table: pd.DataFrame) -> NDArray[np.intp]:

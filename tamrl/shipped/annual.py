@@ -13,9 +13,6 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.gaussian_process import GaussianProcessRegressor
-from sklearn.gaussian_process.kernels import ConstantKernel, Kernel, Matern, WhiteKernel
-from sklearn.model_selection import GroupKFold
 
 from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError
@@ -23,6 +20,7 @@ from tamrl.evaluate.learner import Fluxes, Wrapper
 from tamrl.samples.arrays import Samples, require_same
 from tamrl.samples.site_attributes import SiteAttributes
 from tamrl.samples.splits import blocks, distance_km
+from tamrl.shipped.kernel import Alike
 
 Array = NDArray[np.float64]
 CLASSES = ("igbp_", "koppen_")  # statics that stay beside the annual means
@@ -36,8 +34,7 @@ CLASS_SCALE = 3.0
 WEIGHT = 0.5  # of the prior, in logarithms: two estimates of one quantity that err by as much
 MOST = 2.0  # a flux is at most doubled or halved
 FLOOR = 0.3  # gC m-2 d-1; below, a ratio of means is noise
-_SMOOTH = [ConstantKernel(1.0) * Matern(length, nu=1.5) for length in (20.0, 3.0)]
-KERNEL = _SMOOTH[0] + _SMOOTH[1] + WhiteKernel(0.5)
+KERNEL = Alike()
 
 
 def own_means(samples: Samples) -> Array:
@@ -72,22 +69,21 @@ class AnnualMeans:
 
     kind: ClassVar[str] = "annual means"  # in files of weights
     names: tuple[str, ...]
-    kernel: Kernel | None = None
+    kernel: Alike | None = None
     arrays: Mapping[str, Array] = field(default_factory=dict, repr=False)
     latest: tuple[bytes, Array] | None = field(default=None, repr=False)  # for the next member
 
-    def fit(self, x: Array, y: Array, kernel: Kernel | None = None) -> Self:
+    def fit(self, x: Array, y: Array, kernel: Alike | None = None) -> Self:
         """Fit to ``x`` (place, feature) and ``y`` (place, 2); learn ``kernel`` if None."""
         some = np.where(np.isfinite(x).any(0), x, 0.0)  # what is known of no place is 0 everywhere
         sd, centre, spread = np.nanstd(some, 0), y.mean(0), np.maximum(y.std(0), 1e-9)
         scale = {"mean": np.nanmean(some, 0), "sd": np.where(sd > 1e-9, sd, 1.0)}
         self.arrays, self.latest = scale, None
-        optimizer = None if kernel else "fmin_l_bfgs_b"
-        process = GaussianProcessRegressor(kernel or KERNEL, optimizer=optimizer)
+        process = (kernel or KERNEL).process(learn=kernel is None)
         process.fit(self._scaled(x), (y - centre) / spread)
         fitted = {"points": process.X_train_, "alpha": process.alpha_}
         self.arrays = scale | fitted | {"centre": centre, "spread": spread}
-        self.kernel = process.kernel_
+        self.kernel = Alike.of_fitted(process.kernel_)
         return self
 
     def predict(self, x: Array) -> Array:
@@ -118,7 +114,7 @@ class AnnualMeans:
     @classmethod
     def restore(cls, about: Mapping[str, Any], arrays: Mapping[str, Array], device: str) -> Self:
         """Make the process again of what `store` gave."""
-        return cls(tuple(about["names"]), KERNEL.clone_with_theta(np.array(about["theta"])), arrays)
+        return cls(tuple(about["names"]), Alike.of_theta(np.array(about["theta"])), arrays)
 
 
 @dataclass
@@ -170,6 +166,8 @@ class AnnualPrior(_WithAnnual):
         """Fit the prior without the towers left out, and out of fold for the others."""
         known = _Known.of(samples, train, valid)
         self.annual = known.fit()
+        from sklearn.model_selection import GroupKFold  # slow to load: not to predict
+
         block = blocks(samples.table)[known.towers]
         inner = min(self.inner, len(np.unique(block)))
         if inner < 2:
@@ -257,7 +255,7 @@ class _Known:
         others = self.others & ~self.near[:, out].any(1)
         return replace(self, towers=np.setdiff1d(self.towers, out), others=others)
 
-    def fit(self, kernel: Kernel | None = None) -> AnnualMeans:
+    def fit(self, kernel: Alike | None = None) -> AnnualMeans:
         """Fit the process; learn its ``kernel`` if None."""
         towers = self.towers[np.isfinite(self.y[self.towers]).all(1)]
         x = np.concatenate([self.places.x[towers], self.places.other_x[self.others]])

@@ -14,8 +14,6 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import pdist
-from sklearn.ensemble import ExtraTreesRegressor
-from sklearn.preprocessing import StandardScaler
 
 from tamrl.errors import DataError
 from tamrl.samples.arrays import Samples
@@ -69,6 +67,8 @@ def span(values: npt.NDArray, weight: Floats, fold: Indices, names: tuple[str, .
     ``values`` (point, column by ``names``), ``fold`` (point,). A ``weight`` (column,) below 0
     counts as 0. DataError when none is above 0, or all points are in one fold.
     """
+    from sklearn.preprocessing import StandardScaler  # slow to load: not to predict
+
     weight = np.maximum(weight, 0)
     if not (weight > 0).any():
         raise DataError("importance: no predictor has one above 0; the model has learned nothing")
@@ -101,6 +101,9 @@ def attribute_space(samples: Samples) -> Space:
     2006, doi:10.1007/s10994-006-6226-1) from them to the towers' annual GPP and RECO; equal where
     fewer than two towers have ten labelled months. DataError for fewer than two blocks of towers.
     """
+    from sklearn.ensemble import ExtraTreesRegressor
+    from sklearn.preprocessing import StandardScaler
+
     values, fold = samples.static.astype(float), np.empty(len(samples.site), np.intp)
     count = max(2, min(FOLDS, len(np.unique(blocks(samples.table)))))
     for k, part in enumerate(folds(samples, count)):

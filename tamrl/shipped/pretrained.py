@@ -6,6 +6,7 @@ The ensemble that won this study's benchmark comes with the package:
 
 import warnings
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from importlib.resources import as_file, files
 from os import PathLike
@@ -174,10 +175,12 @@ def open_weights(path: File | None = None, device: str = "cpu") -> Pretrained:
     return Pretrained(members, header, intervals_of(header))
 
 
-@torch.inference_mode()
 def by_member(models: Sequence[Any], samples: Samples) -> Fluxes:
     """Daily fluxes (seed, site, time, flux) of each member; DataError for days without any."""
-    each = np.stack([model.predict(samples, np.arange(len(samples.site))) for model in models])
+    every = np.arange(len(samples.site))
+    call = torch.inference_mode()(lambda model: model.predict(samples, every))
+    with ThreadPoolExecutor() as pool:
+        each = np.stack([*pool.map(call, models)])
     if lost := int((samples.has_drivers & ~np.isfinite(each).all((0, -1))).sum()):
         raise DataError(
             f"{lost} of {samples.has_drivers.sum()} days have no finite prediction; "

@@ -6,7 +6,6 @@ from zlib import crc32
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.signal import lfilter
 
 Array = NDArray[np.float64]
 
@@ -28,6 +27,8 @@ def monthly_means(x: Array, time: pd.DatetimeIndex) -> Array:
 
 def persistent(z: Array, days: float) -> Array:
     """Stationary AR(1) of unit variance (site, time) from white noise, e-folding in `days`."""
+    from scipy.signal import lfilter  # slow to load: not where towers are real
+
     rho = np.exp(-1 / days)
     scale = np.r_[1.0, np.full(z.shape[-1] - 1, np.sqrt(1 - rho**2))]
     return np.asarray(lfilter([1.0], [1.0, -rho], z * scale, axis=-1))
@@ -35,6 +36,8 @@ def persistent(z: Array, days: float) -> Array:
 
 def memory(x: Array, days: float) -> Array:
     """Exponential running mean (site, time) over the past `days`, from the mean of the first."""
+    from scipy.signal import lfilter
+
     a = 1 - np.exp(-1 / days)
     start = (1 - a) * x[:, : int(days) + 1].mean(1, keepdims=True)
     return np.asarray(lfilter([a], [1.0, a - 1], x, axis=-1, zi=start)[0])

@@ -75,7 +75,7 @@ def open_towers(
         beside = [*([paths[0].with_suffix(".csv")] if is_store else []), folder / "towers.csv"]
         facts, name = tower_table(table, beside, is_store, notes[""])
         if is_store:
-            read, left_out = _from_store(paths[0], facts, name)
+            read, left_out = _from_store(paths[0], facts, name, notes[""])
         else:
             codes = _codes(paths, facts, table)
             read, left_out, unused = _from_files(paths, codes, facts, notes, further)
@@ -205,9 +205,19 @@ def _with_extras(
     return ds
 
 
-def _from_store(path: Path, facts: pd.DataFrame, name: str) -> tuple[Read, dict[str, str]]:
-    there = store.sites_with_data(path)
-    described = facts[facts["listed"] if facts["listed"].any() else facts.index.isin(there)]
+def _from_store(
+    path: Path, facts: pd.DataFrame, name: str, notes: list[str]
+) -> tuple[Read, dict[str, str]]:
+    """Read the towers of the table, a choice from the store if all are in it, else all known."""
+    there = store.sites(path)
+    if (listed := facts.index[facts["listed"]]).isin(there).all() and len(listed):
+        if rest := len(there.difference(listed)):
+            some = f"{len(listed)} towers of {name}"
+            notes.append(f"read the {some}; {rest} others of the store are not in it")
+        there = there.intersection(listed)
+    else:
+        there = store.sites_with_data(path, there.difference(listed))
+    described = facts[facts["listed"] if len(listed) else facts.index.isin(there)]
     absent = there.difference(described.index)
     left_out = {s: f"{path}: tower {s} is not in {name}; add a row for it" for s in absent}
     placed = np.isfinite(described["utc_offset_h"])

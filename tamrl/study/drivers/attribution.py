@@ -72,13 +72,17 @@ def attributions(model: TamRLModel, samples: Samples, towers: NDArray, days: int
         scalars = torch.where(seen[..., index].bool().all(-1, keepdim=True), scalars, 1.0)
         return net.decode(x, seen, scalars, facts, z).flux[:, -1]
 
-    method, parts = IntegratedGradients(last), []
+    method, of = IntegratedGradients(last), dict[str, Tensor]()
     with torch.backends.cudnn.flags(enabled=False):  # whose LSTM has no gradient in eval mode
-        for k in range(len(net.config.targets)):
+        for k in net.free:
             value = method.attribute(x, target=k, additional_forward_args=(seen, facts, z),
                                      n_steps=steps, method="gausslegendre",
                                      internal_batch_size=max(512, len(x)))  # fmt: skip
-            parts.append(value.float())
+            of[net.config.targets[k]] = value.float()
+    for b in (b for b in net.config.budgets if b.total not in of):  # gradients of a sum are sums
+        each = [a * of[p] for a, p in zip(b.coefficients, b.parts, strict=True)]
+        of[b.total] = torch.stack(each).sum(0)
+    parts = [of[name] for name in net.config.targets]
     with torch.no_grad():
         change = last(x, seen, facts, z) - last(torch.zeros_like(x), seen, facts, z)
     dims, unit = ("sample", "flux", "lag", "driver"), {"units": "gC m-2 d-1"}

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -86,8 +86,6 @@ def run(profile: str = "reference", towers: str = "auto", only: Iterable[str] = 
 
     def one(nb: Notebook) -> None:
         name = nb.name
-        for future in (futures[other] for other in nb.after if other in futures):
-            future.result()  # waits; raises what the notebook that is read raised
         started = time.monotonic()
         shown = ", ".join(f"{key}={value!r}" for key, value in settings[name].items())
         console.print(f"  {name}: running with {shown}", markup=False)
@@ -95,15 +93,17 @@ def run(profile: str = "reference", towers: str = "auto", only: Iterable[str] = 
         console.print(f"  {name}: done in {time.monotonic() - started:.0f} s")
 
     # Kernels start in the folder and environment that all threads share: set once, for all of them.
-    futures: dict[str, Future[None]] = {}
+    waiting, running = in_order(todo), dict[Future[None], Notebook]()
     with contextlib.chdir(root), environment(), ThreadPoolExecutor(PROFILES[profile]) as pool:
-        for nb in sorted(todo, key=lambda nb: bool(nb.after)):
-            futures[nb.name] = pool.submit(one, nb)
-        done, _ = wait(futures.values(), return_when=FIRST_EXCEPTION)
-        for future in futures.values():
-            future.cancel()  # after a failure what runs is finished, and nothing else is started
-        for future in done:
-            future.result()  # raises
+        while waiting or running:
+            unfinished = {nb.name for nb in (*waiting, *running.values())}
+            ready = [nb for nb in waiting if not unfinished.intersection(nb.after)]
+            for nb in ready[: PROFILES[profile] - len(running)]:
+                waiting.remove(nb)
+                running[pool.submit(one, nb)] = nb
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                del running[future]
+                future.result()  # raises: what runs is finished, and nothing else is started
     tables = root / "runs" / ("virtual" if virtual else "fluxnet2015")
     verify.note_origins(tables, {nb.name: _origin(nb, settings[nb.name], todo) for nb in chosen})
     page = None
@@ -123,6 +123,19 @@ def run(profile: str = "reference", towers: str = "auto", only: Iterable[str] = 
             console.print(f"The tables are not checked: {error}")
     executed = tuple(nb.name for nb in todo)
     return Outcome(executed, tuple(name for name in sources if name not in executed), page)
+
+
+def in_order(notebooks: Iterable[Notebook]) -> list[Notebook]:
+    """Sort notebooks, the longest first, by what waits for it too.
+
+    So no long one is left to run alone when the others are done.
+    """
+    there = list(notebooks)
+
+    def least(nb: Notebook) -> float:
+        return nb.minutes + max((least(o) for o in there if nb.name in o.after), default=0.0)
+
+    return sorted(there, key=least, reverse=True)
 
 
 def _origin(nb: Notebook, values: Parameters, executed: list[Notebook]) -> str:
