@@ -153,7 +153,8 @@ def test_what_the_weights_do_not_carry_is_said_before_anything_is_read(model, to
 def test_satellites_reach_the_model(model, tower, place, tmp_path: Path) -> None:
     """They change what is predicted, and what is said of the interval."""
     months = pd.date_range("2001-01-01", "2006-12-01", freq="MS").strftime("%Y-%m-%d")
-    pd.DataFrame({"date": months, "LAI": 4.0}).to_csv(tmp_path / "lai.csv", index=False)
+    leaves = pd.DataFrame({"date": months, "LAI": 4.0, "FPAR": 0.8})
+    leaves.to_csv(tmp_path / "lai.csv", index=False)
     plain = model.monitor(tower, **place)
     with_leaves = model.monitor(tower, satellites=tmp_path / "lai.csv", **place)
     assert "that had satellites, EVI, too" in plain.attrs["intervals"]

@@ -307,7 +307,7 @@ def test_adapting_that_does_harm_is_called_so(
     assert done.exit_code == 0, done.output
     said = "RECO got WORSE on labels left out: give labels of more seasons, or"
     assert said in done.output
-    pretrained.save([fitted["prior of all"]], tmp_path / "m.safetensors", samples, towers=24)
+    weights_file.save([fitted["prior of all"]], tmp_path / "m.safetensors", samples, towers=24)
     monkeypatch.setattr("tamrl.shipped.pretrained.adapt", lambda members, *_: (members, about))
     with pytest.warns(InputWarning, match=said):
         load_pretrained(tmp_path / "m.safetensors").adapt(samples)

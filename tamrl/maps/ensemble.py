@@ -22,7 +22,7 @@ from tamrl.maps.models import Mapped
 from tamrl.maps.timeaxis import check_days
 from tamrl.samples.arrays import DAILY, SATELLITE, SEASONAL
 from tamrl.samples.average_year import AVERAGE, means_of_months
-from tamrl.samples.missing import key
+from tamrl.samples.missing import LEAVES, key
 from tamrl.shipped.applicability import from_dict
 from tamrl.shipped.bounds import intervals_for, intervals_of
 from tamrl.shipped.pretrained import suited
@@ -69,7 +69,7 @@ class EnsembleMap:
         """What places have, as bounds are calibrated by it (`tamrl.samples.missing.key`)."""
         if self.cells.days is None:
             return AVERAGE
-        satellites = any(name in self.features for name in SEASONAL)
+        satellites = sum(name in self.features for name in SEASONAL) >= LEAVES
         grid = self.cells.grid is not None
         return key((satellites, "EVI" in self.features or grid, grid))
 

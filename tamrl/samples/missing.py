@@ -10,6 +10,7 @@ from tamrl.samples.arrays import PHENOLOGY, PHENOLOGY_STATIC, SATELLITE, SEASONA
 
 INPUTS = ("satellites", "EVI", "grid")  # groups: monthly satellites, daily EVI, the grid's cell
 SEEN_FROM_ORBIT = INPUTS[:2]
+LEAVES = 2  # drivers of `SEASONAL`, at least, by which satellites see the leaves of a place
 
 
 def present(samples: Samples) -> NDArray[np.bool_]:
@@ -20,7 +21,7 @@ def present(samples: Samples) -> NDArray[np.bool_]:
     """
     days = np.maximum(samples.has_drivers.sum(1), 1)
     columns = []
-    for names, least in ((SEASONAL, 2), (PHENOLOGY[:1], 1)):
+    for names, least in ((SEASONAL, LEAVES), (PHENOLOGY[:1], 1)):
         at = [samples.features.index(name) for name in names if name in samples.features]
         known = (np.isfinite(samples.x[..., at]).sum(-1) >= least) & samples.has_drivers
         columns.append(2 * known.sum(1) >= days)
