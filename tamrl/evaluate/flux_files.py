@@ -152,13 +152,13 @@ def _numbers(values: xr.DataArray, side: str) -> xr.DataArray:
     return values.transpose("site", "time")
 
 
-def _in_our_unit(values: xr.DataArray, ours: str, side: str, notes: list[str]) -> xr.DataArray:
+def _in_our_unit(values: xr.DataArray, wanted: str, side: str, notes: list[str]) -> xr.DataArray:
     """Convert a flux or its bound as its attribute says, and refuse what no day shows."""
-    unit = str(values.attrs.get("units", ours))
+    unit = str(values.attrs.get("units", wanted))
     if (known := spelled(unit, _OURS)) is None:
-        remedy = f"convert it to {ours} (known: {', '.join(_OURS)})"
+        remedy = f"convert it to {wanted} (known: {', '.join(_OURS)})"
         raise DataError(f"{side}: {values.name} is in {unit!r}; {remedy}")
-    factor, attrs = _OURS[known][0], {**values.attrs, "units": ours}
+    factor, attrs = _OURS[known][0], {**values.attrs, "units": wanted}
     if factor != 1:
         values = values * factor
         notes.append(f"{side}: {values.name} converted from {unit}")
@@ -166,7 +166,7 @@ def _in_our_unit(values: xr.DataArray, ours: str, side: str, notes: list[str]) -
     where, n = _first((values < about.low) | (values > about.high))
     if n:
         worst = float(values.where((values < about.low) | (values > about.high)).max())
-        what = f"{values.name} is outside {about.low:g} to {about.high:g} {ours} on {n} days"
+        what = f"{values.name} is outside {about.low:g} to {about.high:g} {wanted} on {n} days"
         remedy = "check the units, and mark missing values by NaN"
         raise DataError(f"{side}: {what}, {worst:.6g} at most, first {where}; {remedy}")
     return values.assign_attrs(attrs)
