@@ -139,8 +139,9 @@ def measure(model: Model, cube: xr.Dataset, out: Path, grid: xr.Dataset, workers
     """Map a daily cube; cell-days that one core maps in a second, reading and writing included."""
     if out.exists():
         raise DataError(f"{out}: exists already; remove it, or nothing is measured")
-    model.map(cube.isel(time=slice(2)), out.with_name(f"{out.name}.first"), grid)  # compiles trees
-    shutil.rmtree(out.with_name(f"{out.name}.first"))
+    first = out.with_name(f"first-{out.name}")
+    model.map(cube.isel(time=slice(2)), first, grid)  # compiles trees
+    shutil.rmtree(first)
     started = time.perf_counter()
     fluxes = model.map(cube, out, grid, workers=workers)
     seconds = time.perf_counter() - started
