@@ -28,7 +28,11 @@ from tamrl.study.comparisons.models import PRETRAINED_MANY as PRETRAINED
 TREES = "LightGBM"
 MANY = N_VIRTUAL * DATASETS  # virtual towers, each met once
 LOSSES = ("TAM-RL, V-REx", "TAM-RL, tilted risk")
-STEP_GROUPS = {"data and labels, for trees": steps.STEPS[1:], "losses of the network": LOSSES}
+STEP_GROUPS = {
+    "data and labels, for trees": steps.STEPS[1:],
+    "further drivers, for trees": steps.DRIVERS,
+    "losses of the network": LOSSES,
+}
 DIRECTIONS = (
     Mechanism("annual prior", ANNUAL, NETWORK),
     Mechanism(f"pre-training at {N_VIRTUAL:,} virtual towers", PRETRAINED_ONCE, NETWORK),
@@ -102,6 +106,7 @@ def oracles(sums: xr.Dataset) -> pd.DataFrame:
 def by_step() -> pd.DataFrame:
     """Compare each stored step with the one before it, and each loss with TAM-RL's."""
     pairs = [*zip(steps.STEPS[1:], steps.STEPS, strict=False), *((m, NETWORK) for m in LOSSES)]
+    pairs += [(m, steps.STEPS[-1]) for m in steps.DRIVERS]
     return paired(read(stored("steps")).sums, pairs)
 
 
@@ -115,13 +120,13 @@ def what_is_left() -> tuple[pd.DataFrame, pd.DataFrame]:
 def step_values(
     changes: pd.DataFrame, distance: pd.DataFrame, attributes: pd.DataFrame
 ) -> dict[str, str]:
-    """Values of the page by flux: ``phenology_…``, ``labels_…``, ``weights_…``, ``rex_…``, ….
+    """Values of the page by flux: ``phenology_…``, ``labels_…``, ``weights_…``, ``rain_…``, ….
 
     ``far``: largest |correlation| of errors of towers beyond 50 km; ``rho``: of an attribute.
     """
-    names = ("phenology", "labels", "weights", "rex", "tilted")
+    names = ("phenology", "labels", "weights", "rain", "daily_rain", "rex", "tilted")
     out: dict[str, str] = {}
-    for key, model in zip(names, (*steps.STEPS[1:], *LOSSES), strict=True):
+    for key, model in zip(names, (*steps.STEPS[1:], *steps.DRIVERS, *LOSSES), strict=True):
         out |= change_values(key, main_score(changes[changes.model == model]))
     far = distance[distance.km > steps.KM[0]].correlation.abs().max()
     least = attributes.p.min() * len(attributes)

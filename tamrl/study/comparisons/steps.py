@@ -29,6 +29,8 @@ from tamrl.study.comparisons.compute import run
 
 BEFORE = "LightGBM, annual prior"
 STEPS = (BEFORE, "and daily phenology", "and labels of both partitionings", "and tower weights")
+# Drivers that were added to the last step and did not help: their stored tables are shown.
+DRIVERS = ("and rain and leaf area of CARDAMOM", "and daily rain and FPAR at 39 towers")
 KM = (50.0, 200.0, 500.0, 1000.0, np.inf)  # upper ends of classes of distance
 FOLDS = 10
 LEAST = 30  # towers of which an attribute is known
