@@ -81,7 +81,7 @@ def quality(values: Floats, column: Column, minutes: int, source: str, notes: li
     whole = np.isnan(values) | (values == np.round(values))
     for value in values[~whole | (values < 0) | (values > MOST_QC) | percent & np.isfinite(values)]:
         what = f"NEE_QC is {value:.4g}{' %' * percent} in a record ({column.column})"
-        remedy = "give flags 0 (measured), 1, 2 or 3 (poorly filled), or leave the column out"
+        remedy = "give whole flags from 0 (measured) to 3 (poorly filled), or leave the column out"
         raise DataError(f"{source}: {what}; {remedy}")
     return values
 

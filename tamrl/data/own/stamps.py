@@ -111,6 +111,6 @@ def dates(column: pd.Series, name: str, source: str) -> pd.Series:
     if form == "mixed":  # by year first, or with the month in words
         read = read.where(texts.str.contains(r"^\d{4}|[A-Za-z]{3}", regex=True))
     for row in np.flatnonzero(read.isna()):
-        what = f"the {name} {texts.iloc[row]!r} is none"
+        what = f"{name} is {texts.iloc[row]!r} in line {row + 2}"
         raise DataError(f"{source}: {what}; write all dates as yyyy-mm-dd")
     return read

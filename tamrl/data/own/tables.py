@@ -205,14 +205,14 @@ def _numbers(frame: pd.DataFrame, column: str, source: str) -> Floats:
     if no_numbers := kinds & {bool, np.bool_, complex, np.complex64, np.complex128}:
         name = no_numbers.pop().__name__
         raise DataError(f"{source}: {column} holds values of the type {name}; numbers are expected")
-    numbers = pd.to_numeric(frame[column], errors="coerce")
-    for row in np.flatnonzero(numbers.isna() & frame[column].notna()):
-        value = frame[column].iloc[row]
-        raise DataError(f"{source}: {column} is {value!r} in line {row + 2}; a number is expected")
     try:
-        return numbers.astype(np.float64).to_numpy(copy=True)
+        numbers = pd.to_numeric(given, errors="coerce").astype(np.float64)
     except OverflowError as error:  # whole numbers of hundreds of digits
         raise DataError(f"{source}: {column} holds a number beyond 1e308; correct it") from error
+    for row in np.flatnonzero(numbers.isna() & given.notna()):
+        value = given.iloc[row]
+        raise DataError(f"{source}: {column} is {value!r} in line {row + 2}; a number is expected")
+    return numbers.to_numpy(copy=True)
 
 
 def _local(
