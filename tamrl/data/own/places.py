@@ -79,9 +79,9 @@ def _numbers(given: pd.Series, source: str) -> pd.Series:
     numbers = pd.to_numeric(given, errors="coerce")
     numbers = numbers.where(numbers != -9999)
     low, high = LIMITS.get(str(given.name), (-np.inf, np.inf))
-    for site, value in given.items():
+    for site, value, number in zip(given.index, given, numbers.to_numpy(float), strict=True):
         at, text = f"{source}: tower {site}: {given.name} is", str(value).strip()
-        if np.isnan(number := numbers[site]) and text.casefold() not in EMPTY:
+        if np.isnan(number) and text.casefold() not in EMPTY:
             raise DataError(
                 f"{at} {text!r}; give a number (degrees, south and west negative; m; h)"
             )
