@@ -41,7 +41,8 @@ from tamrl.cli.app import app
 from tamrl.data import open_towers
 from tamrl.data.own.csvfiles import Table
 from tamrl.data.own.satellites import read_satellites
-from tamrl.data.own.tables import STAMPS, Place, tower_days
+from tamrl.data.own.stamps import STAMPS
+from tamrl.data.own.tables import Place, tower_days
 from tamrl.data.own.vocabulary import VOCABULARY
 from tamrl.data.physics import potential_radiation, saturation_pressure
 from tamrl.data.schema import VARIABLES
@@ -372,6 +373,9 @@ def test_a_header_beyond_all_measure_is_not_read(tmp_path: Path) -> None:
 
 Frame = Callable[[pd.DataFrame], pd.DataFrame]
 HALF_HOURS = hourly_csv(Tower(days=30))
+STATED = HALF_HOURS.rename(columns={"TIMESTAMP_START": "time"}).assign(
+    time=[f"{t}+02:00" for t in Tower(days=30).start]
+)  # a clock of summer, at 10 degrees east
 EVEN = np.arange(400) % 7 / 2
 FLAT = daily_csv(GPP_NT_VUT_REF=4 + EVEN, RECO_NT_VUT_REF=7 + EVEN, NEE_VUT_REF=3.0)  # unlit
 FLUXES = ("NEE_VUT_REF", "GPP_NT_VUT_REF", "RECO_NT_VUT_REF")
@@ -444,6 +448,15 @@ TOWERS: dict[str, tuple[pd.DataFrame, Frame, str]] = {  # sound, what is changed
         "NEE_QC is 0 % in a record"),
     "a flag that is text": (daily_csv(), lambda t: t.assign(NEE_VUT_REF_QC="good"),
                             "NEE_VUT_REF_QC is 'good' in line 2"),
+    "a flag of shares by half-hours": (
+        HALF_HOURS, lambda t: t.assign(NEE_VUT_REF_QC=np.resize([0.5, 1.0], len(t))),
+        "NEE_QC is 0.5 in a record"),
+    "a single half-hour": (HALF_HOURS, lambda t: t[:1], "a single record"),
+    "a clock stated in part": (STATED, lambda t: t.assign(
+        time=[*t["time"][:9], *t["time"][9:].str[:16]]), "no offset to UTC in line 11, but in"),
+    "a number of 400 digits": (daily_csv(), lambda t: t.assign(
+        TA_F=t["TA_F"].round().astype(int).astype(object).where(t.index > 0, int("1" * 400))),
+        "TA_F holds a number beyond 1e308|TA_F is"),
     "flags of half-hours for days": (daily_csv(), lambda t: t.assign(NEE_VUT_REF_QC=2.0),
                                      "NEE_QC is 2, outside 0 to 1"),
     "half-hours of light in MJ": (HALF_HOURS, times("SW_IN_F", 10),
@@ -477,6 +490,80 @@ def test_towers_that_cannot_be(fault: str, tmp_path: Path) -> None:
     changed.to_csv(file, index=False)
     with pytest.raises(DataError, match=rf"^{file}.*({words})[^\n]*$"):
         open_towers(file, TABLE)
+
+
+PLACES: dict[str, tuple[dict[str, Any], str]] = {  # facts of a tower, what is said
+    "a class of climate that is none": ({"koppen": "15"}, "koppen is '15'; give a code such as"),
+    "a depth": ({"elevation_m": -9000.0}, "elevation_m is -9000, outside -500 to 9000"),
+    "a height": ({"elevation_m": 1e5}, "elevation_m is 100000, outside"),
+    "an infinite height": ({"elevation_m": np.inf}, "elevation_m is inf, outside"),
+    "a height in feet": ({"elevation_m": "1200 ft"}, "elevation_m is '1200 ft'; give a number"),
+    "a latitude with its sign in words": ({"lat": "50N"}, "lat is '50N'; give a number"),
+    "the wrong hemisphere": ({"lat": -50.0}, "light is that of latitude 50, not -50; check the si"),
+}
+
+
+@pytest.mark.parametrize("fault", PLACES)
+def test_places_that_cannot_be(fault: str, tmp_path: Path) -> None:
+    facts, words = PLACES[fault]
+    file = tmp_path / "towers.csv"
+    for table in (TABLE.assign(**facts), file):
+        TABLE.assign(**facts).to_csv(file, index=False)
+        with pytest.raises(DataError, match=rf"tower AA-Aaa: [^\n]*({words})[^\n]*$"):
+            open_towers(daily_csv(), table)
+
+
+def test_facts_of_towers_are_read_as_they_are_meant(tmp_path: Path) -> None:
+    file = tmp_path / "towers.csv"
+    for code in ("001", "1e5"):
+        TABLE.assign(site=code, koppen="cfb", elevation_m="-").to_csv(file, index=False)
+        read = open_towers(daily_csv(), file)
+        assert (read.site.item(), read.koppen.item()) == (code, "Cfb")
+        assert np.isnan(read.elevation.item())
+
+
+def test_a_row_longer_than_the_head_is_refused(tmp_path: Path) -> None:
+    """A decimal comma in one cell would put all that follow under the wrong heads."""
+    file, lines = tmp_path / NAME, daily_csv().to_csv(index=False).splitlines()
+    for row in (1, 7):
+        longer = [line.replace(".", ",", i == row) for i, line in enumerate(lines)]
+        file.write_text("\n".join(longer))
+        with pytest.raises(DataError, match=rf"line {row + 1} has 10 cells, the head 9; is there"):
+            open_towers(file, TABLE)
+    file.write_text("\n".join([lines[0], *(f"{line}," for line in lines[1:])]))
+    xr.testing.assert_identical(open_towers(file, TABLE).TA, open_towers(daily_csv(), TABLE).TA)
+
+
+def clocked(tower: Tower, stamps: Any, **facts: Any) -> xr.Dataset:
+    records = hourly_csv(tower).drop(columns="TIMESTAMP_START").assign(time=stamps)
+    return open_towers(records, TABLE.assign(**facts))
+
+
+def test_a_clock_that_stamps_state_is_kept(tmp_path: Path) -> None:
+    """However the same records are stamped, they are of the same local days."""
+    tower = Tower(days=200)
+    local = pd.Series(tower.start.astype("datetime64[ns]"))
+    summer = local.between("2003-03-30 01:30", "2003-10-26 01:30")
+    east = {"lon": 30.0, "utc_offset_h": 2.0}
+    plain = clocked(tower, local, **east)
+    written = local.dt.strftime("%Y-%m-%dT%H:%M")
+    saved = (local + pd.to_timedelta(summer.astype(int), "h")).dt.strftime("%Y-%m-%dT%H:%M")
+    utc = local - pd.Timedelta("2h")
+    for stamps in (
+        written + "+02:00", written + "+0200", utc.dt.strftime("%Y-%m-%dT%H:%MZ"),
+        utc.dt.tz_localize("UTC"), local.dt.tz_localize("Etc/GMT-2"),
+        saved + summer.map({True: "+03:00", False: "+02:00"}),
+        utc.dt.tz_localize("UTC").dt.tz_convert("Europe/Helsinki"),
+    ):  # fmt: skip
+        xr.testing.assert_identical(clocked(tower, stamps, **east).TA, plain.TA)
+    bare = clocked(tower, written + "+02:00", lon=22.0)  # whose longitude alone says 1.5 h
+    np.testing.assert_array_equal(bare.TA, plain.TA)
+    assert "time stamps state +2 h to UTC: taken for local" in bare.attrs["inputs"]
+    days = pd.date_range("2005-01-01", periods=400)
+    table = daily_csv().drop(columns="TIMESTAMP")
+    for ends in (["+05:00"], ["+01:00", "+02:00"]):
+        stamped = table.assign(time=days.strftime("%Y-%m-%dT00:00") + np.resize(ends, 400))
+        np.testing.assert_array_equal(open_towers(stamped, TABLE).time, days)
 
 
 def test_clocks_lie_within_14_hours_of_utc() -> None:
@@ -714,6 +801,25 @@ SATELLITES: dict[str, tuple[str, str]] = {  # a table, what is said
         "AA-Aaa is by its position 1110 km",
     ),
     "another place": ("lat,lon,date,EVI\n40,10,2005-01-01,0.5\n", "are none of the towers"),
+    "days and months": ("date,EVI\n06/03/2005,0.5\n07/03/2005,0.5\n", "'06/03/2005': which .*no l"),
+    "days first, then months": ("date,EVI\n16/03/2005,0.5\n03/22/2005,0.5\n", "lines differ"),
+    "a thousand times an index": (
+        "date,EVI\n" + "".join(f"{d:%Y-%m-%d},450\n" for d in YEAR),
+        "EVI is whole numbers up to 450: 1000 or 10000 times",
+    ),
+    "warmth in degF": (
+        "date,LST_Day\n" + "".join(f"{d:%Y-%m-%d},60.5\n" for d in YEAR),
+        "LST_day of AA-Aaa differs from TA by .* is it in degF",
+    ),
+    "no row": ("site,date,EVI\n", "no row below the heads"),
+    "a latitude with its sign in words": (
+        "lat,lon,date,EVI\n50N,10E,2005-01-01,0.5\n",
+        "lat is '50N'; give degrees",
+    ),
+    "a row longer than the head": ("date,EVI\n2005-01-01,0,5\n", "line 2 has 3 cells, the head 2"),
+    "JSON without end": ('{"a":' + "[" * 10**5, "not readable as JSON"),
+    "JSON that is a number": ('{"subset": 3}', "no list subset or statistics of dates"),
+    "JSON without data": ('{"subset": [{"band": "x"}]}', "no list subset or statistics of dates"),
     "per cent, or raw": ("date,EVI\n2005-01-01,45\n2005-02-01,50\n", "EVI .*outside -0.3 to 1"),
 }
 SAID: dict[str, tuple[str, str]] = {  # a table that is read, what is said
@@ -754,6 +860,22 @@ def test_satellite_tables_of_which_something_is_said(fault: str, tmp_path: Path)
     assert words in "\n".join(line for lines in notes.values() for line in lines)
     assert seen is not None
     assert 0.4 < float(seen.max()) < 0.6
+
+
+@pytest.mark.parametrize("form", ["%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%d-%m-%Y", "%d %b %Y"])
+def test_dates_of_a_satellite_table_are_of_one_form(form: str, tmp_path: Path) -> None:
+    towers, read = open_towers(daily_csv(), TABLE), []
+    for way in ("%Y-%m-%d", form):
+        lines = [f"{d.strftime(way)},{0.3 + i / 100}" for i, d in enumerate(YEAR)]
+        (tmp_path / "sat.csv").write_text("\n".join(["date,EVI", *lines]))
+        notes = collections.defaultdict[str, list[str]](list)
+        read.append(read_satellites(tmp_path / "sat.csv", towers, notes).evi)
+    xr.testing.assert_identical(*read)
+
+
+def test_a_folder_is_no_satellite_table(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="a folder; name the satellite tables in it"):
+        read_satellites(tmp_path, open_towers(daily_csv(), TABLE), {"": []})
 
 
 def test_a_single_index_is_no_satellite_view(samples: Samples) -> None:

@@ -241,7 +241,7 @@ def test_plain_csv(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("change", "said"), [
     ({"ID": "XX-Xxx", "Latitude": -50.0}, "its places .XX-Xxx.* are none of the towers"),
-    ({"Date": "spring"}, "the date 'spring' is none"),
+    ({"Date": "spring"}, "date is 'spring' in line 2"),
     ({"MOD15A2H_061_Lai_500m": 255.0, "MOD15A2H_061_Fpar_500m": 255.0}, "no value is left"),
 ])  # fmt: skip
 def test_what_cannot_be_used_is_one_error(change, said: str, tmp_path: Path) -> None:

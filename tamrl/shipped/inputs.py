@@ -101,6 +101,7 @@ def with_places(
     known, sites = tower_facts(), daily.site.to_numpy().astype(str)
     lat, lon = daily.lat.to_numpy().astype(float), daily.lon.to_numpy().astype(float)
     koppen, elevation = _text(daily, "koppen"), _number(daily, "elevation")
+    koppen[~np.isin(koppen.astype(str), KOPPEN_CODES)] = ""  # as the weights know no other
     cells = None if grid is None else grid_at(grid, lat, lon)
     classes = ("", *KOPPEN_CODES)
     for i, site in enumerate(sites):

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from tamrl.data.own.tables import STAMPS
+from tamrl.data.own.stamps import STAMPS
 from tamrl.data.own.vocabulary import NAMES, recognise
 from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError

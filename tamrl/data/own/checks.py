@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from tamrl.data import schema
@@ -13,6 +14,7 @@ from tamrl.data.units import KNOWN, plausible
 from tamrl.errors import DataError
 
 MOST_OFFSET = 14.0  # h between a local clock and UTC (Kiribati)
+ENOUGH, WARMER = 6, 25.0  # dates, and K between their LST and the mean TA of these days
 ORDERED = (("TA_min", "TA"), ("TA", "TA_max"), ("VPD", "VPD_max"))  # each below the next
 ROOM, FEW = 0.5, 0.01  # degC or hPa by which they may not be; share of days that are only said
 
@@ -46,8 +48,14 @@ def check_tower(tower: xr.Dataset, source: str, notes: list[str]) -> None:
     """
     each = {n: tower[n].to_numpy()[0].astype(float) for n in schema.VARIABLES if n in tower}
     ta, vpd, sw, lat = each["TA"], each["VPD"], each["SW_IN"], float(tower.lat.item())
-    why = changed_unit(ta, vpd, sw, lat, tower.time.to_numpy())
-    if why := why or wrong_unit(ta, vpd, sw, lat, tower.time.dt.dayofyear.to_numpy()):
+    time, doy = tower.time.to_numpy(), tower.time.dt.dayofyear.to_numpy()
+
+    def fault(lat: float) -> str:
+        return changed_unit(ta, vpd, sw, lat, time) or wrong_unit(ta, vpd, sw, lat, doy)
+
+    if why := fault(lat):
+        if "SW_IN" in why and not fault(-lat):
+            why = f"light is that of latitude {-lat:g}, not {lat:g}; check the sign of lat ({why})"
         raise DataError(f"{source}: tower {tower.site.item()}: {why}")
     for below, above in ORDERED:
         wrong = each[below] > each[above] + ROOM
@@ -60,6 +68,20 @@ def check_tower(tower: xr.Dataset, source: str, notes: list[str]) -> None:
             remedy = "give the mean and the extremes of each day, in one unit"
             raise DataError(f"{source}: tower {tower.site.item()}: {what}; {remedy}")
         notes.append(what)
+
+
+def check_warmth(series: pd.DataFrame, towers: xr.Dataset) -> None:
+    """Refuse a surface that is on its dates far warmer or colder than the air at its tower.
+
+    ``series`` (row,) has columns site, name, date, value (degC) and file.
+    """
+    lst = series[series["name"].str.startswith("LST")]
+    for (site, name), some in lst.groupby(["site", "name"]) if "TA" in towers else ():
+        air = towers.TA.sel(site=site).to_pandas().reindex(some["date"]).to_numpy(float)
+        gap = some["value"].to_numpy(float) - air
+        if np.isfinite(gap).sum() >= ENOUGH and abs(mean := np.nanmean(gap)) > WARMER:
+            what = f"{name} of {site} differs from TA by {mean:+.0f} K on average"
+            raise DataError(f"{some['file'].iloc[0]}: {what}; is it in degF? Give it in degC")
 
 
 def checked_anew(ds: xr.Dataset) -> xr.Dataset:

@@ -1,5 +1,6 @@
 """A csv file as users have it: delimiters, comments, a preface of facts, decimal commas."""
 
+import csv
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -35,8 +36,8 @@ def read_csv(path: Path, wanted: Callable[[list[str]], set[str]] | None = None) 
 
     Comment lines begin with "#", as in AmeriFlux BASE and MODISTools; "name: value" in them are
     facts. Open-Meteo's preface of two lines is read as such, and a line of units below the heads.
-    Dates stay text. ``wanted`` picks from the columns' names, for large files. DataError, naming
-    the file, where it cannot be read.
+    Dates and codes of towers stay text. ``wanted`` picks from the columns' names, for large files.
+    DataError, naming the file, where it cannot be read, or a row is longer than the head.
     """
     if path.suffix.lower() in (".xlsx", ".xls", ".ods"):
         raise DataError(f"{path}: a workbook; save its sheet as csv")
@@ -57,17 +58,19 @@ def read_csv(path: Path, wanted: Callable[[list[str]], set[str]] | None = None) 
         row = lines[skipped + 2] if units and len(lines) > skipped + 2 else row
         comma = mark == ";" and re.search(r"(^|;)-?\d+,\d+(;|$)", row) is not None
         picked = set(heads) if wanted is None else wanted(heads)
+        rows = _second_table(path, encoding, skipped) if facts.get("preface") else None
+        _check_lengths(path, encoding, skipped, mark, rows)
         if twice := {h for h in picked if h and heads.count(h) > 1}:
             raise DataError(f"{path}: column {min(twice)} is there twice; keep one of them")
         frame = pd.read_csv(
             path, sep=mark, decimal="," if comma else ".", encoding=encoding,
             skiprows=[*range(skipped), *([skipped + 1] if units else [])],
-            dtype=dict.fromkeys(_dates(heads), str), skip_blank_lines=False,
+            dtype=dict.fromkeys(_texts(heads), str), skip_blank_lines=False,
             usecols=None if wanted is None else lambda c: str(c).strip() in picked,
-            nrows=_second_table(path, encoding, skipped) if facts.get("preface") else None,
-            low_memory=False,
+            nrows=rows, low_memory=False, index_col=False,
         )  # fmt: skip
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+    except (OSError, UnicodeDecodeError, csv.Error, pd.errors.ParserError,
+            pd.errors.EmptyDataError) as error:  # fmt: skip
         raise DataError(f"{path}: not a readable csv file ({error})") from error
     frame = frame.dropna(how="all")
     frame.columns = [str(c).strip() for c in frame.columns]
@@ -128,6 +131,26 @@ def _second_table(path: Path, encoding: str, skipped: int) -> int | None:
     return None
 
 
-def _dates(heads: list[str]) -> list[str]:
-    stamps = ("time", "date", "day")
-    return [h for h in heads if h.casefold().startswith(("timestamp", *stamps, "valid"))]
+def _check_lengths(path: Path, encoding: str, skipped: int, mark: str, rows: int | None) -> None:
+    """Refuse a row with more cells than the head, which would stand under the wrong heads."""
+    most = None
+    with path.open("rb") as stream:
+        for number, line in enumerate(stream):
+            if number < skipped or (most is not None and line.count(mark.encode()) <= most):
+                continue
+            if rows is not None and number > skipped + rows:
+                return
+            text = line.decode(encoding, errors="replace").rstrip("\r\n")
+            cells = next(csv.reader([text], delimiter=mark), [])
+            if most is None:
+                most = len(cells) - 1
+            elif any(cell.strip() for cell in cells[most + 1 :]):
+                what = f"line {number + 1} has {len(cells)} cells, the head {most + 1}"
+                raise DataError(f"{path}: {what}; is there a comma within a number or a text?")
+
+
+def _texts(heads: list[str]) -> list[str]:
+    """Columns that stay text: time stamps, and codes of towers such as 001."""
+    starts = ("timestamp", "time", "date", "day", "valid")
+    codes = ("site", "sitename", "site_id", "id")
+    return [h for h in heads if h.casefold().startswith(starts) or h.casefold() in codes]

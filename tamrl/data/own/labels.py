@@ -71,16 +71,17 @@ def quality(values: Floats, column: Column, minutes: int, source: str, notes: li
     """Give a table's quality flag (record,): `shares` of days, or of shorter records flags 0 to 3.
 
     -1 is missing, and said. DataError, naming ``source``, for another scale of records: per cent,
-    the nine classes of Foken.
+    shares, the nine classes of Foken.
     """
     refuse_codes(values, column, source)
     if minutes == DAY:
         return shares(values, column.unit, source, notes)
     values = _without_code(values, notes)
     percent = column.unit in PERCENT
-    for value in values[(values < 0) | (values > MOST_QC) | percent & np.isfinite(values)]:
+    whole = np.isnan(values) | (values == np.round(values))
+    for value in values[~whole | (values < 0) | (values > MOST_QC) | percent & np.isfinite(values)]:
         what = f"NEE_QC is {value:.4g}{' %' * percent} in a record ({column.column})"
-        remedy = "give flags from 0 (measured) to 3 (poorly filled), or leave the column out"
+        remedy = "give whole flags from 0 (measured) to 3 (poorly filled), or leave the column out"
         raise DataError(f"{source}: {what}; {remedy}")
     return values
 

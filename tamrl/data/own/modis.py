@@ -19,6 +19,7 @@ import pandas as pd
 
 from tamrl.data import schema
 from tamrl.data.own.csvfiles import Table, read_csv
+from tamrl.data.own.stamps import dates
 from tamrl.errors import DataError
 
 
@@ -136,10 +137,14 @@ def _json(path: Path) -> pd.DataFrame:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         records = content.get("subset") or content.get("statistics")
-    except (OSError, ValueError, AttributeError) as error:
-        raise DataError(f"{path}: not readable as JSON ({error})") from error
-    if not isinstance(records, list) or not records:
-        raise DataError(f"{path}: no list subset or statistics, as the ORNL DAAC gives it")
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not readable as JSON ({error}); get the file again") from error
+    except AttributeError:
+        records = None  # a list, a number
+    values = {"data", "value_center"}
+    if not isinstance(records, list) or not records or not all(values & {*r} for r in records):
+        what = "no list subset or statistics of dates with their data"
+        raise DataError(f"{path}: {what}, as the ORNL DAAC gives it; get the file again")
     centre = [r["value_center"] if "value_center" in r else _centre(r["data"]) for r in records]
     where = {key: pd.to_numeric(content.get(key), errors="coerce") for key in _AXES}
     header = str(content.get("header", ""))
@@ -197,8 +202,5 @@ def _long(parts: list[pd.DataFrame], path: Path) -> pd.DataFrame:
         known = ", ".join(sorted({row.name for row in LAYERS}))
         raise DataError(f"{path}: no layer that the model knows: {known}")
     table = pd.concat(parts, ignore_index=True)
-    dates = pd.to_datetime(table["date"], errors="coerce")
-    for row in np.flatnonzero(dates.isna()):
-        raise DataError(f"{path}: the date {table['date'].iloc[row]!r} is none; write yyyy-mm-dd")
     numbers = {n: pd.to_numeric(table[n], errors="coerce") for n in ("lat", "lon", "value")}
-    return table.assign(date=dates, **numbers, file=str(path))
+    return table.assign(date=dates(table["date"], "date", str(path)), **numbers, file=str(path))

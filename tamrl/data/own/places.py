@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from tamrl.data import schema
+from tamrl.data.koppen import KOPPEN_CODES
 from tamrl.data.own.csvfiles import read_csv
 from tamrl.data.own.tables import Place
 from tamrl.data.own.vocabulary import SITE_FACTS, bare
@@ -16,6 +17,8 @@ from tamrl.errors import DataError
 
 PathArg = str | PathLike[str]
 NUMBERS = ("lat", "lon", "utc_offset_h", "elevation_m")
+LIMITS = {"elevation_m": (-500, 9000)}  # land; others are judged with their towers
+EMPTY = ("", "nan", "none", "<na>", "na", "n/a", "-", "-9999", "-9999.0", "unknown")
 OWN = ("site", "drivers", "listed")
 SHOWN = 3  # towers named in a line
 # Lines that say what went as it should: what was read, and filled from where.
@@ -61,14 +64,40 @@ def tower_table(
         raise DataError(f"{name}: tower {site} is listed twice; keep one row")
     listed = listed.set_index("site")
     for column in listed.columns.intersection([*NUMBERS]):
-        # What is no number is unknown, and refused where it is needed.
-        numbers = pd.to_numeric(listed[column], errors="coerce")
-        listed[column] = numbers.where(numbers != -9999)
+        listed[column] = _numbers(listed[column], name)
+    if "koppen" in listed:
+        listed["koppen"] = [_koppen(k, f"{name}: tower {s}") for s, k in listed["koppen"].items()]
     listed["igbp"] = listed["igbp"].astype(str).str.strip()
     if isinstance(table.attrs.get("folder"), str):
         listed.attrs["folder"] = table.attrs["folder"]
     others = known.loc[known.index.difference(listed.index)].assign(listed=False)
     return pd.concat([listed.assign(listed=True), others]), name
+
+
+def _numbers(given: pd.Series, source: str) -> pd.Series:
+    """Numbers of a column, NaN where it is empty; what is no number there can be is refused."""
+    numbers = pd.to_numeric(given, errors="coerce")
+    numbers = numbers.where(numbers != -9999)
+    low, high = LIMITS.get(str(given.name), (-np.inf, np.inf))
+    for site, value, number in zip(given.index, given, numbers.to_numpy(float), strict=True):
+        at, text = f"{source}: tower {site}: {given.name} is", str(value).strip()
+        if np.isnan(number) and text.casefold() not in EMPTY:
+            raise DataError(
+                f"{at} {text!r}; give a number (degrees, south and west negative; m; h)"
+            )
+        if np.isinf(number) or not (np.isnan(number) or low <= number <= high):
+            raise DataError(f"{at} {number:g}, outside {low:g} to {high:g}; correct it")
+    return numbers
+
+
+def _koppen(given: object, source: str) -> str:
+    """Koppen code as we write it, "" where it is not known; DataError for what is none."""
+    text = str(given).strip()
+    if text.casefold() in EMPTY:
+        return ""
+    if (code := {k.casefold(): k for k in KOPPEN_CODES}.get(text.casefold())) is None:
+        raise DataError(f"{source}: koppen is {text!r}; give a code such as Cfb, or leave it empty")
+    return code
 
 
 def _names(columns: Iterable[object]) -> dict[object, str]:

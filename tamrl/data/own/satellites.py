@@ -17,9 +17,11 @@ import xarray as xr
 
 from tamrl.data.daily import Floats
 from tamrl.data.own import modis
+from tamrl.data.own.checks import check_warmth
 from tamrl.data.own.composites import Predictors, by_day, by_month, step_of
 from tamrl.data.own.csvfiles import Table
 from tamrl.data.own.oneflux import is_code
+from tamrl.data.own.stamps import dates
 from tamrl.data.own.vocabulary import DAY, EXTRAS, SCALE, convert, recognise, rescaled
 from tamrl.data.physics import KELVIN
 from tamrl.data.units import KNOWN, plausible, to_our_units
@@ -71,6 +73,8 @@ def _read(paths: list[Path], towers: xr.Dataset, notes: dict[str, list[str]]) ->
     for path in paths:
         if not path.exists():
             raise DataError(f"{path}: no such file; correct the path")
+        if path.is_dir():
+            raise DataError(f"{path}: a folder; name the satellite tables in it")
         layers, table = modis.read_layers(path)
         if layers is not None:
             long.append(_matched(layers, towers, notes))
@@ -89,6 +93,7 @@ def _read(paths: list[Path], towers: xr.Dataset, notes: dict[str, list[str]]) ->
             what = f"{name} of {row.site} is {row.value:.6g} on {row.date:%Y-%m-%d}"
             remedy = "check the units" + _unscaled(str(name), some["value"].to_numpy(float))
             raise DataError(f"{row.file}: {what}, outside {low:g} to {high:g}; {remedy}")
+    check_warmth(series, towers)
     _say_elsewhen(series, towers, notes)
     return Predictors(by_month(series), by_day(series[series["name"] == "EVI"]))
 
@@ -97,10 +102,10 @@ def _say_elsewhen(series: pd.DataFrame, towers: xr.Dataset, notes: dict[str, lis
     """Say which series end before a tower's days begin, or begin after they end."""
     if "TA" not in towers:
         return
-    for (site, name), dates in series.groupby(["site", "name"])["date"]:
+    for (site, name), at in series.groupby(["site", "name"])["date"]:
         there = towers.time.to_numpy()[np.isfinite(towers.TA.sel(site=site).to_numpy())]
-        if len(there) and (dates.max() < there[0] - MONTH or dates.min() > there[-1] + MONTH):
-            span, days = f"{dates.min():%Y-%m-%d} to {dates.max():%Y-%m-%d}", str(there[0])[:10]
+        if len(there) and (at.max() < there[0] - MONTH or at.min() > there[-1] + MONTH):
+            span, days = f"{at.min():%Y-%m-%d} to {at.max():%Y-%m-%d}", str(there[0])[:10]
             what = f"no date of its {span} is within the tower's days ({days} to"
             notes[str(site)].append(f"{name}: {what} {str(there[-1])[:10]})")
 
@@ -239,18 +244,17 @@ def _plain(table: Table, towers: xr.Dataset, notes: dict[str, list[str]]) -> pd.
     if date is None or not found:
         known = f"a column date and any of {', '.join(USED)}, or a file of AppEEARS or ORNL"
         raise DataError(f"{table.source}: no satellite table; expected is {known}")
-    dates = pd.to_datetime(frame[date].astype(str), errors="coerce", format="mixed")
-    for row in np.flatnonzero(dates.isna()):
-        what = f"{date} is {frame[date].iloc[row]!r} in line {row + 2}"
-        raise DataError(f"{table.source}: {what}; write dates as yyyy-mm-dd")
+    if frame.empty:
+        raise DataError(f"{table.source}: no row below the heads; get the file again")
+    days = dates(frame[date], str(date), table.source)
     place = {n: heads[a] for n, also in _PLACE.items() for a in also if a in heads}
     used = {date, *place.values(), *(c.column for c in found.values())}
     if rest := [str(c) for c in frame.columns if c not in used]:
         notes[""].append(f"not used in {table.source}: {', '.join(rest[:SHOWN])}")
     rows = pd.DataFrame({
-        "site": frame[place["site"]].astype(str) if "site" in place else "",
-        **{n: frame[place[n]] if n in place else np.nan for n in ("lat", "lon")},
-        "date": dates, "file": table.source, "row": np.arange(len(frame)),
+        "site": frame[place["site"]].astype(str).str.strip() if "site" in place else "",
+        **{n: _degrees(frame, place, n, table.source) for n in ("lat", "lon")},
+        "date": days, "file": table.source, "row": np.arange(len(frame)),
     })  # fmt: skip
     parts = []
     for site, mine in _matched(rows, towers, notes).groupby("site"):
@@ -278,6 +282,14 @@ def _plain(table: Table, towers: xr.Dataset, notes: dict[str, list[str]]) -> pd.
     if not parts:
         raise DataError(f"{table.source}: no values in {', '.join(found)}")
     return pd.concat(parts, ignore_index=True)
+
+
+def _degrees(frame: pd.DataFrame, place: dict[str, str], axis: str, source: str) -> pd.Series:
+    given = frame[place[axis]] if axis in place else pd.Series(np.nan, frame.index)
+    degrees = pd.to_numeric(given, errors="coerce")
+    for text in given[degrees.isna() & given.notna()]:
+        raise DataError(f"{source}: {axis} is {text!r}; give degrees, south and west negative")
+    return degrees
 
 
 _PLACE = {"site": ("site", "id"), "lat": ("lat", "latitude"), "lon": ("lon", "longitude")}

@@ -17,17 +17,11 @@ from tamrl.data.own.csvfiles import CALENDAR, Table, dated
 from tamrl.data.own.fluxes import closed, turn_records
 from tamrl.data.own.labels import quality, say_gaps
 from tamrl.data.own.records import HUMIDITY, add_deficit, check_dew, say_absent, without_impossible
+from tamrl.data.own.stamps import ONEFLUX_FORMS, STAMPS, UTC_STAMPS, stamp_column, times
 from tamrl.data.own.vocabulary import DAY, Column, convert, recognise
 from tamrl.data.schema import DRIVERS, UMOL_TO_GC, check_days
 from tamrl.errors import DataError
 
-# Columns of time stamps, by preference; those of ONEFlux have fixed forms.
-ONEFLUX_FORMS = {
-    "TIMESTAMP_START": "%Y%m%d%H%M", "TIMESTAMP_END": "%Y%m%d%H%M", "TIMESTAMP": "%Y%m%d",
-}  # fmt: skip
-OTHER_STAMPS = ("valid_time", "time", "date", "datetime", "timestamp", "day")
-STAMPS = {name.casefold() for name in (*ONEFLUX_FORMS, *OTHER_STAMPS, *CALENDAR)}
-UTC_STAMPS = ("valid_time",)  # of CDS
 NOON_OFF, NOON_NEAR = 2.5, 1.0  # h: radiation is centred so far from local noon, so near to UTC's
 POSITION = {"lat": ("latitude", "lat"), "lon": ("longitude", "lon")}
 APART = 0.5  # degrees between a place and the cell of a reanalysis that its series is from
@@ -65,7 +59,7 @@ def tower_days(
     for head in sorted(twice & wanted([*map(str, frame.columns)], further)):
         raise DataError(f"{source}: column {head} is there twice; keep one of them")
     _check_place(table, place)
-    stamps = _stamp_column(frame, source)
+    stamps = stamp_column(frame, source)
     lacking = [n for n in DRIVERS if n not in found]
     if "VPD" in lacking and {"RH", "TDEW"} & found.keys():
         lacking.remove("VPD")
@@ -75,7 +69,7 @@ def tower_days(
         raise DataError(f"{source}: {what}")
     if frame.empty:
         raise DataError(f"{source}: no records; get the file again")
-    frame, start, minutes, ends = _ordered(frame, stamps, source, notes)
+    frame, start, minutes, ends, clock = _ordered(frame, stamps, source, notes)
     values = {}
     for name, column in found.items():
         change = quality if name == "NEE_QC" else convert
@@ -97,7 +91,7 @@ def tower_days(
         sure = turn_records(values, notes)
         reco = values.pop("RECO", None)
         start = start - np.timedelta64(minutes if ends else 0, "m")
-        start = _local(start, values["SW_IN"], stamps, table, place, notes)
+        start = _local(start, values["SW_IN"], stamps, table, place, clock, notes)
         days = _to_days(start, minutes, values, source, notes)
         if reco is not None:  # its days are compared with those of NEE + GPP
             days.data["RECO"] = (
@@ -158,21 +152,11 @@ def _check_place(table: Table, place: Place) -> None:
             raise DataError(f"{table.source}: {what}; get the series of the place")
 
 
-def _stamp_column(frame: pd.DataFrame, source: str) -> str:
-    if isinstance(frame.index, pd.DatetimeIndex):
-        return ""
-    heads = {str(c).casefold(): str(c) for c in frame.columns}
-    for name in (*ONEFLUX_FORMS, *OTHER_STAMPS):
-        if name.casefold() in heads:
-            return heads[name.casefold()]
-    raise DataError(f"{source}: column TIMESTAMP (or TIMESTAMP_START) is missing; add it")
-
-
 def _ordered(
     frame: pd.DataFrame, stamps: str, source: str, notes: list[str]
-) -> tuple[pd.DataFrame, NDArray[np.datetime64], int, bool]:
-    """Table without repeated records, its time stamps, minutes between them, and whether ends."""
-    time = _times(frame.index if not stamps else frame[stamps], stamps, source)
+) -> tuple[pd.DataFrame, NDArray[np.datetime64], int, bool, float]:
+    """Table without repeated records, stamps, minutes between, whether ends, their stated clock."""
+    time, clock = times(frame.index if not stamps else frame[stamps], stamps, source)
     try:
         repeated = frame.assign(_stamp=time).duplicated().to_numpy()
     except TypeError as error:
@@ -191,7 +175,9 @@ def _ordered(
         at = f"{time[1:][steps < 0][0]}"[:16]
         raise DataError(f"{source}: time goes back at {at}; sort the records")
     if stamps == "TIMESTAMP":
-        return frame, time, DAY, False
+        return frame, time, DAY, False, clock
+    if len(time) == 1 and minutes != DAY:
+        raise DataError(f"{source}: it has a single record; half-hours, hours or days are expected")
     if minutes not in (DAY, *FULL_DAY):
         raise DataError(f"{source}: records are {minutes} min apart; 30, 60 or a day are expected")
     if minutes != DAY and (odd := (steps % minutes != 0) & (steps > 0)).any():
@@ -202,7 +188,7 @@ def _ordered(
     if minutes != DAY and stamps not in ONEFLUX_FORMS:
         ends = stamps.casefold() in UTC_STAMPS or _accumulates(frame)
         notes.append(f"time stamps taken for the {'end' if ends else 'beginning'} of each record")
-    return frame, time, minutes, ends
+    return frame, time, minutes, ends, clock
 
 
 def _accumulates(frame: pd.DataFrame) -> bool:
@@ -213,45 +199,36 @@ def _accumulates(frame: pd.DataFrame) -> bool:
     )
 
 
-def _times(column: pd.Series | pd.Index, name: str, source: str) -> NDArray[np.datetime64]:
-    if not isinstance(column, pd.Series) or pd.api.types.is_datetime64_any_dtype(column):
-        index = pd.DatetimeIndex(column)
-        index = index.tz_convert("UTC").tz_localize(None) if index.tz is not None else index
-        return index.to_numpy().astype("datetime64[m]")
-    texts, form = column.astype(str).str.strip(), ONEFLUX_FORMS.get(name, "ISO8601")
-    if form != "ISO8601" and texts.str.contains("-", regex=False).all():
-        form = "ISO8601"
-    times = pd.to_datetime(texts, format=form, errors="coerce", utc=form == "ISO8601")
-    wrong = times.isna()
-    if form != "ISO8601":
-        wrong |= texts.str.len() != len(pd.Timestamp(0).strftime(form))
-    for row in np.flatnonzero(wrong):
-        raise DataError(
-            f"{source}: {name} is {texts.iloc[row]!r} in line {row + 2}; a daily (yyyymmdd) or "
-            "half-hourly (yyyymmddHHMM) file is expected, not a weekly, monthly or yearly one"
-        )
-    return times.dt.tz_localize(None).to_numpy().astype("datetime64[m]")
-
-
 def _numbers(frame: pd.DataFrame, column: str, source: str) -> Floats:
     given = frame[column]
     kinds = {type(value) for value in given} if given.dtype == object else {given.dtype.type}
     if no_numbers := kinds & {bool, np.bool_, complex, np.complex64, np.complex128}:
         name = no_numbers.pop().__name__
         raise DataError(f"{source}: {column} holds values of the type {name}; numbers are expected")
-    numbers = pd.to_numeric(frame[column], errors="coerce")
-    for row in np.flatnonzero(numbers.isna() & frame[column].notna()):
-        value = frame[column].iloc[row]
+    try:
+        numbers = pd.to_numeric(given, errors="coerce").astype(np.float64)
+    except OverflowError as error:  # whole numbers of hundreds of digits
+        raise DataError(f"{source}: {column} holds a number beyond 1e308; correct it") from error
+    for row in np.flatnonzero(numbers.isna() & given.notna()):
+        value = given.iloc[row]
         raise DataError(f"{source}: {column} is {value!r} in line {row + 2}; a number is expected")
-    return numbers.astype(np.float64).to_numpy(copy=True)
+    return numbers.to_numpy(copy=True)
 
 
 def _local(
     start: NDArray[np.datetime64], sw_in: Floats, stamps: str, table: Table, place: Place,
-    notes: list[str],
+    clock: float, notes: list[str],
 ) -> NDArray[np.datetime64]:  # fmt: skip
-    """Turn UTC into local standard time: where the format is in UTC, or the sun says so."""
-    offset = table.utc_offset  # h, of the file's own clock to UTC; NaN if it does not say
+    """Turn UTC into local standard time: where stamps or format state it, or the sun says so.
+
+    A ``clock`` (h ahead of UTC) that the stamps state and the longitude allows is the local one,
+    unless the place has a better known.
+    """
+    offset = table.utc_offset if np.isnan(clock) else clock  # h ahead of UTC; NaN if none is stated
+    near = abs((clock - place.lon / 15 + 12) % 24 - 12) <= (NOON_OFF if clock else NOON_NEAR)
+    if near and not np.isfinite(place.utc_offset):
+        notes.append(f"time stamps state {clock:+g} h to UTC: taken for local standard time")
+        return start
     if not np.isfinite(offset) and stamps.casefold() in UTC_STAMPS:
         offset = 0.0
     if np.isfinite(offset):

@@ -133,6 +133,7 @@ def convert(values: Floats, column: Column, minutes: int, source: str, notes: li
     if name not in NAMES:  # a further target, in whatever unit
         return values
     refuse_codes(values, column, source)
+    _refuse_thousandths(values, column, source)
     known = values[np.isfinite(values)]
     if name in ("SM", "RH") and not column.stated and unit == "%" and known.max(initial=0) <= 1:
         notes.append(f"{name}: a share, not percent ({column.column})")
@@ -154,6 +155,16 @@ def refuse_codes(values: Floats, column: Column, source: str) -> None:
             where = f"({column.column}, {left.sum()} records); replace it by NaN or {MISSING_CODE}"
             what = f"{column.name} is {code:.9g}, a code for missing left in"
             raise DataError(f"{source}: {what} {where}")
+
+
+def _refuse_thousandths(values: Floats, column: Column, source: str) -> None:
+    """Raise DataError for whole numbers of EVI that may be 1000 or 10000 times too large."""
+    known = values[np.isfinite(values) & (values > -1000)]
+    if column.name != "EVI" or not known.size or (known != known.round()).any():
+        return
+    if 100 < known.max() <= 1000:
+        what = f"EVI is whole numbers up to {known.max():g}: 1000 or 10000 times as large?"
+        raise DataError(f"{source}: {what} Give it as a number up to 1 ({column.column})")
 
 
 def _is_kelvin(known: Floats) -> bool:
