@@ -45,13 +45,20 @@ def save(
 
 
 def write(models: Sequence[Any], path: Path, header: Mapping[str, Any]) -> None:
-    """Write members with a header that says all but how to make them again, atomically."""
+    """Write members with a header that says all but how to make them again, atomically.
+
+    DataError for what `load` would refuse; nothing is written then.
+    """
     check_weights_output(path)
     arrays: Arrays = {}
     of_session = ("weights_sha256", "input_notes")
     header = {name: value for name, value in header.items() if name not in of_session}
     about = {"models": [pack(model, str(i), arrays) for i, model in enumerate(models)]}
     text = json.dumps({**header, **about})
+    try:
+        read_header(text)
+    except DataError as error:
+        raise DataError(f"{path}: not written, as nothing could read it again: {error}") from error
     with atomic_write(path) as part:
         part.write_bytes(serialise(arrays, {HEADER: text, SEAL: digest_of(arrays, text)}))
 
