@@ -1074,7 +1074,7 @@ OF_KIND: dict[str, tuple[Callable[[Own], Any], str]] = {  # what a call is given
     "towers by number": (lambda m: m.predict(3), "towers is of the kind int; expected paths"),
     "towers in bytes": (lambda m: m.predict(b"AA-Aaa.csv"), "towers is of the kind bytes"),
     "towers of numbers": (lambda m: m.predict([1, 2]), "one of the towers is of the kind int"),
-    "a table of lists": (lambda m: m.predict("AA-Aaa.csv", {"site": ["AA-Aaa"]}), "table is .* dict"),
+    "a table of lists": (lambda m: m.predict("AA-Aaa.csv", {"site": ["A"]}), "table is of .* dict"),
     "a table in a pipe": (lambda m: m.predict("AA-Aaa.csv", "pipe.nc"), "a device or a pipe"),
     "satellites by number": (lambda m: m.predict("AA-Aaa.csv", "t.csv", 3), "satellites is .* int"),
     "degrees in words": (lambda m: m.predict("AA-Aaa.csv", lat="50", lon=10.0, igbp="ENF"),

@@ -133,7 +133,8 @@ def test_the_newest_tower_is_taken_and_an_unknown_one_is_named(study) -> None:
 
 
 @pytest.mark.parametrize(
-    "days", [{"recent": 0}, {"window": 0}, {"recent": 10**9}, {"recent": 10**20}, {"window": 10**20}]
+    "days",
+    [{"recent": 0}, {"window": 0}, {"recent": 10**9}, {"recent": 10**20}, {"window": 10**20}],
 )
 def test_no_days_are_refused(days: dict[str, int]) -> None:
     with pytest.raises(DataError, match="both are days, 1 or more"):

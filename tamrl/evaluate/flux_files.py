@@ -83,7 +83,9 @@ def _predicted_csv(path: Path) -> xr.Dataset:
     try:
         as_text = {"site": str, "time": str}
         table = pd.read_csv(StringIO("".join(lines[first:])), converters=as_text)
-        days = pd.to_datetime(table.time.where(table.time.str.fullmatch(DAY)), format="ISO8601", errors="coerce")
+        days = pd.to_datetime(
+            table.time.where(table.time.str.fullmatch(DAY)), format="ISO8601", errors="coerce"
+        )
         for time in table.time[days.isna()]:
             raise DataError(f"{path}: time {time!r} is no local day; write it as 2005-01-31")
         table = table.assign(time=days).set_index(["site", "time"])
