@@ -164,7 +164,7 @@ def labelled_days(samples: Samples, least: int = MIN_DAYS) -> NDArray[np.bool_]:
     labelled = (samples.weight > 0) & np.isfinite(samples.y).any(-1)
     if (n := int(labelled.sum())) < least:
         what = f"{n} labelled days to adapt to; at least {least} are needed"
-        raise DataError(f"{some(samples.site)}: {what}")
+        raise DataError(f"{some(samples.site.tolist())}: {what}")
     return labelled
 
 
@@ -192,7 +192,7 @@ def adapt(
     weights, covariance = posterior(model, evidence(model, samples, flux, labelled))
     days = samples.time.astype("datetime64[D]")[labelled.any(0)]
     facts = {
-        "adapted_to": some(samples.site), "labelled_days": int(labelled.sum()),
+        "adapted_to": some(samples.site.tolist()), "labelled_days": int(labelled.sum()),
         "period": [str(days[0]), str(days[-1])], "covariance": covariance.tolist(),
         "held_out": held_out_error(model, samples, flux, labelled),
     }  # fmt: skip

@@ -64,8 +64,8 @@ def own_samples(
 
     if isinstance(towers, Iterable) and not isinstance(towers, (*TOWERS, bytes)):
         towers = [*towers]
-    for one in towers if isinstance(towers, list) else ():
-        expect(one, (str, PathLike), "one of the towers", "a path")
+        for one in towers:
+            expect(one, (str, PathLike), "one of the towers", "a path")
     expect(towers, (*TOWERS, list), "towers", "paths, a DataFrame or a Dataset")
     expect(table, (*PATH, pd.DataFrame), "table", "a path or a DataFrame")
     expect(satellites, (*PATH, Iterable), "satellites", "paths or a Dataset")

@@ -101,7 +101,7 @@ def learn_target(
     positive, or state another unit, and for options of another kind.
     """
     check_name(target, header)
-    names = some(samples.site)
+    names = some(samples.site.tolist())
     if target not in samples.targets:
         remedy = "add it, named as the target, case as given"
         raise DataError(f"{names}: no column {target} in a table or Dataset; {remedy}")
