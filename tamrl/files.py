@@ -6,14 +6,15 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from errno import EIO
+from errno import EIO, ELOOP
 from pathlib import Path
+from types import NoneType
 from typing import Any
 from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
-from tamrl.errors import DataError
+from tamrl.errors import DataError, expect
 
 PART = re.compile(r"\..+\.[0-9a-f]{32}\.part")  # names of unfinished files
 STALE = 600.0  # s, an unfinished file untouched for so long belongs to a killed process
@@ -92,6 +93,7 @@ def origins(*sources: Any) -> list[Path]:
         if hasattr(one, "encoding"):
             variables = getattr(one, "variables", {}).values()
             one = {str(v.encoding["source"]) for v in (one, *variables) if "source" in v.encoding}
+        expect(one, (str, os.PathLike, Iterable, NoneType), "an input", "a Dataset or a path")
         named = [one] if isinstance(one, str | os.PathLike) else (one or ())
         out += [Path(name) for name in named if "://" not in str(name)]
     return out
@@ -121,9 +123,9 @@ def check_outputs(
     Read are ``inputs``, files and folders, all that is in stores, and tables of towers beside them.
     ``ends``: what each output is, of `ENDS`; its name must end so.
     """
-    read = [path.resolve() for path in inputs if path]
+    read = [_resolved(path) for path in inputs if path]
     read += [place / n.format(p.stem) for p in read for place in (p, p.parent) for n in BESIDE]
-    written = [path.resolve() for path in outputs if path]
+    written = [_resolved(path) for path in outputs if path]
     for given, path in zip(filter(None, outputs), written, strict=True):
         for other in read:
             new = other.is_dir() and (not path.exists() or path.suffix in WRITTEN)
@@ -138,6 +140,25 @@ def check_outputs(
         if output and output.suffix.lower() not in (known := ENDS[kind]):
             names = " or ".join(output.with_suffix(end).name for end in known if end)
             raise DataError(f"{output}: the name says what is written; a {kind} needs {names}")
+
+
+def _resolved(path: Path) -> Path:
+    """Follow links; DataError for one that leads to itself."""
+    try:
+        path.stat()
+    except OSError as error:
+        if error.errno == ELOOP:
+            raise DataError(f"{path}: is a link that leads to itself; name a file") from error
+    return path.resolve()
+
+
+def check_regular(path: Path | str | os.PathLike[str], what: str) -> None:
+    """Refuse (DataError) a folder, a device or a pipe where a file, which is a ``what``, is read.
+
+    A pipe would be waited for without end.
+    """
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise DataError(f"{path}: is a folder, a device or a pipe; name a file, {what}")
 
 
 def check_writable(path: Path) -> None:

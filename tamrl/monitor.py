@@ -17,7 +17,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from tamrl.data.schema import FLUXES
-from tamrl.errors import DataError
+from tamrl.errors import DataError, expect
 from tamrl.evaluate.conformal import Conformal
 from tamrl.files import atomic_write
 from tamrl.samples.arrays import Samples
@@ -100,11 +100,14 @@ def anomalies(
     ``mean`` of the window, ``usual`` (climatology), ``usual_sd`` (over years), ``anomaly``,
     ``lower``, ``upper`` (bounds), ``standardised`` (anomaly / usual_sd), ``observed`` (anomaly of
     the labels), ``years`` of reference. DataError when no day has 3 reference years, or for days
-    below 1.
+    below 1, or above those of the record.
     """
-    if recent < 1 or window < 1:
-        raise DataError(f"recent {recent}, window {window}: both are days, 1 or more")
     time, out = record.members.time.values, []
+    for days in (recent, window):
+        expect(days, (int, np.integer), "a number of days to judge", "a whole number")
+        if not 1 <= days <= len(time):
+            what = f"recent {recent}, window {window}: both are days, 1 or more"
+            raise DataError(f"{what}, and at most the {len(time)} of the record of {record.site}")
     judged = newest(time, recent)
     for flux in FLUXES:
         members = record.members[flux].transpose("seed", "time").values.astype(float)

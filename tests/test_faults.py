@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -57,6 +58,9 @@ from tamrl.rivals.forest import Forest
 from tamrl.samples.arrays import SEASONAL, Samples
 from tamrl.samples.missing import present
 from tamrl.shipped import pretrained, weights_file
+from tamrl.shipped.adaptation import adapt
+from tamrl.shipped.error_model import ErrorModel
+from tamrl.shipped.new_target import learn_target
 
 TESTS = {
     "1 the physics term never ran": "faults.test_the_balance_term_moves_the_weights",
@@ -244,6 +248,7 @@ WEIGHTS: dict[str, tuple[str, Any, str]] = {  # what is changed, how, what is sa
     "a spread below 0": (f"{ARRAY}.y_sd", at(0, -1.0), r"y_sd\[0\] is -1"),
     "a prior's spread": ("@0.model.annual.spread", at(0, 0.0), r"spread\[0\] is 0"),
     "a prior's points": ("@0.model.annual.points", lambda a: a[:, :1].copy(), "points is"),
+    "a prior without points": ("@0.model.annual.points", lambda a: a[:0].copy(), "points is"),
     "fewer coefficients": ("@0.model.annual.alpha", lambda a: a[:2].copy(), "alpha"),
     "an adaptation": ("@0.weights", at(0, np.nan), r"0.weights\[0\] is nan"),
     "bytes that are no trees": (GPP, lambda a: a[::-1].copy(), "trees of GPP: cannot be unpacked"),
@@ -367,8 +372,10 @@ def test_a_header_beyond_all_measure_is_not_read(tmp_path: Path) -> None:
     save_file({}, file, {"tamrl": "[" * 10**5})
     with pytest.raises(DataError, match="not weights of tamrl"):
         weights_file.load(file, "cpu")
-    with pytest.raises(DataError, match="no such file of weights"):
+    with pytest.raises(DataError, match="is a folder, a device or a pipe"):
         weights_file.load(tmp_path, "cpu")
+    with pytest.raises(DataError, match="no such file of weights"):
+        weights_file.load(tmp_path / "none", "cpu")
 
 
 Frame = Callable[[pd.DataFrame], pd.DataFrame]
@@ -995,6 +1002,63 @@ def test_a_csv_of_predictions_states_its_unit_and_has_a_day_once(tmp_path: Path)
         score(file, fluxes())
 
 
+def predicted(**columns: Any) -> str:
+    """Write a prediction as csv, with other columns; None takes one away."""
+    rows = fluxes().isel(site=0)[["NEE"]].to_dataframe().reset_index()
+    near = {"seen": 0, "nearest_learnt": "XX-Abc", "nearest_learnt_km": 900.0}
+    given = {name: value for name, value in columns.items() if value is not None}
+    rows = rows.assign(**near | given).drop(columns=columns.keys() - given.keys())
+    return f"# title: \N{MICRO SIGN}\n# virtual: 0\n{rows.to_csv(index=False)}"
+
+
+PREDICTED: dict[str, tuple[Callable[[], str], str]] = {  # an edited prediction, what is said
+    "virtual in words": (lambda: predicted().replace("virtual: 0", "virtual: yes"),
+                         "virtual is 'yes'; write 0"),
+    "a zone": (lambda: predicted(time=[f"{d}Z" for d in STEPS.astype("M8[s]")]),
+               "time '2005-01-01T00:00:00Z' is no local day"),
+    "days turned": (lambda: predicted(time="31/01/2005"), "time '31/01/2005' is no local day"),
+    "a day that is none": (lambda: predicted(time="2005-02-30"), "'2005-02-30' is no local day"),
+    "no dates": (lambda: predicted(time=None), "not a csv file of `tamrl predict`"),
+    "seen in words": (lambda: predicted(seen="no"), "seen is a number from 0 to 4"),
+    "seen below 0": (lambda: predicted(seen=-1), "seen is a number from 0 to 4"),
+    "seen by half": (lambda: predicted(seen=0.5), "seen is a number from 0 to 4"),
+    "near what is not named": (lambda: predicted(nearest_learnt=None), "are not all there"),
+    "at no distance": (lambda: predicted(nearest_learnt_km="far"), "not as they were written"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", PREDICTED)
+def test_predictions_that_were_edited(fault: str, tmp_path: Path) -> None:
+    change, words = PREDICTED[fault]
+    file = tmp_path / "p.csv"
+    file.write_text(change(), encoding="utf-8")
+    with pytest.raises(DataError, match=rf"^(\S*p\.csv|predictions): [^\n]*{words}[^\n]*$"):
+        score(file, fluxes())
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1"])
+def test_predictions_saved_by_another_program_are_read(encoding: str, tmp_path: Path) -> None:
+    """A tower's name is whole, too, that holds the sign of a comment."""
+    file = tmp_path / "p.csv"
+    file.write_text(predicted(site="My#1"), encoding=encoding)
+    scores = score(file, fluxes().assign_coords(site=["My#1", "BB-Bbb"]))
+    assert set(scores.site) == {"all", "My#1"}
+    np.testing.assert_allclose(scores.RMSE, 0, atol=1e-6)
+
+
+def test_sides_and_signs_that_are_turned() -> None:
+    """NEE = RECO - GPP on both sides; measurements are not predictions."""
+    gpp = fluxes().NEE_QC * 3 - fluxes().NEE
+    parts = fluxes().assign(GPP=gpp, RECO=gpp + fluxes().NEE)
+    turned = parts.assign(NEE=-parts.NEE)[["GPP", "RECO", "NEE"]]
+    assert (score(parts, parts).RMSE == 0).all()
+    for sides, side in (((turned, parts), "predictions"), ((parts, turned), "measurements")):
+        with pytest.raises(DataError, match=f"^{side}: NEE is GPP - RECO .*turn its sign"):
+            score(*sides)
+    with pytest.raises(DataError, match="measurements: are predicted by weights, not measured"):
+        score(parts, parts.assign_attrs(weights_sha256="0" * 64))
+
+
 def test_what_is_not_scored_is_said() -> None:
     """Months repeated on every day, a size that differs by 1000, bounds with gaps, other days."""
     with pytest.raises(DataError, match="one number on all days of a month, in each of 12 months"):
@@ -1025,6 +1089,10 @@ OUTPUTS: dict[str, tuple[str, str]] = {  # a command, what is said
     "a protected file": ("predict AA-Aaa.csv --table t.csv -o safe.nc", "is write-protected"),
     "a pipe": ("predict AA-Aaa.csv --table t.csv -o pipe.nc", "is a device or a pipe"),
     "a file for a folder": ("predict AA-Aaa.csv --table t.csv -o p.nc/x.nc", "cannot be written"),
+    "a link to itself": ("predict AA-Aaa.csv --table t.csv -o loop.nc", "a link that leads to its"),
+    "a link to itself read": ("predict loop.nc --table t.csv -o x.nc", "a link that leads to itse"),
+    "a table in a pipe": ("predict AA-Aaa.csv --table pipe.nc -o x.nc", "a device or a pipe"),
+    "a folder of weights": ("predict AA-Aaa.csv --table t.csv -m towers -o x.nc", "is a folder, a"),
     "adapted over its table": ("adapt AA-Aaa.csv --table t.csv -o t.csv", "is read as an input"),
     "scores over fluxes": ("score p.nc AA-Aaa.csv -o p.nc", "is read as an input"),
     "weights in a folder": ("train -o towers", "towers: is a folder"),
@@ -1105,12 +1173,13 @@ def crowded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("d.csv").write_text("site,lat,lon,igbp,drivers\nAA-Aaa,50,10,ENF,AA-Aaa.csv\n")
     Path("safe.nc").chmod(0o444)
     os.mkfifo("pipe.nc")
+    os.symlink("loop.nc", "loop.nc")
     monkeypatch.setenv("TAMRL_DATA_DIR", str(tmp_path / "t.csv"))
     return tmp_path
 
 
 def seen(folder: Path) -> dict[Path, int]:
-    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    return {path: path.lstat().st_mtime_ns for path in folder.rglob("*")}
 
 
 @pytest.mark.parametrize("fault", OUTPUTS)
@@ -1121,6 +1190,71 @@ def test_outputs_that_would_cost_something(fault: str, crowded: Path) -> None:
     assert done.exit_code in (1, 2)
     assert words in re.sub(r"[\s│]+", " ", done.output)
     assert seen(crowded) == before
+
+
+OF_KIND: dict[str, tuple[Callable[[Own], Any], str]] = {  # what a call is given, what is said
+    "towers by number": (lambda m: m.predict(3), "towers is of the kind int; expected paths"),
+    "towers in bytes": (lambda m: m.predict(b"AA-Aaa.csv"), "towers is of the kind bytes"),
+    "towers of numbers": (lambda m: m.predict([1, 2]), "one of the towers is of the kind int"),
+    "a table of lists": (lambda m: m.predict("AA-Aaa.csv", {"site": ["A"]}), "table is of .* dict"),
+    "a table in a pipe": (lambda m: m.predict("AA-Aaa.csv", "pipe.nc"), "a device or a pipe"),
+    "satellites by number": (lambda m: m.predict("AA-Aaa.csv", "t.csv", 3), "satellites is .* int"),
+    "degrees in words": (lambda m: m.predict("AA-Aaa.csv", lat="50", lon=10.0, igbp="ENF"),
+                         "lat is of the kind str; expected a number, degrees"),
+    "a grid by number": (lambda m: m.predict("AA-Aaa.csv", "t.csv", grid=3), "grid is of .* int"),
+    "a target by number": (lambda m: m.adapt("AA-Aaa.csv", "t.csv", target=3), "name of a target"),
+    "a cube by number": (lambda m: m.map(3, "new.zarr"), "an input is of the kind int"),
+    "a tree of data": (lambda _: score(xr.DataTree(), fluxes()), "file of fluxes is .* DataTree"),
+    "fluxes and a pipe": (lambda _: score(fluxes(), "AA-Aaa.csv", "pipe.nc"), "device or a pipe"),
+    "weights by number": (lambda _: tamrl.load_pretrained(3), "path is of the kind int"),
+    "weights for a number": (lambda m: m.save(3), "path is of the kind int"),
+    "no device": (lambda _: tamrl.load_pretrained(device=None), "device is of the kind NoneType"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", OF_KIND)
+def test_arguments_of_another_kind(fault: str, crowded: Path, sound: Path) -> None:
+    (call, words), model = OF_KIND[fault], tamrl.load_pretrained(sound)
+    with pytest.raises(DataError, match=words):
+        call(model)
+
+
+OF_TARGET: dict[str, tuple[dict[str, Any], str]] = {  # how CH4 is learnt, what is said
+    "a unit by number": ({"unit": 3}, "unit of CH4 is 3; expected a text"),
+    "a unit without end": ({"unit": "g" * 5000}, "unit of CH4 is 'gg.*at most 4096 letters"),
+    "positive in words": ({"positive": "no"}, "positive is 'no'; give True or False"),
+    "positive by number": ({"positive": 2}, "positive is 2; give True or False"),
+    "a name without end": ({"target": "C" * 5000}, "the name of a target .*at most 200 letters"),
+    "values without end": ({"factor": 1e30}, "largest CH4 is .*a number from -1e.09 to 1e.09"),
+}
+
+
+@pytest.mark.parametrize("fault", OF_TARGET)
+def test_targets_that_no_file_could_hold(fault: str, samples: Samples) -> None:
+    """Refused before anything is learnt of them."""
+    how, words = OF_TARGET[fault]
+    y = samples.y[..., :1] * np.float32(how.get("factor", 1))
+    more = replace(samples, y=np.concatenate([samples.y, y], -1), targets=(*samples.targets, "CH4"))
+    options = {"unit": "mg m-2 d-1"} | {n: v for n, v in how.items() if n in ("unit", "positive")}
+    with pytest.raises(DataError, match=words):
+        learn_target([], {}, [], more, how.get("target", "CH4"), **options)
+
+
+def test_what_could_not_be_read_again_is_not_written(
+    samples: Samples, sound: Path, tmp_path: Path
+) -> None:
+    """Of many towers a few are named, so that their header can be read."""
+    model, file = tamrl.load_pretrained(sound), tmp_path / "w.safetensors"
+    header = model.header | {"adapted_to": "X" * 5000}
+    with pytest.raises(DataError, match=r"w\.safetensors: not written, .*adapted_to is 'XX"):
+        weights_file.write(model.members, file, header)
+    assert not list(tmp_path.iterdir())
+    model.save(file)
+    assert pretrained.open_weights(file).header["adapted_to"] == "XX-Abc"
+    few = samples.select(np.arange(7))
+    member = Mock(predict=lambda samples, _: np.nan_to_num(samples.y))
+    _, facts = adapt([member], {"error_model": ErrorModel().store()}, few)
+    assert facts["adapted_to"] == f"{', '.join(few.site[:5])} and 2 more"
 
 
 @pytest.mark.parametrize("fault", OF_PYTHON)

@@ -132,10 +132,15 @@ def test_the_newest_tower_is_taken_and_an_unknown_one_is_named(study) -> None:
         monitor.study_record(unseen, samples, "QQ-Qqq")
 
 
-@pytest.mark.parametrize("days", [{"recent": 0}, {"window": 0}])
+@pytest.mark.parametrize(
+    "days",
+    [{"recent": 0}, {"window": 0}, {"recent": 10**9}, {"recent": 10**20}, {"window": 10**20}],
+)
 def test_no_days_are_refused(days: dict[str, int]) -> None:
     with pytest.raises(DataError, match="both are days, 1 or more"):
         anomalies(record(SEASON, SEASON), WIDE, **days)
+    with pytest.raises(DataError, match="is of the kind float; expected a whole number"):
+        anomalies(record(SEASON, SEASON), WIDE, recent=1.5)
 
 
 def test_a_drought_is_judged_as_if_its_year_were_the_newest(study) -> None:

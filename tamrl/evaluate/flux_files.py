@@ -5,7 +5,9 @@ and possible, bounds in pairs, a quality flag that is a share. What can be read 
 put right and said; all else is one error.
 """
 
+import codecs
 from collections.abc import Iterable, Sequence
+from io import StringIO
 from os import PathLike
 from pathlib import Path
 
@@ -17,11 +19,16 @@ from tamrl.data import open_towers
 from tamrl.data.own.labels import check_size, shares
 from tamrl.data.schema import FLUXES, VARIABLES
 from tamrl.data.units import UNITS, spelled
-from tamrl.errors import DataError
+from tamrl.errors import DataError, expect
+from tamrl.files import check_regular
 
 Source = str | PathLike[str]
 ENDS = ("lower", "upper")
+OF_SEEN = ("seen", "nearest_learnt", "nearest_learnt_km")  # what weights have learnt from
+TURNED = 0.1  # of the error of a balance, below which that of the other sign is meant
 MONTHLY = 20  # days of a month that are one number: a mean of the month
+LOOK = 1 << 16  # bytes of a csv file in which its heads stand
+DAY = r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?)?"
 _OURS = UNITS[VARIABLES["NEE"].units]
 
 
@@ -33,6 +40,9 @@ def open_fluxes(
     They are NetCDF by site or by station (`tamrl.shipped.report.station_file`), a csv file of
     `tamrl predict`, or towers as `tamrl.data.open_towers` reads them.
     """
+    expect(path, (str, PathLike), "a file of fluxes", "a Dataset or a path")
+    if isinstance(table, str | PathLike):
+        check_regular(table, "a table of towers")
     path = Path(path)
     if path.suffix not in (".nc", ".nc4"):
         return _predicted_csv(path) if _of_predict(path) else open_towers(path, table, further)
@@ -53,29 +63,49 @@ def open_fluxes(
 def _of_predict(path: Path) -> bool:
     if path.suffix != ".csv" or not path.is_file():
         return False
-    with path.open(encoding="utf-8", errors="replace") as stream:
-        return stream.readline().startswith("# ")
+    with path.open("rb") as stream:
+        return _text(stream.read(LOOK)).startswith("# ")
+
+
+def _text(data: bytes) -> str:
+    """Read bytes of a text as an editor may have saved it: UTF-8, UTF-16 with its mark, Latin-1."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16", errors="replace")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.removeprefix(codecs.BOM_UTF8).decode("latin-1")
 
 
 def _predicted_csv(path: Path) -> xr.Dataset:
+    lines = _text(path.read_bytes()).splitlines(keepends=True)
+    first = next((k for k, line in enumerate(lines) if not line.startswith("#")), len(lines))
     try:
-        table = pd.read_csv(path, comment="#", parse_dates=["time"], index_col=["site", "time"])
+        as_text = {"site": str, "time": str}
+        table = pd.read_csv(StringIO("".join(lines[first:])), converters=as_text)
+        days = pd.to_datetime(
+            table.time.where(table.time.str.fullmatch(DAY)), format="ISO8601", errors="coerce"
+        )
+        for time in table.time[days.isna()]:
+            raise DataError(f"{path}: time {time!r} is no local day; write it as 2005-01-31")
+        table = table.assign(time=days).set_index(["site", "time"])
         for site, day in table.index[table.index.duplicated()]:
             raise DataError(f"{path}: {site} has {day:%Y-%m-%d} twice; keep one line a day")
         fluxes = table.to_xarray()
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, AttributeError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{path}: not a csv file of `tamrl predict` ({error})") from error
-    for name in set(fluxes.data_vars) & {"seen", "nearest_learnt", "nearest_learnt_km"}:
+    for name in set(fluxes.data_vars) & {*OF_SEEN}:
         fluxes[name] = "site", table[name].groupby("site").first().to_numpy()
-    with path.open(encoding="utf-8") as stream:
-        facts = (line[2:].rstrip().split(": ", 1) for line in stream if line.startswith("# "))
-        attrs = {one[0]: one[-1] for one in facts}
+    facts = (line[2:].rstrip().split(": ", 1) for line in lines[:first] if line.startswith("# "))
+    attrs = {one[0]: one[-1] for one in facts}
+    if (virtual := attrs.get("virtual", "0")) not in ("0", "1"):
+        raise DataError(f"{path}: virtual is {virtual!r}; write 0 for real towers, 1 for others")
     of_fluxes = attrs.get("units", "").partition(";")[0].removeprefix("fluxes in ")
     for name in (n for n in fluxes.data_vars if str(n).startswith(FLUXES) and of_fluxes):
         fluxes[name].attrs["units"] = of_fluxes
-    return fluxes.assign_attrs(attrs, virtual=int(attrs.get("virtual", 0)))
+    return fluxes.assign_attrs(attrs, virtual=int(virtual))
 
 
 def checked(
@@ -108,9 +138,25 @@ def checked(
         fluxes["NEE_QC"] = flag.copy(data=values)
     there = {f: fluxes[f].to_numpy().ravel() for f in FLUXES if f in fluxes}
     check_size(there, side, notes)
+    _refuse_turned(fluxes, side)
     if measured:
+        if "weights_sha256" in fluxes.attrs:
+            remedy = "name the predictions first, and then measured fluxes"
+            raise DataError(f"{side}: are predicted by weights, not measured; {remedy}")
         _refuse_months(fluxes, there, side)
     return fluxes
+
+
+def _refuse_turned(fluxes: xr.Dataset, side: str) -> None:
+    """Refuse NEE that is GPP - RECO beside them: here uptake is negative."""
+    if not all(flux in fluxes for flux in FLUXES):
+        return
+    nee, exact = fluxes.NEE.to_numpy(), (fluxes.RECO - fluxes.GPP).to_numpy()
+    known = np.isfinite(nee) & np.isfinite(exact)
+    error, turned = (np.abs(nee + k * exact)[known].sum() for k in (-1, 1))
+    if turned < TURNED * error:
+        what = "NEE is GPP - RECO in the file; it is RECO - GPP here, negative for uptake"
+        raise DataError(f"{side}: {what}: turn its sign")
 
 
 def _by_day(fluxes: xr.Dataset, side: str, notes: list[str]) -> xr.Dataset:

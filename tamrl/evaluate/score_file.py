@@ -10,7 +10,7 @@ import xarray as xr
 from tamrl.data.own.labels import FEW_LABELS, MOST_DAYS
 from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError
-from tamrl.evaluate.flux_files import ENDS, Source, checked, open_fluxes
+from tamrl.evaluate.flux_files import ENDS, OF_SEEN, Source, checked, open_fluxes
 from tamrl.evaluate.scores import SCORES, Days, score_towers, sum_days, summarise
 from tamrl.samples.arrays import SCORE_QC
 from tamrl.samples.splits import BUFFER_KM
@@ -24,13 +24,19 @@ def seen_by_weights(fluxes: xr.Dataset) -> dict[str, str]:
     """Say of each tower of a prediction whether its weights have seen it, in words; "no": not.
 
     They are those of `tamrl.shipped.report.SEEN`, with the name of the tower or place nearby.
+    DataError where a file was changed so that it does not say.
     """
     sites = fluxes.site.to_numpy().astype(str)
     if "seen" not in fluxes:
         return dict.fromkeys(sites, "unknown")
     near = "near annual place {}, {:.0f} km", "near {}, {:.0f} km"
     words = ("no", *near, "its annual fluxes", "yes")
-    each = (fluxes[n].values for n in ("seen", "nearest_learnt", "nearest_learnt_km"))
+    each = [fluxes[n].values if n in fluxes else np.array(None) for n in OF_SEEN]
+    numbers = all(each[k].dtype.kind in "iuf" for k in (0, 2))
+    known = numbers and np.isin(each[0], np.arange(len(words))).all()
+    if not known or any(v.shape != sites.shape for v in each):
+        what = f"predictions: {', '.join(OF_SEEN)} are not all there, or not as they were written"
+        raise DataError(f"{what}: seen is a number from 0 to {len(words) - 1}; predict again")
     out = {}
     for site, k, name, km in zip(sites, *each, strict=True):
         elsewhere = f", but {km:.0f} km away" if k > len(near) and km > BUFFER_KM else ""

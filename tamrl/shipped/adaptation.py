@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError
 from tamrl.evaluate.learner import Fluxes, Wrapper
+from tamrl.evaluate.score_file import some
 from tamrl.samples.arrays import Samples
 from tamrl.shipped.error_model import Array, ErrorModel, basis
 
@@ -163,7 +164,7 @@ def labelled_days(samples: Samples, least: int = MIN_DAYS) -> NDArray[np.bool_]:
     labelled = (samples.weight > 0) & np.isfinite(samples.y).any(-1)
     if (n := int(labelled.sum())) < least:
         what = f"{n} labelled days to adapt to; at least {least} are needed"
-        raise DataError(f"{', '.join(samples.site)}: {what}")
+        raise DataError(f"{some(samples.site.tolist())}: {what}")
     return labelled
 
 
@@ -172,7 +173,8 @@ def adapt(
 ) -> tuple[list[Any], dict[str, Any]]:
     """Adapt members to the labels of samples, all of whose towers share one correction.
 
-    Returns the adapted members, and entries of their header: ``adapted_to`` (towers), how many
+    Returns the adapted members, and entries of their header: ``adapted_to`` (towers, the first five
+    and how many more), how many
     ``labelled_days`` of which ``period``, ``held_out`` (`held_out_error`) and the ``covariance`` of
     the weights. DataError for fewer than 5 labelled days, weights without a model of errors, or
     such as are adapted already.
@@ -190,7 +192,7 @@ def adapt(
     weights, covariance = posterior(model, evidence(model, samples, flux, labelled))
     days = samples.time.astype("datetime64[D]")[labelled.any(0)]
     facts = {
-        "adapted_to": ", ".join(samples.site), "labelled_days": int(labelled.sum()),
+        "adapted_to": some(samples.site.tolist()), "labelled_days": int(labelled.sum()),
         "period": [str(days[0]), str(days[-1])], "covariance": covariance.tolist(),
         "held_out": held_out_error(model, samples, flux, labelled),
     }  # fmt: skip

@@ -97,7 +97,7 @@ def text(*allowed: str) -> Check:
 
     def check(value: Any, where: str) -> None:
         if not isinstance(value, str) or len(value) > MOST or (allowed and value not in allowed):
-            raise _wrong(where, value, " or ".join(allowed) or "a text")
+            raise _wrong(where, value, " or ".join(allowed) or f"a text of at most {MOST} letters")
 
     return check
 
@@ -292,7 +292,7 @@ def _expected(
     if about["kind"] == "LightGBM":
         return dict.fromkeys(about["fluxes"], ((0,), "uint8"))
     if about["kind"] == "annual means":
-        n, places = len(about["names"]), len(arrays.get("points", ()))
+        n, places = len(about["names"]), len(arrays.get("points", ())) or 1
         shapes = {"mean": (n,), "sd": (n,), "points": (places, n), "alpha": (places, 2)}
         shapes |= {"centre": (2,), "spread": (2,)}
         return {key: (shape, "float64") for key, shape in shapes.items()}

@@ -6,8 +6,10 @@ tables, the grid. What it found, converted, filled and left out it says in ``att
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from numbers import Real
 from os import PathLike
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -22,12 +24,15 @@ from tamrl.data.own.labels import say_labels
 from tamrl.data.own.places import one_place, summary
 from tamrl.data.own.satellites import read_satellites
 from tamrl.data.schema import FLUXES, IGBP_NAMES, koppen_main, tower_facts
-from tamrl.errors import DataError
+from tamrl.errors import DataError, expect
+from tamrl.files import check_regular
 from tamrl.samples.arrays import SCORE_QC, TRAIN_QC, Samples, make_samples
 from tamrl.samples.phenology import with_phenology
 from tamrl.shipped.new_target import check_name
 
 File = str | PathLike[str]
+PATH = (str, PathLike, NoneType)
+TOWERS = (*PATH, pd.DataFrame, xr.Dataset)
 NEAR = 0.05  # degrees, some 5 km: the same landscape under another name
 SAME = 0.02  # degrees between two statements of one tower's position
 RARE = 2  # towers of a vegetation class, below which their lack is said
@@ -57,6 +62,18 @@ def own_samples(
     """
     from tamrl.data import fetch_grid, open_towers
 
+    if isinstance(towers, Iterable) and not isinstance(towers, (*TOWERS, bytes)):
+        towers = [*towers]
+        for one in towers:
+            expect(one, (str, PathLike), "one of the towers", "a path")
+    expect(towers, (*TOWERS, list), "towers", "paths, a DataFrame or a Dataset")
+    expect(table, (*PATH, pd.DataFrame), "table", "a path or a DataFrame")
+    expect(satellites, (*PATH, Iterable), "satellites", "paths or a Dataset")
+    expect(grid, (xr.Dataset, NoneType), "grid", "a Dataset")
+    for name, value in (("lat", lat), ("lon", lon)):
+        expect(value, (Real, np.ndarray, xr.DataArray, NoneType), name, "a number, degrees")
+    if isinstance(table, str | PathLike):
+        check_regular(table, "a table of towers")
     if lat is not None and lon is not None and igbp is not None:
         file = Path(towers) if isinstance(towers, str | PathLike) else Path()
         table = one_place(lat, lon, igbp, oneflux.site_code(file) if oneflux.has_code(file) else "")

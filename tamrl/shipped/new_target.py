@@ -18,13 +18,15 @@ from tamrl.data.own.vocabulary import NAMES, recognise
 from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError
 from tamrl.evaluate.learner import Fluxes, Wrapper
-from tamrl.evaluate.score_file import AS_LABELLED
+from tamrl.evaluate.score_file import AS_LABELLED, some
 from tamrl.model.adapt import MIN_DAYS, add_target, finetune
 from tamrl.model.train import TamRLModel
 from tamrl.samples.arrays import FACTS, Samples
 from tamrl.shipped.adaptation import BLOCKS, Adapted
+from tamrl.shipped.checks import LARGEST, number, text
 
 STEPS = 60  # most steps of the descent: the head starts at the labels' mean
+LONGEST = 200  # letters of a name; NetCDF takes 256, with an ending
 TAKEN = {*FACTS, *NAMES, "time", "station", "dissimilarity", "outside", "seen"}
 _TAKEN = re.compile(r"share_.*|nearest_learnt.*|.*_(lower|upper|letters|bnds)")
 
@@ -68,6 +70,9 @@ def as_trained(member: Any) -> Any:
 
 def check_name(target: str, header: Mapping[str, Any]) -> None:
     """Refuse a target that the model reads or predicts already, or that cannot be a name."""
+    if not isinstance(target, str) or len(target) > LONGEST:
+        what = f"the name of a target is {str(target)[:20]!r}…"
+        raise DataError(f"{what}; expected a text of at most {LONGEST} letters")
     if target in header.get("targets", {}):
         raise DataError(f"the weights predict {target} already; start from the weights before")
     known = next(iter(recognise([target])), "")
@@ -92,11 +97,11 @@ def learn_target(
     how many ``labelled_days`` of which ``period``, and ``held_out``, the RMSE of the mean of the
     labels and of what was learnt, on parts of the labels left out in turn (None below 20 days: too
     few). DataError for a name that is taken (`check_name`), without such a column, for fewer than
-    10 labelled days, labels that are all the same, are not above 0 in the mean though positive, or
-    state another unit.
+    10 labelled days, labels that are all the same, beyond 1e9, are not above 0 in the mean though
+    positive, or state another unit, and for options of another kind.
     """
     check_name(target, header)
-    names = ", ".join(samples.site)
+    names = some(samples.site.tolist())
     if target not in samples.targets:
         remedy = "add it, named as the target, case as given"
         raise DataError(f"{names}: no column {target} in a table or Dataset; {remedy}")
@@ -114,6 +119,10 @@ def learn_target(
         what = f"{target} is {mean:.3g} in the mean, not positive"
         raise DataError(f"{names}: {what}; turn its sign, or learn it without positive")
     stated = str(dict(samples.attrs.get("units", {})).get(target, ""))  # type: ignore[call-overload]
+    text()(stated or unit, f"{names}: the unit of {target}")
+    if type(positive) is not bool:
+        raise DataError(f"{names}: positive is {positive!r}; give True or False")
+    number(-LARGEST)(float(np.abs(y[labelled]).max()), f"{names}: the largest {target}")
     if unit and stated and unit != stated:
         what = f"{target} is in {stated!r} by its table, not in {unit!r}; units of further targets"
         raise DataError(f"{names}: {what} are not converted: leave out the option, or correct it")

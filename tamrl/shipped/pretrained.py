@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from importlib.resources import as_file, files
 from os import PathLike
 from pathlib import Path
+from types import NoneType
 from typing import Any, Self
 
 import numpy as np
@@ -20,7 +21,7 @@ import xarray as xr
 
 from tamrl.data.own.places import notable
 from tamrl.data.schema import FLUXES, VARIABLES
-from tamrl.errors import DataError, InputWarning
+from tamrl.errors import DataError, InputWarning, expect
 from tamrl.evaluate.conformal import Conformal
 from tamrl.evaluate.learner import Fluxes
 from tamrl.evaluate.score_file import score
@@ -141,12 +142,14 @@ class Pretrained:
         makes a table of the newest day. DataError as of `predict`, for a record that is too short,
         an unknown ``site``, and a window without intervals.
         """
+        expect(intervals, (Mapping, NoneType), "intervals", "intervals by flux")
         options = (site, recent, window, intervals or intervals_carried(self.header, window))
         samples = suited(_samples(towers, table, satellites, place), self.header)
         return judge(by_member(self.members, samples), self.header, samples, *options)
 
     def save(self, path: File) -> None:
         """Save the ensemble to one file for `load_pretrained`, atomically."""
+        expect(path, (str, PathLike), "path", "where the weights go")
         write(self.members, Path(path), self.header)
 
 
@@ -170,6 +173,7 @@ def open_weights(path: File | None = None, device: str = "cpu") -> Pretrained:
     >>> model.header["towers"], sorted(model.intervals)
     (180, ['GPP', 'NEE', 'RECO'])
     """
+    expect(path, (str, PathLike, NoneType), "path", "a file of weights, or None for the package's")
     with as_file(files("tamrl") / SHIPPED) as shipped:
         members, header = load(shipped if path is None else Path(path), device)
     return Pretrained(members, header, intervals_of(header))

@@ -13,9 +13,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialise
 
-from tamrl.errors import DataError
+from tamrl.errors import DataError, expect
 from tamrl.evaluate.conformal import Conformal
-from tamrl.files import atomic_write, check_outputs
+from tamrl.files import atomic_write, check_outputs, check_regular
 from tamrl.model.train import pick_device
 from tamrl.samples.arrays import Samples, require_same
 from tamrl.shipped.checks import MOST_BYTES, read_header
@@ -45,13 +45,20 @@ def save(
 
 
 def write(models: Sequence[Any], path: Path, header: Mapping[str, Any]) -> None:
-    """Write members with a header that says all but how to make them again, atomically."""
+    """Write members with a header that says all but how to make them again, atomically.
+
+    DataError for what `load` would refuse; nothing is written then.
+    """
     check_weights_output(path)
     arrays: Arrays = {}
     of_session = ("weights_sha256", "input_notes")
     header = {name: value for name, value in header.items() if name not in of_session}
     about = {"models": [pack(model, str(i), arrays) for i, model in enumerate(models)]}
     text = json.dumps({**header, **about})
+    try:
+        read_header(text)
+    except DataError as error:
+        raise DataError(f"{path}: not written, as nothing could read it again: {error}") from error
     with atomic_write(path) as part:
         part.write_bytes(serialise(arrays, {HEADER: text, SEAL: digest_of(arrays, text)}))
 
@@ -71,6 +78,8 @@ def check_weights_output(path: Path, inputs: Iterable[Path | None] = ()) -> None
 
 def load(path: Path, device: str = "auto") -> tuple[list[Any], dict[str, Any]]:
     """Read ensemble members and the header that `save` wrote; DataError if there are none."""
+    check_regular(path, "weights of `tamrl train`")
+    expect(device, str, "device", "auto, cpu, cuda or mps")
     if not path.is_file():
         raise DataError(f"{path}: no such file of weights; train them: tamrl train -o {path}")
     if path.stat().st_size > MOST_BYTES:
