@@ -64,14 +64,14 @@ def _wrong_unit(sample: xr.Dataset, step: npt.NDArray[np.float64]) -> str:
     if why or time.dtype.kind != "M" or step.max() > 1 or len(time) < LONG:
         return why
     cells = np.argwhere(np.isfinite(ta + vpd + sw).any(0))
-    cells = cells[np.unique(np.linspace(0, len(cells) - 1, CELLS).astype(int))] if len(cells) else []
+    cells = cells[np.unique(np.linspace(0, max(len(cells) - 1, 0), CELLS, dtype=int))[: len(cells)]]
     changed = []
     for i, j in cells:
-        series, y = [v[:, i, j] for v in (ta, vpd, sw)], float(lat[i, 0])
+        one, y = (ta[:, i, j], vpd[:, i, j], sw[:, i, j]), float(lat[i, 0])
         where = f"at {y:g}, {float(few['lon'][j]):g} (lat, lon)"
-        if why := changed_unit(*series, y, time):
+        if why := changed_unit(*one, y, time):
             changed.append(f"{where} {why}")
-        elif why := wrong_unit(*series, y, doy[:, 0, 0]):
+        elif why := wrong_unit(*one, y, doy[:, 0, 0]):
             return f"{where} {why}"
     return changed[0] if len(changed) > CHANGED * len(cells) else ""
 

@@ -38,7 +38,7 @@ WORKERS = 4  # at most, unless more are asked for
 # Radiation of a day against that above the atmosphere (FAO-56): never more, but for the twilight
 # and the hours between local time and the sun's; over a block of days and cells never as little.
 MOST, TWILIGHT, LEAST, BRIGHT = 1.05, 10.0, 0.01, 20.0
-# VPD_max as a share of saturation at TA_max in a block of so many values: no air is so damp, or dry.
+# VPD_max as a share of saturation at TA_max in so many values of a block: no air is so damp or dry.
 DAMP, DRY, ENOUGH = 0.005, 0.992, 40
 # W m-2 and mm d-1; below zero: what packed numbers make of none.
 LIMITS = {"SW_IN": (-1.0, 500.0), "PRCP": (-1.0, plausible("PRCP")[1])}

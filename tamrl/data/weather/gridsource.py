@@ -171,8 +171,8 @@ def _named(ds: xr.Dataset, file: str, is_zarr: bool, notes: list[str]) -> Opened
         calendar = ds["time"].encoding.get("calendar") or ds["time"].attrs.get("calendar", "none")
         text = f"its time is no date of the standard calendar (calendar: {calendar})"
         raise DataError(f"{file}: {text}; the days of a model's year are none of a real one")
-    if len(lost := np.flatnonzero(np.isnat(ds["time"].to_numpy()))):
-        text = f"time {lost[0] + 1} of {ds.sizes['time']} is missing (NaT)"
+    if len(none := np.flatnonzero(np.isnat(ds["time"].to_numpy()))):
+        text = f"time {none[0] + 1} of {ds.sizes['time']} is missing (NaT)"
         raise DataError(f"{file}: {text}; correct it, or drop that record")
     first, last = (ds.attrs.get(n) for n in ("valid_time_start", "valid_time_stop"))
     if first and last:  # ARCO-ERA5: the axis is longer than the data
@@ -221,7 +221,8 @@ def window(opened: Opened, region: Region | None) -> Window:
     """
     lat, lon = (opened.ds[axis].to_numpy().astype(float) for axis in AXES)
     south, west, north, east = (-90.0, -180.0, 90.0, 180.0) if region is None else region
-    if not (west != east and -90 <= south < north <= 90 and -180 <= west <= 360 and -180 <= east <= 360):
+    sides = -180 <= west <= 360 and -180 <= east <= 360 and west != east
+    if not (sides and -90 <= south < north <= 90):
         text = "write south, west, north, east in degrees, south below north, west not east itself"
         raise DataError(f"region {south:g},{west:g},{north:g},{east:g}: {text}")
     rows = np.flatnonzero((lat >= south - SLACK) & (lat <= north + SLACK))
