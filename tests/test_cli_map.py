@@ -131,7 +131,7 @@ def test_errors_teach(weights, cube, tmp_path, monkeypatch) -> None:
         ((cube, "-w", weights, "-o", tmp_path / "m.nc"), "a Zarr store needs m.zarr"),
         ((tmp_path / "dry.nc", *out), "variable VPD is missing, which the model needs"),
         ((tmp_path / "hourly.nc", *out), "make it daily: tamrl cube"),
-        ((tmp_path / "no.nc", *out), "cannot be opened as a cube"),
+        ((tmp_path / "no.nc", *out), "no such file or folder"),
         ((cube, *out, "--scheduler", "tcp://127.0.0.1:1"), "dask worker ADDRESS"),
         ((cube, *out, "--every", "year"), "not averaged further"),
     ):

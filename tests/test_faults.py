@@ -46,7 +46,7 @@ from tamrl.data.own.stamps import STAMPS
 from tamrl.data.own.tables import Place, tower_days
 from tamrl.data.own.vocabulary import VOCABULARY
 from tamrl.data.physics import potential_radiation, saturation_pressure
-from tamrl.data.schema import VARIABLES
+from tamrl.data.schema import DRIVERS, VARIABLES
 from tamrl.errors import DataError
 from tamrl.evaluate.score_file import score
 from tamrl.files import atomic_write, check_outputs
@@ -695,7 +695,24 @@ def typed(kind: Any) -> Callable[[xr.Dataset], xr.Dataset]:
     return lambda c: c.assign(TA=c.TA.astype(kind).assign_attrs(units="degC"))
 
 
-HOURLY = pd.date_range("2005-01-01", periods=400, freq="h")
+def part_as(name: str, factor: float, where: Callable[[xr.Dataset], Any]) -> Any:
+    """Write a variable in another unit than it says at some times or in some cells."""
+    return lambda c: c.assign({name: as_if(name, factor)(c)[name].where(where(c), c[name])})
+
+
+def extreme(name: str, mean: str, above: float) -> Callable[[xr.Dataset], xr.Dataset]:
+    """Give an extreme of the day that is so far above its mean."""
+    return lambda c: c.assign({name: (c[mean] + above).assign_attrs(c[mean].attrs)})
+
+
+def classes(*codes: Any) -> Callable[[xr.Dataset], xr.Dataset]:
+    """Give two classes of land, a half of each cell each."""
+    halves = ("igbp", "lat", "lon"), np.full((2, 3, 3), 0.5)
+    return lambda c: c.assign(igbp_fraction=halves).assign_coords(igbp=list(codes))
+
+
+EXTREMES = ("TA_min", "TA_max", "VPD_max")
+HOURLY = pd.date_range("2005-01-01", periods=800, freq="h")
 CUBES: dict[str, tuple[Callable[[xr.Dataset], Any], str]] = {
     "VPD in kPa": (as_if("VPD", 0.1), "VPD never exceeds .*looks like kPa"),
     "VPD above saturation": (as_if("VPD", 4), "VPD is .* of saturation or more"),
@@ -713,19 +730,56 @@ CUBES: dict[str, tuple[Callable[[xr.Dataset], Any], str]] = {
     "a time missing": (lambda c: c.assign_coords(time=c.time.where(c.time != c.time[5])),
                        "a time is missing"),
     "hours": (lambda c: c.assign_coords(time=HOURLY), "the cube is hourly; make it daily"),
-    "six hours": (lambda c: c.assign_coords(time=pd.date_range("2005", periods=400, freq="6h")),
+    "six hours": (lambda c: c.assign_coords(time=pd.date_range("2005", periods=800, freq="6h")),
                   "the cube is in steps of 6 hours"),
     "the year 1700": (lambda c: c.assign_coords(time=c.time - np.timedelta64(111400, "D")),
                       "outside 1900 to 2100"),
+    "VPD in kPa from a year on": (
+        part_as("VPD", 0.1, lambda c: c.time >= c.time[400]),
+        r"at 49, 9 \(lat, lon\) VPD is .* times smaller from 2006-02-.. on .*use one"),
+    "light in MJ from a year on": (part_as("SW_IN", 0.0864, lambda c: c.time >= c.time[400]),
+                                   "SW_IN is 1. times smaller from 2006-02-.* its unit changes"),
+    "VPD in kPa in a cell": (part_as("VPD", 0.1, lambda c: (c.lat == 50) & (c.lon == 10)),
+                             r"at 50, 10 \(lat, lon\) VPD never exceeds .*like kPa"),
+    "a minimum above the mean": (
+        extreme("TA_min", "TA", 10), "TA_min is above TA in 7200 of 7200 values .*one unit"),
+    "a maximum below the mean": (extreme("TA_max", "TA", -10), "TA is above TA_max in 7200 of"),
+    "a most of VPD of none": (lambda c: c.assign(VPD_max=c.VPD * 0), "VPD is above VPD_max in"),
+    "an index without time": (lambda c: c.assign(EVI=c.VPD[0] * 0), "EVI has no dimension time"),
+    "land that changes": (lambda c: c.assign(land_fraction=c.VPD * 0 + 1),
+                          "land_fraction changes in time, but is a fact"),
+    "classes without their dimension": (lambda c: c.assign(igbp_fraction=c.VPD[0] * 0 + 1),
+                                        "igbp_fraction has no dimension igbp"),
+    "a class twice": (classes("ENF", "ENF"), "class 'ENF' of igbp occurs twice; name each once"),
+    "classes by number": (classes(1, 10), "class 1 of igbp is no class; .*of WAT, ENF"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("fault", CUBES)
 def test_cubes_that_cannot_be(fault: str) -> None:
-    change, words = CUBES[fault]
-    assert open_cube(weather(), ("TA", "VPD", "SW_IN")).convert["VPD"] == (1.0, 0.0)
+    """Of 800 days one error; the same cube without the fault, extremes included, is read."""
+    (change, words), sound = CUBES[fault], weather(800)
+    sound = sound.assign({n: sound[n.partition("_")[0]] for n in EXTREMES})
+    assert open_cube(sound, (*DRIVERS, *EXTREMES)).convert["VPD"] == (1.0, 0.0)
+    cube = change(weather(800))
     with pytest.raises(DataError, match=rf"^cube: [^\n]*{words}"):
-        open_cube(change(weather()), ("TA", "VPD", "SW_IN"))
+        open_cube(cube, [*DRIVERS, *(n for n in (*EXTREMES, "EVI") if n in cube)])
+
+
+def test_a_class_that_the_model_needs_is_asked_for() -> None:
+    with pytest.raises(DataError, match="igbp has no class CRO, which the model needs; add it"):
+        open_cube(classes("ENF", "GRA")(weather()), ("TA", "igbp_ENF", "igbp_CRO"))
+
+
+@pytest.mark.parametrize(("source", "words"), [
+    ("s3://x/y", "s3://x/y: a map is made of local files; .*tamrl cube"),
+    (Path("gs://x/y"), "gs://x/y: a map is made of local files"), ("no.nc", "no.nc: no such file"),
+    (__file__, r"test_faults.py: is no NetCDF file or Zarr store"),
+    (Path(__file__).parent, "is no folder of NetCDF files or Zarr store"),
+])  # fmt: skip
+def test_paths_of_no_cube_get_a_line(source: Any, words: str) -> None:
+    with pytest.raises(DataError, match=rf"^[^\n]*{words}[^\n]*$"):
+        open_cube(source, DRIVERS)
 
 
 Files = list[xr.Dataset]

@@ -1,5 +1,6 @@
 """A cube's files, opened as one Dataset; those of a folder must hold the same in the same units."""
 
+import re
 from collections import Counter
 from os import PathLike
 from pathlib import Path
@@ -23,7 +24,12 @@ def open_source(source: xr.Dataset | str | Path) -> xr.Dataset:
     if not isinstance(source, str | PathLike):
         text = "give an xarray.Dataset or a path"
         raise DataError(f"a cube cannot be read of {type(source).__name__}: {text}")
-    path = Path(source)
+    if re.match(r"\w{2,}:/|arco-era5$", str(source)):
+        address = re.sub(r":/(?!/)", "://", str(source))  # of which a Path keeps one stroke
+        text = "a map is made of local files; copy the cube, or make one of hours there: tamrl cube"
+        raise DataError(f"{address}: {text}")
+    if not (path := Path(source)).exists():
+        raise DataError(f"{path}: no such file or folder; correct the path")
     try:
         if is_store(path):
             ds = xr.open_zarr(path, consolidated=False, chunks=None)
@@ -34,7 +40,11 @@ def open_source(source: xr.Dataset | str | Path) -> xr.Dataset:
     except DataError:
         raise
     except DAMAGE as error:
-        raise DataError(f"{path}: cannot be opened as a cube ({error})") from error
+        why = str(error)
+        if "IO backends" in why or "no files to open" in why:  # a page of xarray's advice
+            text = "is no folder of NetCDF files" if path.is_dir() else "is no NetCDF file"
+            raise DataError(f"{path}: {text} or Zarr store; give one of these") from error
+        raise DataError(f"{path}: cannot be opened as a cube ({why})") from error
     ds.encoding["source"] = str(path)
     return ds
 

@@ -15,11 +15,11 @@ import xarray as xr
 
 from tamrl.data.gridfiles import MONTH_DAYS
 from tamrl.data.koppen import KOPPEN_CODES
-from tamrl.data.physics import wrong_unit
 from tamrl.data.schema import DRIVERS, KOPPEN_MAIN
 from tamrl.data.units import KNOWN, conversion, to_our_units
 from tamrl.errors import DataError
 from tamrl.maps.cubefiles import DAMAGE, open_source
+from tamrl.maps.possible import impossible, wrong_dims
 from tamrl.maps.timeaxis import fill_leap_days, leap_note, read_time, time_edges
 
 Floats = npt.NDArray[np.float32]
@@ -30,7 +30,6 @@ BARE = ("SNO", "BSV")  # classes without flux: no tower stands there (FLUXCOM li
 PERIODS = {"step": "", "month": "M", "year": "Y"}  # what a map may be averaged to
 FULL = 0.8  # share of the days of a month or year that must be predicted
 SAMPLE_ROWS = 9  # rows of latitude that are looked at before a long computation starts
-SAMPLE_COLUMNS = 60  # columns of these whose weather is compared with what physics allows
 
 
 @dataclass(frozen=True)
@@ -138,7 +137,8 @@ def open_cube(source: xr.Dataset | str | Path, features: Sequence[str]) -> Cube:
     ``source``: Dataset, Zarr store, NetCDF file or folder of them; (time or month, lat, lon),
     statics (lat, lon); any order. ``features``: variables, igbp_XXX (a class of igbp_fraction),
     koppen_Main (a main class of koppen), abs_lat, latitude, longitude. DataError for a source that
-    cannot be opened, a missing variable, an irregular axis, a unit unknown or against the values.
+    cannot be opened, a missing variable, class or dimension, an irregular axis, a unit unknown or
+    against the values, and for what `tamrl.maps.possible` says no place shows.
     """
     source = open_source(source)
     name = str(source.encoding.get("source", "cube"))
@@ -151,6 +151,10 @@ def open_cube(source: xr.Dataset | str | Path, features: Sequence[str]) -> Cube:
     ds = ds[[v for v in ds.data_vars if v in wanted]]
     if extra := set(ds.dims) - {"time", "igbp", "lat", "lon"}:
         raise DataError(f"{name}: dimensions {sorted(map(str, extra))} are too many; select one")
+    if why := wrong_dims(ds, needed):
+        raise DataError(f"{name}: {why}")
+    if lost := [f for f in features if f[:5] == "igbp_" and f[5:] not in ds["igbp"]]:
+        raise DataError(f"{name}: igbp has no class {lost[0][5:]}, which the model needs; add it")
     ds = ds.transpose("time", "igbp", "lat", "lon", missing_dims="ignore")
     cube = Cube(ds, tuple(features), {}, climatology, name, leap=leap)
     sample = cube.sample()
@@ -161,23 +165,9 @@ def open_cube(source: xr.Dataset | str | Path, features: Sequence[str]) -> Cube:
             "" if sample.sizes["lat"] == ds.sizes["lat"] else f" in {SAMPLE_ROWS} rows of latitude"
         )
         raise DataError(f"{name}: {empty[0]} has no value at all{where}; fill it")
-    if why := _wrong_unit(sample, cube.step_days()):
+    if why := impossible(sample, cube.step_days()):
         raise DataError(f"{name}: {why}")
     return replace(cube, convert=convert)
-
-
-def _wrong_unit(sample: xr.Dataset, step: npt.NDArray[np.float64]) -> str:
-    """Say what `tamrl.data.physics.wrong_unit` does of a sample with weather, in our units."""
-    if step.mean() < 1 or not {*DRIVERS} <= {n for n in sample if "time" in sample[n].dims}:
-        return ""
-    few = sample.isel(lon=slice(None, None, sample.sizes["lon"] // SAMPLE_COLUMNS + 1))
-    time = few["time"].to_numpy()
-    middle = np.cumsum(step) - step / 2
-    if time.dtype.kind == "M":
-        middle = (time_edges(time)[0] - time[0].astype("M8[Y]")) / np.timedelta64(1, "D") + middle
-    ta, vpd, sw = (few[n].transpose("time", "lat", "lon").to_numpy() for n in DRIVERS)
-    lat, doy = few["lat"].to_numpy()[:, None], (middle % 365.25 + 1)[:, None, None]
-    return wrong_unit(ta, vpd, sw, lat, doy, float(step.mean()))
 
 
 def _axes(ds: xr.Dataset, name: str) -> xr.Dataset:

@@ -22,7 +22,7 @@ from tqdm.dask import TqdmCallback
 
 from tamrl.data.daily import Floats
 from tamrl.data.own.vocabulary import DAY
-from tamrl.data.physics import potential_radiation
+from tamrl.data.physics import potential_radiation, saturation_pressure
 from tamrl.data.units import KNOWN, plausible
 from tamrl.data.weather.daily_layout import identity_of, layout, prepare
 from tamrl.data.weather.gridsource import Region, Source
@@ -38,6 +38,8 @@ WORKERS = 4  # at most, unless more are asked for
 # Radiation of a day against that above the atmosphere (FAO-56): never more, but for the twilight
 # and the hours between local time and the sun's; over a block of days and cells never as little.
 MOST, TWILIGHT, LEAST, BRIGHT = 1.05, 10.0, 0.01, 20.0
+# VPD_max as a share of saturation at TA_max in so many values of a block: no air is so damp or dry.
+DAMP, DRY, ENOUGH = 0.005, 0.992, 40
 # W m-2 and mm d-1; below zero: what packed numbers make of none.
 LIMITS = {"SW_IN": (-1.0, 500.0), "PRCP": (-1.0, plausible("PRCP")[1])}
 
@@ -139,6 +141,12 @@ def _check(fields: dict[str, Floats], days: Days, hours: Hours) -> None:
     if sunny.any() and sw[sunny].sum() < LEAST * np.broadcast_to(sun, sw.shape)[sunny].sum():
         text = f"SW_IN from {days[0]} on is {sw[sunny].mean():.3g} W m-2 in the mean"
         raise DataError(f"{hours.name}: {text}, dark for any sky; {_remedy(hours, 'SW_IN')}")
+    full = saturation_pressure(fields["TA_max"])
+    known = np.isfinite(vpd := fields["VPD_max"] + 0 * full)
+    share = vpd[known].sum() / full[known].sum() if known.sum() >= ENOUGH else DRY
+    if not DAMP <= share <= DRY:
+        text = f"VPD_max from {days[0]} on is {share:.2%} of saturation in the mean"
+        raise DataError(f"{hours.name}: {text}, as no air is; {_remedy(hours, 'VPD')}")
     for name in fields.keys() & LIMITS.keys():
         np.maximum(fields[name], 0, out=fields[name])
 

@@ -163,10 +163,17 @@ def _named(ds: xr.Dataset, file: str, is_zarr: bool, notes: list[str]) -> Opened
         raise DataError(f"{file}: {text} {', '.join(map(str, ds.dims))}")
     ds = ds.drop_vars([n for n in names.values() if n in ds.variables and n not in names])
     ds = ds.rename({old: new for old, new in names.items() if old != new})
+    for axis in AXES:
+        if ds[axis].dtype.kind not in "iuf" or not np.isfinite(ds[axis]).all():
+            text = f"{axis} holds values of {ds[axis].dtype}, or none; degrees are expected"
+            raise DataError(f"{file}: {text}")
     if ds["time"].dtype.kind != "M":
         calendar = ds["time"].encoding.get("calendar") or ds["time"].attrs.get("calendar", "none")
         text = f"its time is no date of the standard calendar (calendar: {calendar})"
         raise DataError(f"{file}: {text}; the days of a model's year are none of a real one")
+    if len(none := np.flatnonzero(np.isnat(ds["time"].to_numpy()))):
+        text = f"time {none[0] + 1} of {ds.sizes['time']} is missing (NaT)"
+        raise DataError(f"{file}: {text}; correct it, or drop that record")
     first, last = (ds.attrs.get(n) for n in ("valid_time_start", "valid_time_stop"))
     if first and last:  # ARCO-ERA5: the axis is longer than the data
         ds = ds.sel(
@@ -194,6 +201,18 @@ def check_dims(opened: Opened, name: str) -> None:
             raise DataError(f"{opened.file}: {text}; select one of them")
 
 
+def four(region: Any) -> Region | None:
+    """Check that a region is four numbers; DataError if not."""
+    try:
+        if region is None:
+            return None
+        south, west, north, east = map(float, () if isinstance(region, str) else region)
+    except (TypeError, ValueError) as error:
+        text = "write four numbers, south, west, north, east in degrees"
+        raise DataError(f"region {region!r}: {text}") from error
+    return south, west, north, east
+
+
 def window(opened: Opened, region: Region | None) -> Window:
     """Cells of a file within a region (all of them if None), whichever way its axes run.
 
@@ -202,8 +221,9 @@ def window(opened: Opened, region: Region | None) -> Window:
     """
     lat, lon = (opened.ds[axis].to_numpy().astype(float) for axis in AXES)
     south, west, north, east = (-90.0, -180.0, 90.0, 180.0) if region is None else region
-    if not (-90 <= south < north <= 90 and -180 <= west <= 360 and -180 <= east <= 360):
-        text = "write south, west, north, east in degrees, south below north"
+    sides = -180 <= west <= 360 and -180 <= east <= 360 and west != east
+    if not (sides and -90 <= south < north <= 90):
+        text = "write south, west, north, east in degrees, south below north, west not east itself"
         raise DataError(f"region {south:g},{west:g},{north:g},{east:g}: {text}")
     rows = np.flatnonzero((lat >= south - SLACK) & (lat <= north + SLACK))
     width = 360.0 if region is None else (east - west) % 360 or 360.0

@@ -15,12 +15,13 @@ from tamrl.data.daily import Floats
 from tamrl.data.own.points import ACCUMULATED, accumulates, amounts
 from tamrl.data.own.records import add_deficit
 from tamrl.data.own.vocabulary import DAY, Column, convert
-from tamrl.data.weather.gridsource import Opened, Region, Source, Window, open_sources, window
+from tamrl.data.weather.gridsource import Opened, Region, Source, Window, four, open_sources, window
 from tamrl.data.weather.records import Ints, columns_of, ends_of, lookup, step_of, take
 from tamrl.errors import DataError
 
 Span = tuple[np.datetime64, np.datetime64]
 SUMS = ("auto", "step", "day")  # sums of the time since the stamp before, or since 00 UTC
+DEW_LEAST = -110.0  # degC; the coldest air on Earth was of -98
 DEW_SLACK, DEW_SHARE, DEW_MOST = 0.5, 0.01, 5.0  # K above TA, by interpolation; in so many hours
 FALL = 1e-3  # of the greatest sum: a fall that is no rounding
 SAMPLE_HOURS = 50  # two resets of sums from 00 UTC
@@ -57,7 +58,7 @@ class Hours:
     def read(self, start: int, stop: int, notes: list[str] | None = None) -> dict[str, Floats]:
         """TA degC, VPD hPa, SW_IN W m-2 and P mm (record, lat, lon) of records start to stop - 1.
 
-        DataError for a dew point above the temperature by more than rounding.
+        DataError for a dew point that no air has, or above the temperature by more than rounding.
         """
         said: list[str] = [] if notes is None else notes
         values = {}
@@ -69,7 +70,7 @@ class Hours:
                 raw = amounts(raw, time, self.step // 60)[before:]
             values[name] = convert(raw, series.column, self.step, self.name, said)
         if "TDEW" in values:
-            self._check_dew(values["TDEW"] - values["TA"], start)
+            self._check_dew(values["TDEW"], values["TA"], start)
         add_deficit(values, said)
         return values
 
@@ -104,7 +105,12 @@ class Hours:
                 text = f"{series.column.column} lacks {lost.size} records, the first at {when} UTC"
                 raise DataError(f"{self.name}: {text}; get them, or ask for other years")
 
-    def _check_dew(self, above: Floats, start: int) -> None:
+    def _check_dew(self, dew: Floats, ta: Floats, start: int) -> None:
+        name, above = self.series["TDEW"].column.column, dew - ta
+        if (least := np.min(dew, initial=np.inf, where=np.isfinite(dew))) < DEW_LEAST:
+            text = f"the dew point is {least:.4g} degC, which no air is"
+            unit = self.series["TDEW"].column.unit
+            raise DataError(f"{self.name}: {text}; correct the units attribute of {name}, {unit!r}")
         known = np.isfinite(above)
         most = np.max(above, initial=-np.inf, where=known)
         many = (above > DEW_SLACK).sum() > DEW_SHARE * known.sum()
@@ -113,7 +119,7 @@ class Hours:
         at = int(np.argwhere(above == most)[0][0])
         when = str(self.stamps(start + at, start + at + 1)[0]).replace("T", " ")
         text = f"the dew point is above the temperature, by {most:.3g} K at {when} UTC"
-        both = " and ".join(self.series[n].column.column for n in ("TDEW", "TA"))
+        both = f"{name} and {self.series['TA'].column.column}"
         raise DataError(f"{self.name}: {text}; are {both} mixed up, or in other units?")
 
 
@@ -130,6 +136,7 @@ def open_hours(
     """
     if sums not in SUMS:
         raise DataError(f"sums {sums!r}: write one of {', '.join(SUMS)}")
+    region = four(region)
     opened = open_sources(source, notes)
     name = opened[0].file if len(opened) == 1 else f"{opened[0].file} and {len(opened) - 1} more"
     found = columns_of(opened, name)
@@ -173,6 +180,8 @@ def open_hours(
 def _sums(hours: Hours, asked: str, notes: list[str]) -> dict[str, str]:
     """How each variable that is a sum accumulates: "step" or "day"."""
     found: dict[str, str] = {}
+    for one in hours.series.values():  # refuses a unit that is unknown
+        convert(np.full(1, np.nan), one.column, hours.step, hours.name, [])
     for name, units in ACCUMULATED.items():
         if name not in hours.series or hours.series[name].column.unit not in units:
             continue

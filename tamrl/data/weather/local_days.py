@@ -13,7 +13,7 @@ from tamrl.data.weather.hourly import Hours, Span
 from tamrl.errors import DataError
 
 Days = NDArray[np.datetime64]
-Years = str | tuple[str, str] | None
+Years = str | int | tuple[str, str] | None
 SUNNY = 0.3  # of 1: how much of the sun's circle must be dark, so that its middle is known
 
 
@@ -61,7 +61,7 @@ def asked(years: Years) -> Span | None:
     """
     if years is None:
         return None
-    text = years if isinstance(years, str) else ":".join(map(str, years))
+    text = ":".join(map(str, years)) if isinstance(years, tuple | list) else str(years)
     span = re.fullmatch(r"(\d{4})-(\d{4})", text.strip())
     parts = list(span.groups()) if span else text.strip().split(":")
     try:
