@@ -54,7 +54,7 @@ def write(path: Path) -> Path:
 def parts(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Header and arrays of a file."""
     with safe_open(path, "np") as stored:
-        header = json.loads(stored.metadata()["tamrl"])
+        header = json.loads(stored.metadata()["tamrl"].partition("\n")[0])
         return header, {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
 
 

@@ -23,7 +23,8 @@ from tamrl.shipped.report import sha256_of
 from tamrl.shipped.weights import Arrays, digest_of, networks, pack, unpack
 
 ABOUT = ("virtual", "tower_source")  # of samples, that weights carry
-HEADER, SEAL = "tamrl", "sha256"  # texts in a file: SEAL is the digest of all else; older lack it
+HEADER = "tamrl"  # the one text in a file, for several are stored in no order: header, SEAL, digest
+SEAL = "\nsha256:"  # before the digest of all else, which older files lack
 WRONG = (  # what a file of something else may lead to
     SafetensorError, OSError, LookupError, TypeError, ValueError, ArithmeticError, RuntimeError,
     AttributeError,
@@ -60,7 +61,7 @@ def write(models: Sequence[Any], path: Path, header: Mapping[str, Any]) -> None:
     except DataError as error:
         raise DataError(f"{path}: not written, as nothing could read it again: {error}") from error
     with atomic_write(path) as part:
-        part.write_bytes(serialise(arrays, {HEADER: text, SEAL: digest_of(arrays, text)}))
+        part.write_bytes(serialise(arrays, {HEADER: text + SEAL + digest_of(arrays, text)}))
 
 
 def check_weights_output(path: Path, inputs: Iterable[Path | None] = ()) -> None:
@@ -90,13 +91,13 @@ def load(path: Path, device: str = "auto") -> tuple[list[Any], dict[str, Any]]:
         raise DataError(f"device {device!r} is not there for PyTorch; use cpu or auto") from error
     try:
         with safe_open(path, "np") as stored:
-            about = stored.metadata() or {}
-            header = read_header(about[HEADER])
+            text, _, digest = (stored.metadata() or {})[HEADER].partition(SEAL)
+            header = read_header(text)
             arrays = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
         members = unpack(header["models"], arrays, str(pick_device(device)))
         for net in (net for member in members for net in networks(member)):
             require_same(net.features, header["features"], "features: network and header differ in")
-        if about.get(SEAL) not in (None, digest_of(arrays, about[HEADER])):
+        if digest not in ("", digest_of(arrays, text)):
             raise DataError("its content is not that of the digest in it: it was changed")
     except WRONG as error:
         why = " ".join((str(error) or repr(error)).split())
