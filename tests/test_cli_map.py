@@ -17,6 +17,7 @@ from mapworld import same
 from tamrl import data
 from tamrl.data.grid import grid_at
 from tamrl.data.koppen import KOPPEN_CODES
+from tamrl.data.physics import potential_radiation
 from tamrl.data.schema import FLUXES, KOPPEN_MAIN
 from tamrl.errors import DataError
 from tamrl.evaluate.conformal import Conformal
@@ -206,6 +207,9 @@ def days_in_cells(grid: xr.Dataset) -> tuple[xr.Dataset, xr.Dataset, xr.Dataset]
     places |= {"koppen": codes, "koppen_main": [KOPPEN_MAIN.get(c[:1], "") for c in codes]}
     towers = source.drop_vars(["igbp", "koppen", "koppen_main"])
     towers = towers.assign_coords({name: ("site", values) for name, values in places.items()})
+    doy = towers["time"].dt.dayofyear.to_numpy()
+    top = np.stack([potential_radiation(lat, doy) for lat in flat["lat"].to_numpy()])
+    towers["SW_IN"] = towers["SW_IN"].clip(max=xr.DataArray(0.7 * top, dims=("site", "time")))
     values = {n: towers[n].to_numpy() for n in UNITS if n != "FPAR"}
     values["FPAR"] = months["FPAR"].to_numpy()[:, towers["time"].dt.month.to_numpy() - 1]
     axes = {"lat": at["lat"], "lon": at["lon"], "time": towers["time"]}
@@ -327,9 +331,11 @@ def test_bounds_and_what_lies_outside_are_those_of_the_inputs_at_hand(globe) -> 
     model, (days, _, _) = pretrained.open_weights(), days_in_cells(globe)
     few = days.drop_vars("FPAR")
     rain = few.assign(PRCP=xr.zeros_like(few["TA"]).assign_attrs(units="mm d-1"))
+    leaves = days.assign(LAI=(4 * days["FPAR"]).assign_attrs(units="m2 m-2"))
     for cube, grid, inputs in (
-        (days, globe, "satellites, EVI, grid"), (few, globe, "EVI, grid"), (few, None, ""),
-        (rain, globe, "EVI, grid"),  # rain alone is no satellite that sees leaves
+        (leaves, globe, "satellites, EVI, grid"), (few, globe, "EVI, grid"), (few, None, ""),
+        (days, globe, "EVI, grid"),  # one index is no satellite view, nor is rain
+        (rain, globe, "EVI, grid"),
     ):  # fmt: skip
         mapped = ensemble_map(model.members, model.header, cube, grid)
         assert mapped.inputs == inputs

@@ -30,7 +30,7 @@ MANY = N_VIRTUAL * DATASETS  # virtual towers, each met once
 LOSSES = ("TAM-RL, V-REx", "TAM-RL, tilted risk")
 STEP_GROUPS = {
     "data and labels, for trees": steps.STEPS[1:],
-    "further drivers, for trees": steps.DRIVERS,
+    "more drivers, for trees": steps.DRIVERS,
     "losses of the network": LOSSES,
 }
 DIRECTIONS = (
