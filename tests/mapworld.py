@@ -17,7 +17,9 @@ class Ensemble:
 
     features = FEATURES
     optional = ()
+    days = None
     grid = None
+    days = None
 
     def __init__(self, *seeds: int, pause: float = 0.0) -> None:
         self.seeds = seeds or (0, 1, 2)

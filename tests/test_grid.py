@@ -11,7 +11,7 @@ import xarray as xr
 from hypothesis import assume, given, settings
 from hypothesis.extra.numpy import arrays
 
-from tamrl.data import gridfiles
+from tamrl.data import grid, gridfiles
 from tamrl.data.cache import cache_dir, fetch
 from tamrl.data.cube import VARIABLES, cell_area, cell_edges, make_cube
 from tamrl.data.grid import fetch_grid, grid_at
@@ -105,6 +105,18 @@ def test_cube_has_the_contract(cube):
     assert {"registry_sha256", "code_version", "licence"} <= set(cube.attrs)
 
 
+def test_a_process_reads_it_once(need, monkeypatch):
+    """What is shared cannot be written to, nor does a change of the code hide behind it."""
+    need("grid/")
+    shared = fetch_grid()
+    assert fetch_grid() is shared
+    with pytest.raises(ValueError, match="view|read-only"):
+        shared["TA"][:] = 0
+    monkeypatch.setattr(grid, "MADE_BY", grid.MADE_BY[:-1])
+    monkeypatch.setattr(grid, "derived", lambda *_: xr.Dataset())
+    assert fetch_grid() is not shared
+
+
 def test_spot_values(cube):
     """Values that were looked up independently of this code."""
     assert (np.abs(cell(cube, "SW_IN", 51.1, 10.5)[[0, 6]] - [32, 213]) <= [3, 6]).all()
@@ -168,16 +180,18 @@ def test_one_degree_keeps_the_totals(cube):
 
 
 def test_cube_is_cached_whole(cube, monkeypatch, tmp_path):
-    """The second call reads one file; nothing unfinished lies beside it; a torn file is rebuilt."""
+    """Another process reads one file; nothing unfinished lies beside it; a torn one is rebuilt."""
     assert list((cache_dir() / "derived").glob("grid-0.5deg-*.nc"))
     built = []
     monkeypatch.setattr("tamrl.data.grid._build", lambda: built.append(1) or cube)
     monkeypatch.setattr("tamrl.data.derived.cache_dir", lambda: tmp_path)
-    fetch_grid(0.5)
-    fetch_grid(0.5)
+    for _ in range(2):
+        monkeypatch.setattr(grid, "_latest", {})
+        fetch_grid(0.5)
     assert len(built) == 1
     (file,) = (tmp_path / "derived").iterdir()
     file.write_bytes(file.read_bytes()[:10000])
+    monkeypatch.setattr(grid, "_latest", {})
     with pytest.warns(UserWarning, match="computing anew"):
         again = fetch_grid(0.5)
     assert len(built) == 2

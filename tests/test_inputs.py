@@ -145,7 +145,7 @@ def test_a_data_frame_and_a_place_are_enough() -> None:
         own_samples(by_day(), lat=50.0)
 
 
-@pytest.mark.parametrize("form", ["comma", "semicolon", "tab", "comments", "bytes"])
+@pytest.mark.parametrize("form", ["comma", "semicolon", "tab", "comments", "bytes", "utf-16"])
 def test_csv_of_any_make(form: str, tmp_path: Path) -> None:
     """ISO dates, decimal commas, comment lines, tabs, another encoding: the same arrays."""
     table = by_day().rename_axis("date").reset_index()
@@ -159,7 +159,7 @@ def test_csv_of_any_make(form: str, tmp_path: Path) -> None:
         path.write_text("# Site: XX-One\n# Version: 3\n" + table.to_csv(**how))
     else:
         table = table.rename(columns={"TA": "TA (°C)"}) if form == "bytes" else table
-        table.to_csv(path, encoding="latin-1", **how)
+        table.to_csv(path, encoding="utf-16" if form == "utf-16" else "latin-1", **how)
     own = own_samples(path, **PLACE)
     np.testing.assert_array_equal(own.x, plain.x)
     np.testing.assert_array_equal(own.y, plain.y)

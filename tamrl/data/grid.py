@@ -1,6 +1,7 @@
 """The predictor cube: what is known of every land cell, month by month, on one global grid."""
 
 import weakref
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +11,7 @@ from scipy.spatial import cKDTree
 from tamrl.data import gridfiles
 from tamrl.data.cache import fetch, registry_names, registry_sha256
 from tamrl.data.cube import VARIABLES, make_cube, without_fill
-from tamrl.data.derived import code_version, derived
+from tamrl.data.derived import code_version, derived, derived_path
 from tamrl.data.gridfiles import MONTH_DAYS, Array, block_mean, centres, unit_vectors
 from tamrl.data.koppen import koppen_class
 from tamrl.data.physics import potential_radiation, saturation_pressure
@@ -22,6 +23,7 @@ MADE_BY = (
     "gridfiles.py", "koppen.py", "physics.py", "cube.py", "grid.py",
     "facts/variables_grid.csv", "facts/igbp.csv",
 )  # fmt: skip
+_latest: dict[str, Any] = {}  # the grid that was read last, and its path
 
 
 def fetch_grid(resolution: float = 0.5) -> xr.Dataset:
@@ -40,7 +42,8 @@ def fetch_grid(resolution: float = 0.5) -> xr.Dataset:
     =============  ==========================================================================
 
     ``resolution``, deg, is 0.5, or 1.0 by averaging with the land area of cells as exact weights.
-    Raises DataError for another resolution, or a file that is missing or not what it should be.
+    A process reads it once: assign to a copy, not to what is shared. Raises DataError for another
+    resolution, or a file that is missing or not what it should be.
     """
     if resolution not in RESOLUTIONS:
         raise DataError(f"resolution {resolution}: the cube exists at 0.5 and 1.0 degrees")
@@ -51,7 +54,14 @@ def fetch_grid(resolution: float = 0.5) -> xr.Dataset:
         attrs = {"registry_sha256": registry_sha256(), "code_version": code}
         return cube.assign_attrs(history=f"built by tamrl.data.grid, code {code}", **attrs)
 
-    return without_fill(derived(f"grid-{resolution:g}deg", MADE_BY, build))
+    name = f"grid-{resolution:g}deg"
+    path = derived_path(name, MADE_BY)
+    if _latest.get("path") != path or not path.is_file():
+        ds = without_fill(derived(name, MADE_BY, build))
+        for variable in ds.variables.values():
+            variable.values.flags.writeable = False
+        _latest.update(path=path, ds=ds)
+    return _latest["ds"]
 
 
 def _build() -> xr.Dataset:

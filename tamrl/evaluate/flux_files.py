@@ -5,7 +5,6 @@ and possible, bounds in pairs, a quality flag that is a share. What can be read 
 put right and said; all else is one error.
 """
 
-import codecs
 from collections.abc import Iterable, Sequence
 from io import StringIO
 from os import PathLike
@@ -16,6 +15,7 @@ import pandas as pd
 import xarray as xr
 
 from tamrl.data import open_towers
+from tamrl.data.own.csvfiles import encoding_of
 from tamrl.data.own.labels import check_size, shares
 from tamrl.data.schema import FLUXES, VARIABLES
 from tamrl.data.units import UNITS, spelled
@@ -68,13 +68,7 @@ def _of_predict(path: Path) -> bool:
 
 
 def _text(data: bytes) -> str:
-    """Read bytes of a text as an editor may have saved it: UTF-8, UTF-16 with its mark, Latin-1."""
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return data.decode("utf-16", errors="replace")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return data.removeprefix(codecs.BOM_UTF8).decode("latin-1")
+    return data.decode(encoding_of(data[:LOOK]), errors="replace")
 
 
 def _predicted_csv(path: Path) -> xr.Dataset:

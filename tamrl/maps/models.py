@@ -32,6 +32,10 @@ class MapModel(Protocol):
         """Predictors (lat, lon) that describe cells beside the cube; they know land from sea."""
 
     @property
+    def days(self) -> NDArray[np.datetime64] | None:
+        """Days of the cube that it was made for; None for any cube."""
+
+    @property
     def digests(self) -> list[str]:
         """Hex digest of each member's weights."""
 

@@ -102,6 +102,7 @@ class MonthlyMap:
     features: tuple[str, ...] = MAP_FEATURES
     optional: tuple[str, ...] = ()
     grid: None = None  # all that it reads is in the cube
+    days: None = None
 
     @property
     def digests(self) -> list[str]:

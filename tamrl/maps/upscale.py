@@ -178,7 +178,7 @@ def upscale(
         raise DataError(f"every {every!r}: choose from {', '.join(PERIODS)}")
     check_store(out := Path(out), cube)
     opened = replace(open_cube(cube, model.features), every=every)
-    days = getattr(model, "days", None)
+    days = model.days
     if days is not None and not np.array_equal(days, opened.ds["time"].to_numpy().astype("M8[D]")):
         raise DataError(f"{opened.name}: the model was made for other days; make it for this cube")
     if "land_fraction" not in opened.ds and model.grid is not None:

@@ -1,5 +1,6 @@
 """A csv file as users have it: delimiters, comments, a preface of facts, decimal commas."""
 
+import codecs
 import csv
 import re
 from collections.abc import Callable
@@ -43,7 +44,7 @@ def read_csv(path: Path, wanted: Callable[[list[str]], set[str]] | None = None) 
         raise DataError(f"{path}: a workbook; save its sheet as csv")
     try:
         text = path.read_bytes()[: 1 << 20]
-        encoding = "utf-8-sig" if _decodes(text) else "latin-1"
+        encoding = encoding_of(text)
         lines = text.decode(encoding, errors="ignore").splitlines()[:HEAD]
         if BINARY.search("".join(lines)):
             raise DataError(f"{path}: not a readable csv file (it holds binary data)")
@@ -77,12 +78,20 @@ def read_csv(path: Path, wanted: Callable[[list[str]], set[str]] | None = None) 
     return Table(frame, str(path), units, offset, facts, tuple(h for h in heads if h not in picked))
 
 
-def _decodes(text: bytes) -> bool:
+def encoding_of(text: bytes) -> str:
+    """Find the encoding of a file by its beginning: UTF-8, UTF-16 by its mark, or Latin-1.
+
+    >>> [encoding_of(text.encode(code)) for text, code in (("é", "utf-8"), ("é", "latin-1"))]
+    ['utf-8-sig', 'latin-1']
+    """
+    if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
     try:
         text.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        return error.start > len(text) - 4  # the last sign may be cut
-    return True
+        whole = error.start > len(text) - 4  # the last sign may be cut
+        return "utf-8-sig" if whole or text.startswith(codecs.BOM_UTF8) else "latin-1"
+    return "utf-8-sig"
 
 
 def _preface(lines: list[str]) -> tuple[int, dict[str, str], float]:
@@ -134,14 +143,13 @@ def _second_table(path: Path, encoding: str, skipped: int) -> int | None:
 def _check_lengths(path: Path, encoding: str, skipped: int, mark: str, rows: int | None) -> None:
     """Refuse a row with more cells than the head, which would stand under the wrong heads."""
     most = None
-    with path.open("rb") as stream:
+    with path.open(encoding=encoding, errors="replace") as stream:
         for number, line in enumerate(stream):
-            if number < skipped or (most is not None and line.count(mark.encode()) <= most):
+            if number < skipped or (most is not None and line.count(mark) <= most):
                 continue
             if rows is not None and number > skipped + rows:
                 return
-            text = line.decode(encoding, errors="replace").rstrip("\r\n")
-            cells = next(csv.reader([text], delimiter=mark), [])
+            cells = next(csv.reader([line.rstrip("\n")], delimiter=mark), [])
             if most is None:
                 most = len(cells) - 1
             elif any(cell.strip() for cell in cells[most + 1 :]):

@@ -138,14 +138,11 @@ def _check_place(table: Table, place: Place) -> None:
     """Refuse a table whose own position is not that of the place."""
     for axis, names in POSITION.items():
         column = next((n for n in names if n in table.frame), None)
-        given = table.facts.get(names[0], "nan") if column is None else table.frame[column].iloc[:1]
-        given = pd.Series(given).iloc[:1]
-        own = float(np.append(pd.to_numeric(given, errors="coerce"), np.nan)[0])
-        if (
-            not np.isfinite(own)
-            and (text := given[given.notna() & (given.astype(str) != "nan")]).size
-        ):
-            raise DataError(f"{table.source}: {names[0]} is {text.iloc[0]!r}; degrees are expected")
+        given = table.facts.get(names[0], np.nan) if column is None else table.frame[column]
+        first = pd.Series(given).iloc[:1].dropna()
+        for text in first[~np.isfinite(pd.to_numeric(first, errors="coerce"))]:
+            raise DataError(f"{table.source}: {names[0]} is {text!r}; degrees are expected")
+        own = float(first.iloc[0]) if first.size else np.nan
         here = float(getattr(place, axis))
         if abs((own - here + 180) % 360 - 180) > APART:
             what = f"its {names[0]} is {own:g}, that of the place {here:g}"
