@@ -110,7 +110,7 @@ def test_a_process_reads_it_once(need, monkeypatch):
     need("grid/")
     shared = fetch_grid()
     assert fetch_grid() is shared
-    with pytest.raises(ValueError, match="view|read-only"):
+    with pytest.raises(ValueError, match=r"view|read-only"):
         shared["TA"][:] = 0
     monkeypatch.setattr(grid, "MADE_BY", grid.MADE_BY[:-1])
     monkeypatch.setattr(grid, "derived", lambda *_: xr.Dataset())
