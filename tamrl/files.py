@@ -3,16 +3,20 @@
 import os
 import re
 import tempfile
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from errno import EIO, ELOOP
 from pathlib import Path
 from types import NoneType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from filelock import FileLock, Timeout
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 from tamrl.errors import DataError, expect
 
@@ -50,6 +54,19 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
         raise OSError(known or EIO, f"{why}; nothing was written", str(path)) from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_netcdf(ds: "xr.Dataset", path: Path | str, **how: Any) -> None:
+    """Write a Dataset in memory as NetCDF-4, whole or not at all; ``how`` as ``dump_to_store``."""
+    from xarray.backends import NetCDF4DataStore
+
+    with atomic_write(path) as part:
+        # With a lock of its own: to look for one, to_netcdf imports dask.distributed, a second.
+        store = NetCDF4DataStore.open(part, mode="w", lock=threading.Lock())
+        try:
+            ds.dump_to_store(store, **how)
+        finally:
+            store.close()
 
 
 def remove_unfinished(folder: Path) -> None:

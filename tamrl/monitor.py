@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError, expect
 from tamrl.evaluate.conformal import Conformal
-from tamrl.files import atomic_write
+from tamrl.files import atomic_write, write_netcdf
 from tamrl.samples.arrays import Samples
 
 WINDOW = 30  # days averaged
@@ -202,8 +202,7 @@ def files(folder: Path, virtual: bool) -> tuple[Path, Path]:
 def write(judged: xr.Dataset, folder: Path) -> None:
     """Write `anomalies` and their `status` to their `files`, each whole or not at all."""
     fields, newest_day = files(folder, bool(judged.attrs["virtual"]))
-    with atomic_write(fields) as part:
-        judged.to_netcdf(part, engine="netcdf4")
+    write_netcdf(judged, fields)
     with atomic_write(newest_day) as part:
         status(judged).to_csv(part, index=False)
 

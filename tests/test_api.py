@@ -26,6 +26,21 @@ def test_import_loads_nothing_heavy() -> None:
     assert not {"torch", "pandas", "numpy", "xarray"} & set(done.stdout.split())
 
 
+def test_a_prediction_is_written_without_the_schedulers_of_clusters(tmp_path: Path) -> None:
+    """Their import takes as long as the networks; what is written is what is read back."""
+    code = """if True:
+        import sys
+        import numpy as np, xarray as xr
+        from tamrl.files import write_netcdf
+        ds = xr.Dataset({"GPP": ("time", np.arange(3.0))}, {"time": np.arange(3)}, {"a": "b"})
+        write_netcdf(ds, sys.argv[1], encoding={"GPP": {"zlib": True}}, unlimited_dims=["time"])
+        assert "distributed" not in sys.modules
+        read = xr.open_dataset(sys.argv[1])
+        assert read.identical(ds) and read.encoding["unlimited_dims"] == {"time"}
+    """
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "fluxes.nc")], check=True)
+
+
 def test_every_name_leads_somewhere_says_what_it_is_and_stands_on_the_page() -> None:
     """Twenty names beside the rooms; no module stands twice; of data every `fetch_` is there."""
     offered = {name: getattr(tamrl, name) for name in tamrl.__all__}

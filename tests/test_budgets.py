@@ -1,5 +1,7 @@
 """Budgets: analytic totals, parts that make the whole, intervals, countries, comparisons."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +13,7 @@ from tamrl.data.gridfiles import EARTH_RADIUS, MONTH_DAYS, block_mean, centres
 from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError
 from tamrl.maps import budgets
-from tamrl.maps.regions import UNASSIGNED, partition
+from tamrl.maps.regions import BLOCKS, UNASSIGNED, partition
 from tamrl.maps.uncertainty import Uncertainty, jackknife
 from tamrl.maps.upscale import upscale
 
@@ -163,6 +165,19 @@ def test_countries_have_their_areas():
     # Fiji and Russia reach across the dateline.
     cell = np.ravel_multi_index(((67 + 90) * 2, (-175 + 180) * 2), (360, 720))
     assert [parts.names[r] for r in parts.region[parts.cell == cell]] == ["Russia"]
+
+
+@pytest.mark.parametrize(("by", "size"), BLOCKS.items())
+def test_a_block_holds_the_cells_between_its_edges(by: str, size: int) -> None:
+    """Whether longitudes are counted from Greenwich or from the dateline."""
+    lat, lon = np.arange(-88.75, 90, 2.5), np.arange(1.25, 360, 2.5)
+    parts = partition(by, lat, lon)
+    edges = np.array([re.findall(r"[+-]\d+", name) for name in parts.names], dtype=float)
+    south, west = edges[parts.region].T
+    place = np.stack(np.meshgrid(lat, lon, indexing="ij")).reshape(2, -1)[:, parts.cell]
+    assert ((south < place[0]) & (place[0] < south + size)).all()
+    assert ((place[1] - west) % 360 < size).all()
+    assert len(parts.cell) == len(lat) * len(lon)
 
 
 def test_small_cells_of_large_grids_count_their_neighbours():

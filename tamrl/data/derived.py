@@ -9,7 +9,7 @@ import xarray as xr
 
 from tamrl.data.cache import cache_dir, registry_sha256
 from tamrl.errors import DataError
-from tamrl.files import atomic_write
+from tamrl.files import write_netcdf
 
 
 def code_version(made_by: Sequence[str]) -> str:
@@ -39,13 +39,8 @@ def derived(name: str, made_by: Sequence[str], build: Callable[[], xr.Dataset]) 
             warnings.warn(f"{path} is unreadable ({error}); computing anew", stacklevel=3)
     ds = build()
     try:
-        with atomic_write(path) as part:
-            how = {
-                "zlib": True,
-                "complevel": 1,
-                "shuffle": False,
-            }  # the grid is half as slow to read
-            ds.to_netcdf(part, engine="netcdf4", encoding=dict.fromkeys(ds.data_vars, how))
+        how = {"zlib": True, "complevel": 1, "shuffle": False}  # half as slow to read
+        write_netcdf(ds, path, encoding=dict.fromkeys(ds.data_vars, how))
     except OSError as error:
         remedy = "free some space or set TAMRL_DATA_DIR elsewhere"
         raise DataError(f"cannot write {path} ({error}); {remedy}") from error

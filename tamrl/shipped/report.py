@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from tamrl.data.schema import DRIVERS, FLUXES, VARIABLES
 from tamrl.evaluate.score_file import about_seen, seen_by_weights, some
-from tamrl.files import atomic_write
+from tamrl.files import atomic_write, write_netcdf
 from tamrl.samples.arrays import DAILY, PHENOLOGY, SATELLITE, Samples
 from tamrl.samples.splits import BUFFER_KM, distance_km
 from tamrl.shipped.applicability import attribute_space, from_dict, to_dict
@@ -219,14 +219,12 @@ def write(fluxes: xr.Dataset, path: str | PathLike[str], inputs: Iterable[Path] 
     if named := named_inputs(inputs):
         facts["inputs"] = named
     fluxes = fluxes.assign_attrs(facts)
-    with atomic_write(path) as part:
-        if path.suffix == ".csv":
+    if path.suffix == ".csv":
+        with atomic_write(path) as part:
             part.write_text(_csv(fluxes), encoding="utf-8")
-        else:
-            layout, encoding = station_file(fluxes)
-            layout.to_netcdf(
-                part, "w", engine="netcdf4", encoding=encoding, unlimited_dims=["time"]
-            )
+    else:
+        layout, encoding = station_file(fluxes)
+        write_netcdf(layout, path, encoding=encoding, unlimited_dims=["time"])
 
 
 def _csv(fluxes: xr.Dataset) -> str:

@@ -79,9 +79,9 @@ def read_csv(path: Path, wanted: Callable[[list[str]], set[str]] | None = None) 
 
 
 def encoding_of(text: bytes) -> str:
-    """Find the encoding of a file by its beginning: UTF-8, UTF-16 by its mark, or Latin-1.
+    r"""Find the encoding of a file by its beginning: UTF-8, UTF-16 by its mark, or Latin-1.
 
-    >>> [encoding_of(text.encode(code)) for text, code in (("é", "utf-8"), ("é", "latin-1"))]
+    >>> [encoding_of(text.encode(code)) for text, code in (("é\n", "utf-8"), ("é\n", "latin-1"))]
     ['utf-8-sig', 'latin-1']
     """
     if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -89,8 +89,8 @@ def encoding_of(text: bytes) -> str:
     try:
         text.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        whole = error.start > len(text) - 4  # the last sign may be cut
-        return "utf-8-sig" if whole or text.startswith(codecs.BOM_UTF8) else "latin-1"
+        cut = error.reason == "unexpected end of data"  # in the middle of the last sign
+        return "utf-8-sig" if cut or text.startswith(codecs.BOM_UTF8) else "latin-1"
     return "utf-8-sig"
 
 
