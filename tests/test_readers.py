@@ -1,9 +1,11 @@
 """Repairs of the theme that every page gets."""
 
 import importlib.util
-from types import ModuleType
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import matplotlib.pyplot as plt
 import pytest
 
 from tamrl.study.runner.execute import ROOT
@@ -21,9 +23,11 @@ def readers() -> ModuleType:
     return module
 
 
-def repaired(readers: ModuleType, **context: Any) -> dict[str, Any]:
-    """Return the context of a page as readers get it."""
-    readers.repair(None, "page", "page.html", context, None)
+def repaired(readers: ModuleType, picture: str = "a.png", **context: Any) -> dict[str, Any]:
+    """Return the context of a page, with a picture of the book, as readers get it."""
+    images = {picture: ({"page"}, Path(picture).name)}
+    app = SimpleNamespace(srcdir=ROOT, env=SimpleNamespace(images=images))
+    readers.repair(app, "page", "page.html", context, None)
     return context
 
 
@@ -44,6 +48,18 @@ def test_a_figure_leads_to_its_picture_in_full(readers: ModuleType) -> None:
     assert '<a class="figure-link" href="../_images/a.png"><img alt="Dots."' in shown
     assert shown.count("</a>") == 1
     assert repaired(readers) == {}  # the search page is made of templates only
+
+
+@pytest.mark.parametrize("name", ["wide.svg", "wide.png"])
+def test_on_a_phone_a_picture_keeps_a_readable_size(
+    readers: ModuleType, name: str, tmp_path
+) -> None:
+    """12 inches are 1,152 CSS pixels, whatever the file's own resolution."""
+    plt.figure(figsize=(12, 1)).savefig(tmp_path / name, dpi=130)
+    plt.close()
+    body = f'<img alt="Dots." src="../_images/{name}" /><img src="_images/else.png" />'
+    shown = repaired(readers, str(tmp_path / name), body=body)["body"]
+    assert shown == body.replace("<img", '<img style="--least: 691px"', 1)
 
 
 @pytest.mark.parametrize("page", ["README.md", "REPRODUCING.md", "book/reproducing.md"])

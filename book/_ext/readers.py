@@ -1,8 +1,10 @@
 """Repairs of the theme, so that every reader can use the pages and no page reports an error."""
 
 import re
+from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from sphinx.application import Sphinx
 
 # What is written, and what a keyboard or a screen reader needs instead.
@@ -25,6 +27,12 @@ MINUS_ZERO = re.compile(r'(<span class="pasted-text">)-(0(?:\.0+)?</span>)')
 # A figure leads to its picture in full size, where a phone's reader can move about in it.
 FIGURE = re.compile(r'(<figure\b[^>]*>\s*)(<img\b[^>]*\bsrc="([^"]+)"[^>]*>)')
 LINKED = r'\1<a class="figure-link" href="\3">\2</a>'
+# On a phone a picture is not made smaller than this share of its size, below which nobody reads
+# its text of 11 points: a wider one scrolls in its box.
+READABLE = 0.6
+PICTURE = re.compile(r'<img\b(?=[^>]*\bsrc="[^"]*?_images/([^"/]+)")')
+SVG = re.compile(rb'<svg\b[^>]*?\bwidth="([0-9.]+)pt"', re.DOTALL)
+PT = 96 / 72  # CSS pixels
 THEBE = {"init_thebe_core", "update_thebe_context"}
 
 
@@ -36,7 +44,22 @@ def repair(app: Sphinx, page: str, template: str, context: dict[str, Any], doctr
     for written, needed in REPAIRS.items():
         body = body.replace(written, needed)
     body = MINUS.sub("\\1\N{MINUS SIGN}", MINUS_ZERO.sub(r"\1\2", body))
-    context["body"] = FIGURE.sub(LINKED, body)
+    body = FIGURE.sub(LINKED, body)
+    sources = {name: Path(app.srcdir, path) for path, (_, name) in app.env.images.items()}
+    context["body"] = PICTURE.sub(lambda found: found[0] + _least(sources.get(found[1])), body)
+
+
+def _least(path: Path | None) -> str:
+    """Give the attribute that says how narrow a picture may become."""
+    if path is None or not path.is_file():
+        return ""
+    if path.suffix == ".svg":
+        found = SVG.search(path.read_bytes()[:4096])
+        width = float(found[1]) * PT if found else 0.0
+    else:
+        with Image.open(path) as picture:
+            width = picture.width * 96 / float(picture.info.get("dpi", (96, 96))[0])
+    return f' style="--least: {READABLE * width:.0f}px"'
 
 
 def _name(listener: Any) -> str:
