@@ -236,7 +236,9 @@ def test_comparison_names_its_sources(need):
     assert others["doi"].str.startswith("10.").all()
     assert others["caveat"].str.len().gt(10).all()
     assert others["period"].str.len().gt(3).all()
-    value = others.set_index(["flux", "source"])["value"]
+    each = others.set_index(["flux", "source"])
+    value, half = each["value"], (each["upper"] - each["lower"]) / 2
+    assert half["NEE", "Global Carbon Budget 2019"] == pytest.approx(np.hypot(0.7, 0.8), abs=0.05)
     assert value["NEE", "FLUXCOM-X-BASE"] == -5.75
     assert value["NEE", "Global Carbon Budget 2019"] == pytest.approx(-1.66, abs=0.01)
     assert value["NEE", "RECCAP, stock change"] == -1.74

@@ -272,9 +272,16 @@ def doubled(ds: xr.Dataset) -> xr.Dataset:
     return xr.concat([ds, more.assign(t2m=more.t2m + 1)], "valid_time")
 
 
-def warmer_dew(ds: xr.Dataset) -> xr.Dataset:
-    hour = xr.DataArray(np.arange(ds.sizes["valid_time"]) == 300, dims="valid_time")
-    return ds.assign(d2m=ds["d2m"].where(~hour, ds["t2m"] + 9).assign_attrs(units="K"))
+def warmer_dew(by: float, every: int):
+    """Let the dew point be above the temperature by ``by`` K in every so many hours."""
+
+    def change(ds: xr.Dataset) -> xr.Dataset:
+        hour = xr.DataArray(
+            np.arange(ds.sizes["valid_time"]) % every == 300 % every, dims="valid_time"
+        )
+        return ds.assign(d2m=ds["d2m"].where(~hour, ds["t2m"] + by).assign_attrs(units="K"))
+
+    return change
 
 
 def noleap(ds: xr.Dataset) -> xr.Dataset:
@@ -307,7 +314,8 @@ BAD = [
     (lambda ds: ds, {"sums": "day"}, "dark for any sky.*as sums since 00 UTC.*--sums"),
     (lambda ds: cds(BEGIN, HOURS, LAT, LON, land=True), {"sums": "step"}, "above the sun's"),
     (lambda ds: ds, {"sums": "week"}, "write one of auto, step, day"),
-    (warmer_dew, {}, "the dew point is above the temperature, by 9 K at 2020-01-09 12:00 UTC"),
+    (warmer_dew(9, HOURS), {}, "point is above the temperature, by 9 K at 2020-01-09 12:00 UTC"),
+    (warmer_dew(0.8, 20), {}, r"the dew point is above the temperature, by 0\.8 K"),
     (lambda ds: ds.rename(t2m="d2m", d2m="t2m"), {}, "are d2m and t2m mixed up"),
     (lambda ds: ds.drop_isel(valid_time=[300, 301]), {},
      "t2m lacks 2 records, the first at 2020-01-09 12:00 UTC"),
