@@ -188,11 +188,11 @@ def test_converted_once_unless_damaged(conversions: list[int], tmp_path: Path) -
 def test_a_full_disk_leaves_nothing_behind(
     conversions: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(self: xr.Dataset, path: Path, **_: object) -> None:
+    def full(path: Path, **_: object) -> None:
         Path(path).write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(xr.Dataset, "to_netcdf", full)
+    monkeypatch.setattr("xarray.backends.NetCDF4DataStore.open", full)
     with pytest.raises(DataError, match="No space left"):
         towers.fetch_towers()
     assert not list((tmp_path / "derived").iterdir())
