@@ -86,6 +86,17 @@ def test_scores_agree_with_sklearn(samples: SimpleNamespace, noisy: np.ndarray) 
     assert (not_clipped < -1).all(axis=None)
 
 
+def test_sums_hold_the_correlation_at_each_tower(samples: SimpleNamespace, noisy) -> None:
+    """Whoever reads the stored tables can have r, and the ratio of the spreads, by tower."""
+    sums = sum_up(predictions(samples, a=noisy), samples).isel(model=0)
+    r = sums.joint / np.sqrt(sums.spread * sums.within)
+    for i in range(TOWERS):
+        days = samples.scored[i]
+        for k in range(3):
+            o, p = samples.y[i, days, k], noisy.astype(np.float32)[i, days, k]
+            assert float(r[i, k]) == pytest.approx(np.corrcoef(o, p)[0, 1], rel=1e-4)
+
+
 def test_short_towers_count_pooled_only(samples: SimpleNamespace) -> None:
     """Spoil only the tower of ten days: percentiles stay perfect, pooled scores do not."""
     hat = samples.y.copy()
