@@ -333,22 +333,27 @@ def test_each_term_of_a_step_moves_what_it_teaches(samples: Samples) -> None:
         assert all(0 < g.abs().max() < torch.inf for g in grads), name
 
 
-@pytest.mark.parametrize("alone", [False, True])
-def test_support_is_of_other_years_than_the_labels(samples: Samples, alone: bool) -> None:
+@pytest.mark.parametrize(("alone", "mine"), [(False, 0), (False, 1), (True, 1)])
+def test_support_is_of_other_years_than_the_labels(
+    samples: Samples, alone: bool, mine: int
+) -> None:
     """The year of a window is that of its middle; the first stage predicts without support."""
     step = Step(samples)
     assert step.data.support.usable[SITES].all()
     years = samples.time.astype("datetime64[Y]").astype(int) - 31
+    starts = STARTS - (330 if mine == 0 else 0)
     assert years[STARTS].tolist() == [0, 1, 1]  # and all are of the second year by their middle
-    x = step.data.support.x.clone()
+    assert (years[starts + STEP.length // 2] == mine).all()
+    x, before = step.data.support.x.clone(), step.terms(starts=starts, alone=alone)
     for year in range(x.shape[1]):
-        step.data.support.x = x.index_fill(1, torch.tensor([year]), torch.nan)
-        terms, own = step.terms(alone=alone), year == 1
-        assert bool(terms["reconstruction"].isfinite()) == own
-        assert bool(terms["data"].isfinite()) == (own or alone)
-    step.data.support.x = torch.full_like(x, torch.nan)
+        step.data.support.x = x.index_fill(1, torch.tensor([year]), 9.0)
+        terms, own = step.terms(starts=starts, alone=alone), year == mine
+        assert bool(terms["reconstruction"] == before["reconstruction"]) == own
+        assert bool(terms["data"] == before["data"]) == (own or alone)
+    step.data.support.x = torch.full_like(x, 9.0)
     step.data.support.x[SITES] = x[SITES]  # and of the same towers
-    assert all(term.isfinite() for term in step.terms(alone=alone).values())
+    terms = step.terms(starts=starts, alone=alone)
+    assert all(bool(terms[name] == value) for name, value in before.items())
 
 
 def test_contrast_is_between_places_that_have_two_windows(samples: Samples) -> None:
