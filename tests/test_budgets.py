@@ -283,6 +283,8 @@ def test_gpp_against_fluxcom(need):
     moved, _, zonal = budgets.compare_gpp(ds.assign(GPP=ds["GPP"] + 0.5), same)
     assert moved["bias"] == pytest.approx(0.5, abs=1e-4)
     np.testing.assert_allclose(zonal.diff(axis=1)["FLUXCOM"].dropna(), -0.5, atol=1e-4)
+    with pytest.raises(DataError, match="does not line up with FLUXCOM's cells"):
+        budgets.fluxcom_gpp(ds.assign_coords(lat=ds["lat"] + 0.2))
     coarse = uniform(1.0)
     area = cell_area(reference["lat"], reference["lon"])
     coarse["GPP"] = coarse["GPP"] * block_mean(reference.to_numpy().astype(float), area, 2)
