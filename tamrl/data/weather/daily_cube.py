@@ -22,7 +22,7 @@ from tqdm.dask import TqdmCallback
 
 from tamrl.data.daily import Floats
 from tamrl.data.own.vocabulary import DAY
-from tamrl.data.physics import potential_radiation, saturation_pressure
+from tamrl.data.physics import LIT, potential_radiation, saturation_pressure
 from tamrl.data.units import KNOWN, plausible
 from tamrl.data.weather.daily_layout import identity_of, layout, prepare
 from tamrl.data.weather.gridsource import Region, Source
@@ -30,7 +30,7 @@ from tamrl.data.weather.hourly import Hours, open_hours
 from tamrl.data.weather.local_days import Days, Noon, Years, asked, days_of, shifts_of
 from tamrl.data.weather.vegetation import Vegetation, open_vegetation
 from tamrl.errors import DataError
-from tamrl.files import DONE, STORE, alone, check_store
+from tamrl.files import DONE, STORE, alone, check_store, made_of
 
 BYTES = 128e6  # of sums of days, and of hours read at once, in each worker
 BLOCK_DAYS = 32  # at most
@@ -38,6 +38,9 @@ WORKERS = 4  # at most, unless more are asked for
 # Radiation of a day against that above the atmosphere (FAO-56): never more, but for the twilight
 # and the hours between local time and the sun's; over a block of days and cells never as little.
 MOST, TWILIGHT, LEAST, BRIGHT = 1.05, 10.0, 0.01, 20.0
+# Of a single day and cell never as little where the sun is above LIT, nor one temperature all day;
+# both may be in so many of a block, by a fault of a measurement.
+DARK, FEW = 0.002, 0.01
 # VPD_max as a share of saturation at TA_max in so many values of a block: no air is so damp or dry.
 DAMP, DRY, ENOUGH = 0.005, 0.992, 40
 # W m-2 and mm d-1; below zero: what packed numbers make of none.
@@ -141,6 +144,17 @@ def _check(fields: dict[str, Floats], days: Days, hours: Hours) -> None:
     if sunny.any() and sw[sunny].sum() < LEAST * np.broadcast_to(sun, sw.shape)[sunny].sum():
         text = f"SW_IN from {days[0]} on is {sw[sunny].mean():.3g} W m-2 in the mean"
         raise DataError(f"{hours.name}: {text}, dark for any sky; {_remedy(hours, 'SW_IN')}")
+    none, still = (sw < DARK * sun) & (sun > LIT), fields["TA_max"] <= fields["TA_min"]
+    odd = {"SW_IN": (none, "dark by day"), "TA": (still, "the same at all hours of the day")}
+    for name, (bad, what) in odd.items():
+        if bad.sum() > FEW * np.isfinite(fields[name]).sum():
+            t, i, j = np.argwhere(bad)[0]
+            text = (
+                f"{name} is {what} on {days[t]} at {lat[i]:g}, {lon[j]:g} and {bad.sum() - 1} more"
+            )
+            raise DataError(
+                f"{hours.name}: {text}; mark what is missing by NaN, or else {_remedy(hours, name)}"
+            )
     full = saturation_pressure(fields["TA_max"])
     known = np.isfinite(vpd := fields["VPD_max"] + 0 * full)
     share = vpd[known].sum() / full[known].sum() if known.sum() >= ENOUGH else DRY
@@ -190,6 +204,8 @@ def build_cube(
     """
     out, notes = Path(out), list[str]()
     span = asked(years)
+    if workers is not None and workers < 1:
+        raise DataError(f"workers {workers}: 1 or more")
     check_store(out, source, vegetation)
     hours = open_hours(source, region, span, sums, notes)
     shifts = shifts_of(hours)
@@ -200,11 +216,8 @@ def build_cube(
         _check_span(evi, days, notes)
     first = hours.read(hours.usable, hours.usable + 1, notes)
     identity = identity_of(hours, days, evi)
-    if out.exists():
-        mine = (out / ".zgroup").exists() and zarr.open_group(out, mode="r").attrs.get("identity")
-        if mine == identity:
-            return open_daily_cube(out)
-        raise DataError(f"{out}: holds something else than this cube; name another output")
+    if made_of(out, identity, "cube", source, vegetation):
+        return open_daily_cube(out)
     part = out.with_name(out.name + ".part")
     cells = len(hours.window.lat) * len(hours.window.lon)
     block = int(np.clip(BYTES // (8 * cells * (2 * len(first) + 1)), 1, BLOCK_DAYS))
@@ -222,7 +235,9 @@ def build_cube(
             dask.compute(*lazy, scheduler="threads", num_workers=threads)
         if not any(mark.read_text() == "1" for mark in (part / DONE).glob("[0-9]*")):
             shutil.rmtree(part)
-            raise DataError(f"{hours.name}: no value in any cell of the region; is it sea there?")
+            raise DataError(
+                f"{hours.name}: no value in any cell of the region; is it sea, or are hours NaN?"
+            )
         shutil.rmtree(part / DONE)
         os.replace(part / STORE, out)
         part.rmdir()
