@@ -379,6 +379,19 @@ BAD = [
 ]  # fmt: skip
 
 
+def test_a_call_after_one_that_was_refused(tmp_path: Path) -> None:
+    """An open file that the collector closed while it was opened again crashed Python."""
+    source, kept = put(cds(BEGIN, 72, LAT, LON), "cds", tmp_path / "in"), []
+    for k in range(6):
+        for wrong in ({"sums": "day"}, {"years": "2018"}, {"region": (0, 0, 10, 10)}):
+            with pytest.raises(DataError) as error:
+                build_cube(source, tmp_path / f"{k}.zarr", **wrong)
+            kept.append(error)
+        if k % 3 == 0:
+            kept.clear()
+        assert build_cube(source, tmp_path / f"{k}.zarr").sizes["time"] == 2
+
+
 @pytest.mark.parametrize(("change", "options", "text"), BAD, ids=[b[2][:30] for b in BAD])
 def test_bad_input(change, options, text: str, tmp_path: Path) -> None:
     """One error with file, variable, value and remedy; nothing is left where the cube would be."""

@@ -7,6 +7,7 @@ the cube is the same to the last bit whatever the blocks, on one thread or many,
 import os
 import shutil
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -207,40 +208,40 @@ def build_cube(
     if workers is not None and workers < 1:
         raise DataError(f"workers {workers}: 1 or more")
     check_store(out, source, vegetation)
-    hours = open_hours(source, region, span, sums, notes)
-    shifts = shifts_of(hours)
-    days = days_of(hours, shifts, span, notes)
-    evi = None
-    if vegetation is not None:
-        evi = open_vegetation(vegetation, hours.window.lat, hours.window.lon, notes)
-        _check_span(evi, days, notes)
-    first = hours.read(hours.usable, hours.usable + 1, notes)
-    identity = identity_of(hours, days, evi)
-    if made_of(out, identity, "cube", source, vegetation):
-        return open_daily_cube(out)
-    part = out.with_name(out.name + ".part")
-    cells = len(hours.window.lat) * len(hours.window.lon)
-    block = int(np.clip(BYTES // (8 * cells * (2 * len(first) + 1)), 1, BLOCK_DAYS))
-    block = min(block, len(days))
-    names = ["TA", "TA_min", "TA_max", "VPD", "VPD_max", "SW_IN"]
-    names += ["PRCP"] * ("P" in first) + ["EVI"] * (evi is not None)
-    facts = {"identity": identity, "inputs": "\n".join(notes), "source": hours.name}
-    with alone(out, "cube"):
-        prepare(part, *layout(hours.window, days, names, block, facts), identity)
-        todo = [k for k in range(-(-len(days) // block)) if not (part / DONE / str(k)).exists()]
-        job = _Job(hours, shifts, days, evi, part.absolute(), block)
-        with TqdmCallback(desc="Days", leave=False):
-            lazy = [dask.delayed(job, pure=False, traverse=False)(number) for number in todo]
-            threads = workers or min(WORKERS, cpu_count())
-            dask.compute(*lazy, scheduler="threads", num_workers=threads)
-        if not any(mark.read_text() == "1" for mark in (part / DONE).glob("[0-9]*")):
-            shutil.rmtree(part)
-            raise DataError(
-                f"{hours.name}: no value in any cell of the region; is it sea, or are hours NaN?"
-            )
-        shutil.rmtree(part / DONE)
-        os.replace(part / STORE, out)
-        part.rmdir()
+    with ExitStack() as files:
+        hours = open_hours(source, region, span, sums, notes, files)
+        shifts = shifts_of(hours)
+        days = days_of(hours, shifts, span, notes)
+        evi = None
+        if vegetation is not None:
+            evi = open_vegetation(vegetation, hours.window.lat, hours.window.lon, notes, files)
+            _check_span(evi, days, notes)
+        first = hours.read(hours.usable, hours.usable + 1, notes)
+        identity = identity_of(hours, days, evi)
+        if made_of(out, identity, "cube", source, vegetation):
+            return open_daily_cube(out)
+        part = out.with_name(out.name + ".part")
+        cells = len(hours.window.lat) * len(hours.window.lon)
+        block = int(np.clip(BYTES // (8 * cells * (2 * len(first) + 1)), 1, BLOCK_DAYS))
+        block = min(block, len(days))
+        names = ["TA", "TA_min", "TA_max", "VPD", "VPD_max", "SW_IN"]
+        names += ["PRCP"] * ("P" in first) + ["EVI"] * (evi is not None)
+        facts = {"identity": identity, "inputs": "\n".join(notes), "source": hours.name}
+        with alone(out, "cube"):
+            prepare(part, *layout(hours.window, days, names, block, facts), identity)
+            todo = [k for k in range(-(-len(days) // block)) if not (part / DONE / str(k)).exists()]
+            job = _Job(hours, shifts, days, evi, part.absolute(), block)
+            with TqdmCallback(desc="Days", leave=False):
+                lazy = [dask.delayed(job, pure=False, traverse=False)(number) for number in todo]
+                threads = workers or min(WORKERS, cpu_count())
+                dask.compute(*lazy, scheduler="threads", num_workers=threads)
+            if not any(mark.read_text() == "1" for mark in (part / DONE).glob("[0-9]*")):
+                shutil.rmtree(part)
+                text = "no value in any cell of the region; is it sea, or are hours NaN?"
+                raise DataError(f"{hours.name}: {text}")
+            shutil.rmtree(part / DONE)
+            os.replace(part / STORE, out)
+            part.rmdir()
     return open_daily_cube(out)
 
 

@@ -5,6 +5,7 @@ Data Store, old and new (https://confluence.ecmwf.int/display/CKB/ERA5), and of 
 """
 
 from collections.abc import Iterable
+from contextlib import ExitStack
 from functools import reduce
 from importlib.util import find_spec
 from os import PathLike
@@ -71,8 +72,10 @@ def _slice(at: NDArray[np.intp]) -> Any:
     return slice(int(at[0]), int(at[-1]) + 1) if (np.diff(at) == 1).all() else at
 
 
-def open_sources(source: Source, notes: list[str]) -> list[Opened]:
+def open_sources(source: Source, notes: list[str], files: ExitStack) -> list[Opened]:
     """Open what lies at paths or addresses, file by file; what was put right goes to ``notes``.
+
+    ``files`` closes them: one left to the collector may crash Python where others are opened.
 
     ``source``: "arco-era5", an address that fsspec knows (anonymous), a Zarr store, NetCDF or GRIB
     files, a folder of them, or a Dataset. A single member and the two versions of the newest months
@@ -83,13 +86,15 @@ def open_sources(source: Source, notes: list[str]) -> list[Opened]:
         return [one for ds in _by_step(source) for one in [_named(ds, "Dataset", False, notes)]]
     expect(source, (str, PathLike, Iterable), "the weather", "a Dataset, a path or several")
     names = [source] if isinstance(source, str | PathLike) else [*source]
-    files = [f for name in names for f in _files(SHORT.get(str(name).lower(), str(name)))]
-    if not files:
+    found = [f for name in names for f in _files(SHORT.get(str(name).lower(), str(name)))]
+    if not found:
         text = "no NetCDF or GRIB file here; name a folder with some, a Zarr store or an address"
         raise DataError(f"{', '.join(map(str, names)) or 'no path'}: {text}")
     opened = []
-    for file in files:
+    for file in found:
         parts, is_zarr = _open(file)
+        for part in parts:
+            files.callback(part.close)
         opened += [_named(ds, file, is_zarr, notes) for part in parts for ds in _by_step(part)]
     return opened
 

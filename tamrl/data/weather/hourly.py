@@ -5,6 +5,7 @@ A record is the hour (or 3 h, 6 h) that ends at its stamp, as ERA5 has it for su
 the file has time bounds.
 """
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import dask
@@ -143,20 +144,20 @@ class Hours:
 
 
 def open_hours(
-    source: Source, region: Region | None, span: Span | None, sums: str, notes: list[str]
+    source: Source, region: Region | None, span: Span | None, sums: str, notes: list[str],
+    files: ExitStack,
 ) -> Hours:  # fmt: skip
     """Open hourly weather of a region; nothing but axes and a sample is read.
 
-    ``source`` as for `open_sources`, ``region`` as for `window`; ``span``: first and last day.
-    ``sums``: whether radiation and
-    rain in J m-2 and m are those since the stamp before ("step"), or since 00 UTC ("day", as
-    ERA5-Land has them); "auto" asks the values. DataError for a variable, unit or record that is
-    missing, and for sums that could be either.
+    ``source``, ``files`` as for `open_sources`, ``region`` as for `window`; ``span``: first and
+    last day. ``sums``: whether radiation and rain in J m-2 and m are those since the stamp before
+    ("step"), or since 00 UTC ("day", as ERA5-Land has them); "auto" asks the values. DataError for
+    a variable, unit or record that is missing, and for sums that could be either.
     """
     if sums not in SUMS:
         raise DataError(f"sums {sums!r}: write one of {', '.join(SUMS)}")
     region = four(region)
-    opened = open_sources(source, notes)
+    opened = open_sources(source, notes, files)
     name = opened[0].file if len(opened) == 1 else f"{opened[0].file} and {len(opened) - 1} more"
     found = columns_of(opened, name)
     windows = [window(one, region) for one in opened]

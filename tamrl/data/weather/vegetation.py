@@ -5,6 +5,7 @@ linear between composites no more than 32 days apart, as at towers (`tamrl.data.
 """
 
 import re
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,15 +99,16 @@ class Vegetation:
 
 
 def open_vegetation(
-    source: Source, lat: NDArray[np.float64], lon: NDArray[np.float64], notes: list[str]
-) -> Vegetation:
+    source: Source, lat: NDArray[np.float64], lon: NDArray[np.float64], notes: list[str],
+    files: ExitStack,
+) -> Vegetation:  # fmt: skip
     """Open a vegetation index (time, lat, lon) for cells with these centres, degrees.
 
-    ``source`` as for `tamrl.data.weather.gridsource.open_sources`; the variable's name ends in EVI.
-    Dates are the first day of composites, the first of months, or days. A missing scale factor of
-    1e-4 is applied. DataError for another variable, coarser dates, or another place.
+    ``source`` and ``files`` as for `tamrl.data.weather.gridsource.open_sources`; the variable's
+    name ends in EVI. Dates are the first day of composites, the first of months, or days. A missing
+    scale factor of 1e-4 is applied. DataError for another variable, coarser dates, another place.
     """
-    opened = open_sources(source, notes)
+    opened = open_sources(source, notes, files)
     name, views = "", []
     for one in opened:
         found = [str(v) for v in one.ds.data_vars if re.search(r"(^|[\W_])EVI$", str(v), re.I)]
