@@ -5,6 +5,7 @@ import re
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from errno import EIO, ELOOP
@@ -15,10 +16,10 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
+from tamrl.errors import DataError, InputWarning, expect
+
 if TYPE_CHECKING:
     import xarray as xr
-
-from tamrl.errors import DataError, expect
 
 PART = re.compile(r"\..+\.[0-9a-f]{32}\.part")  # names of unfinished files
 STALE = 600.0  # s, an unfinished file untouched for so long belongs to a killed process
@@ -119,6 +120,8 @@ def origins(*sources: Any) -> list[Path]:
 def check_store(out: Path, *sources: Any) -> None:
     """Refuse (DataError) a Zarr store that would cost what is read, or what is not a store's."""
     check_outputs(origins(*sources), out, ends="Zarr store")
+    if out.is_symlink() and not out.exists():
+        raise DataError(f"{out}: is a link to nothing; remove it, or name another output")
     if out.exists() and not is_store(out, by_name=False):
         raise DataError(f"{out}: is there already, and no Zarr store; name another output")
     part = out.with_name(out.name + ".part")
@@ -130,6 +133,29 @@ def check_store(out: Path, *sources: Any) -> None:
     if part.exists():
         text = "is in the way, and not what a run that was broken off left; move it"
         raise DataError(f"{part}: {text}")
+
+
+def made_of(out: Path, identity: str, what: str, *sources: Any) -> bool:
+    """Whether a store is there that is the ``what`` of this identity; DataError if it is not.
+
+    InputWarning where one of the ``sources`` was changed since it, or its unfinished part, was
+    begun: what is looked at of them may have stayed as it was.
+    """
+    begun = out if out.exists() else out.with_name(out.name + ".part") / DONE / "identity"
+    for path in origins(*sources) if begun.exists() else ():
+        inside = path.iterdir() if path.is_dir() else [path]
+        files = [f for f in inside if f.is_file() or is_store(path)]
+        if max((f.stat().st_mtime for f in files), default=0.0) > begun.stat().st_mtime:
+            text = f"was changed after {out} was begun; remove that to make it anew"
+            warnings.warn(f"{path}: {text}", InputWarning, stacklevel=4)
+    if not out.exists():
+        return False
+    import zarr
+
+    with suppress(OSError, ValueError, LookupError, TypeError):  # another's, or damaged
+        if zarr.open_group(out, mode="r").attrs.get("identity") == identity:
+            return True
+    raise DataError(f"{out}: holds another {what}, or something else; name another output")
 
 
 def check_outputs(

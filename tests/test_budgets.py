@@ -65,7 +65,10 @@ def test_months_count_by_their_days_and_days_by_one():
         assert float(year[90, 180]) == pytest.approx(days, rel=1e-6)
     ds["GPP"][:, 5, 5] = np.nan
     assert np.isnan(budgets.annual(ds)["GPP"][5, 5])
-    daily = ds.resample(time="D").ffill().isel(time=slice(59))  # to 28 February
+    daily = ds.resample(time="D").ffill()  # to 1 December
+    for few in (daily.isel(time=slice(59)), daily.isel(time=slice(12)), ds.isel(time=[5, 6, 7])):
+        with pytest.raises(DataError, match=r"annual sums: the map is of .*; map a whole year"):
+            budgets.annual(few.assign_coords(time=few["time"].drop_attrs()).drop_encoding())
     assert float(budgets.annual(daily)["GPP"][90, 180]) == pytest.approx(365.2425, rel=1e-6)
     assert MONTH_DAYS.sum() == pytest.approx(365.2425)
 

@@ -306,6 +306,27 @@ def test_a_map_on_another_grid_or_of_other_code_is_another_map(
         upscale.upscale(ensemble_map(members, header, cube, globe), cube, out)
 
 
+def test_a_grid_on_other_axes_describes_the_same_cells(weights, globe, tmp_path) -> None:
+    """From 0 to 360 degrees and north first it is the same; one that lacks something is refused."""
+    (members, header), cube = weights_file.load(weights, "cpu"), days_in_cells(globe)[0]
+    cube = cube.isel(time=slice(40, 60))
+    turned = (
+        globe.assign_coords(lon=globe["lon"] % 360).sortby("lon").isel(lat=slice(None, None, -1))
+    )
+    maps = [
+        upscale.upscale(
+            ensemble_map(members, header, cube, grid), cube, tmp_path / f"{k}.zarr"
+        ).load()
+        for k, grid in enumerate((globe, turned))
+    ]
+    same(*maps)
+    for wrong, words in ((globe.drop_vars("land_fraction"), "it has no land_fraction; give one"),
+                         (xr.Dataset(), "it has no TA, elevation"),
+                         ("grid.nc", "grid is of the kind str; expected a Dataset")):  # fmt: skip
+        with pytest.raises(DataError, match=words):
+            ensemble_map(members, header, cube, wrong)
+
+
 def test_days_with_a_gap_in_joules_and_without_leap_days(weights, globe, tmp_path) -> None:
     """The first gap is named; J m-2 of a day are W m-2; what a calendar lacks is said."""
     cube = days_in_cells(globe)[0].isel(time=slice(40, 80))

@@ -220,7 +220,7 @@ def test_the_same_bits_whatever_the_blocks_the_chunks_and_the_end(tmp_path, monk
     assert len(calls) == 1 + -(-8 // 3)  # the first block was not made again
     alike(build_cube(source, tmp_path / "d.zarr").load(), whole)  # complete: only opened
     assert len(calls) == 1 + -(-8 // 3)
-    with pytest.raises(DataError, match=r"d\.zarr: holds something else than this cube"):
+    with pytest.raises(DataError, match=r"d\.zarr: holds another cube"):
         build_cube(source, tmp_path / "d.zarr", years="2019-12-29:2020-01-03")
     (tmp_path / "notes").mkdir()
     with pytest.raises(DataError, match="notes: is a folder of something else"):
@@ -300,6 +300,20 @@ def humid(percent: float):
     return lambda ds: ds.drop_vars("d2m").assign(rh=(ds["t2m"] * 0 + percent).assign_attrs(air))
 
 
+def at_850(ds: xr.Dataset) -> xr.Dataset:
+    """Give the temperature of a level in the place of that of 2 m."""
+    air = (ds.t2m - 9).assign_attrs(standard_name="air_temperature")
+    return ds.drop_vars("t2m").assign(t=air.expand_dims(pressure_level=[850.0]))
+
+
+def named(**methods: str):
+    """Give temperatures that only their standard name tells."""
+    return lambda ds: ds.drop_vars("t2m").assign({
+        n: ds.t2m.assign_attrs(standard_name="air_temperature", cell_methods=m)
+        for n, m in methods.items()
+    })  # fmt: skip
+
+
 BAD = [
     (later(8), {}, r"centred at 2\d\.\d h of solar time, \+8 h from noon.*not UTC: shift"),
     (later(-5, "ssrd"), {}, r"centred at \d\.\d h of solar time, -5 h from noon"),
@@ -311,7 +325,7 @@ BAD = [
     (units("t2m", "degC"), {}, "TA is 2.* degC.*t2m in 'degC'.*correct the units"),
     (units("ssrd", "W m-2"), {}, "SW_IN is .*above the sun's.*ssrd in 'W m-2'"),
     (lambda ds: units("ssrd", "J m-2")(ds.assign(ssrd=ds.ssrd / 3600)), {}, "dark for any sky"),
-    (lambda ds: ds, {"sums": "day"}, "dark for any sky.*as sums since 00 UTC.*--sums"),
+    (lambda ds: ds, {"sums": "day"}, "ssrd falls at .*sums from 00 UTC do not.*--sums"),
     (lambda ds: cds(BEGIN, HOURS, LAT, LON, land=True), {"sums": "step"}, "above the sun's"),
     (lambda ds: ds, {"sums": "week"}, "write one of auto, step, day"),
     (warmer_dew(9, HOURS), {}, "point is above the temperature, by 9 K at 2020-01-09 12:00 UTC"),
@@ -354,7 +368,40 @@ BAD = [
     (lambda ds: ds, {"region": 3}, "region 3: write four numbers"),
     (lambda ds: ds, {"years": 2018}, "2018-01-01 to 2018-12-31 are asked for"),
     (lambda ds: ds, {"years": 3.5}, "years '3.5': write 2015"),
+    (lambda ds: ds, {"workers": 0}, "workers 0: 1 or more"),
+    (at_850, {}, "t is of the level pressure_level 850.0; get it of 2 m"),
+    (named(tas="time: mean", ts="time: point"), {}, "tas, ts are each air_temperature; leave one"),
+    (named(tasmax="time: maximum"), {}, "no variable of temperature"),
+    (lambda ds: ds.assign_coords(latitude=ds.latitude + 40), {}, "latitude 90.5 is off the Earth"),
+    (lambda ds: ds.assign_coords(latitude=("latitude", np.deg2rad(ds.latitude.data),
+     {"units": "radian"})), {}, "no dimension lat with a coordinate, in degrees"),
+    (lambda ds: ds.assign_coords(valid_time=np.arange(HOURS)), {}, "time holds .* no dates; give"),
+    (lambda ds: ds.assign(ssrd=ds.ssrd.where(ds.longitude != 0, 0)), {},
+     "SW_IN is dark by day on 2019-12-28 at 48, 0 and .* by NaN"),
+    (lambda ds: ds.assign(ssrd=ds.ssrd.where(ds.valid_time < ds.valid_time[300], ds.ssrd / 3600)),
+     {}, "SW_IN is dark by day on 2020-01-"),
+    (lambda ds: ds.assign({n: ds[n].where(ds.longitude != 0, 273.15) for n in ("t2m", "d2m")}), {},
+     "TA is the same at all hours of the day on 2019-12-28 at 48, 0 and"),
+    (lambda ds: ds.assign(t2m=ds.t2m.where(ds.longitude != 0, 1e20)), {},
+     "t2m is 1e.20 at .* UTC: a code for missing left in"),
+    (humid(255), {}, "rh is 255 % at .* UTC: no air is so humid"),
+    (lambda ds: xr.concat([cds(BEGIN, 300, LAT, LON, land=True),
+                           ds.isel(valid_time=slice(300, None))], "valid_time"), {},
+     "ssrd falls at 2020-01-.* UTC: sums from 00 UTC do not"),
 ]  # fmt: skip
+
+
+def test_a_call_after_one_that_was_refused(tmp_path: Path) -> None:
+    """An open file that the collector closed while it was opened again crashed Python."""
+    source, kept = put(cds(BEGIN, 72, LAT, LON), "cds", tmp_path / "in"), []
+    for k in range(6):
+        for wrong in ({"sums": "day"}, {"years": "2018"}, {"region": (0, 0, 10, 10)}):
+            with pytest.raises(DataError) as error:
+                build_cube(source, tmp_path / f"{k}.zarr", **wrong)
+            kept.append(error)
+        if k % 3 == 0:
+            kept.clear()
+        assert build_cube(source, tmp_path / f"{k}.zarr").sizes["time"] == 2
 
 
 @pytest.mark.parametrize(("change", "options", "text"), BAD, ids=[b[2][:30] for b in BAD])
@@ -362,7 +409,7 @@ def test_bad_input(change, options, text: str, tmp_path: Path) -> None:
     """One error with file, variable, value and remedy; nothing is left where the cube would be."""
     with xr.set_options(keep_attrs=True):
         change(cds(BEGIN, HOURS, LAT, LON)).to_netcdf(tmp_path / "era5.nc")
-    name = "" if re.search("^.?region|^years|write one", text) else r"era5\.nc: "
+    name = "" if re.search("^.?region|^years|^workers|write one", text) else r"era5\.nc: "
     with pytest.raises(DataError, match=f"{name}.*{text}"):
         build_cube(tmp_path / "era5.nc", tmp_path / "c.zarr", **options)
     assert not (tmp_path / "c.zarr").exists()
@@ -408,6 +455,15 @@ def test_what_is_unambiguous_is_repaired_and_said(tmp_path: Path) -> None:
     assert re.search(r"preliminary ERA5T from 2020-01-09 on .*b\.nc", said(cube))
     dry = build_cube(ds.drop_vars("tp"), tmp_path / "d.zarr").load()
     alike(dry, cube.drop_vars("PRCP"))
+    parts = [tmp_path / "a.nc", tmp_path / "e.nc"]
+    ds.isel(valid_time=slice(200, None)).drop_vars("tp").to_netcdf(parts[1])
+    index = composites(16, 0.25).sel(lat=slice(None, 49.1))
+    less = build_cube(parts, tmp_path / "f.zarr", region=(40, -9, 52, 9), vegetation=index)
+    assert "days as far as P is there, from 2019-12-28 to 2020-01-05" in said(less)
+    assert "the region goes beyond what is there, latitude 48 to 50.5, longitude -2 to" in said(
+        less
+    )
+    assert "EVI: 2 rows or columns of cells lie beyond its pixels" in said(less)
 
 
 def test_forecast_steps_of_grib(tmp_path: Path) -> None:
@@ -499,6 +555,10 @@ def test_a_vegetation_index_with_clouds(tmp_path: Path) -> None:
         (lambda e: e * 3, "outside -0.3 to 1; apply its scale factor"),
         (lambda e: e * np.nan, "has no value in the dates"),
         (lambda e: xr.concat([e, e.isel(time=[1])], "time"), "a date is there twice"),
+        (lambda e: (e * 250).round(), "outside -0.3 to 1; apply its scale factor"),
+        (lambda e: (e * 1000).round(), "outside -0.3 to 1; apply its scale factor"),
+        (lambda e: e * 1e-4, "is at most .*e-05; was its scale factor applied twice"),
+        (lambda e: e > 0.3, "holds values of bool; numbers are expected"),
     ):
         with pytest.raises(DataError, match=text):
             build_cube(cds(BEGIN, HOURS, LAT, LON), tmp_path / "d.zarr", vegetation=change(evi))

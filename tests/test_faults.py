@@ -711,6 +711,12 @@ def classes(*codes: Any) -> Callable[[xr.Dataset], xr.Dataset]:
     return lambda c: c.assign(igbp_fraction=halves).assign_coords(igbp=list(codes))
 
 
+def rain(mean: float) -> Callable[[xr.Dataset], xr.Dataset]:
+    """Let it rain so much on every day."""
+    return lambda c: c.assign(PRCP=(c.VPD * 0 + mean).assign_attrs(units="mm d-1"))
+
+
+ROTATED = {"standard_name": "grid_longitude", "units": "degrees"}
 EXTREMES = ("TA_min", "TA_max", "VPD_max")
 HOURLY = pd.date_range("2005-01-01", periods=800, freq="h")
 CUBES: dict[str, tuple[Callable[[xr.Dataset], Any], str]] = {
@@ -751,6 +757,35 @@ CUBES: dict[str, tuple[Callable[[xr.Dataset], Any], str]] = {
     "classes without their dimension": (lambda c: c.assign(igbp_fraction=c.VPD[0] * 0 + 1),
                                         "igbp_fraction has no dimension igbp"),
     "a class twice": (classes("ENF", "ENF"), "class 'ENF' of igbp occurs twice; name each once"),
+    "extremes of daily means": (lambda c: c.assign(TA_min=c.TA, TA_max=c.TA),
+                                "TA_min and TA_max are the same on most days; give the extremes"),
+    "months on days": (
+        lambda c: c.assign(TA=c.TA.resample(time="MS").mean().reindex(time=c.time, method="ffill")
+                           .transpose(*c.TA.dims).assign_attrs(units="degC")),
+        r"at 49, 9 \(lat, lon\) TA is that of the day before on 7.. of 799 days"),
+    "a cell of one temperature": (
+        lambda c: c.assign(TA=c.TA.where((c.lat != 50) | (c.lon != 10), 0.0)),
+        r"at 50, 10 \(lat, lon\) TA is that of the day before on 799 of 799 .*missing by NaN"),
+    "light in MJ of 20 days": (lambda c: as_if("SW_IN", 0.0864)(c).isel(time=slice(150, 170)),
+                               "SW_IN never exceeds .*MJ m-2 d-1"),
+    "an index scaled twice": (lambda c: c.assign(EVI=c.VPD.drop_attrs() * 0 + 4e-5),
+                              "EVI is at most 4e-05; was its scale factor applied twice"),
+    "an index of no value": (lambda c: c.assign(EVI=c.VPD.drop_attrs() * 0 - 0.3),
+                             "EVI is -0.3 in places, the fill value of MODIS"),
+    "rain in kg m-2 s-1": (rain(3e-5), "PRCP is 3e-05 mm d-1 in the mean, as it is nowhere"),
+    "rain of months": (rain(80.0), "PRCP is 80 mm d-1 in the mean, as it is nowhere; check"),
+    "degrees in radians": (lambda c: c.assign_coords(lat=("lat", [0.85, 0.87, 0.89],
+                                                          {"units": "radian"})),
+                           "0 dimensions look like latitude; name exactly one lat, in degrees"),
+    "kilometres": (lambda c: c.rename(lat="y").assign_coords(y=("y", [0, 9, 18], {"units": "km"})),
+                   "0 dimensions look like latitude"),
+    "a rotated pole": (lambda c: c.assign_coords(lon=("lon", c.lon.data, ROTATED)),
+                       "0 dimensions look like longitude"),
+    "a curvilinear grid": (lambda c: c.rename(lat="y", lon="x").assign_coords(
+        lat=(("y", "x"), np.ones((3, 3)))), "0 dimensions look like latitude"),
+    "a single row": (lambda c: c.isel(lat=[0]), "lat has 1 value; a map needs two of each axis"),
+    "months of two kinds": (lambda c: c.isel(time=slice(12)).rename(time="month").assign_coords(
+        month=np.array([*range(1, 12), "x"], object)), "month is .*'x'.*expected 1 to 12"),
     "classes by number": (classes(1, 10), "class 1 of igbp is no class; .*of WAT, ENF"),
 }  # fmt: skip
 
@@ -760,10 +795,11 @@ def test_cubes_that_cannot_be(fault: str) -> None:
     """Of 800 days one error; the same cube without the fault, extremes included, is read."""
     (change, words), sound = CUBES[fault], weather(800)
     sound = sound.assign({n: sound[n.partition("_")[0]] for n in EXTREMES})
+    sound["TA_max"] = (sound["TA"] + 4).assign_attrs(units="degC")
     assert open_cube(sound, (*DRIVERS, *EXTREMES)).convert["VPD"] == (1.0, 0.0)
     cube = change(weather(800))
     with pytest.raises(DataError, match=rf"^cube: [^\n]*{words}"):
-        open_cube(cube, [*DRIVERS, *(n for n in (*EXTREMES, "EVI") if n in cube)])
+        open_cube(cube, [*DRIVERS, *(n for n in (*EXTREMES, "EVI", "PRCP") if n in cube)])
 
 
 def test_a_class_that_the_model_needs_is_asked_for() -> None:
@@ -800,13 +836,15 @@ FOLDERS: dict[str, tuple[Callable[[xr.Dataset], Files], str]] = {  # its files, 
 def test_folders_that_cannot_be(fault: str, tmp_path: Path) -> None:
     """Files of one cube, each of which could be, do not go together."""
     (split, words), sound = FOLDERS[fault], weather(120)
+    finer = sound["lat"].to_numpy() * (1 + 1e-7)  # as of another precision
     for folder, files in (
-        ("good", [sound[["TA"]], sound[["VPD", "SW_IN"]]]),
+        ("good", [sound[["TA"]], sound[["VPD", "SW_IN"]].assign_coords(lat=finer)]),
         ("bad", split(sound)),
     ):
         (tmp_path / folder).mkdir()
         for k, one in enumerate(files):
             one.to_netcdf(tmp_path / folder / f"{k}.nc")
+    (tmp_path / "good" / "1.nc").rename(tmp_path / "good" / "1.nc4")
     assert open_cube(tmp_path / "good", ("TA", "VPD", "SW_IN")).ds.sizes["time"] == 120
     with pytest.raises(DataError, match=rf"bad: [^\n]*{words}"):
         open_cube(tmp_path / "bad", ("TA", "VPD", "SW_IN"))
@@ -1168,6 +1206,7 @@ OUTPUTS: dict[str, tuple[str, str]] = {  # a command, what is said
     "a map through my file": ("map cube.zarr -o b.zarr", "b.zarr.part: is in the way"),
     "a map beside what is mine": ("map cube.zarr -o c.zarr", "c.zarr.part: is in the way"),
     "a map among marks": ("map cube.zarr -o d.zarr", "d.zarr.part: is in the way"),
+    "a map through a link": ("map cube.zarr -o link.zarr", "link.zarr: is a link to nothing"),
     "a resolution of a cube": ("map cube.zarr -o m.zarr --resolution 1", "a cube has its own"),
     "threads of a scheduler": (
         "map cube.zarr -o m.zarr --scheduler local:2 --workers 3", "workers of its own"),
@@ -1228,6 +1267,7 @@ def crowded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("safe.nc").chmod(0o444)
     os.mkfifo("pipe.nc")
     os.symlink("loop.nc", "loop.nc")
+    os.symlink("nothing", "link.zarr")
     monkeypatch.setenv("TAMRL_DATA_DIR", str(tmp_path / "t.csv"))
     return tmp_path
 

@@ -72,7 +72,7 @@ def test_respiration_doubles_and_more_with_ten_degrees() -> None:
 
 @pytest.mark.parametrize(("vpd", "light", "days", "words"), [
     (2.0, 0.5, 10, "of saturation or more"), (0.05, 0.5, 60, "looks like kPa"),
-    (0.3, 1.5, 10, "of the radiation above the air or more"), (0.3, 0.05, 30, "looks like MJ"),
+    (0.3, 1.5, 10, "of the radiation above the air or more"), (0.3, 0.05, 16, "looks like MJ"),
     (0.3, 0.35, 300, "of the radiation above the air"),
 ])  # fmt: skip
 def test_a_unit_is_judged_from_so_many_days_on(vpd, light, days: int, words: str) -> None:

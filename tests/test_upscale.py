@@ -343,6 +343,40 @@ def test_a_finished_map_is_only_opened(cube, plain, tmp_path):
             upscale(other, cube, out)
 
 
+def test_what_is_begun_of_other_data_is_kept(cube, tmp_path, monkeypatch):
+    """Hours of work are not removed by a slip; what was changed meanwhile is named."""
+    out, source = tmp_path / "m.zarr", tmp_path / "cube.nc"
+    cube.to_netcdf(source)
+    monkeypatch.setattr("tamrl.maps.upscale.BATCH", 1024)  # one call a strip
+
+    class Broken(Ensemble):
+        def __call__(self, x):
+            if self.calls:
+                raise RuntimeError("killed")
+            return super().__call__(x)
+
+    with pytest.raises(RuntimeError, match="killed"):
+        upscale(Broken(), source, out, workers=1)
+    begun = sorted(tmp_path.rglob("*"))
+    with pytest.raises(DataError, match=r"m\.zarr\.part: is there already, begun with other"):
+        upscale(Ensemble(9), source, out)
+    assert sorted(tmp_path.rglob("*")) == begun
+    os.utime(source, (time.time() + 9, time.time() + 9))
+    with pytest.warns(InputWarning, match=r"cube\.nc: was changed after .*m\.zarr was begun; remo"):
+        upscale(Ensemble(), source, out)
+    with pytest.warns(InputWarning, match="was changed after"):
+        upscale(Ensemble(), source, out)
+    (out / ".zattrs").write_text("{broken")
+    with pytest.raises(DataError, match=r"m\.zarr: holds another map, or something else"):
+        upscale(Ensemble(), source, out)
+    shutil.rmtree(out)
+    with pytest.raises(RuntimeError, match="killed"):
+        upscale(Broken(), source, out, workers=1)
+    shutil.rmtree(tmp_path / "m.zarr.part" / "store" / "GPP")
+    with pytest.raises(DataError, match="or damaged; remove it"):
+        upscale(Ensemble(), source, out)
+
+
 def test_two_maps_on_one_output(cube, plain, tmp_path):
     """The second is refused while the first is at work, whose map is whole afterwards."""
     out, refused = tmp_path / "map.zarr", []
@@ -447,6 +481,7 @@ def test_units_that_are_converted(cube, plain, tmp_path, name, factor, offset, u
     (lambda ds: ds.isel(month=0, drop=True), "neither month nor time"),
     (lambda ds: ds.expand_dims(level=3), "dimensions .*level"),
     (lambda ds: ds.rename(lat="north"), "0 dimensions look like latitude"),
+    (lambda ds: ds.assign_attrs(virtual="no"), "the attribute virtual is 'no'; give 0 or 1"),
 ])  # fmt: skip
 def test_cubes_that_are_refused(cube, tmp_path, change, message):
     """What could mean two things, or nothing, is one clear error before anything is written."""

@@ -1,5 +1,6 @@
 """What the predictor cube looks like: its variables, units, ranges, sources and coordinates."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,10 @@ from tamrl.data.schema import IGBP_NAMES, facts, variables
 from tamrl.errors import DataError
 
 VARIABLES = variables("grid")  # with units and possible range
+AXES = {  # of cubes: standard name, unit, what they are called
+    "lat": ("latitude", "degrees_north", ("lat", "latitude", "y")),
+    "lon": ("longitude", "degrees_east", ("lon", "longitude", "x")),
+}
 _NOTES = facts("variables_grid").set_index("name")[["source", "derived"]]
 
 
@@ -80,6 +85,31 @@ def make_cube(fields: dict[str, Array], classes: npt.NDArray[np.int8], step: flo
         institution="computed locally from public files",
         licence="none stated for several sources: for use, not for redistribution",
     )  # fmt: skip
+
+
+def find_axes(ds: xr.Dataset) -> dict[str, list[str]]:
+    """Dimensions by axis of `AXES` that are it by their standard name, unit or else their name.
+
+    Those of a projection, a rotated pole or a curvilinear grid are none, whatever they are called:
+
+    >>> km = xr.Dataset(coords={"y": ("y", [0.0, 25.0], {"units": "km"}), "lon": [1.0, 2.0]})
+    >>> find_axes(km)
+    {'lat': [], 'lon': ['lon']}
+    """
+    flat = {str(n).lower() for n, v in ds.variables.items() if v.ndim > 1}
+    return {
+        axis: [str(d) for d in ds.dims if d in ds.coords and _looks_like(ds[d], axis)]
+        if flat.isdisjoint(names) else []
+        for axis, (_, _, names) in AXES.items()
+    }  # fmt: skip
+
+
+def _looks_like(coordinate: xr.DataArray, axis: str) -> bool:
+    standard, unit, names = AXES[axis]
+    said, units = (str(coordinate.attrs.get(n, "")) for n in ("standard_name", "units"))
+    if said or units in (unit, *(other for _, other, _ in AXES.values())):
+        return said.lower() in (standard, *names) if said else units == unit
+    return str(coordinate.name).lower() in names and bool(re.search("deg|°|^1?$", units.lower()))
 
 
 def lat_lon_axes(lat: Array, lon: Array, bounds: bool = True) -> dict[str, xr.Variable]:

@@ -17,9 +17,9 @@ E0 = 308.56  # K, temperature sensitivity of respiration (Lloyd & Taylor 1994, e
 ABOVE = 288.15 - T0  # K, the reference of 15 degC above that limit
 
 # What no place shows. In parentheses: the most or least at 180 towers of FLUXNET2015 in any 30 days
-# (60 for the least VPD, their whole record for the light's 99 %).
+# (60 for the least VPD, 16 for the least light, their whole record for the light's 99 %).
 VPD_HIGH, VPD_LOW = 1.4, 0.08  # of saturation: 90 % of days (1.30); the highest (0.08)
-LIGHT_HIGH, LIGHT_LOW = 1.05, 0.1  # of that above the air: 90 % of days (1.01); the highest (0.17)
+LIGHT_HIGH, LIGHT_LOW = 1.05, 0.1  # of that above the air: 90 % of days (1.01); the highest (0.12)
 LIGHT_PAR = 0.42  # of that above the air: 99 % of a year's days (0.59)
 WARM, LIT = 5.0, 50.0  # degC, W m-2: days of which shares are taken
 # Where a record falls into two parts by its shares, none of the 180 has one part below these, of
@@ -104,7 +104,7 @@ def wrong_unit(ta: Any, vpd: Any, sw: Any, lat: Any, doy: Any, step: float = 1.0
     if days[1] >= 10 and light_90 > LIGHT_HIGH:
         what = f"SW_IN is {light_90:.0%} of the radiation above the air or more on 1 day of 10"
         return f"{what}; it looks like PAR in umol m-2 s-1, or as a sum; give a mean in W m-2"
-    if days[1] >= 30 and light_most < LIGHT_LOW:
+    if days[1] >= 16 and light_most < LIGHT_LOW:
         return f"SW_IN never exceeds {np.nanmax(sw):.3g}; it looks like MJ m-2 d-1, {mj}"
     if days[1] >= 300 * step and np.nanquantile(light, 0.99) < LIGHT_PAR:
         what = f"SW_IN never exceeds {light_most:.0%} of the radiation above the air"

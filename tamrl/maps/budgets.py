@@ -18,6 +18,7 @@ from tamrl.data.gridfiles import MONTH_DAYS, block_mean
 from tamrl.data.reference import carbon_budget_2019, fetch_reccap, fetch_reference_gpp
 from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError
+from tamrl.maps.cubes import FULL
 from tamrl.maps.regions import UNASSIGNED, partition
 from tamrl.maps.timeaxis import time_edges
 from tamrl.maps.uncertainty import Uncertainty
@@ -31,10 +32,17 @@ def annual(fluxes: xr.Dataset) -> xr.Dataset:
     """Annual sums of a map's GPP, RECO, NEE (lat, lon), g C m-2 yr-1; NaN where never predicted.
 
     Times count by their length (mean Gregorian months); one that was not predicted adds nothing.
+    DataError for a map of less than four fifths of a year.
     """
-    width, about = MONTH_DAYS, fluxes["time"].attrs | fluxes["time"].encoding
-    if "climatology" not in about and fluxes.sizes["time"] != 12:
-        width = np.diff(time_edges(fluxes["time"].to_numpy())) / np.timedelta64(1, "D")
+    width, time = MONTH_DAYS, fluxes["time"].to_numpy()
+    months = np.diff(time.astype("M8[M]")).astype(int)
+    if "climatology" not in fluxes["time"].attrs | fluxes["time"].encoding and (
+        len(time) != 12 or (months != 1).any()
+    ):
+        width = np.diff(time_edges(time)) / np.timedelta64(1, "D")
+    if width.sum() < FULL * YEAR_DAYS:
+        text = f"the map is of {width.sum():g} days, from {str(time[0])[:10]} on"
+        raise DataError(f"annual sums: {text}; map a whole year")
     days = xr.DataArray(width, {"time": fluxes["time"]}, "time")
     year = (fluxes[[*FLUXES]] * days).sum("time", min_count=1) * (YEAR_DAYS / float(days.sum()))
     for flux in FLUXES:

@@ -8,10 +8,12 @@ from typing import Any
 
 import xarray as xr
 
+from tamrl.data.cube import AXES
 from tamrl.data.units import KNOWN
 from tamrl.errors import DataError
-from tamrl.files import is_store
+from tamrl.files import ENDS, is_store
 
+ROUNDED = 0.01  # of a cell by which axes of two files may differ: those of the first are taken
 DAMAGE = (  # what readers raise on broken files
     OSError, ValueError, LookupError, TypeError, RuntimeError, ArithmeticError, SystemError,
 )  # fmt: skip
@@ -53,6 +55,7 @@ def _folder(path: Path) -> xr.Dataset:
     """Open the NetCDF files of a folder as one; DataError where they differ in what they hold."""
     units: dict[str, tuple[str, str]] = {}
     times: Counter[str] = Counter()
+    axes: dict[str, list[xr.DataArray]] = {}
 
     def look(ds: xr.Dataset) -> xr.Dataset:
         file = Path(ds.encoding["source"]).name
@@ -62,12 +65,18 @@ def _folder(path: Path) -> xr.Dataset:
                 text = f"{name} is in {first!r} in {other} and in {unit!r} in {file}"
                 raise DataError(f"{path}: {text}; convert one of them")
             times[name] += ds.sizes.get("time", 0)
+        for name in (n for _, _, names in AXES.values() for n in names if n in ds.indexes):
+            near, alike = axes.setdefault(name, []), ds[name]
+            for one in (a for a in near if a.shape == alike.shape and a.size > 1):
+                if (abs(one - alike.values) < ROUNDED * abs(one[1] - one[0])).all():
+                    ds = ds.assign_coords({name: one})
+            near.append(ds[name])
         return ds
 
-    files = sorted(path.glob("*.nc"))
+    files = sorted(p for p in path.iterdir() if p.suffix in ENDS["NetCDF file"])
     how: Any = {"combine": "by_coords", "join": "outer", "compat": "no_conflicts"}
     ds = xr.open_mfdataset(files, preprocess=look, **how)
-    for name in KNOWN.keys() & times.keys():
+    for name in sorted(KNOWN.keys() & times.keys()):
         if "time" in ds[name].dims and times[name] < ds.sizes["time"]:
             text = (
                 f"{name} is lacking at {ds.sizes['time'] - times[name]} of {ds.sizes['time']} times"

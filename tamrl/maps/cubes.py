@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from tamrl.data.cube import AXES, find_axes
 from tamrl.data.gridfiles import MONTH_DAYS
 from tamrl.data.koppen import KOPPEN_CODES
 from tamrl.data.schema import DRIVERS, KOPPEN_MAIN
@@ -24,8 +25,6 @@ from tamrl.maps.timeaxis import fill_leap_days, leap_note, read_time, time_edges
 
 Floats = npt.NDArray[np.float32]
 
-AXES = {"lat": ("latitude", "degrees_north", ("lat", "latitude", "y")),
-        "lon": ("longitude", "degrees_east", ("lon", "longitude", "x"))}  # fmt: skip
 BARE = ("SNO", "BSV")  # classes without flux: no tower stands there (FLUXCOM likewise)
 PERIODS = {"step": "", "month": "M", "year": "Y"}  # what a map may be averaged to
 FULL = 0.8  # share of the days of a month or year that must be predicted
@@ -172,15 +171,13 @@ def open_cube(source: xr.Dataset | str | Path, features: Sequence[str]) -> Cube:
 
 def _axes(ds: xr.Dataset, name: str) -> xr.Dataset:
     """Name the axes lat and lon, ascending, a region across the dateline in one piece."""
-    for axis, (standard, unit, names) in AXES.items():
-        matches = [
-            c for c in set(ds.dims) & set(ds.coords)
-            if ds[c].attrs.get("standard_name") == standard or ds[c].attrs.get("units") == unit
-            or str(c).lower() in names
-        ]  # fmt: skip
+    found = find_axes(ds)
+    for axis, matches in found.items():
         if (n := len(matches)) != 1:
-            raise DataError(f"{name}: {n} dimensions look like {standard}; name exactly one {axis}")
-        ds = ds.rename({matches[0]: axis}) if matches[0] != axis else ds
+            text = f"{n} dimensions look like {AXES[axis][0]}; name exactly one {axis}, in degrees"
+            raise DataError(f"{name}: {text}")
+    ds = ds.rename({one: axis for axis, (one,) in found.items() if one != axis})
+    for axis in AXES:
         if ds[axis].dtype.kind not in "iuf":
             raise DataError(
                 f"{name}: {axis} holds values of {ds[axis].dtype}; degrees are expected"
@@ -190,14 +187,16 @@ def _axes(ds: xr.Dataset, name: str) -> xr.Dataset:
             values = (values + 180) % 360 - 180
         elif len(off := values[np.abs(values) > 90]):
             raise DataError(f"{name}: latitude {off[0]:g} is off the Earth")
+        if len(values) < 2:
+            raise DataError(f"{name}: {axis} has {len(values)} value; a map needs two of each axis")
         order, values = np.argsort(values, kind="stable"), np.sort(values)
-        if axis == "lon" and len(values) > 1:
+        if axis == "lon":
             gaps = np.append(np.diff(values), values[0] + 360 - values[-1])
             first = (int(gaps.argmax()) + 1) % len(values) if gaps.max() > 1.5 * gaps.min() else 0
             order, values = np.roll(order, -first), np.roll(values, -first)
             values = np.where(np.arange(len(values)) < len(values) - first, values, values + 360)
         steps = np.diff(values)
-        if not len(steps) or not np.allclose(steps, steps.mean(), rtol=1e-3) or steps.mean() <= 0:
+        if not np.allclose(steps, steps.mean(), rtol=1e-3) or steps.mean() <= 0:
             text = "is not equally spaced or has a value twice; regrid the cube"
             raise DataError(f"{name}: {axis} {text}")
         ds = ds if (np.diff(order) == 1).all() else ds.isel({axis: order})

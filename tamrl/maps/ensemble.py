@@ -14,7 +14,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from tamrl.data.schema import DRIVERS, FLUXES
-from tamrl.errors import DataError
+from tamrl.errors import DataError, expect
 from tamrl.maps.cells import Cells
 from tamrl.maps.cubefiles import open_source
 from tamrl.maps.cubes import Floats, open_cube
@@ -28,6 +28,7 @@ from tamrl.shipped.bounds import intervals_for, intervals_of
 from tamrl.shipped.pretrained import suited
 from tamrl.shipped.weights import digest, networks
 
+GRID = ("TA", "land_fraction", "igbp_fraction", "igbp", "koppen", "elevation")  # of the grid's
 MARGIN = 3.0  # degrees of the grid kept around a region
 
 
@@ -105,6 +106,18 @@ class EnsembleMap:
         return Mapped(flux, largest, outside, parts.vegetated)
 
 
+def _described(grid: xr.Dataset) -> xr.Dataset:
+    """Put the axes of a grid in order, from -90 and -180; DataError if it lacks something."""
+    expect(grid, xr.Dataset, "grid", "a Dataset as of tamrl.data.fetch_grid")
+    if lost := {*GRID, "lat", "lon"} - {*map(str, grid.variables)}:
+        text = f"it has no {', '.join(sorted(lost))}; give one as of tamrl.data.fetch_grid"
+        raise DataError(f"grid: {text}")
+    east = ((grid["lon"] + 180) % 360 - 180).assign_attrs(grid["lon"].attrs)
+    if (np.diff(east) > 0).all() and (np.diff(grid["lat"]) > 0).all():
+        return grid
+    return grid.assign_coords(lon=east).sortby(["lat", "lon"])
+
+
 def ensemble_map(
     members: Sequence[Any], header: Mapping[str, Any], cube: xr.Dataset | str | Path,
     grid: xr.Dataset | None,
@@ -128,6 +141,7 @@ def ensemble_map(
     if not opened.climatology:
         check_days(time, opened.name)
     if grid is not None:
+        grid = _described(grid)
         south, north = float(opened.ds["lat"][0]), float(opened.ds["lat"][-1])
         grid = grid.sel(lat=slice(south - MARGIN, north + MARGIN)).load()
     source = open_source(cube)

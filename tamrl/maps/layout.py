@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from tamrl.data.cube import cell_area, lat_lon_axes
+from tamrl.data.cube import AXES, cell_area, lat_lon_axes
 from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError, InputWarning
 from tamrl.evaluate.conformal import Conformal
 from tamrl.evaluate.learner import versions
 from tamrl.files import atomic_write
-from tamrl.maps.cubes import AXES, Cube
+from tamrl.maps.cubes import Cube
 
 UNITS = "g m-2 d-1"  # of carbon, as the long names say: UDUNITS knows no "gC"
 LONG_NAMES = {

@@ -9,6 +9,7 @@ import xarray as xr
 
 from tamrl.data import schema
 from tamrl.data.own.checks import FEW, ORDERED, ROOM
+from tamrl.data.own.vocabulary import FILLS, LEAST, SCALE
 from tamrl.data.physics import changed_unit, wrong_unit
 from tamrl.data.schema import DRIVERS, IGBP_CODES
 from tamrl.maps.timeaxis import time_edges
@@ -16,7 +17,11 @@ from tamrl.samples.arrays import SATELLITE
 
 SAMPLE_COLUMNS = 60  # columns of the sample whose weather is compared with what physics allows
 CELLS = 50  # of these that are looked at one by one, too,
+MONTH = 30  # d, at least, in which days are compared with the day before
 LONG = 300  # d, each by a year: a wet season alone may be damper than what `wrong_unit` allows
+SAME, SPREAD = 0.5, 0.01  # at 180 towers TA is that of the day before, or TA_max - TA_min less
+# than so many K, on 0.2 % of days at most; of more than SAME, months or days were repeated
+RAIN = (5e-4, 40.0)  # mm d-1, a year's mean where it rains: Arica has 2e-3, Mawsynram 32
 CHANGED = 0.25  # of these, in which a unit changes: in fewer it may be the onset of a monsoon
 FIXED = ("land_fraction", "igbp_fraction", "koppen")  # facts of a cell, the same at all times
 SERIES = (*schema.VARIABLES, *SATELLITE)  # what changes in time
@@ -45,9 +50,46 @@ def impossible(sample: xr.Dataset, step: npt.NDArray[np.float64]) -> str:
     """Say what no place on Earth shows of a sample (time, lat, lon) in our units; "" if nothing.
 
     ``step`` (time,), d. That is what `tamrl.data.physics` calls a wrong unit, in all cells together
-    or, of days, in one of some; a unit that changes; and means beyond the day's extremes.
+    or, of days, in one of some; a unit that changes; means beyond the day's extremes; values
+    repeated from day to day; an index scaled twice, or a rain that no year has.
     """
-    return _wrong_unit(sample, step) or _disordered(sample)
+    return (
+        _wrong_unit(sample, step) or _disordered(sample) or _repeated(sample, step)
+        or _wrong_scale(sample, step)
+    )  # fmt: skip
+
+
+def _repeated(sample: xr.Dataset, step: npt.NDArray[np.float64]) -> str:
+    if {"TA_min", "TA_max"} <= {*sample}:
+        spread = (sample["TA_max"] - sample["TA_min"]).to_numpy()
+        if (spread < SPREAD).sum() > SAME * np.isfinite(spread).sum() > 0:
+            text = "TA_min and TA_max are the same on most days"
+            return f"{text}; give the extremes of hours, or leave them out"
+    if "TA" not in sample or step.max() > 1 or len(step) < MONTH:
+        return ""
+    change = np.diff(sample["TA"].transpose("time", "lat", "lon").to_numpy(), axis=0)
+    same, known = (change == 0).sum(0), np.isfinite(change).sum(0)
+    for i, j in np.argwhere((same > SAME * known) & (known >= MONTH - 1)):
+        where = f"at {float(sample['lat'][i]):g}, {float(sample['lon'][j]):g} (lat, lon)"
+        text = f"{where} TA is that of the day before on {same[i, j]} of {known[i, j]} days"
+        return f"{text}; give a mean of each day, and mark what is missing by NaN"
+    return ""
+
+
+def _wrong_scale(sample: xr.Dataset, step: npt.NDArray[np.float64]) -> str:
+    for name in LEAST.keys() & {*sample}:
+        if 0 < (most := float(sample[name].max())) < LEAST[name]:
+            return f"{name} is at most {most:.2g}; was its scale factor applied twice? Divide by it"
+    if (
+        "EVI" in sample
+        and np.isclose(sample["EVI"], FILLS["EVI"][0] * SCALE["EVI"], atol=1e-6).any()
+    ):
+        return "EVI is -0.3 in places, the fill value of MODIS; mark what is missing by NaN"
+    if "PRCP" in sample and step.sum() >= LONG:
+        rain = float(sample["PRCP"].mean())
+        if rain > RAIN[1] or 0 < rain < RAIN[0]:
+            return f"PRCP is {rain:.3g} mm d-1 in the mean, as it is nowhere; check its unit"
+    return ""
 
 
 def _wrong_unit(sample: xr.Dataset, step: npt.NDArray[np.float64]) -> str:

@@ -1,5 +1,6 @@
 """The trained ensemble with all that a user does with it: predict, adapt, score, save, and map."""
 
+from contextlib import closing
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,8 @@ class Model(Pretrained):
         if given is None and need_grid:
             given = virtual_grid() if virtual else fetch_grid()
         if isinstance(cube, str | PathLike):
-            cube = open_source(Path(cube))  # once: an opened file is not opened again
+            with closing(open_source(Path(cube))) as ds:  # once: it is not opened again
+                return self.map(ds, output, given, every, need_grid, **options)
         if (source := given if cube is None else cube) is None:
             raise DataError("an average year is drawn from the grid; give it, or a cube")
         model = ensemble_map(self.members, self.header, source, given)

@@ -23,7 +23,8 @@ def read_time(ds: xr.Dataset, name: str) -> tuple[xr.Dataset, bool, tuple[int, .
     for an axis that is absent, shorter than two dates, of another calendar, doubled or below a day.
     """
     if "month" in ds.dims:
-        if sorted(ds["month"].to_numpy().tolist()) != list(range(1, 13)):
+        months = ds["month"].to_numpy().tolist()
+        if len(months) != 12 or {*months} != {*range(1, 13)}:
             raise DataError(f"{name}: month is {ds['month'].to_numpy()}; expected 1 to 12")
         return ds.sortby("month").rename(month="time"), True, ()
     if "time" not in ds.dims and "valid_time" in ds.dims:  # as the Climate Data Store names it

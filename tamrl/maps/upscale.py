@@ -8,7 +8,7 @@ one go or resumed. Memory holds one strip a worker.
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -24,9 +24,11 @@ from tqdm import tqdm
 from tqdm.dask import TqdmCallback
 
 from tamrl.data.schema import FLUXES
+from tamrl.data.weather.daily_layout import prepare
 from tamrl.errors import DataError
 from tamrl.evaluate.conformal import Conformal
-from tamrl.files import DONE, STORE, alone, check_store
+from tamrl.files import DONE, STORE, alone, check_store, made_of
+from tamrl.maps.cubefiles import open_source
 from tamrl.maps.cubes import BARE, FULL, PERIODS, Cube, Floats, open_cube, stack_features
 from tamrl.maps.layout import NO_LAND, QUALITY, map_facts, map_layout, open_map, strip_rows
 from tamrl.maps.models import MapModel
@@ -177,6 +179,12 @@ def upscale(
     if every not in PERIODS:
         raise DataError(f"every {every!r}: choose from {', '.join(PERIODS)}")
     check_store(out := Path(out), cube)
+    if not isinstance(cube, xr.Dataset):  # left to the collector, an open file may crash Python
+        with closing(open_source(cube)) as ds:
+            return upscale(
+                model, ds, out, intervals=intervals, of_mean=of_mean, level=level, every=every,
+                chunk=chunk, scheduler=scheduler, workers=workers, attrs=attrs,
+            )  # fmt: skip
     opened = replace(open_cube(cube, model.features), every=every)
     days = model.days
     if days is not None and not np.array_equal(days, opened.ds["time"].to_numpy().astype("M8[D]")):
@@ -192,16 +200,16 @@ def upscale(
     sizes = opened.ds.sizes
     strip = strip_rows(opened)
     facts = map_facts(model, opened, (intervals, of_mean), level) | dict(attrs or {})
-    if facts.setdefault("virtual", int(opened.ds.attrs.get("virtual", 0))):
+    if (virtual := opened.ds.attrs.get("virtual", 0)) not in (0, 1):
+        raise DataError(f"{opened.name}: the attribute virtual is {virtual!r}; give 0 or 1")
+    if facts.setdefault("virtual", int(virtual)):
         facts["title"] = f"Virtual towers: {facts['title']}"
-    if out.exists():
-        if zarr.open_group(out, mode="r").attrs.get("identity") == facts["identity"]:
-            return open_map(out)
-        raise DataError(f"{out}: holds another map; remove it or name another output")
+    if made_of(out, facts["identity"], "map", cube):
+        return open_map(out)
     part = out.with_name(out.name + ".part").absolute()
     layout = map_layout(opened, len(digests), strip, (bool(intervals), bool(of_mean)), facts)
     with alone(out, "map"):
-        _prepare(part, *layout, f"{facts['identity']} {strip}")
+        prepare(part, *layout, f"{facts['identity']} {strip}")
         todo = [k for k in range(-(-sizes["lat"] // strip)) if not (part / DONE / str(k)).exists()]
         tasks = [todo[i : i + chunk] for i in range(0, len(todo), chunk)]
         job = _Job(model, len(digests), opened, part, strip, intervals, of_mean, level)
@@ -268,18 +276,3 @@ def _run(job: _Job, tasks: list[list[int]], scheduler: str | None, workers: int 
             futures = client.map(_task, tasks, job=shared, pure=False)
             for future in tqdm(as_completed(futures), "Mapping", len(futures), leave=False):
                 future.result()  # raises what the worker raised
-
-
-def _prepare(part: Path, small: xr.Dataset, large: xr.Dataset, identity: str) -> None:
-    """Make the empty store, unless one of the same identity waits to be completed."""
-    note, store = part / DONE / "identity", part / STORE
-    if note.is_file() and note.read_text() == identity:
-        return
-    shutil.rmtree(part, ignore_errors=True)
-    (part / DONE).mkdir(parents=True)  # first: by it a store is known to be made here
-    options: Any = {"zarr_format": 2, "consolidated": False}
-    no_fill = {name: {"_FillValue": None} for name in small.variables}
-    small.to_zarr(store, mode="a", encoding=no_fill, **options)
-    fill = {name: v.encoding for name, v in large.data_vars.items()}
-    large.to_zarr(store, mode="a", encoding=fill, compute=False, **options)
-    note.write_text(identity)

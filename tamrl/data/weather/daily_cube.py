@@ -7,6 +7,7 @@ the cube is the same to the last bit whatever the blocks, on one thread or many,
 import os
 import shutil
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -22,7 +23,7 @@ from tqdm.dask import TqdmCallback
 
 from tamrl.data.daily import Floats
 from tamrl.data.own.vocabulary import DAY
-from tamrl.data.physics import potential_radiation, saturation_pressure
+from tamrl.data.physics import LIT, potential_radiation, saturation_pressure
 from tamrl.data.units import KNOWN, plausible
 from tamrl.data.weather.daily_layout import identity_of, layout, prepare
 from tamrl.data.weather.gridsource import Region, Source
@@ -30,7 +31,7 @@ from tamrl.data.weather.hourly import Hours, open_hours
 from tamrl.data.weather.local_days import Days, Noon, Years, asked, days_of, shifts_of
 from tamrl.data.weather.vegetation import Vegetation, open_vegetation
 from tamrl.errors import DataError
-from tamrl.files import DONE, STORE, alone, check_store
+from tamrl.files import DONE, STORE, alone, check_store, made_of
 
 BYTES = 128e6  # of sums of days, and of hours read at once, in each worker
 BLOCK_DAYS = 32  # at most
@@ -38,6 +39,9 @@ WORKERS = 4  # at most, unless more are asked for
 # Radiation of a day against that above the atmosphere (FAO-56): never more, but for the twilight
 # and the hours between local time and the sun's; over a block of days and cells never as little.
 MOST, TWILIGHT, LEAST, BRIGHT = 1.05, 10.0, 0.01, 20.0
+# Of a single day and cell never as little where the sun is above LIT, nor one temperature all day;
+# both may be in so many of a block, by a fault of a measurement.
+DARK, FEW = 0.002, 0.01
 # VPD_max as a share of saturation at TA_max in so many values of a block: no air is so damp or dry.
 DAMP, DRY, ENOUGH = 0.005, 0.992, 40
 # W m-2 and mm d-1; below zero: what packed numbers make of none.
@@ -141,6 +145,17 @@ def _check(fields: dict[str, Floats], days: Days, hours: Hours) -> None:
     if sunny.any() and sw[sunny].sum() < LEAST * np.broadcast_to(sun, sw.shape)[sunny].sum():
         text = f"SW_IN from {days[0]} on is {sw[sunny].mean():.3g} W m-2 in the mean"
         raise DataError(f"{hours.name}: {text}, dark for any sky; {_remedy(hours, 'SW_IN')}")
+    none, still = (sw < DARK * sun) & (sun > LIT), fields["TA_max"] <= fields["TA_min"]
+    odd = {"SW_IN": (none, "dark by day"), "TA": (still, "the same at all hours of the day")}
+    for name, (bad, what) in odd.items():
+        if bad.sum() > FEW * np.isfinite(fields[name]).sum():
+            t, i, j = np.argwhere(bad)[0]
+            text = (
+                f"{name} is {what} on {days[t]} at {lat[i]:g}, {lon[j]:g} and {bad.sum() - 1} more"
+            )
+            raise DataError(
+                f"{hours.name}: {text}; mark what is missing by NaN, or else {_remedy(hours, name)}"
+            )
     full = saturation_pressure(fields["TA_max"])
     known = np.isfinite(vpd := fields["VPD_max"] + 0 * full)
     share = vpd[known].sum() / full[known].sum() if known.sum() >= ENOUGH else DRY
@@ -190,42 +205,43 @@ def build_cube(
     """
     out, notes = Path(out), list[str]()
     span = asked(years)
+    if workers is not None and workers < 1:
+        raise DataError(f"workers {workers}: 1 or more")
     check_store(out, source, vegetation)
-    hours = open_hours(source, region, span, sums, notes)
-    shifts = shifts_of(hours)
-    days = days_of(hours, shifts, span, notes)
-    evi = None
-    if vegetation is not None:
-        evi = open_vegetation(vegetation, hours.window.lat, hours.window.lon, notes)
-        _check_span(evi, days, notes)
-    first = hours.read(hours.usable, hours.usable + 1, notes)
-    identity = identity_of(hours, days, evi)
-    if out.exists():
-        mine = (out / ".zgroup").exists() and zarr.open_group(out, mode="r").attrs.get("identity")
-        if mine == identity:
+    with ExitStack() as files:
+        hours = open_hours(source, region, span, sums, notes, files)
+        shifts = shifts_of(hours)
+        days = days_of(hours, shifts, span, notes)
+        evi = None
+        if vegetation is not None:
+            evi = open_vegetation(vegetation, hours.window.lat, hours.window.lon, notes, files)
+            _check_span(evi, days, notes)
+        first = hours.read(hours.usable, hours.usable + 1, notes)
+        identity = identity_of(hours, days, evi)
+        if made_of(out, identity, "cube", source, vegetation):
             return open_daily_cube(out)
-        raise DataError(f"{out}: holds something else than this cube; name another output")
-    part = out.with_name(out.name + ".part")
-    cells = len(hours.window.lat) * len(hours.window.lon)
-    block = int(np.clip(BYTES // (8 * cells * (2 * len(first) + 1)), 1, BLOCK_DAYS))
-    block = min(block, len(days))
-    names = ["TA", "TA_min", "TA_max", "VPD", "VPD_max", "SW_IN"]
-    names += ["PRCP"] * ("P" in first) + ["EVI"] * (evi is not None)
-    facts = {"identity": identity, "inputs": "\n".join(notes), "source": hours.name}
-    with alone(out, "cube"):
-        prepare(part, *layout(hours.window, days, names, block, facts), identity)
-        todo = [k for k in range(-(-len(days) // block)) if not (part / DONE / str(k)).exists()]
-        job = _Job(hours, shifts, days, evi, part.absolute(), block)
-        with TqdmCallback(desc="Days", leave=False):
-            lazy = [dask.delayed(job, pure=False, traverse=False)(number) for number in todo]
-            threads = workers or min(WORKERS, cpu_count())
-            dask.compute(*lazy, scheduler="threads", num_workers=threads)
-        if not any(mark.read_text() == "1" for mark in (part / DONE).glob("[0-9]*")):
-            shutil.rmtree(part)
-            raise DataError(f"{hours.name}: no value in any cell of the region; is it sea there?")
-        shutil.rmtree(part / DONE)
-        os.replace(part / STORE, out)
-        part.rmdir()
+        part = out.with_name(out.name + ".part")
+        cells = len(hours.window.lat) * len(hours.window.lon)
+        block = int(np.clip(BYTES // (8 * cells * (2 * len(first) + 1)), 1, BLOCK_DAYS))
+        block = min(block, len(days))
+        names = ["TA", "TA_min", "TA_max", "VPD", "VPD_max", "SW_IN"]
+        names += ["PRCP"] * ("P" in first) + ["EVI"] * (evi is not None)
+        facts = {"identity": identity, "inputs": "\n".join(notes), "source": hours.name}
+        with alone(out, "cube"):
+            prepare(part, *layout(hours.window, days, names, block, facts), identity)
+            todo = [k for k in range(-(-len(days) // block)) if not (part / DONE / str(k)).exists()]
+            job = _Job(hours, shifts, days, evi, part.absolute(), block)
+            with TqdmCallback(desc="Days", leave=False):
+                lazy = [dask.delayed(job, pure=False, traverse=False)(number) for number in todo]
+                threads = workers or min(WORKERS, cpu_count())
+                dask.compute(*lazy, scheduler="threads", num_workers=threads)
+            if not any(mark.read_text() == "1" for mark in (part / DONE).glob("[0-9]*")):
+                shutil.rmtree(part)
+                text = "no value in any cell of the region; is it sea, or are hours NaN?"
+                raise DataError(f"{hours.name}: {text}")
+            shutil.rmtree(part / DONE)
+            os.replace(part / STORE, out)
+            part.rmdir()
     return open_daily_cube(out)
 
 

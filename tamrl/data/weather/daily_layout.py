@@ -82,14 +82,17 @@ def layout(
 def prepare(part: Path, small: xr.Dataset, large: xr.Dataset, identity: str) -> None:
     """Make the empty store, unless one of the same identity waits to be completed.
 
-    DataError if something else is there.
+    DataError if something else is there of which a part is finished.
     """
     note = part / DONE / "identity"
     if part.exists():
-        if note.is_file() and note.read_text() == identity and (part / STORE).is_dir():
+        whole = all((part / STORE / name).exists() for name in (".zgroup", *map(str, large)))
+        if whole and note.is_file() and note.read_text() == identity:
             return
-        text = "is there already, begun with other data or options"
-        raise DataError(f"{part}: {text}; remove it, or name another output")
+        if any(note.parent.glob("[0-9]*")):
+            text = "is there already, begun with other data or options, or damaged"
+            raise DataError(f"{part}: {text}; remove it, or name another output")
+        shutil.rmtree(part)  # nothing of it was finished
     empty = part.with_name(f".{part.name}.{uuid4().hex}")
     try:
         options: Any = {"zarr_format": 2, "consolidated": False}

@@ -5,6 +5,7 @@ Data Store, old and new (https://confluence.ecmwf.int/display/CKB/ERA5), and of 
 """
 
 from collections.abc import Iterable
+from contextlib import ExitStack
 from functools import reduce
 from importlib.util import find_spec
 from os import PathLike
@@ -15,7 +16,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from tamrl.errors import DataError
+from tamrl.data.cube import AXES, find_axes
+from tamrl.errors import DataError, expect
 from tamrl.files import is_store
 
 File = str | PathLike[str]
@@ -30,10 +32,6 @@ ANONYMOUS: dict[str, dict[str, Any]] = {
 NETCDF = (".nc", ".nc4", ".netcdf", ".cdf", ".h5")
 GRIB = (".grib", ".grib2", ".grb", ".grb2")
 GRIB_NAMES = ("2t", "2d", "ssrd", "tp")
-AXES = {
-    "lat": ("latitude", ("lat", "latitude", "y")),
-    "lon": ("longitude", ("lon", "longitude", "x")),
-}
 PRELIMINARY = "0005"  # `expver` of ERA5T, which ERA5 replaces after three months
 SLACK = 1e-6  # degrees
 DAY_HOURS = 24
@@ -74,8 +72,10 @@ def _slice(at: NDArray[np.intp]) -> Any:
     return slice(int(at[0]), int(at[-1]) + 1) if (np.diff(at) == 1).all() else at
 
 
-def open_sources(source: Source, notes: list[str]) -> list[Opened]:
+def open_sources(source: Source, notes: list[str], files: ExitStack) -> list[Opened]:
     """Open what lies at paths or addresses, file by file; what was put right goes to ``notes``.
+
+    ``files`` closes them: one left to the collector may crash Python where others are opened.
 
     ``source``: "arco-era5", an address that fsspec knows (anonymous), a Zarr store, NetCDF or GRIB
     files, a folder of them, or a Dataset. A single member and the two versions of the newest months
@@ -84,14 +84,17 @@ def open_sources(source: Source, notes: list[str]) -> list[Opened]:
     """
     if isinstance(source, xr.Dataset):
         return [one for ds in _by_step(source) for one in [_named(ds, "Dataset", False, notes)]]
+    expect(source, (str, PathLike, Iterable), "the weather", "a Dataset, a path or several")
     names = [source] if isinstance(source, str | PathLike) else [*source]
-    files = [f for name in names for f in _files(SHORT.get(str(name).lower(), str(name)))]
-    if not files:
-        raise DataError(f"{', '.join(map(str, names))}: no NetCDF or GRIB file here; name a folder "
-                        "with some, a Zarr store or an address")  # fmt: skip
+    found = [f for name in names for f in _files(SHORT.get(str(name).lower(), str(name)))]
+    if not found:
+        text = "no NetCDF or GRIB file here; name a folder with some, a Zarr store or an address"
+        raise DataError(f"{', '.join(map(str, names)) or 'no path'}: {text}")
     opened = []
-    for file in files:
+    for file in found:
         parts, is_zarr = _open(file)
+        for part in parts:
+            files.callback(part.close)
         opened += [_named(ds, file, is_zarr, notes) for part in parts for ds in _by_step(part)]
     return opened
 
@@ -152,23 +155,24 @@ def _named(ds: xr.Dataset, file: str, is_zarr: bool, notes: list[str]) -> Opened
         str(d) for d in ds.dims if d in ds.coords and ds[d].attrs.get("standard_name") == "time"
     ]
     names = {clocks[0]: "time"} if clocks else {}
-    for axis, (standard, known) in AXES.items():
-        found = [
-            str(d) for d in ds.dims if d in ds.coords
-            and (ds[d].attrs.get("standard_name") == standard or str(d).lower() in known)
-        ]  # fmt: skip
-        names |= {found[0]: axis} if len(found) == 1 else {}
+    names |= {found[0]: axis for axis, found in find_axes(ds).items() if len(found) == 1}
     if lost := {"time", *AXES} - {*names.values()}:
-        text = f"no dimension {', '.join(sorted(lost))} with a coordinate; it has"
-        raise DataError(f"{file}: {text} {', '.join(map(str, ds.dims))}")
+        text = f"no dimension {', '.join(sorted(lost))} with a coordinate, in degrees or dates; it"
+        text += f" has {', '.join(map(str, ds.dims)) or 'none'}; regrid it, or leave the file out"
+        raise DataError(f"{file}: {text}")
     ds = ds.drop_vars([n for n in names.values() if n in ds.variables and n not in names])
     ds = ds.rename({old: new for old, new in names.items() if old != new})
     for axis in AXES:
         if ds[axis].dtype.kind not in "iuf" or not np.isfinite(ds[axis]).all():
             text = f"{axis} holds values of {ds[axis].dtype}, or none; degrees are expected"
             raise DataError(f"{file}: {text}")
+    if len(off := ds["lat"].to_numpy()[abs(ds["lat"].to_numpy()) > 90 + SLACK]):
+        raise DataError(f"{file}: latitude {off[0]:g} is off the Earth; correct the axis")
     if ds["time"].dtype.kind != "M":
-        calendar = ds["time"].encoding.get("calendar") or ds["time"].attrs.get("calendar", "none")
+        calendar = ds["time"].encoding.get("calendar") or ds["time"].attrs.get("calendar")
+        if not (calendar or hasattr(ds["time"].to_numpy().flat[0], "calendar")):
+            text = f"time holds values of {ds['time'].dtype}, no dates; give it units such as"
+            raise DataError(f"{file}: {text} 'hours since 2015-01-01'")
         text = f"its time is no date of the standard calendar (calendar: {calendar})"
         raise DataError(f"{file}: {text}; the days of a model's year are none of a real one")
     if len(none := np.flatnonzero(np.isnat(ds["time"].to_numpy()))):
@@ -190,7 +194,7 @@ def _named(ds: xr.Dataset, file: str, is_zarr: bool, notes: list[str]) -> Opened
             when = str(ds["time"].to_numpy()[late][0])[:10]
             notes.append(f"preliminary ERA5T from {when} on (expver {PRELIMINARY}; {file})")
     one = [d for d, size in ds.sizes.items() if size == 1 and d not in ("time", *AXES)]
-    return Opened(ds.isel(dict.fromkeys(one, 0), drop=True), file, is_zarr)
+    return Opened(ds.isel(dict.fromkeys(one, 0)), file, is_zarr)
 
 
 def check_dims(opened: Opened, name: str) -> None:

@@ -5,6 +5,7 @@ A record is the hour (or 3 h, 6 h) that ends at its stamp, as ERA5 has it for su
 the file has time bounds.
 """
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import dask
@@ -24,6 +25,9 @@ SUMS = ("auto", "step", "day")  # sums of the time since the stamp before, or si
 DEW_LEAST = -110.0  # degC; the coldest air on Earth was of -98
 DEW_SLACK, DEW_SHARE, DEW_MOST = 0.5, 0.01, 5.0  # K above TA, by interpolation; in so many hours
 FALL = 1e-3  # of the greatest sum: a fall that is no rounding
+FALLEN = {"SW_IN": -20.0, "P": -1.0}  # W m-2, mm: what sums of a day never lose, but by rounding
+HUMID_MOST = 150.0  # %, beyond which no air is
+HUGE = 1e15  # codes for missing of many models
 SAMPLE_HOURS = 50  # two resets of sums from 00 UTC
 SAMPLE_CELLS = 4_000_000  # read at once
 
@@ -69,6 +73,11 @@ class Hours:
                 time = self.stamps(start - before, stop)
                 raw = amounts(raw, time, self.step // 60)[before:]
             values[name] = convert(raw, series.column, self.step, self.name, said)
+            if self.sums.get(name) == "day" and (fell := values[name] < FALLEN[name]).any():
+                why = "sums from 00 UTC do not (another: --sums)"
+                self._refuse(name, "falls", fell, start, why)
+        if (wet := values.get("RH", np.zeros(0)) > HUMID_MOST).any():
+            self._refuse("RH", f"is {values['RH'][wet][0]:.6g} %", wet, start, "no air is so humid")
         if "TDEW" in values:
             self._check_dew(values["TDEW"], values["TA"], start)
         add_deficit(values, said)
@@ -94,7 +103,18 @@ class Hours:
                 one, rows = series.parts[k], np.flatnonzero(part == k)
                 array = one.ds[series.column.column]
                 out[rows] = take(series.windows[k], array, at[rows], one)
+        if (code := abs(out) > HUGE).any():
+            text = f"is {out[code][0]:.6g}"
+            self._refuse(
+                name, text, code, start, "a code for missing left in; mark it by _FillValue"
+            )
         return out
+
+    def _refuse(self, name: str, what: str, bad: NDArray[np.bool_], start: int, why: str) -> None:
+        at = start + int(np.argwhere(bad)[0][0])
+        when = str(self.stamps(at, at + 1)[0]).replace("T", " ")
+        column = self.series[name].column.column
+        raise DataError(f"{self.name}: {column} {what} at {when} UTC: {why}; correct the files")
 
     def require(self, start: int, stop: int) -> None:
         """DataError unless each variable has all records from start to stop - 1."""
@@ -124,20 +144,20 @@ class Hours:
 
 
 def open_hours(
-    source: Source, region: Region | None, span: Span | None, sums: str, notes: list[str]
+    source: Source, region: Region | None, span: Span | None, sums: str, notes: list[str],
+    files: ExitStack,
 ) -> Hours:  # fmt: skip
     """Open hourly weather of a region; nothing but axes and a sample is read.
 
-    ``source`` as for `open_sources`, ``region`` as for `window`; ``span``: first and last day.
-    ``sums``: whether radiation and
-    rain in J m-2 and m are those since the stamp before ("step"), or since 00 UTC ("day", as
-    ERA5-Land has them); "auto" asks the values. DataError for a variable, unit or record that is
-    missing, and for sums that could be either.
+    ``source``, ``files`` as for `open_sources`, ``region`` as for `window`; ``span``: first and
+    last day. ``sums``: whether radiation and rain in J m-2 and m are those since the stamp before
+    ("step"), or since 00 UTC ("day", as ERA5-Land has them); "auto" asks the values. DataError for
+    a variable, unit or record that is missing, and for sums that could be either.
     """
     if sums not in SUMS:
         raise DataError(f"sums {sums!r}: write one of {', '.join(SUMS)}")
     region = four(region)
-    opened = open_sources(source, notes)
+    opened = open_sources(source, notes, files)
     name = opened[0].file if len(opened) == 1 else f"{opened[0].file} and {len(opened) - 1} more"
     found = columns_of(opened, name)
     windows = [window(one, region) for one in opened]
@@ -147,6 +167,7 @@ def open_hours(
             if len(a) != len(b) or abs(a - b).max() > 1e-3 * abs(b[1] - b[0]):
                 text = f"its cells ({axis}) are not those of {opened[0].file}"
                 raise DataError(f"{one.file}: {text}; make a cube of each grid")
+    _say_less(region, windows[0], name, notes)
     ends = [ends_of(one, notes) for one in opened]
     step, phase = step_of(found, ends, name)
     spans = []
@@ -157,6 +178,11 @@ def open_hours(
         spans.append((min(n.min() for n in number), max(n.max() for n in number)))
         series[driver] = (ks, number)
     first, last = max(a for a, _ in spans), min(b for _, b in spans)
+    begin, end = min(a for a, _ in spans), max(b for _, b in spans)
+    for driver, (a, b) in zip(series, spans, strict=True):
+        if span is None and max(a - begin, end - b) > DAY // step:
+            since, until = (str(np.datetime64(int(n) * step + phase, "m"))[:10] for n in (a, b))
+            notes.append(f"days as far as {driver} is there, from {since} to {until}")
     if last < first:
         raise DataError(f"{name}: its variables have no time in common; get the same months of all")
     if span is not None:  # and half a day more, which other longitudes need
@@ -175,6 +201,18 @@ def open_hours(
     if step != 60:
         notes.append(f"records every {step / 60:g} h, each taken for the time before its stamp")
     return hours
+
+
+def _say_less(region: Region | None, cells: Window, name: str, notes: list[str]) -> None:
+    """Say that a file ends within a region that is asked for."""
+    if region is None:
+        return
+    south, west, north, east = region
+    y, x = cells.lat, cells.lon
+    wide = (east - west) % 360 or 360
+    if max(y[0] - south, north - y[-1]) > y[1] - y[0] or wide - (x[-1] - x[0]) > 2 * (x[1] - x[0]):
+        text = f"latitude {y[0]:g} to {y[-1]:g}, longitude {x[0]:g} to {x[-1]:g}"
+        notes.append(f"the region goes beyond what is there, {text} ({name})")
 
 
 def _sums(hours: Hours, asked: str, notes: list[str]) -> dict[str, str]:

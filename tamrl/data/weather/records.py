@@ -1,5 +1,6 @@
 """What files hold records of: their columns by our names, their times, and who has which record."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ NEEDED = {
     "VPD": "dew point (d2m, 2m_dewpoint_temperature) or humidity",
 }
 WANTED = ("TA", *HUMID, "SW_IN", "P")
+EXTREME = re.compile("maximum|minimum")  # in cell_methods: no mean or instant
+LEVEL = re.compile("isobaric|pressure|plev|^level$", re.IGNORECASE)  # not of the ground
 LONGEST = 360  # min between records, beyond which a day has no minimum and no mean
 
 
@@ -33,28 +36,48 @@ def take(cells: Window, array: Any, at: Ints, one: Opened) -> NDArray[Any]:
 def columns_of(opened: list[Opened], name: str) -> dict[str, list[Column | None]]:
     """Column of each needed variable in each file (None: not there), by name or standard name."""
     found: dict[str, list[Column | None]] = {n: [None] * len(opened) for n in WANTED}
+    unclear: dict[str, str] = {}  # what is wrong with a driver, should it be needed
     for k, one in enumerate(opened):
         maps = {
             str(n): v for n, v in one.ds.data_vars.items() if {"time", "lat", "lon"} <= {*v.dims}
         }
         units = {n: str(v.attrs["units"]) for n, v in maps.items() if v.attrs.get("units")}
         by_name = recognise(maps, units)
-        formal = {str(v.attrs["standard_name"]): n for n, v in maps.items()
-                  if v.attrs.get("standard_name")}  # fmt: skip
-        stated = {s: units[n] for s, n in formal.items() if n in units}
+        formal: dict[str, list[str]] = {}
+        for n, v in sorted(maps.items(), key=lambda item: item[1].ndim):
+            same = formal.setdefault(str(v.attrs.get("standard_name")), [])
+            if not EXTREME.search(str(v.attrs.get("cell_methods"))) and (v.ndim == 3 or not same):
+                same.append(n)
+        formal = {s: n for s, n in formal.items() if n}
+        stated = {s: units[n[0]] for s, n in formal.items() if n[0] in units}
         by_standard = recognise(formal, stated)
         for driver in WANTED:
             if driver in by_name:
                 found[driver][k] = by_name[driver]
             elif driver in by_standard:
                 column = by_standard[driver]
-                found[driver][k] = column._replace(column=formal[column.column])
+                same = formal[column.column]
+                at = (c for c in maps[same[0]].coords.values() if not c.ndim)
+                level = next((c for c in at if LEVEL.search(str(c.name))), None)
+                if len(same) > 1:
+                    text = f"{', '.join(same)} are each {column.column}; leave one"
+                    unclear.setdefault(driver, f"{one.file}: {text}")
+                elif level is not None:
+                    text = f"{same[0]} is of the level {level.name} {level.item()}"
+                    unclear.setdefault(
+                        driver, f"{one.file}: {text}; get it of 2 m above the ground"
+                    )
+                else:
+                    found[driver][k] = column._replace(column=same[0])
     for columns in found.values():
         for one, there in zip(opened, columns, strict=True):
             if there is not None:
                 check_dims(one, there.column)
     found = {n: columns for n, columns in found.items() if any(columns)}
     humid = next((n for n in HUMID if n in found), None)
+    for driver, why in unclear.items():
+        if not (humid and driver in HUMID):
+            raise DataError(why)
     have = [*dict.fromkeys(str(v) for one in opened for v in one.ds.data_vars)]
     more = f" and {len(have) - 8} more" if len(have) > 8 else ""
     for lost, means in NEEDED.items():

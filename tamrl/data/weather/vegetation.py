@@ -5,6 +5,7 @@ linear between composites no more than 32 days apart, as at towers (`tamrl.data.
 """
 
 import re
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,7 @@ from scipy import sparse
 from tamrl.data.cube import cell_edges
 from tamrl.data.daily import Floats
 from tamrl.data.own.composites import GAP, between
-from tamrl.data.own.vocabulary import FILLS, SCALE
+from tamrl.data.own.vocabulary import FILLS, LEAST, SCALE
 from tamrl.data.units import plausible
 from tamrl.data.weather.gridsource import (
     Opened,
@@ -29,7 +30,7 @@ from tamrl.errors import DataError
 
 COMPOSITE, MONTH = 16, 14  # days: the longest composite; from the first of a month to its middle
 SAMPLES = 5  # dates looked at before a long computation starts
-PERCENT = 100  # an index that stays below may be one in percent: no scale is guessed
+UNCLEAR = 1000  # whole numbers up to it may be percent, bytes or thousandths: no scale is guessed
 
 
 @dataclass
@@ -98,15 +99,16 @@ class Vegetation:
 
 
 def open_vegetation(
-    source: Source, lat: NDArray[np.float64], lon: NDArray[np.float64], notes: list[str]
-) -> Vegetation:
+    source: Source, lat: NDArray[np.float64], lon: NDArray[np.float64], notes: list[str],
+    files: ExitStack,
+) -> Vegetation:  # fmt: skip
     """Open a vegetation index (time, lat, lon) for cells with these centres, degrees.
 
-    ``source`` as for `tamrl.data.weather.gridsource.open_sources`; the variable's name ends in EVI.
-    Dates are the first day of composites, the first of months, or days. A missing scale factor of
-    1e-4 is applied. DataError for another variable, coarser dates, or another place.
+    ``source`` and ``files`` as for `tamrl.data.weather.gridsource.open_sources`; the variable's
+    name ends in EVI. Dates are the first day of composites, the first of months, or days. A missing
+    scale factor of 1e-4 is applied. DataError for another variable, coarser dates, another place.
     """
-    opened = open_sources(source, notes)
+    opened = open_sources(source, notes, files)
     name, views = "", []
     for one in opened:
         found = [str(v) for v in one.ds.data_vars if re.search(r"(^|[\W_])EVI$", str(v), re.I)]
@@ -115,6 +117,9 @@ def open_vegetation(
             raise DataError(f"{one.file}: {text}; leave one, of one name in all files")
         name = found[0]
         check_dims(one, name)
+        if one.ds[name].dtype.kind not in "iuf":
+            text = f"{name} holds values of {one.ds[name].dtype}; numbers are expected"
+            raise DataError(f"{one.file}: {text}")
         views.append((_middle(one), one, window(one, _around(one, lat, lon))))
     _, first, cells = views[0]
     for _, one, own in views[1:]:
@@ -131,6 +136,8 @@ def open_vegetation(
     pixels = middle_lon + (cells.lon - middle_lon + 180) % 360 - 180
     axes = _members(cells.lat, lat, first.file), _members(pixels, lon, first.file)
     evi = Vegetation(views, name, *axes)
+    if bare := int((np.diff(axes[0].indptr) == 0).sum() + (np.diff(axes[1].indptr) == 0).sum()):
+        notes.append(f"EVI: {bare} rows or columns of cells lie beyond its pixels, and have none")
     return _scaled(evi, notes)
 
 
@@ -189,7 +196,10 @@ def _scaled(evi: Vegetation, notes: list[str]) -> Vegetation:
     known = known[np.isfinite(known)]
     if not known.size:
         raise DataError(f"{evi.views[0][1].file}: {evi.name} has no value in the dates looked at")
-    if known.max() > PERCENT and (known == known.round()).all():
+    if 0 < known.max() < LEAST["EVI"]:
+        text = f"{evi.name} is at most {known.max():.2g}; was its scale factor applied twice?"
+        raise DataError(f"{evi.views[0][1].file}: {text} Give it as a number up to 1")
+    if known.max() > UNCLEAR and (known == known.round()).all():
         notes.append(f"EVI: scale factor {SCALE['EVI']:g} applied ({evi.name})")
         evi.scale = SCALE["EVI"]
     return evi
