@@ -113,7 +113,9 @@ def test_what_a_user_can_mend_is_one_line(gridded, monkeypatch: pytest.MonkeyPat
     "command",
     ["fly", "fetch everything", "train", "predict towers.csv -o x.nc --device foo"]
     + [f"study {option}" for option in ("--profile quick", "--only 99", "--param seed=3")]
-    + [f"study --only 03 --param {setting}" for setting in ("seed", "sed=3")]
+    + [f"study --only 03 --param {setting}" for setting in ("seed", "sed=3", "seed=1e3")]
+    + [f"study --only 03 --param {twice}" for twice in ("towers=virtual", "seed=1 --param seed=2")]
+    + ["train -o x.safetensors --virtual 1"]
     + ["study --only 03 --param seed=["]
     + ["compare contest", "compare ablation --only forest", "compare ablation --split igbp"]
     + [f"compare steps --{wrong}" for wrong in ("folds 3", "every 2", "device cpu")]

@@ -187,6 +187,9 @@ def study(
     pairs = [text.partition("=") for text in param or []]
     if not all(equals for _, equals, _ in pairs):
         raise typer.BadParameter("a parameter is of the form name=value")
+    names = [name for name, _, _ in pairs]
+    if twice := {name for name in names if names.count(name) > 1} | ({*names} & {"towers"}):
+        raise typer.BadParameter(f"{min(twice)}: give it once, towers by --towers")
     if pairs and not only:
         raise typer.BadParameter("--param needs --only: which notebook is meant?")
     try:

@@ -5,6 +5,7 @@
 """
 
 import contextlib
+import json
 import re
 import subprocess
 import sys
@@ -49,7 +50,7 @@ def choose(profile: str, only: Iterable[str] = (), parameters: Parameters | None
         raise ValueError(f"unknown profile {profile!r}; there are {', '.join(PROFILES)}")
     names, only = [nb.name for nb in study], tuple(only)
     for start in only:
-        if not any(name.startswith(start) for name in names):
+        if not start or not any(name.startswith(start) for name in names):
             raise ValueError(f"no notebook begins with {start!r}; there are {', '.join(names)}")
     chosen = [nb for nb in study if not only or nb.name.startswith(only)]
     settings = {nb.name: {**getattr(nb, profile), **(parameters or {})} for nb in chosen}
@@ -160,8 +161,11 @@ def announce(towers: str, console: Console) -> bool:
 def _stored_key(root: Path, name: str) -> str:
     """Return the key of the executed notebook in the book, "" when there is none."""
     executed = root / "book" / "notebooks" / f"{name}.ipynb"
-    key = executed.with_suffix(".key")
-    return key.read_text() if key.exists() and executed.exists() else ""
+    try:
+        json.loads(executed.read_bytes())  # one that is damaged is executed again
+        return executed.with_suffix(".key").read_text()
+    except (OSError, ValueError):
+        return ""
 
 
 def build_book(root: Path, virtual: bool, everything: bool, console: Console,
