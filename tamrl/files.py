@@ -166,6 +166,8 @@ def check_writable(path: Path) -> None:
     place = path.absolute()
     if path.parts[1:] and path.parts[0].startswith("~"):
         raise DataError(f"{path}: only a shell knows whose folder ~ is; write it in full")
+    if str(path) != str(path).encode("utf-8", "replace").decode():
+        raise DataError(f"{str(path)!a}: the name has letters of no encoding; name another output")
     if place.exists() and not (place.is_file() or place.is_dir()):
         raise DataError(f"{path}: is a device or a pipe; name a file to write")
     if place.exists() and not place.stat().st_mode & 0o222:

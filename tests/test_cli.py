@@ -1,5 +1,6 @@
 """The command line: help that teaches, one clear line for what a user can mend, exit statuses."""
 
+import os
 import re
 import subprocess
 import sys
@@ -107,6 +108,17 @@ def test_what_a_user_can_mend_is_one_line(gridded, monkeypatch: pytest.MonkeyPat
     for name, command in late.items():  # its error is no fault of the command
         monkeypatch.setattr(f"tamrl.study.{name}", Mock(side_effect=ValueError))
         assert isinstance(call(command).exception, ValueError)
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_closed_streams_and_a_locale_of_few_letters_cost_nothing(closed: str) -> None:
+    """As in some crontabs: the status is that of the command, tables of facts are read."""
+    here = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    for command, status in (("predict --help", 0), ("score none.nc none.csv", 1)):
+        line = ["bash", "-c", f"{sys.executable} -m tamrl {command} {closed}"]
+        ended = subprocess.run(line, capture_output=True, env={**os.environ, **here})
+        assert ended.returncode == status
+        assert b"Traceback" not in ended.stdout + ended.stderr
 
 
 @pytest.mark.parametrize(

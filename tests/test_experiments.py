@@ -28,6 +28,7 @@ from tamrl.samples.arrays import Samples, make_samples
 from tamrl.samples.splits import Fold, folds
 from tamrl.shipped.annual import AnnualPrior
 from tamrl.shipped.blend import Blend
+from tamrl.study import adaptation
 from tamrl.study.ablation import DEFAULT
 from tamrl.study.comparisons import compute, models
 from tamrl.virtual.towers import virtual_towers
@@ -338,3 +339,19 @@ def test_unknown_names_and_missing_tables(here: Path) -> None:
         models.compute("benchmark", "virtual", only=["forest"])
     with pytest.raises(DataError, match="holds no table"):
         models.load_results("ablation", "fluxnet2015", here)
+
+
+TORN: dict[str, tuple[bytes, str]] = {  # what a stored table is, what is said
+    "empty": (b"", "towers.csv: no such table .*cut off"),
+    "an image": (b"\x89PNG\xff\n", "towers.csv: no such table"),
+    "cut off": (b"fold,site,way\n1,AA-A", "towers.csv: no such table .*cut off"),
+    "of another kind": (b"a,b\n1,2\n", "it lacks before, days, error"),
+}
+
+
+@pytest.mark.parametrize("fault", TORN)
+def test_a_torn_table_of_adaptation_is_named(fault: str, tmp_path: Path) -> None:
+    content, words = TORN[fault]
+    (tmp_path / "towers.csv").write_bytes(content)
+    with pytest.raises(DataError, match=words):
+        adaptation.changes(tmp_path / "towers.csv")

@@ -1169,6 +1169,7 @@ OUTPUTS: dict[str, tuple[str, str]] = {  # a command, what is said
     "a file for a folder": ("predict AA-Aaa.csv --table t.csv -o p.nc/x.nc", "cannot be written"),
     "a link to itself": ("predict AA-Aaa.csv --table t.csv -o loop.nc", "a link that leads to its"),
     "a link to itself read": ("predict loop.nc --table t.csv -o x.nc", "a link that leads to itse"),
+    "letters of no encoding": ("predict AA-Aaa.csv --table t.csv -o \udcff.nc", "no encoding"),
     "a folder of the shell": ("predict AA-Aaa.csv --table t.csv -o ~/x.nc", "only a shell knows"),
     "a table in a pipe": ("predict AA-Aaa.csv --table pipe.nc -o x.nc", "a device or a pipe"),
     "a folder of weights": ("predict AA-Aaa.csv --table t.csv -m towers -o x.nc", "is a folder, a"),

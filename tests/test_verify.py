@@ -106,9 +106,9 @@ def test_a_run_is_compared_file_by_file(table: pd.DataFrame, tmp_path: Path) -> 
 
 
 FAULTS: dict[str, tuple[str | bytes, str]] = {  # what a table is, what is said
-    "empty": ("", "03_scores.csv: no table"),
-    "an image": (b"\x89PNG\xff\x00", "03_scores.csv: no table"),
-    "of another encoding": ("model,flux\n".encode("utf-16"), "03_scores.csv: no table"),
+    "empty": ("", "03_scores.csv: no such table"),
+    "an image": (b"\x89PNG\xff\x00", "03_scores.csv: no such table"),
+    "of another encoding": ("model,flux\n".encode("utf-16"), "03_scores.csv: no such table"),
     "words for numbers": (
         "model,flux,RMSE,R2_50,days\nTAM-RL,GPP,bad,1,9\n", "03_scores.csv: column RMSE has"),
     "numbers for words": (
@@ -131,7 +131,7 @@ def test_what_is_no_table_is_named(fault: str, table: pd.DataFrame, tmp_path: Pa
     for folders in ((run, reference), (reference, run)):
         with pytest.raises(DataError, match=words):
             compare(*folders)
-    if "no table" in words:
+    if "no such table" in words:
         with pytest.raises(DataError, match=words):
             accept(run, reference)
         assert (reference / "01_a.csv").read_text() == table.to_csv(index=False)

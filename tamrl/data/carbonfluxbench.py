@@ -66,7 +66,7 @@ def read_benchmark(folder: Path | str) -> Benchmark:
         how = "(MIT) into this folder, e.g. git clone it with Git LFS, and name it by --folder"
         raise DataError(f"{folder}: no {', '.join(absent)}; download {URL} {how}")
     try:
-        sets, main, short = (json.loads((folder / name).read_text()) for name in JSON)
+        sets, main, short = (json.loads((folder / name).read_text("utf-8")) for name in JSON)
         minimal = list(sets["minimal"])
         classes = {"Koppen": dict(main), "Koppen_short": dict(short)}
     except (ValueError, KeyError, TypeError) as error:

@@ -85,6 +85,19 @@ def read_csv(path: Path) -> tuple[dict[str, Any], pd.DataFrame]:
     return about, table
 
 
+def read_plain(path: Path, *columns: str) -> pd.DataFrame:
+    """Read a table of results with these columns; DataError for another file, or a torn one."""
+    try:
+        if not (text := path.read_text("utf-8")).endswith("\n"):
+            raise ValueError("it is cut off")
+        table = pd.read_csv(StringIO(text))
+        if lacking := {*columns} - {*table}:
+            raise ValueError(f"it lacks {', '.join(sorted(lacking))}")
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: no such table ({error}); delete it, compute it again") from error
+    return table
+
+
 def tower_table(facts: pd.DataFrame, sums: xr.Dataset, scales: xr.Dataset) -> pd.DataFrame:
     """Observed sums beside facts of all tested towers, one row each (see `TOWERS`)."""
     years = scales.n.sel(scale="between years")

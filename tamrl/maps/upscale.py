@@ -273,7 +273,7 @@ def _run(job: _Job, tasks: list[list[int]], scheduler: str | None, workers: int 
 def _prepare(part: Path, small: xr.Dataset, large: xr.Dataset, identity: str) -> None:
     """Make the empty store, unless one of the same identity waits to be completed."""
     note, store = part / DONE / "identity", part / STORE
-    if note.is_file() and note.read_text() == identity:
+    if note.is_file() and note.read_text("utf-8") == identity:
         return
     shutil.rmtree(part, ignore_errors=True)
     (part / DONE).mkdir(parents=True)  # first: by it a store is known to be made here
@@ -282,4 +282,4 @@ def _prepare(part: Path, small: xr.Dataset, large: xr.Dataset, identity: str) ->
     small.to_zarr(store, mode="a", encoding=no_fill, **options)
     fill = {name: v.encoding for name, v in large.data_vars.items()}
     large.to_zarr(store, mode="a", encoding=fill, compute=False, **options)
-    note.write_text(identity)
+    note.write_text(identity, "utf-8")

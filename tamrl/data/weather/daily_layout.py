@@ -86,7 +86,7 @@ def prepare(part: Path, small: xr.Dataset, large: xr.Dataset, identity: str) -> 
     """
     note = part / DONE / "identity"
     if part.exists():
-        if note.is_file() and note.read_text() == identity and (part / STORE).is_dir():
+        if note.is_file() and note.read_text("utf-8") == identity and (part / STORE).is_dir():
             return
         text = "is there already, begun with other data or options"
         raise DataError(f"{part}: {text}; remove it, or name another output")
@@ -98,7 +98,7 @@ def prepare(part: Path, small: xr.Dataset, large: xr.Dataset, identity: str) -> 
         fill = {name: v.encoding for name, v in large.data_vars.items()}
         large.to_zarr(empty / STORE, mode="a", encoding=fill, compute=False, **options)
         (empty / DONE).mkdir()
-        (empty / DONE / "identity").write_text(identity)
+        (empty / DONE / "identity").write_text(identity, "utf-8")
         os.replace(empty, part)
     finally:
         shutil.rmtree(empty, ignore_errors=True)

@@ -175,7 +175,7 @@ def build_book(root: Path, virtual: bool, everything: bool, console: Console,
     Warnings are errors. ``everything``: also pages that did not change; they quote notebooks.
     ``virtual`` is said on every page.
     """
-    config = yaml.safe_load((root / "_config.yml").read_text())
+    config = yaml.safe_load((root / "_config.yml").read_text("utf-8"))
     if virtual:
         config["title"] += " (virtual towers)"
         config["parse"]["myst_substitutions"]["virtual"] = "&nbsp;(virtual towers)"
@@ -194,7 +194,7 @@ def build_book(root: Path, virtual: bool, everything: bool, console: Console,
     command += ["--path-output", ".", "-W", "-n", "--keep-going", *(["--all"] * everything)]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True)
     log, lines = folder / "book.log", (done.stdout + done.stderr).splitlines()
-    log.write_text("\n".join(lines))
+    log.write_text("\n".join(lines), "utf-8")
     if done.returncode:
         warnings = [line for line in lines if re.search("WARNING|ERROR|Error|Exception", line)]
         shown = "\n".join((warnings or lines[-20:])[:40])

@@ -16,6 +16,7 @@ import pandas as pd
 import typer
 
 from tamrl.errors import DataError
+from tamrl.evaluate.tables import read_plain
 from tamrl.files import atomic_write
 from tamrl.study.runner.execute import ROOT
 
@@ -109,20 +110,12 @@ def compare(run: Path = RUN, reference: Path = REFERENCE) -> pd.DataFrame:
         one = [_absent("every row", "every column", name in names)]
         parts[name] = pd.DataFrame(one, columns=COLUMNS)
         if name in names and (run / name).is_file():
-            both = _read(run / name), _read(reference / name)
+            both = read_plain(run / name), read_plain(reference / name)
             try:
                 parts[name] = compare_tables(*both)
             except DataError as error:
                 raise DataError(f"{run / name}: {error}; run `make book` again") from error
     return pd.concat(parts, names=["table"]).reset_index("table").reset_index(drop=True)
-
-
-def _read(path: Path) -> pd.DataFrame:
-    """Read a table; DataError for a file that is none."""
-    try:
-        return pd.read_csv(path)
-    except ValueError as error:
-        raise DataError(f"{path}: no table ({error}); delete it, run `make book`") from error
 
 
 def verdict(differences: pd.DataFrame) -> str:
@@ -164,7 +157,7 @@ def accept(run: Path = RUN, reference: Path = REFERENCE) -> list[str]:
     if not names:
         raise DataError(f"{run} holds no table: run `make book` first")
     for name in names:
-        _read(run / name)  # before any reference goes
+        read_plain(run / name)  # before any reference goes
     for name in names:
         with atomic_write(reference / name) as part:
             shutil.copyfile(run / name, part)
