@@ -149,6 +149,8 @@ def _resolved(path: Path) -> Path:
     except OSError as error:
         if error.errno == ELOOP:
             raise DataError(f"{path}: is a link that leads to itself; name a file") from error
+    except ValueError as error:
+        raise DataError(f"{str(path)!a}: no name of a file ({error})") from error
     return path.resolve()
 
 

@@ -1291,6 +1291,7 @@ OF_KIND: dict[str, tuple[Callable[[Own], Any], str]] = {  # what a call is given
     "fluxes and a pipe": (lambda _: score(fluxes(), "AA-Aaa.csv", "pipe.nc"), "device or a pipe"),
     "weights by number": (lambda _: tamrl.load_pretrained(3), "path is of the kind int"),
     "weights for a number": (lambda m: m.save(3), "path is of the kind int"),
+    "a letter 0 in a name": (lambda m: m.save("a\0b.safetensors"), "no name of a file"),
     "no device": (lambda _: tamrl.load_pretrained(device=None), "device is of the kind NoneType"),
 }  # fmt: skip
 

@@ -8,9 +8,11 @@ import pytest
 
 from tamrl.errors import DataError
 from tamrl.study.runner.notebooks import STUDY
+from tamrl.study.runner.run import origin
 from tamrl.study.runner.verify import (
     EARLIER,
     NOW,
+    OTHER,
     REFERENCE,
     accept,
     compare,
@@ -157,6 +159,20 @@ def test_it_is_said_which_tables_were_computed(tmp_path: Path) -> None:
         f"Tables {EARLIER}: 03_scores.", f"Tables {stored}: 07_adaptation.",
         "Tables of unknown origin: 99_old.", f"Tables {NOW}: virtual_08_scores.",
     ]  # fmt: skip
+
+
+def test_tables_of_other_settings_become_no_reference(table: pd.DataFrame, tmp_path: Path) -> None:
+    """As of a quick look, and for as long as the notebook was not executed as planned."""
+    (notebook,) = [nb for nb in STUDY if nb.name == "03_scores"]
+    table.to_csv(tmp_path / "03_scores.csv", index=False)
+    for settings, said in ((notebook.smoke, OTHER), (notebook.reference, NOW)):
+        assert origin(notebook, {**settings, "towers": "fluxnet2015"}, [notebook]) == said
+    note_origins(tmp_path, {"03_scores": OTHER})
+    note_origins(tmp_path, {"04_balance": NOW})
+    with pytest.raises(DataError, match=r"03_scores: computed with other settings .*make verify"):
+        accept(tmp_path, tmp_path / "reference")
+    note_origins(tmp_path, {"03_scores": NOW})
+    assert accept(tmp_path, tmp_path / "reference") == ["03_scores.csv"]
 
 
 def test_the_reference_has_tables_of_every_notebook_that_leaves_some() -> None:

@@ -106,7 +106,7 @@ def run(profile: str = "reference", towers: str = "auto", only: Iterable[str] = 
                 del running[future]
                 future.result()  # raises: what runs is finished, and nothing else is started
     tables = root / "runs" / ("virtual" if virtual else "fluxnet2015")
-    verify.note_origins(tables, {nb.name: _origin(nb, settings[nb.name], todo) for nb in chosen})
+    verify.note_origins(tables, {nb.name: origin(nb, settings[nb.name], todo) for nb in chosen})
     page = None
     if build and (absent := [nb.name for nb in notebooks if not _stored_key(root, nb.name)]):
         text = f"The book needs all notebooks; not yet executed: {', '.join(absent)}. Run them "
@@ -139,11 +139,13 @@ def in_order(notebooks: Iterable[Notebook]) -> list[Notebook]:
     return sorted(there, key=least, reverse=True)
 
 
-def _origin(nb: Notebook, values: Parameters, executed: list[Notebook]) -> str:
+def origin(nb: Notebook, values: Parameters, executed: list[Notebook]) -> str:
     """Say where a notebook's tables come from, for `verify`."""
     computes = values["towers"] == "virtual" or values.get("recompute") or values.get("measure")
     if nb.reads and not computes and nb.name not in BOTH:
         return f"read from those stored in {', '.join(nb.reads)}, not computed"
+    if {name: value for name, value in values.items() if name != "towers"} != nb.reference:
+        return verify.OTHER
     return verify.NOW if nb in executed else verify.EARLIER
 
 

@@ -23,6 +23,7 @@ from tamrl.study.runner.execute import ROOT
 RUN, REFERENCE = ROOT / "runs" / "fluxnet2015", ROOT / "results" / "reference"
 ORIGINS = "origins.json"  # beside a run's tables: notebook -> where its tables come from
 NOW, EARLIER = "computed in the last run", "computed in an earlier run"
+OTHER = "computed with other settings than those of the reference"
 COLUMNS = ["row", "column", "reference", "fresh", "allowed"]
 
 # Allowed difference by the beginning of a column's name: absolute, in the column's own unit, and
@@ -141,13 +142,19 @@ def _noted(run: Path) -> dict[str, str]:
         return {}
 
 
+def _by_table(run: Path) -> dict[str, str]:
+    """Origin of each table of a run, by its name."""
+    of_number = {name[:2]: origin for name, origin in _noted(run).items()}
+    names = sorted(path.stem for path in run.glob("*.csv"))
+    number = {name: name.removeprefix("virtual_")[:2] for name in names}
+    return {name: of_number.get(number[name], "of unknown origin") for name in names}
+
+
 def origins(run: Path = RUN) -> str:
     """Say in a line each which tables were computed, when, and which were read from stored ones."""
-    of_number = {name[:2]: origin for name, origin in _noted(run).items()}
     tables: dict[str, list[str]] = {}
-    for name in sorted(path.stem for path in run.glob("*.csv")):
-        number = name.removeprefix("virtual_")[:2]
-        tables.setdefault(of_number.get(number, "of unknown origin"), []).append(name)
+    for name, origin in _by_table(run).items():
+        tables.setdefault(origin, []).append(name)
     return "\n".join(f"Tables {how}: {', '.join(names)}." for how, names in tables.items())
 
 
@@ -156,6 +163,8 @@ def accept(run: Path = RUN, reference: Path = REFERENCE) -> list[str]:
     names = sorted(path.name for path in run.glob("*.csv"))
     if not names:
         raise DataError(f"{run} holds no table: run `make book` first")
+    if other := [name for name, origin in _by_table(run).items() if origin == OTHER]:
+        raise DataError(f"{run}: {', '.join(other)}: {OTHER}; run `make verify` first")
     for name in names:
         read_plain(run / name)  # before any reference goes
     for name in names:
