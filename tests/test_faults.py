@@ -57,7 +57,7 @@ from tamrl.model.train import PUBLISHED, Recipe, TamRLModel
 from tamrl.rivals.forest import Forest
 from tamrl.samples.arrays import SEASONAL, Samples
 from tamrl.samples.missing import present
-from tamrl.shipped import pretrained, weights_file
+from tamrl.shipped import pretrained, weights, weights_file
 from tamrl.shipped.adaptation import adapt
 from tamrl.shipped.error_model import ErrorModel
 from tamrl.shipped.new_target import learn_target, variables
@@ -378,6 +378,27 @@ def test_any_text_of_trees_is_walked_within_its_row_or_refused(data: st.DataObje
     with contextlib.suppress(DataError):
         forest = Forest({"GPP": "".join(words)})
         assert np.isfinite(forest(np.ones((3, 4), np.float32))["GPP"]).all()
+
+
+def test_many_models_of_one_array_are_refused(
+    sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each would take its size anew, from a header of a few letters."""
+    header, arrays = smallweights.parts(sound)
+    place, network = ARRAY.removeprefix("@"), header
+    for step in NET.split("."):
+        network = network[int(step) if step.isdigit() else step]
+    size = sum(value.nbytes for name, value in arrays.items() if name.startswith(f"{place}."))
+    monkeypatch.setattr(weights, "MOST_BYTES", 3 * size)
+    file = tmp_path / "w.safetensors"
+    for n in (3, 4):
+        same = [{**network, "at": place, "number": k} for k in range(n)]
+        save_file(arrays, file, {"tamrl": json.dumps(header | {"models": same, "members": n})})
+        if n == 3:
+            assert len(weights_file.load(file, "cpu")[0]) == n
+        else:
+            with pytest.raises(DataError, match=r"its models take more than \d+ bytes"):
+                weights_file.load(file, "cpu")
 
 
 @pytest.mark.parametrize("length", [0, 7, 8, 100])
