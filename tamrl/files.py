@@ -192,6 +192,8 @@ def _resolved(path: Path) -> Path:
     except OSError as error:
         if error.errno == ELOOP:
             raise DataError(f"{path}: is a link that leads to itself; name a file") from error
+    except ValueError as error:
+        raise DataError(f"{str(path)!a}: no name of a file ({error})") from error
     return path.resolve()
 
 
@@ -205,8 +207,12 @@ def check_regular(path: Path | str | os.PathLike[str], what: str) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """Refuse (DataError) a file or folder that is protected, or whose disk is full or read-only."""
+    """Refuse (DataError) what begins with "~", is protected, or whose disk is full or read-only."""
     place = path.absolute()
+    if path.parts[1:] and path.parts[0].startswith("~"):
+        raise DataError(f"{path}: only a shell knows whose folder ~ is; write it in full")
+    if str(path) != str(path).encode("utf-8", "replace").decode():
+        raise DataError(f"{str(path)!a}: the name has letters of no encoding; name another output")
     if place.exists() and not (place.is_file() or place.is_dir()):
         raise DataError(f"{path}: is a device or a pipe; name a file to write")
     if place.exists() and not place.stat().st_mode & 0o222:

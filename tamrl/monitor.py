@@ -110,6 +110,8 @@ def anomalies(
             raise DataError(f"{what}, and at most the {len(time)} of the record of {record.site}")
     judged = newest(time, recent)
     for flux in FLUXES:
+        made = "one of tamrl.monitor.calibrate"
+        expect(fitted.get(flux), Conformal, f"the interval of {flux}", made)
         members = record.members[flux].transpose("seed", "time").values.astype(float)
         both = np.vstack([members, record.observed[flux].values])
         each, means, usual, sd, years = departures(both, time, judged, window)

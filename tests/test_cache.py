@@ -178,6 +178,43 @@ def test_absent_files_are_asked_for_once_and_counted_once(place: Place) -> None:
     assert place.server.asked[NAMES[1]] == 1
 
 
+def to_nowhere(place: Place) -> None:
+    place.server.fault = lambda handler, *_: handler.reply(302, Location="http://[::bad")
+
+
+def without_certificates(place: Place) -> None:
+    place.registry.write_text(place.registry.read_text().replace("http:", "https:"))
+    place.patch.setenv("REQUESTS_CA_BUNDLE", str(place.root / "gone.pem"))
+
+
+def with_a_pipe(place: Place) -> None:
+    (folder := (mirror(place) / NAMES[0])).unlink()
+    os.mkfifo(folder)
+    place.server.files.clear()
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (to_nowhere, r"no connection \(Invalid IPv6 URL\)"),
+        (without_certificates, r"no connection \(Could not find .*gone.pem.*Check the network"),
+        (with_a_pipe, "mirror .*: is a folder, a device or a pipe.*HTTP 404"),
+    ],
+)
+def test_what_keeps_a_file_away_is_one_error(place: Place, fault, words: str) -> None:
+    """A redirection to no address, certificates that went, a pipe that is never written."""
+    fault(place)
+    cache._registry.cache_clear()
+    with pytest.raises(DataError, match=words):
+        fetch(NAMES[:1])
+
+
+def test_a_home_of_nobody_is_no_mirror(place: Place) -> None:
+    place.patch.setenv("TAMRL_DATA_MIRROR", "~nobody-of-this-name")
+    with pytest.raises(DataError, match=r"TAMRL_DATA_MIRROR=~nobody.* is not a directory"):
+        fetch(NAMES[:1])
+
+
 @pytest.mark.parametrize("length", ["promised", "unknown"])
 def test_truncated_reply_is_tried_again(place: Place, length: str) -> None:
     def cut(handler: Handler, name: str, nth: int) -> bool:

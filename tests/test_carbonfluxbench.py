@@ -1,6 +1,7 @@
 """The authors' benchmark: its files, splits, test days and scores, against plain computations."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from typer.testing import CliRunner
 
 from tamrl.cli.app import app
 from tamrl.data import carbonfluxbench as files
-from tamrl.data.carbonfluxbench import BANDS, DEW, ERA5, RAIN, SUN, TA, read_benchmark
+from tamrl.data.carbonfluxbench import BANDS, DEW, ERA5, RAIN, REFLECTANCE, SUN, TA, read_benchmark
 from tamrl.errors import DataError
 from tamrl.evaluate.carbonfluxbench import find_test_days, quantiles, score_sites, split_sites
 from tamrl.samples.arrays import make_samples
@@ -119,6 +120,32 @@ def test_what_is_wrong_is_said(folder: Path) -> None:
             read_benchmark(folder)
     (folder / files.MODIS).unlink()
     with pytest.raises(DataError, match=r"no MOD09GA.*huggingface"):
+        read_benchmark(folder)
+
+
+TURNED = [*files.LABELS]
+FAULTS: dict[str, tuple[str, Callable[[pd.DataFrame], dict[str, object]], str]] = {
+    "light in W m-2": (ERA5, lambda t: {SUN: t[SUN] / 86400}, "never exceeds .* not in J m-2 d-1"),
+    "light in words": (ERA5, lambda t: {SUN: "bright"}, "not as published .*download it again"),
+    "rain in mm": (ERA5, lambda t: {RAIN: t[RAIN] * 400}, "in the mean, so it is not in m d-1"),
+    "dew for air": (ERA5, lambda t: {DEW: t[TA], TA: t[DEW]}, "above temperature_2m on most"),
+    "stamps at noon": (ERA5, lambda t: {"date": t.date + pd.Timedelta("12h")}, ":00 is no day"),
+    "days in words": (ERA5, lambda t: {"date": "first"}, "not as published"),
+    "reflectance in %": (files.MODIS, lambda t: t[REFLECTANCE] * 100, "not all in 1e-4, or all sh"),
+    "a band in 1e-4": (files.MODIS, lambda t: {BANDS[2]: t[BANDS[2]] * 1e4}, "not all in 1e-4"),
+    "NEE turned": (files.FLUXES, lambda t: {TURNED[2]: t[TURNED[0]].clip(0) - t[TURNED[1]]},
+                   "NEE is GPP - RECO, so its sign is turned"),
+    "a tower by number": (files.FLUXES, lambda t: {"site": range(len(t))}, "not as published"),
+    "places in words": (files.FLUXES, lambda t: {"lat": "north"}, "not as published"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_tables_that_would_be_misread(fault: str, folder: Path) -> None:
+    name, change, words = FAULTS[fault]
+    table = pd.read_parquet(folder / name)
+    table.assign(**dict(change(table))).to_parquet(folder / name)
+    with pytest.raises(DataError, match=words):
         read_benchmark(folder)
 
 

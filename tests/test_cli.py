@@ -1,5 +1,6 @@
 """The command line: help that teaches, one clear line for what a user can mend, exit statuses."""
 
+import os
 import re
 import subprocess
 import sys
@@ -109,11 +110,24 @@ def test_what_a_user_can_mend_is_one_line(gridded, monkeypatch: pytest.MonkeyPat
         assert isinstance(call(command).exception, ValueError)
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_closed_streams_and_a_locale_of_few_letters_cost_nothing(closed: str) -> None:
+    """As in some crontabs: the status is that of the command, tables of facts are read."""
+    here = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    for command, status in (("predict --help", 0), ("score none.nc none.csv", 1)):
+        line = ["bash", "-c", f"{sys.executable} -m tamrl {command} {closed}"]
+        ended = subprocess.run(line, capture_output=True, env={**os.environ, **here})
+        assert ended.returncode == status
+        assert b"Traceback" not in ended.stdout + ended.stderr
+
+
 @pytest.mark.parametrize(
     "command",
     ["fly", "fetch everything", "train", "predict towers.csv -o x.nc --device foo"]
     + [f"study {option}" for option in ("--profile quick", "--only 99", "--param seed=3")]
-    + [f"study --only 03 --param {setting}" for setting in ("seed", "sed=3")]
+    + [f"study --only 03 --param {setting}" for setting in ("seed", "sed=3", "seed=1e3")]
+    + [f"study --only 03 --param {twice}" for twice in ("towers=virtual", "seed=1 --param seed=2")]
+    + ["train -o x.safetensors --virtual 1"]
     + ["study --only 03 --param seed=["]
     + ["compare contest", "compare ablation --only forest", "compare ablation --split igbp"]
     + [f"compare steps --{wrong}" for wrong in ("folds 3", "every 2", "device cpu")]

@@ -1,5 +1,6 @@
 """Cross-validation: no leak, nothing computed twice, nothing lost, nothing stale."""
 
+import io
 import os
 from dataclasses import dataclass, replace
 from functools import partial
@@ -180,9 +181,13 @@ def test_processes_agree_on_one_thread(notes: Path, monkeypatch: pytest.MonkeyPa
 def test_a_damaged_result_is_named(notes: Path) -> None:
     run(notes)
     kept = next((notes.parent / "runs").glob("*.npz"))
-    kept.write_bytes(kept.read_bytes()[:50])
-    with pytest.raises(DataError, match=rf"{kept.name}.*delete it"):
-        run(notes)
+    whole, other = kept.read_bytes(), io.BytesIO()
+    np.savez(other, flux=np.zeros((1, 1, 1)), seconds=1.0)
+    inside = whole[:60] + bytes(40) + whole[100:]
+    for content in (whole[:50], b"", b"text", inside, other.getvalue()):
+        kept.write_bytes(content)
+        with pytest.raises(DataError, match=rf"{kept.name}.*delete it"):
+            run(notes)
 
 
 def test_a_model_that_hides_what_decides_its_predictions_is_refused(tmp_path: Path) -> None:

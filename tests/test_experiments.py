@@ -28,6 +28,7 @@ from tamrl.samples.arrays import Samples, make_samples
 from tamrl.samples.splits import Fold, folds
 from tamrl.shipped.annual import AnnualPrior
 from tamrl.shipped.blend import Blend
+from tamrl.study import adaptation
 from tamrl.study.ablation import DEFAULT
 from tamrl.study.comparisons import compute, models
 from tamrl.virtual.towers import virtual_towers
@@ -255,12 +256,28 @@ def test_models_on_other_days_are_refused(notes: Path, samples: Samples, parts: 
     path.write_text(text.replace('"days": "', '"days": "0'))
     with pytest.raises(DataError, match=r"open.csv is of other towers"):
         read(folder)
-    path.write_text("\n".join(text.splitlines()[:-30]))
-    with pytest.raises(DataError, match=r"the table of open lacks numbers"):
-        read(folder, list(these))
-    path.write_text("model,site\n")
-    with pytest.raises(DataError, match=r"open.csv: no table of a comparison"):
-        read(folder)
+    path.write_text(text)
+    lines = text.splitlines(keepends=True)
+    towers = (folder / "towers.csv").read_text().splitlines(keepends=True)
+    doubled = [*lines[:3], lines[2], *lines[3:]]
+    for name, content, words in (
+        ("open.csv", lines[:-30], "the table of open lacks numbers|models' tables differ in"),
+        ("open.csv", ["model,site\n"], "open.csv: no table of a comparison"),
+        ("open.csv", [text[:-3]], "open.csv: no table of a comparison .*the last is cut off"),
+        ("open.csv", [text.replace("flux,", "flow,", 1)], "tables lack columns, or rows are doub"),
+        ("open.csv", doubled, "tables lack columns, or rows are doubled"),
+        ("copy.csv", lines, "copy.csv and .*open.csv are both of open; delete one"),
+        ("towers.csv", towers[:-1], "towers.csv and the models' tables differ in"),
+        ("towers.csv", [*towers, towers[-1]], "towers.csv: a tower is there twice"),
+        ("towers.csv", [towers[0], towers[1].replace("lat,", "l,"), *towers[2:]], "lack columns"),
+    ):
+        kept = (folder / name).read_text() if (folder / name).is_file() else ""
+        (folder / name).write_text("".join(content))
+        with pytest.raises(DataError, match=words):
+            read(folder, list(these))
+        (folder / name).write_text(kept) if kept else (folder / name).unlink()
+    (folder / ".#open.csv").write_text("of an editor")
+    assert set(read(folder).models) == set(these)
 
 
 def test_a_table_names_the_device_of_its_networks() -> None:
@@ -322,3 +339,19 @@ def test_unknown_names_and_missing_tables(here: Path) -> None:
         models.compute("benchmark", "virtual", only=["forest"])
     with pytest.raises(DataError, match="holds no table"):
         models.load_results("ablation", "fluxnet2015", here)
+
+
+TORN: dict[str, tuple[bytes, str]] = {  # what a stored table is, what is said
+    "empty": (b"", "towers.csv: no such table .*cut off"),
+    "an image": (b"\x89PNG\xff\n", "towers.csv: no such table"),
+    "cut off": (b"fold,site,way\n1,AA-A", "towers.csv: no such table .*cut off"),
+    "of another kind": (b"a,b\n1,2\n", "it lacks before, days, error"),
+}
+
+
+@pytest.mark.parametrize("fault", TORN)
+def test_a_torn_table_of_adaptation_is_named(fault: str, tmp_path: Path) -> None:
+    content, words = TORN[fault]
+    (tmp_path / "towers.csv").write_bytes(content)
+    with pytest.raises(DataError, match=words):
+        adaptation.changes(tmp_path / "towers.csv")

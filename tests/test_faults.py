@@ -40,7 +40,7 @@ from typer.testing import CliRunner
 import tamrl
 from tamrl.cli.app import app
 from tamrl.data import open_towers
-from tamrl.data.own.csvfiles import Table
+from tamrl.data.own.csvfiles import Table, read_csv
 from tamrl.data.own.satellites import read_satellites
 from tamrl.data.own.stamps import STAMPS
 from tamrl.data.own.tables import Place, tower_days
@@ -57,10 +57,10 @@ from tamrl.model.train import PUBLISHED, Recipe, TamRLModel
 from tamrl.rivals.forest import Forest
 from tamrl.samples.arrays import SEASONAL, Samples
 from tamrl.samples.missing import present
-from tamrl.shipped import pretrained, weights_file
+from tamrl.shipped import pretrained, weights, weights_file
 from tamrl.shipped.adaptation import adapt
 from tamrl.shipped.error_model import ErrorModel
-from tamrl.shipped.new_target import learn_target
+from tamrl.shipped.new_target import learn_target, variables
 
 TESTS = {
     "1 the physics term never ran": "faults.test_the_balance_term_moves_the_weights",
@@ -157,6 +157,8 @@ def bomb(_: np.ndarray) -> np.ndarray:
 
 BLEND, NET = "models.0.model.model", "models.0.model.model.parts.0.model"
 ANNUAL, ARRAY, GPP = "models.0.model.annual", "@0.model.model.0.model", "@0.model.model.1.GPP"
+ABOUT = {"unit": "mg", "positive": 0, "adapted_to": "XX-Abc", "labelled_days": 10,
+         "period": ["2004-01-01", "2004-01-10"], "held_out": None}  # fmt: skip
 WEIGHTS: dict[str, tuple[str, Any, str]] = {  # what is changed, how, what is said
     "no models": ("models", ..., "the header lacks models"),
     "no features": ("features", ..., "the header lacks features"),
@@ -173,6 +175,7 @@ WEIGHTS: dict[str, tuple[str, Any, str]] = {  # what is changed, how, what is sa
     "one feature fewer": ("features", ["TA", "VPD"], "'SW_IN'"),
     "statics that are a text": ("statics", "elevation", "statics is 'elevation'"),
     "bounds upside down": ("intervals.GPP.quantiles.0@9", [1.5, -1.5], "lower and an upper"),
+    "bounds of no width": ("intervals.GPP.quantiles.0@9", [0.0, 0.0], "lower and an upper"),
     "a bound that is missing": ("intervals.GPP.quantiles.0@9", [None, 1.5], "2 numbers"),
     "an infinite bound": ("intervals.GPP.quantiles.0@9", [float("-inf"), 1.5], "is -inf"),
     "a level of no share": ("intervals.GPP.quantiles", {"90": [-1, 1]}, "a level"),
@@ -195,6 +198,12 @@ WEIGHTS: dict[str, tuple[str, Any, str]] = {  # what is changed, how, what is sa
     "nothing learnt": ("learnt", {}, "learnt lacks towers"),
     "trained on no tower": ("towers", 0, "towers is 0"),
     "adapted to no day": ("labelled_days", 0, "labelled_days is 0"),
+    "letters of no encoding": ("adapted_to", "\ud800", "adapted_to is .*a text"),
+    "letters that steer a terminal": ("adapted_to", "\x1b[31mX", "adapted_to is .*a text"),
+    "a target for a flux": ("targets", {"GPP": ABOUT}, "GPP is predicted already"),
+    "a target for its bounds": ("targets", {"CH4_lower": ABOUT}, "CH4_lower is read or written"),
+    "a target of two words": ("targets", {"the gas": ABOUT}, "'the gas' cannot be the name"),
+    "a target without a name": ("targets", {"": ABOUT}, "'' cannot be the name"),
     "adapted without a model of errors": ("error_model", ..., "lacks error_model"),
     "a place off the Earth": ("learnt.towers.lat", [95.0], r"lat\[0\] is 95"),
     "towers without a place": ("learnt.towers.lat", [], "not equally long"),
@@ -278,6 +287,21 @@ def test_weights_of_strangers_are_refused(fault: str, sound: Path, tmp_path: Pat
         weights_file.load(file, "cpu")
 
 
+def test_what_is_seen_only_in_predicting(sound: Path, samples: Samples) -> None:
+    """Fluxes beyond any place's, another count of site attributes, of targets: one error each."""
+    daily = np.full((2, 1, 300, 3), 4.0)
+    daily[0, 0, 7] = 900  # a day of odd drivers costs no other
+    assert pretrained.possible(daily) is daily
+    for damaged in (daily * 1000, daily * np.inf):
+        with pytest.raises(DataError, match=r"predicted are up to .*none is above 100"):
+            pretrained.possible(damaged)
+    wider = Config(len(samples.features), len(samples.static_names) + 1, **SMALL)
+    with pytest.raises(DataError, match=r"network reads \d+ site attributes, and is given \d+"):
+        TamRLModel({}, Recipe(), net=TamRL(wider)).predict(samples, [0])
+    with pytest.raises(DataError, match=r"predict 0 further target\(s\) and name 1"):
+        variables({"targets": {"CH4": ABOUT}}, np.zeros((1, 5, 0)))
+
+
 @pytest.mark.parametrize("place", ["towers", "intervals.GPP.scale.0", "@0.weights", "@seal"])
 def test_weights_changed_after_they_were_written(place: str, sound: Path, tmp_path: Path) -> None:
     """Another number that could be, which only the digest in a file knows; older have none."""
@@ -354,6 +378,27 @@ def test_any_text_of_trees_is_walked_within_its_row_or_refused(data: st.DataObje
     with contextlib.suppress(DataError):
         forest = Forest({"GPP": "".join(words)})
         assert np.isfinite(forest(np.ones((3, 4), np.float32))["GPP"]).all()
+
+
+def test_many_models_of_one_array_are_refused(
+    sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each would take its size anew, from a header of a few letters."""
+    header, arrays = smallweights.parts(sound)
+    place, network = ARRAY.removeprefix("@"), header
+    for step in NET.split("."):
+        network = network[int(step) if step.isdigit() else step]
+    size = sum(value.nbytes for name, value in arrays.items() if name.startswith(f"{place}."))
+    monkeypatch.setattr(weights, "MOST_BYTES", 3 * size)
+    file = tmp_path / "w.safetensors"
+    for n in (3, 4):
+        same = [{**network, "at": place, "number": k} for k in range(n)]
+        save_file(arrays, file, {"tamrl": json.dumps(header | {"models": same, "members": n})})
+        if n == 3:
+            assert len(weights_file.load(file, "cpu")[0]) == n
+        else:
+            with pytest.raises(DataError, match=r"its models take more than \d+ bytes"):
+                weights_file.load(file, "cpu")
 
 
 @pytest.mark.parametrize("length", [0, 7, 8, 100])
@@ -1183,6 +1228,8 @@ OUTPUTS: dict[str, tuple[str, str]] = {  # a command, what is said
     "a file for a folder": ("predict AA-Aaa.csv --table t.csv -o p.nc/x.nc", "cannot be written"),
     "a link to itself": ("predict AA-Aaa.csv --table t.csv -o loop.nc", "a link that leads to its"),
     "a link to itself read": ("predict loop.nc --table t.csv -o x.nc", "a link that leads to itse"),
+    "letters of no encoding": ("predict AA-Aaa.csv --table t.csv -o \udcff.nc", "no encoding"),
+    "a folder of the shell": ("predict AA-Aaa.csv --table t.csv -o ~/x.nc", "only a shell knows"),
     "a table in a pipe": ("predict AA-Aaa.csv --table pipe.nc -o x.nc", "a device or a pipe"),
     "a folder of weights": ("predict AA-Aaa.csv --table t.csv -m towers -o x.nc", "is a folder, a"),
     "adapted over its table": ("adapt AA-Aaa.csv --table t.csv -o t.csv", "is read as an input"),
@@ -1292,6 +1339,9 @@ OF_KIND: dict[str, tuple[Callable[[Own], Any], str]] = {  # what a call is given
     "towers of numbers": (lambda m: m.predict([1, 2]), "one of the towers is of the kind int"),
     "a table of lists": (lambda m: m.predict("AA-Aaa.csv", {"site": ["A"]}), "table is of .* dict"),
     "a table in a pipe": (lambda m: m.predict("AA-Aaa.csv", "pipe.nc"), "a device or a pipe"),
+    "drivers in a pipe": (lambda _: read_csv(Path("pipe.nc")), "a device or a pipe"),
+    "satellites in a pipe": (
+        lambda _: read_satellites("pipe.nc", fluxes(), {}), "pipe.nc: is a folder, a device or a"),
     "satellites by number": (lambda m: m.predict("AA-Aaa.csv", "t.csv", 3), "satellites is .* int"),
     "degrees in words": (lambda m: m.predict("AA-Aaa.csv", lat="50", lon=10.0, igbp="ENF"),
                          "lat is of the kind str; expected a number, degrees"),
@@ -1302,6 +1352,7 @@ OF_KIND: dict[str, tuple[Callable[[Own], Any], str]] = {  # what a call is given
     "fluxes and a pipe": (lambda _: score(fluxes(), "AA-Aaa.csv", "pipe.nc"), "device or a pipe"),
     "weights by number": (lambda _: tamrl.load_pretrained(3), "path is of the kind int"),
     "weights for a number": (lambda m: m.save(3), "path is of the kind int"),
+    "a letter 0 in a name": (lambda m: m.save("a\0b.safetensors"), "no name of a file"),
     "no device": (lambda _: tamrl.load_pretrained(device=None), "device is of the kind NoneType"),
 }  # fmt: skip
 

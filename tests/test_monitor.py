@@ -45,6 +45,14 @@ def test_a_repeated_year_has_no_anomaly_and_a_change_has_its_sign() -> None:
     assert says.tolist() == ["above", "within", "below"]
 
 
+@pytest.mark.parametrize("given", [{}, {"GPP": 1}, {"GPP": WIDE["GPP"]}])
+def test_intervals_of_some_fluxes_are_refused(given: dict) -> None:
+    with pytest.raises(
+        DataError, match=r"the interval of (GPP|RECO) is of the kind (int|NoneType)"
+    ):
+        anomalies(record(SEASON, 0.8 * SEASON), given)
+
+
 def test_anomalies_balance_as_fluxes_do() -> None:
     """The anomaly of NEE is that of RECO minus that of GPP."""
     rng = np.random.default_rng(0)

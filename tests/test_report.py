@@ -210,13 +210,14 @@ def test_the_file_says_what_it_was_made_of(fluxes: xr.Dataset, shipped, tmp_path
     assert attrs["weights_sha256"] != shipped.header["weights_sha256"]
 
 
-@pytest.mark.parametrize("name", ["f.nc", "f.csv"])
+@pytest.mark.parametrize("name", ["f.nc", "f.csv", "f.NC", "f.CSV"])
 def test_a_file_is_read_back_as_it_was_written(name: str, fluxes, daily, tmp_path: Path) -> None:
     """Fluxes, bounds and what was seen; scored alike, as are files of the former layout."""
     bounded = fluxes.assign(NEE_lower=fluxes.NEE - 1, NEE_upper=fluxes.NEE + 1)
     for flux in ("NEE_lower", "NEE_upper"):
         bounded[flux].attrs = {"units": "gC m-2 d-1", "long_name": flux}
     report.write(bounded, tmp_path / name)
+    assert (tmp_path / name).read_bytes().startswith(b"#") == name.lower().endswith("csv")
     back = open_fluxes(tmp_path / name)
     days = {"site": bounded.site, "time": back.time}
     for flux in (*FLUXES, "NEE_lower"):

@@ -102,6 +102,10 @@ def test_a_notebook_runs_again_only_when_something_it_depends_on_changed(root: P
     assert go(root).executed == ("01_a", "02_b")
     assert go(root, parameters={"seed": 9}, only=["02"]).executed == ("02_b",)
     assert go(root, force=True, only=["01"]).executed == ("01_a",)
+    go(root)
+    for name, damage in {"02_b.ipynb": '{"cells": [', "02_b.key": "\0"}.items():
+        (root / "book" / "notebooks" / name).write_text(damage)
+        assert go(root).executed == ("02_b",)
 
 
 def test_a_full_run_on_real_towers_is_compared_with_the_committed_tables(root: Path) -> None:
@@ -158,6 +162,11 @@ def test_unknown_parameters_profiles_and_notebooks_are_refused(root: Path) -> No
     """Papermill alone would accept a misspelt parameter and compute the default."""
     for message, options in {
         "02_b.ipynb has no parameter 'sed'; it has seed, towers": {"parameters": {"sed": 1}},
+        "02_b.ipynb: seed is '1e3', and 0 in the notebook": {"parameters": {"seed": "1e3"}},
+        "02_b.ipynb: seed is None, and 0 in the notebook": {"parameters": {"seed": None}},
+        "02_b.ipynb: seed is 0.5, and 0 in the notebook": {"parameters": {"seed": 0.5}},
+        "02_b.ipynb: seed is True, and 0 in the notebook": {"parameters": {"seed": True}},
+        "no notebook begins with ''": {"only": [""]},
         "unknown profile 'quick'": {"profile": "quick"},
         "no notebook begins with '07'": {"only": ["07"]},
     }.items():

@@ -7,6 +7,7 @@ do. 2: the command was not understood, or asks for what cannot be; nothing was r
 
 import gc
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -187,6 +188,9 @@ def study(
     pairs = [text.partition("=") for text in param or []]
     if not all(equals for _, equals, _ in pairs):
         raise typer.BadParameter("a parameter is of the form name=value")
+    names = [name for name, _, _ in pairs]
+    if twice := {name for name in names if names.count(name) > 1} | ({*names} & {"towers"}):
+        raise typer.BadParameter(f"{min(twice)}: give it once, towers by --towers")
     if pairs and not only:
         raise typer.BadParameter("--param needs --only: which notebook is meant?")
     try:
@@ -209,5 +213,9 @@ def study(
 def main() -> None:
     """Run the command line; `python -m tamrl`."""
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    for name in ("stdout", "stderr"):  # closed, as in some crontabs, or of few letters
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        getattr(sys, name).reconfigure(errors="replace")
     gc.set_threshold(100_000, 50, 100)  # what libraries load is no garbage: a tenth of their time
     app(prog_name="tamrl")

@@ -1,8 +1,7 @@
 """Registry -> cache -> mirror -> URL: the only way to other people's files, always verified.
 
-Urllib3 retries; one pool of connections is kept alive for the 1,835 small files of the towers. One
-is held in memory until its sha256 is right (`LARGEST` bytes), then written beside its place and
-renamed: what has a name there is complete.
+Urllib3 retries; one pool of connections is kept alive for the 1,835 small files of the towers. Each
+is held in memory until its sha256 is right, then written beside its place and renamed, so whole.
 """
 
 import hashlib
@@ -26,7 +25,7 @@ from urllib3.exceptions import HTTPError, InvalidHeader, ReadTimeoutError
 from urllib3.util import Retry
 
 from tamrl.errors import DataError
-from tamrl.files import atomic_write, remove_unfinished
+from tamrl.files import atomic_write, check_regular, remove_unfinished
 
 # A wheel carries the registry beside this module (see setup.py), a checkout at its top.
 _COPIES = [Path(__file__).resolve().parents[up] / "data_registry.txt" for up in (0, 2)]
@@ -161,7 +160,7 @@ class _Batch:
         self.last: dict[str, str] = {}  # host: its last failure
         self.quick, self.patient = self._session(1), self._session(tries)
         mirror = os.environ.get("TAMRL_DATA_MIRROR", "")
-        self.mirror = Path(mirror).expanduser() if mirror else None
+        self.mirror = Path(os.path.expanduser(mirror)) if mirror else None
         if self.mirror and not self.mirror.is_dir():
             remedy = "correct it, or unset it to download from the URLs of data_registry.txt"
             raise DataError(f"TAMRL_DATA_MIRROR={mirror} is not a directory: {remedy}")
@@ -227,9 +226,10 @@ class _Batch:
                             self.failures[urlsplit(url).netloc] = GIVE_UP
                         raise _NotFetchedError(f"HTTP {reply.status_code} {reply.reason}")
                     data = self._body(reply.raw)
-            except (requests.RequestException, ReadTimeoutError) as error:
+            except (OSError, ValueError, ReadTimeoutError) as error:
                 why = "no answer in time" if "timed out" in str(error) else "no connection"
-                raise _NotFetchedError(f"{why} ({type(error).__name__})") from error
+                what = error if type(error) in (OSError, ValueError) else type(error).__name__
+                raise _NotFetchedError(f"{why} ({what})") from error
             except HTTPError:
                 why = "reply broken off"
                 continue
@@ -272,10 +272,10 @@ def _known(names: Iterable[str]) -> list[str]:
 def _read(path: Path, name: str) -> tuple[bytes, str]:
     """Bytes of a file of cache or mirror, and '' or why they are not the registered ones."""
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        return b"", error.strerror or str(error)
-    return data, _differs(data, name)
+        check_regular(path, name)
+        return (data := path.read_bytes()), _differs(data, name)
+    except (OSError, DataError) as error:
+        return b"", getattr(error, "strerror", "") or str(error)
 
 
 def _differs(data: bytes, name: str) -> str:

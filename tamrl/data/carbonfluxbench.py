@@ -29,6 +29,7 @@ REFLECTANCE = [f"sur_refl_b0{band}" for band in range(1, 8)]
 BANDS = [*REFLECTANCE, "SensorZenith", "SensorAzimuth", "SolarZenith", "SolarAzimuth", "clouds"]
 TA, DEW, SUN = "temperature_2m", "dewpoint_temperature_2m", "surface_solar_radiation_downwards_sum"
 RAIN = "total_precipitation_sum"
+LIGHT, WET, SCALED = 1e6, 0.1, 200.0  # least greatest SUN, J m-2 d-1; mean RAIN, m d-1; 1e-4
 EXTREMES = {"TA_min": f"{TA}_min", "TA_max": f"{TA}_max"}  # not in the minimal set
 # Of ERA5-Land and MODIS; wide, to catch wrong units and codes of missing values.
 RANGES = {TA: ("K", 170.0, 340.0), DEW: ("K", 150.0, 320.0), SUN: ("J m-2 d-1", -1e5, 4.8e7)}
@@ -36,6 +37,7 @@ RANGES |= {RAIN: ("m d-1", -1e-3, 2.0)} | dict.fromkeys(EXTREMES.values(), ("K",
 RANGES |= dict.fromkeys(REFLECTANCE, ("(share, or its 1e-4)", -100.0, 16000.0))
 for _file, _name in LABELS.items():
     RANGES[_file] = (v := schema.VARIABLES[_name]).units, v.low, v.high
+NUMBERS = (*RANGES, *BANDS, "lat", "lon")
 
 
 class Benchmark(NamedTuple):
@@ -64,18 +66,40 @@ def read_benchmark(folder: Path | str) -> Benchmark:
         how = "(MIT) into this folder, e.g. git clone it with Git LFS, and name it by --folder"
         raise DataError(f"{folder}: no {', '.join(absent)}; download {URL} {how}")
     try:
-        sets, main, short = (json.loads((folder / name).read_text()) for name in JSON)
+        sets, main, short = (json.loads((folder / name).read_text("utf-8")) for name in JSON)
         minimal = list(sets["minimal"])
+        classes = {"Koppen": dict(main), "Koppen_short": dict(short)}
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{folder}: {', '.join(JSON)} are damaged ({error!r})") from error
     raw, twice = _table(folder / FLUXES, "TIMESTAMP", ["lat", "lon", "IGBP", *LABELS])
-    classes = {"Koppen": raw.site.map(main), "Koppen_short": raw.site.map(short)}
-    labels = raw[raw.date >= FIRST_DAY].assign(**classes).rename(columns=LABELS).dropna()
+    named = {name: raw.site.map(of) for name, of in classes.items()}
+    labels = raw[raw.date >= FIRST_DAY].assign(**named).rename(columns=LABELS).dropna()
     labels[["lat", "lon"]] = labels[["lat", "lon"]].round(3)
     era5, more = _table(folder / ERA5, "date", [TA, DEW, SUN, RAIN, *minimal])
     modis, most = _table(folder / MODIS, "date", BANDS)
+    if why := _impossible(labels, era5, modis):
+        raise DataError(f"{folder}: {why}; download it again, or convert it back")
     counts = raw.site.nunique(), len(raw), twice + more + most
     return Benchmark(folder, labels, era5, modis, minimal, *counts)
+
+
+def _impossible(labels: pd.DataFrame, era5: pd.DataFrame, modis: pd.DataFrame) -> str:
+    """Say what no such tables hold though each value could be; "" if nothing."""
+    if modis.empty:
+        return f"{MODIS} has no row"
+    if era5[SUN].max() < LIGHT:
+        return f"{SUN} never exceeds {era5[SUN].max():.4g}, so it is not in J m-2 d-1"
+    if era5[RAIN].mean() > WET:
+        return f"{RAIN} is {era5[RAIN].mean():.3g} in the mean, so it is not in m d-1"
+    if (era5[DEW] > era5[TA] + 1).mean() > 0.5:
+        return f"{DEW} is above {TA} on most days"
+    scaled = modis[REFLECTANCE].max().dropna() > 2  # whole numbers of 1e-4, or shares
+    if scaled.any() and (not scaled.all() or modis[REFLECTANCE].max().min() < SCALED):
+        return f"the reflectances {', '.join(REFLECTANCE)} are not all in 1e-4, or all shares"
+    net = labels.RECO - labels.GPP
+    if (labels.NEE - net).abs().sum() > 2 * (labels.NEE + net).abs().sum():
+        return "NEE is GPP - RECO, so its sign is turned"
+    return ""
 
 
 def _table(path: Path, date: str, columns: list[str]) -> tuple[pd.DataFrame, int]:
@@ -95,9 +119,16 @@ def _table(path: Path, date: str, columns: list[str]) -> tuple[pd.DataFrame, int
         raise DataError(f"{path}: column {name} is missing; have {', '.join(there[:20])}")
     if date == "TIMESTAMP":  # as 20040131
         table = table.replace(-9999, np.nan).astype({date: str})
-    table["date"] = pd.to_datetime(table.pop(date))
-    codes = {s: s.split("_")[1] if "_" in s else s for s in table.site.unique()}
+    try:
+        table["date"] = pd.to_datetime(table.pop(date)).dt.tz_localize(None)
+        codes = {s: s.split("_")[1] if "_" in s else s for s in table.site.unique()}
+        words = table[[n for n in NUMBERS if n in table]].select_dtypes(exclude="number")
+        table = table.astype(dict.fromkeys(words, float))
+    except (TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{path}: not as published ({error}); download it again") from error
     table["site"] = table.site.map(codes)  # FLX_, AMF_, ICOSETC_ or JPX_ stand before the code
+    if len(odd := table.date[table.date != table.date.dt.normalize()]):
+        raise DataError(f"{path}: {odd.iloc[0]} is no day; a row is a day")
     for name, (unit, low, high) in RANGES.items():
         if name in table and (bad := (table[name] < low) | (table[name] > high)).any():
             site, day, value = table.loc[bad, ["site", "date", name]].iloc[0]

@@ -36,7 +36,7 @@ class Variable(NamedTuple):
 
 def facts(name: str) -> pd.DataFrame:
     """Table of facts of this package (``facts/<name>.csv``); an empty cell of text is ""."""
-    with (files("tamrl.data") / "facts" / f"{name}.csv").open() as stream:
+    with (files("tamrl.data") / "facts" / f"{name}.csv").open(encoding="utf-8") as stream:
         table = pd.read_csv(stream, keep_default_na=False, na_values=[""])
     text = table.columns[[not pd.api.types.is_numeric_dtype(t) for t in table.dtypes]]
     return table.fillna(dict.fromkeys(text, ""))

@@ -10,6 +10,7 @@ import json
 import re
 import time
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from functools import partial
@@ -27,6 +28,8 @@ from tamrl.files import atomic_write
 from tamrl.parallel import in_parallel
 from tamrl.samples.arrays import Samples
 from tamrl.samples.splits import Fold, resplit_validation
+
+PACKED = (zipfile.BadZipFile, zlib.error)  # faults of what is compressed
 
 
 class Job(NamedTuple):
@@ -155,7 +158,7 @@ def _read(path: Path) -> tuple[Fluxes, float]:
     try:
         with np.load(path) as stored:
             return stored["flux"], float(stored["seconds"])
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, *PACKED) as error:
         raise DataError(f"{path}: cannot be read ({error}); delete it, run again") from error
 
 
@@ -170,6 +173,9 @@ def _gather(
     share = np.float32(1 if members else len(seeds))
     for job in done:
         values, spent = _read(job.path)
+        if values.shape != (len(job.fold.test), *flux.shape[-1:], len(flux)):
+            what = f"{job.path}: predictions of shape {values.shape}"
+            raise DataError(f"{what} are not those of its fold; delete it, run again")
         seconds[job.model] += spent
         at = flux[:, models.index(job.model), seeds.index(job.seed) if members else 0]
         if job.seed in axis_seeds:

@@ -10,6 +10,7 @@ follow all scores of `tamrl.evaluate.scores`, up to the 6 digits that are stored
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -66,21 +67,35 @@ def write_csv(path: Path, about: Mapping[str, Any], table: pd.DataFrame) -> None
     """Write a table below one line of JSON, whole or not at all."""
     text = json.dumps(about, ensure_ascii=False)
     with atomic_write(path) as part:
-        part.write_text(f"# {text}\n" + table.to_csv(index=False, float_format="%.6g"))
+        part.write_text(f"# {text}\n" + table.to_csv(index=False, float_format="%.6g"), "utf-8")
 
 
 def read_csv(path: Path) -> tuple[dict[str, Any], pd.DataFrame]:
     """Read what `write_csv` wrote; DataError for a file that is something else, or torn."""
     try:
-        about = json.loads(path.open().readline().removeprefix("# "))
-        table = pd.read_csv(path, skiprows=1, dtype=dict.fromkeys(TEXT, str))
-        if not isinstance(about, dict):
-            raise ValueError("the first line is no JSON object")
+        text = path.read_text("utf-8")
+        about = json.loads(text.partition("\n")[0].removeprefix("# "))
+        table = pd.read_csv(StringIO(text), skiprows=1, dtype=dict.fromkeys(TEXT, str))
+        if not isinstance(about, dict) or not text.endswith("\n"):
+            raise ValueError("the first line is no JSON object, or the last is cut off")
     except (ValueError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise DataError(
             f"{path}: no table of a comparison ({error}); delete it and run `tamrl compare` again"
         ) from error
     return about, table
+
+
+def read_plain(path: Path, *columns: str) -> pd.DataFrame:
+    """Read a table of results with these columns; DataError for another file, or a torn one."""
+    try:
+        if not (text := path.read_text("utf-8")).endswith("\n"):
+            raise ValueError("it is cut off")
+        table = pd.read_csv(StringIO(text))
+        if lacking := {*columns} - {*table}:
+            raise ValueError(f"it lacks {', '.join(sorted(lacking))}")
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: no such table ({error}); delete it, compute it again") from error
+    return table
 
 
 def tower_table(facts: pd.DataFrame, sums: xr.Dataset, scales: xr.Dataset) -> pd.DataFrame:
@@ -123,13 +138,17 @@ def write_model(path: Path, about: Mapping[str, Any], *parts: pd.DataFrame) -> N
 def read(folder: Path | str, models: Sequence[str] = ()) -> Results:
     """Read an experiment; ``models``: their order, ``missing`` if not there, others by name.
 
-    DataError when there is none, for a torn file, or one of other towers, folds or days.
+    DataError when there is none, for a torn file, one of other towers, folds or days, or two of one
+    model.
     """
-    folder = Path(folder)
-    found = {}
-    for path in sorted(path for path in folder.glob("*.csv") if path.name != TOWERS):
+    folder, found = Path(folder), dict[str, tuple[Path, dict[str, Any], pd.DataFrame]]()
+    for path in sorted({*folder.glob("*.csv")} - {folder / TOWERS}):
+        if path.name.startswith("."):  # of an editor
+            continue
         about, table = read_csv(path)
-        found[str(about.get("model"))] = (path, about, table)
+        if (name := str(about.get("model"))) in found:
+            raise DataError(f"{found[name][0]} and {path} are both of {name}; delete one of them")
+        found[name] = (path, about, table)
     if not found or not (folder / TOWERS).is_file():
         raise DataError(
             f"{folder} holds no table of models, or not {TOWERS}; run `tamrl compare`, which takes "
@@ -142,8 +161,26 @@ def read(folder: Path | str, models: Sequence[str] = ()) -> Results:
                 f"{path} is of other towers, folds or days than {folder / TOWERS}; models "
                 "can only be compared on the same days: delete one of them and run `tamrl compare`"
             )
+    try:
+        return _results(folder, attrs, towers, found, models)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, DataError):
+            raise
+        text = f"{folder}: tables lack columns, or rows are doubled ({error!r})"
+        raise DataError(f"{text}; delete them and run `tamrl compare` again") from error
+
+
+def _results(
+    folder: Path, attrs: Mapping[str, Any], towers: pd.DataFrame,
+    found: Mapping[str, tuple[Path, dict[str, Any], pd.DataFrame]], models: Sequence[str],
+) -> Results:  # fmt: skip
+    """Make results of the ``found`` tables, as of `read`."""
     order = [name for name in dict.fromkeys([*models, *found]) if name in found]
     rows = pd.concat([found[name][2].assign(model=name) for name in order], ignore_index=True)
+    if other := set(rows.site[rows.part == MEAN]) ^ set(towers.site):
+        raise DataError(f"{folder}: {TOWERS} and the models' tables differ in {min(other)}")
+    if towers.site.duplicated().any() or not (towers.n >= 0).all():
+        raise DataError(f"{folder / TOWERS}: a tower is there twice, or has no count of days")
     mean, judged = rows[rows.part == MEAN], rows[rows.part == INTERVAL].fillna({"stratum": ""})
     sums, scales = _sums(order, towers, mean)
     closed = mean[mean.flux == "NEE"].set_index(["model", "site"])[["imbalance", "predicted"]]

@@ -121,7 +121,7 @@ def compare(fluxes: xr.Dataset, errors: Uncertainty | None = None) -> pd.DataFra
     reference = fetch_reference_gpp()["GPP"]
     fraction = fluxes["land_fraction"].reindex_like(reference, method="nearest", tolerance=0.5)
     land = fraction.fillna(0) * cell_area(reference["lat"], reference["lon"])
-    with (files("tamrl.data") / "facts" / "published_totals.csv").open() as stream:
+    with (files("tamrl.data") / "facts" / "published_totals.csv").open(encoding="utf-8") as stream:
         published = pd.read_csv(stream).assign(mapped=False)
     computed = {
         "FLUXCOM map, our land": (float((reference * land).sum()) * YEAR_DAYS / PG, np.nan),

@@ -25,7 +25,7 @@ from tamrl.samples.average_year import AVERAGE, means_of_months
 from tamrl.samples.missing import LEAVES, key
 from tamrl.shipped.applicability import from_dict
 from tamrl.shipped.bounds import intervals_for, intervals_of
-from tamrl.shipped.pretrained import suited
+from tamrl.shipped.pretrained import possible, suited
 from tamrl.shipped.weights import digest, networks
 
 GRID = ("TA", "land_fraction", "igbp_fraction", "igbp", "koppen", "elevation")  # of the grid's
@@ -89,7 +89,7 @@ class EnsembleMap:
         parts = self.cells(x)
         samples = suited(parts.samples, self.header)
         every = np.arange(len(samples.site))
-        each = np.stack([m.predict(samples, every) for m in self.members])
+        each = possible(np.stack([m.predict(samples, every) for m in self.members]))
         each = each if self.cells.days is not None else means_of_months(each)
         flux = np.stack([parts.added(member) for member in each]).astype(np.float32)
         closed = np.nanmax(np.abs(each[..., 2] - (each[..., 1] - each[..., 0])), initial=0) < 1e-4

@@ -234,6 +234,8 @@ class TamRLModel:
             raise ValueError("fit or load the model before predicting")
         net.eval()
         sites, r, c = np.asarray(sites), self.recipe, net.config
+        if (given := samples.static.shape[1]) != c.statics:
+            raise DataError(f"the network reads {c.statics} site attributes, and is given {given}")
         data = data or DeviceData(samples, net, next(net.parameters()).device)
         what = (net, data, samples.has_drivers, sites, r.windows_of_support)
         with products(data.device, r.precision):

@@ -6,6 +6,7 @@ The settings of networks are checked by the annotations of the dataclasses that 
 """
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import is_dataclass
 from itertools import product
@@ -32,6 +33,7 @@ MOST_HEADER = 1 << 24  # letters of the header's text
 MOST = 4096  # names, models, units of a network: far more than is known to be of use
 LARGEST = 1e9  # of any number in the header
 TINY = 1e-12  # what divides is larger
+TEXT = re.compile(r"[^\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]*")  # what can be written and shown
 RANGES = {"layers": (1, 64), "lr": (0, 1), "coefficients": (-LARGEST, LARGEST)}
 RANGES |= dict.fromkeys(("features", "statics", "hidden", "latent", "embed"), (1, MOST))
 RANGES |= dict.fromkeys(("length", "windows_of_support", "batch", "epochs"), (1, MOST))
@@ -69,8 +71,7 @@ def numbers(*shape: int | None, low: float = -LARGEST, high: float = LARGEST) ->
             sizes = " x ".join("n" if n is None else str(n) for n in shape)
             raise _wrong(where, value, f"{sizes} numbers")
         for at in np.argwhere(~((array >= low) & (array <= high))):
-            expected = f"a number from {low:g} to {high:g}"
-            raise _wrong(f"{where}{at.tolist()}", float(array[tuple(at)]), expected)
+            number(low, high)(float(array[tuple(at)]), f"{where}{at.tolist()}")
 
     return check
 
@@ -80,7 +81,7 @@ def _quantiles(value: Any, where: str) -> None:
     inner = (np.inf, -np.inf)
     for level, (low, high) in sorted(value.items(), key=lambda item: float(item[0])):
         fitting = 0 < float(level) < 1 and str(float(level)) == level
-        if not (fitting and low <= min(high, inner[0]) and high >= inner[1]):
+        if not (fitting and low < high and low <= inner[0] and high >= inner[1]):
             expected = "a level, a lower and an upper bound, around those of lower levels"
             raise _wrong(f"{where}.{level}", [low, high], expected)
         inner = low, high
@@ -96,7 +97,8 @@ def text(*allowed: str) -> Check:
     """Expect a text, one of those ``allowed`` if any are named."""
 
     def check(value: Any, where: str) -> None:
-        if not isinstance(value, str) or len(value) > MOST or (allowed and value not in allowed):
+        fits = isinstance(value, str) and len(value) <= MOST and TEXT.fullmatch(value)
+        if not fits or (allowed and value not in allowed):
             raise _wrong(where, value, " or ".join(allowed) or f"a text of at most {MOST} letters")
 
     return check
@@ -174,8 +176,7 @@ def _annotated(kind: Any, name: str) -> Check:
 
 def _by_flux(value: Any, where: str) -> None:
     table(CONFORMAL, *FLUXES)(value, where)
-    if value:
-        record(dict.fromkeys(FLUXES, CONFORMAL))(value, where)
+    record(dict.fromkeys(FLUXES if value else (), CONFORMAL))(value, where)
 
 
 def _fluxes(value: Any, where: str) -> None:

@@ -60,6 +60,8 @@ def factory(
     """Make unfitted models of a name in `MODELS`, with ``n_virtual`` simulated towers or none."""
     if model not in MODELS:
         raise ValueError(f"unknown model {model!r}; there are {', '.join(MODELS)}")
+    if n_virtual == 1:
+        raise ValueError("1 virtual tower leaves none to train on: at least 2, or 0 for none")
     return partial(build, model, recipe, device, n_virtual)
 
 

@@ -27,7 +27,7 @@ from tamrl.shipped.error_model import Array, ErrorModel, basis
 
 def intervals_carried(header: Mapping[str, Any], window: int) -> dict[str, Conformal]:
     """Intervals of anomalies by flux that weights carry; DataError where they have none."""
-    if "anomalies" not in header:
+    if not header.get("anomalies"):
         remedy = "train with --calibrate 10, or use those of the package"
         raise DataError(f"the weights carry no intervals of anomalies; {remedy}")
     if window != WINDOW:

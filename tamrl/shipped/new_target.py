@@ -195,6 +195,9 @@ def no_better(target: str, about: Mapping[str, Any]) -> str:
 def variables(header: Mapping[str, Any], more: NDArray) -> dict[str, Any]:
     """Variables of a prediction (site, time, target) by name, each with what is known of it."""
     out = {}
+    if (count := len(header.get("targets", {}))) != more.shape[-1]:
+        what = f"the weights predict {more.shape[-1]} further target(s) and name {count}"
+        raise DataError(f"{what}; get the file of weights again")
     for k, (target, about) in enumerate(header.get("targets", {}).items()):
         named = {"units": about["unit"], "long_name": f"{target}, a further target"}
         attrs = named | {"comment": sentence(target, about)}

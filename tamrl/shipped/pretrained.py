@@ -43,6 +43,8 @@ Towers = File | pd.DataFrame | xr.Dataset | Samples
 Table = File | pd.DataFrame | None
 Satellites = File | Sequence[File] | xr.Dataset | None
 SHIPPED = "shipped/tamrl.safetensors"  # inside the package
+MOST = VARIABLES["GPP"].high  # gC m-2 d-1
+FEW = 0.01  # of predictions, may be beyond: odd drivers of a day
 
 
 @dataclass(frozen=True)
@@ -190,6 +192,15 @@ def by_member(models: Sequence[Any], samples: Samples) -> Fluxes:
             f"{lost} of {samples.has_drivers.sum()} days have no finite prediction; "
             "check the weights, and the drivers for values that cannot be"
         )
+    return possible(each)
+
+
+def possible(each: Fluxes) -> Fluxes:
+    """Give GPP, RECO and NEE (…, flux) back; DataError where no place on Earth has such ones."""
+    size = np.abs(each[..., : len(FLUXES)])
+    if (size > MOST).sum() > FEW * np.isfinite(size).sum():
+        what = f"predicted are up to {np.nanmax(size):.3g} gC m-2 d-1, and none is above {MOST:g}"
+        raise DataError(f"{what}; the weights are damaged: get them again, or train anew")
     return each
 
 
@@ -206,7 +217,7 @@ def predict(
         mean[..., 2] = exact
     virtual = "virtual " if header["virtual"] else ""
     about = {
-        "Conventions": "CF-1.11", "virtual": header["virtual"],
+        "Conventions": "CF-1.11", "virtual": int(header["virtual"]),
         "title": f"Daily carbon fluxes by TAM-RL, trained on {virtual}flux towers",
         "source": f"{header['members']} model(s) trained on {header['towers']} {virtual}towers",
     }  # fmt: skip

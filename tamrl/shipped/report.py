@@ -219,7 +219,7 @@ def write(fluxes: xr.Dataset, path: str | PathLike[str], inputs: Iterable[Path] 
     if named := named_inputs(inputs):
         facts["inputs"] = named
     fluxes = fluxes.assign_attrs(facts)
-    if path.suffix == ".csv":
+    if path.suffix.lower() == ".csv":
         with atomic_write(path) as part:
             part.write_text(_csv(fluxes), encoding="utf-8")
     else:

@@ -20,7 +20,7 @@ from tamrl.rivals.boosting import Boosting
 from tamrl.shipped.adaptation import Adapted
 from tamrl.shipped.annual import AnnualMeans, AnnualPrior, AnnualRescaling
 from tamrl.shipped.blend import Blend
-from tamrl.shipped.checks import check_model
+from tamrl.shipped.checks import MOST_BYTES, check_model
 from tamrl.shipped.new_target import WithTarget
 
 Arrays = dict[str, NDArray]
@@ -70,6 +70,7 @@ def unpack(models: Sequence[Mapping[str, Any]], arrays: Arrays, device: str) -> 
     DataError for an unknown kind; KeyError, TypeError, ValueError, RuntimeError if parts lack.
     """
     shared: dict[str, Any] = {}
+    taken = [0]
 
     def make(about: Mapping[str, Any], name: str) -> Any:
         if about["kind"] not in KINDS:
@@ -80,6 +81,10 @@ def unpack(models: Sequence[Mapping[str, Any]], arrays: Arrays, device: str) -> 
             settings = _each(about, name, make)
             own = {k[len(at) + 1 :]: v for k, v in arrays.items() if k.startswith(f"{at}.")}
             check_model(about, own, at)
+            if settings == dict(about):  # not made of others
+                taken.append(sum(value.nbytes for value in own.values()))
+            if sum(taken) > MOST_BYTES:  # many can be made of one array
+                raise DataError(f"its models take more than {MOST_BYTES} bytes")
             shared[identity] = KINDS[about["kind"]].restore(settings, own, device)
         return shared[identity]
 

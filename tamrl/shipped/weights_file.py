@@ -19,6 +19,7 @@ from tamrl.files import atomic_write, check_outputs, check_regular
 from tamrl.model.train import pick_device
 from tamrl.samples.arrays import Samples, require_same
 from tamrl.shipped.checks import MOST_BYTES, read_header
+from tamrl.shipped.new_target import check_name
 from tamrl.shipped.report import sha256_of
 from tamrl.shipped.weights import Arrays, digest_of, networks, pack, unpack
 
@@ -94,6 +95,8 @@ def load(path: Path, device: str = "auto") -> tuple[list[Any], dict[str, Any]]:
             text, _, digest = (stored.metadata() or {})[HEADER].partition(SEAL)
             header = read_header(text)
             arrays = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+        for target in header.get("targets", ()):
+            check_name(target, {})
         members = unpack(header["models"], arrays, str(pick_device(device)))
         for net in (net for member in members for net in networks(member)):
             require_same(net.features, header["features"], "features: network and header differ in")

@@ -23,7 +23,7 @@ from tamrl.evaluate.crossval import digest
 from tamrl.evaluate.intervals import calibrate, cases
 from tamrl.evaluate.learner import Fluxes
 from tamrl.evaluate.scores import LEVEL, bootstrap_weights
-from tamrl.evaluate.tables import stored
+from tamrl.evaluate.tables import read_plain, stored
 from tamrl.files import atomic_write
 from tamrl.parallel import in_parallel
 from tamrl.samples.arrays import Samples
@@ -51,6 +51,7 @@ AIMS = {  # change of pooled RMSE (%) by labelled days, set beforehand
 }
 MOST_WORSE = 1 / 3  # of the towers, at any length
 WORSE = 1.1  # a tower whose RMSE grows by more than a tenth is counted apart
+SUMS = ("fold", "site", "way", "days", "flux", "n", "square", "error", "inside", "before")
 GRADIENT = "gradient.csv"  # stored beside: gradient steps on the networks, which help less
 FACTOR_SD, EFFECTIVE = 0.35, 20.0  # prior of one factor; days that are worth one
 
@@ -209,7 +210,7 @@ def compute(towers: str = "auto", out: Path | None = None, jobs: int = 2, **sett
 
 def changes(path: Path) -> pd.DataFrame:
     """Pivot changes of pooled RMSE (%) in a table of `compute`, a row a way and length."""
-    table = curve(pd.read_csv(path))
+    table = curve(read_plain(path, *SUMS))
     wide = table[table.way != NONE].pivot_table("change", ["way", "days"], "flux", sort=False)
     return wide.reset_index()
 
@@ -227,7 +228,9 @@ def load(towers: str = "auto", recompute: bool = False, **settings: Any) -> pd.D
     if not path.exists():
         raise DataError(f"{path}: no such table; compute it: tamrl compare adaptation")
     gradient = path.with_name(GRADIENT)
-    return pd.concat([pd.read_csv(p) for p in (path, gradient) if p.exists()], ignore_index=True)
+    return pd.concat(
+        [read_plain(p, *SUMS) for p in (path, gradient) if p.exists()], ignore_index=True
+    )
 
 
 def oracle(errors: pd.DataFrame) -> pd.Series:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from tamrl.files import atomic_write
+
 OF_STUDY = "TAMRL_STUDY"  # environment variable: the runner of the study executes this notebook
 
 
@@ -29,6 +31,7 @@ def publish(folder: Path, name: str, attrs: Mapping[str, object],
     prefix = "virtual_" if attrs.get("virtual") else ""
     folder.mkdir(parents=True, exist_ok=True)
     for table, frame in tables.items():
-        frame.to_csv(folder / f"{prefix}{name}_{table}.csv", index=False)
+        with atomic_write(folder / f"{prefix}{name}_{table}.csv") as part:
+            frame.to_csv(part, index=False)
     for key, value in values.items():
         glue(key, value, display=False)

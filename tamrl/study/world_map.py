@@ -75,8 +75,9 @@ def stepped(fluxes: xr.Dataset, flux: str, name: str = "seasons", start: int = 7
         alt = html.escape(virtual + words(fields[k], flux, month), quote=True)
         frames.append(f'<img class="{id_}" alt="{alt}" src="data:image/webp;base64,{picture}">')
         rules.append(f".tamrl-seasons:has(#{id_}:checked) .{id_}")
+    common = (files("tamrl") / "web" / "seasons.css").read_text("utf-8")
     style = (
-        f"{(files('tamrl') / 'web' / 'seasons.css').read_text()}{','.join(rules)}{{display:block}}"
+        f"{common}{','.join(rules)}{{display:block}}"
         f"@supports not selector(:has(a)){{.tamrl-seasons img.{name}-{start}{{display:block}}}}"
     )
     caption = f"{virtual}{flux} of an average year, month by month, all with the same colours."

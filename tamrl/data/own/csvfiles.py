@@ -12,6 +12,7 @@ import pandas as pd
 
 from tamrl.data.units import UNITS
 from tamrl.errors import DataError
+from tamrl.files import check_regular
 
 HEAD = 60  # lines looked at
 BINARY = re.compile(r"[\x00-\x08\x0e-\x1f\x80-\x9f]")  # no text has these
@@ -42,6 +43,7 @@ def read_csv(path: Path, wanted: Callable[[list[str]], set[str]] | None = None) 
     """
     if path.suffix.lower() in (".xlsx", ".xls", ".ods"):
         raise DataError(f"{path}: a workbook; save its sheet as csv")
+    check_regular(path, "a csv file")
     try:
         text = path.read_bytes()[: 1 << 20]
         encoding = encoding_of(text)

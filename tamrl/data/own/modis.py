@@ -74,7 +74,7 @@ def is_flag(layer: str) -> bool:
 
 def read_layers(path: Path) -> tuple[pd.DataFrame | None, Table | None]:
     """Long table of one file of either service; else None and the plain table that it holds."""
-    if path.suffix == ".json":
+    if path.suffix.lower() == ".json":
         return _json(path), None
     with path.open("rb") as stream:
         first = stream.readline(400).decode("latin-1").lstrip("\ufeff")

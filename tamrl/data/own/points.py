@@ -34,7 +34,8 @@ def read_point(path: Path, notes: list[str], further: Iterable[str] = ()) -> Tab
     or holds more than one point.
     """
     picked = partial(wanted, further=further)
-    table = _netcdf(path) if path.suffix in (".nc", ".nc4", ".netcdf") else read_csv(path, picked)
+    netcdf = path.suffix.lower() in (".nc", ".nc4", ".netcdf")
+    table = _netcdf(path) if netcdf else read_csv(path, picked)
     return _of_hours(table, notes)
 
 

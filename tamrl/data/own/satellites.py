@@ -26,6 +26,7 @@ from tamrl.data.own.vocabulary import DAY, EXTRAS, SCALE, convert, recognise, re
 from tamrl.data.physics import KELVIN
 from tamrl.data.units import KNOWN, plausible, to_our_units
 from tamrl.errors import DataError
+from tamrl.files import check_regular
 
 File = str | PathLike[str]
 NEAR = 0.05  # degrees between a tower and the point of a table
@@ -75,6 +76,7 @@ def _read(paths: list[Path], towers: xr.Dataset, notes: dict[str, list[str]]) ->
             raise DataError(f"{path}: no such file; correct the path")
         if path.is_dir():
             raise DataError(f"{path}: a folder; name the satellite tables in it")
+        check_regular(path, "a satellite table")
         layers, table = modis.read_layers(path)
         if layers is not None:
             long.append(_matched(layers, towers, notes))

@@ -87,7 +87,7 @@ def prepare(part: Path, small: xr.Dataset, large: xr.Dataset, identity: str) -> 
     note = part / DONE / "identity"
     if part.exists():
         whole = all((part / STORE / name).exists() for name in (".zgroup", *map(str, large)))
-        if whole and note.is_file() and note.read_text() == identity:
+        if whole and note.is_file() and note.read_text("utf-8") == identity:
             return
         if any(note.parent.glob("[0-9]*")):
             text = "is there already, begun with other data or options, or damaged"
@@ -101,7 +101,7 @@ def prepare(part: Path, small: xr.Dataset, large: xr.Dataset, identity: str) -> 
         fill = {name: v.encoding for name, v in large.data_vars.items()}
         large.to_zarr(empty / STORE, mode="a", encoding=fill, compute=False, **options)
         (empty / DONE).mkdir()
-        (empty / DONE / "identity").write_text(identity)
+        (empty / DONE / "identity").write_text(identity, "utf-8")
         os.replace(empty, part)
     finally:
         shutil.rmtree(empty, ignore_errors=True)

@@ -20,7 +20,7 @@ from tamrl.data.koppen import KOPPEN_CODES
 from tamrl.data.published import OZFLUX, fetch_ozflux
 from tamrl.data.schema import DRIVERS, FLUXES, KOPPEN_MAIN
 from tamrl.errors import DataError
-from tamrl.evaluate.tables import stored
+from tamrl.evaluate.tables import read_plain, stored
 from tamrl.files import atomic_write
 from tamrl.maps.cells import ALIKE
 from tamrl.samples.arrays import Samples, between_months, interpolate, make_samples
@@ -147,7 +147,7 @@ def load() -> pd.DataFrame:
 
 def read(path: Path) -> pd.DataFrame:
     """Read the table that `compute` wrote."""
-    return pd.read_csv(path)
+    return read_plain(path, "site", "month", *FLUXES)
 
 
 def scores(table: pd.DataFrame) -> pd.DataFrame:

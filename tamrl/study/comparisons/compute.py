@@ -169,7 +169,8 @@ def _check(path: Path, days: str, towers: pd.DataFrame | None = None) -> None:
     same = about.get("days") == days
     if same and towers is not None:
         numbers = towers.select_dtypes("number").columns
-        same = np.allclose(before[numbers], towers[numbers], rtol=1e-3, atol=1e-3)
+        same = before.columns.equals(towers.columns) and len(before) == len(towers)
+        same = same and np.allclose(before[numbers], towers[numbers], rtol=1e-3, atol=1e-3)
     if not same:
         remedy = "choose another folder for the tables (--out), or delete that one to begin anew"
         text = f"{path} holds other towers, folds, scored days or labels than this comparison"

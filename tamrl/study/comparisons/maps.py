@@ -19,7 +19,7 @@ from tamrl.data.reference import fetch_reference_gpp
 from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError
 from tamrl.evaluate.learner import walk
-from tamrl.evaluate.tables import stored
+from tamrl.evaluate.tables import read_plain, stored
 from tamrl.files import atomic_write
 from tamrl.maps import monthly
 from tamrl.maps.cells import AVERAGE_YEAR, Cells
@@ -205,4 +205,4 @@ def load(towers: str = "auto", **settings: Any) -> tuple[pd.DataFrame, xr.Datase
 
 def read(folder: Path) -> pd.DataFrame:
     """Read `seasons` that `compute` wrote to a folder."""
-    return pd.read_csv(folder / SEASONS)
+    return read_plain(folder / SEASONS, "site", "fold", "month", "days")

@@ -35,7 +35,7 @@ def text() -> str:
     changes = main_score(paired(results.sums, [(ENSEMBLE, rival) for rival in RIVALS]))
     weights = model.members[0].fitted[0].weights  # of the network and the trees
     towers = results.sums.igbp.to_series().value_counts().sort_index()
-    return CARD.with_name("MODEL_CARD.template.md").read_text().format(
+    return CARD.with_name("MODEL_CARD.template.md").read_text("utf-8").format(
         members=model.header["members"], towers=model.header["towers"], file=SHIPPED,
         registry=str(model.header["registry"])[:16], licence=model.header["licence"],
         share=f"{100 * weights[0] / sum(weights):.0f} %", weight=model.members[0].weight,
@@ -68,5 +68,5 @@ def _coverage(results: tables.Results) -> str:
 
 if __name__ == "__main__":
     with atomic_write(CARD) as part:
-        part.write_text(text())
+        part.write_text(text(), "utf-8")
     print(CARD)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError
 from tamrl.evaluate.scores import LEVEL, bootstrap_weights
-from tamrl.evaluate.tables import stored
+from tamrl.evaluate.tables import read_plain, stored
 from tamrl.files import atomic_write
 from tamrl.model.tensors import DeviceData
 from tamrl.parallel import in_parallel
@@ -92,7 +92,7 @@ def load(towers: str = "auto", **settings: Any) -> pd.DataFrame:
     path = stored("support") / TABLE
     if not path.exists():
         raise DataError(f"{path}: no such table; compute it: tamrl compare support")
-    return pd.read_csv(path)
+    return read_plain(path, "support", "site", "flux", "n", "square")
 
 
 def changes(table: pd.DataFrame, kinds: Sequence[str] = (EXCHANGED, ABSENT)) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """One notebook: what its result depends on, its execution, and what the book gets of it."""
 
+import ast
 import base64
 import hashlib
 import inspect
@@ -25,6 +26,7 @@ ENVIRONMENT = {
     "OMP_WAIT_POLICY": "passive",  # idle threads must not spin
     "PYTHONWARNINGS": "ignore:IProgress not found",  # of tqdm, in pooch
 }
+ALIKE = {float: (int,), tuple: (list,)}  # values of other kinds that a parameter takes
 
 
 @contextmanager
@@ -41,10 +43,19 @@ def environment() -> Iterator[None]:
 
 
 def check_parameters(source: Path, values: Parameters) -> None:
-    """ValueError for a name that the cell of parameters lacks; Papermill would inject it."""
-    known = sorted(papermill.inspect_notebook(source))
+    """ValueError for a name that the cell of parameters lacks; Papermill would inject it.
+
+    And for a value of another kind than there; None is one where its comment says so.
+    """
+    known = papermill.inspect_notebook(source)
     for name in (name for name in values if name not in known):
-        raise ValueError(f"{source.name} has no parameter {name!r}; it has {', '.join(known)}")
+        have = ", ".join(sorted(known))
+        raise ValueError(f"{source.name} has no parameter {name!r}; it has {have}")
+    for name, value in values.items():
+        default, about = ast.literal_eval(known[name]["default"]), known[name]["help"]
+        free = default is None or (value is None and "None" in about)
+        if not free and type(value) not in (type(default), *ALIKE.get(type(default), ())):
+            raise ValueError(f"{source.name}: {name} is {value!r}, and {default!r} in the notebook")
 
 
 def cache_key(source: Path, values: Parameters, upstream: list[str], reads: Iterable[str],

@@ -5,6 +5,7 @@
 """
 
 import contextlib
+import json
 import re
 import subprocess
 import sys
@@ -49,7 +50,7 @@ def choose(profile: str, only: Iterable[str] = (), parameters: Parameters | None
         raise ValueError(f"unknown profile {profile!r}; there are {', '.join(PROFILES)}")
     names, only = [nb.name for nb in study], tuple(only)
     for start in only:
-        if not any(name.startswith(start) for name in names):
+        if not start or not any(name.startswith(start) for name in names):
             raise ValueError(f"no notebook begins with {start!r}; there are {', '.join(names)}")
     chosen = [nb for nb in study if not only or nb.name.startswith(only)]
     settings = {nb.name: {**getattr(nb, profile), **(parameters or {})} for nb in chosen}
@@ -105,7 +106,7 @@ def run(profile: str = "reference", towers: str = "auto", only: Iterable[str] = 
                 del running[future]
                 future.result()  # raises: what runs is finished, and nothing else is started
     tables = root / "runs" / ("virtual" if virtual else "fluxnet2015")
-    verify.note_origins(tables, {nb.name: _origin(nb, settings[nb.name], todo) for nb in chosen})
+    verify.note_origins(tables, {nb.name: origin(nb, settings[nb.name], todo) for nb in chosen})
     page = None
     if build and (absent := [nb.name for nb in notebooks if not _stored_key(root, nb.name)]):
         text = f"The book needs all notebooks; not yet executed: {', '.join(absent)}. Run them "
@@ -138,11 +139,13 @@ def in_order(notebooks: Iterable[Notebook]) -> list[Notebook]:
     return sorted(there, key=least, reverse=True)
 
 
-def _origin(nb: Notebook, values: Parameters, executed: list[Notebook]) -> str:
+def origin(nb: Notebook, values: Parameters, executed: list[Notebook]) -> str:
     """Say where a notebook's tables come from, for `verify`."""
     computes = values["towers"] == "virtual" or values.get("recompute") or values.get("measure")
     if nb.reads and not computes and nb.name not in BOTH:
         return f"read from those stored in {', '.join(nb.reads)}, not computed"
+    if {name: value for name, value in values.items() if name != "towers"} != nb.reference:
+        return verify.OTHER
     return verify.NOW if nb in executed else verify.EARLIER
 
 
@@ -160,8 +163,11 @@ def announce(towers: str, console: Console) -> bool:
 def _stored_key(root: Path, name: str) -> str:
     """Return the key of the executed notebook in the book, "" when there is none."""
     executed = root / "book" / "notebooks" / f"{name}.ipynb"
-    key = executed.with_suffix(".key")
-    return key.read_text() if key.exists() and executed.exists() else ""
+    try:
+        json.loads(executed.read_bytes())  # one that is damaged is executed again
+        return executed.with_suffix(".key").read_text()
+    except (OSError, ValueError):
+        return ""
 
 
 def build_book(root: Path, virtual: bool, everything: bool, console: Console,
@@ -171,7 +177,7 @@ def build_book(root: Path, virtual: bool, everything: bool, console: Console,
     Warnings are errors. ``everything``: also pages that did not change; they quote notebooks.
     ``virtual`` is said on every page.
     """
-    config = yaml.safe_load((root / "_config.yml").read_text())
+    config = yaml.safe_load((root / "_config.yml").read_text("utf-8"))
     if virtual:
         config["title"] += " (virtual towers)"
         config["parse"]["myst_substitutions"]["virtual"] = "&nbsp;(virtual towers)"
@@ -190,7 +196,7 @@ def build_book(root: Path, virtual: bool, everything: bool, console: Console,
     command += ["--path-output", ".", "-W", "-n", "--keep-going", *(["--all"] * everything)]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True)
     log, lines = folder / "book.log", (done.stdout + done.stderr).splitlines()
-    log.write_text("\n".join(lines))
+    log.write_text("\n".join(lines), "utf-8")
     if done.returncode:
         warnings = [line for line in lines if re.search("WARNING|ERROR|Error|Exception", line)]
         shown = "\n".join((warnings or lines[-20:])[:40])

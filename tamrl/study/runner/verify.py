@@ -16,12 +16,14 @@ import pandas as pd
 import typer
 
 from tamrl.errors import DataError
+from tamrl.evaluate.tables import read_plain
 from tamrl.files import atomic_write
 from tamrl.study.runner.execute import ROOT
 
 RUN, REFERENCE = ROOT / "runs" / "fluxnet2015", ROOT / "results" / "reference"
 ORIGINS = "origins.json"  # beside a run's tables: notebook -> where its tables come from
 NOW, EARLIER = "computed in the last run", "computed in an earlier run"
+OTHER = "computed with other settings than those of the reference"
 COLUMNS = ["row", "column", "reference", "fresh", "allowed"]
 
 # Allowed difference by the beginning of a column's name: absolute, in the column's own unit, and
@@ -67,6 +69,9 @@ def compare_tables(fresh: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame
     if here & set(key):
         return pd.DataFrame(differences, columns=COLUMNS)
     by = key or ["row"]
+    for name in (c for c in columns if c not in here):
+        if len({pd.api.types.is_numeric_dtype(t[name]) for t in (fresh, reference) if len(t)}) > 1:
+            raise DataError(f"column {name} has numbers in one table and words in the other")
     old, new = (t if key else t.assign(row=range(len(t))) for t in (reference, fresh))
     for side, table in (("reference", old), ("fresh", new)):
         for row in table.loc[table.duplicated(by), by].to_numpy().tolist():
@@ -106,7 +111,11 @@ def compare(run: Path = RUN, reference: Path = REFERENCE) -> pd.DataFrame:
         one = [_absent("every row", "every column", name in names)]
         parts[name] = pd.DataFrame(one, columns=COLUMNS)
         if name in names and (run / name).is_file():
-            parts[name] = compare_tables(pd.read_csv(run / name), pd.read_csv(reference / name))
+            both = read_plain(run / name), read_plain(reference / name)
+            try:
+                parts[name] = compare_tables(*both)
+            except DataError as error:
+                raise DataError(f"{run / name}: {error}; run `make book` again") from error
     return pd.concat(parts, names=["table"]).reset_index("table").reset_index(drop=True)
 
 
@@ -120,21 +129,32 @@ def verdict(differences: pd.DataFrame) -> str:
 
 def note_origins(run: Path, origins: dict[str, str]) -> None:
     """Note where the tables of these notebooks come from; the others' are of an earlier run."""
-    path = run / ORIGINS
-    known = json.loads(path.read_text()) if path.is_file() else {}
-    known = {name: EARLIER if origin == NOW else origin for name, origin in known.items()}
-    with atomic_write(path) as part:
+    known = {name: EARLIER if origin == NOW else origin for name, origin in _noted(run).items()}
+    with atomic_write(run / ORIGINS) as part:
         part.write_text(json.dumps(known | origins, indent=1))
+
+
+def _noted(run: Path) -> dict[str, str]:
+    """Origins that were noted beside a run's tables; none where the note is damaged."""
+    try:
+        return dict(json.loads((run / ORIGINS).read_text()))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def _by_table(run: Path) -> dict[str, str]:
+    """Origin of each table of a run, by its name."""
+    of_number = {name[:2]: origin for name, origin in _noted(run).items()}
+    names = sorted(path.stem for path in run.glob("*.csv"))
+    number = {name: name.removeprefix("virtual_")[:2] for name in names}
+    return {name: of_number.get(number[name], "of unknown origin") for name in names}
 
 
 def origins(run: Path = RUN) -> str:
     """Say in a line each which tables were computed, when, and which were read from stored ones."""
-    noted = json.loads((run / ORIGINS).read_text()) if (run / ORIGINS).is_file() else {}
-    of_number = {name[:2]: origin for name, origin in noted.items()}
     tables: dict[str, list[str]] = {}
-    for name in sorted(path.stem for path in run.glob("*.csv")):
-        number = name.removeprefix("virtual_")[:2]
-        tables.setdefault(of_number.get(number, "of unknown origin"), []).append(name)
+    for name, origin in _by_table(run).items():
+        tables.setdefault(origin, []).append(name)
     return "\n".join(f"Tables {how}: {', '.join(names)}." for how, names in tables.items())
 
 
@@ -143,6 +163,10 @@ def accept(run: Path = RUN, reference: Path = REFERENCE) -> list[str]:
     names = sorted(path.name for path in run.glob("*.csv"))
     if not names:
         raise DataError(f"{run} holds no table: run `make book` first")
+    if other := [name for name, origin in _by_table(run).items() if origin == OTHER]:
+        raise DataError(f"{run}: {', '.join(other)}: {OTHER}; run `make verify` first")
+    for name in names:
+        read_plain(run / name)  # before any reference goes
     for name in names:
         with atomic_write(reference / name) as part:
             shutil.copyfile(run / name, part)
