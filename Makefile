@@ -108,10 +108,9 @@ format: $(DEVELOPED) ## repair style, strip outputs from the notebooks
 	@$(PY) -m ruff format .
 	@find notebooks -name '*.ipynb' -print0 | xargs -0 -r $(PY) -m nbstripout
 
-bench: $(DEVELOPED) ## measure speed, a quarter of an hour on a free machine: _build/speed.json
-	@$(PY) -m tamrl.study.cost.bench --towers "$$TOWERS" --out _build/speed.json
-	@echo "Measured: _build/speed.json, each stage beside what the core multiplies in the same minutes."
-	@echo "The notebook 13_cost shows the measurements in results/speed."
+bench: $(DEVELOPED) ## time whole commands and stages, ten minutes on a free machine: _build/speed.json
+	@$(PY) -m tamrl.study.cost.bench --out _build/speed.json
+	@echo "Measured: _build/speed.json. The notebook 13_cost shows the measurements in results/speed."
 
 browser: $(DEVELOPED) tests/browser/node_modules ## walk through the built book in Chromium (needs node, npm and chromium)
 	@echo "Screenshots of the pages: _build/screenshots/"

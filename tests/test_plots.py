@@ -180,3 +180,16 @@ def test_only_plots_imports_cartopy() -> None:
     modules = "tamrl.samples.arrays, tamrl.model.train, tamrl.study.runner.run"
     code = f"import sys, {modules}; assert 'cartopy' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_ratios_to_the_authors_code_have_their_ranges_and_a_line_of_equal_time() -> None:
+    """On a logarithmic axis twice as fast lies as far from 1 as half as fast; numbers are there."""
+    table = pd.DataFrame({"what": ["training", "training", "evaluation"], "times": [7.3, 16, 11.5],
+                          "precision": ["fp32", "bf16", "fp32"], "lower": [6.5, 13, np.nan],
+                          "upper": [7.5, 17, np.nan]})  # fmt: skip
+    fig = plots.against_peer(table)
+    (ax,) = fig.axes
+    assert ax.get_xscale() == "log"
+    assert {"7.3", "16", "11.5", "training", "evaluation"} <= set(words(fig).splitlines())
+    spans = [path.get_extents() for c in ax.collections for path in c.get_paths()]
+    assert {(6.5, 7.5), (13.0, 17.0)} <= {(span.x0, span.x1) for span in spans}

@@ -9,7 +9,7 @@ FIGURES = {
     "comparisons": "beside_others class_bias coverage_by_class dumbbells forest reliability "
                    "scorecard waterfall",
     "curves": "against_peer before_and_after by_biome class_seasons embedding gap_curves gates "
-              "importance kinds label_curves memory model responses scaling supports",
+              "importance kinds label_curves memory model responses supports",
     "maps": "against_reference annual flux_maps gain_curve hatched hovmoller limits next_towers "
             "rank_correlations region towers_map withheld zonal",
     "report": "prediction",

@@ -23,8 +23,6 @@ LINES = ((style.BLUE, "o-"), (style.RED, "s--"), (style.GREY, "^:"), (style.ORAN
 PLACES = ((style.GREEN, "o", "-"), (style.RED, "s", "--"), (style.BLUE, "^", ":"),
           (style.ORANGE, "D", "-."))  # fmt: skip
 MARKS = {"fp32": "o", "bf16": "s"}
-COLOURS = {"training": style.ORANGE, "prediction": style.GREEN}
-AXES = {"towers": "towers", "length": "days of a window", "hidden": "hidden size of the LSTM"}
 
 
 @style.figure
@@ -182,37 +180,19 @@ def kinds(frame: pd.DataFrame, label: str) -> Figure:
 
 
 @style.figure
-def against_peer(table: pd.DataFrame, size: str) -> Figure:
-    """Draw `tamrl.study.cost.tables.stages` of a ``size`` as multiples of the authors' code."""
-    rows = table[(table["size"] == size) & table.times.notna()]
-    names = list(dict.fromkeys(rows.stage))[::-1]
-    fig, ax = plt.subplots(figsize=(6.4, 0.9 + 0.45 * len(names)))
-    for precision, part in rows.groupby("precision", sort=False):
-        y = [names.index(name) for name in part.stage]
-        ax.plot(part.times, y, MARKS.get(str(precision), "o"), label=str(precision), markersize=7)
-    ax.axvline(1, color=style.RED, linewidth=1, label="the authors' code, fp32")
-    ax.set(xscale="log", ylim=(-0.6, len(names) - 0.4), yticks=range(len(names)), yticklabels=names,
-           xlabel="tower-days per operation, as a multiple of the authors' code")  # fmt: skip
-    return fig
-
-
-@style.figure
-def scaling(table: pd.DataFrame) -> Figure:
-    """Draw rates (tower-days/s) against towers, days of a window and hidden size."""
-    shown = [name for name in AXES if name in set(table.axis)]
-    fig, axes = style.columns(len(shown), (7.8, 3.4))
-    for ax, name in zip(axes, shown, strict=True):
-        part = table[table.axis == name]
-        for (stage, precision), line in part.groupby(["stage", "precision"], sort=False):
-            kind = str(stage).partition(",")[0]
-            ax.plot(line.value, line.rate, "-" if precision == "fp32" else "--", markersize=5,
-                    marker=MARKS.get(str(precision), "o"), color=COLOURS.get(kind, style.GREY),
-                    label=f"{kind}, {precision}")  # fmt: skip
-        ticks = sorted(set(part.value))
-        ax.set(xscale="log", yscale="log", xlabel=AXES[name])
-        ax.set_xticks(ticks, [str(t) for t in ticks], fontsize=9)
-        ax.minorticks_off()
-    axes[0].set_ylabel("tower-days/s, one core")
+def against_peer(table: pd.DataFrame) -> Figure:
+    """Draw ``times``, how often the authors' code takes our time, with ranges, by precision."""
+    names = list(dict.fromkeys(table.what))[::-1]
+    fig, ax = plt.subplots(figsize=(7.6, 1.1 + 0.32 * len(names)))
+    for precision, part in table.groupby("precision", sort=False):
+        y = [names.index(name) for name in part.what]
+        ax.hlines(y, part.lower, part.upper, colors="black", linewidth=1)
+        ax.plot(part.times, y, MARKS[str(precision)], label=str(precision), markersize=6)
+        for at, times in zip(y, part.times, strict=True):
+            ax.annotate(f"{times:g}", (times, at), (0, 6), textcoords="offset points", fontsize=9)
+    ax.axvline(1, color=style.RED, linewidth=1, label="equal time")
+    ax.set(xscale="log", ylim=(-0.6, len(names) - 0.2), yticks=range(len(names)),
+           yticklabels=names, xlabel="CPU time, authors' code over this package")  # fmt: skip
     return fig
 
 

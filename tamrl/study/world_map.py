@@ -3,25 +3,20 @@
 import base64
 import html
 import io
-import shutil
-import time
 from collections.abc import Sequence
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 from IPython.display import HTML
-from joblib import cpu_count
 
 from tamrl.data.cube import cell_area
 from tamrl.data.grid import grid_at
 from tamrl.data.gridfiles import MID_MONTH, MONTH_DAYS
 from tamrl.data.schema import DRIVERS
 from tamrl.errors import DataError
-from tamrl.maps.pretrained import Model
 
 BELTS = {"north of 30 degrees north": 60, "in the tropics": 0, "south of 30 degrees south": -60}
 DPI, QUALITY = 110, 90  # of the pictures (WebP)
@@ -136,20 +131,6 @@ def every_cell(cube: xr.Dataset, stride: int) -> xr.Dataset:
     return part.isel({d: slice(stride // 2, None, stride) for d in ("lat", "lon")})
 
 
-def measure(model: Model, cube: xr.Dataset, out: Path, grid: xr.Dataset, workers: int = 2) -> float:
-    """Map a daily cube; cell-days that one core maps in a second, reading and writing included."""
-    if out.exists():
-        raise DataError(f"{out}: exists already; remove it, or nothing is measured")
-    first = out.with_name(f"first-{out.name}")
-    model.map(cube.isel(time=slice(2)), first, grid)  # compiles trees
-    shutil.rmtree(first)
-    started = time.perf_counter()
-    fluxes = model.map(cube, out, grid, workers=workers)
-    seconds = time.perf_counter() - started
-    steps = int((fluxes["GPP"].count("time") > 0).sum()) * fluxes.sizes["time"]
-    return steps / seconds / min(workers, cpu_count())
-
-
 def land_cells(cube: xr.Dataset, step: float) -> int:
     """Count the land cells of a grid of ``step`` degrees: all in a coarse cell with drivers."""
     known = (cube["land_fraction"] > 0) & (cube["TA"].count("month") == 12)
@@ -158,7 +139,7 @@ def land_cells(cube: xr.Dataset, step: float) -> int:
 
 
 def plan(rate: float, cells: int, days: int = 365, cores: Sequence[int] = CORES) -> pd.DataFrame:
-    """Hours, core-hours and uncompressed output (GB) by machine, at the rate from `measure`."""
+    """Hours, core-hours and uncompressed output (GB); ``rate``: cell-days/s of one core."""
     core_hours = cells * days / rate / 3600
     table = pd.DataFrame({"hours": {f"{n} cores": core_hours / n for n in cores}})
     more = {"core-hours": core_hours, "written (GB)": cells * days * STORED / 1e9}

@@ -1,1 +1,1 @@
-"""Notebook 13: what a tower-day costs."""
+"""Notebook 13: what a command takes, and a tower-day inside of it."""

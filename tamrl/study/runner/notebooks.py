@@ -39,7 +39,7 @@ STUDY = (  # name, smoke, reference, paper
     Notebook("04_balance", _QUICK, _ALONE, _FULL, after=("03_scores",), minutes=3.4),
     Notebook("05_map", {"resolution": 1.0, "stride": 4, **_ALONE},
              {"resolution": 1.0, **_ALONE}, {"jobs": 8},
-             reads=("results/map",), minutes=5.0),
+             reads=("results/map", "results/speed"), minutes=5.0),
     Notebook("06_drivers", {**_QUICK, "days": 1, "step": 0.9}, _ALONE,
              {"folds": 10, "epochs": 16, "repeats": 5, "step": 0.1, "jobs": 8},
              reads=("results/support",), minutes=3.0),
