@@ -202,6 +202,7 @@ def files(folder: Path, virtual: bool) -> tuple[Path, Path]:
 def write(judged: xr.Dataset, folder: Path) -> None:
     """Write `anomalies` and their `status` to their `files`, each whole or not at all."""
     fields, newest_day = files(folder, bool(judged.attrs["virtual"]))
+    judged = judged.assign_attrs(history="judged by tamrl.monitor")  # so that it may be replaced
     with atomic_write(fields) as part:
         judged.to_netcdf(part, engine="netcdf4")
     with atomic_write(newest_day) as part:

@@ -44,7 +44,7 @@ def open_fluxes(
     if isinstance(table, str | PathLike):
         check_regular(table, "a table of towers")
     path = Path(path)
-    if path.suffix not in (".nc", ".nc4"):
+    if path.suffix.lower() not in (".nc", ".nc4"):
         return _predicted_csv(path) if _of_predict(path) else open_towers(path, table, further)
     try:
         with xr.open_dataset(path, engine="netcdf4") as opened:
@@ -61,7 +61,7 @@ def open_fluxes(
 
 
 def _of_predict(path: Path) -> bool:
-    if path.suffix != ".csv" or not path.is_file():
+    if path.suffix.lower() != ".csv" or not path.is_file():
         return False
     with path.open("rb") as stream:
         return _text(stream.read(LOOK)).startswith("# ")

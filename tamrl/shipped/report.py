@@ -220,7 +220,7 @@ def write(fluxes: xr.Dataset, path: str | PathLike[str], inputs: Iterable[Path] 
         facts["inputs"] = named
     fluxes = fluxes.assign_attrs(facts)
     with atomic_write(path) as part:
-        if path.suffix == ".csv":
+        if path.suffix.lower() == ".csv":
             part.write_text(_csv(fluxes), encoding="utf-8")
         else:
             layout, encoding = station_file(fluxes)
