@@ -54,6 +54,10 @@ def read_csv(path: Path, wanted: Callable[[list[str]], set[str]] | None = None) 
         head = lines[skipped]
         mark = max(",;\t", key=head.count)
         row = lines[skipped + 1] if len(lines) > skipped + 1 else ""
+        if not head.count(mark) and len(lines) > skipped + 1:
+            what = f"its head {head[:40]!r} is of one column"
+            remedy = "part cells by comma, semicolon or tab, with the heads in the first line"
+            raise DataError(f"{path}: {what}; {remedy}")
         heads = [h.strip().strip('"') for h in head.split(mark)]
         units = _units(row, heads, mark)
         row = lines[skipped + 2] if units and len(lines) > skipped + 2 else row
