@@ -504,8 +504,8 @@ TOWERS: dict[str, tuple[pd.DataFrame, Frame, str]] = {  # sound, what is changed
     "a place that changes": (daily_csv().assign(lat=50.0), lambda t: t.assign(
         lat=np.where(t.index < 399, 50.0, -20.0)), "its latitude is -20, that of the place"),
     "rain in other mm": (daily_csv(), times("P_F", 100), "P is .* mm a day on average, more than"),
-    "the surface for the air": (daily_csv(), lambda t: t.assign(LST_day=t["TA_F"]),
-                                "TA is LST_day on 400 of 400 days, to the last digit"),
+    "the surface for the air": (daily_csv(), lambda t: t.assign(LST_day=t["TA_F"].round(2)),
+                                "TA is LST_day on 400 of 400 days, to 0.015 K"),
     "a surface in degF": (daily_csv(), lambda t: t.assign(LST_day=t["TA_F"] + 30),
                           r"LST_day differs from TA by \+30 K on average; is it in degF"),
     "light by night": (HALF_HOURS, lambda t: t.assign(SW_IN_F=t["SW_IN_F"] + 30),

@@ -117,6 +117,15 @@ def test_open_meteo(clock: int, with_vpd: bool, tmp_path: Path) -> None:
     ds = open_towers(tmp_path / "om.csv", TABLE)
     expect(ds)
     said(ds, "VPD: converted from kPa" if with_vpd else "VPD: made of TA and the relative humidity")
+    (tmp_path / "om.csv").write_text(text.replace(f",{3600 * clock},", ",CEST,"), encoding="utf-8")
+    with pytest.raises(DataError, match=r"om.csv: utc_offset_seconds is 'CEST'; a number is expec"):
+        open_towers(tmp_path / "om.csv", TABLE)
+    if not with_vpd:  # a share, whatever its head says
+        share = table.assign(
+            **{"relative_humidity_2m (%)": table["relative_humidity_2m (%)"] / 100}
+        )
+        (tmp_path / "om.csv").write_text(head + share.to_csv(index=False), encoding="utf-8")
+        expect(open_towers(tmp_path / "om.csv", TABLE))
 
 
 def test_several_places_by_a_table(tmp_path: Path) -> None:

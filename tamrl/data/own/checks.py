@@ -32,6 +32,7 @@ YEAR = 365  # days
 # K between months and the climate, there at most 8.7 (of 30 days 18), and in their season (3.2);
 FAR, FAR_SHORT, SEASON, DOUBT = 15.0, 30.0, 6.0, 4.0
 MOST_MONTHS = 9  # beyond which a season is known
+DIGIT = 0.015  # K, to which files of MODIS and VIIRS are rounded
 ENOUGH, WARMER = 6, 25.0  # dates, and K between their LST and the mean TA of these days
 ORDERED = (("TA_min", "TA"), ("TA", "TA_max"), ("VPD", "VPD_max"))  # each below the next
 ROOM, FEW = 0.5, 0.01  # degC or hPa by which they may not be; share of days that are only said
@@ -161,8 +162,8 @@ def check_surface(name: str, lst: Floats, ta: Floats, source: str) -> None:
     gap = (lst - ta)[np.isfinite(lst + ta)]
     if gap.size < ENOUGH:
         return
-    if np.mean(gap == 0) > 0.5:
-        what = f"TA is {name} on {(gap == 0).sum()} of {gap.size} days, to the last digit"
+    if (same := np.abs(gap) < DIGIT).mean() > 0.5:
+        what = f"TA is {name} on {same.sum()} of {gap.size} days, to {DIGIT:g} K"
         raise DataError(f"{source}: {what}; give the temperature of the air as TA")
     if abs(gap.mean()) > WARMER:
         what = f"{name} differs from TA by {gap.mean():+.0f} K on average"

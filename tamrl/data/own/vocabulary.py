@@ -136,7 +136,8 @@ def convert(values: Floats, column: Column, minutes: int, source: str, notes: li
         return values
     _refuse_thousandths(values, column, source)
     known = values[np.isfinite(values)]
-    if name in ("SM", "RH") and not column.stated and unit == "%" and known.max(initial=0) <= 1:
+    share = unit == "%" and known.size and known.max() <= 1
+    if share and (name == "RH" or (name == "SM" and not column.stated)):
         notes.append(f"{name}: a share, not percent ({column.column})")
         return values * (100.0 if name == "RH" else 1.0)
     factor, offset = _way(name, unit, minutes, f"{source}: {column.column}")
