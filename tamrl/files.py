@@ -6,9 +6,11 @@ import tempfile
 import threading
 import time
 import warnings
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from errno import EIO, ELOOP
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any
@@ -29,9 +31,12 @@ ENDS = {  # of the names of outputs
     "picture": (".png", ".pdf", ".svg"), "file of weights": (".safetensors",),
     "Zarr store": (".zarr", ""),
 }  # fmt: skip
+REPLACED = ("prediction", "NetCDF file", "table", "picture")  # if by tamrl
+BEGINS = re.compile(rb"#.*tamrl|site,flux,towers,|flux,day,mean,", re.DOTALL)  # csv begins so
 WRITTEN = (*ENDS["NetCDF file"], *ENDS["picture"], ".zarr")  # may be new in a folder that is read
 STORE, DONE = "store", ".done"  # in an unfinished store (NAME.part): it, and marks of its parts
 MARK = re.compile(r"\.?\d+|identity")
+LOOK = 1 << 16  # bytes in which a csv file says what it is
 PROBE = 1 << 20  # bytes that must be free for an output
 
 
@@ -164,7 +169,8 @@ def check_outputs(
     """Refuse outputs (DataError), before any work, that are read, protected or cannot be written.
 
     Read are ``inputs``, files and folders, all that is in stores, and tables of towers beside them.
-    ``ends``: what each output is, of `ENDS`; its name must end so.
+    ``ends``: what each output is, of `ENDS`; its name must end so, and what is there already be
+    by tamrl.
     """
     read = [_resolved(path) for path in inputs if path]
     read += [place / n.format(p.stem) for p in read for place in (p, p.parent) for n in BESIDE]
@@ -183,6 +189,19 @@ def check_outputs(
         if output and output.suffix.lower() not in (known := ENDS[kind]):
             names = " or ".join(output.with_suffix(end).name for end in known if end)
             raise DataError(f"{output}: the name says what is written; a {kind} needs {names}")
+        if output and output.is_file() and kind in REPLACED and not by_tamrl(output):
+            what = "is there already, and tamrl has not written it"
+            raise DataError(f"{output}: {what}; move it, or name another output")
+
+
+def by_tamrl(path: Path) -> bool:
+    """Whether a file is empty or one that tamrl has written, by what it says of itself."""
+    if not path.stat().st_size:
+        return True
+    with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as data:
+        if path.suffix.lower() == ".csv":
+            return BEGINS.match(data[:LOOK].removeprefix(BOM_UTF8)) is not None
+        return data.find(b"tamrl") >= 0
 
 
 def _resolved(path: Path) -> Path:

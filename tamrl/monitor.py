@@ -204,6 +204,7 @@ def files(folder: Path, virtual: bool) -> tuple[Path, Path]:
 def write(judged: xr.Dataset, folder: Path) -> None:
     """Write `anomalies` and their `status` to their `files`, each whole or not at all."""
     fields, newest_day = files(folder, bool(judged.attrs["virtual"]))
+    judged = judged.assign_attrs(history="judged by tamrl.monitor")  # so that it may be replaced
     write_netcdf(judged, fields)
     with atomic_write(newest_day) as part:
         status(judged).to_csv(part, index=False)

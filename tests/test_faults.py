@@ -49,7 +49,7 @@ from tamrl.data.physics import potential_radiation, saturation_pressure
 from tamrl.data.schema import DRIVERS, VARIABLES
 from tamrl.errors import DataError
 from tamrl.evaluate.score_file import score
-from tamrl.files import atomic_write, check_outputs
+from tamrl.files import atomic_write, by_tamrl, check_outputs
 from tamrl.maps.cubes import open_cube
 from tamrl.model.network import Config, TamRL
 from tamrl.model.tensors import DeviceData
@@ -438,6 +438,11 @@ def times(column: str, factor: float) -> Frame:
     return lambda t: t.assign(**{column: t[column] * factor})
 
 
+def some(column: pd.Series, value: float) -> pd.Series:
+    """Write a value into every twelfth row."""
+    return column.where(np.arange(len(column)) % 12 > 0, value)
+
+
 def moved(hours: int) -> Frame:
     """Turn the clock of the radiation."""
     return lambda t: t.assign(SW_IN_F=np.roll(t["SW_IN_F"], 2 * hours))
@@ -474,7 +479,7 @@ TOWERS: dict[str, tuple[pd.DataFrame, Frame, str]] = {  # sound, what is changed
                        "column TA_F is there twice"),
     "weeks for days": (daily_csv(), lambda t: t[::7], "records are 7 days apart"),
     "the year 1492": (daily_csv(), year("1492"), "TIMESTAMP is 1492-01-01, outside 1900 to 2100"),
-    "the year 2345": (daily_csv(), year("2345"), "outside 1900 to 2100|not a weekly"),
+    "the year 2345": (daily_csv(), year("2345"), "outside 1900 to 2100|weeks, months"),
     "no record": (daily_csv(), lambda t: t[:0], "no records"),
     "the sun at midnight": (HALF_HOURS, moved(12), "radiation is centred at 0.* h of the"),
     "four hours off": (HALF_HOURS, moved(4), "radiation is centred at 16.* h"),
@@ -492,7 +497,7 @@ TOWERS: dict[str, tuple[pd.DataFrame, Frame, str]] = {  # sound, what is changed
                                         "VPD is above VPD_max on"),
     "the year 1860": (daily_csv(), year("1860"), "1860-01-01, outside 1900 to 2100"),
     "the year 2199": (daily_csv(), year("2199"), "outside 1900 to 2100"),
-    "the year 9005": (daily_csv(), year("9005"), "outside 1900 to 2100|not a weekly"),
+    "the year 9005": (daily_csv(), year("9005"), "outside 1900 to 2100|weeks, months"),
     "a flag of per cent by half-hours": (HALF_HOURS, lambda t: t.assign(NEE_VUT_REF_QC=95.0),
                                          r"NEE_QC is 95 in a record .*flags from 0 \(measured\)"),
     "a flag that states per cent": (
@@ -526,6 +531,35 @@ TOWERS: dict[str, tuple[pd.DataFrame, Frame, str]] = {  # sound, what is changed
         RECO_NT_VUT_REF=t["RECO_NT_VUT_REF"] + 5), "NEE_VUT_REF is not RECO - GPP"),
     "NEE turned, or GPP and RECO swapped": (
         FLAT, times("NEE_VUT_REF", -1), "is GPP - RECO: its sign is turned, or GPP and RECO are"),
+    "TA of one number": (daily_csv(), lambda t: t.assign(TA_F=12.0), "TA is 12 on 400 days in a r"),
+    "VPD of one number": (daily_csv(), lambda t: t.assign(VPD_F=4.0), "VPD is 4 on 400 days in a"),
+    "net radiation": (daily_csv(), lambda t: t.assign(SW_IN_F=t["SW_IN_F"] * 1.2 - 40),
+                      "SW_IN is below -5 W m-2 on .* as net radiation is"),
+    "99.99 for a missing VPD": (daily_csv(), lambda t: t.assign(VPD_F=some(t["VPD_F"], 99.99)),
+                                "VPD is 99.99 hPa, more than the air can lack, on"),
+    "-99.99 for a missing NEE": (
+        daily_csv(), lambda t: t.assign(NEE_VUT_REF=some(t["NEE_VUT_REF"], -99.99)),
+        "NEE is -99.99, a code for missing left in"),
+    "rows of two towers": (daily_csv(), lambda t: t.assign(
+        site=np.resize(["AA-Aaa", "BB-Bbb"], 400)), "AA-Aaa and BB-Bbb: rows of several towers"),
+    "rows of another tower": (daily_csv().assign(site="aa_aaa"), lambda t: t.assign(site="BB-Bbb"),
+                              "names BB-Bbb, but the table is taken for that of AA-Aaa"),
+    "rows of two places": (daily_csv().assign(lat=50.0), lambda t: t.assign(
+        lat=np.resize([50.0, 50.25], 400)), "its latitude is 50 to 50.25: rows of several places"),
+    "a place that changes": (daily_csv().assign(lat=50.0), lambda t: t.assign(
+        lat=np.where(t.index < 399, 50.0, -20.0)), "its latitude is -20, that of the place"),
+    "rain in other mm": (daily_csv(), times("P_F", 100), "P is .* mm a day on average, more than"),
+    "the surface for the air": (daily_csv(), lambda t: t.assign(LST_day=t["TA_F"].round(2)),
+                                "TA is LST_day on 400 of 400 days, to 0.015 K"),
+    "a surface in degF": (daily_csv(), lambda t: t.assign(LST_day=t["TA_F"] + 30),
+                          r"LST_day differs from TA by \+30 K on average; is it in degF"),
+    "light by night": (HALF_HOURS, lambda t: t.assign(SW_IN_F=t["SW_IN_F"] + 30),
+                       "SW_IN is 30 W m-2 on average about midnight"),
+    "the clock set back": (HALF_HOURS, lambda t: t.assign(
+        TIMESTAMP_START=[*t["TIMESTAMP_START"][:500], *t["TIMESTAMP_START"][498:-2]]),
+        "time goes back at .* one clock without daylight saving"),
+    "one time for all": (HALF_HOURS, lambda t: t.assign(TIMESTAMP_START=t["TIMESTAMP_START"][0]),
+                         "time 2003-01-01T00:00 is there twice"),
     "mixed steps": (HALF_HOURS, lambda t: t.drop(index=0).assign(TIMESTAMP_START=[
         "200301010015", *t["TIMESTAMP_START"][2:]]), "mixed time steps"),
 }  # fmt: skip
@@ -542,6 +576,59 @@ def test_towers_that_cannot_be(fault: str, tmp_path: Path) -> None:
     changed.to_csv(file, index=False)
     with pytest.raises(DataError, match=rf"^{file}.*({words})[^\n]*$"):
         open_towers(file, TABLE)
+
+
+def still(column: str, days: int, value: float) -> Frame:
+    """Let a sensor stand still for some days of summer."""
+    return lambda t: t.assign(
+        **{column: t[column].where(~t.index.isin(range(200, 200 + days)), value)}
+    )
+
+
+DAILY = ["TA_F", "VPD_F", "SW_IN_F"]
+STILL: dict[str, tuple[Frame, str]] = {  # what is changed in a table, what is said of it
+    "0 for gaps": (lambda t: t.assign(**{n: some(t[n], 0.0) for n in DAILY}),
+                   "34 days on which TA, VPD and SW_IN are all 0: left out as gaps"),
+    "a sensor that stands still": (still("TA_F", 30, 15.2), "TA is 15.2 on 30 days in a row"),
+    "a light that stands still": (still("SW_IN_F", 30, 0.0), "SW_IN is 0 on 30 days in a row"),
+    "labels of a month's mean": (still("NEE_VUT_REF", 30, -2.0), "NEE is -2 on 30 days in a row"),
+    "labels of 0 for gaps": (lambda t: t.assign(NEE_VUT_REF=some(t["NEE_VUT_REF"], 0.0)),
+                             "NEE is exactly 0 on 34 days"),
+    "spikes": (lambda t: t.assign(NEE_VUT_REF=some(t["NEE_VUT_REF"], 80.0)), "NEE is beyond 40 on"),
+    "a year twice": (lambda t: t.assign(**{n: np.resize(t[n][:365], 400) for n in DAILY}),
+                     "35 days have the very TA, VPD and SW_IN of 365 days before"),
+    "a code on a few days": (lambda t: t.assign(VPD_F=t["VPD_F"].where(t.index != 200, 99.9)),
+                             "VPD is 99.9 hPa, more than the air can lack, on 1 days"),
+    "a site by name": (lambda t: t.assign(site="my forest"), "column site names my forest"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", STILL)
+def test_what_looks_filled_or_stood_still_is_said(fault: str) -> None:
+    change, words = STILL[fault]
+    alone = daily_csv().assign(TA_F=daily_csv()["TA_F"] + EVEN / 9).drop(columns=[*FLUXES[1:]])
+    assert words not in open_towers(alone, TABLE).attrs["inputs"]
+    read = open_towers(change(alone.copy()), TABLE)
+    assert words in read.attrs["inputs"]
+    assert not ((read.TA == 0) & (read.VPD == 0) & (read.SW_IN == 0)).any()
+
+
+PARTED: dict[str, tuple[Callable[[str], str], str]] = {  # a text, what is said
+    "pipes": (lambda s: s.replace(",", "|"), "is of one column; part cells by comma"),
+    "blanks": (lambda s: s.replace(",", "  "), "is of one column; part cells by comma"),
+    "a title": (lambda s: f"My forest\n{s}", "'My forest' is of one column; .* in the first line"),
+    "a year for a date": (lambda s: re.sub(r"\n(\d{4})\d{4},", r"\n\1,", s.replace(
+        "TIMESTAMP", "date")), "time 2005-01-01T00:00 is there twice"),
+    "weeks": (lambda s: re.sub(r"\n(\d{4})\d\d(\d\d),", r"\n\1-W\2,", s), "weeks, months or years"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", PARTED)
+def test_tables_written_otherwise(fault: str, tmp_path: Path) -> None:
+    change, words = PARTED[fault]
+    (tmp_path / NAME).write_text(change(daily_csv().to_csv(index=False)))
+    with pytest.raises(DataError, match=rf"^{tmp_path / NAME}: [^\n]*{words}"):
+        open_towers(tmp_path / NAME, TABLE)
 
 
 PLACES: dict[str, tuple[dict[str, Any], str]] = {  # facts of a tower, what is said
@@ -964,12 +1051,28 @@ SATELLITES: dict[str, tuple[str, str]] = {  # a table, what is said
     "JSON without end": ('{"a":' + "[" * 10**5, "not readable as JSON"),
     "JSON that is a number": ('{"subset": 3}', "no list subset or statistics of dates"),
     "JSON without data": ('{"subset": [{"band": "x"}]}', "no list subset or statistics of dates"),
+    "a file of AppEEARS without rows": (
+        "ID,Date,MOD15A2H_061_Lai_500m\n",
+        "no row below the heads",
+    ),
+    "two values of a layer": (
+        "ID,Date,MOD15A2H_061_Lai_500m\n" + "".join(f"AA-Aaa,2005-02-01,{v}\n" for v in (1.5, 2.5)),
+        "Lai_500m of AA-Aaa has two values on 2005-02-01; keep one",
+    ),
     "per cent, or raw": ("date,EVI\n2005-01-01,45\n2005-02-01,50\n", "EVI .*outside -0.3 to 1"),
 }
 SAID: dict[str, tuple[str, str]] = {  # a table that is read, what is said
     "per cent": (
         "date,EVI\n" + "".join(f"{d:%Y-%m-%d},45\n" for d in YEAR),
         "EVI: converted from %",
+    ),
+    "0 for clouds": (
+        "date,EVI\n" + "".join(f"{d:%Y-%m-%d},{0.5 * (d.day > 9)}\n" for d in YEAR),
+        "EVI: 7 of 23 dates are exactly 0: left out as gaps",
+    ),
+    "one number": (
+        "date,EVI\n" + "".join(f"{d:%Y-%m-%d},0.5\n" for d in YEAR),
+        "EVI: all 23 dates are 0.5; is that measured?",
     ),
     "years apart": (
         "date,EVI\n2015-01-01,0.5\n",
@@ -1245,6 +1348,15 @@ OUTPUTS: dict[str, tuple[str, str]] = {  # a command, what is said
     "scores in NetCDF": ("score p.nc AA-Aaa.csv -o s.nc", "a table needs s.csv"),
     "weights in NetCDF": ("train -o new.nc", "a file of weights needs new.safetensors"),
     "weights over another's": ("train -o other.safetensors", "something else than weights"),
+    "fluxes over a table of mine": (
+        "predict AA-Aaa.csv --table t.csv -o other.csv", "tamrl has not written it; move it"),
+    "fluxes over NetCDF of mine": (
+        "predict AA-Aaa.csv --table t.csv -o p.nc", "tamrl has not written it; move it"),
+    "a picture over mine": (
+        "predict AA-Aaa.csv --table t.csv -o x.nc --plot own.png", "tamrl has not written it"),
+    "scores over a table of mine": ("score p.nc AA-Aaa.csv -o other.csv", "tamrl has not written"),
+    "a dashboard over mine": ("monitor AA-Aaa.csv --table t.csv -o towers", "status.csv: is there"),
+    "a map's NetCDF over mine": ("map cube.zarr -o m.zarr --netcdf p.nc", "tamrl has not written"),
     "a map in NetCDF": ("map cube.zarr -o m.nc", "a Zarr store needs m.zarr"),
     "a map's NetCDF in Zarr": ("map cube.zarr -o m.zarr --netcdf n.zarr", "needs n.nc or n.nc4"),
     "a map over a file": ("map cube.zarr -o file.zarr", "is there already, and no Zarr store"),
@@ -1307,8 +1419,8 @@ def crowded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     weather(12).to_zarr("cube.zarr", zarr_format=2, consolidated=False)
     for name in ("AA-Aaa.csv", "t.csv", "towers/towers.csv", "safe.nc", "p.nc", "w.nc",
                  "file.zarr", "mine.zarr/thesis", "a.zarr.part/thesis", "b.zarr.part",
-                 "c.zarr.part/thesis", "d.zarr.part/.done/thesis",
-                 "other.safetensors"):  # fmt: skip
+                 "c.zarr.part/thesis", "d.zarr.part/.done/thesis", "other.csv", "own.png",
+                 "towers/status.csv", "other.safetensors"):  # fmt: skip
         Path(name).write_text("site,lat,lon,igbp\nAA-Aaa,50,10,ENF\n")
     Path("d.csv").write_text("site,lat,lon,igbp,drivers\nAA-Aaa,50,10,ENF,AA-Aaa.csv\n")
     Path("safe.nc").chmod(0o444)
@@ -1345,6 +1457,8 @@ OF_KIND: dict[str, tuple[Callable[[Own], Any], str]] = {  # what a call is given
     "satellites by number": (lambda m: m.predict("AA-Aaa.csv", "t.csv", 3), "satellites is .* int"),
     "degrees in words": (lambda m: m.predict("AA-Aaa.csv", lat="50", lon=10.0, igbp="ENF"),
                          "lat is of the kind str; expected a number, degrees"),
+    "two latitudes": (lambda m: m.predict("AA-Aaa.csv", lat=np.ones(2), lon=1.0, igbp="ENF"),
+                      r"lat is an array \(2,\); expected a number, degrees"),
     "a grid by number": (lambda m: m.predict("AA-Aaa.csv", "t.csv", grid=3), "grid is of .* int"),
     "a target by number": (lambda m: m.adapt("AA-Aaa.csv", "t.csv", target=3), "name of a target"),
     "a cube by number": (lambda m: m.map(3, "new.zarr"), "an input is of the kind int"),
@@ -1411,6 +1525,27 @@ def test_outputs_of_python_that_would_cost_something(
     with pytest.raises(DataError, match=words):
         call(model)
     assert seen(crowded) == before
+
+
+def test_outputs_of_tamrl_may_be_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every file that a command wrote is written over by it, as is an empty one."""
+    monkeypatch.chdir(tmp_path)
+    daily_csv().to_csv("AA-Aaa.csv", index=False)
+    TABLE.to_csv("t.csv", index=False)
+    tower = "AA-Aaa.csv --table t.csv"
+    files = ["f.csv", "F.CSV", "f.nc", "f.png", "f.pdf", "f.svg", "s.csv"]
+    for name in files:
+        Path(name).touch()
+    for time in (1, 2):
+        for call in (f"predict {tower} -o f.csv", f"predict {tower} -o F.CSV",
+                     *(f"predict {tower} -o f.nc --plot f.{end}" for end in ("png", "pdf", "svg")),
+                     "score F.CSV AA-Aaa.csv --table t.csv -o s.csv"):  # fmt: skip
+            done = CliRunner().invoke(app, call.split())
+            assert done.exit_code == 0, (time, call, done.output)
+    assert Path("F.CSV").read_text(encoding="utf-8").startswith("# ")
+    assert all(Path(name).stat().st_size for name in files)
+    xr.Dataset().to_netcdf("n.nc")
+    assert [*map(by_tamrl, map(Path, ("f.nc", "n.nc", "AA-Aaa.csv")))] == [True, False, False]
 
 
 def test_weights_may_be_saved_over_weights(sound: Path, tmp_path: Path) -> None:

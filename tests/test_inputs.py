@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from tamrl.cli.app import app
 from tamrl.data import fetch_grid, fetch_tower_predictors, open_towers
 from tamrl.data.cache import cache_dir
+from tamrl.data.own.checks import check_climate
 from tamrl.data.own.vocabulary import VOCABULARY, convert, listed, recognise
 from tamrl.data.phenology import fetch_phenology
 from tamrl.data.physics import saturation_pressure
@@ -273,6 +274,39 @@ def test_latitude_and_longitude_swapped(globe: xr.Dataset) -> None:
     lat, lon = swapped[0]
     with pytest.raises(DataError, match=r"in the sea, but .* on land; swap the columns lat"):
         own_samples(by_day(), lat=lat, lon=lon, igbp="ENF")
+
+
+SEASON = np.tile(8 - 10 * np.cos(np.arange(12) / 6 * np.pi), (31, 1)).T.ravel()  # degC, day by day
+CLIMATES: dict[str, tuple[np.ndarray, str]] = {  # TA of a year whose climate is SEASON, what of it
+    "the other hemisphere": (
+        16 - SEASON,
+        "differs by 12 K from the climate of its place, 18 instead",
+    ),
+    "tenths": (SEASON / 10 + 8, ""),
+    "another place": (SEASON + 20, "differs by 20 K from the climate of its place"),
+    "degF": (SEASON * 1.8 + 32, "differs by 38 K from the climate of its place, .*unit of TA"),
+}
+
+
+@pytest.mark.parametrize("fault", CLIMATES)
+def test_a_temperature_of_no_such_place_is_refused(fault: str) -> None:
+    """What any tower shows is not: a mountain in its cell, a warm year, a month of frost."""
+    (ta, words), month = CLIMATES[fault], np.repeat(np.arange(1, 13), 31)
+    usual, notes = SEASON[::31], list[str]()
+    for sound in (
+        SEASON + 8.7,
+        SEASON * 1.3,
+        np.where(month == 2, SEASON - 17, np.nan),
+        ta * np.nan,
+    ):
+        check_climate("AA-Aaa", sound, month, usual, notes)
+    assert not notes
+    if words:
+        with pytest.raises(DataError, match=f"^tower AA-Aaa: TA {words}"):
+            check_climate("AA-Aaa", ta, month, usual, notes)
+    else:
+        check_climate("AA-Aaa", ta, month, usual, notes)
+        assert "check the unit of TA, its dates, lat and lon" in notes[0]
 
 
 def test_a_class_that_hardly_any_tower_has_is_said() -> None:

@@ -117,6 +117,15 @@ def test_open_meteo(clock: int, with_vpd: bool, tmp_path: Path) -> None:
     ds = open_towers(tmp_path / "om.csv", TABLE)
     expect(ds)
     said(ds, "VPD: converted from kPa" if with_vpd else "VPD: made of TA and the relative humidity")
+    (tmp_path / "om.csv").write_text(text.replace(f",{3600 * clock},", ",CEST,"), encoding="utf-8")
+    with pytest.raises(DataError, match=r"om.csv: utc_offset_seconds is 'CEST'; a number is expec"):
+        open_towers(tmp_path / "om.csv", TABLE)
+    if not with_vpd:  # a share, whatever its head says
+        share = table.assign(
+            **{"relative_humidity_2m (%)": table["relative_humidity_2m (%)"] / 100}
+        )
+        (tmp_path / "om.csv").write_text(head + share.to_csv(index=False), encoding="utf-8")
+        expect(open_towers(tmp_path / "om.csv", TABLE))
 
 
 def test_several_places_by_a_table(tmp_path: Path) -> None:
@@ -153,3 +162,52 @@ def test_a_point_that_cannot_be_used(spoil, text: str, tmp_path: Path) -> None:
     spoil(era5()).to_csv(tmp_path / "point.csv", index=False)
     with pytest.raises(DataError, match=rf"point\.csv: {text}"):
         open_towers(tmp_path / "point.csv", TABLE)
+
+
+FAULTS = {  # of an hourly series, and what is said
+    "light that is a mean": (lambda t: t.assign(ssrd=t.ssrd / 3600), r"J m-2 \(ssrd\); .*ssrd \(W"),
+    "two cells": (lambda t: pd.concat([t, t.assign(latitude=50.25)]), "rows of several places"),
+    "two cells in turn": (
+        lambda t: pd.concat([t, t.assign(latitude=50.25)]).sort_values("valid_time"),
+        "its latitude is 50 to 50.25: rows of several places"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_series_that_cannot_be(fault: str, tmp_path: Path) -> None:
+    change, words = FAULTS[fault]
+    change(era5()).to_csv(tmp_path / "point.csv", index=False)
+    with pytest.raises(DataError, match=rf"point\.csv: .*{words}"):
+        open_towers(tmp_path / "point.csv", TABLE)
+
+
+def test_sums_of_the_day_are_undone_beside_a_lost_hour(tmp_path: Path) -> None:
+    """An hour that is absent, or coded as missing, costs its day alone."""
+    gap = accumulated()
+    for table in (gap.drop(index=70), gap.assign(ssrd=gap.ssrd.where(gap.index != 70, -9999))):
+        table.to_csv(tmp_path / "point.csv", index=False)
+        ds = open_towers(tmp_path / "point.csv", TABLE)
+        said(ds, "SW_IN: amounts of hours made of sums from 00 UTC")
+        days = ds.SW_IN[0, :DAYS].to_numpy()
+        near = np.abs(days / truth(SUN) - 1) < 0.05
+        assert near.sum() >= DAYS - 2  # the first day, whose first hour is unknown, and this
+        assert (np.isnan(days) | near).all()
+
+
+@pytest.mark.parametrize("dims", [False, True])
+def test_a_file_or_dataset_of_another_place_is_refused(tmp_path: Path, dims: bool) -> None:
+    ds = era5().assign(valid_time=STAMP).set_index("valid_time")[["t2m", "d2m", "ssrd"]].to_xarray()
+    for lat in (LAT, -20.0):
+        there = {"latitude": lat, "longitude": LON}
+        one = (
+            ds.expand_dims({n: [v] for n, v in there.items()}) if dims else ds.assign_coords(there)
+        )
+        one.to_netcdf(tmp_path / "point.nc")
+        days = one[["t2m"]].rename(valid_time="time").resample(time="D").mean() - 273.15
+        days = days.rename(t2m="TA").assign(VPD=4.0 + days.t2m / 9, SW_IN=200.0 + days.t2m)
+        for source in (tmp_path / "point.nc", days):
+            if lat == LAT:
+                assert open_towers(source, TABLE).sizes["site"] == 1
+                continue
+            with pytest.raises(DataError, match="its latitude is -20, that of the place 50"):
+                open_towers(source, TABLE)

@@ -155,7 +155,7 @@ def monitor(
 
     inputs = [towers, table, model, *(satellites or ()), *_listed(table)]
     for virtual in (False, True):
-        check_outputs(inputs, *files(output, virtual))
+        check_outputs(inputs, *files(output, virtual), ends=("NetCDF file", "table"))
     loaded = open_weights(model, device)
     judged = loaded.monitor(_own_samples(towers, table, satellites), site=site, recent=recent)
     write(judged, output)
@@ -214,7 +214,8 @@ def _picture() -> Any:
         plots.use_style(fluxes.attrs)
         figure = drawn(fluxes.sel(site=site), measured.sel(site=site))
         with atomic_write(path) as part:
-            figure.savefig(part, format=path.suffix[1:])
+            about = {"Software" if path.suffix.lower() == ".png" else "Creator": "tamrl"}
+            figure.savefig(part, format=path.suffix[1:], metadata=about)
         return site
 
     return save

@@ -149,10 +149,11 @@ def score(
     further = [name for name in further if name in pred and name in seen]
     _same_units(pred[further], seen)
     seen = seen.assign(counts=_counting(seen, further))
-    notes += _not_shared(pred, seen)
+    notes += (alone := _not_shared(pred, seen))
     pred, seen = xr.align(pred, seen, join="inner")
     if not pred.sizes.get("site") or not pred.sizes.get("time"):
-        raise DataError("predictions and measurements share no tower and day; towers match by site")
+        why = "; ".join(alone) or "their days are others"
+        raise DataError(f"predictions and measurements share no tower and day: {why}")
     good, by_site, tables = seen.counts.values, seen_by_weights(pred), []
     for flux in (*(f for f in FLUXES if f in pred and f in seen), *further):
         p, y = (d[flux].values.astype(float) for d in (pred, seen))

@@ -19,6 +19,7 @@ import xarray as xr
 from tamrl.data.grid import grid_at
 from tamrl.data.koppen import KOPPEN_CODES
 from tamrl.data.own import oneflux
+from tamrl.data.own.checks import check_climate
 from tamrl.data.own.composites import Predictors, from_towers, whole_evi
 from tamrl.data.own.labels import say_labels
 from tamrl.data.own.places import one_place, summary
@@ -72,6 +73,8 @@ def own_samples(
     expect(grid, (xr.Dataset, NoneType), "grid", "a Dataset")
     for name, value in (("lat", lat), ("lon", lon)):
         expect(value, (Real, np.ndarray, xr.DataArray, NoneType), name, "a number, degrees")
+        if np.ndim(value):  # type: ignore[arg-type]
+            raise DataError(f"{name} is an array {np.shape(value)}; expected a number, degrees")  # type: ignore[arg-type]
     if isinstance(table, str | PathLike):
         check_regular(table, "a table of towers")
     if lat is not None and lon is not None and igbp is not None:
@@ -120,9 +123,13 @@ def with_places(
     koppen, elevation = _text(daily, "koppen"), _number(daily, "elevation")
     koppen[~np.isin(koppen.astype(str), KOPPEN_CODES)] = ""  # as the weights know no other
     cells = None if grid is None else grid_at(grid, lat, lon)
+    month = daily.time.dt.month.to_numpy()
     classes = ("", *KOPPEN_CODES)
     for i, site in enumerate(sites):
         said = notes.setdefault(str(site), [])
+        if cells is not None and daily.attrs.get("tower_source") == "user":
+            usual = cells.TA.transpose(..., "month").to_numpy()[i].astype(float)
+            check_climate(str(site), daily.TA.to_numpy()[i].astype(float), month, usual, said)
         same = site in known.index and _apart(lat[i], lon[i], *known.loc[site, ["lat", "lon"]])[0]
         if site in known.index and same <= SAME:  # as in training, whatever the table lacks
             koppen[i] = koppen[i] or str(known.loc[site, "koppen"])

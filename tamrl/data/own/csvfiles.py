@@ -50,12 +50,19 @@ def read_csv(path: Path, wanted: Callable[[list[str]], set[str]] | None = None) 
         lines = text.decode(encoding, errors="ignore").splitlines()[:HEAD]
         if BINARY.search("".join(lines)):
             raise DataError(f"{path}: not a readable csv file (it holds binary data)")
-        skipped, facts, offset = _preface(lines)
+        skipped, facts, clock = _preface(lines)
+        offset = float(pd.to_numeric(clock, errors="coerce")) / 3600
+        if clock and not np.isfinite(offset):
+            raise DataError(f"{path}: utc_offset_seconds is {clock!r}; a number is expected")
         if len(lines) <= skipped:
             raise DataError(f"{path}: not a readable csv file (it is empty)")
         head = lines[skipped]
         mark = max(",;\t", key=head.count)
         row = lines[skipped + 1] if len(lines) > skipped + 1 else ""
+        if not head.count(mark) and len(lines) > skipped + 1:
+            what = f"its head {head[:40]!r} is of one column"
+            remedy = "part cells by comma, semicolon or tab, with the heads in the first line"
+            raise DataError(f"{path}: {what}; {remedy}")
         heads = [h.strip().strip('"') for h in head.split(mark)]
         units = _units(row, heads, mark)
         row = lines[skipped + 2] if units and len(lines) > skipped + 2 else row
@@ -96,8 +103,8 @@ def encoding_of(text: bytes) -> str:
     return "utf-8-sig"
 
 
-def _preface(lines: list[str]) -> tuple[int, dict[str, str], float]:
-    """Lines to skip, the facts in them, hours of the file's clock to UTC."""
+def _preface(lines: list[str]) -> tuple[int, dict[str, str], str]:
+    """Lines to skip, the facts in them, seconds of the file's clock to UTC, if stated."""
     facts: dict[str, str] = {}
     skipped = 0
     while skipped < len(lines) and lines[skipped].startswith("#"):
@@ -108,8 +115,8 @@ def _preface(lines: list[str]) -> tuple[int, dict[str, str], float]:
         names, values = (line.split(",") for line in lines[skipped : skipped + 2])
         if "utc_offset_seconds" in names:
             facts |= dict(zip(names, values, strict=False)) | {"preface": "Open-Meteo"}
-            return skipped + 3, facts, float(facts["utc_offset_seconds"]) / 3600
-    return skipped, facts, np.nan
+            return skipped + 3, facts, facts.get("utc_offset_seconds", "absent")
+    return skipped, facts, ""
 
 
 def _units(row: str, heads: list[str], mark: str) -> dict[str, str]:

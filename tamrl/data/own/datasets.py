@@ -7,6 +7,7 @@ from tamrl.data.own.csvfiles import Table
 from tamrl.data.schema import OPTIONAL, VARIABLES
 from tamrl.errors import DataError
 
+PLACES = {n: axis for axis in ("latitude", "longitude") for n in (axis[:3], axis)}
 _COORDS = ("lat", "lon", "igbp", "koppen", "koppen_main", "elevation", "utc_offset")
 
 
@@ -37,12 +38,20 @@ def tables(towers: pd.DataFrame | xr.Dataset, listed: list[str], source: str) ->
         return {listed[0]: Table(towers, source, dict(towers.attrs.get("units", {})))}
     if "time" not in towers.dims:
         raise DataError(f"{source}: no dimension time; have {[*map(str, towers.dims)]}")
+    for dim in (n for n in PLACES if n in towers.dims and towers.sizes[n] > 1):
+        many = f"{dim} has {towers.sizes[dim]} entries; site and time are expected"
+        raise DataError(f"{source}: {many} (for cubes there is tamrl map)")
     units = {str(n): str(v.attrs["units"]) for n, v in towers.items() if v.attrs.get("units")}
-    series = towers[[n for n, v in towers.items() if "time" in v.dims]]
+    at = {"site", "time", *PLACES}
+    series = towers[[n for n, v in towers.items() if "time" in v.dims and at.issuperset(v.dims)]]
     if "site" not in towers.dims:
         if len(listed) != 1:
             raise DataError(f"{source}: no dimension site, and {len(listed)} towers listed")
-        return {listed[0]: Table(_frame(series), source, units)}
+        one = [
+            a for a in PLACES if a in towers and towers[a].size == 1 and pd.notna(towers[a].item())
+        ]
+        own = {PLACES[a]: str(towers[a].item()) for a in one}
+        return {listed[0]: Table(_frame(series), source, units, facts=own)}
     sites = towers["site"].to_numpy().astype(str)
     return {s: Table(_frame(series.isel(site=i)), source, units) for i, s in enumerate(sites)}
 

@@ -202,5 +202,7 @@ def _long(parts: list[pd.DataFrame], path: Path) -> pd.DataFrame:
         known = ", ".join(sorted({row.name for row in LAYERS}))
         raise DataError(f"{path}: no layer that the model knows: {known}")
     table = pd.concat(parts, ignore_index=True)
+    if table.empty:
+        raise DataError(f"{path}: no row below the heads; get the file again")
     numbers = {n: pd.to_numeric(table[n], errors="coerce") for n in ("lat", "lon", "value")}
     return table.assign(date=dates(table["date"], "date", str(path)), **numbers, file=str(path))

@@ -15,7 +15,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from tamrl.data.daily import Floats
+from tamrl.data.daily import MISSING_CODE, Floats
 from tamrl.data.own.csvfiles import Table, read_csv
 from tamrl.data.own.tables import wanted
 from tamrl.data.own.vocabulary import recognise
@@ -53,9 +53,10 @@ def _netcdf(path: Path) -> Table:
             many = f"{dim} has {size} entries; a file of one point is expected"
             raise DataError(f"{path}: {many} (for cubes there is tamrl map)")
     units = {str(n): str(v.attrs["units"]) for n, v in ds.items() if v.attrs.get("units")}
+    facts = {n: str(ds[n].item()) for n in ("latitude", "longitude") if n in ds and ds[n].size == 1}
     ds = ds.squeeze(drop=True)
     frame = ds[[n for n, v in ds.items() if v.dims == (clock,)]].reset_coords(drop=True)
-    return Table(frame.to_dataframe(), str(path), units, 0.0)
+    return Table(frame.to_dataframe(), str(path), units, 0.0, facts)
 
 
 def _of_hours(table: Table, notes: list[str]) -> Table:
@@ -66,15 +67,21 @@ def _of_hours(table: Table, notes: list[str]) -> Table:
         return table
     times = frame.index if stamps is None else pd.to_datetime(frame[stamps], errors="coerce")
     time = pd.DatetimeIndex(times).to_numpy()
-    if len(time) < HOURS or not (np.diff(time) == np.timedelta64(1, "h")).all():
+    if len(time) < HOURS or np.isnat(time).any() or (np.diff(time) <= np.timedelta64(0)).any():
+        return table
+    hours = pd.date_range(time[0], time[-1], freq="h").to_numpy()
+    if np.median(np.diff(time)) != np.timedelta64(1, "h") or not np.isin(time, hours).all():
         return table
     found = recognise(frame.columns, table.units)
     for name, units in ACCUMULATED.items():
         if name in found and found[name].unit in units:
             column = found[name].column
-            values = pd.to_numeric(frame[column], errors="coerce").to_numpy(float)
-            if accumulates(values, time):
-                frame = frame.assign(**{column: amounts(values, time)})
+            given = pd.to_numeric(frame[column], errors="coerce").to_numpy(float)
+            given = np.where(given == MISSING_CODE, np.nan, given)
+            whole = pd.Series(given, time).reindex(hours).to_numpy()
+            if accumulates(whole, hours):
+                hourly = amounts(whole, hours)
+                frame = frame.assign(**{column: hourly[np.searchsorted(hours, time)]})
                 notes.append(f"{name}: amounts of hours made of sums from 00 UTC ({column})")
     return Table(frame, table.source, table.units, table.utc_offset, table.facts, table.unread)
 

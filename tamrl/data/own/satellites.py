@@ -17,7 +17,7 @@ import xarray as xr
 
 from tamrl.data.daily import Floats
 from tamrl.data.own import modis
-from tamrl.data.own.checks import check_warmth
+from tamrl.data.own.checks import check_warmth, say_odd
 from tamrl.data.own.composites import Predictors, by_day, by_month, step_of
 from tamrl.data.own.csvfiles import Table
 from tamrl.data.own.oneflux import is_code
@@ -96,6 +96,7 @@ def _read(paths: list[Path], towers: xr.Dataset, notes: dict[str, list[str]]) ->
             remedy = "check the units" + _unscaled(str(name), some["value"].to_numpy(float))
             raise DataError(f"{row.file}: {what}, outside {low:g} to {high:g}; {remedy}")
     check_warmth(series, towers)
+    series = say_odd(series, notes)
     _say_elsewhen(series, towers, notes)
     return Predictors(by_month(series), by_day(series[series["name"] == "EVI"]))
 
@@ -162,7 +163,10 @@ def _judged(layers: pd.DataFrame, notes: dict[str, list[str]]) -> list[pd.DataFr
         site, product, layer = map(str, keys)
         if (row := modis.layer_row(product, layer)) is None:
             continue
-        some = some.sort_values("date").drop_duplicates("date")
+        some = some.sort_values("date").drop_duplicates(["date", "value"])
+        for day in some["date"][some["date"].duplicated()]:
+            what = f"{layer} of {site} has two values on {day:%Y-%m-%d}"
+            raise DataError(f"{some['file'].iloc[0]}: {what}; keep one")
         said = notes.setdefault(site, [])
         raw = _raw(some["value"].to_numpy(float), bool(some["raw"].iloc[0]), row, said)
         valid = (raw >= row.low - 0.5) & (raw <= row.high + 0.5)

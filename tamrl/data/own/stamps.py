@@ -16,6 +16,7 @@ ONEFLUX_FORMS = {
 OTHER_STAMPS = ("valid_time", "time", "date", "datetime", "timestamp", "day")
 STAMPS = {name.casefold() for name in (*ONEFLUX_FORMS, *OTHER_STAMPS, *CALENDAR)}
 UTC_STAMPS = ("valid_time",)  # of CDS
+SHOWN = 4  # heads named in a line
 HOUR, DAY = np.timedelta64(1, "h"), np.timedelta64(1, "D")
 _OFFSET = re.compile(r"(?:([zZ])|([+-])(\d\d):?(\d\d)?)$")
 _YEAR_LAST = re.compile(r"(\d\d?)([/.-])(\d\d?)\2\d{4}")
@@ -29,7 +30,11 @@ def stamp_column(frame: pd.DataFrame, source: str) -> str:
     for name in (*ONEFLUX_FORMS, *OTHER_STAMPS):
         if name.casefold() in heads:
             return heads[name.casefold()]
-    raise DataError(f"{source}: column TIMESTAMP (or TIMESTAMP_START) is missing; add it")
+    have = f"have {', '.join([*heads.values()][:SHOWN])} and an index {type(frame.index).__name__}"
+    remedy = "add it, or an index of dates of the standard calendar"
+    raise DataError(
+        f"{source}: column TIMESTAMP (or TIMESTAMP_START) is missing; {remedy} ({have})"
+    )
 
 
 def times(
@@ -55,8 +60,9 @@ def times(
         wrong |= texts.str.len() != len(pd.Timestamp(0).strftime(form))
     for row in np.flatnonzero(wrong):
         raise DataError(
-            f"{source}: {name} is {texts.iloc[row]!r} in line {row + 2}; a daily (yyyymmdd) or "
-            "half-hourly (yyyymmddHHMM) file is expected, not a weekly, monthly or yearly one"
+            f"{source}: {name} is {texts.iloc[row]!r} in line {row + 2}; write days as yyyymmdd or "
+            "yyyy-mm-dd, half-hours as yyyymmddHHMM or yyyy-mm-ddTHH:MM; weeks, months "
+            "or years are not read"
         )
     which, tails = pd.factorize(texts.str.slice(10))  # of the time of day, and the offset
     ahead = np.array([_hours(str(tail)) for tail in tails])[which]

@@ -16,15 +16,21 @@ from tamrl.data.own.checks import check_offset
 from tamrl.data.own.csvfiles import CALENDAR, Table, dated
 from tamrl.data.own.fluxes import closed, turn_records
 from tamrl.data.own.labels import quality, say_gaps
-from tamrl.data.own.records import HUMIDITY, add_deficit, check_dew, say_absent, without_impossible
+from tamrl.data.own.records import (
+    HUMIDITY,
+    add_deficit,
+    check_dew,
+    check_night,
+    say_absent,
+    without_impossible,
+)
 from tamrl.data.own.stamps import ONEFLUX_FORMS, STAMPS, UTC_STAMPS, stamp_column, times
 from tamrl.data.own.vocabulary import DAY, Column, convert, recognise
+from tamrl.data.own.whose import POSITION, SITE, check_place, check_site
 from tamrl.data.schema import DRIVERS, UMOL_TO_GC, check_days
 from tamrl.errors import DataError
 
 NOON_OFF, NOON_NEAR = 2.5, 1.0  # h: radiation is centred so far from local noon, so near to UTC's
-POSITION = {"lat": ("latitude", "lat"), "lon": ("longitude", "lon")}
-APART = 0.5  # degrees between a place and the cell of a reanalysis that its series is from
 FALLBACKS = {"_DT_": "daytime partitioning", "_CUT_": "one u* threshold for all years"}
 YEARS = np.array(["1900", "2101"], "datetime64[m]")  # times that are taken for real
 ABSENT = 0.1  # share of days without a record from which on it is said
@@ -46,9 +52,9 @@ class Place(NamedTuple):
 
 
 def tower_days(
-    table: Table, place: Place, notes: list[str], further: Iterable[str] = ()
+    table: Table, place: Place, notes: list[str], further: Iterable[str] = (), site: str = ""
 ) -> TowerDays:
-    """Local days of one tower, in our names and units; what was done to them goes to ``notes``.
+    """Local days of a tower ``site``, in our names and units; ``notes`` say what was done to them.
 
     Columns named in ``further`` are read, too, in their own unit. TA, SW_IN and VPD (or RH, or a
     dew point) are needed. DataError, naming the file, for a table that cannot be used.
@@ -58,7 +64,8 @@ def tower_days(
     twice = {*map(str, frame.columns[frame.columns.duplicated()])}
     for head in sorted(twice & wanted([*map(str, frame.columns)], further)):
         raise DataError(f"{source}: column {head} is there twice; keep one of them")
-    _check_place(table, place)
+    check_place(table, place.lat, place.lon)
+    check_site(table, site, notes)
     stamps = stamp_column(frame, source)
     lacking = [n for n in DRIVERS if n not in found]
     if "VPD" in lacking and {"RH", "TDEW"} & found.keys():
@@ -93,6 +100,7 @@ def tower_days(
         start = start - np.timedelta64(minutes if ends else 0, "m")
         start = _local(start, values["SW_IN"], stamps, table, place, clock, notes)
         days = _to_days(start, minutes, values, source, notes)
+        check_night(start, values["SW_IN"], place.lat, source)
         if reco is not None:  # its days are compared with those of NEE + GPP
             days.data["RECO"] = (
                 UMOL_TO_GC * to_days(start, minutes, {"RECO": reco}, source).data["RECO"]
@@ -122,6 +130,7 @@ def _say_used(
     used = {c.column for c in found.values()} | {stamps, *ONEFLUX_FORMS}
     used |= {str(c) for c in frame.columns if str(c).casefold() in CALENDAR}
     used |= {name for names in POSITION.values() for name in names}
+    used |= {str(c) for c in frame.columns if str(c).casefold() in SITE}
     if rest := [c for c in (*map(str, frame.columns), *unread) if c not in used]:
         more = f" and {len(rest) - SHOWN} more" if len(rest) > SHOWN else ""
         notes.append(f"not used: {', '.join(rest[:SHOWN])}{more}")
@@ -131,22 +140,7 @@ def wanted(heads: list[str], further: Iterable[str] = ()) -> set[str]:
     """Columns of a table that are read: what the vocabulary knows, further ones, time stamps."""
     known = {column.column for column in recognise(heads, None, further).values()}
     position = {name for names in POSITION.values() for name in names}
-    return known | {h for h in heads if h.casefold() in STAMPS or h in position}
-
-
-def _check_place(table: Table, place: Place) -> None:
-    """Refuse a table whose own position is not that of the place."""
-    for axis, names in POSITION.items():
-        column = next((n for n in names if n in table.frame), None)
-        given = table.facts.get(names[0], np.nan) if column is None else table.frame[column]
-        first = pd.Series(given).iloc[:1].dropna()
-        for text in first[~np.isfinite(pd.to_numeric(first, errors="coerce"))]:
-            raise DataError(f"{table.source}: {names[0]} is {text!r}; degrees are expected")
-        own = float(first.iloc[0]) if first.size else np.nan
-        here = float(getattr(place, axis))
-        if abs((own - here + 180) % 360 - 180) > APART:
-            what = f"its {names[0]} is {own:g}, that of the place {here:g}"
-            raise DataError(f"{table.source}: {what}; get the series of the place")
+    return known | {h for h in heads if h.casefold() in {*STAMPS, *SITE} or h in position}
 
 
 def _ordered(
@@ -170,7 +164,10 @@ def _ordered(
         raise DataError(f"{source}: records are {days:g} days apart; every day is expected")
     if minutes != DAY and (steps < 0).any():
         at = f"{time[1:][steps < 0][0]}"[:16]
-        raise DataError(f"{source}: time goes back at {at}; sort the records")
+        remedy = "sort the records, on one clock without daylight saving"
+        raise DataError(f"{source}: time goes back at {at}; {remedy}")
+    if len(time) > 1 and not minutes:
+        raise DataError(f"{source}: time {f'{time[0]}'[:16]} is there twice; keep one record each")
     if stamps == "TIMESTAMP":
         return frame, time, DAY, False, clock
     if len(time) == 1 and minutes != DAY:

@@ -13,7 +13,14 @@ import xarray as xr
 from tamrl.data import daily, schema, store
 from tamrl.data.daily import TowerDays
 from tamrl.data.own import datasets, oneflux, points
-from tamrl.data.own.checks import check_extra, check_offset, check_tower, checked_anew
+from tamrl.data.own.checks import (
+    check_extra,
+    check_offset,
+    check_surface,
+    check_tower,
+    checked_anew,
+    without_zeros,
+)
 from tamrl.data.own.labels import check_size, say_broken
 from tamrl.data.own.places import place, summary, tower_table
 from tamrl.data.own.tables import Table, tower_days
@@ -165,11 +172,14 @@ def _assembled(
             more = {n: days.data.pop(n) for n in days.data.keys() - schema.VARIABLES.keys()}
             for extra, values in more.items():
                 check_extra(extra, values, days.days, f"{source}: tower {site}")
+                if extra.startswith("LST"):
+                    check_surface(extra, values, days.data["TA"], f"{source}: tower {site}")
             fluxes = [np.isfinite(days.data[f]) for f in schema.FLUXES if f in days.data]
             if fluxes and "NEE_QC" not in days.data:  # labels without a flag all count
                 known = np.logical_or.reduce(fluxes)
                 days.data["NEE_QC"] = np.where(known, 1.0, np.nan)
                 notes[site].append(f"{known.sum()} labelled days without a quality flag all count")
+            without_zeros(days.data, notes[site])
             check_size(days.data, f"{source}: tower {site}", notes[site])
             row = facts.loc[site].to_dict()
             where = float(row["lat"]), float(row["lon"]), str(row["igbp"])
@@ -233,7 +243,8 @@ def _from_tables(
     read, left_out = Read(), dict[str, str]()
     for site, table in tables.items():
         try:
-            read[site] = tower_days(table, place(facts, site), notes[site], further), table.source
+            days = tower_days(table, place(facts, site), notes[site], further, site)
+            read[site] = days, table.source
         except DataError as error:
             left_out[site] = str(error)
     return read, left_out
@@ -265,7 +276,8 @@ def _from_files(
                 continue
             notes.pop(key, None)
             table = points.read_point(file, notes[key], further)
-            read[key] = tower_days(table, place(facts, key), notes[key], further), str(file)
+            days = tower_days(table, place(facts, key), notes[key], further, key)
+            read[key] = days, str(file)
         except DataError as error:
             left_out[key] = str(error)
     unused += [left_out.pop(key) for key in left_out.keys() & read.keys()]  # a sound file stood in

@@ -47,6 +47,7 @@ KELVIN_RANGE = (150.0, 400.0)
 SCALE = {"EVI": 1e-4, "NDWI": 1e-4, "LAI": 0.1, "FPAR": 0.01, "LST_day": 0.02, "LST_night": 0.02}
 FILLS = {"EVI": (-3000, -3000), "LAI": (249, 255), "FPAR": (249, 255)}  # first and last, raw
 CODES = (-999, -6999, -9999.9, -9999.99, -99999, -999999)  # for missing, besides MISSING_CODE
+FLUX_CODES = (-99, -99.9, -99.99)  # which no flux is in its usual unit
 SHARES = ("EVI", "NDWI")  # at most 1; raw, a year of vegetation is far above 100
 LEAST = {"EVI": 1e-3, "FPAR": 5e-3}  # the greatest of a year of vegetation is never below
 LITTLE = {"LAI": 0.7, "LST_day": 1.6, "LST_night": 1.6}  # 7 m2 m-2 and 80 degC, scaled once more
@@ -130,12 +131,13 @@ def convert(values: Floats, column: Column, minutes: int, source: str, notes: li
     name = column.name
     unit = FLUX_UNITS[minutes < DAY] if column.unit == "flux" else column.unit
     values = np.where(values == MISSING_CODE, np.nan, values)
+    refuse_codes(values, column, source)
     if name not in NAMES:  # a further target, in whatever unit
         return values
-    refuse_codes(values, column, source)
     _refuse_thousandths(values, column, source)
     known = values[np.isfinite(values)]
-    if name in ("SM", "RH") and not column.stated and unit == "%" and known.max(initial=0) <= 1:
+    share = unit == "%" and known.size and known.max() <= 1
+    if share and (name == "RH" or (name == "SM" and not column.stated)):
         notes.append(f"{name}: a share, not percent ({column.column})")
         return values * (100.0 if name == "RH" else 1.0)
     factor, offset = _way(name, unit, minutes, f"{source}: {column.column}")
@@ -150,7 +152,8 @@ def convert(values: Floats, column: Column, minutes: int, source: str, notes: li
 
 def refuse_codes(values: Floats, column: Column, source: str) -> None:
     """Raise DataError for a code for missing left in, besides that which FLUXNET files have."""
-    for code in CODES if column.name not in SCALE else ():
+    codes = () if column.name in SCALE else CODES
+    for code in codes + (FLUX_CODES if column.unit == "flux" else ()):
         if (left := np.isclose(values, code, rtol=1e-6)).any():
             where = f"({column.column}, {left.sum()} records); replace it by NaN or {MISSING_CODE}"
             what = f"{column.name} is {code:.9g}, a code for missing left in"
