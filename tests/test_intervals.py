@@ -194,6 +194,9 @@ def test_stored_intervals_are_those_of_all_models() -> None:
     assert list(table.index) == results.models
     assert table["coverage"].to_numpy(float).min() > 0.8
     assert table["crps"].notna().all(axis=None)
+    rows = results.intervals.query("period == 'day' and stratum == '' and level == 0.9")
+    one = rows.query("model == @results.models[0] and flux == 'GPP'").iloc[0]
+    assert table["width", "GPP"].iloc[0] == one.width
     none = results.intervals[:0]
     assert module.sharpness(none).empty
     assert plots.coverage_by_class(module.by_class(none, "m")).axes

@@ -120,6 +120,19 @@ def test_padding_is_no_part_of_a_mean() -> None:
     torch.testing.assert_close(each[:, 0], series.pool(hidden[:, : support.shape[2]].mean(1)))
 
 
+def test_a_year_seen_twice_says_no_more_than_once() -> None:
+    """A place is a mean over its windows, a window over its days; neither is a sum."""
+    net = shake(build())
+    _, _, statics, support = inputs()
+    facts = net.embed_site(statics)
+    one, two = (net.encode(*net.scale(s), facts)[0] for s in (support[:, :1], support[:, [0, 0]]))
+    torch.testing.assert_close(one, two)
+    assert net.encoder is not None
+    series, day = net.encoder.series, support[:, :1, :1]
+    hidden, _ = series.lstm(torch.cat(net.scale(day[:, 0]), -1))
+    torch.testing.assert_close(series(*net.scale(day))[0][:, 0], series.pool(hidden[:, 0]))
+
+
 def test_what_is_switched_off_has_no_parameters() -> None:
     every, film = {"encoder", "film_x", "film_h", "gate"}, {"film_x", "film_h"}
     switches = (({"film": False}, film), ({"gates": False}, {"gate"}), ({"encoder": "none"}, every))

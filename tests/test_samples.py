@@ -79,7 +79,8 @@ def test_monthly_values_never_cross_a_missing_month(virtual: xr.Dataset) -> None
     fpar = s.x[..., s.features.index("FPAR")]
     inside = (s.time > np.datetime64("2002-03-16")) & (s.time < np.datetime64("2002-05-14"))
     assert np.isnan(fpar[:, inside]).all()
-    outside = (s.time < np.datetime64("2002-02-28")) & (s.time > np.datetime64("2001-02-01"))
+    assert monthly.month[0] == np.datetime64("2001-01-01") == s.time[0]
+    outside = (s.time < np.datetime64("2002-02-28")) & (s.time >= np.datetime64("2001-01-01"))
     np.testing.assert_allclose(fpar[:, outside][s.has_drivers[:, outside]], 0.5, rtol=1e-6)
 
 

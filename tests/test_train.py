@@ -333,6 +333,15 @@ def test_each_term_of_a_step_moves_what_it_teaches(samples: Samples) -> None:
         assert all(0 < g.abs().max() < torch.inf for g in grads), name
 
 
+def test_support_of_a_long_record_is_spread_over_it(samples: Samples) -> None:
+    """Without a draw, windows are evenly spaced, the first and the last year among them."""
+    support = Step(samples).data.support
+    support.x = torch.arange(3.0)[None, :, None, None].expand_as(support.x)
+    support.seen, support.usable[:] = torch.ones_like(support.x), True
+    x, _ = support.sample_windows(SITES, np.full(3, -1), 2, None)
+    assert x[:, :, 0, 0].tolist() == [[0, 2]] * 3
+
+
 @pytest.mark.parametrize(("alone", "mine"), [(False, 0), (False, 1), (True, 1)])
 def test_support_is_of_other_years_than_the_labels(
     samples: Samples, alone: bool, mine: int

@@ -74,8 +74,6 @@ def _read(paths: list[Path], towers: xr.Dataset, notes: dict[str, list[str]]) ->
     for path in paths:
         if not path.exists():
             raise DataError(f"{path}: no such file; correct the path")
-        if path.is_dir():
-            raise DataError(f"{path}: a folder; name the satellite tables in it")
         check_regular(path, "a satellite table")
         layers, table = modis.read_layers(path)
         if layers is not None:
