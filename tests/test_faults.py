@@ -1121,7 +1121,7 @@ def test_dates_of_a_satellite_table_are_of_one_form(form: str, tmp_path: Path) -
 
 
 def test_a_folder_is_no_satellite_table(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="is a folder.*name a file, a satellite table"):
+    with pytest.raises(DataError, match=r"is a folder.*name a file, a satellite table"):
         read_satellites(tmp_path, open_towers(daily_csv(), TABLE), {"": []})
 
 
