@@ -165,6 +165,13 @@ def test_countries_have_their_areas():
              "Zambia": 0.753, "Paraguay": 0.407}  # fmt: skip
     assert {name: by_name[name] for name in atlas} == pytest.approx(atlas, rel=0.05)
     assert by_name[UNASSIGNED] > 250  # the sea
+    # And they are where they are: the middle of Zambia, whichever way longitudes are counted.
+    for west in (lon, np.sort(lon % 360)):
+        here = partition("country", lat, west)
+        zambia = here.region == here.names.index("Zambia")
+        row, column = np.divmod(here.cell[zambia], len(west))
+        assert lat[row].mean() == pytest.approx(-13.5, abs=0.3)
+        assert west[column].mean() == pytest.approx(27.8, abs=0.3)
     # Fiji and Russia reach across the dateline.
     cell = np.ravel_multi_index(((67 + 90) * 2, (-175 + 180) * 2), (360, 720))
     assert [parts.names[r] for r in parts.region[parts.cell == cell]] == ["Russia"]
