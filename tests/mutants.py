@@ -41,13 +41,13 @@ COVERED = {  # module -> test files that state its facts, the nearest first
     "shipped.annual": "annual",
     "shipped.blend": "blend",
     "data.physics": "physics samples",
-    "data.daily": "towers schema",
+    "data.daily": "towers schema user",
     "data.weather.hourly": "era5_cube",
     "data.weather.local_days": "era5_cube",
     "maps.budgets": "budgets world_map",
     "maps.cells": "cli_map upscale",
     "maps.regions": "budgets",
-    "maps.timeaxis": "upscale era5_cube",
+    "maps.timeaxis": "upscale era5_cube faults",
     "maps.uncertainty": "budgets map_scores",
 }
 SWAPS: dict[type[ast.AST], type[ast.AST]] = {

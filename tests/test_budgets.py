@@ -290,6 +290,10 @@ def test_gpp_against_fluxcom(need):
     assert statistics["RMSE"] < 1e-5
     assert statistics["total"] == pytest.approx(108.1, abs=0.1)
     assert float(abs(maps["difference"]).max()) < 1e-4
+    south = ds["GPP"].where(ds["lat"] > 0)  # compared where both are known
+    half, _, _ = budgets.compare_gpp(ds.assign(GPP=south), same)
+    assert half["r"] == pytest.approx(1, abs=1e-6)
+    assert half["cells"] < 0.8 * statistics["cells"]
     moved, _, zonal = budgets.compare_gpp(ds.assign(GPP=ds["GPP"] + 0.5), same)
     assert moved["bias"] == pytest.approx(0.5, abs=1e-4)
     np.testing.assert_allclose(zonal.diff(axis=1)["FLUXCOM"].dropna(), -0.5, atol=1e-4)

@@ -114,6 +114,16 @@ def test_classes_are_served_and_small_ones_lean_on_all() -> None:
     assert enf < sno < every == new  # two towers do not get their own way
 
 
+@pytest.mark.parametrize("towers", [40, 41])
+def test_both_bounds_are_of_one_rule(towers: int) -> None:
+    """Errors turned in sign give the same interval turned in sign; single cases decide."""
+    r = np.random.default_rng(4).exponential(size=(towers, 3)) + np.arange(towers)[:, None] / 4
+    of, zero = np.arange(towers).repeat(3), np.zeros(3 * towers)
+    low, high = Conformal.fit(r.ravel(), zero, zero, of).interval(0.0, 0.0)
+    turned = Conformal.fit(-r.ravel(), zero, zero, of).interval(0.0, 0.0)
+    np.testing.assert_allclose(turned, (-high, -low))
+
+
 def test_units_do_not_matter() -> None:
     rng = np.random.default_rng(5)
     m, s = rng.normal(size=500), rng.uniform(0.5, 1, 500)

@@ -353,6 +353,7 @@ BAD = [
     (lambda ds: ds, {"years": "2020-01-05"}, "less than two days"),
     (lambda ds: ds * np.nan, {"sums": "step"}, "no value in any cell"),
     (lambda ds: ds.assign(d2m=ds.d2m - 273.15), {}, "dew point is -.* no air is; .*of d2m, 'K'"),
+    (lambda ds: ds.assign(d2m=ds.d2m - 120), {}, r"dew point is -1\d\d\S* degC, which no air is"),
     (lambda ds: ds.assign(d2m=ds.d2m - 60), {},
      r"VPD_max from 2019-12-28 on is 99\.\d\d% of saturation .*d2m in 'K'"),
     (humid(100), {}, "VPD_max .* is 0.00% of saturation in the mean, as no air is; .*rh in '%'"),

@@ -197,6 +197,9 @@ def test_stored_intervals_are_those_of_all_models() -> None:
     rows = results.intervals.query("period == 'day' and stratum == '' and level == 0.9")
     one = rows.query("model == @results.models[0] and flux == 'GPP'").iloc[0]
     assert table["width", "GPP"].iloc[0] == one.width
+    classes = module.by_class(results.intervals, results.models[0])
+    assert {"ENF", "GRA", "CRO"} <= set(classes.stratum)
+    assert "" not in set(classes.stratum)
     none = results.intervals[:0]
     assert module.sharpness(none).empty
     assert plots.coverage_by_class(module.by_class(none, "m")).axes

@@ -95,8 +95,10 @@ def test_process_scalars_have_the_constants_of_their_sources() -> None:
     assert light(vpd=33) == pytest.approx(light() / np.e)
     assert light(ta=6) == pytest.approx(light() * (0.03 + 0.97 / 2), rel=1e-4)
     assert light(ta=9) == pytest.approx(light() * (0.03 + 0.97 / (1 + 1 / np.e)), rel=1e-4)
-    cold, mild = process_scalars(np.array([-60.0, 15.0]), np.zeros(2), np.ones(2))[:, 1]
+    air = np.array([-60.0, 15.0, 45.0, 60.0])
+    cold, mild, *hot = process_scalars(air, np.zeros(4), np.ones(4))[:, 1]
     assert (cold, mild) == pytest.approx((0.05, 1.0))
+    assert hot == pytest.approx([np.exp(308.56 * (1 / 61.02 - 1 / 91.02))] * 2, rel=1e-5)
 
 
 def test_a_season_is_that_of_its_own_month(gridded: Samples, virtual, globe) -> None:

@@ -1,5 +1,6 @@
 """Training does what it says: best weights kept, runs resumed bit for bit, truth recovered."""
 
+import pickle
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,17 @@ def test_stop_and_resume_equals_an_uninterrupted_run(samples: Samples, tmp_path:
     other = fitted(samples, THREE, 2, checkpoint=path)  # of another run: not resumed
     assert len(other.log) == THREE.epochs
     assert other.log[0]["data"] != whole.log[0]["data"]
+
+
+def test_a_checkpoint_is_data_and_nothing_of_it_is_run(samples: Samples, tmp_path: Path) -> None:
+    class Strange:
+        def __reduce__(self) -> tuple:
+            return Path.touch, (tmp_path / "was here",)
+
+    torch.save({"key": Strange()}, tmp_path / "run.pt")
+    with pytest.raises(pickle.UnpicklingError):
+        fitted(samples, THREE, 1, checkpoint=tmp_path / "run.pt")
+    assert not (tmp_path / "was here").exists()
 
 
 def test_published_recipe_logs_every_term_and_class_weights_have_mean_one(samples: Samples) -> None:
