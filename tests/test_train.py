@@ -352,6 +352,10 @@ def test_support_of_a_long_record_is_spread_over_it(samples: Samples) -> None:
     support.seen, support.usable[:] = torch.ones_like(support.x), True
     x, _ = support.sample_windows(SITES, np.full(3, -1), 2, None)
     assert x[:, :, 0, 0].tolist() == [[0, 2]] * 3
+    support.usable[:] = [False, True, False]  # a record of one year has no other to show
+    x, seen = support.sample_windows(SITES, np.full(3, 1), 2, None)
+    assert x[:, :, 0, 0].tolist() == [[1, 0]] * 3
+    assert seen[:, :, 0, 0].tolist() == [[1, 0]] * 3
 
 
 @pytest.mark.parametrize(("alone", "mine"), [(False, 0), (False, 1), (True, 1)])
