@@ -48,14 +48,16 @@ def tower_table(
         try:
             table = read_csv(Path(table)).frame
         except DataError as error:
-            raise DataError(f"{name}: not a readable table of towers ({error})") from error
+            why = str(error).removeprefix(f"{name}: ")
+            raise DataError(f"{name}: not a readable table of towers ({why})") from error
     listed = table.reset_index() if table.index.name == "site" else table.copy()
     listed = listed.rename(columns=_names(listed.columns))
     for column in listed.columns[listed.columns.duplicated()]:
         raise DataError(f"{name}: column {column} is there twice; keep one of them")
     for column in ("site", "lat", "lon", "igbp", *(["utc_offset_h"] if store else [])):
         if column not in listed:
-            raise DataError(f"{name}: column {column} is missing; have {list(table.columns)}")
+            of = ", by which a store of half-hours becomes local days," if column == "utc_offset_h" else ""
+            raise DataError(f"{name}: column {column}{of} is missing; have {list(table.columns)}")
     used = {*OWN, *(row.name for row in SITE_FACTS)}
     if rest := [str(c) for c in listed.columns if c not in used]:
         notes.append(f"not used in {name}: {', '.join(rest)} (the model does not know them)")
