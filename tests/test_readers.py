@@ -51,7 +51,7 @@ def test_a_figure_leads_to_its_picture_in_full(readers: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("name", ["wide.svg", "wide.png"])
-def test_on_a_phone_a_picture_keeps_a_readable_size(
+def test_pages_know_how_wide_a_picture_is(
     readers: ModuleType, name: str, tmp_path
 ) -> None:
     """12 inches are 1,152 CSS pixels, whatever the file's own resolution."""
@@ -59,7 +59,7 @@ def test_on_a_phone_a_picture_keeps_a_readable_size(
     plt.close()
     body = f'<img alt="Dots." src="../_images/{name}" /><img src="_images/else.png" />'
     shown = repaired(readers, str(tmp_path / name), body=body)["body"]
-    assert shown == body.replace("<img", '<img style="--least: 691px"', 1)
+    assert shown == body.replace("<img", '<img style="--size: 1152px"', 1)
 
 
 @pytest.mark.parametrize("page", ["README.md", "REPRODUCING.md", "book/reproducing.md"])

@@ -27,9 +27,7 @@ MINUS_ZERO = re.compile(r'(<span class="pasted-text">)-(0(?:\.0+)?</span>)')
 # A figure leads to its picture in full size, where a phone's reader can move about in it.
 FIGURE = re.compile(r'(<figure\b[^>]*>\s*)(<img\b[^>]*\bsrc="([^"]+)"[^>]*>)')
 LINKED = r'\1<a class="figure-link" href="\3">\2</a>'
-# On a phone a picture is not made smaller than this share of its size, below which nobody reads
-# its text of 11 points: a wider one scrolls in its box.
-READABLE = 0.6
+# On a phone a picture is not made much smaller than it is, or nobody could read it: reach.css.
 PICTURE = re.compile(r'<img\b(?=[^>]*\bsrc="[^"]*?_images/([^"/]+)")')
 SVG = re.compile(rb'<svg\b[^>]*?\bwidth="([0-9.]+)pt"', re.DOTALL)
 PT = 96 / 72  # CSS pixels
@@ -46,11 +44,11 @@ def repair(app: Sphinx, page: str, template: str, context: dict[str, Any], doctr
     body = MINUS.sub("\\1\N{MINUS SIGN}", MINUS_ZERO.sub(r"\1\2", body))
     body = FIGURE.sub(LINKED, body)
     sources = {name: Path(app.srcdir, path) for path, (_, name) in app.env.images.items()}
-    context["body"] = PICTURE.sub(lambda found: found[0] + _least(sources.get(found[1])), body)
+    context["body"] = PICTURE.sub(lambda found: found[0] + _size(sources.get(found[1])), body)
 
 
-def _least(path: Path | None) -> str:
-    """Give the attribute that says how narrow a picture may become."""
+def _size(path: Path | None) -> str:
+    """Give the attribute that says how wide a picture is, in CSS pixels."""
     if path is None or not path.is_file():
         return ""
     if path.suffix == ".svg":
@@ -59,7 +57,7 @@ def _least(path: Path | None) -> str:
     else:
         with Image.open(path) as picture:
             width = picture.width * 96 / float(picture.info.get("dpi", (96, 96))[0])
-    return f' style="--least: {READABLE * width:.0f}px"'
+    return f' style="--size: {width:.0f}px"'
 
 
 def _name(listener: Any) -> str:
