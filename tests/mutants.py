@@ -40,7 +40,7 @@ COVERED = {  # module -> test files that state its facts, the nearest first
     "evaluate.timescales": "scores",
     "shipped.annual": "annual",
     "shipped.blend": "blend",
-    "data.physics": "physics samples",
+    "data.physics": "physics samples faults",
     "data.daily": "towers schema user",
     "data.weather.hourly": "era5_cube",
     "data.weather.local_days": "era5_cube",

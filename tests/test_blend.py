@@ -58,6 +58,10 @@ def test_a_weighted_mean_of_parts_that_can_be_used_again(samples: Samples) -> No
     assert repr(blend) != repr(Blend((Boosting(trees=21, tune=False), Climatology()), (3, 1)))
 
 
+def test_only_the_ratio_of_weights_counts() -> None:
+    assert Blend((Climatology(), Climatology()), (0.25, 0.5)).weights == (0.25, 0.5)
+
+
 @pytest.mark.parametrize("weights", [(1,), (0, 0), (-1, 2), (1, np.inf)])
 def test_weights_that_do_not_fit_are_refused(weights: tuple[float, ...]) -> None:
     with pytest.raises(DataError, match="weights"):

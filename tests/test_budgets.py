@@ -10,6 +10,7 @@ from mapworld import Ensemble, world
 
 from tamrl.data.cube import cell_area
 from tamrl.data.gridfiles import EARTH_RADIUS, MONTH_DAYS, block_mean, centres
+from tamrl.data.koppen import KOPPEN_CODES
 from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError
 from tamrl.maps import budgets
@@ -87,6 +88,14 @@ def test_parts_make_the_whole(fluxes, cube, by):
     share = np.bincount(parts.cell, parts.share, cube.sizes["lat"] * cube.sizes["lon"])
     np.testing.assert_allclose(share, 1.0, rtol=1e-12)
     assert len(set(parts.names)) == len(parts.names)
+    if by == "biome":
+        known = cube["igbp_fraction"].sum("igbp").to_numpy().ravel()
+        rest = parts.sums(np.eye(len(known))[:200])[:, -1]  # of each of the first cells
+        np.testing.assert_allclose(rest, 1 - known[:200], atol=1e-6)
+    if by == "koppen":
+        number = cube["koppen"].transpose("lat", "lon").to_numpy().ravel()[parts.cell]
+        names = np.array(parts.names)[parts.region]
+        assert (names == np.array([*KOPPEN_CODES, UNASSIGNED])[number.astype(int) - 1]).all()
 
 
 def test_totals_are_those_of_the_monthly_map(fluxes):
@@ -131,7 +140,7 @@ def test_a_jackknife_over_means_is_the_standard_error_of_the_mean():
 
 
 def test_a_region_without_a_mapped_cell_errs_as_one_cell_does():
-    """Liechtenstein lies between the centres of cells of four degrees."""
+    """Qatar lies between the centres of cells of four degrees."""
     maps = errors().folds.copy(deep=True)
     noise = np.random.default_rng(0).normal(0, 0.3, maps["GPP"].shape)
     maps["GPP"] += noise.astype(np.float32)
@@ -139,6 +148,10 @@ def test_a_region_without_a_mapped_cell_errs_as_one_cell_does():
     countries, globe = many.shared("country")["GPP"], many.shared("globe")["GPP"]
     assert np.isfinite(countries).all()
     assert countries.max() > globe[0]
+    one = np.average(jackknife(maps["GPP"].to_numpy().reshape(2, -1)) ** 2,
+                     weights=cell_area(maps["lat"], maps["lon"]).ravel()) ** 0.5  # fmt: skip
+    names = partition("country", maps["lat"], maps["lon"]).names
+    np.testing.assert_allclose(countries[names.index("Qatar")], one, rtol=1e-6)
 
 
 def test_land_outside_the_area_of_applicability_can_be_left_out():

@@ -158,6 +158,13 @@ def test_regions_on_a_circle(where: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(read.ds.lon, cube.lon)
 
 
+def test_a_region_beyond_the_file_is_said(tmp_path: Path) -> None:
+    """Cells at the edges are those whose centres lie in the region."""
+    ds, inner, outer = cds(BEGIN, HOURS, LAT, LON), (48.2, -1.8, 50.3, 2.3), (46, -1.8, 50.3, 2.3)
+    notes = [said(build_cube(ds, tmp_path / f"{r[0]}.zarr", region=r)) for r in (inner, outer)]
+    assert ["goes beyond what is there" in note for note in notes] == [False, True]
+
+
 def test_sums_of_era5_land(tmp_path: Path) -> None:
     """Sums from 00 UTC are seen by their values, said, and taken apart; sea is missing."""
     ds = cds(BEGIN, HOURS, LAT, LON, land=True)

@@ -175,6 +175,7 @@ def test_the_table_covers_what_it_promises(hundred: tuple) -> None:
     most = table[(table.stratum == "") & (table.level == 0.9)]
     assert set(most.period) == {"day", "month", "year"}
     assert (most.coverage.between(0.8, 0.99) & most.crps.gt(0)).all()
+    assert table.drop(most.index).crps.isna().all()  # it is stated once
     width = most.groupby("period").width.mean()
     # The offset of a tower stays in the mean of a year: it does not average out like noise.
     assert width["year"] > 365 * width["day"] / np.sqrt(365)
@@ -200,6 +201,8 @@ def test_stored_intervals_are_those_of_all_models() -> None:
     classes = module.by_class(results.intervals, results.models[0])
     assert {"ENF", "GRA", "CRO"} <= set(classes.stratum)
     assert "" not in set(classes.stratum)
+    assert len(classes) == len(classes.drop_duplicates(["period", "stratum", "flux"]))
+    assert classes.coverage.min() > 0.7  # of 90 %
     none = results.intervals[:0]
     assert module.sharpness(none).empty
     assert plots.coverage_by_class(module.by_class(none, "m")).axes

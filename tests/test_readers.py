@@ -51,9 +51,7 @@ def test_a_figure_leads_to_its_picture_in_full(readers: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("name", ["wide.svg", "wide.png"])
-def test_pages_know_how_wide_a_picture_is(
-    readers: ModuleType, name: str, tmp_path
-) -> None:
+def test_pages_know_how_wide_a_picture_is(readers: ModuleType, name: str, tmp_path) -> None:
     """12 inches are 1,152 CSS pixels, whatever the file's own resolution."""
     plt.figure(figsize=(12, 1)).savefig(tmp_path / name, dpi=130)
     plt.close()

@@ -154,6 +154,8 @@ def test_predictions_that_do_not_fit(samples: SimpleNamespace, noisy: np.ndarray
     pred = predictions(samples, m=noisy)
     with pytest.raises(DataError, match="site XX-Xxx is not in the samples"):
         summarise(pred.isel(site=[0]).assign_coords(site=["XX-Xxx"]), samples)
+    with pytest.raises(DataError, match="site T9 is not in the samples"):
+        summarise(pred.isel(site=[0, 1]).assign_coords(site=["T0", "T9"]), samples)
     with pytest.raises(DataError, match="no scored day"):
         summarise(pred * np.nan, samples)
     with pytest.raises(DataError, match="none of GPP"):

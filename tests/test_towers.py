@@ -185,6 +185,20 @@ def test_converted_once_unless_damaged(conversions: list[int], tmp_path: Path) -
     assert len(conversions) == 2
 
 
+@pytest.mark.parametrize("days", [2, 3])
+@pytest.mark.parametrize("off", [-3.7, -3.3, 0.0, 3.3, 3.7])
+def test_the_sun_is_highest_around_noon(days: int, off: float) -> None:
+    """As on all clocks of the Earth, of which western China's is farthest from the sun's."""
+    start = np.datetime64("2001-06-01T00:00") + 30 * np.arange(48 * days).astype("m8[m]")
+    hour = (np.arange(48 * days) % 48 + 0.5) / 2 - 12 - off
+    light = {"SW_IN": np.maximum(np.cos(hour * np.pi / 12), 0) * 800}
+    if days >= 3 and abs(off) > 3.5:
+        with pytest.raises(DataError, match=f"centred at {12 + off:.1f} h of the local day"):
+            daily.to_days(start, 30, light, "own.csv")
+    else:
+        assert len(daily.to_days(start, 30, light, "own.csv").data["SW_IN"]) == days
+
+
 def test_a_full_disk_leaves_nothing_behind(
     conversions: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

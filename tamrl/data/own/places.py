@@ -56,8 +56,9 @@ def tower_table(
         raise DataError(f"{name}: column {column} is there twice; keep one of them")
     for column in ("site", "lat", "lon", "igbp", *(["utc_offset_h"] if store else [])):
         if column not in listed:
-            why = " (half-hours of a store become local days by it)" * column.startswith("utc")
-            raise DataError(f"{name}: column {column} is missing{why}; have {list(table.columns)}")
+            why = "; it makes local days of a store's half-hours" * column.startswith("utc")
+            have = [*table.columns]
+            raise DataError(f"{name}: column {column} is missing; have {have}{why}")
     used = {*OWN, *(row.name for row in SITE_FACTS)}
     if rest := [str(c) for c in listed.columns if c not in used]:
         notes.append(f"not used in {name}: {', '.join(rest)} (the model does not know them)")
