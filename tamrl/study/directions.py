@@ -27,11 +27,9 @@ from tamrl.study.comparisons.models import PRETRAINED_MANY as PRETRAINED
 
 TREES = "LightGBM"
 MANY = N_VIRTUAL * DATASETS  # virtual towers, each met once
-LOSSES = ("TAM-RL, V-REx", "TAM-RL, tilted risk")
 STEP_GROUPS = {
     "data and labels, for trees": steps.STEPS[1:],
     "more drivers, for trees": steps.DRIVERS,
-    "losses of the network": LOSSES,
 }
 DIRECTIONS = (
     Mechanism("annual prior", ANNUAL, NETWORK),
@@ -70,7 +68,7 @@ AS_IT_IS, NO_BIAS, NO_LINE = "as it is", "constant bias removed", "offset and sl
 
 
 def load() -> Results:
-    """Read the stored tables of all directions; the tag `models.TAG` has the code."""
+    """Read the stored tables of all directions; the commit `models.COMMIT` has the code."""
     return read(stored("directions"), models.ARCHIVED)
 
 
@@ -104,8 +102,8 @@ def oracles(sums: xr.Dataset) -> pd.DataFrame:
 
 
 def by_step() -> pd.DataFrame:
-    """Compare each stored step with the one before it, and each loss with TAM-RL's."""
-    pairs = [*zip(steps.STEPS[1:], steps.STEPS, strict=False), *((m, NETWORK) for m in LOSSES)]
+    """Compare each stored step with the one before it."""
+    pairs = [*zip(steps.STEPS[1:], steps.STEPS, strict=False)]
     pairs += [(m, steps.STEPS[-1]) for m in steps.DRIVERS]
     return paired(read(stored("steps")).sums, pairs)
 
@@ -124,9 +122,9 @@ def step_values(
 
     ``far``: largest |correlation| of errors of towers beyond 50 km; ``rho``: of an attribute.
     """
-    names = ("phenology", "labels", "weights", "rain", "daily_rain", "rex", "tilted")
+    names = ("phenology", "labels", "weights", "rain", "daily_rain")
     out: dict[str, str] = {}
-    for key, model in zip(names, (*steps.STEPS[1:], *steps.DRIVERS, *LOSSES), strict=True):
+    for key, model in zip(names, (*steps.STEPS[1:], *steps.DRIVERS), strict=True):
         out |= change_values(key, main_score(changes[changes.model == model]))
     far = distance[distance.km > steps.KM[0]].correlation.abs().max()
     least = attributes.p.min() * len(attributes)
@@ -167,4 +165,4 @@ def values(oracle: pd.DataFrame, gain: pd.DataFrame) -> dict[str, str]:
             out[f"{key}_{flux}"] = f"{oracle.loc[model, (column, flux)]:.2f}" if there else ABSENT
     low, high = (value + 0.0 for value in gain.gain.agg(["min", "max"]).round(1))  # never -0.0
     out["gain"] = f"{low:.1f} to {high:.1f} %" if len(gain) else ABSENT
-    return out | {"tag": models.TAG, "commit": models.COMMIT}
+    return out | {"commit": models.COMMIT}

@@ -60,7 +60,7 @@ ARCHIVED = (
     NETWORK, ANNUAL, PRETRAINED_ONCE, PRETRAINED_MANY, RESCALED, UNSCALED, "LightGBM",
     GLOBAL_ENCODER, EMBEDDINGS, PROCESS, TIME_SCALES, RESIDUAL, MEMBERS, COMBINED, SEEN,
 )  # fmt: skip
-TAG, COMMIT = "tried-directions", "1405414"  # of the code that computes them
+COMMIT = "1405414"  # of the code that computes them
 
 
 @dataclass(frozen=True)
