@@ -90,6 +90,9 @@ def test_a_notebook_runs_again_only_when_something_it_depends_on_changed(root: P
 
     for unrelated in ("cli/app.py", "cli/towers.py", "study/runner/run.py", "__main__.py"):
         (root / "tamrl" / unrelated).write_text("# a help text reaches no notebook\n")
+    (root / "tamrl" / "__pycache__").mkdir()
+    for compiled in ("bits.cpython-311.pyc", "bits._walk-151.py311.nbi"):  # by Python, by numba
+        (root / "tamrl" / "__pycache__" / compiled).write_bytes(b"0")
     assert go(root).executed == ()
     (root / "tamrl" / "model.py").write_text("HIDDEN = 2\n")
     assert go(root).executed == ("01_a", "02_b")

@@ -72,7 +72,7 @@ def cache_key(source: Path, values: Parameters, upstream: list[str], reads: Iter
     starts = [root / part for part in ("tamrl", "data_registry.txt", *reads)]
     for path in sorted(path for start in starts for path in (start, *start.rglob("*"))):
         unrelated = any(path.is_relative_to(root / part) for part in NOT_IN_NOTEBOOKS)
-        if path.is_file() and path.suffix != ".pyc" and not unrelated:
+        if path.is_file() and path.parent.name != "__pycache__" and not unrelated:
             digest.update(f"{path.relative_to(root).as_posix()}\n".encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()
