@@ -158,6 +158,16 @@ def test_regions_on_a_circle(where: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(read.ds.lon, cube.lon)
 
 
+def test_a_day_that_ends_in_the_next_file_is_left_out_and_two_are_missed(tmp_path: Path) -> None:
+    """The last hour of 12 January is that of midnight, which the file of these months lacks."""
+    ds = cds(BEGIN, HOURS, LAT, LON)
+    cube = build_cube(ds, tmp_path / "c.zarr", years="2020-01-02:2020-01-12")
+    assert str(cube.time.values[-1])[:10] == "2020-01-11"
+    assert "1 at the ends, incomplete in local time, left out" in said(cube)
+    with pytest.raises(DataError, match="2020-01-02 to 2020-01-13 are asked for"):
+        build_cube(ds, tmp_path / "d.zarr", years="2020-01-02:2020-01-13")
+
+
 def test_a_region_beyond_the_file_is_said(tmp_path: Path) -> None:
     """Cells at the edges are those whose centres lie in the region."""
     ds, inner, outer = cds(BEGIN, HOURS, LAT, LON), (48.2, -1.8, 50.3, 2.3), (46, -1.8, 50.3, 2.3)
