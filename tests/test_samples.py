@@ -79,6 +79,11 @@ def test_monthly_values_never_cross_a_missing_month(virtual: xr.Dataset) -> None
     fpar = s.x[..., s.features.index("FPAR")]
     inside = (s.time > np.datetime64("2002-03-16")) & (s.time < np.datetime64("2002-05-14"))
     assert np.isnan(fpar[:, inside]).all()
+    later = make_samples(virtual, monthly.isel(month=slice(2, -2)))
+    fpar_later, last = later.x[..., later.features.index("FPAR")], monthly.month.values[-3]
+    unknown = (s.time < np.datetime64("2001-03-01")) | (s.time > last + np.timedelta64(30, "D"))
+    assert np.isnan(fpar_later[:, unknown]).all()
+    assert np.isfinite(fpar_later[:, s.time == np.datetime64("2001-03-01")]).any()
     assert monthly.month[0] == np.datetime64("2001-01-01") == s.time[0]
     outside = (s.time < np.datetime64("2002-02-28")) & (s.time >= np.datetime64("2001-01-01"))
     np.testing.assert_allclose(fpar[:, outside][s.has_drivers[:, outside]], 0.5, rtol=1e-6)
