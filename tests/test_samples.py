@@ -148,6 +148,16 @@ def test_attributes_of_climate_are_those_of_the_tower(gridded: Samples, virtual)
     np.testing.assert_allclose(gridded.process[known], process[known], rtol=1e-5)
 
 
+def test_a_tower_is_marked_by_its_own_class_and_climate(gridded: Samples) -> None:
+    statics = pd.DataFrame(gridded.static, columns=gridded.static_names)
+    for start, own in (("igbp_", gridded.table.igbp), ("koppen_", gridded.table.koppen_main)):
+        marks = statics.filter(regex=f"^{start}[A-Z]")
+        assert (marks.sum(axis=1) == own.isin(marks.columns.str.removeprefix(start))).all()
+        assert len(set(own)) > 1
+        for name, mark in marks.items():
+            assert ((mark == 1) == (own.to_numpy() == str(name).removeprefix(start))).all()
+
+
 def test_row_order_does_not_matter(virtual: xr.Dataset, samples: Samples) -> None:
     order = np.random.default_rng(0).permutation(virtual.sizes["site"])
     mixed = make_samples(virtual.isel(site=order), virtual_predictors(virtual))

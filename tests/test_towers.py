@@ -199,6 +199,14 @@ def test_the_sun_is_highest_around_noon(days: int, off: float) -> None:
         assert len(daily.to_days(start, 30, light, "own.csv").data["SW_IN"]) == days
 
 
+def test_a_sun_that_does_not_set_says_little_of_the_clock() -> None:
+    """Light that is nearly the same at all hours has no noon to be compared with."""
+    start = np.datetime64("2001-06-21T00:00") + 30 * np.arange(48 * 9).astype("m8[m]")
+    hour = np.arange(48 * 9) % 48 / 2
+    light = {"SW_IN": 200 + 50 * np.cos((hour - 18) * np.pi / 12)}
+    assert len(daily.to_days(start, 30, light, "own.csv").data["SW_IN"]) == 9
+
+
 def test_a_full_disk_leaves_nothing_behind(
     conversions: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
