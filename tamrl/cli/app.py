@@ -8,6 +8,7 @@ do. 2: the command was not understood, or asks for what cannot be; nothing was r
 import gc
 import os
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -216,6 +217,7 @@ def main() -> None:
     for name in ("stdout", "stderr"):  # closed, as in some crontabs, or of few letters
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
-        getattr(sys, name).reconfigure(errors="replace")
+        elif isinstance(stream := getattr(sys, name), TextIOWrapper):  # not a notebook's
+            stream.reconfigure(errors="replace")
     gc.set_threshold(100_000, 50, 100)  # what libraries load is no garbage: a tenth of their time
     app(prog_name="tamrl")

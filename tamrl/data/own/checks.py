@@ -182,14 +182,10 @@ def check_climate(
     gap = (months - usual[months.index - 1]).dropna()
     if gap.empty:
         return
-    whole, apart, worst = (
-        len(gap) > MOST_MONTHS,
-        gap.abs().mean(),
-        int(gap.abs().to_numpy().argmax()),
-    )
+    whole, apart = len(gap) > MOST_MONTHS, gap.abs().mean()
     season = (gap - gap.mean()).abs().mean() if whole else 0.0
-    month_of, here = int(str(gap.index[worst])), float(months.loc[gap.index[worst]])
-    most = f"{here:.0f} instead of {usual[month_of - 1]:.0f} degC in month {month_of}"
+    worst = int(str(gap.abs().idxmax()))
+    most = f"{months[worst]:.0f} instead of {usual[worst - 1]:.0f} degC in month {worst}"
     what = f"TA differs by {apart:.0f} K from the climate of its place, {most}"
     what = f"{what}; check the unit of TA, its dates, lat and lon"
     if apart > (FAR if whole else FAR_SHORT) or season > SEASON:
