@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from typer.testing import CliRunner, Result
 
 import tamrl
 from tamrl.cli.app import app
+from tamrl.cli.beside import beside
 from tamrl.errors import DataError, StudyError
 from tamrl.evaluate.score_file import open_fluxes, seen_by_weights
 from tamrl.samples.arrays import Samples
@@ -163,3 +165,25 @@ def test_parameters_reach_the_study_with_their_types(monkeypatch: pytest.MonkeyP
     assert "03_scores" in done(f"study --profile smoke --towers virtual --only 03 {given}")
     values = {"seed": 7, "scheme": "biome", "tune": False, "device": "#1"}
     run.assert_called_once_with("smoke", "virtual", ["03"], values, build=True, force=False)
+
+
+def test_towers_are_read_in_a_process_of_their_own(monkeypatch) -> None:
+    """Its result and its fault are the caller's; one that the system ends is said, not awaited."""
+    monkeypatch.setattr("tamrl.cli.beside._may_fork", lambda: True)
+    pid, days = beside(lambda days: (os.getpid(), days + 1), np.arange(3))()
+    assert pid != os.getpid()
+    assert days.tolist() == [1, 2, 3]
+    with pytest.raises(DataError, match="no tower"):
+        beside(_refuse, "no tower")()
+    with pytest.raises(OSError, match=r"was ended \(-9\); does it have the memory"):
+        beside(_end)()
+    monkeypatch.setattr("tamrl.cli.beside._may_fork", lambda: False)
+    assert beside(os.getpid)() == os.getpid()
+
+
+def _refuse(what: str) -> None:
+    raise DataError(what)
+
+
+def _end() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -301,8 +301,7 @@ def test_adapting_that_does_harm_is_called_so(
     worse = {"GPP": (2.0, 1.5), "RECO": (1.10, 1.31), "NEE": (1.2, 1.2004)}
     about = {"virtual": 0, "labelled_days": 60, "adapted_to": "XX-One", "held_out": worse}
     model = Mock(**{"adapt.return_value.header": about})
-    monkeypatch.setattr("tamrl.shipped.pretrained.open_weights", lambda *_: model)
-    monkeypatch.setattr("tamrl.cli.towers._own_samples", lambda *_: None)
+    monkeypatch.setattr("tamrl.cli.towers._open", lambda *_: (model, None))
     done = CliRunner().invoke(app, ["adapt", "x.csv", "-o", str(tmp_path / "w.safetensors")])
     assert done.exit_code == 0, done.output
     said = "RECO got WORSE on labels left out: give labels of more seasons, or"

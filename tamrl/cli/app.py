@@ -5,6 +5,7 @@ do. 2: the command was not understood, or asks for what cannot be; nothing was r
 130: interrupted (Ctrl-C).
 """
 
+import atexit
 import gc
 import os
 import sys
@@ -220,4 +221,5 @@ def main() -> None:
         elif isinstance(stream := getattr(sys, name), TextIOWrapper):  # not a notebook's
             stream.reconfigure(errors="replace")
     gc.set_threshold(100_000, 50, 100)  # what libraries load is no garbage: a tenth of their time
+    atexit.register(gc.freeze)  # nor at the end, where to look through it all takes a second
     app(prog_name="tamrl")

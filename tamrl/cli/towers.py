@@ -2,14 +2,13 @@
 
 import sys
 import warnings
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer import Argument, Option
 
+from tamrl.cli.beside import beside
 from tamrl.cli.common import Device, Facts, OwnTowers, draw, say, write_scores
 from tamrl.errors import DataError, InputWarning
 from tamrl.files import atomic_write, check_outputs
@@ -55,10 +54,7 @@ def predict(
     draw_prediction = _picture() if plot else None
     if sys.stderr.isatty():  # as a bar of progress
         _say([f"reading {towers or drivers or table}"])
-    with ThreadPoolExecutor(1) as pool:  # to load PyTorch takes as long as to read the towers
-        loading = pool.submit(_weights, model, device)
-        samples = _own_samples(towers or drivers, table, satellites, loading.result, **place)
-        loaded = loading.result()
+    loaded, samples = _open(model, device, towers or drivers, table, satellites, **place)
     fluxes = loaded.predict(samples)
     from tamrl.shipped import report  # not before the first line is said
 
@@ -100,15 +96,14 @@ def adapt(
     `tamrl predict my-tower.csv --table facts.csv -m mine.safetensors -o fluxes.nc` ·
     `tamrl adapt my-marsh.csv --table facts.csv --target CH4 --unit "mg m-2 d-1" -o ch4.safetensors`
     """
-    from tamrl.shipped.adaptation import worse
-    from tamrl.shipped.new_target import sentence
-    from tamrl.shipped.pretrained import open_weights
-    from tamrl.shipped.weights_file import check_weights_output
+    from tamrl.shipped.weights_output import check_weights_output
 
     check_weights_output(output, [towers, table, model, *(satellites or ()), *_listed(table)])
     further: dict[str, Any] = {"targets": (target,)} if target else {}
-    samples = _own_samples(towers, table, satellites, **further)
-    loaded = open_weights(model, device)
+    loaded, samples = _open(model, device, towers, table, satellites, **further)
+    from tamrl.shipped.adaptation import worse
+    from tamrl.shipped.new_target import sentence
+
     with warnings.catch_warnings(action="ignore", category=InputWarning):  # said below
         adapted = loaded.adapt(samples, target=target, unit=unit, positive=positive)
     adapted.save(output)
@@ -151,13 +146,12 @@ def monitor(
     `tamrl monitor my-tower.csv --table facts.csv --satellites modis.csv -m mine.safetensors -o d`
     """
     from tamrl.monitor import files, status, write
-    from tamrl.shipped.pretrained import open_weights
 
     inputs = [towers, table, model, *(satellites or ()), *_listed(table)]
     for virtual in (False, True):
         check_outputs(inputs, *files(output, virtual), ends=("NetCDF file", "table"))
-    loaded = open_weights(model, device)
-    judged = loaded.monitor(_own_samples(towers, table, satellites), site=site, recent=recent)
+    loaded, samples = _open(model, device, towers, table, satellites)
+    judged = loaded.monitor(samples, site=site, recent=recent)
     write(judged, output)
     about, rows = judged.attrs, status(judged)
     name = f"{about['site']}{', virtual tower' * about['virtual']}"
@@ -221,28 +215,31 @@ def _picture() -> Any:
     return save
 
 
-def _weights(model: Path | None, device: str) -> Any:
-    from tamrl.shipped.pretrained import open_weights
+def _open(
+    model: Path | None, device: str, towers: Path | None, table: Path | None,
+    satellites: list[Path] | None, **place: Any,
+) -> tuple[Any, Any]:  # fmt: skip
+    """Load weights, and read a user's towers meanwhile; say what was found on stderr.
 
-    return open_weights(model, device)
+    The grid is used if it is there. Of two faults, that of the weights is said.
+    """
+    reading = beside(_own_samples, towers, table, satellites, **place)
+    from tamrl.shipped.pretrained import open_weights
+    from tamrl.shipped.weights import load_compiled
+
+    loaded = open_weights(model, device)
+    load_compiled(loaded.members)
+    samples = reading()
+    _say(samples.attrs["inputs"])
+    return loaded, samples
 
 
 def _own_samples(
-    towers: Path | None, table: Path | None, satellites: list[Path] | None = None,
-    meanwhile: Callable[[], Any] = lambda: None, **place: Any,
-) -> Any:  # fmt: skip
-    """Read a user's towers, with the grid if it is there; say what was found on stderr.
-
-    ``meanwhile`` ends what goes on beside: its fault is the first that is said.
-    """
+    towers: Path | None, table: Path | None, satellites: list[Path] | None, **place: Any
+) -> Any:
     from tamrl.shipped.inputs import own_samples
 
-    try:
-        samples = own_samples(towers, table, satellites or None, need_grid=False, **place)
-    finally:
-        meanwhile()
-    _say(samples.attrs["inputs"])
-    return samples
+    return own_samples(towers, table, satellites or None, need_grid=False, **place)
 
 
 def _listed(table: Path | None) -> list[Path]:

@@ -29,7 +29,7 @@ from tamrl.errors import DataError, expect
 from tamrl.files import check_regular
 from tamrl.samples.arrays import SCORE_QC, TRAIN_QC, Samples, make_samples
 from tamrl.samples.phenology import with_phenology
-from tamrl.shipped.new_target import check_name
+from tamrl.shipped.target_names import check_name
 
 File = str | PathLike[str]
 PATH = (str, PathLike, NoneType)

@@ -5,7 +5,6 @@ Each network gets one more head on the features of days that it learnt from carb
 the last bit. The target is the mean over the networks.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
@@ -13,22 +12,18 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from tamrl.data.own.stamps import STAMPS
-from tamrl.data.own.vocabulary import NAMES, recognise
 from tamrl.data.schema import FLUXES
 from tamrl.errors import DataError
 from tamrl.evaluate.learner import Fluxes, Wrapper
 from tamrl.evaluate.score_file import AS_LABELLED, some
 from tamrl.model.adapt import MIN_DAYS, add_target, finetune
 from tamrl.model.train import TamRLModel
-from tamrl.samples.arrays import FACTS, Samples
+from tamrl.samples.arrays import Samples
 from tamrl.shipped.adaptation import BLOCKS, Adapted
 from tamrl.shipped.checks import LARGEST, number, text
+from tamrl.shipped.target_names import check_name
 
 STEPS = 60  # most steps of the descent: the head starts at the labels' mean
-LONGEST = 200  # letters of a name; NetCDF takes 256, with an ending
-TAKEN = {*FACTS, *NAMES, "time", "station", "dissimilarity", "outside", "seen"}
-_TAKEN = re.compile(r"share_.*|nearest_learnt.*|.*_(lower|upper|letters|bnds)")
 
 Mask = NDArray[np.bool_]
 
@@ -66,23 +61,6 @@ class WithTarget(Wrapper):
 def as_trained(member: Any) -> Any:
     """Give a member as it was before any labels of a user's."""
     return as_trained(member.fitted[0]) if isinstance(member, WithTarget | Adapted) else member
-
-
-def check_name(target: str, header: Mapping[str, Any]) -> None:
-    """Refuse a target that the model reads or predicts already, or that cannot be a name."""
-    if not isinstance(target, str) or len(target) > LONGEST:
-        what = f"the name of a target is {str(target)[:20]!r}…"
-        raise DataError(f"{what}; expected a text of at most {LONGEST} letters")
-    if target in header.get("targets", {}):
-        raise DataError(f"the weights predict {target} already; start from the weights before")
-    known = next(iter(recognise([target])), "")
-    if known or target in TAKEN or target.casefold() in STAMPS or _TAKEN.fullmatch(target):
-        what = "predicted already" if known in FLUXES else "read or written already"
-        name = f"{target} ({known})" if known not in ("", target) else target
-        raise DataError(f"{name} is {what}; a further target is another column")
-    if not re.fullmatch(r"[A-Za-z]\w*", target, re.ASCII):
-        remedy = "rename the column: letters, digits and _ alone"
-        raise DataError(f"{target!r} cannot be the name of a variable; {remedy}")
 
 
 def learn_target(

@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from tamrl.errors import DataError
 from tamrl.evaluate.learner import walk
 from tamrl.model.train import TamRLModel
 from tamrl.rivals.boosting import Boosting
+from tamrl.rivals.forest import MOST_INPUTS
 from tamrl.shipped.adaptation import Adapted
 from tamrl.shipped.annual import AnnualMeans, AnnualPrior, AnnualRescaling
 from tamrl.shipped.blend import Blend
@@ -94,6 +96,14 @@ def unpack(models: Sequence[Mapping[str, Any]], arrays: Arrays, device: str) -> 
 def networks(model: Any) -> list[TamRLModel]:
     """All TAM-RL networks in a fitted model, however it is put together."""
     return [net for net in walk(model, fitted=True) if isinstance(net, TamRLModel)]
+
+
+def load_compiled(models: Sequence[Any]) -> None:
+    """Load the code that walks trees, half a second once a process, before it is waited for."""
+    parts = (part for model in models for part in walk(model, fitted=True))
+    forests = (p.forest for p in parts if isinstance(p, Boosting) and p.forest is not None)
+    for forest in islice(forests, 1):
+        forest(np.empty((0, MOST_INPUTS), np.float32))
 
 
 def networks_alone(members: Sequence[Any]) -> list[Any]:

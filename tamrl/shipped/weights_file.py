@@ -5,7 +5,7 @@ what they were trained on, how wide the intervals are. What is read is checked b
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,16 @@ from safetensors.numpy import save as serialise
 
 from tamrl.errors import DataError, expect
 from tamrl.evaluate.conformal import Conformal
-from tamrl.files import atomic_write, check_outputs, check_regular
+from tamrl.files import atomic_write, check_regular
 from tamrl.model.train import pick_device
 from tamrl.samples.arrays import Samples, require_same
 from tamrl.shipped.checks import MOST_BYTES, read_header
-from tamrl.shipped.new_target import check_name
 from tamrl.shipped.report import sha256_of
+from tamrl.shipped.target_names import check_name
 from tamrl.shipped.weights import Arrays, digest_of, networks, pack, unpack
+from tamrl.shipped.weights_output import HEADER, check_weights_output
 
 ABOUT = ("virtual", "tower_source")  # of samples, that weights carry
-HEADER = "tamrl"  # the one text in a file, for several are stored in no order: header, SEAL, digest
 SEAL = "\nsha256:"  # before the digest of all else, which older files lack
 WRONG = (  # what a file of something else may lead to
     SafetensorError, OSError, LookupError, TypeError, ValueError, ArithmeticError, RuntimeError,
@@ -63,19 +63,6 @@ def write(models: Sequence[Any], path: Path, header: Mapping[str, Any]) -> None:
         raise DataError(f"{path}: not written, as nothing could read it again: {error}") from error
     with atomic_write(path) as part:
         part.write_bytes(serialise(arrays, {HEADER: text + SEAL + digest_of(arrays, text)}))
-
-
-def check_weights_output(path: Path, inputs: Iterable[Path | None] = ()) -> None:
-    """Refuse (DataError) to write weights over ``inputs``, or over a file of anything else."""
-    check_outputs(inputs, path, ends="file of weights")
-    if path.exists() and path.stat().st_size:
-        try:
-            with safe_open(path, "np") as stored:
-                known = HEADER in (stored.metadata() or {})
-        except (SafetensorError, OSError):
-            known = False
-        if not known:
-            raise DataError(f"{path}: holds something else than weights of tamrl; name a new file")
 
 
 def load(path: Path, device: str = "auto") -> tuple[list[Any], dict[str, Any]]:
