@@ -26,6 +26,10 @@ ENVIRONMENT = {
     "OMP_WAIT_POLICY": "passive",  # idle threads must not spin
     "PYTHONWARNINGS": "ignore:IProgress not found",  # of tqdm, in pooch
 }
+# What libraries load is no garbage: looked through now and then, and at the end, it takes seconds.
+AT_START = "__import__('gc').set_threshold(100_000, 50, 100)"
+AT_START += "; __import__('atexit').register(__import__('gc').freeze)"
+KERNEL = ["--log-level=CRITICAL", f"--IPKernelApp.exec_lines={AT_START}"]
 ALIKE = {float: (int,), tuple: (list,)}  # values of other kinds that a parameter takes
 
 
@@ -88,7 +92,7 @@ def execute(source: Path, values: Parameters, key: str, root: Path, virtual: boo
     try:
         papermill.execute_notebook(source, attempt, dict(values), progress_bar=False,
                                    stderr_file=sys.stderr, kernel_name="python3",
-                                   extra_arguments=["--log-level=CRITICAL"])  # fmt: skip
+                                   extra_arguments=KERNEL)  # fmt: skip
     except papermill.PapermillExecutionError as error:
         raise StudyError(
             f"{source.name}, cell {error.cell_index}:\n\n{error.source}\n\n"
