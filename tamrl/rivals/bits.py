@@ -1,8 +1,9 @@
 """Walk trees with 512 days at a time, a bit each; compiled when first called, then cached.
 
 Which days a threshold sends to the left is found once for all trees, as in QuickScorer (Lucchese et
-al. 2015, doi 10.1145/2766462.2767733). A split is then an AND and a XOR of eight words, and the
-bits of the number of the leaf in which a day ends are ORs of them. Leaves are summed tree by tree.
+al. 2015, doi 10.1145/2766462.2767733). A split is then an AND and a XOR of eight words, and a leaf
+is added to the days whose bits have come to it. Days of one place have much in common: most parts
+of a tree are reached by none of them, and passed over.
 """
 
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numba
 import numpy as np
 from llvmlite import ir
-from numba.core.types import uint64, void
+from numba.core.types import boolean, float64, uint64, void
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
@@ -21,10 +22,10 @@ if TYPE_CHECKING:
 
 WORDS = 8  # of 64 days
 DAYS = 64 * WORDS
-HALVES = (0x5555555555555555, 0x3333333333333333, 0x0F0F0F0F0F0F0F0F)  # of 2, 4 and 8 bits
 FEW_RUNS = 16  # of equal values in a column, up to which each is looked up alone
 ZERO = np.float32(1e-35)  # LightGBM takes inputs no larger for 0
 VECTOR = ir.VectorType(ir.IntType(64), WORDS)  # one register of AVX-512, two of AVX2, four of NEON
+SUMS = ir.VectorType(ir.DoubleType(), 8)  # of days that share a byte
 
 
 def predict(x: NDArray[np.float32], splits: "Splits", out: NDArray[np.float64]) -> None:
@@ -32,26 +33,18 @@ def predict(x: NDArray[np.float32], splits: "Splits", out: NDArray[np.float64]) 
 
     Nothing is checked here: splits of trees that are none would read and write foreign memory.
     """
-    bits = (len(splits.items) - 1) // len(splits.values)
-    most = int(np.diff(splits.start).max(initial=0))
-    rows = most + 2, len(splits.rank), 2 * splits.values.shape[1], 2 * WORDS
-    days, goes_left, reached, number = (np.zeros((n, WORDS), np.uint64) for n in rows)
-    leaf = number.view(np.uint8).reshape(2, DAYS)
-    column, total = np.empty(DAYS, np.float32), np.empty(DAYS)
-    scratch = _until(), column, days, goes_left, reached, number, leaf, total
-    _walk(x, splits, scratch, bits, out)
+    thresholds, nodes = (int(np.diff(v).max(initial=0)) for v in (splits.start, splits.nodes))
+    rows = thresholds + 2, len(splits.rank), 2 * nodes + 1
+    days, goes_left, reached = (np.zeros((n, WORDS), np.uint64) for n in rows)
+    scratch = _until(), np.empty(DAYS, np.float32), days, goes_left, reached, np.empty(DAYS)
+    _walk(x, splits, scratch, out)
 
 
 @lru_cache(1)
 def _until() -> NDArray[np.uint64]:
-    """Bits (day, word) of all days before a day.
-
-    Day r is bit r // 64 + 8 * (r % 8) of word r // 8 % 8, and byte r of the numbers of leaves.
-    """
-    r = np.arange(DAYS)
-    bit = np.zeros((DAYS + 1, WORDS), np.uint64)
-    bit[r + 1, r // 8 % 8] = np.uint64(1) << (r // 64 + 8 * (r % 8)).astype(np.uint64)
-    return np.cumsum(bit, 0, np.uint64)
+    """Bits (day, word) of all days before a day; day r is bit r % 64 of word r // 64."""
+    bits = np.arange(DAYS) < np.arange(DAYS + 1)[:, None]
+    return np.packbits(bits, axis=1, bitorder="little").view("<u8").astype(np.uint64)
 
 
 def _inlined(function: Callable[..., Any]) -> Any:
@@ -120,24 +113,34 @@ def _split(typing: Any, reached: Any, i: Any, left: Any, right: Any, days: Any, 
 
 
 @_inlined
-def _exchange(typing: Any, array: Any, i: Any, j: Any, half: Any, shift: Any) -> Any:
-    """Let the upper halves of row i and the lower ones of row j change places."""
+def _none(typing: Any, array: Any, i: Any) -> Any:
+    """Whether row i has no day."""
 
     def generate(context: Any, b: Any, signature: Any, args: Any) -> Any:
-        first, last = (_row(context, b, signature.args[0], args[0], k) for k in args[1:3])
-        none, every = ir.Constant(VECTOR, ir.Undefined), ir.VectorType(ir.IntType(32), WORDS)
-        zero = ir.Constant(ir.IntType(32), 0)
-        lower, by = (
-            b.shuffle_vector(b.insert_element(none, k, zero), none, ir.Constant(every, [0] * WORDS))
-            for k in args[3:]
-        )
-        one, other = b.load(first, align=8), b.load(last, align=8)
-        upper = b.and_(b.lshr(one, by), lower)
-        b.store(b.or_(b.and_(one, lower), b.shl(b.and_(other, lower), by)), first, align=8)
-        b.store(b.or_(upper, b.and_(other, b.not_(lower))), last, align=8)
+        days = b.load(_row(context, b, signature.args[0], *args), align=8)
+        some = b.icmp_unsigned("!=", days, ir.Constant(VECTOR, [0] * WORDS))
+        return b.icmp_unsigned("==", b.bitcast(some, ir.IntType(8)), ir.Constant(ir.IntType(8), 0))
+
+    return boolean(array, uint64), generate
+
+
+@_inlined
+def _add(typing: Any, total: Any, eight: Any, days: Any, value: Any) -> Any:
+    """Add a value to those of eight days in a row of ``total`` that have a bit in ``days``."""
+
+    def generate(context: Any, b: Any, signature: Any, args: Any) -> Any:
+        sums = context.make_array(signature.args[0])(context, b, args[0]).data
+        first = b.gep(sums, [b.mul(args[1], args[1].type(8))])
+        at = b.bitcast(first, SUMS.as_pointer())
+        lanes = ir.Constant(ir.VectorType(ir.IntType(32), 8), [0] * 8)
+        one = b.insert_element(ir.Constant(SUMS, ir.Undefined), args[3], lanes.type.element(0))
+        before, each = b.load(at, align=8), b.shuffle_vector(one, one, lanes)
+        chosen = b.bitcast(b.trunc(args[2], ir.IntType(8)), ir.VectorType(ir.IntType(1), 8))
+        more = b.select(chosen, each, ir.Constant(SUMS, [0.0] * 8))  # masked stores are slow
+        b.store(b.fadd(before, more), at, align=8)
         return context.get_dummy_value()
 
-    return void(array, uint64, uint64, uint64, uint64), generate
+    return void(total, uint64, uint64, float64), generate
 
 
 def _compiled(function: Callable[..., Any]) -> Any:
@@ -149,10 +152,10 @@ def _compiled(function: Callable[..., Any]) -> Any:
 
 
 @_compiled
-def _walk(x: Any, splits: Any, scratch: Any, bits: int, out: Any) -> None:
-    (features, start, thresholds, begin, rank, missing, condition, nodes, left, right, items, slots,
+def _walk(x: Any, splits: Any, scratch: Any, out: Any) -> None:
+    (features, start, thresholds, begin, rank, missing, condition, nodes, left, right, after,
      values, trees) = splits  # fmt: skip
-    until, column, days, goes_left, reached, number, leaf, total = scratch
+    until, column, days, goes_left, reached, total = scratch
     below = np.empty(DAYS, np.uint32)  # made here, where it is known to be apart from all else
     for first in range(0, len(x), DAYS):
         n = min(DAYS, len(x) - first)
@@ -187,7 +190,7 @@ def _walk(x: Any, splits: Any, scratch: Any, bits: int, out: Any) -> None:
                         below[r] += threshold < column[r]
                 for r in range(n):
                     k = below[r] if column[r] == column[r] else b - a + 1
-                    days[k, (r >> 3) & 7] |= np.uint64(1) << np.uint64((r >> 6) + 8 * (r & 7))
+                    days[k, r >> 6] |= np.uint64(1) << np.uint64(r & 63)
             k = 0
             for c in range(begin[j], begin[j + 1]):
                 while k < rank[c]:
@@ -199,25 +202,27 @@ def _walk(x: Any, splits: Any, scratch: Any, bits: int, out: Any) -> None:
         for o in range(len(trees) - 1):
             for r in range(DAYS):
                 total[r] = 0
-            for pair in range(trees[o], trees[o + 1], 2):
-                for t in (pair, pair + 1):
-                    for w in range(WORDS):
-                        reached[0, w] = ~np.uint64(0)
-                    for i in range(nodes[t], nodes[t + 1]):
-                        node = i - nodes[t]
-                        _split(reached, node, left[i], right[i], goes_left, condition[i])
-                    at = 8 * (t - pair)
-                    for p in range(8):
-                        _clear(number, at + p)
-                    for p in range(bits):
-                        for i in range(items[t * bits + p], items[t * bits + p + 1]):
-                            _join(number, at + p, reached, slots[i])
-                    for k in range(3):  # eight bits of a day from eight words into a byte of one
-                        for p in range(at, at + 8):
-                            if p >> k & 1 == 0:
-                                _exchange(number, p, p + (1 << k), HALVES[k], 1 << k)
-                for r in range(DAYS):
-                    one = total[r] + values[pair, leaf[0, r]]
-                    total[r] = one + values[pair + 1, leaf[1, r]]
+            for t in range(trees[o], trees[o + 1]):
+                for w in range(WORDS):
+                    reached[0, w] = ~np.uint64(0)
+                i, end = nodes[t], nodes[t + 1]
+                inner, leaf = end - i, i + t - (end - i)  # slots of nodes; where leaves begin
+                if inner == 0:
+                    for r in range(DAYS):
+                        total[r] += values[leaf]
+                while i < end:
+                    node = i - nodes[t]
+                    if _none(reached, node):
+                        i = after[i]
+                        continue
+                    _split(reached, node, left[i], right[i], goes_left, condition[i])
+                    for child in (left[i], right[i]):
+                        if child >= inner and not _none(reached, child):
+                            value = values[leaf + child]
+                            for w in range(WORDS):
+                                word = reached[child, w]
+                                for k in range(8):
+                                    _add(total, 8 * w + k, word >> (8 * k), value)
+                    i += 1
             for r in range(n):
                 out[o, first + r] = total[r]

@@ -18,7 +18,7 @@ HEAD = {"num_class": "1", "num_tree_per_iteration": "1", "objective": "regressio
 NODES = {"split_feature": int, "decision_type": int, "left_child": int, "right_child": int,
          "threshold": float}  # fmt: skip
 DEFAULT_LEFT, MISSING_NONE, MISSING_NAN = 2, 0, 8  # of LightGBM's decision types
-MOST_LEAVES = 256  # of a tree: a leaf's number is a byte
+MOST_LEAVES = 256  # of a tree
 MOST_INPUTS = 1 << 16
 MOST_TREES = 1 << 14  # of a booster
 NOT_NEEDED = (  # lines of LightGBM's text about how trees grew; half of it
@@ -108,8 +108,8 @@ class Trees(NamedTuple):
 class Splits(NamedTuple):
     """Trees as `tamrl.rivals.bits.predict` walks them; nodes, then leaves of a tree are its slots.
 
-    A condition is a threshold, and where missing values go. A leaf's number has bits: ``slots`` are
-    the largest parts of a tree all leaves of which have a bit.
+    A node stands before those below it, on its left before those on its right. A condition is a
+    threshold, and where missing values go.
     """
 
     features: Ints  # (feature,) columns that any tree uses
@@ -122,10 +122,9 @@ class Splits(NamedTuple):
     nodes: Ints  # (tree + 1,) where its nodes begin
     left: Ints  # (node,) slot of its child
     right: Ints
-    items: Ints  # (tree * bits + 1,) where the slots of a bit begin
-    slots: Ints
-    values: Floats  # (tree, leaf) by number
-    trees: Ints  # (output + 1,) where its trees begin; it has an even number
+    after: Ints  # (node,) the next one that is not below it
+    values: Floats  # (leaf,)
+    trees: Ints  # (output + 1,) where its trees begin
 
 
 def read(text: str, what: str) -> Trees:
@@ -171,53 +170,30 @@ def _numbers(trees: list[dict[str, str]], key: str, count: NDArray[np.intp]) -> 
 
 def splits(boosters: list[Trees], what: str = "trees") -> Splits:
     """Order boosters as they are walked; DataError for numbers that make no tree."""
-    even = [_even(trees) for trees in boosters]
-    t = Trees(*map(np.concatenate, zip(*even, strict=True)))
+    t = Trees(*map(np.concatenate, zip(*boosters, strict=True)))
     nodes, begin = _offsets(t.leaves - 1), _offsets(2 * t.leaves - 1)  # of nodes, of slots
     tree = np.repeat(np.arange(len(t.leaves)), t.leaves - 1)
-    own = np.arange(nodes[-1]) - nodes[tree]  # number of a node in its tree
-    _check(t, own, (t.leaves - 1)[tree], what)
+    own, inner = np.arange(nodes[-1]) - nodes[tree], (t.leaves - 1)[tree]
+    _check(t, own, inner, what)
     node, left, right = (
-        begin[tree] + np.where(k >= 0, k, (t.leaves - 1)[tree] + ~k)
-        for k in (own, t.left_child, t.right_child)
+        begin[tree] + np.where(k >= 0, k, inner + ~k) for k in (own, t.left_child, t.right_child)
     )
     if np.bincount(np.concatenate([left, right]), minlength=1).max() > 1:
         raise DataError(f"{what}: a node has two parents")
-    low, high = _leaves_below(node, left, right, begin)
-    bits = np.arange(int(t.leaves.max() - 1).bit_length())
-    of_all = (low[:, None] >> bits == high[:, None] >> bits) & (low[:, None] >> bits & 1 == 1)
-    parent = np.arange(begin[-1])
-    parent[left] = parent[right] = node
-    slot, bit = np.nonzero(of_all & ~of_all[parent])  # no bit is of all leaves of a root
-    owner = np.repeat(np.arange(len(t.leaves)), 2 * t.leaves - 1)
-    key = owner[slot] * len(bits) + bit
-    items = _offsets(np.bincount(key, minlength=len(t.leaves) * len(bits)))
-    slots = (slot - begin[owner[slot]])[np.argsort(key, kind="stable")]
-    leaf = np.delete(np.arange(begin[-1]), node)
-    values = np.zeros((len(t.leaves), 1 << len(bits)))
-    values[owner[leaf], low[leaf]] = t.leaf_value
-    trees = _offsets(np.array([len(each.leaves) for each in even], int))
-    walked = (
-        *_conditions(t),
-        nodes,
-        left - begin[tree],
-        right - begin[tree],
-        items,
-        slots,
-        values,
-        trees,
+    place, size = _order(node, left, right, begin)
+    at = nodes[tree] + place[node]
+    by_place = np.argsort(at)
+    children = (
+        np.where(k >= 0, place[slot], slot - begin[tree])[by_place]
+        for k, slot in ((t.left_child, left), (t.right_child, right))
     )
+    *conditions, condition = _conditions(t)
+    after = (at + size[node] - 1)[by_place]
+    trees = _offsets(np.array([len(each.leaves) for each in boosters], int))
+    walked = (*conditions, condition[by_place], nodes, *children, after, t.leaf_value, trees)
     kinds = {"thresholds": np.float32, "missing": bool, "values": np.float64}
     each = zip(Splits._fields, walked, strict=True)
     return Splits(*(np.ascontiguousarray(v, kinds.get(name, np.int32)) for name, v in each))
-
-
-def _even(trees: Trees) -> Trees:
-    """Add a tree of one leaf, zero, to an odd number: two are summed at a time."""
-    if len(trees.leaves) % 2 == 0:
-        return trees
-    leaves, value = np.append(trees.leaves, 1), np.append(trees.leaf_value, 0.0)
-    return trees._replace(leaves=leaves, leaf_value=value)
 
 
 def _offsets(count: NDArray[np.intp]) -> NDArray[np.intp]:
@@ -241,10 +217,10 @@ def _check(t: Trees, own: NDArray[np.intp], inner: NDArray[np.intp], what: str) 
             raise DataError(f"{what}: {name} cannot be {getattr(t, name)[~good][0]}")
 
 
-def _leaves_below(
+def _order(
     node: NDArray[np.intp], left: NDArray[np.intp], right: NDArray[np.intp], begin: NDArray[np.intp]
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """First and last number (slot,) of the leaves below, numbered from left to right."""
+    """Place of nodes (slot,) in the order of their tree, and how many leaves are below a slot."""
     at = np.full(begin[-1], -1)
     at[node] = np.arange(len(node))
     level = at[begin[:-1]]
@@ -252,13 +228,13 @@ def _leaves_below(
     while len(level := level[level >= 0]):
         levels.append(level)
         level = at[np.concatenate([left[level], right[level]])]
-    low, size = np.zeros(len(at), np.intp), np.ones(len(at), np.intp)
+    place, size = np.zeros(len(at), np.intp), np.ones(len(at), np.intp)
     for level in reversed(levels):
         size[node[level]] = size[left[level]] + size[right[level]]
     for level in levels:
-        low[left[level]] = low[node[level]]
-        low[right[level]] = low[node[level]] + size[left[level]]
-    return low, low + size - 1
+        place[left[level]] = place[node[level]] + 1
+        place[right[level]] = place[node[level]] + size[left[level]]
+    return place, size
 
 
 def _conditions(t: Trees) -> tuple[NDArray, ...]:
