@@ -157,7 +157,7 @@ def grid_at(cube: xr.Dataset, lat: npt.ArrayLike, lon: npt.ArrayLike) -> xr.Data
     )
     at = at.rename(lat="cell_lat", lon="cell_lon")
     inside = xr.DataArray(near, dims="site")
-    for name, field in at.data_vars.items():
+    for name, field in () if near.all() else at.data_vars.items():
         missing = np.nan if np.issubdtype(field.dtype, np.floating) else field.dtype.type(0)
         at[name] = field.where(inside, missing).astype(field.dtype).assign_attrs(field.attrs)
     if isinstance(lat, xr.DataArray) and "site" in lat.coords:
