@@ -326,7 +326,28 @@ def test_support_is_in_means_of_ten_days_of_years_that_are_half_known(samples: S
         has[3, first] = np.arange(365) < known
         data = DeviceData(replace(samples, has_drivers=has), step.net, CPU)
         assert data.support.usable[3, 0] == usable
-    assert (step.data.process[torch.from_numpy(np.isnan(samples.process))] == 1).all()
+    every = np.broadcast_to(np.arange(len(samples.time)), samples.weight.shape)
+    process = step.data.series("process", step.data.at(np.arange(len(every)), every))
+    assert (process[torch.from_numpy(np.isnan(samples.process))] == 1).all()
+
+
+def test_memory_grows_with_the_days_of_towers_and_not_with_the_years_of_all(
+    samples: Samples,
+) -> None:
+    """A record has its days, a day outside it is unseen, unlabelled, and the same for all."""
+    step, on = Step(samples), samples.has_drivers
+    first, last = on.argmax(1), len(samples.time) - on[:, ::-1].argmax(1)
+    assert len(step.data.x) == (last - first).sum() + 1
+    site = np.flatnonzero(first > 0)[:1]
+    around = step.data.at(site, first[site][:, None] + np.arange(-1, 1))
+    x, seen, process = step.data.drivers(around)
+    assert (x[0, 0] == 0).all()
+    assert (seen[0, 0] == 0).all()
+    assert (process[0, 0] == 1).all()
+    assert step.data.series("weight", around)[0, 0] == 0
+    assert seen[0, 1].any()
+    raw = torch.from_numpy(samples.x[site[0], first[site[0]]])
+    torch.testing.assert_close(x[0, 1], step.net.scale(raw)[0])
 
 
 def test_each_term_of_a_step_moves_what_it_teaches(samples: Samples) -> None:

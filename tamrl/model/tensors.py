@@ -1,4 +1,8 @@
-"""Samples as tensors that stay on the device: gathered by index, never copied per sample."""
+"""Samples as tensors that stay on the device: gathered by index, never copied per sample.
+
+Days of all towers lie end to end, each tower's from its first to its last with drivers, so that
+memory grows with days, and not with the years that any tower has.
+"""
 
 import sys
 from dataclasses import dataclass
@@ -47,8 +51,8 @@ def room(device: torch.device) -> float:
 
 
 def take(series: Tensor, at: Tensor) -> Tensor:
-    """Gather entries ``at`` (B, n) of ``series`` (site, time, ...) laid end to end: (B, n, ...)."""
-    return series.flatten(0, 1).index_select(0, at.flatten()).unflatten(0, at.shape)
+    """Gather entries ``at`` (B, n) of ``series`` (entry, ...): (B, n, ...)."""
+    return series.index_select(0, at.flatten()).unflatten(0, at.shape)
 
 
 @dataclass
@@ -100,30 +104,45 @@ class Support:
             pick[row, : len(have)], used[row, : len(have)] = have, True
         at = to_device(site[:, None] * self.x.shape[1] + pick, self.x.device)
         mask = to_device(used[..., None, None], at.device)
-        return take(self.x, at) * mask, take(self.seen, at) * mask
+        return tuple(take(v.flatten(0, 1), at) * mask for v in (self.x, self.seen))  # type: ignore[return-value]
 
 
 class DeviceData:
-    """Tensors of all towers, scaled once; on the host (``home``) where the device lacks `room`."""
+    """Tensors of all towers, scaled once; on the host (``home``) where the device lacks `room`.
+
+    Days (day, ...) lie end to end; the last stands for all those that no record has: nothing of it
+    is seen, and it has no label.
+    """
 
     def __init__(self, samples: Samples, net: TamRL, device: torch.device):
         cpu_net = type(net)(net.config)
         cpu_net.load_state_dict(net.state_dict())
-        x, seen = cpu_net.scale(torch.from_numpy(samples.x))
-        each = (x, seen, samples.process, samples.y, samples.weight)
+        on, self.length = samples.has_drivers, len(samples.time)
+        self.first = np.where(on.any(1), on.argmax(1), 0)
+        self.count = np.where(on.any(1), self.length - on[:, ::-1].argmax(1) - self.first, 0)
+        self.begin = np.cumsum(self.count) - self.count
+        x, seen = cpu_net.scale(self._laid(samples.x, np.nan))
+        process = torch.nan_to_num(self._laid(samples.process, np.nan), nan=1.0)
+        y, weight = self._laid(samples.y, np.nan), self._laid(samples.weight, 0)
+        each = (x, seen.bool(), process, y, weight)
         home = device if sum(a.nbytes for a in each) <= room(device) else torch.device("cpu")
-        self.device, self.home, self.weight_np = device, home, samples.weight
-        self.x, self.seen = x.to(home), seen.to(home)
+        self.device, self.home, self.y_np, self.weight_np = device, home, samples.y, samples.weight
+        self.x, self.seen, self.process, self.y, self.weight = (v.to(home) for v in each)
         self.support = Support.build(samples, cpu_net, device)
         self.static = torch.from_numpy(samples.static).to(device)
-        self.process = torch.nan_to_num(torch.from_numpy(samples.process), nan=1.0).to(home)
-        self.y, self.weight = (torch.from_numpy(a).to(home) for a in (samples.y, samples.weight))
         self.maps = None if samples.maps is None else torch.from_numpy(samples.maps).to(device)
         year = samples.time.astype("datetime64[Y]").astype(int)
         self.year = year - year.min()
         self.class_weight = torch.ones(len(samples.site), device=device)
         self.satellite = torch.tensor([f.startswith(SATELLITE_PREFIX) for f in samples.features])
         self.lacking = of_satellites(samples)  # drivers, statics: of a tower without satellites
+
+    def _laid(self, values: NDArray, blank: float) -> Tensor:
+        """Lay values (site, time, ...) end to end, and a blank day after them: (day, ...)."""
+        out = np.full((self.count.sum() + 1, *values.shape[2:]), blank, np.float32)
+        for row, a, i, n in zip(values, self.first, self.begin, self.count, strict=True):
+            out[i : i + n] = row[a : a + n]
+        return torch.from_numpy(out)
 
     def balance_classes(self, samples: Samples, train: NDArray, exponent: float) -> None:
         """Weigh towers by inverse frequency of IGBP x Koppen among training days, mean 1 a day."""
@@ -137,17 +156,21 @@ class DeviceData:
         self.class_weight[to_device(train, self.device)] = to_device(weight, self.device)
 
     def at(self, site: NDArray, days: NDArray) -> Tensor:
-        """Where ``days`` (B, T) of sites (B,) lie in tensors (site, time, ...) laid end to end."""
-        return to_device(site[:, None] * self.x.shape[1] + days, self.home)
+        """Where ``days`` (B, T) of sites (B,) lie in tensors (day, ...)."""
+        day = days - self.first[site][:, None]
+        inside = (day >= 0) & (day < self.count[site][:, None])
+        at = np.where(inside, self.begin[site][:, None] + day, len(self.x) - 1)
+        return to_device(at, self.home)
 
     def series(self, name: str, at: Tensor) -> Tensor:
-        """Days ``at`` (B, T), from `DeviceData.at`, of a tensor (site, time, ...): (B, T, ...)."""
+        """Days ``at`` (B, T), from `DeviceData.at`, of a tensor (day, ...): (B, T, ...)."""
         # In memory days come first, which is the order in which the LSTM reads.
         return to_device(take(getattr(self, name), at.T), self.device).transpose(0, 1)
 
     def drivers(self, at: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Scaled drivers, which of them are seen, and process factors of days ``at`` (B, T)."""
-        return self.series("x", at), self.series("seen", at), self.series("process", at)
+        x, seen, process = (self.series(name, at) for name in ("x", "seen", "process"))
+        return x, seen.to(x.dtype), process
 
     def keep(
         self, n: int, driver: float, satellite: float | None, rng: np.random.Generator
@@ -165,7 +188,7 @@ class DeviceData:
 
     def score(self, net: TamRL, pred: NDArray, sites: NDArray) -> float:
         """Mean over fluxes of RMSE / sd on labelled days: what early stopping watches."""
-        y, w = self.y[torch.from_numpy(sites)].cpu().numpy(), self.weight_np[sites] > 0
+        y, w = self.y_np[sites], self.weight_np[sites] > 0
         error = (pred[w] - y[w]) / net.y_sd.cpu().numpy()
         return float(np.sqrt(np.nanmean(error**2, 0)).mean())
 

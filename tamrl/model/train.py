@@ -106,7 +106,8 @@ class TamRLModel:
         steps = max(len(windows(samples.weight[train] > 0, span, span)) // r.batch, 1) * r.epochs
         plan = torch.optim.lr_scheduler.OneCycleLR(opt, r.lr, total_steps=steps + 1, pct_start=0.15)
         best: dict[str, Any] = {"score": float("inf"), "state": None}
-        first, given, key = 0, data, _key(c, r, samples, train, valid, seed)
+        first, given = 0, data
+        key = "" if self.checkpoint is None else _key(c, r, samples, train, valid, seed)
         parts: dict[str, Any] = {"net": net, "mean": mean_net, "opt": opt, "plan": plan}
         if self.checkpoint is not None and self.checkpoint.exists():
             saved = torch.load(self.checkpoint, weights_only=True, map_location=dev)
@@ -152,7 +153,7 @@ class TamRLModel:
         index = windows(data.weight_np[train] > 0, span, span)
         index = index[rng.permutation(len(index))]
         start = index[:, 1] - r.warmup + rng.integers(-span // 2, span // 2 + 1, len(index))
-        start = np.clip(start, 0, max(data.x.shape[1] - r.length, 0))
+        start = np.clip(start, 0, max(data.length - r.length, 0))
         site, sums = train[index[:, 0]], dict[str, Tensor]()
         n = max(len(index) // r.batch, 1)
         mean, new = (cast(list[Tensor], [*each.parameters()]) for each in (mean_net, net))
@@ -178,7 +179,7 @@ class TamRLModel:
     ) -> dict[str, Tensor]:  # fmt: skip
         """Loss terms of one batch of windows (site, start)."""
         r, c = self.recipe, net.config
-        length, by_site = min(r.length, data.x.shape[1]), r.satellite_dropout == "site"
+        length, by_site = min(r.length, data.length), r.satellite_dropout == "site"
         hidden = np.zeros(len(data.static), bool)  # sites shown without satellites
         if by_site:
             sites = np.unique(site)

@@ -49,7 +49,7 @@ def teach(samples: Samples, fold: Fold, epochs: int = 8, seed: int = 0, device: 
 def without_daily_satellites(model: TamRLModel, samples: Samples) -> DeviceData:
     """Tensors in which satellites are seen in the support set, but on no day to be predicted."""
     _, data = on_device(model, samples)
-    data.seen = data.seen * ~data.satellite.to(data.seen.device)
+    data.seen = data.seen & ~data.satellite.to(data.seen.device)
     return data
 
 

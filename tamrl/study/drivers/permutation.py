@@ -104,13 +104,14 @@ def exchanged(data: DeviceData, samples: Samples, kind: str, columns: Mapping[st
     else:
         site, day = days = np.nonzero(samples.has_drivers)
         order = rng.permutation(len(site))
-        old_site, old_day = source = site[order], day[order]
+        source = site[order], day[order]
+        at = data.at(site, day[:, None])[:, 0]
+        old = at[torch.from_numpy(order).to(at.device)]
         out.x, out.seen, out.process = data.x.clone(), data.seen.clone(), data.process.clone()
         for i in columns[kind]:
-            out.x[site, day, i] = data.x[old_site, old_day, i]
-            out.seen[site, day, i] = data.seen[old_site, old_day, i]
+            out.x[at, i], out.seen[at, i] = data.x[old, i], data.seen[old, i]
         index = map(samples.features.index, SCALARS)
         raw = [samples.x[..., i][source if i in columns[kind] else days] for i in index]
         scalars = torch.nan_to_num(torch.from_numpy(process_scalars(*raw)), nan=1.0)
-        out.process[days] = scalars.to(out.process)
+        out.process[at] = scalars.to(out.process)
     return out
