@@ -263,3 +263,14 @@ def test_a_single_view_is_a_single_day() -> None:
     day = np.array(["2004-06-01"], "datetime64[D]")
     out = between(day, np.array([0.4]), np.arange(day[0] - 2, day[0] + 3))
     np.testing.assert_array_equal(np.isfinite(out), [False, False, True, False, False])
+
+
+def test_what_is_not_used_is_said(tmp_path: Path) -> None:
+    """Layers beside those that are read, with the reason where users would expect them read."""
+    _, lines = read(appeears(LaiStdDev_500m=0.1, FparStdDev_500m=0.1), tmp_path / "a.csv")
+    assert "not used: LaiStdDev_500m, FparStdDev_500m of MOD15A2H" in lines
+    table = appeears().assign(MOD16A2_061_PET_500m=31.5, MOD16A2_061_ET_500m=9.0)
+    _, lines = read(table, tmp_path / "a.csv")
+    assert any("PET_500m of MOD16A2; the model's PET is ERA5-Land's" in line for line in lines)
+    assert "not used: ET_500m of MOD16A2" in lines
+    assert not any("CloudState" in line or "Line_Y" in line for line in lines)
