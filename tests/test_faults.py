@@ -1102,6 +1102,14 @@ SATELLITES: dict[str, tuple[str, str]] = {  # a table, what is said
         "ID,Date,MOD16A2_061_PET_500m\nAA-Aaa,2005-01-01,31.5\n",
         "not used: PET_500m of MOD16A2; the model's PET is ERA5-Land's pev, .*; bring pev",
     ),
+    "NDWI of Aqua": (
+        "ID,Date,MYD09A1_061_sur_refl_b02,MYD09A1_061_sur_refl_b06\nAA-Aaa,2005-01-01,0.3,0.2\n",
+        "not used: sur_refl_b02 of MYD09A1; .* of which Aqua has lost most detectors; get MOD09A1",
+    ),
+    "NDWI of one band": (
+        "ID,Date,MOD09A1_061_sur_refl_b02\nAA-Aaa,2005-01-01,0.3\n",
+        "not used: sur_refl_b02 of MOD09A1; NDWI needs sur_refl_b06 as well",
+    ),
     "fluxes of MODIS": (
         "ID,Date,MOD17A2H_061_Gpp_500m\nAA-Aaa,2005-01-01,0.03\n",
         "not used: Gpp_500m of MOD17A2H; a modelled flux, no predictor",

@@ -16,6 +16,7 @@ from tamrl.data.own import modis
 from tamrl.data.own.composites import step_of
 from tamrl.data.own.phases import daily_index, is_phase
 from tamrl.data.own.vocabulary import SCALE, rescaled
+from tamrl.data.own.water import is_band, with_ndwi
 from tamrl.data.physics import KELVIN
 from tamrl.data.units import plausible
 from tamrl.errors import DataError
@@ -34,7 +35,7 @@ def series_of(layers: pd.DataFrame, notes: dict[str, list[str]]) -> pd.DataFrame
     kinds = {pair: _kind(*pair) for pair in pairs.itertuples(index=False, name=None)}
     _say_unused([pair for pair, kind in kinds.items() if not kind], notes[""])
     kind = pd.MultiIndex.from_frame(layers[["product", "layer"]].astype(str)).map(kinds)
-    views = _judged(layers[kind == "view"], notes)
+    views = _judged(with_ndwi(layers[kind == "view"], notes), notes)
     return pd.concat([*views, *daily_index(layers[kind == "phase"], notes)] or [_NONE])
 
 
@@ -44,7 +45,7 @@ _NONE = pd.DataFrame({n: [] for n in ("site", "product", "name", "date", "value"
 def _kind(product: str, layer: str) -> str:
     if is_phase(product, layer):
         return "phase"
-    used = modis.layer_row(product, layer) or modis.is_flag(layer)
+    used = modis.layer_row(product, layer) or modis.is_flag(layer) or is_band(product, layer)
     return "view" if used else ""
 
 
