@@ -1015,6 +1015,19 @@ def test_any_cube_is_read_or_refused(tmp_path_factory, stores: list[Path], data)
 
 
 YEAR = pd.date_range("2005-01-01", "2005-12-31", freq="16D")
+PHASES = {"Greenup": -80, "MidGreenup": -50, "Maturity": -20, "Peak": 0, "Senescence": 30,
+          "MidGreendown": 60, "Dormancy": 90}  # fmt: skip
+
+
+def phases(since: int = 0, year: int = 2005, low: float = 0.15, **changes: object) -> str:
+    """Make MCD12Q2 of two years as AppEEARS writes it, days since 1970-01-01 less ``since``."""
+    peak = np.array([12963, 13328]) - since  # 2005-06-30, 2006-06-30
+    columns = {n: peak + away for n, away in PHASES.items()} | {"QA_Overall": 0}
+    columns |= {"EVI_Minimum": low, "EVI_Amplitude": 0.4} | changes
+    table = pd.DataFrame({"ID": "AA-Aaa", "Date": [f"{year}-01-01", f"{year + 1}-01-01"]})
+    return table.assign(**{f"MCD12Q2_061_{n}_0": v for n, v in columns.items()}).to_csv(index=False)
+
+
 SATELLITES: dict[str, tuple[str, str]] = {  # a table, what is said
     "an index beyond 1": ("date,EVI\n2005-01-01,7.5\n", "EVI .*7.5 on 2005-01-01, outside"),
     "a date that is none": ("date,EVI\nspring,0.5\n", "spring"),
@@ -1059,6 +1072,48 @@ SATELLITES: dict[str, tuple[str, str]] = {  # a table, what is said
         "ID,Date,MOD15A2H_061_Lai_500m\n" + "".join(f"AA-Aaa,2005-02-01,{v}\n" for v in (1.5, 2.5)),
         "Lai_500m of AA-Aaa has two values on 2005-02-01; keep one",
     ),
+    "phases by days of the year": (
+        phases(since=12784, Peak=[180, 182]),
+        "MCD12Q2 of AA-Aaa: Greenup is 99 in 2005, outside 11138 to 32766: .*days of the year",
+    ),
+    "phases counted from 2000": (phases(since=10957), "Greenup is 1926 in 2005.* in version 5"),
+    "phases of another year": (phases(year=2009), "Peak is in 2005, but Date in 2009"),
+    "phases under each other's heads": (
+        phases(Greenup=[13053, 13418], Dormancy=[12883, 13248]),
+        "has 2 of 2 cycles whose dates are out of order; are its columns exchanged",
+    ),
+    "two years of phases in one": (
+        phases().replace("2006-01-01", "2005-01-01"),
+        "MCD12Q2 of AA-Aaa: Greenup_0 has two values in 2005; keep one",
+    ),
+    "phases of fill values": (
+        phases(**dict.fromkeys(PHASES, 32767)),
+        "no value is left .EVI: MCD12Q2 has no growing cycle .*2 years are without a value",
+    ),
+    "a single phase": (
+        "ID,Date,MCD12Q2_061_Greenup_0\nAA-Aaa,2005-01-01,12883\n",
+        "not used: MCD12Q2; EVI needs its MidGreenup, .*, EVI_Amplitude as well",
+    ),
+    "phases of version 5": (
+        "ID,Date,MCD12Q2_005_Onset_Greenness_Increase_0\nAA-Aaa,2005-01-01,1926\n",
+        "not used: Onset_.* of MCD12Q2; of version 5, which counts from 2000-01-01; get .*6.1",
+    ),
+    "potential evaporation of MODIS": (
+        "ID,Date,MOD16A2_061_PET_500m\nAA-Aaa,2005-01-01,31.5\n",
+        "not used: PET_500m of MOD16A2; the model's PET is ERA5-Land's pev, .*; bring pev",
+    ),
+    "NDWI of Aqua": (
+        "ID,Date,MYD09A1_061_sur_refl_b02,MYD09A1_061_sur_refl_b06\nAA-Aaa,2005-01-01,0.3,0.2\n",
+        "not used: sur_refl_b02 of MYD09A1; .* of which Aqua has lost most detectors; get MOD09A1",
+    ),
+    "NDWI of one band": (
+        "ID,Date,MOD09A1_061_sur_refl_b02\nAA-Aaa,2005-01-01,0.3\n",
+        "not used: sur_refl_b02 of MOD09A1; NDWI needs sur_refl_b06 as well",
+    ),
+    "fluxes of MODIS": (
+        "ID,Date,MOD17A2H_061_Gpp_500m\nAA-Aaa,2005-01-01,0.03\n",
+        "not used: Gpp_500m of MOD17A2H; a modelled flux, no predictor",
+    ),
     "per cent, or raw": ("date,EVI\n2005-01-01,45\n2005-02-01,50\n", "EVI .*outside -0.3 to 1"),
 }
 SAID: dict[str, tuple[str, str]] = {  # a table that is read, what is said
@@ -1073,6 +1128,18 @@ SAID: dict[str, tuple[str, str]] = {  # a table that is read, what is said
     "one number": (
         "date,EVI\n" + "".join(f"{d:%Y-%m-%d},0.5\n" for d in YEAR),
         "EVI: all 23 dates are 0.5; is that measured?",
+    ),
+    "phases without a scale factor": (
+        phases(low=1500),
+        "EVI: scale factor 0.0001 applied to the minimum of MCD12Q2",
+    ),
+    "poor phases": (
+        phases(QA_Overall=[3, 0]),
+        "2 growing cycles of 2005 to 2006, 1 poor by QA_Overall, which count as in training",
+    ),
+    "phases out of order": (
+        phases(Maturity=[12963 + 40, 13328 - 20]),
+        "1 growing cycles of 2005 to 2006, 1 with dates out of order or of another year left out",
     ),
     "years apart": (
         "date,EVI\n2015-01-01,0.5\n",

@@ -263,3 +263,54 @@ def test_a_single_view_is_a_single_day() -> None:
     day = np.array(["2004-06-01"], "datetime64[D]")
     out = between(day, np.array([0.4]), np.arange(day[0] - 2, day[0] + 3))
     np.testing.assert_array_equal(np.isfinite(out), [False, False, True, False, False])
+
+
+def reflectances(product: str, bands: tuple[str, str], flag: str) -> pd.DataFrame:
+    """Make a point sample of two bands and their flag, which calls all dates clear."""
+    near, far = np.full(N, 0.30), 0.15 + 0.05 * np.sin(np.arange(N))
+    columns = {bands[0]: near.round(4), bands[1]: far.round(4), flag: 0}
+    return pd.DataFrame({
+        "ID": "AA-Aaa", "Latitude": 50.0, "Longitude": 8.0, "Date": DATES.strftime("%Y-%m-%d"),
+        **{f"{product}_061_{name}": values for name, values in columns.items()},
+    })  # fmt: skip
+
+
+MOD09 = ("MOD09A1", ("sur_refl_b02", "sur_refl_b06"), "sur_refl_state_500m")
+NBAR = (
+    "MCD43A4",
+    ("Nadir_Reflectance_Band2", "Nadir_Reflectance_Band6"),
+    "BRDF_Albedo_Band_Mandatory_Quality_Band6",
+)
+
+
+@pytest.mark.parametrize(("source", "bad", "fill"), [(MOD09, 1, -2.8672), (NBAR, 255, 3.2767)])
+@pytest.mark.parametrize("factor", [1, 1e4, 1e-4])
+def test_ndwi_of_bands(source, bad: int, fill: float, factor: float, tmp_path: Path) -> None:
+    """Bands 2 and 6, whatever their scale; clouds, shadows and fill values leave months their rest.
+
+    Leaves of 0.30 and 0.15 have (0.30 - 0.15) / 0.45 = 1/3.
+    """
+    product, bands, flag = source
+    table = reflectances(*source)
+    near, far = (table[f"{product}_061_{band}"] for band in bands)
+    ndwi = ((near - far) / (near + far)).to_numpy(copy=True)
+    table.loc[[3], far.name], ndwi[3] = fill, np.nan
+    table.loc[[5], f"{product}_061_{flag}"], ndwi[5] = bad, np.nan
+    table[far.name] *= factor
+    seen, lines = read(table, tmp_path / "a.csv")
+    np.testing.assert_allclose(lai_of(seen, "NDWI"), months(ndwi), rtol=1e-3)
+    assert 0.3 < np.nanmean(lai_of(seen, "NDWI")) < 0.4
+    said = f"NDWI: {product} bands 2 and 6, {N - 2} of {N} dates (1 cloudy or bad, 1 without"
+    assert any(line.startswith(said) for line in lines)
+    assert any(f"NDWI: {bands[1]}, scale factor 0.0001" in line for line in lines) is (factor != 1)
+
+
+def test_what_is_not_used_is_said(tmp_path: Path) -> None:
+    """Layers beside those that are read, with the reason where users would expect them read."""
+    _, lines = read(appeears(LaiStdDev_500m=0.1, FparStdDev_500m=0.1), tmp_path / "a.csv")
+    assert "not used: LaiStdDev_500m, FparStdDev_500m of MOD15A2H" in lines
+    table = appeears().assign(MOD16A2_061_PET_500m=31.5, MOD16A2_061_ET_500m=9.0)
+    _, lines = read(table, tmp_path / "a.csv")
+    assert any("PET_500m of MOD16A2; the model's PET is ERA5-Land's" in line for line in lines)
+    assert "not used: ET_500m of MOD16A2" in lines
+    assert not any("CloudState" in line or "Line_Y" in line for line in lines)

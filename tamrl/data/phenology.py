@@ -77,11 +77,16 @@ def _read(path: Path) -> pd.DataFrame:
         part = table[[f"m_{name}_{k}" for name in of]].set_axis([*of.values()], axis=1)
         part = part.apply(pd.to_numeric, errors="coerce").astype(float)
         parts.append(part.assign(site=site))
-    cycles = pd.concat(parts).dropna()
+    cycles = pd.concat(parts)
+    cycles = cycles[whole(cycles) & cycles.site.isin(tower_facts().index)]
+    return drop_sealed(cycles).sort_values(["site", "peak"])
+
+
+def whole(cycles: pd.DataFrame) -> NDArray[np.bool_]:
+    """Which ``cycles``, as of `daily_evi`, count: nothing is missing, and dates are in order."""
     ordered = (np.diff(cycles[[*PHASES]], axis=1) >= 0).all(1)
     possible = cycles.minimum.between(-0.2, 1) & cycles.amplitude.between(0, 1.2)
-    known = cycles.site.isin(tower_facts().index)
-    return drop_sealed(cycles[ordered & possible & known]).sort_values(["site", "peak"])
+    return np.asarray(possible) & np.asarray(ordered)
 
 
 def daily_evi(cycles: pd.DataFrame, days: NDArray[np.datetime64]) -> NDArray[np.float32]:

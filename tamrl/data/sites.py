@@ -26,9 +26,10 @@ def fetch_tower_predictors() -> xr.Dataset:
     """Fetch monthly satellite and reanalysis predictors at 144 of the 180 towers, 1994-2021.
 
     Variables (site, month), float32
-        FPAR, LAI, NDWI, LST_day and LST_night (degC), SNOW (%) of MODIS; PRCP (mm d-1) of
-        ERA5-Land; PET (mm d-1, with the sign and size of ERA5-Land's, high in dry places); SIF
-        (mW m-2 nm-1 sr-1) of CSIF; SM (m3 m-3) of ESA CCI; month is its first day; NaN missing.
+        FPAR, LAI, NDWI (bands 2 and 6, see `tamrl.data.own.water`), LST_day and LST_night (degC),
+        SNOW (%) of MODIS; PRCP (mm d-1) of ERA5-Land; PET (mm d-1, with the sign and size of
+        ERA5-Land's, high in dry places); SIF (mW m-2 nm-1 sr-1) of CSIF; SM (m3 m-3) of ESA CCI;
+        month is its first day; NaN missing.
     Rules
         A month that the authors imputed (gap_flag_month = 1, all of them before 2001) is missing
         in every variable; attrs["imputed_share"] says how many. 36 towers have no row.

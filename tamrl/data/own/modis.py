@@ -6,7 +6,7 @@ Latitude, Longitude and product_version_layer, values scaled. The ORNL DAAC's su
 `statistics` are scaled), as csv by MODISTools (modis_date, calendar_date, band, scale, value), or,
 from its order tool, as csv without a head (name of the HDF file, product, date, place, pixels).
 
-All become one long table: file, site, lat, lon, product, layer, date, value, raw.
+All become one long table: file, site, lat, lon, product, version, layer, date, value, raw.
 """
 
 import json
@@ -55,6 +55,7 @@ FLAGS = [Flag(**row) for row in _rows("satellite_quality")]
 _COLUMN = re.compile(r"^((?:M[OCY]D|V(?:NP|J\d))\w+?)_(\d{3})_{1,2}(\w+)$")
 _PRODUCT = re.compile(r"\b((?:M[OCY]D|V(?:NP|J\d))\d\d\w*)")
 _HDF = re.compile(r"^[\"']?(?:M[OCY]D|V(?:NP|J\d))\w+\.A\d{7}\.")
+_BESIDE = re.compile(r"Line_Y_|Sample_X_")  # columns of AppEEARS that are no layer
 _PLACE = re.compile(r"Lat(-?[\d.]+)Lon(-?[\d.]+)")
 
 
@@ -70,6 +71,16 @@ def layer_row(product: str, layer: str) -> Layer | None:
 def is_flag(layer: str) -> bool:
     """Whether a layer is one of the quality flags that are looked at."""
     return any(re.fullmatch(flag.flag, layer) for flag in FLAGS)
+
+
+def mixed(rows: pd.DataFrame) -> str:
+    """Name the versions of a product that ``rows`` are of, where there are several.
+
+    >>> mixed(pd.DataFrame({"version": ["006", "061", ""]}))
+    ' of versions 006 and 061, whose levels may differ'
+    """
+    versions = sorted({*map(str, rows["version"])} - {"", "nan"})
+    return f" of versions {' and '.join(versions)}, whose levels may differ" * (len(versions) > 1)
 
 
 def read_layers(path: Path) -> tuple[pd.DataFrame | None, Table | None]:
@@ -96,16 +107,16 @@ def _appeears(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
         if column not in frame:
             raise DataError(f"{path}: column {column} is missing; is it a csv of AppEEARS?")
     parts = []
-    for column in frame.columns:
-        if (match := _COLUMN.match(str(column))) is None:
-            continue
-        product, layer = match[1], match[3]
-        if layer_row(product, layer) is None and not is_flag(layer):
+    names = [*map(str, frame.columns)]
+    decoded = tuple(n.removesuffix("bitmask") for n in names if n.endswith("_bitmask"))
+    for column in names:
+        match = _COLUMN.match(column)
+        if match is None or _BESIDE.match(match[3]) or column.startswith(decoded):
             continue
         parts.append(pd.DataFrame({
             "site": frame["ID"].astype(str), "lat": frame.get("Latitude", np.nan),
-            "lon": frame.get("Longitude", np.nan), "product": product, "layer": layer,
-            "date": frame["Date"], "value": frame[column], "raw": False,
+            "lon": frame.get("Longitude", np.nan), "product": match[1], "version": match[2],
+            "layer": match[3], "date": frame["Date"], "value": frame[column], "raw": False,
         }))  # fmt: skip
     return _long(parts, path)
 
@@ -126,7 +137,7 @@ def _modistools(table: Table, path: Path) -> pd.DataFrame:
     scale = pd.to_numeric(pd.Series(of("scale", np.nan)), errors="coerce")
     part = pd.DataFrame({
         "site": of("site"), "lat": of("latitude", np.nan), "lon": of("longitude", np.nan),
-        "product": product, "layer": of("band"), "date": frame["calendar_date"],
+        "product": product, "version": "", "layer": of("band"), "date": frame["calendar_date"],
         "value": frame["value"], "raw": True,
     })  # fmt: skip
     _check_scales(part, scale, path)
@@ -150,7 +161,7 @@ def _json(path: Path) -> pd.DataFrame:
     header = str(content.get("header", ""))
     part = pd.DataFrame({
         "site": str(content.get("site", "")), "lat": where["latitude"], "lon": where["longitude"],
-        "product": _product(header) or _product(path.name),
+        "product": _product(header) or _product(path.name), "version": "",
         "layer": [r.get("band", content.get("band", "")) for r in records],
         "date": [r["calendar_date"] for r in records], "value": centre,
         "raw": "subset" in content,
@@ -174,6 +185,7 @@ def _headless(path: Path) -> pd.DataFrame:
     pixels = frame.iloc[:, 5:]
     part = pd.DataFrame({
         "site": "", "lat": place[0], "lon": place[1], "product": frame[1].str.strip(),
+        "version": name.str.split(".", n=4).str[3],
         "layer": name.str.split(".", n=5).str[5],
         "date": pd.to_datetime(frame[2].str.strip().str[1:], format="%Y%j", errors="coerce"),
         "value": pd.to_numeric(pixels.iloc[:, pixels.shape[1] // 2], errors="coerce"),  # F: masked
@@ -198,9 +210,6 @@ def _check_scales(part: pd.DataFrame, scale: pd.Series, path: Path) -> None:
 
 
 def _long(parts: list[pd.DataFrame], path: Path) -> pd.DataFrame:
-    if not parts:
-        known = ", ".join(sorted({row.name for row in LAYERS}))
-        raise DataError(f"{path}: no layer that the model knows: {known}")
     table = pd.concat(parts, ignore_index=True)
     if table.empty:
         raise DataError(f"{path}: no row below the heads; get the file again")

@@ -2,11 +2,9 @@
 
 Read are the formats of `tamrl.data.own.modis`, and csv with a column date, a column site where
 there are several towers, and columns by the names of ``facts/vocabulary.csv``, by day, composite
-or month. Scale factors, valid ranges and flags of clouds are those of the products' guides
-(``facts/satellite_layers.csv``, ``facts/satellite_quality.csv``).
+or month. Which layers are read is in `tamrl.data.own.layers`.
 """
 
-import re
 from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
@@ -15,15 +13,15 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from tamrl.data.daily import Floats
 from tamrl.data.own import modis
 from tamrl.data.own.checks import check_warmth, say_odd
 from tamrl.data.own.composites import Predictors, by_day, by_month, step_of
 from tamrl.data.own.csvfiles import Table
+from tamrl.data.own.layers import series_of, unscaled
 from tamrl.data.own.oneflux import is_code
+from tamrl.data.own.phases import PRODUCT as PHASES
 from tamrl.data.own.stamps import dates
-from tamrl.data.own.vocabulary import DAY, EXTRAS, SCALE, convert, recognise, rescaled
-from tamrl.data.physics import KELVIN
+from tamrl.data.own.vocabulary import DAY, EXTRAS, convert, recognise
 from tamrl.data.units import KNOWN, plausible, to_our_units
 from tamrl.errors import DataError
 from tamrl.files import check_regular
@@ -45,9 +43,10 @@ def read_satellites(
 
     ``files``: csv or JSON, one or several; or a Dataset (site, month) of monthly predictors in our
     units. What was read, masked and not used goes to ``notes`` by tower. Months are means of the
-    composites whose middle they hold, of a daily product with at least 5 days. EVI is linear
-    between composites no more than 32 days apart, else missing. DataError, naming the file, for
-    what cannot be read, is of no tower, or cannot be.
+    composites whose middle they hold, of a daily product with at least 5 days. EVI is that of
+    training where phases of MCD12Q2 are given, else linear between composites no more than 32 days
+    apart, else missing. DataError, naming the file, for what cannot be read, is of no tower, or
+    cannot be.
     """
     if files is None:
         return Predictors()
@@ -75,23 +74,28 @@ def _read(paths: list[Path], towers: xr.Dataset, notes: dict[str, list[str]]) ->
         if not path.exists():
             raise DataError(f"{path}: no such file; correct the path")
         check_regular(path, "a satellite table")
-        layers, table = modis.read_layers(path)
-        if layers is not None:
-            long.append(_matched(layers, towers, notes))
+        found, table = modis.read_layers(path)
+        if found is not None:
+            long.append(_matched(found, towers, notes))
         elif table is not None:
             long.append(_plain(table, towers, notes))
-    layers = pd.concat([part for part in long if "layer" in part] or [_EMPTY])
-    plain = [part for part in long if "layer" not in part]
-    series = pd.concat([*_judged(layers, notes), *plain], ignore_index=True)
+    layers = [part for part in long if "layer" in part]
+    parts = [part for part in long if "layer" not in part]
+    if layers:
+        parts.append(series_of(pd.concat(layers, ignore_index=True), notes))
+    series = _one_index(pd.concat(parts, ignore_index=True), notes)
     if series.empty:
-        counts = [line for lines in notes.values() for line in lines if "without a value" in line]
-        what = f"no value is left ({'; '.join(counts[:SHOWN])}); see the quality flags"
+        said = [line for lines in notes.values() for line in lines]
+        lost = [line for line in said if "without a value" in line]
+        why = lost or [line for line in said if "not used: " in line]
+        remedy = "; see the quality flags" if lost else ""
+        what = f"no value is left ({'; '.join(why[:SHOWN])}){remedy}"
         raise DataError(f"{', '.join(map(str, paths))}: {what}")
     for name, some in series.groupby("name"):
         low, high = plausible(str(name))
         for row in some[(some["value"] < low) | (some["value"] > high)].itertuples():
             what = f"{name} of {row.site} is {row.value:.6g} on {row.date:%Y-%m-%d}"
-            remedy = "check the units" + _unscaled(str(name), some["value"].to_numpy(float))
+            remedy = "check the units" + unscaled(str(name), some["value"].to_numpy(float))
             raise DataError(f"{row.file}: {what}, outside {low:g} to {high:g}; {remedy}")
     check_warmth(series, towers)
     series = say_odd(series, notes)
@@ -111,7 +115,15 @@ def _say_elsewhen(series: pd.DataFrame, towers: xr.Dataset, notes: dict[str, lis
             notes[str(site)].append(f"{name}: {what} {str(there[-1])[:10]})")
 
 
-_EMPTY = pd.DataFrame({n: [] for n in ("site", "product", "layer", "date", "value", "raw", "file")})
+def _one_index(series: pd.DataFrame, notes: dict[str, list[str]]) -> pd.DataFrame:
+    """Leave out other EVI where phases of MCD12Q2 give that of training: levels of both differ."""
+    mine = series["product"] == PHASES
+    sites = [*series["site"][mine].unique()]
+    beside = ~mine & (series["name"] == "EVI") & series["site"].isin(sites)
+    for site, n in series[beside].groupby("site").size().items():
+        what = f"EVI: {n} other dates not used, as MCD12Q2 gives that of training"
+        notes.setdefault(str(site), []).append(what)
+    return series[~beside]
 
 
 def _matched(table: pd.DataFrame, towers: xr.Dataset, notes: dict[str, list[str]]) -> pd.DataFrame:
@@ -151,96 +163,8 @@ def _matched(table: pd.DataFrame, towers: xr.Dataset, notes: dict[str, list[str]
     return table.dropna(subset=["site"])
 
 
-def _judged(layers: pd.DataFrame, notes: dict[str, list[str]]) -> list[pd.DataFrame]:
-    """Values in our units with clouds and fill values masked: site, name, date, value, file."""
-    parts = []
-    flags = layers[layers["layer"].map(modis.is_flag)].drop_duplicates(
-        ["site", "product", "layer", "date"]
-    )
-    for keys, some in layers.groupby(["site", "product", "layer"]):
-        site, product, layer = map(str, keys)
-        if (row := modis.layer_row(product, layer)) is None:
-            continue
-        some = some.sort_values("date").drop_duplicates(["date", "value"])
-        for day in some["date"][some["date"].duplicated()]:
-            what = f"{layer} of {site} has two values on {day:%Y-%m-%d}"
-            raise DataError(f"{some['file'].iloc[0]}: {what}; keep one")
-        said = notes.setdefault(site, [])
-        raw = _raw(some["value"].to_numpy(float), bool(some["raw"].iloc[0]), row, said)
-        valid = (raw >= row.low - 0.5) & (raw <= row.high + 0.5)
-        clear, judged = _clear(some, flags, site, product, row.name)
-        values = np.where(valid & clear, raw * row.scale + row.offset, np.nan)
-        values = rescaled(values, row.name, said)
-        counts = f"{np.isfinite(values).sum()} of {len(values)} dates"
-        lost = f"{(valid & ~clear).sum()} cloudy or bad, {(~valid).sum()} without a value"
-        if not valid.any():
-            lost += _unscaled(row.name, some["value"].to_numpy(float))
-        unflagged = "" if judged else "; no quality flags in the file, clouds are not masked"
-        said.append(f"{row.name}: {product} {layer}, {counts} ({lost}){unflagged}")
-        step = step_of(some["date"])
-        parts.append(pd.DataFrame({
-            "site": site, "name": row.name, "date": some["date"], "value": values,
-            "step": step, "file": some["file"],
-        }).dropna(subset=["value"]))  # fmt: skip
-    return parts
-
-
-def _unscaled(name: str, values: Floats) -> str:
-    """Name a scale factor as likely cause, where it alone makes most values possible.
-
-    Whole numbers are scaled without a word of the user's; a factor of decimals is hers to know.
-    """
-    known, (low, high) = values[np.isfinite(values)], plausible(name)
-    scaled = known * SCALE.get(name, np.nan) - (KELVIN if name.startswith("LST") else 0)
-    as_is, better = (np.mean((x >= low) & (x <= high)) if x.size else 1 for x in (known, scaled))
-    if not as_is < 0.5 < better or (known == known.round()).all():
-        return ""
-    return f"; are they {1 / SCALE[name]:g} times as large? Multiply by {SCALE[name]:g}"
-
-
-def _raw(values: Floats, raw: bool, row: modis.Layer, notes: list[str]) -> Floats:
-    """Raw numbers of a layer, whichever its file holds: the documented, or what values show."""
-    _, _, name, scale, offset, low, high = row
-    shift = 273.15 if offset else 0.0  # files hold kelvin
-    known = values[np.isfinite(values)]
-    whole = bool(known.size and (known == known.round()).all())
-    as_raw = np.mean((known >= low) & (known <= high)) if known.size else 1.0
-    scaled = (known >= low * scale) & (known <= high * scale)
-    as_scaled = np.mean(scaled) if known.size else 1.0
-    if raw and not whole and as_scaled >= 0.5:
-        notes.append(f"{name}: values were scaled already")
-        raw = False
-    elif not raw and whole and scale != 1 and as_scaled < 0.5 <= as_raw:
-        notes.append(f"{name}: scale factor {scale:g} applied, which the file should have had")
-        raw = True
-    elif not raw and shift and known.size and np.mean((known > -90) & (known < 80)) > 0.5:
-        notes.append(f"{name}: values were in degC already")
-        return np.asarray((values + shift) / scale)
-    return values if raw else np.asarray(values / scale)
-
-
-def _clear(
-    some: pd.DataFrame, flags: pd.DataFrame, site: str, product: str, name: str
-) -> tuple[np.ndarray, bool]:
-    """Dates that no quality flag calls cloudy or bad, and whether there is any flag."""
-    clear, judged = np.ones(len(some), bool), False
-    for rule in (flag for flag in modis.FLAGS if flag.name == name):
-        if product and not re.fullmatch(rule.products, product):
-            continue
-        here = (flags["site"] == site) & (flags["product"] == product)
-        mine = flags[here & flags["layer"].astype(str).str.fullmatch(rule.flag)]
-        if mine.empty:
-            continue
-        judged = True
-        number = mine.set_index("date")["value"].reindex(some["date"]).to_numpy(float)
-        bits = np.where(np.isfinite(number), number, -1).astype(int) >> rule.first_bit
-        good = np.isin(bits & ((1 << rule.bits) - 1), [*map(int, rule.good.split())])
-        clear &= good & np.isfinite(number)
-    return clear, judged
-
-
 def _plain(table: Table, towers: xr.Dataset, notes: dict[str, list[str]]) -> pd.DataFrame:
-    """Series of a plain csv: site, name, date, value, step, file."""
+    """Series of a plain csv: site, product (none), name, date, value, step, file."""
     frame = table.frame
     heads = {str(c).casefold(): c for c in frame.columns}
     found = {n: c for n, c in recognise(frame.columns, table.units).items() if n in USED}
@@ -271,7 +195,7 @@ def _plain(table: Table, towers: xr.Dataset, notes: dict[str, list[str]]) -> pd.
                 said.append(f"{name}: {what} and were left out")
             values = convert(numbers.to_numpy(float), column, DAY, table.source, said)
             part = mine[["site", "date", "file"]].assign(
-                name="PRCP" if name == "P" else name, value=values
+                product="", name="PRCP" if name == "P" else name, value=values
             )
             part = part.dropna(subset=["value"]).sort_values("date").drop_duplicates()
             for day in part["date"][part["date"].duplicated()]:
