@@ -176,13 +176,13 @@ def benchmark_towers(bench: Benchmark) -> xr.Dataset:
 def benchmark_predictors(bench: Benchmark) -> xr.Dataset:
     """Predictors (site, month) for `tamrl.samples.arrays.make_samples`, and daily EVI beside them.
 
-    PRCP, mm d-1, of ERA5-Land; NDWI, the month's median, of MODIS bands 2 and 5 (Gao 1996,
-    doi 10.1016/S0034-4257(96)00067-3); EVI (site, time) of bands 1 to 3 (Huete et al. 2002,
+    PRCP, mm d-1, of ERA5-Land; NDWI, the month's median, of MODIS bands 2 and 6, as the towers'
+    (`tamrl.data.own.water`); EVI (site, time) of bands 1 to 3 (Huete et al. 2002,
     doi 10.1016/S0034-4257(02)00096-2), the median of 31 days with at least three clear ones, linear
     between, for `tamrl.samples.phenology`. NaN where nothing was seen.
     """
     scale = 1e-4 if np.nanmax(bench.modis[REFLECTANCE].to_numpy()) > 2 else 1.0  # MOD09GA's
-    red, nir, blue, swir = (scale * bench.modis[REFLECTANCE[i]] for i in (0, 1, 2, 4))
+    red, nir, blue, swir = (scale * bench.modis[REFLECTANCE[i]] for i in (0, 1, 2, 5))
     evi = 2.5 * (nir - red) / (nir + 6 * red - 7.5 * blue + 1)
     seen = pd.DataFrame({"EVI": evi, "NDWI": (nir - swir) / (nir + swir)})
     seen = seen.where(seen.abs() <= 1).join(bench.modis[["site", "date"]])
