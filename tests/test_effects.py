@@ -52,7 +52,7 @@ def test_words_follow_the_interval() -> None:
     assert list(table.apply(effects.direction, axis=1)) == [WORDS[0], WORDS[2], WORDS[1]]
     assert WORDS[1] not in effects.verdict(table[:2], "a", "b")
     values = effects.change_values("over", table, words=True)
-    assert values["over_NEE"] == "+2.5 %, +0.1 to +4.9"
+    assert values["over_NEE"] == "+2.5 % [+0.1, +4.9]"
     assert values["over_GPP_word"] == "lower"
 
 

@@ -1,5 +1,6 @@
 """How good the map is at held-out towers: scores, how far errors reach, bounds of groups."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,11 @@ def test_bounds_of_other_folds_hold_nine_of_ten() -> None:
     assert (whole.towers == 120).all()
 
 
+def numbers(text: str) -> list[float]:
+    """Read a change and its interval."""
+    return [float(n) for n in re.findall(r"[-+.\d]+", text.replace("\N{MINUS SIGN}", "-"))]
+
+
 def uncertainty(sd: float, shared: float) -> tuple[Uncertainty, xr.Dataset]:
     lat, lon = centres(10.0)
     size = shared / np.sqrt(0.5 * 2)  # two folds: (k - 1) / k of the squares
@@ -107,9 +113,10 @@ def test_groups_of_towers_err_by_what_they_share_and_by_their_own() -> None:
     assert quoted["groups_inside"] == "6 of 9"
     gain = 100 * (1 - np.sqrt((1.5**2 + 2 * 0.01) / 3) / 2)
     assert quoted["gain_GPP"] == pytest.approx(gain)
-    low, high = map(float, str(quoted["gain_GPP_interval"]).split(" to "))
-    assert low < gain < high
-    assert quoted["cell_gain_NEE_interval"] == "75.0 to 75.0"  # 0.5 against 2 at every tower
+    change, low, high = numbers(str(quoted["gain_GPP_interval"]))
+    assert low < change < high
+    assert change == pytest.approx(-gain, abs=0.05)
+    assert numbers(str(quoted["cell_gain_NEE_interval"])) == [-75, -75, -75]  # 0.5 against 2
 
 
 def test_towers_of_a_place_are_a_group_as_well() -> None:

@@ -62,13 +62,13 @@ def test_numbers_are_rounded_with_units_and_bounds_in_their_own_cell() -> None:
     assert Grid(plots.table(changes(), unit="gC")).lines() == [
         ["compared with", "flux", "RMSE (gC)", "change of RMSE (%), 90 % interval", "towers",
          "aim met"],
-        ["LightGBM", "GPP", "2.10", "-2.3 (-3.1 to -1.4)", "179", "yes"],
-        ["LightGBM", "NEE", "1.70", " 0.0 (-0.5 to  0.5)", "12,000", "no"],
-        ["mean <b>", "GPP", "3.00", "12.0 (10.0 to 14.0)", "3", "yes"],
-        ["mean <b>", "NEE", "0.00", " 0.0" + 15 * " ", "1", "no"],
+        ["LightGBM", "GPP", "2.10", "-2.3 [-3.1, -1.4]", "179", "yes"],
+        ["LightGBM", "NEE", "1.70", "0.0 [-0.5, 0.5] ", "12,000", "no"],
+        ["mean <b>", "GPP", "3.00", "12.0 [10.0, 14.0]", "3", "yes"],
+        ["mean <b>", "NEE", "0.00", "0.0" + 13 * " ", "1", "no"],
     ]  # fmt: skip
     assert "-" not in re.sub("<[^>]*>", "", plots.table(changes()).html)
-    assert Grid(plots.table(changes().iloc[[1]])).lines()[1][3] == "0.0 (-0.5 to 0.5)"
+    assert Grid(plots.table(changes().iloc[[1]])).lines()[1][3] == "0.0 [-0.5, 0.5]"
 
 
 def test_digits_and_headings_can_be_given_by_column() -> None:
@@ -78,7 +78,7 @@ def test_digits_and_headings_can_be_given_by_column() -> None:
     )  # fmt: skip
     head, row = Grid(shown).lines()
     assert head[2:] == ["RMSE (gC m⁻² d⁻¹)", "change of RMSE (%), 90 % interval"]
-    assert row[2:] == ["2 (yes to 179)", "-2.31e+00 (-3.14e+00 to -1.44e+00)"]
+    assert row[2:] == ["2 [yes, 179]", "-2.31e+00 [-3.14e+00, -1.44e+00]"]
     with pytest.raises(KeyError, match="least"):
         plots.table(changes(), intervals=[("RMSE", "least", "most")])
 

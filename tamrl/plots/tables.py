@@ -81,8 +81,8 @@ def table(
     ``fold`` rows is folded. KeyError where a value lacks its bounds.
 
     >>> gain = pd.DataFrame({"flux": ["GPP"], "change": [-2.31], "lower": [-3.1], "upper": [-1.4]})
-    >>> table(gain.set_index("flux")).html.partition("<td>")[2][:20].replace("\N{MINUS SIGN}", "-")
-    '-2.3 (-3.1 to -1.4)<'
+    >>> table(gain.set_index("flux")).html.partition("<td>")[2][:17].replace("\N{MINUS SIGN}", "-")
+    '-2.3 [-3.1, -1.4]'
     """
     given, whole = {**HEADINGS, **headings}, unit.replace(" ", "\N{NO-BREAK SPACE}")
     words = {name: text.format(whole) for name, text in given.items()}
@@ -186,13 +186,13 @@ def _spell(value: Any, spec: str) -> str:
 
 
 def _joined(*parts: list[str]) -> list[str]:
-    """Join value, lower and upper bounds so that they stand under each other."""
+    """Join value, lower and upper bounds, each as wide as the widest: brackets under brackets."""
     wide = [max(map(len, part), default=0) for part in parts]
+    room = sum(wide) + len(", []")
     out = []
-    for row in zip(*parts, strict=True):
-        value, low, high = (t.rjust(w, FIGURE_SPACE) for t, w in zip(row, wide, strict=True))
-        whole = f"{value} ({low} to {high})"
-        out.append(whole if row[1] != ABSENT else value + FIGURE_SPACE * (len(whole) - len(value)))
+    for value, low, high in zip(*parts, strict=True):
+        bounds = f"[{low}, {high}]" if low != ABSENT and low != high else ""
+        out.append(f"{value} {bounds.ljust(room - wide[0], FIGURE_SPACE)}")
     return out
 
 

@@ -27,6 +27,7 @@ from tamrl.study.comparisons.effects import (
     direction,
     main_score,
     paired,
+    signed,
 )
 from tamrl.study.comparisons.models import ENSEMBLE
 
@@ -122,11 +123,11 @@ def absolute(repeats: Sequence[Results]) -> dict[str, str]:
 def spread(values: Sequence[float]) -> str:
     r"""Spell the range of changes over repeats, in %.
 
-    >>> spread([-3.84, -2.91]) == "\N{MINUS SIGN}3.8 to \N{MINUS SIGN}2.9 %"
-    True
+    >>> spread([3.84, 2.91]).split()
+    ['+2.9', 'to', '+3.8', '%']
     """
-    low, high = (f"{v:+.1f}".replace("-", "\N{MINUS SIGN}") for v in (min(values), max(values)))
-    return f"{low} %" if low == high else f"{low} to {high} %"
+    ends = dict.fromkeys(signed(value) for value in (min(values), max(values)))
+    return " to ".join(ends) + " %"
 
 
 def values(repeats: Sequence[Results], table: pd.DataFrame, choice: pd.DataFrame) -> dict[str, str]:
@@ -151,7 +152,7 @@ def values(repeats: Sequence[Results], table: pd.DataFrame, choice: pd.DataFrame
             words.pop() if len(words) == 1 else "lower in some assignments alone"
         )
         shares = [f"{100 * share:.0f}" for share in (rows.better.min(), rows.better.max())]
-        out[f"better_{flux}"] = f"{' to '.join(dict.fromkeys(shares))} %"
+        out[f"better_{flux}"] = " to ".join(dict.fromkeys(shares)) + " %"
         out[f"top_{flux}"] = spread(rows.without_top.tolist())
         out[f"ensemble_main_{flux}"] = f"{rows.mean_RMSE.iloc[0]:.2f}"
     if ENSEMBLE in sums.model.values:

@@ -55,14 +55,24 @@ MECHANISMS = (
 )
 
 
-def with_interval(row: pd.Series) -> str:
-    """Spell a change in % with its interval, with true minus signs, or "not computed".
+def signed(value: float) -> str:
+    """Spell a change with one decimal and a true sign; nothing has none.
 
-    >>> with_interval(pd.Series({"change": 3.14, "lower": 1.0, "upper": 5.2}))
-    '+3.1 %, +1.0 to +5.2'
+    >>> [signed(v) for v in (3.14, -0.04, 0.0)], signed(-2) == "\N{MINUS SIGN}2.0"
+    (['+3.1', '0.0', '0.0'], True)
     """
-    text = f"{row.change:+.1f} %, {row.lower:+.1f} to {row.upper:+.1f}"
-    return ABSENT if pd.isna(row.change) else text.replace("-", "\N{MINUS SIGN}")
+    return f"{value:+.1f}".replace("-", "\N{MINUS SIGN}") if f"{abs(value):.1f}" != "0.0" else "0.0"
+
+
+def with_interval(row: pd.Series) -> str:
+    """Spell a change in % with its interval in brackets, or "not computed".
+
+    >>> with_interval(pd.Series({"change": 3.14, "lower": 1.0, "upper": 5.2})).split()
+    ['+3.1', '%', '[+1.0,', '+5.2]']
+    """
+    if pd.isna(row.change):
+        return ABSENT
+    return f"{signed(row.change)} % [{signed(row.lower)}, {signed(row.upper)}]"
 
 
 def direction(row: pd.Series) -> str:
@@ -172,7 +182,7 @@ def single_folds(folded: pd.DataFrame) -> str:
     for (name, flux), row in zip(folded.index, folded.to_numpy(), strict=True):
         total, rest = row.sum(), row.sum() - row[(row * np.sign(row.sum())).argmax()]
         if abs(total) >= LEAST and total * rest < 0:
-            change = f"{total:+.1f} %, without it {rest:+.1f} %".replace("-", "\N{MINUS SIGN}")
+            change = f"{signed(total)} %, without it {signed(rest)} %"
             names.append(f"{name} ({flux} {change})")
     return "; ".join(names) or "none"
 
@@ -209,11 +219,22 @@ def closure_values(table: pd.DataFrame) -> dict[str, str]:
     values = {}
     for name, row in table.iterrows():
         key = str(name).replace(", weight ", "_")
-        values[f"violation_{key}"] = ABSENT if pd.isna(row.violation) else f"{row.violation:.2g}"
+        values[f"violation_{key}"] = ABSENT if pd.isna(row.violation) else _size(row.violation)
         cut = f"{row.cut:.0f} % ({row.lower:.0f} to {row.upper:.0f})"
         values[f"cut_{key}"] = ABSENT if pd.isna(row.cut) else cut
         values |= {f"{flux}_{key}": str(row[flux]) for flux in table.columns[4:]}
     return values
+
+
+def _size(value: float) -> str:
+    """Spell a size with two figures, a small one by a power of ten.
+
+    >>> _size(0.017), _size(1.5e-7).split()[2]
+    ('0.017', '10⁻⁷')
+    """
+    digits, _, power = f"{value:.1e}".partition("e")
+    small = str(abs(int(power))).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"{digits} \N{MULTIPLICATION SIGN} 10⁻{small}" if 0 < value < 1e-3 else f"{value:.2g}"
 
 
 def protocol(results: Results) -> dict[str, str]:

@@ -21,6 +21,7 @@ from tamrl.maps.cubes import BARE
 from tamrl.maps.regions import UNASSIGNED, partition
 from tamrl.maps.uncertainty import Uncertainty
 from tamrl.samples.splits import distance_km
+from tamrl.study.comparisons.effects import with_interval
 from tamrl.study.comparisons.maps import (
     ANNUAL,
     AVERAGE,
@@ -253,9 +254,10 @@ def values(
             out[f"r2_{name}_{flux}"] = float(by.annual_R2[model, flux])
     for flux, (model, name) in product(FLUXES, {AVERAGE: "gain", CELL: "cell_gain"}.items()):
         gain = 100 * float(1 - by.RMSE[model, flux] / by.RMSE[BOOSTED, flux])
-        low, high = (f"{v:.1f}" for v in gain_interval(table, flux, model))
+        low, high = gain_interval(table, flux, model)
         out[f"{name}_{flux}"] = gain
-        out[f"{name}_{flux}_interval"] = f"{low} to {high}".replace("-", "\N{MINUS SIGN}")
+        change = pd.Series({"change": -gain, "lower": -high, "upper": -low})
+        out[f"{name}_{flux}_interval"] = with_interval(change)
     cost = [100 * (by.RMSE[MONTHS, f] / by.RMSE[WEATHER, f] - 1) for f in FLUXES]
     out["cost_of_days"] = f"{min(cost):.1f} to {max(cost):.1f} %"
     for period in ("month", "year"):

@@ -124,5 +124,5 @@ def values(worth: pd.DataFrame) -> dict[str, str]:
     for _, row in worth.iterrows():
         name = f"{short[row.support]}_{row.flux}"
         out[f"support_{name}"] = with_interval(row)
-        out[f"worth_{name}"] = out[f"support_{name}"].split(",")[0]
+        out[f"worth_{name}"] = out[f"support_{name}"].partition(" [")[0]
     return out
