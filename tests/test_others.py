@@ -73,7 +73,7 @@ def test_scores_of_the_authors_are_theirs_alone() -> None:
     """Medians that they committed, by split; none of this study stands among them."""
     table = others.peers("koppen")
     assert table.model.str.startswith("authors: ").all()
-    assert table.set_index("model").loc["authors: tam-rl, minimal", "GPP R2"] == 0.6443
+    assert table.set_index("model").loc["authors: TAM-RL, minimal", "GPP R2"] == 0.6443
     with pytest.raises(ValueError, match="unknown split 'biome'; there are igbp, koppen"):
         others.peers("biome")
 

@@ -14,6 +14,7 @@ import xarray as xr
 from tamrl.evaluate.scores import groups_of, score, summarise
 from tamrl.evaluate.tables import Results, read, read_csv, stored
 from tamrl.shipped.ensemble import DATASETS, N_VIRTUAL
+from tamrl.study.attributes import spell
 from tamrl.study.comparisons import models, steps
 from tamrl.study.comparisons.effects import (
     ABSENT,
@@ -112,7 +113,7 @@ def what_is_left() -> tuple[pd.DataFrame, pd.DataFrame]:
     """Read what `tamrl.study.comparisons.steps` found in the mean errors of the ensemble."""
     folder = stored("steps") / "left"
     distance, attributes = (read_csv(folder / f"{n}.csv")[1] for n in ("distance", "attributes"))
-    return distance, attributes
+    return distance, attributes.assign(attribute=attributes.attribute.map(spell))
 
 
 def step_values(
@@ -130,7 +131,7 @@ def step_values(
     least = attributes.p.min() * len(attributes)
     out |= {"far": f"{far:.2f}", "rho": f"{attributes.rho.abs().max():.2f}"}
     out |= {"n_tests": str(len(attributes)), "least_p": f"{min(least, 1):.2g}"}
-    return out | {"first": f"{attributes.attribute[0]} ({attributes.flux[0]})"}
+    return out | {"first": f"{attributes.flux[0]}, {attributes.attribute[0]}"}
 
 
 def beside(results: Results) -> dict[str, Results]:

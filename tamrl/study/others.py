@@ -27,6 +27,10 @@ MARKS = {POOLED: "pooled over days", TOWERS: "mean over towers"}
 WORDS = ("lower than", "higher than", "equal to")
 ABSENT = "\N{EN DASH}"
 PEER = "tam-rl"  # TAM-RL of the authors of CarbonFluxBench
+SPELT = {  # their names of models in those of this book
+    PEER: "TAM-RL", "ctlstm": "CT-LSTM", "ctgru": "CT-GRU", "lstm": "LSTM", "gru": "GRU",
+    "lgbm": "LightGBM", "xgb": "XGBoost", "patch_transformer": "patch transformer",
+}  # fmt: skip
 Tables = Mapping[str, pd.DataFrame]
 
 
@@ -97,7 +101,8 @@ def peers(split: str = "igbp") -> pd.DataFrame:
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}; there are {', '.join(SPLITS)}")
     committed = facts("carbonfluxbench").query(f"split == '{SPLITS[split]}'")
-    return carbonfluxbench.medians(committed.assign(of=carbonfluxbench.AUTHORS))
+    spelt = committed.assign(of=carbonfluxbench.AUTHORS, model=committed.model.replace(SPELT))
+    return carbonfluxbench.medians(spelt)
 
 
 def word(error: float, rival: float) -> str:
@@ -173,7 +178,7 @@ def _peer_values() -> dict[str, str]:
         table.index = table.index.str.removeprefix(f"{carbonfluxbench.AUTHORS}: ")
         for flux in FLUXES:
             r2 = table[f"{flux} R2"]
-            own = r2[r2.index.str.startswith(PEER)]
+            own = r2[r2.index.str.startswith(SPELT[PEER])]
             key = f"peer_{split}_{flux}"
             out[f"{key}_{PEER}"] = f"{_text(own.min(), '.2f')} to {_text(own.max(), '.2f')}"
             out[f"{key}_best"] = f"{_text(r2.max(), '.2f')} ({r2.idxmax()})"
