@@ -130,7 +130,10 @@ def test_axes_carry_units_and_models() -> None:
         (plots.score_boxes(scores, "R2", "R2"), {"TAM-RL", "Boosting", "GPP", "NEE"}),
         (plots.differences(fluxes.assign(change=[-3.0, 1.0]), "%"), {"NEE against Boosting"}),
         (plots.budget_bars(budget), {"PgC yr$^{-1}$"}),
-        (plots.violations(imbalance), {f"mean |NEE - (RECO - GPP)| ({unit})", "0 to rounding"}),
+        (
+            plots.violations(imbalance),
+            {f"mean |NEE \N{MINUS SIGN} (RECO \N{MINUS SIGN} GPP)| ({unit})", "0 to rounding"},
+        ),
     ):
         assert shown <= set(words(fig).splitlines())
 

@@ -69,26 +69,36 @@ def _names(axes: Sequence[Any], y: Any, names: Sequence[str], label: str) -> Non
     axes[len(axes) // 2].set_xlabel(label)
 
 
+def _room(end: float, limit: float) -> float:
+    """Room of an axis on the side of zero where changes are below zero, at least 2 %."""
+    return 1.02 * min(limit, 1.1 * max(2.0, -end if np.isfinite(end) else 0.0))
+
+
 @figure
 def forest(table: pd.DataFrame, groups: Mapping[str, Sequence[str]], label: str,
            name: str = "model", limit: float = 12.0) -> Figure:  # fmt: skip
     """Draw changes (``table``: ``name``, flux, change, lower, upper, %) under headings of groups.
 
-    A panel a flux, a row a model; beyond ``limit`` (%) a number with an arrow.
+    A panel a flux, a row a model; beyond ``limit`` (%) a number with an arrow. Models that are not
+    computed have no row, unless none is.
     """
+    known = set(table[name][table.change.notna()]) or set(table[name])
+    groups = {head: [m for m in models if m in known] for head, models in groups.items()}
     names = [n for head, models in groups.items() if models for n in (head, *models)]
     heads = {head for head, models in groups.items() if models}
     fig, panels = by_flux(table, (7.8, ROW * len(names) + HEAD))
-    ends = table[["change", "lower", "upper"]].abs().max()
-    widest = limit if ends.change > limit else min(limit, 1.1 * np.nanmax([1.0, *ends]))
+    ends = table[["change", "lower", "upper"]]
+    low, high = _room(ends.min().min(), limit), _room(-ends.max().max(), limit)
     y = np.arange(len(names))[::-1]
     rows = {row: height for height, row in zip(y, names, strict=True) if row not in heads}
     for ax, flux, changes in panels:
         of_flux = changes.set_index(name).reindex(list(rows))
-        _effects(ax, of_flux, list(rows.values()), FLUX_COLOURS.get(flux, GREY), widest)
-        ax.set_xlim(-1.02 * widest, 1.02 * widest)
+        _effects(ax, of_flux, list(rows.values()), FLUX_COLOURS.get(flux, GREY), limit)
+        ax.set_xlim(-low, high)
         ax.grid(axis="x", linewidth=0.3)
-    _names(fig.axes, y, names, label)
+    whose = {row: head for head, models in groups.items() for row in models}
+    shown = [n.removeprefix(f"{whose.get(n, '')}, ") for n in names]
+    _names(fig.axes, y, shown, label)
     for text in fig.axes[0].get_yticklabels():
         text.set_fontweight("bold" if text.get_text() in heads else "normal")
     fig.legend(handles=_resolved(), loc="outside lower center", ncols=2)
@@ -118,7 +128,7 @@ def class_bias(table: pd.DataFrame, share: float, absolute: float) -> Figure:
             ax.plot(row.bias, height, zorder=3, **look)
     counts = table.groupby("class").towers.first()
     names = [f"{name} ({counts[name]})" for name in classes]
-    _names(fig.axes, y, names, f"predicted - observed ({UNIT})")
+    _names(fig.axes, y, names, f"predicted \N{MINUS SIGN} observed ({UNIT})")
     marks = [_entry("within", False), _entry("beyond", True, "D")]
     handles = [Patch(color="#dddddd", label="allowed"), *marks]
     fig.legend(handles=handles, loc="outside lower center", ncols=3)
@@ -128,7 +138,7 @@ def class_bias(table: pd.DataFrame, share: float, absolute: float) -> Figure:
 @figure
 def reliability(table: pd.DataFrame) -> Figure:
     """Draw the ``coverage`` of intervals of one model against their ``level``, a line a flux."""
-    fig, ax = plt.subplots(figsize=(4.6, 4.2))
+    fig, ax = plt.subplots(figsize=(7.6, 4.2))
     ax.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="nominal")
     for flux, rows in table.groupby("flux", sort=False):
         line, name = rows.sort_values("level"), str(flux)

@@ -22,21 +22,23 @@ PREDICTORS = {"light": (style.ORANGE, "-"), "temperature": (style.RED, "-"),
 LINES = ((style.BLUE, "o-"), (style.RED, "s--"), (style.GREY, "^:"), (style.ORANGE, "D-."))
 PLACES = ((style.GREEN, "o", "-"), (style.RED, "s", "--"), (style.BLUE, "^", ":"),
           (style.ORANGE, "D", "-."))  # fmt: skip
-MARKS = {"fp32": "o", "bf16": "s"}
+MINUS, TIMES = "\N{MINUS SIGN}", " \N{MULTIPLICATION SIGN} "
+MARKS = {"fp32": ("o", style.BLUE), "bf16": ("s", style.ORANGE)}
 
 
 @style.figure
 def importance(table: pd.DataFrame) -> Figure:
     """Draw the ``rise`` of error with its interval by predictors, one panel a flux."""
     kinds = list(table.predictors.unique())
-    fig, panels = style.by_flux(table, (8, 0.3 * len(kinds) + 1))
+    fig, panels = style.by_flux(table, (8, 0.3 * len(kinds) + 1), sharex=True)
     y = np.arange(len(kinds))[::-1]
     for ax, _, rises in panels:
         here = rises.set_index("predictors").loc[kinds]
         ax.barh(y, here.rise, 0.7, color=[PREDICTORS.get(k, (style.GREY,))[0] for k in kinds])
         ax.hlines(y, here.lower, here.upper, colors="black", linewidth=0.9)
         ax.axvline(0, color="black", linewidth=0.6)
-        ax.set(xlabel=f"rise of RMSE\n({style.UNIT})", yticks=y, yticklabels=kinds)
+        ax.set(xlabel=f"rise of RMSE\n({style.UNIT})", yticks=y,
+               yticklabels=[kind.replace(" x ", TIMES) for kind in kinds])  # fmt: skip
     return fig
 
 
@@ -49,7 +51,8 @@ def by_biome(tables: Mapping[str, pd.DataFrame], label: str) -> Figure:
     for ax, (title, table) in zip(axes, tables.items(), strict=True):
         image = ax.imshow(table, cmap="cividis", vmin=0, vmax=top, aspect="auto")
         for (row, column), value in np.ndenumerate(table.to_numpy()):
-            ax.text(column, row, f"{value:.1f}".replace("-0.0", "0.0"), ha="center", va="center",
+            number = f"{value:.1f}".replace("-0.0", "0.0").replace("-", MINUS)
+            ax.text(column, row, number, ha="center", va="center",
                     fontsize=9, color="white" if value < 0.6 * top else "black")  # fmt: skip
         ax.set(title=title, yticks=range(len(table)), yticklabels=table.index)
         ax.set_xticks(range(table.shape[1]), table.columns, rotation=60, ha="right")
@@ -94,11 +97,12 @@ def gap_curves(table: pd.DataFrame) -> Figure:
 
 def label_curves(table: pd.DataFrame) -> Figure:
     """Draw the change of error against the number of labelled days, one line a way of adapting."""
-    return _curves(table, "days", "way", "labelled days")
+    return _curves(table, "days", "way", "labelled days", sorted(table.days.unique()))
 
 
 @style.figure
-def _curves(table: pd.DataFrame, x: str, by: str, label: str) -> Figure:
+def _curves(table: pd.DataFrame, x: str, by: str, label: str,
+            ticks: Sequence[float] = ()) -> Figure:  # fmt: skip
     """Draw ``change`` within lower..upper (%) against ``x``, a panel a flux, a line each of by."""
     fig, panels = style.by_flux(table, (8, 2.9))
     for ax, _, of_flux in panels:
@@ -108,6 +112,8 @@ def _curves(table: pd.DataFrame, x: str, by: str, label: str) -> Figure:
             ax.fill_between(here[x], here.lower, here.upper, color=colour, alpha=0.2)
         ax.axhline(0, color="black", linewidth=0.6)
         ax.set_xlabel(label)
+        if ticks:
+            ax.set_xticks(ticks)
     fig.axes[0].set_ylabel("change of RMSE (%)")
     return fig
 
@@ -120,7 +126,7 @@ def model() -> SVG:
 @style.figure
 def responses(frames: Mapping[str, pd.DataFrame], driver: str, flux: str, label: str) -> Figure:
     """Draw the column ``flux`` against ``driver`` (``label``), a dot a day, a colour a place."""
-    fig, ax = plt.subplots(figsize=(6.4, 3.6))
+    fig, ax = plt.subplots(figsize=(7.6, 3.8))
     for (name, frame), (colour, marker, _) in zip(frames.items(), PLACES, strict=False):
         ax.plot(frame[driver], frame[flux], marker, color=colour, markersize=3, label=name,
                 alpha=0.6, markeredgewidth=0)  # fmt: skip
@@ -158,7 +164,7 @@ def supports(frames: Mapping[str, pd.DataFrame], labels: Mapping[str, str]) -> F
 @style.figure
 def embedding(table: pd.DataFrame) -> Figure:
     """Draw places in the plane of z: columns first, second and igbp."""
-    fig, ax = plt.subplots(figsize=(6.4, 4.0))
+    fig, ax = plt.subplots(figsize=(7.6, 4.4))
     for code, colour, marker, here in style.by_class(table):
         ax.scatter(here["first"], here["second"], s=34, c=colour, marker=marker, label=code,
                    edgecolors="black", linewidths=0.4)  # fmt: skip
@@ -171,7 +177,7 @@ def embedding(table: pd.DataFrame) -> Figure:
 @style.figure
 def kinds(frame: pd.DataFrame, label: str) -> Figure:
     """Draw one flux under one weather, a line for each kind of place that the columns name."""
-    fig, ax = plt.subplots(figsize=(7.2, 3.2))
+    fig, ax = plt.subplots(figsize=(7.6, 3.2))
     for (name, column), (colour, _, line) in zip(frame.items(), PLACES, strict=False):
         ax.plot(column, line, color=colour, linewidth=1.3, label=str(name))
     ax.set_ylabel(label)
@@ -187,10 +193,11 @@ def against_peer(table: pd.DataFrame) -> Figure:
     for precision, part in table.groupby("precision", sort=False):
         y = [names.index(name) for name in part.what]
         ax.hlines(y, part.lower, part.upper, colors="black", linewidth=1)
-        ax.plot(part.times, y, MARKS[str(precision)], label=str(precision), markersize=6)
+        marker, colour = MARKS[str(precision)]
+        ax.plot(part.times, y, marker, color=colour, label=str(precision), markersize=6)
         for at, times in zip(y, part.times, strict=True):
             ax.annotate(f"{times:g}", (times, at), (0, 6), textcoords="offset points", fontsize=9)
-    ax.axvline(1, color=style.RED, linewidth=1, label="equal time")
+    ax.axvline(1, color="black", linestyle="--", linewidth=1, label="equal time")
     ax.set(xscale="log", ylim=(-0.6, len(names) - 0.2), yticks=range(len(names)),
            yticklabels=names, xlabel="CPU time, authors' code over this package")  # fmt: skip
     return fig

@@ -94,6 +94,8 @@ def annual(fields: Mapping[str, xr.DataArray], profiles: Mapping[str, pd.DataFra
     """
     fig = plt.figure(figsize=(8.2, 3.4 * len(fields) + 0.3))
     grid = fig.add_gridspec(len(fields), 2, width_ratios=[3, 1])
+    layout: Any = fig.get_layout_engine()
+    layout.set(hspace=0.16)  # for the labels of the bars, which the layout does not know
     for row, (flux, field) in enumerate(fields.items()):
         ax = style.globe(fig, grid[row, 0])
         image = _mesh(ax, field, style.COLOUR_MAPS[flux], limits(field, flux))
@@ -201,10 +203,15 @@ def next_towers(cells: pd.DataFrame, towers: pd.DataFrame, index: xr.DataArray) 
     ax.scatter(towers.lon, towers.lat, s=9, c="white", edgecolors="black", linewidths=0.5,
                transform=DEGREES, zorder=3, label="towers that exist")  # fmt: skip
     ax.scatter([], [], s=130, c=style.RED, label="next towers, by rank")
-    disc = {"boxstyle": "circle", "facecolor": style.RED, "edgecolor": "white", "linewidth": 0.8}
+    disc = {
+        "boxstyle": "circle,pad=0.18",
+        "facecolor": style.RED,
+        "edgecolor": "white",
+        "linewidth": 0.8,
+    }
     for rank, row in cells[::-1].iterrows():  # the best site last, on top of all others
         ax.text(row.lon, row.lat, str(rank), transform=DEGREES, zorder=5, ha="center",
-                va="center", fontsize=7.5, color="white", weight="bold", bbox=disc)  # fmt: skip
+                va="center", fontsize=7.5, color="white", bbox=disc)  # fmt: skip
     _bar(fig, image, ax, "dissimilarity to the towers (1)", "max")
     return fig
 
@@ -213,7 +220,7 @@ def next_towers(cells: pd.DataFrame, towers: pd.DataFrame, index: xr.DataArray) 
 def gain_curve(curve: pd.DataFrame, label: str) -> Figure:
     """Draw the mean dissimilarity left, %, as `tamrl.maps.network_design.next_towers` adds some."""
     left = 100 * curve / curve.rule.iloc[0]
-    fig, ax = plt.subplots(figsize=(6.4, 3.4))
+    fig, ax = plt.subplots(figsize=(7.6, 3.4))
     ax.fill_between(left.index, left.lowest, left.highest, color=style.GREY, alpha=0.25)
     _added(ax, left.index, left.random, left.rule, "by chance (band: all draws)")
     ax.set_ylabel(label)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tamrl.plots import style
 
+MINUS = "\N{MINUS SIGN}"
 ROUNDING = 1e-7  # gC m-2 d-1: a float32 of 1 has no finer step
 HATCHES = {"^": "//", "s": "..", "v": "\\\\", "D": "xx", "P": "++", "X": "--", "o": ""}
 
@@ -37,8 +38,10 @@ def stacked_years(counts: pd.DataFrame, ylabel: str) -> Figure:
 def score_boxes(scores: pd.DataFrame, metric: str, label: str, by: str = "flux") -> Figure:
     """Draw quartiles and 5-95 % whiskers of ``metric`` over towers by model, cut at 1 and -1."""
     groups, colours = list(scores[by].unique()), style.model_colours(scores.model.unique())
-    named = 1 + 0.12 * len(groups) * max(len(str(group)) for group in groups)  # names side by side
-    fig, ax = plt.subplots(figsize=(max(4.8, 0.5 * len(groups) * len(colours), named), 3.2))
+    known = list(style.MODEL_COLOURS)  # the ensemble first, climatology last
+    order = sorted(colours, key=lambda m: known.index(k) if (k := style.kind(m)) in known else 99)
+    colours = {model: colours[model] for model in order}
+    fig, ax = plt.subplots(figsize=(7.6, 3.2))
     for model, (x, width) in _beside(colours, groups).items():
         of_model = scores[scores.model == model]
         values = [of_model.loc[of_model[by] == g, metric].dropna() for g in groups]
@@ -111,14 +114,16 @@ def _dots(ax: Any, y: NDArray, values: pd.Series, table: pd.DataFrame, colours: 
 
 @style.figure
 def series(frames: Mapping[str, pd.DataFrame], label: str = f"NEE ({style.UNIT})") -> Figure:
-    """Draw daily series, one panel a tower: the column "observed" as dots, all others as lines."""
-    fig, axes = style.rows(len(frames), 1.8 * len(frames) + 0.4)
+    """Draw daily series, a panel a tower, limits alike: "observed" as dots, others as lines."""
+    fig, axes = style.rows(len(frames), 1.8 * len(frames) + 0.4, sharey=True)
     for ax, (title, frame) in zip(axes, frames.items(), strict=True):
+        ax.xaxis.set_major_formatter(mdates.ConciseDateFormatter(ax.xaxis.get_major_locator()))
         for name, colour in style.model_colours(frame).items():
             look: dict[str, Any] = {"marker": ".", "markersize": 2, "linestyle": ""}
             look = look if name == "observed" else {"linewidth": 1}
             ax.plot(frame.index, frame[name], color=colour, label=name, **look)
         ax.axhline(0, color=style.GREY, linewidth=0.6)
+        ax.xaxis.get_offset_text().set_visible(False)  # years are among the ticks
         ax.set_title(title, loc="left")
     fig.supylabel(label, fontsize=11)
     return fig
@@ -127,15 +132,15 @@ def series(frames: Mapping[str, pd.DataFrame], label: str = f"NEE ({style.UNIT})
 @style.figure
 def violations(table: pd.DataFrame) -> Figure:
     """Draw the mean imbalance of each model: index model, column ``violation``, log axis."""
-    fig, ax = plt.subplots(figsize=(6.4, 0.4 * len(table) + 1.0))
+    fig, ax = plt.subplots(figsize=(7.6, 0.4 * len(table) + 1.0))
     y = np.arange(len(table))[::-1]
     shown = table.violation.clip(lower=ROUNDING)
-    ax.scatter(shown, y, c=list(style.model_colours(table.index).values()), s=60, zorder=3)
+    ax.scatter(shown, y, c=style.FLUX_COLOURS["NEE"], s=60, zorder=3)
     for row, x, value in zip(y, shown, table.violation, strict=True):
-        text = f"{value:.2g}" if value > ROUNDING else "0 to rounding"
+        text = f"{value:.2g}" if value > 1e-4 else "0 to rounding"
         ax.annotate(text, (x, row), (8, 4), textcoords="offset points", fontsize=10)
     ax.set(xscale="log", yticks=y, yticklabels=table.index, ylim=(-0.7, len(table) - 0.3),
-           xlabel=f"mean |NEE - (RECO - GPP)| ({style.UNIT})")  # fmt: skip
+           xlabel=f"mean |NEE {MINUS} (RECO {MINUS} GPP)| ({style.UNIT})")  # fmt: skip
     ax.grid(axis="x", linewidth=0.3)
     ax.margins(x=0.12)
     return fig

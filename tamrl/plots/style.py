@@ -60,14 +60,14 @@ def use_style(attrs: Mapping[str, Any]) -> None:
 
 
 def figure(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Finish a figure: a legend below unless it has one, a note of virtual towers; shown once."""
+    """Finish a figure: a legend of several below unless it has one, a note of virtual towers."""
 
     @wraps(draw)
     def drawn(*args: P.args, **kwargs: P.kwargs) -> Figure:
         fig = draw(*args, **kwargs)
         labels = [ax.get_legend_handles_labels() for ax in fig.axes]
         named = {n: mark for marks, names in labels for mark, n in zip(marks, names, strict=True)}
-        if named and not fig.legends:
+        if len(named) > 1 and not fig.legends:
             marks, wide = list(named.values()), 0.65 + 0.075 * max(map(len, named))  # inches each
             count = max(1, min(len(named), int(fig.get_size_inches()[0] / wide)))
             fig.legend(marks, list(named), loc="outside lower center", ncols=count)
@@ -77,6 +77,12 @@ def figure(draw: Callable[P, Figure]) -> Callable[P, Figure]:
         return fig
 
     return drawn
+
+
+def kind(name: str) -> str:
+    """Name in `MODEL_COLOURS` of a model, or of the one that it is a variant of."""
+    whole = name.lower().partition(" (")[0]
+    return whole if whole in MODEL_COLOURS else whole.partition(",")[0]
 
 
 def model_colours(names: Iterable[object]) -> dict[str, str]:
