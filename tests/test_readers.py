@@ -60,6 +60,32 @@ def test_pages_know_how_wide_a_picture_is(readers: ModuleType, name: str, tmp_pa
     assert shown == body.replace("<img", '<img style="--size: 1152px"', 1)
 
 
+def test_a_picture_that_a_phone_cannot_hold_says_how_to_see_it(
+    readers: ModuleType, tmp_path: Path
+) -> None:
+    """A drawing without a width of its own takes that of the page."""
+    for inches, said in ((8, "figure-link wide"), (4, "figure-link")):
+        plt.figure(figsize=(inches, 1)).savefig(tmp_path / "a.png", dpi=130)
+        plt.close()
+        figure = '<figure id="a"><img alt="Dots." src="../_images/a.png" /></figure>'
+        shown = repaired(readers, str(tmp_path / "a.png"), body=figure)["body"]
+        assert f'class="{said}"' in shown
+    (tmp_path / "b.svg").write_text('<svg viewBox="0 0 2 1"></svg>')
+    body = '<img alt="A drawing." src="_images/b.svg" />'
+    assert repaired(readers, str(tmp_path / "b.svg"), body=body)["body"] == body
+
+
+def test_numbers_keep_their_units_and_intervals_on_a_line_and_code_stays_as_typed(
+    readers: ModuleType,
+) -> None:
+    body = (
+        '<p>90 % of 2 gC m⁻² d⁻¹</p><pre>7 % 2</pre><span class="pasted-text">-1 % [-2, 0]</span>'
+    )
+    shown = repaired(readers, body=body)["body"]
+    assert "<p>90\xa0% of 2 gC\xa0m⁻²\xa0d⁻¹</p><pre>7 % 2</pre>" in shown
+    assert '\xa0% <span class="interval">[-2, 0]</span></span>' in shown
+
+
 @pytest.mark.parametrize("page", ["README.md", "REPRODUCING.md", "book/reproducing.md"])
 def test_every_notebook_is_in_the_tables_that_lead_to_it(page: str) -> None:
     """A reader finds which notebook made what, in the order in which they run."""

@@ -125,6 +125,8 @@ def finish(path: Path, figures: Path, virtual: bool) -> None:
         head, _, rest = title.source.partition("\n")
         title.source = f"{head} (virtual towers)\n{rest}"
     for cell in (cell for cell in notebook.cells if cell.cell_type == "code"):
+        if "injected-parameters" in cell.metadata.get("tags", ()):
+            cell.source = cell.source.replace("# Parameters", "# as this book was run", 1)
         cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
         figure = cell.metadata.get("mystnb", {}).get("figure", {})
         if virtual and "caption" in figure:
