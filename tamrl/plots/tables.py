@@ -186,14 +186,14 @@ def _spell(value: Any, spec: str) -> str:
 
 
 def _joined(*parts: list[str]) -> list[str]:
-    """Join value, lower and upper bounds, each as wide as the widest: brackets under brackets."""
-    wide = [max(map(len, part), default=0) for part in parts]
-    room = sum(wide) + len(", []")
-    out = []
-    for value, low, high in zip(*parts, strict=True):
-        bounds = f"[{low}, {high}]" if low != ABSENT and low != high else ""
-        out.append(f"{value} {bounds.ljust(room - wide[0], FIGURE_SPACE)}")
-    return out
+    """Join value, lower and upper bounds, with brackets under brackets."""
+    rows = [*zip(*parts, strict=True)]
+    bounds = [f"[{a}, {b}]" if a not in (ABSENT, b) else "" for _, a, b in rows]
+    room = max(map(len, bounds), default=0)
+    if not room:
+        return [value for value, *_ in rows]
+    values = (value for value, *_ in rows)
+    return [f"{v} {b.ljust(room, FIGURE_SPACE)}" for v, b in zip(values, bounds, strict=True)]
 
 
 def _labels(index: pd.Index) -> list[list[str]]:

@@ -102,6 +102,6 @@ def drought_values(cases: Sequence[xr.Dataset], day: str = "08-31") -> dict[str,
             )
             alarms += int(at.lower > 0 or at.upper < 0)
             where = f"{one.attrs['site']} in {year}"
-            said.append(f"{where}, {value} predicted ({low} to {high}) and {seen} measured")
+            said.append(f"{where}, {value} predicted [{low}, {high}] and {seen} measured")
         out |= {f"drought_{flux}": "; ".join(said), f"alarms_{flux}": f"{alarms} of {len(cases)}"}
     return out

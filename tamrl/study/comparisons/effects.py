@@ -220,7 +220,8 @@ def closure_values(table: pd.DataFrame) -> dict[str, str]:
     for name, row in table.iterrows():
         key = str(name).replace(", weight ", "_")
         values[f"violation_{key}"] = ABSENT if pd.isna(row.violation) else _size(row.violation)
-        cut = f"{row.cut:.0f} % ({row.lower:.0f} to {row.upper:.0f})"
+        low, high = f"{row.lower:.0f}", f"{row.upper:.0f}"
+        cut = f"{row.cut:.0f} %" + f" [{low}, {high}]" * (low != high)
         values[f"cut_{key}"] = ABSENT if pd.isna(row.cut) else cut
         values |= {f"{flux}_{key}": str(row[flux]) for flux in table.columns[4:]}
     return values
