@@ -109,12 +109,12 @@ def test_totals_are_those_of_the_monthly_map(fluxes):
 
 
 def errors(factor: float = 1.0, length: float = 50.0) -> Uncertainty:
-    """Two folds' maps that differ by 20 % everywhere; places err by 0.5 on their own."""
+    """Two folds' maps that differ by 20 % everywhere; towers err by 1, by 0.5 as neighbours do."""
     lat, lon = centres(4.0)
     maps = np.ones((2, len(lat), len(lon)), np.float32) * np.array([0.9, 1.1])[:, None, None]
     axes = {"fold": [0, 1], "lat": lat, "lon": lon}
     folds = xr.Dataset({f: (tuple(axes), factor * maps) for f in FLUXES}, axes)
-    local = pd.DataFrame({"sd": 0.5, "length_km": length}, index=[*FLUXES])
+    local = pd.DataFrame({"sd": 1.0, "share": 0.25, "length_km": length}, index=[*FLUXES])
     return Uncertainty(folds, local)
 
 

@@ -12,7 +12,7 @@ from tamrl.data.gridfiles import centres
 from tamrl.data.schema import FLUXES
 from tamrl.maps.uncertainty import Uncertainty
 from tamrl.samples.splits import distance_km
-from tamrl.study.comparisons import map_scores, maps
+from tamrl.study.comparisons import map_errors, map_scores, maps
 
 CODES = ("ENF", "GRA", "CRO")
 
@@ -50,19 +50,33 @@ def test_scores_are_of_months_and_of_means_between_towers() -> None:
     assert (rival.towers, rival.months) == (120, 1440)
 
 
-@pytest.mark.parametrize("length", [100.0, 400.0])
-def test_the_reach_of_errors_is_found_again(length: float) -> None:
-    """Errors drawn with a known size and correlation over distance."""
-    facts = towers(500)
+@pytest.mark.parametrize(("length", "share"), [(100.0, 1.0), (100.0, 0.5), (400.0, 0.6)])
+def test_the_reach_of_errors_is_found_again(length: float, share: float) -> None:
+    """Errors with a known size, a part that neighbours share, and one that is a tower's alone."""
+    facts = towers(300)
     km = distance_km(facts.lat.to_numpy(), facts.lon.to_numpy())
-    root = np.linalg.cholesky(np.exp(-km / length) + 1e-9 * np.eye(500))
+    root = np.linalg.cholesky(share * np.exp(-km / length) + (1 - share + 1e-9) * np.eye(300))
     found = []
     for seed in range(6):
-        error = 0.7 * root @ np.random.default_rng(seed).normal(size=500)
-        found.append(map_scores.local_error(table(facts, error), facts).loc["GPP"])
-    mean = pd.DataFrame(found).mean()
-    assert mean.sd == pytest.approx(0.7, rel=0.15)
+        error = 0.7 * root @ np.random.default_rng(seed).normal(size=300)
+        found.append(map_errors.local_error(table(facts, error), facts).loc["GPP"])
+    mean = pd.DataFrame(found).median()
+    assert mean.sd == pytest.approx(0.7, rel=0.1)
+    assert mean.share == pytest.approx(share, abs=0.1)
     assert mean.length_km == pytest.approx(length, rel=0.4)
+    assert mean.towers == 300
+
+
+def test_errors_of_a_towers_own_are_no_regions() -> None:
+    """What towers beside each other do not share is a nugget: it adds nothing to a region's sum."""
+    facts = towers(300)
+    error = np.random.default_rng(0).normal(0, 0.7, 300)
+    local = map_errors.local_error(table(facts, error), facts)
+    assert local.share.max() < 0.15
+    assert local.sd.to_numpy() == pytest.approx(0.7, rel=0.1)
+    folds = uncertainty(0.5, 0.0)[0].folds
+    alone = Uncertainty(folds, local.assign(share=0.0))
+    assert alone.own("GPP", np.array([1e6, 1e12])) == pytest.approx(0)
 
 
 def test_bounds_of_other_folds_hold_nine_of_ten() -> None:
@@ -87,7 +101,7 @@ def uncertainty(sd: float, shared: float) -> tuple[Uncertainty, xr.Dataset]:
     maps_ = np.array([-size, size])[:, None, None] + np.ones((2, len(lat), len(lon)))
     axes = {"fold": [0, 1], "lat": lat, "lon": lon}
     folds = xr.Dataset({f: (tuple(axes), maps_) for f in FLUXES}, axes)
-    local = pd.DataFrame({"sd": sd, "length_km": 50.0}, index=[*FLUXES])
+    local = pd.DataFrame({"sd": sd, "share": 1.0, "length_km": 50.0}, index=[*FLUXES])
     share = np.full((3, len(lat), len(lon)), 1 / 3)
     cube = xr.Dataset({"igbp_fraction": (("igbp", "lat", "lon"), share)},
                       {"igbp": list(CODES), "lat": lat, "lon": lon})  # fmt: skip
@@ -95,16 +109,21 @@ def uncertainty(sd: float, shared: float) -> tuple[Uncertainty, xr.Dataset]:
 
 
 def test_groups_of_towers_err_by_what_they_share_and_by_their_own() -> None:
-    """The sd of a mean over 40 towers is that of the biome and the mean over pairs of towers."""
+    """The sd of a mean over 40 towers: what the biome shares, and what other towers' errors say."""
     facts = towers()
     errors, cube = uncertainty(sd=0.8, shared=0.3)
     made = table(facts, np.where(facts.igbp == "CRO", 1.5, 0.1))
-    groups = map_scores.held_out_groups(made, facts, errors, cube)
+    groups = map_errors.held_out_groups(made, facts, errors, cube)
     by_class = groups[groups.by == "biome"].set_index(["group", "flux"])
-    km = distance_km(*(facts[facts.igbp == "ENF"][n].to_numpy() for n in ("lat", "lon")))
-    alike = np.exp(-km / 50).mean()
-    assert 1 / 40 < alike < 2 / 40
-    assert by_class.sd["ENF", "GPP"] == pytest.approx(np.hypot(0.3, 0.8 * np.sqrt(alike)))
+    here = (facts.igbp == "ENF").to_numpy()
+    km = distance_km(*(facts[here][n].to_numpy() for n in ("lat", "lon")))
+    local = map_errors.local_error(made[~made.site.isin(facts.site[here])], facts).loc["GPP"]
+    alike = local.share * np.exp(-km / local.length_km) + (1 - local.share) * np.eye(40)
+    own = local.sd * np.sqrt(alike.mean())
+    assert own > 0.1
+    assert by_class.sd["ENF", "GPP"] == pytest.approx(np.hypot(0.3, own))
+    calm = by_class.sd["CRO", "GPP"]  # by the others, whose errors are the same everywhere
+    assert 0.3 < calm < np.hypot(0.3, 0.11)
     assert not by_class.inside["CRO", "GPP"]
     assert by_class.inside["ENF", "NEE"]
     quoted = map_scores.values(
@@ -127,7 +146,7 @@ def test_towers_of_a_place_are_a_group_as_well() -> None:
     lat, lon = centres(1.0)
     fine = cube.interp(lat=lat, lon=lon, method="nearest", kwargs={"fill_value": 1 / 3})
     made = table(facts, np.where(far, 2.0, 0.05))
-    groups = map_scores.held_out_groups(made, facts, errors, fine).set_index(["by", "group"])
+    groups = map_errors.held_out_groups(made, facts, errors, fine).set_index(["by", "group"])
     groups = groups[groups.flux == "GPP"]
     for by, off, near in (
         ("country", "Austria", "France"), ("10 degrees", "from +40, +10", "from +40, +0"),

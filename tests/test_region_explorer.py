@@ -37,7 +37,7 @@ def fluxes(cube: xr.Dataset, tmp_path_factory: pytest.TempPathFactory) -> xr.Dat
 def errors(fluxes: xr.Dataset) -> Uncertainty:
     """Return errors of two folds that differ by a tenth of the flux."""
     year = fluxes[[*FLUXES]].mean("time")
-    local = pd.DataFrame({"sd": 0.8, "length_km": 50.0}, index=list(FLUXES))
+    local = pd.DataFrame({"sd": 0.8, "share": 1.0, "length_km": 50.0}, index=list(FLUXES))
     return Uncertainty(xr.concat([0.95 * year, 1.05 * year], "fold"), local)
 
 

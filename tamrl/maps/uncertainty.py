@@ -2,8 +2,10 @@
 
 Two parts, independent of each other. What all places of a region share: the choice of towers, as
 far as leaving out a fold of them moves the region's mean (delete-a-group jackknife, Kott 2001,
-J. Off. Stat. 17, 521). And what a place has of its own: the error of its annual mean, correlated
-over some way, which averages out over many places. Biases that all towers share are not in it.
+J. Off. Stat. 17, 521). And what a place shares with its neighbours alone: the part of the error of
+its annual mean that is correlated over some way, which averages out over many places; the rest of
+that error is the tower's own (measurement, footprint), and no region's. Biases that all towers
+share are in neither.
 """
 
 from dataclasses import dataclass
@@ -25,18 +27,19 @@ class Uncertainty:
     """What `tamrl.study.comparisons.maps` measured: errors of annual means, gC m-2 d-1.
 
     ``folds``: GPP, RECO, NEE (fold, lat, lon) of maps by the ensembles of folds, on some cells;
-    ``local``: by flux ``sd`` of a place's own error, and ``length_km`` over which it is correlated.
+    ``local``: by flux ``sd`` of a tower's error, the ``share`` of its variance that is the error of
+    places around it, too, and ``length_km`` over which that is correlated.
     """
 
     folds: xr.Dataset
     local: pd.DataFrame
 
     def own(self, flux: str, area: Floats) -> Floats:
-        """Find what places err of their own (region,), in the mean over ``area`` m2."""
+        """Find what places err with their neighbours (region,), in the mean over ``area`` m2."""
         length = 1000 * float(self.local.length_km[flux])  # m
         # The integral of exp(-d / L) over the plane is 2 pi L^2: so much land errs as one place.
         alike = np.minimum(2 * np.pi * length**2 / np.maximum(area, 1.0), 1.0)
-        return self.local.sd[flux] * np.sqrt(alike)
+        return self.local.sd[flux] * np.sqrt(self.local.share[flux] * alike)
 
     def shared(self, by: str, cube: xr.Dataset | None = None) -> dict[str, Floats]:
         """Find what the choice of towers does by flux (region,): of one cell where none was mapped.

@@ -1,4 +1,4 @@
-"""How good the map is at held-out towers, where its errors are alike, and whether bounds hold.
+"""How good the map is at held-out towers, and whether bounds of months and years hold there.
 
 Tables are those of `tamrl.study.comparisons.maps`: mean seasons by tower, model and flux.
 """
@@ -9,19 +9,14 @@ from itertools import product
 import numpy as np
 import pandas as pd
 import xarray as xr
-from numpy.typing import NDArray
-from scipy.optimize import curve_fit
-from scipy.stats import norm
 
 from tamrl.data.grid import grid_at
 from tamrl.data.schema import FLUXES
 from tamrl.evaluate.intervals import DIMS, calibrate, intervals, reliability
 from tamrl.evaluate.scores import LEVEL, bootstrap_weights
 from tamrl.maps.cubes import BARE
-from tamrl.maps.regions import UNASSIGNED, partition
-from tamrl.maps.uncertainty import Uncertainty
-from tamrl.samples.splits import distance_km
 from tamrl.study.comparisons.effects import with_interval
+from tamrl.study.comparisons.map_errors import GROUPS
 from tamrl.study.comparisons.maps import (
     ANNUAL,
     AVERAGE,
@@ -36,9 +31,6 @@ from tamrl.study.comparisons.maps import (
 
 SHORT = {AVERAGE: "map", CELL: "cell", MONTHS: "months", WEATHER: "weather",
          SATELLITES: "satellites", BOOSTED: "boosted", PRIOR: "prior"}  # fmt: skip
-GROUPS = {"biome": "groups_inside", "country": "groups_country_inside",
-          "10 degrees": "groups_10_inside", "20 degrees": "groups_20_inside"}  # fmt: skip
-NEAR_KM = 500.0  # of pairs of towers that show how far errors reach
 
 
 def scores(table: pd.DataFrame) -> pd.DataFrame:
@@ -70,30 +62,6 @@ def scores(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def local_error(table: pd.DataFrame, facts: pd.DataFrame, model: str = AVERAGE) -> pd.DataFrame:
-    """Size and reach of a place's annual error, by flux: sd (gC m-2 d-1) and length_km.
-
-    Errors of towers at the distance d are correlated by exp(-d / length_km), fitted to the pairs of
-    towers within 500 km; ``facts`` has site, lat, lon.
-    """
-    rows = {}
-    place = facts.set_index("site")
-    for flux in FLUXES:
-        one = table[["site", f"{flux} observed", f"{flux} {model}"]].dropna()
-        error = (one[f"{flux} {model}"] - one[f"{flux} observed"]).groupby(one.site)
-        mean = error.mean()[error.size() == 12]
-        sd = float(np.sqrt((mean**2).mean()))
-        at = place.loc[mean.index]
-        km = distance_km(at.lat.to_numpy(), at.lon.to_numpy())
-        i, j = np.triu_indices(len(mean), 1)
-        near = km[i, j] < NEAR_KM
-        d, product = km[i, j][near], (mean.to_numpy()[i] * mean.to_numpy()[j])[near] / sd**2
-        fitted, _ = curve_fit(lambda x, length: np.exp(-x / length), d, product, 50.0,
-                              bounds=(1.0, 2000.0))  # fmt: skip
-        rows[flux] = {"sd": sd, "length_km": float(fitted[0]), "pairs": int(near.sum())}
-    return pd.DataFrame(rows).T.rename_axis("flux")
-
-
 def coverage(table: pd.DataFrame, facts: pd.DataFrame) -> pd.DataFrame:
     """Check bounds of the average year at towers of other folds than those that set them.
 
@@ -117,62 +85,6 @@ def coverage(table: pd.DataFrame, facts: pd.DataFrame) -> pd.DataFrame:
         bounds = xr.concat(parts, "site").reindex(site=months.site)
         out.append(reliability(cases, bounds, igbp).assign(period=period))
     return pd.concat(out, ignore_index=True)
-
-
-def uncertainty(table: pd.DataFrame, maps: xr.Dataset, facts: pd.DataFrame) -> Uncertainty:
-    """Errors for `tamrl.maps.budgets.totals`; arguments as of `load` and `local_error`."""
-    return Uncertainty(maps, local_error(table, facts))
-
-
-def held_out_groups(
-    table: pd.DataFrame, facts: pd.DataFrame, errors: Uncertainty, cube: xr.Dataset,
-    level: float = 0.9, least: int = 5, kinds: Sequence[str] = tuple(GROUPS),
-) -> pd.DataFrame:  # fmt: skip
-    """Check intervals of means on groups of held-out towers: of a class of vegetation, of a place.
-
-    Towers of a group stand in for the places of a region: what they share errs as the region does,
-    and each has an error of its own, which is like its neighbours'. ``kinds`` of `partition`.
-    Columns by, group, flux, towers, observed, predicted, sd (gC m-2 d-1) and inside.
-    """
-    rows, half, place = [], norm.ppf(0.5 + level / 2), facts.set_index("site")
-    for by in kinds:
-        region, names = _regions(by, facts, cube)
-        shared = errors.shared(by, cube)
-        for flux in FLUXES:
-            one = table[["site", f"{flux} observed", f"{flux} {AVERAGE}"]].dropna().groupby("site")
-            year = one.mean()[one.size() == 12]
-            for k, group in year.groupby(pd.Series(region, facts.site).reindex(year.index)):
-                if len(group) < least or names[int(k)] == UNASSIGNED:
-                    continue
-                observed, predicted = group.mean()
-                at = place.loc[group.index]
-                km = distance_km(at.lat.to_numpy(), at.lon.to_numpy())
-                alike = float(np.exp(-km / errors.local.length_km[flux]).mean())  # of pairs
-                sd = np.hypot(shared[flux][int(k)], errors.local.sd[flux] * np.sqrt(alike))
-                rows.append({"by": by, "group": names[int(k)], "flux": flux, "towers": len(group),
-                             "observed": observed, "predicted": predicted, "sd": sd,
-                             "inside": abs(predicted - observed) <= half * sd})  # fmt: skip
-    return pd.DataFrame(rows)
-
-
-def _regions(
-    by: str, facts: pd.DataFrame, cube: xr.Dataset
-) -> tuple[NDArray[np.intp], tuple[str, ...]]:
-    """Find the region (site,) of towers, and names of regions: their own class, or their cell's."""
-    if by == "biome":
-        codes = [str(code) for code in cube["igbp"].to_numpy()]
-        names = (*codes, UNASSIGNED)
-        return np.array([names.index(c if c in codes else UNASSIGNED) for c in facts.igbp]), names
-    lat, lon = cube["lat"].to_numpy(), cube["lon"].to_numpy()
-    parts = partition(by, lat, lon, cube)
-    largest = np.empty(len(lat) * len(lon), np.intp)
-    order = np.argsort(parts.share, kind="stable")
-    largest[parts.cell[order]] = parts.region[order]  # the last one written stays
-    row, column = (
-        np.abs(axis - facts[name].to_numpy()[:, None]).argmin(1)
-        for name, axis in (("lat", lat), ("lon", lon))
-    )
-    return largest[row * len(lon) + column], parts.names
 
 
 def scores_by(
