@@ -31,6 +31,7 @@ RECCAP_CODES = {
     "SouthEast Asia": "MMR THA LAO KHM VNM MYS IDN PHL BRN TLS PNG",
 }  # fmt: skip
 RECCAP_CONTINENTS = ("Europe", "South America", "Africa")
+NORTH = ("North America", "Europe", "Russia", "East Asia")  # regions of RECCAP; others: "rest"
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,9 @@ def partition(
     """Share out the cells of a grid with centres ``lat``, ``lon`` (deg) among regions.
 
     ``by``: "globe", "band" (30 degrees of latitude), one of `BLOCKS`, "country" (Natural Earth
-    1:110 million, by sub-cells on land), "reccap" (nine regions); with ``cube`` "biome" (IGBP,
-    shares of the land), "koppen", "koppen_main". DataError for another name, or a
-    cube that is absent or on another grid.
+    1:110 million, by sub-cells on land), "reccap" (nine regions), "zone" (its "north" and "rest");
+    with ``cube`` "biome" (IGBP, shares of the land), "koppen", "koppen_main". DataError for another
+    name, or a cube that is absent or on another grid.
     """
     lat, lon = np.asarray(lat, dtype=np.float64), np.asarray(lon, dtype=np.float64)
     count = len(lat) * len(lon)
@@ -73,7 +74,7 @@ def partition(
         column = ((lon + 180) % 360 // size).astype(int)
         names = tuple(f"from {s:+d}, {w:+d}" for s in south for w in west)
         return _from_labels((row[:, None] * len(west) + column).ravel(), names)
-    if by in ("country", "reccap"):
+    if by in ("country", "reccap", "zone"):
         return _countries(lat, lon, by)
     if by not in ("biome", "koppen", "koppen_main"):
         raise DataError(f"no partition is called {by!r}")
@@ -118,9 +119,13 @@ def _countries(lat: Floats, lon: Floats, by: str) -> Partition:
     import regionmask
 
     table = geopandas.read_file(COUNTRIES)
-    if by == "reccap":
+    if by != "country":
         table = table.explode(ignore_index=True)
         table["NAME"] = reccap_region(table)
+        if by == "zone":
+            known = table["NAME"] != UNASSIGNED
+            zone = np.where(table["NAME"].isin(NORTH), "north", "rest")
+            table["NAME"] = np.where(known, zone, UNASSIGNED)
         table = table.dissolve("NAME", as_index=False)  # parts of one name become one region
     table = table[table["NAME"] != UNASSIGNED].reset_index(drop=True)
     fine = [_fine(axis) for axis in (lat, lon)]
