@@ -2,13 +2,16 @@
 
 import re
 
+import geopandas
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
 from mapworld import Ensemble, world
+from shapely import box
 
 from tamrl.data.cube import cell_area
+from tamrl.data.grid import fetch_grid
 from tamrl.data.gridfiles import EARTH_RADIUS, MONTH_DAYS, block_mean, centres
 from tamrl.data.koppen import KOPPEN_CODES
 from tamrl.data.schema import FLUXES
@@ -56,6 +59,14 @@ def test_a_uniform_flux_adds_up_to_the_sphere():
     bands = budgets.totals(uniform(), "band").query("flux == 'GPP'").set_index("region")
     assert bands.loc[["30S to 0", "0 to 30N"], "total"].sum() == pytest.approx(exact / 2, rel=1e-6)
     assert bands.loc["60N to 90N", "area"] == pytest.approx(34.1677, abs=0.01)
+    # Cells from 50 to 70 degrees count on both sides of 60, and those of 7.2 degrees do so at 30.
+    cap = 2 * np.pi * EARTH_RADIUS**2 / 1e12
+    for step in (20.0, 7.2):
+        coarse = budgets.totals(uniform(step), "band").query("flux == 'GPP'").set_index("region")
+        names, sines = ("0 to 30N", "30N to 60N", "60N to 90N"), np.sin(np.deg2rad([0, 30, 60, 90]))
+        pairs = zip(names, sines[:-1], sines[1:], strict=True)
+        for name, south, north in pairs:
+            assert coarse.area[name] == pytest.approx(cap * (north - south))
 
 
 def test_months_count_by_their_days_and_days_by_one():
@@ -233,6 +244,45 @@ def test_reccap_regions_follow_countries():
     assert region(24.5, 45.5) == {UNASSIGNED}  # Arabia is in none
 
 
+def test_a_border_shares_a_cell_by_area(monkeypatch):
+    """A border at 48 N in cells from 30 to 60 N: the south has 66 % of them, not 60 %."""
+    shapes = {"NAME": ["south", "north"], "ADM0_A3": ["S", "N"], "CONTINENT": ["Asia", "Asia"]}
+    boxes = [box(-180, -90, 180, 48), box(-180, 48, 180, 90)]
+    table = geopandas.GeoDataFrame(shapes, geometry=boxes, crs=4326)
+    monkeypatch.setattr(geopandas, "read_file", lambda path: table)
+    parts = partition("country", [15.0, 45.0, 75.0], [-150.0, -120.0])
+    share = {
+        (c, parts.names[r]): s
+        for c, r, s in zip(parts.cell, parts.region, parts.share, strict=True)
+    }
+    south, border, north = np.sin(np.deg2rad([30, 48, 60]))
+    assert share[2, "south"] == pytest.approx((border - south) / (north - south))
+    assert share[2, "north"] == pytest.approx((north - border) / (north - south))
+    assert share[0, "south"] == share[4, "north"] == 1
+
+
+def test_what_the_choice_of_towers_does_counts_land_alone():
+    """Folds that differ over half of each row: where that half is sea, a region's mean is sure."""
+    maps = errors().folds.copy(deep=True)
+    west = (maps["lon"] < 0).to_numpy()
+    for flux in FLUXES:
+        maps[flux][:, :, west] = 1.0
+    many = Uncertainty(maps, errors().local)
+    land = uniform(1.0)["land_fraction"]
+    only = {"west": land.where(land["lon"] < 0, 0.0), "east": land.where(land["lon"] > 0, 0.25)}
+    assert many.shared("globe", land=only["west"])["GPP"] == pytest.approx(0.0)
+    half = np.sqrt(0.5 * 2 * 0.1**2)  # of the east; a quarter of the west is land, too
+    assert many.shared("globe", land=only["east"])["GPP"] == pytest.approx(half / 1.25)
+    assert many.shared("globe")["GPP"] == pytest.approx(half / 2)
+    # A map of the east, counted from Greenwich, has its own interval, not the globe's.
+    part = uniform(1.0).sel(lon=slice(0, 180))
+    table = budgets.totals(part, errors=many).iloc[0]
+    own = many.own("GPP", np.array([table.area * 1e12]))
+    assert table.upper - table.total == pytest.approx(
+        1.6449 * np.hypot(half, own[0]) * 365.2425 * table.area * 1e12 / 1e15, rel=1e-3
+    )
+
+
 def test_regions_of_a_regional_map(cube, tmp_path):
     """A map of a part of the Earth is shared out as the same part of the globe is."""
     box = {"lat": slice(0, 60), "lon": slice(-20, 60)}
@@ -253,6 +303,7 @@ def test_wrong_partitions_are_refused(fluxes, cube):
 def test_comparison_names_its_sources(need):
     """Every published total has a DOI, a period and a caveat; the map's says what it lacks."""
     need("reference/")
+    need("grid/")
     ds = uniform(0.5, rate=2.0)
     table = budgets.compare(ds)
     others = table[~table["mapped"]]
@@ -266,7 +317,7 @@ def test_comparison_names_its_sources(need):
     assert value["NEE", "Global Carbon Budget 2019"] == pytest.approx(-1.66, abs=0.01)
     assert value["NEE", "RECCAP, stock change"] == -1.74
     assert value["NEE", "RECCAP, Rh - NPP"] == pytest.approx(36.388 - 47.448)
-    assert value["GPP", "FLUXCOM map, our land"] == pytest.approx(108.1, abs=0.1)  # all land here
+    assert value["GPP", "FLUXCOM map, our land"] == pytest.approx(103.7, abs=0.1)  # 0.5-degree land
     mapped = table[table["mapped"]]
     assert list(mapped["flux"]) == [flux for flux in FLUXES for _ in range(2)]
     assert mapped["source"].str.contains("area of applicability").sum() == 3
@@ -292,6 +343,7 @@ def test_reccap_beside_ours(need):
 def test_gpp_against_fluxcom(need):
     """FLUXCOM compared with itself is perfect; a known difference is found; 1 degree works too."""
     need("reference/")
+    need("grid/")
     from tamrl.data import fetch_reference_gpp
 
     reference = fetch_reference_gpp()["GPP"]
@@ -314,8 +366,8 @@ def test_gpp_against_fluxcom(need):
     with pytest.raises(DataError, match="does not line up with FLUXCOM's cells"):
         budgets.fluxcom_gpp(ds.assign_coords(lat=ds["lat"] + 0.2))
     coarse = uniform(1.0)
-    area = cell_area(reference["lat"], reference["lon"])
-    coarse["GPP"] = coarse["GPP"] * block_mean(reference.to_numpy().astype(float), area, 2)
+    land = budgets.land_area(fetch_grid(0.5)).to_numpy()  # a small part of a coast counts little
+    coarse["GPP"] = coarse["GPP"] * block_mean(reference.to_numpy().astype(float), land, 2)
     statistics, _, _ = budgets.compare_gpp(coarse, budgets.fluxcom_gpp(coarse))
     assert statistics["RMSE"] < 1e-5
     assert statistics["cells"] > 10000

@@ -15,6 +15,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from tamrl import plots
+from tamrl.data.cube import cell_area
 from tamrl.data.gridfiles import MONTH_DAYS
 from tamrl.errors import DataError
 from tamrl.maps import budgets
@@ -55,6 +56,16 @@ def test_means_by_latitude_weigh_by_land(fluxes) -> None:
     assert list(table.columns) == list(range(1, 13))
 
 
+def test_annual_means_by_latitude_weigh_months_by_their_days(fluxes) -> None:
+    """A flux in July alone is 31 days of a year, whatever the land of other rows."""
+    july = fluxes.copy(deep=True)
+    july["GPP"] = 0 * july["GPP"]
+    july["GPP"][6] = july["GPP"][6] + 1.0
+    table = budgets.zonal_means({"a map": july, "again": july}, "GPP").dropna()
+    assert [*table] == ["a map", "again"]
+    np.testing.assert_allclose(table, 31 / 365.2425, rtol=1e-6)
+
+
 def test_two_maps_compared(fluxes) -> None:
     """A known difference is found, and a map is like itself."""
     reference = budgets.annual(fluxes)["GPP"] / budgets.YEAR_DAYS
@@ -70,13 +81,29 @@ def test_two_maps_compared(fluxes) -> None:
 
 
 def test_pictures_are_drawn_at_a_degree() -> None:
-    """Half-degree cells are averaged four by four; coarser ones stay as they are."""
+    """Half-degree cells are averaged four by four by their area on land; coarser ones stay."""
     axes = {"lat": np.arange(-89.75, 90, 0.5), "lon": np.arange(-179.75, 180, 0.5)}
     field = xr.DataArray(np.arange(360 * 720.0).reshape(360, 720), axes, ("lat", "lon"))
-    small = world_map.drawable(field)
+    land = xr.full_like(field, 0.5)
+    land[0, 0], land[0, 1], land[2, 2] = 0.25, 0.0, np.nan
+    small = world_map.drawable(field, land=land)
     assert small.shape == (180, 360)
-    assert float(small[0, 0]) == field.to_numpy()[:2, :2].mean()
+    sines = np.sin(np.deg2rad([-90, -89.5, -89]))
+    first, second = np.diff(sines)  # areas of the two rows, relative
+    want = (0.25 * first * 0 + 0.5 * second * (720 + 721)) / (0.25 * first + second)
+    assert float(small[0, 0]) == pytest.approx(want)
+    both = world_map.drawable(xr.Dataset({"GPP": field, "land_fraction": land}))
+    np.testing.assert_allclose(both.GPP, small)
+    assert float(both.land_fraction[0, 0]) == pytest.approx(
+        (0.25 * first / 2 + 0.5 * second) / (first + second)
+    )
     assert world_map.drawable(small) is small
+    # The rows of a picture hold as much as those of the map.
+    whole = (field * cell_area(field.lat, field.lon)).sum()
+    of_picture = world_map.drawable(field)
+    assert float((of_picture * cell_area(small.lat, small.lon)).sum()) == pytest.approx(
+        float(whole)
+    )
 
 
 @pytest.mark.slow
@@ -117,6 +144,11 @@ def test_words_of_a_map_follow_its_values() -> None:
     assert "\N{MINUS SIGN}2.0 north of 30 degrees north" in said
     assert "0.5 in the tropics" in said
     assert "south of" not in said
+    # A mean over land: of two cells that are alike in area the one with more land counts more.
+    land = xr.zeros_like(field)
+    land[{"lat": 8, "lon": 0}], land[{"lat": 9, "lon": 0}] = 0.25, 0.75
+    field[{"lat": 8, "lon": 0}], field[{"lat": 9, "lon": 0}] = 1.0, 3.0
+    assert "2.5 in the tropics" in world_map.words(field, "GPP", "July", land)
 
 
 def test_axes_carry_units_and_names(fluxes) -> None:

@@ -5,6 +5,7 @@ Totals are sums of flux x cell area x land fraction x days; for their intervals 
 fire) are not in them.
 """
 
+from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
 
@@ -14,6 +15,7 @@ import xarray as xr
 from scipy import stats
 
 from tamrl.data.cube import cell_area
+from tamrl.data.grid import fetch_grid
 from tamrl.data.gridfiles import MONTH_DAYS, block_mean
 from tamrl.data.reference import carbon_budget_2019, fetch_reccap, fetch_reference_gpp
 from tamrl.data.schema import FLUXES
@@ -50,10 +52,14 @@ def annual(fluxes: xr.Dataset) -> xr.Dataset:
     return xr.Dataset(year.data_vars)
 
 
-def land_area(fluxes: xr.Dataset) -> xr.DataArray:
-    """Land area of a map's cells (lat, lon), m2."""
+def land_area(fluxes: xr.Dataset, within: bool = False) -> xr.DataArray:
+    """Land area of a map's cells (lat, lon), m2; ``within`` the area of applicability, if asked."""
+    return _share(fluxes, within) * cell_area(fluxes["lat"], fluxes["lon"])
+
+
+def _share(fluxes: xr.Dataset, within: bool = False) -> xr.DataArray:
     land = fluxes["land_fraction"].transpose("lat", "lon").fillna(0).astype(np.float64)
-    return land * cell_area(fluxes["lat"], fluxes["lon"])
+    return land * (1 - fluxes["outside"].fillna(0)) if within else land
 
 
 def totals(
@@ -68,12 +74,9 @@ def totals(
     in no region is "unassigned".
     """
     parts = partition(by, fluxes["lat"].to_numpy(), fluxes["lon"].to_numpy(), cube)
-    land = land_area(fluxes)
-    if within:
-        land = land * (1 - fluxes["outside"].fillna(0))
-    flat, frames = land.to_numpy().ravel(), []
+    flat, frames = land_area(fluxes, within).transpose("lat", "lon").to_numpy().ravel(), []
     year = annual(fluxes).transpose("lat", "lon")
-    shared = {} if errors is None else errors.shared(by, cube)
+    shared = {} if errors is None else errors.shared(by, cube, _share(fluxes, within))
     for flux in FLUXES:
         mean = year[flux].to_numpy().ravel().astype(np.float64)  # g m-2 yr-1
         known = np.isfinite(mean)
@@ -119,8 +122,8 @@ def compare(fluxes: xr.Dataset, errors: Uncertainty | None = None) -> pd.DataFra
     reccap = fetch_reccap()[["mean", "uncertainty"]].sel(region="Globe") / 1000
     npp, rh, nee = (float(reccap["mean"].sel(quantity=q)) for q in (*NPP_RH, "NEE"))
     reference = fetch_reference_gpp()["GPP"]
-    fraction = fluxes["land_fraction"].reindex_like(reference, method="nearest", tolerance=0.5)
-    land = fraction.fillna(0) * cell_area(reference["lat"], reference["lon"])
+    mapped_land = fluxes["land_fraction"].reindex_like(reference, method="nearest", tolerance=0.5)
+    land = land_area(fetch_grid(0.5)).where(mapped_land > 0, 0)  # in cells as small as FLUXCOM's
     with (files("tamrl.data") / "facts" / "published_totals.csv").open(encoding="utf-8") as stream:
         published = pd.read_csv(stream).assign(mapped=False)
     computed = {
@@ -162,8 +165,8 @@ def fluxcom_gpp(fluxes: xr.Dataset) -> xr.DataArray:
     reference = fetch_reference_gpp()["GPP"]
     step = float(fluxes["lat"][1] - fluxes["lat"][0])
     if (factor := round(step / 0.5)) > 1:
-        area = cell_area(reference["lat"], reference["lon"])
-        values = block_mean(reference.to_numpy().astype(np.float64), area, factor)
+        land = land_area(fetch_grid(0.5)).to_numpy()
+        values = block_mean(reference.to_numpy().astype(np.float64), land, factor)
         axes = {d: reference[d].coarsen({d: factor}).mean().to_numpy() for d in ("lat", "lon")}
         reference = xr.DataArray(values, axes, ("lat", "lon"), name="GPP")
     grid = fluxes["land_fraction"].transpose("lat", "lon")
@@ -202,6 +205,12 @@ def by_latitude(fluxes: xr.Dataset, flux: str) -> pd.DataFrame:
     """Mean flux by latitude (index, deg) and month (columns 1 to 12), gC m-2 d-1, by land area."""
     mean = fluxes[flux].weighted(land_area(fluxes)).mean("lon").transpose("lat", "time").to_numpy()
     return pd.DataFrame(mean, fluxes["lat"].to_numpy(), range(1, mean.shape[1] + 1))
+
+
+def zonal_means(maps: Mapping[str, xr.Dataset], flux: str) -> pd.DataFrame:
+    """Annual mean flux by latitude (index, deg), a column a map, gC m-2 d-1, by land area."""
+    means = {n: annual(m)[flux].weighted(land_area(m)).mean("lon") for n, m in maps.items()}
+    return pd.DataFrame({name: mean.to_pandas() / YEAR_DAYS for name, mean in means.items()})
 
 
 def zonal_totals(fluxes: xr.Dataset) -> pd.DataFrame:

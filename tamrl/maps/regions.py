@@ -55,10 +55,10 @@ def partition(
 ) -> Partition:
     """Share out the cells of a grid with centres ``lat``, ``lon`` (deg) among regions.
 
-    ``by``: "globe", "band" (30 degrees of latitude), one of `BLOCKS`, "country" (Natural Earth
-    1:110 million, by sub-cells on land), "reccap" (nine regions), "zone" (its "north" and "rest");
-    with ``cube`` "biome" (IGBP, shares of the land), "koppen", "koppen_main". DataError for another
-    name, or a cube that is absent or on another grid.
+    ``by``: "globe", "band" (30 degrees of latitude, shared exactly), one of `BLOCKS` (by centres),
+    "country" (Natural Earth 1:110 million, by area of sub-cells on land), "reccap" (nine regions),
+    "zone" (its "north" and "rest"); with ``cube`` "biome" (IGBP, shares of the land), "koppen",
+    "koppen_main". DataError for another name, or a cube that is absent or on another grid.
     """
     lat, lon = np.asarray(lat, dtype=np.float64), np.asarray(lon, dtype=np.float64)
     count = len(lat) * len(lon)
@@ -67,7 +67,7 @@ def partition(
     if by == "band":
         edges = [f"{abs(e)}{'N' if e > 0 else 'S' if e < 0 else ''}" for e in BANDS]
         names = tuple(f"{a} to {b}" for a, b in pairwise(edges))
-        return _from_labels(np.repeat(np.digitize(lat, BANDS[1:-1]), len(lon)), names)
+        return _bands(lat, len(lon), names)
     if size := BLOCKS.get(by):
         south, west = range(-90, 90, size), range(-180, 180, size)
         row = np.clip((lat + 90) // size, 0, len(south) - 1).astype(int)
@@ -104,6 +104,21 @@ def _from_labels(label: npt.NDArray[np.intp], names: tuple[str, ...]) -> Partiti
     return Partition(names, np.arange(len(label)), label, np.ones(len(label)))
 
 
+def _bands(lat: Floats, columns: int, names: tuple[str, ...]) -> Partition:
+    """Share out rows among `BANDS`: a cell that reaches over an edge by its area on either side."""
+    edges = _edges(lat)
+    south, north = np.sort(np.sin(np.deg2rad(np.stack([edges[:-1], edges[1:]]))), axis=0)
+    limits = np.sin(np.deg2rad(BANDS))
+    low, high = np.maximum(south[:, None], limits[:-1]), np.minimum(north[:, None], limits[1:])
+    share = np.maximum(high - low, 0) / (north - south)[:, None]
+    share[share < 1e-9] = 0  # rounding, at an edge of both
+    share /= share.sum(axis=1, keepdims=True)
+    row, band = np.nonzero(share)
+    cell = row[:, None] * columns + np.arange(columns)
+    each = (np.repeat(v, columns) for v in (band, share[row, band]))
+    return Partition(names, cell.ravel(), *each)
+
+
 def reccap_region(parts: Any) -> Any:
     """RECCAP region of parts of countries (rows of Natural Earth's table), or "unassigned"."""
     codes = {code: name for name, text in RECCAP_CODES.items() for code in text.split()}
@@ -133,19 +148,26 @@ def _countries(lat: Floats, lon: Floats, by: str) -> Partition:
     shapes = regionmask.from_geopandas(table[["NAME", "geometry"]], names="NAME", overlap=False)
     mask = shapes.mask((fine[1] + 180) % 360 - 180, fine[0], wrap_lon=False).to_numpy()
     names = (*map(str, table["NAME"]), UNASSIGNED)
-    # Sub-cells to cells: count those of each region among the sub-cells that lie in any.
+    # Sub-cells to cells: the area of those of each region among the sub-cells that lie in any.
     cells = np.arange(len(lat) * len(lon)).reshape(len(lat), -1)
     cells, inside = cells.repeat(FINE, axis=0).repeat(FINE, axis=1), np.isfinite(mask)
+    area = np.broadcast_to(np.cos(np.deg2rad(fine[0]))[:, None], inside.shape)[inside]
     pair = cells[inside] * len(names) + mask[inside].astype(int)
-    pairs, counts = np.unique(pair, return_counts=True)
+    pairs, of = np.unique(pair, return_inverse=True)
+    areas = np.bincount(of, area, len(pairs))
     cell, region = np.divmod(pairs, len(names))
-    whole = np.bincount(cell, counts, len(lat) * len(lon))
+    whole = np.bincount(cell, areas, len(lat) * len(lon))
     nowhere = np.flatnonzero(whole == 0)
-    cell, share = np.append(cell, nowhere), np.append(counts / whole[cell], np.ones(len(nowhere)))
-    return Partition(names, cell, np.append(region, [len(names) - 1] * len(nowhere)), share)
+    cell, share = np.append(cell, nowhere), np.append(areas / whole[cell], np.ones(len(nowhere)))
+    outer = np.full(len(nowhere), len(names) - 1, region.dtype)
+    return Partition(names, cell, np.append(region, outer), share)
+
+
+def _edges(centre: Floats) -> Floats:
+    edges = cell_edges(centre)
+    return np.clip(edges, -90, 90) if np.abs(centre).max() <= 90 else edges
 
 
 def _fine(centre: Floats) -> Floats:
-    edges = cell_edges(centre)
-    edges = np.clip(edges, -90, 90) if np.abs(centre).max() <= 90 else edges
+    edges = _edges(centre)
     return np.linspace(edges[:-1], edges[1:], 2 * FINE + 1, axis=1)[:, 1::2].ravel()

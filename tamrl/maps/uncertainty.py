@@ -41,23 +41,32 @@ class Uncertainty:
         alike = np.minimum(2 * np.pi * length**2 / np.maximum(area, 1.0), 1.0)
         return self.local.sd[flux] * np.sqrt(self.local.share[flux] * alike)
 
-    def shared(self, by: str, cube: xr.Dataset | None = None) -> dict[str, Floats]:
+    def shared(
+        self, by: str, cube: xr.Dataset | None = None, land: xr.DataArray | None = None
+    ) -> dict[str, Floats]:
         """Find what the choice of towers does by flux (region,): of one cell where none was mapped.
 
-        ``by`` and ``cube`` as of `tamrl.maps.regions.partition`.
+        ``by`` and ``cube`` as of `tamrl.maps.regions.partition`; ``land`` (lat, lon) is the share
+        of a cell's area that counts, on the grid of a map: cells beyond it do not.
         """
         lat, lon = self.folds["lat"].to_numpy(), self.folds["lon"].to_numpy()
         some = None
         if cube is not None:
             some = cube.sel(lat=lat, lon=lon, method="nearest").assign_coords(lat=lat, lon=lon)
         parts, area, out = partition(by, lat, lon, some), cell_area(lat, lon).ravel(), {}
+        if land is not None:
+            land = land.assign_coords(lon=(land["lon"] + 180) % 360 - 180).sortby(["lat", "lon"])
+            reach = 0.501 * max(float(land[d][1] - land[d][0]) for d in ("lat", "lon"))
+            here = land.reindex(lat=lat, lon=lon, method="nearest", tolerance=reach)
+            area = area * here.transpose("lat", "lon").fillna(0).to_numpy().ravel()
         for flux in FLUXES:
             mean = self.folds[flux].transpose("fold", "lat", "lon").to_numpy().astype(float)
             mean = mean.reshape(len(mean), -1)
             known = np.isfinite(mean).all(axis=0)
             n, total = parts.sums(area * known), parts.sums(np.nan_to_num(mean) * area * known)
             theta = np.divide(total, n, out=np.full(total.shape, np.nan), where=n > 0)
-            cell = np.average(jackknife(mean[:, known]) ** 2, weights=area[known]) ** 0.5
+            weight = area[known] if area[known].any() else np.ones(int(known.sum()))
+            cell = np.average(jackknife(mean[:, known]) ** 2, weights=weight) ** 0.5
             out[flux] = np.where(n > 0, jackknife(theta), cell)
         return out
 

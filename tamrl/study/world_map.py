@@ -27,16 +27,33 @@ STORED = 12 * 4 + 1  # bytes of a place and day: three fluxes with sd and two bo
 CORES = (2, 16, 64, 256)  # a laptop, a server, a node of a cluster, a few of them
 
 
-def drawable(ds: xr.Dataset | xr.DataArray, step: float = 1.0) -> xr.Dataset | xr.DataArray:
-    """Average cells to ``step`` degrees, for pictures only: a finer one shows no more on a page."""
+def drawable(
+    ds: xr.Dataset | xr.DataArray, step: float = 1.0, land: xr.DataArray | None = None
+) -> xr.Dataset | xr.DataArray:
+    """Average cells to ``step`` degrees, for pictures only: a finer one shows no more on a page.
+
+    Weights are areas of cells, times ``land`` (lat, lon), the share of each that is land, if given;
+    land_fraction itself is a mean over whole cells.
+    """
     factor = round(step / abs(float(ds["lat"][1] - ds["lat"][0])))
-    return ds.coarsen(lat=factor, lon=factor, boundary="exact").mean() if factor > 1 else ds
+    if factor <= 1:
+        return ds
+    area = xr.DataArray(cell_area(ds["lat"], ds["lon"]), {d: ds[d] for d in ("lat", "lon")})
+    if isinstance(ds, xr.Dataset):
+        flat = [name for name, field in ds.items() if {"lat", "lon"} <= {*field.dims}]
+        return ds[flat].map(lambda field: drawable(field, step, ds.get("land_fraction")))
+    if land is not None and ds.name != "land_fraction":
+        area = area * land.fillna(0)
+    weight = area.where(ds.notnull())  # noqa: PD004
+    total, of = (one.coarsen(lat=factor, lon=factor).sum() for one in (ds * weight, weight))
+    return (total / of).transpose(*ds.dims).assign_attrs(ds.attrs).rename(ds.name)
 
 
-def words(field: xr.DataArray, flux: str, month: str) -> str:
-    """Alternative text of a month's map (lat, lon): its mean in three belts."""
-    area = xr.zeros_like(field, float)
-    area[:] = cell_area(field["lat"], field["lon"])
+def words(field: xr.DataArray, flux: str, month: str, land: xr.DataArray | None = None) -> str:
+    """Alternative text of a month's map (lat, lon): its mean in three belts, over ``land``."""
+    axes = {d: field[d] for d in ("lat", "lon")}
+    area = xr.DataArray(cell_area(field["lat"], field["lon"]), axes)
+    area = area if land is None else area * land.fillna(0)
     parts = []
     for name, middle in BELTS.items():  # each 60 degrees wide
         belt = field.where((field["lat"] >= middle - 30) & (field["lat"] < middle + 30))
@@ -70,7 +87,9 @@ def stepped(fluxes: xr.Dataset, flux: str, name: str = "seasons", start: int = 7
         id_, checked = f"{name}-{k + 1}", " checked" if k + 1 == start else ""
         button = f'<input type="radio" name="{name}" id="{id_}"{checked}>'
         buttons.append(f'<span>{button}<label for="{id_}">{month[:3]}</label></span>')
-        alt = html.escape(virtual + words(fields[k], flux, month), quote=True)
+        alt = html.escape(
+            virtual + words(fields[k], flux, month, fluxes["land_fraction"]), quote=True
+        )
         frames.append(f'<img class="{id_}" alt="{alt}" src="data:image/webp;base64,{picture}">')
         rules.append(f".tamrl-seasons:has(#{id_}:checked) .{id_}")
     common = (files("tamrl") / "web" / "seasons.css").read_text("utf-8")

@@ -69,7 +69,8 @@ def held_out_groups(
     years = {flux: _annual(table, flux) for flux in FLUXES}
     for by in kinds:
         region, names = _regions(by, facts, cube)
-        shared, at = errors.shared(by, cube), pd.Series(region, facts.site)
+        shared = errors.shared(by, cube, cube.get("land_fraction"))
+        at = pd.Series(region, facts.site)
         for k in np.unique(region):
             others = table[~table.site.isin(at.index[at == k])]
             local = None
