@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 import zarr
@@ -15,7 +16,7 @@ import tamrl
 from tamrl import data
 from tamrl.data import open_towers
 from tamrl.data.own.places import one_place
-from tamrl.data.weather import daily_cube
+from tamrl.data.weather import daily_cube, gridsource
 from tamrl.data.weather.daily_cube import build_cube
 from tamrl.data.weather.local_days import asked
 from tamrl.errors import DataError
@@ -434,8 +435,9 @@ def test_bad_input(change, options, text: str, tmp_path: Path) -> None:
     assert not (tmp_path / "c.zarr").exists()
 
 
-def test_files_that_cannot_be_used(tmp_path: Path) -> None:
+def test_files_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Zips, GRIB without its reader, nothing at all, other grids; buckets without their reader."""
+    monkeypatch.setattr(gridsource, "find_spec", lambda name: None)
     (tmp_path / "cds.nc").write_bytes(b"PK\x03\x04zip")
     (tmp_path / "a.grib").write_bytes(b"GRIB....")
     (tmp_path / "b.nc").write_bytes(b"no data")
@@ -504,6 +506,53 @@ def test_forecast_steps_of_grib(tmp_path: Path) -> None:
     instant.to_netcdf(tmp_path / "instant.nc")
     cube = build_cube([tmp_path / "accum.nc", tmp_path / "instant.nc"], tmp_path / "c.zarr").load()
     holds(cube)
+
+
+def test_a_grib_file(tmp_path: Path) -> None:
+    """Of the layout of the Climate Data Store: instants, and sums of forecasts from 06 and 18 h."""
+    pytest.importorskip("cfgrib", reason="no dependency: pip install cfgrib eccodes")
+    codes = pytest.importorskip("eccodes", reason="no dependency: pip install cfgrib eccodes")
+    lat, lon = np.arange(45, 46.1, 0.25), np.arange(5, 6.1, 0.25)
+    ds = cds(BEGIN, 96, lat, lon)
+    grid = {"Ni": 5, "Nj": 5, "latitudeOfFirstGridPointInDegrees": 46.0,
+            "latitudeOfLastGridPointInDegrees": 45.0, "longitudeOfFirstGridPointInDegrees": 5.0,
+            "longitudeOfLastGridPointInDegrees": 6.0, "iDirectionIncrementInDegrees": 0.25,
+            "jDirectionIncrementInDegrees": 0.25, "centre": 98, "bitsPerValue": 24}  # fmt: skip
+    with (tmp_path / "era5.grib").open("wb") as stream:
+        for name, number in {"t2m": 167, "d2m": 168, "ssrd": 169, "tp": 228}.items():
+            for stamp, values in zip(ds.valid_time.to_numpy(), ds[name].to_numpy(), strict=True):
+                end = pd.Timestamp(stamp)
+                base = end
+                if name in ("ssrd", "tp"):
+                    base = (end - pd.Timedelta(7, "h")).floor("12h") + pd.Timedelta(6, "h")
+                step = int((end - base) / pd.Timedelta(1, "h"))
+                about = {
+                    "table2Version": 128,
+                    "indicatorOfParameter": number,
+                    "dataDate": int(base.strftime("%Y%m%d")),
+                    "dataTime": 100 * base.hour,
+                }
+                if step:
+                    about |= {"stepType": "accum", "startStep": step - 1, "endStep": step}
+                message = codes.codes_grib_new_from_samples("regular_ll_sfc_grib1")
+                for key, value in {**grid, **about}.items():
+                    codes.codes_set(message, key, value)
+                codes.codes_set_values(message, values.ravel())
+                codes.codes_write(message, stream)
+                codes.codes_release(message)
+    with (tmp_path / "soil.grib").open("wb") as stream:
+        message = codes.codes_grib_new_from_samples("regular_ll_sfc_grib1")
+        codes.codes_set(message, "indicatorOfParameter", 85)
+        codes.codes_write(message, stream)
+    with pytest.raises(DataError, match=r"soil\.grib: has none of 2t, 2d, ssrd, tp"):
+        build_cube(tmp_path / "soil.grib", tmp_path / "none.zarr")
+    ds.to_netcdf(tmp_path / "era5.nc")
+    ours, want = (
+        build_cube(tmp_path / f"era5.{kind}", tmp_path / f"{kind}.zarr").load()
+        for kind in ("grib", "nc")
+    )
+    assert set(ours) == NAMES
+    xr.testing.assert_allclose(ours[[*NAMES]], want[[*NAMES]], rtol=1e-4, atol=1e-4)
 
 
 def test_the_public_name_and_the_command(tmp_path: Path) -> None:

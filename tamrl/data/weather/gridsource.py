@@ -128,6 +128,9 @@ def _open(file: str) -> tuple[list[xr.Dataset], bool]:
                 raise DataError(f"{file}: {text}; or download NetCDF instead")
             each = [{"filter_by_keys": {"shortName": n}, "indexpath": ""} for n in GRIB_NAMES]
             parts = [xr.open_dataset(file, engine="cfgrib", backend_kwargs=k) for k in each]
+            if not any(part.data_vars for part in parts):
+                text = f"has none of {', '.join(GRIB_NAMES)}, as GRIB calls what is needed"
+                raise DataError(f"{file}: {text}; download these, or NetCDF")
             return [part for part in parts if part.data_vars], False
         return [xr.open_dataset(file)], False
     except ImportError as error:
