@@ -229,17 +229,25 @@ def test_figures_of_trust_are_drawn(fluxes) -> None:
 
 
 def test_a_plan_by_hand(globe: xr.Dataset) -> None:
-    """A thousand cells, a hundred days, two thousand cell-days a second and core.
+    """A thousand cells, a hundred days, two thousand cell-days/s by one process, three by two.
 
     Each land cell becomes so many finer ones.
     """
     known = (globe["land_fraction"] > 0) & np.isfinite(globe["TA"]).all("month")
     assert world_map.land_cells(globe, 2.0) == int(known.sum())
     assert world_map.land_cells(globe, 0.2) == 100 * int(known.sum())
-    table = world_map.plan(2_000, 1000, 100, cores=(1, 4))
-    assert table.loc["1 cores", "hours"] == pytest.approx(100_000 / 2_000 / 3600)
-    assert table.loc["4 cores", "hours"] == pytest.approx(table.loc["1 cores", "hours"] / 4)
+    rates = pd.Series({"one": 2_000.0, "two": 3_000.0, "cube": 50_000.0})
+    table = world_map.plan(rates, 1000, 2.0, 100, cores=(1, 2, 4))
+    mapped, made = 100_000 / 3600, 90 * 180 * 100 / 50_000 / 3600
+    hours = table["map (h)"].to_numpy()
+    np.testing.assert_allclose(hours, [mapped / 2_000, mapped / 3_000, mapped / 6_000])
+    np.testing.assert_allclose(table["days of hours (h)"], [made, made / 2, made / 4])
+    assert table["core-hours"].iloc[1] == pytest.approx(2 * mapped / 3_000 + made)
     assert table["written (GB)"].iloc[0] == pytest.approx(1000 * 100 * (12 * 4 + 1) / 1e9)
+    assert table["read (GB)"].iloc[0] == pytest.approx(90 * 180 * 100 * 96 * 4 / 1e9)
+    alone = world_map.plan(rates.where(rates.index == "one"), 1000, 2.0, 100, cores=(2,))
+    assert alone["map (h)"].item() == pytest.approx(mapped / 4_000)
+    assert alone["core-hours"].isna().all()
 
 
 def test_days_between_months(globe: xr.Dataset) -> None:

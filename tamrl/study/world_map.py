@@ -24,7 +24,8 @@ DRIVERS = {  # in words, with units for tables
     "SW_IN": ("shortwave radiation", "W m⁻²"),
 }  # fmt: skip
 STORED = 12 * 4 + 1  # bytes of a place and day: three fluxes with sd and two bounds, quality
-CORES = (2, 16, 64, 256)  # a laptop, a server, a node of a cluster, a few of them
+HOURS_BYTES = 4 * 24 * 4  # of a place and day of hourly weather: four variables
+CORES = (1, 2, 16, 64, 256)  # a laptop's one and both, a server, a node of a cluster, a few
 
 
 def drawable(
@@ -160,9 +161,28 @@ def land_cells(cube: xr.Dataset, step: float) -> int:
     return int(known.sum()) * round(coarse / step) ** 2
 
 
-def plan(rate: float, cells: int, days: int = 365, cores: Sequence[int] = CORES) -> pd.DataFrame:
-    """Hours, core-hours and uncompressed output (GB); ``rate``: cell-days/s of one core."""
-    core_hours = cells * days / rate / 3600
-    table = pd.DataFrame({"hours": {f"{n} cores": core_hours / n for n in cores}})
-    more = {"core-hours": core_hours, "written (GB)": cells * days * STORED / 1e9}
-    return table.assign(**more).rename_axis("machine")
+def plan(
+    rates: pd.Series, cells: int, step: float, days: int = 365, cores: Sequence[int] = CORES
+) -> pd.DataFrame:
+    """Plan a year of days of the globe from `tamrl.study.cost.tables.daily_rates`, by cores.
+
+    hours to map the ``cells`` with land, from a cube of days on disk to fluxes on disk; hours to
+    make that cube of hourly weather, of all cells of ``step`` degrees, sea included; core-hours of
+    both; GB read of hours (four variables of 32 bits) and written, before they are packed. Cores
+    go by twos as fast as two processes do here, one as one; without that measure like one.
+    """
+    whole, table = cells_of_globe(step), pd.DataFrame(index=[f"{n} cores" for n in cores])
+    pace = [rates["one"] if n == 1 or np.isnan(rates["two"]) else rates["two"] / 2 for n in cores]
+    table["map (h)"] = [
+        cells * days / (n * each) / 3600 for n, each in zip(cores, pace, strict=True)
+    ]
+    table["days of hours (h)"] = [whole * days / (n * rates["cube"]) / 3600 for n in cores]
+    table["core-hours"] = table.sum(axis=1, skipna=False) * np.array(cores)
+    table["read (GB)"] = whole * days * HOURS_BYTES / 1e9
+    table["written (GB)"] = cells * days * STORED / 1e9
+    return table.rename_axis("machine")
+
+
+def cells_of_globe(step: float) -> int:
+    """Count all cells of a global grid of ``step`` degrees."""
+    return 2 * round(180 / step) ** 2

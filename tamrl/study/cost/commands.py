@@ -25,6 +25,7 @@ EVERY, TOWERS = 7, 24  # every seventh tower of the shipped list, 24 of them
 ONE, YEAR = "FI-Hyy", 2005  # one of these with a long record, and the year of its labels
 REGION = {"lat": slice(45, 55), "lon": slice(0, 30)}  # of the map of half a degree
 SIDES = {"small": 10, "large": 30}  # cells of a tenth of a degree along each side of a daily cube
+HOURLY, DAYS = 60, 31  # cells along each side of hourly weather, and its days
 # This process is small: Linux counts the memory of the one that starts another as the other's.
 LAUNCH = """
 import json, resource, subprocess, sys, time
@@ -60,6 +61,12 @@ COMMANDS = {
     **{name: Command(f"map every day of a year, {n} x {n} cells, on one core",
                      f"OMP_NUM_THREADS=1 tamrl map {name}.nc -o {name}.zarr --workers 1",
                      "cell-days", 1) for name, n in SIDES.items()},
+    **{f"{name}_two": Command(
+        f"map every day of a year, {n} x {n} cells, by two processes",
+        f"OMP_NUM_THREADS=1 tamrl map {name}.nc -o {name}-two.zarr --workers 2", "cell-days", 1,
+    ) for name, n in SIDES.items()},
+    "cube": Command(f"make days of hourly ERA5, {HOURLY} x {HOURLY} cells, {DAYS} days",
+                    "tamrl cube hours.nc -o days.zarr --workers 1", "cell-days"),
     "train": Command("train one member for 2 epochs, not first on simulated towers",
                      "tamrl train -o member.safetensors --epochs 2 --virtual 0", runs=1),
 }  # fmt: skip
@@ -69,7 +76,7 @@ def run(name: str, command: Command, folder: Path) -> dict[str, Any]:
     """Run a command in ``folder``; DataError if it fails.
 
     Returns name, its fields, wall and cpu (s), peak_gb (GB, of its largest process) and, with a
-    unit, amount: how many values of GPP its output holds.
+    unit, amount: how many values of GPP, or else of temperature, its output holds.
     """
     typed = command.line.replace("tamrl ", f"'{sys.executable}' -m tamrl ", 1)
     of_make = ("OMP_", "MALLOC_", "PYTHONDONT")  # settings that a user does not have
@@ -86,7 +93,8 @@ def run(name: str, command: Command, folder: Path) -> dict[str, Any]:
     if command.unit:
         output = folder / command.line.split(" -o ")[1].split(" ")[0]
         plain: Any = {"consolidated": False} if output.suffix == ".zarr" else {}
-        row["amount"] = int(xr.open_dataset(output, **plain)["GPP"].count())
+        made = xr.open_dataset(output, **plain)
+        row["amount"] = int(made["GPP" if "GPP" in made else "TA"].count())
     return row
 
 
@@ -110,6 +118,30 @@ def prepare(folder: Path) -> None:
     for name, n in SIDES.items():
         lat, lon = slice(48, 48 + n / 10), slice(8, 8 + n / 10)
         daily_drivers(grid, lat, lon, 0.1).to_netcdf(folder / f"{name}.nc")
+    hourly(HOURLY, DAYS).to_netcdf(folder / "hours.nc")
+
+
+def hourly(side: int, days: int) -> xr.Dataset:
+    """Make ``side`` x ``side`` cells of hours as the Climate Data Store has them, by formulas."""
+    time = np.datetime64("2015-06-01T00", "ns") + np.arange(24 * days) * np.timedelta64(1, "h")
+    north, east = 48 + 0.25 * np.arange(side)[::-1], 8 + 0.25 * np.arange(side)
+    axes = {"valid_time": time, "latitude": north, "longitude": east}
+    local = np.arange(24 * days)[:, None, None] + east / 15  # h
+    high = np.maximum(np.sin((local - 6.5) / 12 * np.pi), 0)  # of the sun, which is up for 12 h
+    cool = 0.3 * (north[:, None] - 48)
+    noise = np.random.default_rng(0).normal(0, 1, (24 * days, side, side))
+    values = {
+        "t2m": (288 - cool + 6 * high + noise, "K"), "d2m": (280 - cool - noise**2, "K"),
+        "ssrd": (2e6 * high * np.exp(-0.1 * noise**2), "J m**-2"),
+        "tp": (1e-4 * np.maximum(noise, 0), "m"),
+    }  # fmt: skip
+    fields = {
+        n: ([*axes], v.astype(np.float32), {"units": unit}) for n, (v, unit) in values.items()
+    }
+    ds = xr.Dataset(fields, axes)
+    for name, unit in (("latitude", "degrees_north"), ("longitude", "degrees_east")):
+        ds[name].attrs = {"units": unit, "standard_name": name}
+    return ds
 
 
 def measure() -> list[dict[str, Any]]:

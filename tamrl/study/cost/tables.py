@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from tamrl.errors import DataError
@@ -52,6 +53,20 @@ def cell_day(content: Content) -> tuple[float, float]:
     return 1e6 * each, cpu - each * cells
 
 
+def daily_rates(content: Content) -> pd.Series:
+    """Cell-days/s from disk to disk, without the start; NaN where not measured.
+
+    "one", "two": processes that map days; "cube": one thread that makes days of hourly weather.
+    """
+    table = commands(content)[["amount", "wall"]].astype(float)
+    table = table.reindex([*table.index, *({"small_two", "large_two", "cube"} - {*table.index})])
+    out = {"cube": table.amount["cube"] / (table.wall["cube"] - table.wall["help"])}
+    for name, end in (("one", ""), ("two", "_two")):
+        more = table.loc[f"large{end}"] - table.loc[f"small{end}"]
+        out[name] = more.amount / more.wall
+    return pd.Series(out)
+
+
 def stages(content: Content) -> pd.DataFrame:
     """Rates (tower-days/s) of all stages, gemm (GFLOP/s), fraction of it, least: the aim."""
     table = pd.DataFrame(content["stages"])
@@ -85,6 +100,8 @@ def values(content: Content, contents: list[dict[str, Any]]) -> dict[str, str]:
     ):  # fmt: skip
         met = "met" if sign * reached <= sign * aim else "missed"
         out |= {name: f"{reached:.2g}", f"{name}_aim": f"{aim:g}", f"{name}_met": met}
+    for name, speed in daily_rates(content).items():
+        out[f"daily_{name}"] = f"{speed:,.0f}" if np.isfinite(speed) else "\N{EN DASH}"
     about = {key: str(content["machine"][key]).partition("+")[0] for key in ("torch", "cores")}
     return out | about | SHORTCUTS | {
         "machine": content["machine"]["cpu"], "date": content["date"], "book": BOOK,
