@@ -59,7 +59,7 @@ def net_terms(
     for k in WHERE:
         value, sd = np.array([row.get(k, (np.nan, np.nan)) for row in rows.values()]).T
         table[k], table[f"{k}_lower"], table[f"{k}_upper"] = value, value - z * sd, value + z * sd
-    return table
+    return table.rename_axis("term")
 
 
 def _published(quantities: list[str]) -> dict[str, Pair]:
