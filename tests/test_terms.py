@@ -39,6 +39,9 @@ def test_terms_add_up_to_a_sum_comparable_with_a_change_of_stocks(need) -> None:
     said = terms.values(table)
     assert said["unseen"] == f"{table.globe[[*UNSEEN]].sum():.1f}" == "5.8"
     assert said["outside_NEE"] == f"\N{MINUS SIGN}{-0.25 * whole:.1f}"
+    assert said["terms_inside"] == "3 of 3"  # of wide bounds
+    sure = terms.net_terms(ds, errors(0.01, length=1.0))
+    assert terms.values(sure)["terms_inside"] == "0 of 3"
     assert said["excess"] == f"{-1.287 - whole:.1f}"
 
 
@@ -58,4 +61,6 @@ def test_of_virtual_towers_nothing_is_published() -> None:
     table = terms.net_terms(uniform(2.0).assign_attrs(virtual=1))
     assert [*table.index] == [MAP, INSIDE]
     assert table.globe_lower.isna().all()
-    assert set(terms.values(table).values()) == {"\N{EN DASH}", "0.0"}
+    said = terms.values(table)
+    assert said.pop("terms_inside") == "0 of 3"
+    assert set(said.values()) == {"\N{EN DASH}", "0.0"}

@@ -25,7 +25,7 @@ UNSEEN = {  # quantities of RECCAP (Ciais et al. 2021, doi:10.1093/nsr/nwaa145),
 }  # fmt: skip
 DECADE = slice(2009, 2018)
 MAP, INSIDE, REST = "NEE of the map", "the same, applicable land alone", "the map with these terms"
-STOCKS, BUDGET = "change of stocks", "land-use emissions minus land sink"
+STOCKS, BUDGET = "net flux by changes of stocks", "land-use emissions minus land sink"
 WHERE = {"globe": "globe", "north": "north", "rest": "tropics and south"}
 Pair = tuple[float, float]  # a value and its standard deviation, PgC yr-1
 
@@ -88,5 +88,9 @@ def values(table: pd.DataFrame) -> dict[str, str]:
         **{f"left_{k}": whole[k][REST] for k in WHERE},
         **{f"stocks_{k}": whole[k][STOCKS] for k in WHERE},
     }  # fmt: skip
+    inside = [
+        whole[f"{k}_lower"][REST] <= whole[k][STOCKS] <= whole[f"{k}_upper"][REST] for k in WHERE
+    ]
     said = {k: f"{v:.1f}" if np.isfinite(v) else "\N{EN DASH}" for k, v in numbers.items()}
+    said["terms_inside"] = f"{sum(inside)} of {len(inside)}"
     return {k: v.replace("-", "\N{MINUS SIGN}") for k, v in said.items()}
