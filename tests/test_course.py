@@ -29,7 +29,7 @@ def test_a_place_is_known_by_its_history_only(lesson: Lesson) -> None:
     hidden = data.satellite.numpy()
     assert 0 < hidden.sum() < len(hidden)
     assert float(data.seen[..., hidden].sum()) == 0
-    assert float(data.seen[..., ~hidden].mean()) > 0.5
+    assert float(data.seen[..., ~hidden].float().mean()) > 0.5
     assert float(data.support.seen[..., hidden].mean()) > 0.3
 
 
