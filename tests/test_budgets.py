@@ -1,6 +1,7 @@
 """Budgets: analytic totals, parts that make the whole, intervals, countries, comparisons."""
 
 import re
+from itertools import product
 
 import geopandas
 import numpy as np
@@ -212,6 +213,7 @@ def test_a_block_holds_the_cells_between_its_edges(by: str, size: int) -> None:
     assert ((south < place[0]) & (place[0] < south + size)).all()
     assert ((place[1] - west) % 360 < size).all()
     assert len(parts.cell) == len(lat) * len(lon)
+    assert len(parts.names) == (180 // size) * (360 // size)  # of the whole Earth
 
 
 def test_small_cells_of_large_grids_count_their_neighbours():
@@ -222,6 +224,22 @@ def test_small_cells_of_large_grids_count_their_neighbours():
     assert here.sum() > 5
     assert parts.share[here].max() < 0.6
     assert {"Italy", "Austria", "Croatia"} <= {parts.names[r] for r in parts.region[here]}
+
+
+def test_a_cell_is_shared_alike_at_the_edge_of_a_map():
+    """At 90 degrees east, at the poles, and within a larger map."""
+    lat = np.arange(-90.0, 91, 2)
+    part, whole = (partition("country", lat, np.arange(82.0, east, 4)) for east in (91, 100))
+    for row, column in product(range(len(lat)), range(3)):
+        shares = [
+            {p.names[r]: s for r, s in zip(p.region[on], p.share[on], strict=True)}
+            for p, n in ((part, 3), (whole, 5))
+            for on in [p.cell == row * n + column]
+        ]
+        assert shares[0] == shares[1]
+        assert sum(shares[0].values()) == pytest.approx(1)
+        assert row or shares[0] == {"Antarctica": 1}
+    assert shares[0] == {UNASSIGNED: 1}  # the sea of the north
 
 
 def test_reccap_regions_follow_countries():

@@ -87,7 +87,7 @@ def partition(
     values = np.nan_to_num(cube[variable].transpose(..., "lat", "lon").to_numpy())
     if by == "biome":
         share = values.reshape(-1, count).astype(np.float64)
-        share = np.vstack([share, np.clip(1 - share.sum(axis=0), 0, 1)])
+        share = np.vstack([share, np.maximum(1 - share.sum(axis=0), 0)])
         share /= share.sum(axis=0)
         names = (*(IGBP_NAMES[code] for code in cube["igbp"].to_numpy()), UNASSIGNED)
         region, cell = np.nonzero(share)
@@ -106,7 +106,7 @@ def _from_labels(label: npt.NDArray[np.intp], names: tuple[str, ...]) -> Partiti
 
 def _bands(lat: Floats, columns: int, names: tuple[str, ...]) -> Partition:
     """Share out rows among `BANDS`: a cell that reaches over an edge by its area on either side."""
-    edges = _edges(lat)
+    edges = np.clip(cell_edges(lat), -90, 90)
     south, north = np.sort(np.sin(np.deg2rad(np.stack([edges[:-1], edges[1:]]))), axis=0)
     limits = np.sin(np.deg2rad(BANDS))
     low, high = np.maximum(south[:, None], limits[:-1]), np.minimum(north[:, None], limits[1:])
@@ -163,11 +163,6 @@ def _countries(lat: Floats, lon: Floats, by: str) -> Partition:
     return Partition(names, cell, np.append(region, outer), share)
 
 
-def _edges(centre: Floats) -> Floats:
-    edges = cell_edges(centre)
-    return np.clip(edges, -90, 90) if np.abs(centre).max() <= 90 else edges
-
-
 def _fine(centre: Floats) -> Floats:
-    edges = _edges(centre)
+    edges = cell_edges(centre)  # those beyond a pole lie in no country
     return np.linspace(edges[:-1], edges[1:], 2 * FINE + 1, axis=1)[:, 1::2].ravel()
