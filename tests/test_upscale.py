@@ -24,7 +24,6 @@ from tamrl.maps import layout
 from tamrl.maps.cubes import open_cube, stack_features
 from tamrl.maps.layout import NO_LAND, QUALITY, export_netcdf
 from tamrl.maps.monthly import BoostedMap
-from tamrl.maps.timeaxis import time_edges
 from tamrl.maps.upscale import DONE, upscale
 
 INTERVALS = {
@@ -539,19 +538,6 @@ def test_days_keep_their_dates(cube, tmp_path):
         width = np.diff(raw["time_bnds"].to_numpy(), axis=1)
         assert (width == 1).all()
         assert raw["time"].attrs["bounds"] == "time_bnds"
-
-
-@pytest.mark.parametrize(("time", "edges"), [
-    (["2001-01-01", "2001-02-01"], ["2001-01-01", "2001-02-01", "2001-03-01"]),
-    (["2001-01-01", "2001-01-02", "2001-01-03"],
-     ["2001-01-01", "2001-01-02", "2001-01-03", "2001-01-04"]),
-    (["2001-01-01", "2001-01-02", "2001-01-05"],  # stamps of steps that differ are their middles
-     ["2000-12-31T12", "2001-01-01T12", "2001-01-03T12", "2001-01-06T12"]),
-    (["2001-01-01T12", "2001-01-02T12"], ["2001-01-01", "2001-01-02", "2001-01-03"]),
-])  # fmt: skip
-def test_edges_of_time(time, edges):
-    """Days, months and hours each end where the next begins."""
-    assert (time_edges(np.array(time, "M8[ns]")) == np.array(edges, "M8[ns]")).all()
 
 
 def test_conventions(stored, tmp_path):

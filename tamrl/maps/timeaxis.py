@@ -118,11 +118,11 @@ def _said(date: np.datetime64) -> str:
 def time_edges(time: Dates) -> Dates:
     """Edges (n + 1) of n time steps: whole months for month starts, else half-way dates."""
     months, step = time.astype("datetime64[M]"), np.diff(time)
-    if len(time) > 1 and (np.diff(months) == np.timedelta64(1, "M")).all():
-        edges = [months, months[-1:] + 1]
-    # Stamps at midnight begin their day; others stand in the middle of their step.
-    elif (time == time.astype("datetime64[D]")).all() and (step == np.timedelta64(1, "D")).all():
+    # Stamps at midnight begin their day; others, but for months, stand in the middle of their step.
+    if (time == time.astype("datetime64[D]")).all() and (step == DAY).all():
         edges = [time, time[-1:] + step[-1:]]
+    elif (np.diff(months) == np.timedelta64(1, "M")).all():
+        edges = [months, months[-1:] + 1]
     else:
         edges = [time[:1] - step[:1] / 2, time[:-1] + step / 2, time[-1:] + step[-1:] / 2]
     return np.concatenate(edges).astype("datetime64[ns]")
