@@ -88,12 +88,10 @@ def days_of(hours: Hours, shifts: NDArray[np.int64], span: Span | None, notes: l
     last = (hours.last + int(shifts.min())) // n - 1
     held = f"{np.datetime64(first, 'D')} to {np.datetime64(last, 'D')}"
     if last < first:
-        stamps = (
-            hours.stamps(hours.first, hours.first + 1)[0],
-            hours.stamps(hours.last, hours.last + 1)[0],
-        )
-        text = f"its times, {stamps[0]} to {stamps[1]} UTC, hold no whole day of local time"
-        raise DataError(f"{hours.name}: {text.replace('T', ' ')}; get the days before and after")
+        stamps = np.datetime_as_string(hours.stamps(hours.first, hours.last + 1))
+        when = f"{stamps[0]} to {stamps[-1]}".replace("T", " ")
+        text = f"its times, {when} UTC, hold no whole day of local time"
+        raise DataError(f"{hours.name}: {text}; get the days before and after")
     if span is not None:
         begin, end = (int(day.astype(int)) for day in span)
         if first > begin + 1 or last < end - 1:
