@@ -42,12 +42,12 @@ COVERED = {  # module -> test files that state its facts, the nearest first
     "shipped.blend": "blend",
     "data.physics": "physics samples faults",
     "data.daily": "towers schema user",
-    "data.weather.hourly": "era5_cube",
-    "data.weather.local_days": "era5_cube",
+    "data.weather.hourly": "hourly era5_cube",
+    "data.weather.local_days": "hourly era5_cube",
     "maps.budgets": "budgets world_map",
     "maps.cells": "cli_map upscale",
     "maps.regions": "budgets",
-    "maps.timeaxis": "upscale era5_cube faults",
+    "maps.timeaxis": "timeaxis upscale faults",
     "maps.uncertainty": "budgets map_scores",
 }
 SWAPS: dict[type[ast.AST], type[ast.AST]] = {

@@ -139,7 +139,6 @@ def _bounds(r: Array, w: Array, level: float, ahead: float) -> tuple[float, floa
 
     def first(order: NDArray[np.intp]) -> float:  # at which the share p of all weight is reached
         share = np.cumsum(w[order])
-        at = np.searchsorted(share, p * share[-1] * (1 - 1e-12))
-        return float(r[order[min(at, len(order) - 1)]])
+        return float(r[order[np.searchsorted(share, p * share[-1] * (1 - 1e-12))]])
 
     return first(order[::-1]), first(order)

@@ -101,8 +101,8 @@ def sum_up(pred: xr.Dataset, samples: Samples) -> xr.Dataset:
 
 def sum_days(days: Days) -> xr.Dataset:
     """Sum up given days by tower (rule 2)."""
-    first = np.flatnonzero(np.diff(days.tower, prepend=-1))
-    n = np.diff([*first, len(days.tower)]).astype(float)
+    _, first, count = np.unique(days.tower, return_index=True, return_counts=True)
+    n = count.astype(float)
     total = partial(np.add.reduceat, indices=first, axis=-2)
     mean = total(days.observed) / n[:, None]
     e = days.predicted - days.observed

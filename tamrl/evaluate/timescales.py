@@ -83,7 +83,7 @@ def split(values: Array, site: Index, doy: Index, year: Index) -> dict[str, Arra
     towers = site.max(initial=-1) + 1
     weight = np.bincount(cell, minlength=towers * 366).reshape(towers, 366) @ near
     total = _group_sum(values, cell, towers * 366).reshape(towers, 366, -1)
-    smooth = np.einsum("sdf,de->sef", total, near, optimize=True)
+    smooth = np.tensordot(near, total, (0, 1)).swapaxes(0, 1)  # (tower, day, flux)
     season = smooth[site, doy] / weight[site, doy][:, None]
     anomaly = values - season
     anomaly -= _group_mean(anomaly, site, towers)[site]
@@ -99,9 +99,9 @@ def split(values: Array, site: Index, doy: Index, year: Index) -> dict[str, Arra
 
 def years(site: Index, year: Index) -> tuple[Index, NDArray[np.bool_], Index]:
     """Tower-year (day,), those with enough days and such years (tower-year,), and their tower."""
-    pair, at = np.unique(site * 10_000 + year, return_inverse=True)
-    owner = pair // 10_000
-    full = np.bincount(at, minlength=len(pair)) >= YEAR_DAYS
+    _, first, at = np.unique(site * 10_000 + year, return_index=True, return_inverse=True)
+    owner = site[first]
+    full = np.bincount(at) >= YEAR_DAYS
     full &= np.bincount(owner[full], minlength=site.max(initial=-1) + 1)[owner] >= YEARS
     return at, full, owner[full]
 

@@ -186,7 +186,7 @@ def compare_gpp(
     """
     mapped = (annual(fluxes)["GPP"] / YEAR_DAYS).transpose("lat", "lon").load()
     both = np.isfinite(mapped) & np.isfinite(reference)
-    weights = land_area(fluxes).where(both, 0.0)
+    weights = land_area(fluxes) * both
     a, b, w = (one.to_numpy()[both].astype(np.float64) for one in (mapped, reference, weights))
     cov = np.cov(np.stack([a, b]), aweights=w)
     statistics = {

@@ -71,7 +71,7 @@ def contrast(each: Tensor, used: Tensor, place: Tensor) -> Tensor:
     two = (used[:, 0] & used[:, 1]).to(a.dtype)
     diagonal = torch.eye(len(a), dtype=torch.bool, device=a.device)
     apart = (place[:, None] != place[None]) & (two[:, None] * two[None] > 0)
-    logits = (a @ b.T / TEMPERATURE).masked_fill(~(apart | diagonal), -1e4)
+    logits = (a @ b.T / TEMPERATURE).masked_fill(~(apart | diagonal), -torch.inf)
     lost = -fn.log_softmax(logits, 1).diagonal() - fn.log_softmax(logits, 0).diagonal()
     return 0.5 * (lost * two).sum() / two.sum().clamp(min=1)
 

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as fn
 
 GATE_SPAN = 2.0  # a gate lies in (0, 2) and is 1 where its logit is 0
-LOW_BITS = (1 << 53) - 1  # of a random integer: those that make a number in [0, 1)
+NUMBERS = 1 << 53  # in [0, 1), which the low bits of a random integer make
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Dropout(nn.Dropout):
         if not self.training or self.p == 0 or h.device.type != "cpu":
             return super().forward(h)
         draws = torch.empty(len(h), skip + h.shape[1], h.shape[2], dtype=torch.int64).random_()
-        mask = draws[:, skip:].bitwise_and(LOW_BITS) < int((1 - self.p) * (LOW_BITS + 1))
+        mask = draws[:, skip:].bitwise_and(NUMBERS - 1) < int((1 - self.p) * NUMBERS)
         return h * mask.to(h.dtype).div_(1 - self.p)
 
 

@@ -74,14 +74,14 @@ class Support:
         step = np.minimum(doy // STEP_DAYS, STEPS - 1)
         for j, y in enumerate(years):
             days = np.flatnonzero(year == y)
-            starts = np.flatnonzero(np.diff(step[days], prepend=-1))
+            steps, starts = np.unique(step[days], return_index=True)
             usable[:, j] = have = samples.has_drivers[:, days].mean(1) >= 0.5
             x = samples.x[have][:, days]
             ok = np.isfinite(x)
             n = np.add.reduceat(ok, starts, 1, dtype=np.int32)
             total = np.add.reduceat(np.where(ok, x, 0), starts, 1)
-            part = np.where(n > 0, total / np.maximum(n, 1), np.nan)
-            mean[np.ix_(have, [j], step[days][starts])] = part[:, None]
+            part = np.divide(total, n, out=np.full(n.shape, np.nan), where=n > 0)
+            mean[np.ix_(have, np.array([j]), steps)] = part[:, None]
         x, seen = net.scale(torch.from_numpy(mean))
         return cls(x.to(device), seen.to(device), usable)
 
@@ -99,8 +99,9 @@ class Support:
                 have = have[have != y]
             if rng is not None:
                 have = rng.permutation(have)[:n]
-            elif len(have) > n:
-                have = have[np.linspace(0, len(have) - 1, n).round().astype(int)]
+            else:
+                spread = np.linspace(0, len(have) - 1, min(n, len(have)))
+                have = have[spread.round().astype(int)]
             pick[row, : len(have)], used[row, : len(have)] = have, True
         at = to_device(site[:, None] * self.x.shape[1] + pick, self.x.device)
         mask = to_device(used[..., None, None], at.device)

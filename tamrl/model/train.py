@@ -94,7 +94,7 @@ class TamRLModel:
         self.net = net = self.build(c)
         set_scale(net, samples, train)
         data = DeviceData(samples, net.to(dev), dev)
-        if r.class_balance > 0:
+        if r.class_balance:
             data.balance_classes(samples, train, r.class_balance)
         mean_net = self.build(c).to(dev)
         mean_net.load_state_dict(net.state_dict())
@@ -200,7 +200,7 @@ class TamRLModel:
             support = data.support.sample_windows(query, year, r.windows_of_support, rng)
             s_x, s_seen = (v * mask[places, None, None] for v in support)
             shown = s_seen
-            if r.reconstruction > 0:
+            if r.reconstruction:
                 steps = to_device(rng.random(s_seen.shape[:3]) < r.hide, s_seen.device)
                 shown = s_seen * ~steps[..., None]
             maps = None if data.maps is None else data.maps[places]
@@ -208,9 +208,9 @@ class TamRLModel:
             with products(s_x.device, r.precision):
                 z, each, rebuilt = net.encode(s_x, shown, u_facts, maps)
             z = None if alone or z is None else z[to_device(back.reshape(-1), data.device)]
-            if rebuilt is not None and r.reconstruction > 0:
+            if rebuilt is not None and r.reconstruction:
                 terms["reconstruction"] = loss.reconstruction(rebuilt, s_x, s_seen - shown)
-            if each is not None and r.contrast > 0:
+            if each is not None and r.contrast:
                 used = s_seen.sum((2, 3)) > 0
                 terms["contrast"] = loss.contrast(each.float(), used, places)
         with products(x.device, r.precision):

@@ -122,7 +122,8 @@ def make_samples(
     if cube is not None and cells is None:
         cells = grid_at(cube, lat, towers.lon.values)
     names = [*(f"{n}_season" for n in SEASONAL), *(f"{n}_grid" for n in GRID_MONTHLY)]
-    season = dict.fromkeys(names, np.full((len(lat), 12), np.nan))
+    blank = np.full((len(lat), 12), np.nan)
+    season = dict.fromkeys(names, blank)
     for n in (name for name in SEASONAL if name in sat):
         mean = sat[n].groupby("month.month").mean().reindex(month=np.arange(1, 13))
         season[f"{n}_season"] = mean.transpose("site", "month").values
@@ -135,7 +136,7 @@ def make_samples(
     doy = (time - time.astype("datetime64[Y]")).astype(int) + 1
 
     x = np.full((*empty.shape, len(features)), np.nan, np.float32)
-    driver_season = {n: np.full((len(lat), 12), np.nan) for n in DRIVERS}
+    driver_season = {n: blank.copy() for n in DRIVERS}
     for i, on in enumerate(has_drivers):  # only a tower's own days are filled: a quarter of all
         if not on.any():
             continue
@@ -153,8 +154,9 @@ def make_samples(
     static: dict[str, NDArray] = {}
     for n, v in {**season, **driver_season}.items():
         static[f"{n}_mean"], static[f"{n}_range"] = mean_and_range(v)
-    static |= {f"{n}_grid": empty[:, 0] if cells is None else cells[n].values for n in GRID_STATIC}
-    static["elevation"] = towers.elevation.values if "elevation" in towers.coords else empty[:, 0]
+    none = np.full(len(lat), np.nan)
+    static |= {f"{n}_grid": none if cells is None else cells[n].values for n in GRID_STATIC}
+    static["elevation"] = towers.elevation.values if "elevation" in towers.coords else none
     static["abs_lat"] = np.abs(lat)
     static |= {f"igbp_{code}": towers.igbp.values == code for code in IGBP_CODES}
     static |= {f"koppen_{main}": towers.koppen_main.values == main for main in KOPPEN_MAIN.values()}
@@ -209,10 +211,10 @@ def month_means(values: Array, month: NDArray) -> NDArray:
 def mean_and_range(season: NDArray) -> tuple[NDArray, NDArray]:
     """Mean and range (site,) of seasons (site, 12) with at least half of their months."""
     ok = np.isfinite(season)
-    known = ok.sum(1) >= 6
-    mean = np.where(ok, season, 0).sum(1) / np.maximum(ok.sum(1), 1)
+    known = np.where(ok.sum(1) >= 6, ok.sum(1), np.nan)  # months of a season that has enough
+    mean = np.where(ok, season, 0).sum(1) / known
     span = np.where(ok, season, -np.inf).max(1) - np.where(ok, season, np.inf).min(1)
-    return np.where(known, mean, np.nan), np.where(known, span, np.nan)
+    return mean, np.where(np.isfinite(known), span, np.nan)
 
 
 def season_to_daily(season: NDArray, doy: NDArray) -> NDArray[np.float64]:
@@ -258,7 +260,7 @@ def windows(days: NDArray[np.bool_], length: int, stride: int) -> NDArray[np.int
     for tower, row in enumerate(days):
         on = np.flatnonzero(row)
         if on.size:
-            start = np.arange(on[0], on[-1] + 1, stride)
+            start = np.arange(on[0], row.size, stride)
             cum = np.concatenate([[0], np.cumsum(row)])
             stop = np.minimum(start + length, row.size)
             start = start[cum[stop] > cum[start]]

@@ -39,7 +39,7 @@ def with_phenology(samples: Samples, evi: xr.DataArray | None) -> Samples:
     year, month = (days.astype(f"datetime64[{unit}]").astype(int) for unit in "YM")
     day = (days - days.astype("datetime64[Y]")).astype(int)
     mean, years = _means(daily, day)
-    anomaly = np.where(years[:, day] >= MIN_YEARS, daily - mean[:, day], np.nan)
+    anomaly = np.where(years >= MIN_YEARS, daily - mean, np.nan)
     amplitude = np.full_like(daily, np.nan)
     for y in np.unique(year):
         some = daily[:, year == y]
@@ -87,10 +87,11 @@ def from_season(season: xr.DataArray, time: NDArray[np.datetime64]) -> xr.DataAr
 
 
 def _means(daily: Array, day: NDArray[np.intp]) -> tuple[Array, NDArray[np.intp]]:
-    """Mean by calendar day (site, 366), and of how many years."""
-    mean, years = np.full((len(daily), 366), np.nan, np.float32), np.zeros((len(daily), 366), int)
+    """Mean of the same calendar day (site, day), and of how many years."""
+    mean, years = np.full_like(daily, np.nan), np.zeros(daily.shape, int)
     for d in np.unique(day):
         same = daily[:, day == d]
-        years[:, d] = n = np.isfinite(same).sum(1)
-        mean[n > 0, d] = np.nanmean(same[n > 0], 1)
+        n = np.isfinite(same).sum(1)
+        years[:, day == d] = n[:, None]
+        mean[np.ix_(n > 0, day == d)] = np.nanmean(same[n > 0], 1)[:, None]
     return mean, years

@@ -48,9 +48,9 @@ def own_means(samples: Samples) -> Array:
         np.stack([v[:, calendar == m].sum(1) for m in range(12)], 1) for v in (days, total)
     )
     enough = days >= MIN_DAYS
-    means = np.where(enough, 1 / np.maximum(days, 1), 0)[..., None] * total
+    means = np.divide(1, days, out=np.zeros_like(days), where=enough)[..., None] * total
     count = enough.sum(1)[:, None]
-    return np.where(count >= MIN_MONTHS, means.sum(1) / np.maximum(count, 1), np.nan)
+    return means.sum(1) / np.where(count >= MIN_MONTHS, count, np.nan)
 
 
 def with_statics(samples: Samples, values: NDArray, names: Sequence[str]) -> Samples:
