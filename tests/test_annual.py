@@ -66,9 +66,12 @@ def test_own_means_weigh_months_alike(samples: Samples) -> None:
     y, weight = np.ones_like(samples.y), np.ones_like(samples.weight)
     y[..., 0] = month = samples.time.astype("datetime64[M]").astype(int) % 12
     weight[0, (month == 11) & (np.arange(len(month)) % 3 > 0)] = 0
-    weight[1, month > 8] = 0
+    weight[1, month > 8], weight[2, month > 9] = 0, 0
+    for site, days in ((3, 8), (4, 7)):  # of two Januaries
+        weight[site, np.flatnonzero(month == 0)[days:]] = 0
     mean = own_means(replace(samples, y=y, weight=weight))
-    assert mean[0] == pytest.approx([5.5, 1.0])
+    assert mean[[0, 2, 3]] == pytest.approx(np.array([[5.5, 1.0], [4.5, 1.0], [5.5, 1.0]]))
+    assert mean[4] == pytest.approx([6.0, 1.0])  # of eleven months
     assert np.isnan(mean[1]).all()
 
 
@@ -82,6 +85,27 @@ def test_smooth_truth_is_recovered_where_features_are_missing() -> None:
     fitted.fit(x[:200], truth[:200] + rng.normal(0, 0.3, (200, 2)))
     assert np.sqrt(((fitted.predict(x[200:]) - truth[200:]) ** 2).mean()) < 0.3
     assert (fitted.predict(x * 50) >= 0).all()
+    mean, sd = x[:200].mean(0), x[:200].std(0)
+    far = [np.where(np.arange(4) == 0, mean + k * sd, x[200])[None] for k in (3, 4, 5, -3, -4, -5)]
+    at = [fitted.predict(place)[0, 0] for place in far]
+    assert at[1] == at[2] > at[0] > at[3] > at[4] == at[5]  # beyond 4 sd a feature says no more
+
+
+def test_what_is_known_of_no_place_or_the_same_of_all_says_nothing() -> None:
+    """A place without either is one whose feature is nought, or that of all others."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 4))
+    x[:, 1], x[:, 2], x[:, 3] = np.nan, 5.0, np.arange(60) % 2
+    y = 4 + x[:, [0, 0]] + x[:, [3, 3]] + rng.normal(0, 0.2, (60, 2))
+    fitted = AnnualMeans(("a", "b", "c", "igbp_ENF")).fit(x, y)
+    assert fitted.arrays["mean"][1:3].tolist() == [0, 5]
+    assert fitted.arrays["sd"][1:3].tolist() == [1, 1]
+    one = np.array([0.3, 0.0, 5.0, 1.0])
+    same = fitted.predict(np.array([[0.3, np.nan, np.nan, 1.0], one]))
+    np.testing.assert_array_equal(same[0], same[1])
+    gap = fitted.predict(np.stack([one, [*one[:3], 0.0], [*one[:3], np.nan]]))
+    assert gap[0] != pytest.approx(gap[1])
+    np.testing.assert_array_equal(gap[1], gap[2])
 
 
 @pytest.mark.parametrize("part", ["test", "train"])
@@ -122,6 +146,16 @@ def test_others_near_a_tower_left_out_are_left_out(samples, fold, part, monkeypa
     near, far = float(tower.lat) + 0.1, -89.0
     np.testing.assert_array_equal(predicted(near, 0.0), predicted(near, 12.0))
     assert predicted(far, 12.0)[0] > predicted(far, 0.0)[0] + 1
+
+
+def test_two_places_are_needed_and_enough(samples: Samples, fold: Fold) -> None:
+    """To predict either without it: towers of one landscape have no other to learn from."""
+    near = samples.table.assign(lat=50.0, lon=10.0)
+    with pytest.raises(DataError, match=r"all towers to train on lie within 50 km"):
+        prior().fit(replace(samples, table=near), fold.train, fold.valid)
+    near.loc[fold.train[::2], "lat"] = 51.0
+    shown = prior().fit(replace(samples, table=near), fold.train, fold.valid).fitted[0].static
+    assert np.isfinite(shown[:, -2:]).all()
 
 
 def test_statics_are_classes_and_annual_means(samples: Samples, fold: Fold) -> None:

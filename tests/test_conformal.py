@@ -142,6 +142,9 @@ def test_stored_as_json_and_back() -> None:
 def test_perfect_predictions_need_no_width_and_missing_ones_stay_missing() -> None:
     y, none = np.arange(100.0), np.zeros(100)
     c = Conformal.fit(y, y, none, np.arange(100))
+    assert c.factor == {"": 1.0}
+    known = Conformal((1.0, 0.0, 0.0), {"ENF": 3.0}, {0.9: (-1.0, 1.0)})
+    assert known.interval([2.0, 2.0], [0.0, 0.0], ["ENF", "WAT"])[0].tolist() == [-1, 1]
     assert np.array(c.interval(y, none)) == pytest.approx(np.stack([y, y]))
     bounds = np.array(c.interval([1.0, np.nan], [0.0, 0.0]))
     assert (np.isnan(bounds) == [False, True]).all()
@@ -154,8 +157,9 @@ def test_what_cannot_be_calibrated() -> None:
     assert Conformal.fit(y, y, y, tower, levels=(0.5,))
     with pytest.raises(DataError, match="must be finite"):
         Conformal.fit([1, np.nan], [1, 1], [0, 0], [0, 1])
-    with pytest.raises(DataError, match="not all between 0 and 1"):
-        Conformal.fit(y, y, y, tower, levels=(1.0,))
+    for level in (0.0, 1.0):
+        with pytest.raises(DataError, match="not all between 0 and 1"):
+            Conformal.fit(y, y, y, tower, levels=(level, 0.5))
     with pytest.raises(DataError, match="weight 'row' is unknown"):
         Conformal.fit(y, y, y, tower, weight="row")
     with pytest.raises(DataError, match=r"level 0.8 was not calibrated; choose from 0\.5"):

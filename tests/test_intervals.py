@@ -72,6 +72,14 @@ def test_cases_by_period_scale_to_the_whole_period(hundred: tuple) -> None:
     assert float(table.spread[at]) == pytest.approx(sums.std())
     assert table["mean"].units == "gC m-2"
 
+    april = samples.time.astype("datetime64[M]") == np.datetime64("2004-04")
+    most = SimpleNamespace(**vars(samples) | {"weight": np.ones_like(samples.weight)})
+    most.weight[row, np.flatnonzero(april)[24:]] = 0  # 24 of 30 days are 80 %
+    at_least = cases(members, most, "month").sel(flux="RECO").observed[row, 15]
+    assert float(at_least) == pytest.approx(
+        samples.y[row, np.flatnonzero(april)[:24], 1].mean() * 30
+    )
+
     few = SimpleNamespace(**vars(samples) | {"weight": samples.weight.copy()})
     few.weight[row, np.flatnonzero(on)[23:]] = 0  # 23 of 29 days are less than 80 %
     assert np.isnan(cases(members, few, "month").sel(flux="RECO").observed[at])
@@ -176,6 +184,12 @@ def test_the_table_covers_what_it_promises(hundred: tuple) -> None:
     assert set(most.period) == {"day", "month", "year"}
     assert (most.coverage.between(0.8, 0.99) & most.crps.gt(0)).all()
     assert table.drop(most.index).crps.isna().all()  # it is stated once
+    day = cases(members, samples)  # of a normal distribution whose 90 % are the interval
+    lower, upper = cross_intervals(day, samples, folds, module.GRID).sel(level=0.9).to_array()
+    sd = (upper - lower) / (2 * norm.ppf(0.95))
+    crps = crps_gaussian(day.observed, (lower + upper) / 2, sd)[0]
+    of_gpp = most[(most.period == "day") & (most.flux == "GPP")]
+    assert of_gpp.crps.item() == pytest.approx(np.nanmean(crps), rel=1e-4)
     width = most.groupby("period").width.mean()
     # The offset of a tower stays in the mean of a year: it does not average out like noise.
     assert width["year"] > 365 * width["day"] / np.sqrt(365)
@@ -206,6 +220,16 @@ def test_stored_intervals_are_those_of_all_models() -> None:
     none = results.intervals[:0]
     assert module.sharpness(none).empty
     assert plots.coverage_by_class(module.by_class(none, "m")).axes
+
+
+def test_a_class_of_five_towers_is_judged() -> None:
+    rows = {"model": "m", "period": "day", "flux": "GPP", "coverage": 0.9, "cases": 1}
+    rows |= {"tower_coverage": 0.9, "width": 1.0, "crps": 1.0}
+    table = pd.DataFrame(rows | {"towers": [4, 5, 6, 7, 8], "level": [0.9] * 4 + [0.5],
+                                 "stratum": ["A", "B", "C", "", "D"]})  # fmt: skip
+    assert module.by_class(table, "m").stratum.tolist() == ["B", "C"]
+    assert module.overall(table, "m").level.tolist() == [0.9]
+    assert module.by_class(table, "other").empty
 
 
 def test_a_value_on_a_bound_is_inside() -> None:

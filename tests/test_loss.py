@@ -1,5 +1,7 @@
 """The physics is evaluated in physical units, and truth costs nothing."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -63,6 +65,18 @@ def test_unlabelled_and_unweighted_days_do_not_count() -> None:
     y[0, 0, 1] = torch.nan  # one missing flux keeps the others
     moved = torch.nan_to_num(y, nan=-1.0) + 1
     assert float(loss.data(moved, y, ONES, SD)) == pytest.approx(1.0, rel=1e-5)
+
+
+def test_contrast_is_the_surprise_at_ones_own_window() -> None:
+    """Of two places at right angles, at a temperature of 0.2: log(1 + exp(-5)); weighed once."""
+    each = torch.eye(2)[:, None].repeat(1, 2, 1) * torch.tensor([3.0, 0.1])[:, None, None]
+    value = loss.contrast(each, torch.ones(2, 2).bool(), torch.arange(2))
+    assert float(value) == pytest.approx(math.log1p(math.exp(-5)), rel=1e-4)
+    turned = loss.contrast(torch.stack([each[:, 0], each[:, 1].flip(0)], 1),
+                           torch.ones(2, 2).bool(), torch.arange(2))  # fmt: skip
+    assert float(turned) == pytest.approx(math.log1p(math.exp(5)), rel=1e-4)
+    alone = loss.contrast(each, torch.tensor([[True, True], [False, True]]), torch.arange(2))
+    assert float(alone) == 0
 
 
 def test_contrast_prefers_like_windows_of_one_place() -> None:

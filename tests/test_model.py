@@ -1,5 +1,6 @@
 """What the model promises: modulation that acts, closure that holds, no hidden dependence."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tamrl.model import loss
-from tamrl.model.network import CARBON, Budget, Config, Dropout, TamRL
+from tamrl.model.network import CARBON, Budget, Config, ConvLSTM, Dropout, TamRL
 
 F, S, T = 5, 4, 40
 BASE = Config(features=F, statics=S, hidden=12, latent=6, embed=4, dropout=0.0)
@@ -88,6 +89,51 @@ def test_light_drives_gpp_and_warmth_respiration() -> None:
         assert torch.equal(flux[..., 1 - i], before[..., 1 - i])
 
 
+def test_fluxes_that_are_not_negative_are_softplus_in_their_unit() -> None:
+    """Half a standard deviation above the head's logit, times light or warmth; NEE closes."""
+    net = build()
+    net.y_sd.copy_(torch.tensor([4.0, 3.0, 9.0]))
+    net.head.data.zero_()
+    net.bias.data.copy_(torch.tensor([0.3, -1.0]))
+    x, process, statics, support = inputs()
+    process[0, :5] = torch.nan  # unknown: as on a mild sunny day
+    flux = net(x, process, statics, support).flux
+    known = torch.nan_to_num(process, nan=1.0)
+    gpp, reco = (
+        4 * known[..., 0] * math.log1p(math.exp(0.8)),
+        3 * known[..., 1] * math.log1p(math.exp(-0.5)),
+    )
+    torch.testing.assert_close(flux, torch.stack([gpp, reco, reco - gpp], -1))
+
+
+def test_heads_begin_with_a_norm_of_one() -> None:
+    """Whatever the width, so that untrained fluxes vary as their labels do, in their unit."""
+    for hidden in (400, 1600):
+        norm = TamRL(replace(BASE, hidden=hidden)).head.detach().square().sum(1)
+        assert norm.tolist() == pytest.approx([1.0, 1.0], rel=0.3)
+
+
+def test_a_climatology_is_read_twice_round_and_averaged() -> None:
+    """Where every month drives the gates alike, the cell fills as by hand (Shi et al. 2015)."""
+    net = ConvLSTM(Config(F, S, latent=3, map_variables=2))
+    width = net.pool.in_channels
+    with torch.no_grad():
+        for p in net.gates.parameters():
+            p.zero_()
+        i, f, o, g = net.gates.bias.view(4, width)
+        i.fill_(-2.0)
+        f.fill_(0.5)
+        o.fill_(1.0)
+        g.copy_(torch.linspace(-1, 1, width))
+    cell, total = torch.zeros(width), torch.zeros(width)
+    for _ in range(24):
+        forget, write, show = (1 / (1 + math.exp(-v)) for v in (1.5, -2.0, 1.0))
+        cell = forget * cell + write * torch.tanh(torch.linspace(-1, 1, width))
+        total += show * torch.tanh(cell)
+    expected = net.pool((total / 24).view(1, width, 1, 1))
+    torch.testing.assert_close(net(torch.randn(1, 12, 2, 9, 9)), expected)
+
+
 def test_units_live_in_the_scale() -> None:
     """Drivers, attributes and fluxes in other units, with their scale, give the same in these."""
     for closure in ("hard", "soft"):
@@ -100,9 +146,9 @@ def test_units_live_in_the_scale() -> None:
             getattr(net, f"{name}_sd").mul_(to)
         given = [9 * x + 2, process, 5 * statics + 2, 9 * support + 2]
         torch.testing.assert_close(net(*given).flux, 4 * before, rtol=1e-4, atol=1e-5)
-        for i, sd, limit in ((0, 9, 8), (2, 5, 5)):  # further away they say no more
+        for i, sd, limit in ((0, 9, 8), (0, 9, -8), (2, 5, 5), (2, 5, -5)):
             fluxes = []
-            for away in (limit - 0.5, limit, limit + 0.5):
+            for away in (limit * 0.9, limit, limit * 1.1):  # farther away they say no more
                 far = torch.full_like(given[i], 2 + sd * away)
                 fluxes.append(net(*given[:i], far, *given[i + 1 :]).flux)
             assert not torch.equal(*fluxes[:2])
@@ -264,4 +310,7 @@ def test_dropout_draws_as_pytorch_does(dtype: torch.dtype) -> None:
     assert torch.equal(torch.rand(3), after)
     torch.manual_seed(5)
     assert torch.equal(Dropout(0.2)(h[:, 7:], 7), expected[:, 7:])
+    torch.manual_seed(5)
+    assert torch.equal(Dropout(0.0)(h), h)  # where none drops out, nothing is drawn
+    assert torch.equal(torch.rand(3), torch.rand(3, generator=torch.Generator().manual_seed(5)))
     assert Dropout(0.2).eval()(h) is h

@@ -83,6 +83,7 @@ def test_an_anomaly_takes_two_years_and_an_amplitude_most_of_one(
     values[:, days:] = np.nan
     evi = xr.DataArray(values, {"site": samples.site, "time": samples.time.astype("M8[ns]")})
     x = with_phenology(samples, evi).x[3, :, -3:]  # of the first year
+    assert np.isfinite(x[samples.has_drivers[3].argmax(), 0])
     assert np.isfinite(x).any(0).tolist() == [True, anomaly, amplitude]
     if amplitude:
         assert np.nanmax(x[:365, 2]) == pytest.approx(np.ptp(values[0, : min(days, 365)]))
@@ -154,6 +155,10 @@ def test_a_mean_season_has_no_anomaly_and_its_own_amplitude(samples: Samples) ->
     short, long = (with_phenology(s, from_season(season, s.time)) for s in (few, samples))
     np.testing.assert_allclose(short.x, long.x[:, :40], atol=1e-6)
     np.testing.assert_allclose(short.static, long.static, atol=1e-6)
+    days = [from_season(season, s.time).time.values[[0, -1]] for s in (few, samples)]
+    assert [str(day)[:10] for pair in days for day in pair] == [
+        "2001-01-01", "2002-12-31", "2001-01-01", "2003-12-31",
+    ]  # fmt: skip
     evi, anomaly, amplitude = np.moveaxis(short.x[:3, ..., -3:], -1, 0)
     own = np.isfinite(few.x[:3, :, few.features.index("SW_POT")])
     there = own.any(1)

@@ -81,8 +81,92 @@ def test_a_unit_is_judged_from_so_many_days_on(vpd, light, days: int, words: str
     for n, step, said in ((days, 1.0, True), (days - 1, 1.0, False), longer):
         doy = 150.0 + np.arange(n) * 0.1
         ta, top = np.full(n, 20.0), potential_radiation(10.0, doy)
-        why = wrong_unit(ta, vpd * saturation_pressure(ta), light * top, 10.0, doy, step)
-        assert (words in why) == said
+        cells = [v[:, None] * np.array([1.0, np.nan])  # one at sea
+                 for v in (ta, vpd * saturation_pressure(ta), light * top)]  # fmt: skip
+        whole = () if step == 1 else (step,)
+        assert (words in wrong_unit(*cells, 10.0, doy[:, None], *whole)) == said
+
+
+@pytest.mark.parametrize(("vpd", "light", "words"), [
+    (1.4, 0.5, "of saturation or more"), (-0.08, 0.5, "looks like kPa"),
+    (0.3, 1.05, "of the radiation above the air or more"), (0.3, -0.1, "looks like MJ"),
+    (0.3, -0.42, "of the radiation above the air"),
+])  # fmt: skip
+def test_what_some_tower_shows_is_no_fault(vpd: float, light: float, words: str) -> None:
+    """At the limit itself nothing is said, a hundredth beyond it is; most limits are of few days.
+
+    Limits from below have a minus.
+    """
+    ta, doy = np.full(400, 20.0), np.full(400, 172.0)
+    air = saturation_pressure(ta)
+    skies = ((lat, potential_radiation(lat, doy)) for lat in range(40))
+    lat, sky = next((y, sky) for y, sky in skies if (abs(light) * sky / sky == abs(light)).all())
+    assert (abs(vpd) * air / air == abs(vpd)).all()
+    for beyond in (0.0, 0.01):
+        share, sun = (abs(v) * (1 + np.sign(v) * beyond) for v in (vpd, light))
+        values = share * air, sun * sky
+        for v, limit, usual in zip(values, (vpd, light), (0.3 * air, 0.5 * sky), strict=True):
+            if limit > 0:  # on 1 day of 8 is enough
+                v[50:] = usual[50:]
+        assert (words in wrong_unit(ta, *values, lat, doy)) == (beyond > 0)
+
+
+def test_shares_are_of_warm_and_bright_days() -> None:
+    """Above 5 degC and 50 W m-2: cold air holds little, and twilight is a guess."""
+    n, latitude = 100, np.linspace(50, 65, 1001)
+    winter = potential_radiation(latitude, 355)
+    for warm, bright in ((5.0, 45.0), (5.1, 55.0)):
+        lat = latitude[np.argmin(np.abs(winter - bright))]
+        ta, doy, sky = np.full(n, warm), np.full(n, 355.0), potential_radiation(lat, 355)
+        kilo = wrong_unit(ta, 0.05 * saturation_pressure(ta), np.full(n, np.nan), lat, doy)
+        mega = wrong_unit(ta, np.full(n, np.nan), np.full(n, 0.05 * sky), lat, doy)
+        assert ("kPa" in kilo, "MJ" in mega) == (warm > 5, bright > 50)
+
+
+def said(name: str, *parts: tuple[int, float] | np.ndarray) -> str:
+    """Say what is said of a record of days from 2001 on whose shares are, part by part, these."""
+    shares = np.concatenate([np.full(*p) if isinstance(p, tuple) else p for p in parts])
+    time = np.datetime64("2001-01-01") + np.arange(len(shares))
+    ta, doy = np.full(len(shares), 20.0), (time - time.astype("M8[Y]")).astype(int) + 1
+    values = {"VPD": 0.5 * saturation_pressure(ta), "SW_IN": 0.5 * potential_radiation(30.0, doy)}
+    values[name] = 2 * shares * values[name]
+    return changed_unit(ta, values["VPD"], values["SW_IN"], 30.0, time)
+
+
+@pytest.mark.parametrize(("name", "least"), [("VPD", 60), ("SW_IN", 30)])
+def test_a_unit_changes_on_its_day(name: str, least: int) -> None:
+    """From so many days on in either part; days of none are in neither, but on the calendar."""
+    start = np.datetime64("2001-01-01")
+    for before, after in ((least, least), (least, 200), (200, least), (150, 100), (100, 150)):
+        for one, other, how in ((0.5, 0.05, "10 times smaller"), (0.05, 0.5, "10 times larger")):
+            expected = f"{name} is {how} from {start + before + 5} on than before"
+            assert expected in said(name, (5, 0.0), (before, one), (after, other), (5, 0.0))
+    assert said(name, (least, 0.5), (least - 1, 0.05)) == ""
+    if name == "VPD":  # a part is not shorter, though another day would part it better
+        assert f"from {start + 60} on" in said(name, (61, 0.5), (59, 0.05))
+
+
+@pytest.mark.parametrize(("shares", "found"), [
+    (((100, 0.45), (100, 0.45 / 5.1)), True), (((100, 0.45), (100, 0.45 / 4.9)), False),
+    (((100, 0.45), (100, 0.45 / 19.9)), True), (((100, 0.45), (100, 0.45 / 20.1)), False),
+    (((100, 0.9), (100, 0.15)), False),  # a lower part that some place shows
+    (((100, 0.5), (98, 0.05), (2, 0.2)), True), (((100, 0.5), (97, 0.05), (3, 0.2)), False),
+    (((100, 1.5), (100, 0.5)), True),  # more than any place, from one day on
+    (((11, 1.5), (89, 0.9), (100, 0.5)), True), (((9, 1.5), (91, 0.9), (100, 0.5)), False),
+    (((100, 1.8), (11, 1.5), (89, 0.5)), True), (((100, 1.0), (100, 0.5)), False),
+    (((100, 4.5), (89, 1.3), (11, 1.5)), False),
+])  # fmt: skip
+def test_what_another_unit_makes_of_a_record(shares, found: bool) -> None:
+    """A tenth, a twelfth or ten times as much, as no season and no new sensor does."""
+    assert bool(said("VPD", *shares)) == found
+
+
+def test_a_slow_decline_is_a_season() -> None:
+    """Thirtyfold over 400 days, the 30 days on either side of the middle are nearly alike."""
+    slow, fast = (np.geomspace(0.5, 0.5 / 30, n) for n in (400, 200))
+    assert said("VPD", slow) == said("VPD", slow[::-1]) == ""
+    assert "smaller" in said("VPD", fast)
+    assert "larger" in said("VPD", fast[::-1])
 
 
 def test_a_unit_that_changes_is_found_and_no_real_tower_has_one(real_towers: xr.Dataset) -> None:

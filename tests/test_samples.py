@@ -21,7 +21,11 @@ from tamrl.samples.arrays import (
     SCORE_QC,
     TRAIN_QC,
     Samples,
+    between_months,
+    interpolate,
     make_samples,
+    mean_and_range,
+    month_means,
     process_scalars,
     season_to_daily,
     windows,
@@ -63,6 +67,32 @@ def test_scored_and_trained_days_follow_the_quality_shares(samples, virtual) -> 
     np.testing.assert_allclose(samples.weight[used], qc[used])
 
 
+def test_what_the_sun_gives_is_known_within_a_record_alone(samples: Samples) -> None:
+    """From its first to its last day with drivers, gaps included."""
+    sun = np.isfinite(samples.x[..., samples.features.index("SW_POT")])
+    for known, on in zip(sun, samples.has_drivers, strict=True):
+        days = np.flatnonzero(on)
+        assert np.flatnonzero(known).tolist() == [*range(days[0], days[-1] + 1)]
+
+
+def test_other_targets_are_trained_on_where_one_is_known(virtual: xr.Dataset) -> None:
+    """And scored where all are; the fluxes of carbon are known together or not at all."""
+    gas = virtual.NEE * 0 + 5
+    ds = virtual.assign(
+        CH4=gas.where(virtual.time.dt.day > 10), N2O=gas.where(virtual.time.dt.day < 20)
+    )
+    s = make_samples(ds, targets=("CH4", "N2O"))
+    one, two = np.isfinite(s.y).transpose(2, 0, 1)
+    good = s.has_drivers & (virtual.NEE_QC.values >= TRAIN_QC)
+    assert (s.targets, s.y.shape[-1]) == (("CH4", "N2O"), 2)
+    np.testing.assert_array_equal(s.weight > 0, good & (one | two))
+    high = good & (virtual.NEE_QC.values >= SCORE_QC)
+    np.testing.assert_array_equal(s.scored, high & one & two)
+    assert 0 < s.scored.sum() < (s.weight > 0).sum()
+    part = make_samples(virtual.assign(RECO=virtual.RECO.where(virtual.time.dt.day > 10)))
+    assert not part.weight[:, virtual.time.dt.day <= 10].any()
+
+
 def test_features_are_the_same_whatever_is_missing(virtual: xr.Dataset, samples: Samples) -> None:
     bare = make_samples(virtual[["TA", "VPD", "SW_IN"]])
     assert (bare.features, bare.static_names) == (samples.features, samples.static_names)
@@ -87,6 +117,40 @@ def test_monthly_values_never_cross_a_missing_month(virtual: xr.Dataset) -> None
     assert monthly.month[0] == np.datetime64("2001-01-01") == s.time[0]
     outside = (s.time < np.datetime64("2002-02-28")) & (s.time >= np.datetime64("2001-01-01"))
     np.testing.assert_allclose(fpar[:, outside][s.has_drivers[:, outside]], 0.5, rtol=1e-6)
+
+
+def test_a_day_lies_between_the_middles_of_two_months() -> None:
+    """By its days from either; before the first and after the last middle that month alone is."""
+    month = np.array(["2001-01", "2001-02", "2001-03"], "M8[M]")
+    table = {"2000-12-31": (0, 0, np.nan), "2001-01-01": (0, 0, 0), "2001-01-15": (0, 0, 0),
+             "2001-01-16": (0, 1, 1 / 31), "2001-02-15": (0, 1, 1), "2001-02-16": (1, 2, 1 / 28),
+             "2001-03-01": (1, 2, 0.5), "2001-03-16": (2, 2, 1), "2001-03-31": (2, 2, 1),
+             "2001-04-01": (2, 2, np.nan)}  # fmt: skip
+    left, right, w = between_months(month.astype("M8[ns]"), np.array([*table], "M8[D]"))
+    for got, want in zip((left, right, w), zip(*table.values(), strict=True), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-6)
+    values = np.array([1.0, 3.0, 7.0], np.float32)
+    got = interpolate(values, left, right, w)
+    expected = [np.nan, 1, 1, 1 + 2 / 31, 3, 3 + 4 / 28, 5, 7, 7, np.nan]
+    np.testing.assert_allclose(got, expected, rtol=1e-6)
+    values[1] = np.nan  # of the days beside, those nearer to the other month are known
+    got = interpolate(values, left, right, w)
+    expected = [np.nan, 1, 1, 1, np.nan, np.nan, 7, 7, 7, np.nan]
+    np.testing.assert_allclose(got, expected)
+
+
+def test_a_season_has_half_of_its_months() -> None:
+    """Mean and range are of the months that are known, six at least; days follow the circle."""
+    season = np.arange(24.0).reshape(2, 12) - 3
+    season[0, 6:], season[1, 5:] = np.nan, np.nan
+    mean, span = mean_and_range(season)
+    np.testing.assert_array_equal(mean, [-0.5, np.nan])
+    np.testing.assert_array_equal(span, [5, np.nan])
+    daily = np.array([4.0, 2.0, np.nan, 1.0, np.nan])
+    got = month_means(daily, np.array([0, 0, 0, 11, 5]))
+    np.testing.assert_array_equal(got, [3, *[np.nan] * 10, 1])
+    ends = season_to_daily(np.arange(12.0), np.array([1, 366]))
+    assert ends == pytest.approx([5.5, 11 * (1 - 0.4918)], abs=1e-3)  # both are of one winter
 
 
 def test_process_scalars_have_the_constants_of_their_sources() -> None:
@@ -184,6 +248,14 @@ def test_scale_is_of_days_with_drivers_and_of_labelled_days(samples: Samples) ->
         assert (sd[~known] == 1).all()
 
 
+def test_what_one_tower_knows_is_its_own_mean(samples: Samples) -> None:
+    static = np.full_like(samples.static, np.nan)
+    static[4, 0] = 7.0
+    net = TamRL(Config(len(samples.features), len(samples.static_names)))
+    set_scale(net, replace(samples, static=static), np.arange(6))
+    assert (net.s_mean[0], net.s_sd[0]) == (7, 1)
+
+
 def test_scaling_sees_training_towers_only(samples: Samples) -> None:
     changed = replace(samples, x=samples.x.copy(), y=samples.y.copy())
     changed.x[6:] *= 100
@@ -206,6 +278,7 @@ def test_windows_cover_every_labelled_day(days: list[bool], length: int, extra: 
         assert not covered[tower, start : start + length].any()  # each day once
         covered[tower, start : start + length] = True
     assert (covered >= on).all()
+    assert windows(on & False, length, length).shape == (0, 2)
 
 
 def test_real_towers_give_the_known_number_of_days(real_towers: xr.Dataset) -> None:

@@ -16,7 +16,7 @@ from tamrl.cli import towers
 from tamrl.errors import DataError
 from tamrl.evaluate import scores
 from tamrl.evaluate.scores import imbalance, scored_days, sum_up, violations
-from tamrl.evaluate.timescales import WITHIN, by_scale, scales_of, split, sum_scales
+from tamrl.evaluate.timescales import WITHIN, by_scale, scales_of, split, sum_scales, years
 from tamrl.samples.arrays import SCORE_QC
 
 TOWERS, YEARS = 8, 4
@@ -148,6 +148,17 @@ def test_all_models_on_the_same_days(samples: SimpleNamespace, noisy: np.ndarray
     assert table.RMSE[:3].to_numpy() == pytest.approx(table.RMSE[3:].to_numpy())
     with pytest.raises(DataError, match=r"model b misses \d+ of \d+ scored days.*first: T1"):
         summarise(predictions(samples, a=noisy, b=many), samples)
+    samples.scored[:] = np.isin(np.arange(TOWERS), [0, 1])[:, None] & (
+        np.arange(len(samples.time)) < 50
+    )
+    for lost in (1, 2):  # of a hundred
+        gap = noisy.copy()
+        gap[1, :lost] = np.nan
+        if lost == 1:
+            assert (summarise(predictions(samples, a=gap, b=noisy), samples).days == 99).all()
+        else:
+            with pytest.raises(DataError, match="model a misses 2 of 100 scored days"):
+                summarise(predictions(samples, a=gap, b=noisy), samples)
 
 
 def test_predictions_that_do_not_fit(samples: SimpleNamespace, noisy: np.ndarray) -> None:
@@ -248,6 +259,10 @@ def test_timescales_tell_what_is_wrong(samples: SimpleNamespace) -> None:
     assert abs(r2.loc["flat", "seasonal cycle"]) < 0.02
     assert r2.loc["seasonal", "seasonal cycle"] > 0.95
     assert abs(r2.loc["seasonal", "daily anomalies"]) < 0.02
+    on = samples.scored[:-1]  # between towers: by their means, each as much as another
+    means = [[v[i, on[i], 0].mean() for i in range(TOWERS - 1)] for v in (y, biased)]
+    skill = 1 - np.mean(np.diff(means, axis=0) ** 2) / np.var(means[0])
+    assert r2.loc["biased", "between towers"] == pytest.approx(skill, abs=1e-4)
     n = table.groupby("scale").n.first()  # the tower of ten days is left out
     assert (n["between towers"], n["between years"]) == (7, 7 * YEARS)
 
@@ -286,6 +301,20 @@ def test_years_too_few_or_too_short_are_not_scored() -> None:
     args = (zeros, days.day_of_year.to_numpy() - 1, days.year.to_numpy())
     parts = split(np.random.default_rng(0).normal(size=(len(days), 2)), *args)
     assert parts["between years"].shape == (0, 2)
+    none = np.zeros(1, int)
+    one = split(np.array([[3.0]]), none, none, none + 2004)["between towers"]
+    assert one.tolist() == [[3]]  # of a single day
+
+
+def test_a_year_has_a_hundred_days_and_a_tower_three_such_years() -> None:
+    """Each tower by itself, whatever the years of the next."""
+    lengths = {0: (100, 100, 100), 2: (100, 100, 99), 3: (100, 99, 101, 100), 7: (365, 365)}
+    site = np.repeat([*lengths], [sum(days) for days in lengths.values()])
+    year = np.concatenate([2001 + np.repeat(np.arange(len(d)), d) for d in lengths.values()])
+    at, full, owner = years(site, year)
+    assert np.bincount(at).tolist() == [n for days in lengths.values() for n in days]
+    assert full.tolist() == [True] * 3 + [False] * 3 + [True, False, True, True] + [False] * 2
+    assert owner.tolist() == [0, 0, 0, 3, 3, 3]
 
 
 def test_balance_violation_is_zero_only_at_closure(samples: SimpleNamespace) -> None:

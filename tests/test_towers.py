@@ -203,8 +203,25 @@ def test_a_sun_that_does_not_set_says_little_of_the_clock() -> None:
     """Light that is nearly the same at all hours has no noon to be compared with."""
     start = np.datetime64("2001-06-21T00:00") + 30 * np.arange(48 * 9).astype("m8[m]")
     hour = np.arange(48 * 9) % 48 / 2
-    light = {"SW_IN": 200 + 50 * np.cos((hour - 18) * np.pi / 12)}
-    assert len(daily.to_days(start, 30, light, "own.csv").data["SW_IN"]) == 9
+    for swing in (50, 100):  # the light's centre is at most a quarter of the way from the middle
+        light = {"SW_IN": 200 + swing * np.cos((hour - 18) * np.pi / 12)}
+        assert len(daily.to_days(start, 30, light, "own.csv").data["SW_IN"]) == 9
+    light = {"SW_IN": 200 + 180 * np.cos((hour - 18) * np.pi / 12)}
+    with pytest.raises(DataError, match=r"centred at 18\.\d h of the local day"):
+        daily.to_days(start, 30, light, "own.csv")
+
+
+def test_a_flag_is_0_to_3_and_below_it_there_is_none() -> None:
+    """Fractions are of files that average flags; -1 says that there is none."""
+    start = START.astype("datetime64[m]") + np.arange(48) * np.timedelta64(30, "m")
+    for flag, share in ((0, 1), (1.4, 1), (1.6, 0), (3, 0), (3.4, 0), (-1, np.nan)):
+        got = daily.to_days(start, 30, {"NEE_QC": np.full(48, float(flag))}, "test")
+        np.testing.assert_array_equal(got.data["NEE_QC"], [share])
+    for bad in (3.6, 4.0):
+        with pytest.raises(
+            DataError, match=r"NEE_QC holds .*; infinities are NaN, flags are 0 to 3"
+        ):
+            daily.to_days(start, 30, {"NEE_QC": np.full(48, bad)}, "test")
 
 
 def test_a_full_disk_leaves_nothing_behind(

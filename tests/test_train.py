@@ -16,7 +16,7 @@ from tamrl.model.network import Config, TamRL
 from tamrl.model.predict import cpu_has_bf16
 from tamrl.model.tensors import DeviceData, set_scale
 from tamrl.model.train import PUBLISHED, Recipe, TamRLModel
-from tamrl.samples.arrays import Samples, make_samples
+from tamrl.samples.arrays import Samples, make_samples, windows
 from tamrl.samples.missing import of_satellites, without_satellites
 from tamrl.virtual.towers import virtual_predictors, virtual_towers
 
@@ -45,8 +45,12 @@ def untrained(samples: Samples) -> TamRL:
 def test_kept_weights_reproduce_the_best_score(samples: Samples) -> None:
     model = fitted(samples, replace(THREE, epochs=5, lr=0.05))
     data = DeviceData(samples, model.net, CPU)
-    again = data.score(model.net, model.predict(samples, VALID), VALID)
+    pred = model.predict(samples, VALID)
+    again = data.score(model.net, pred, VALID)
     assert again == pytest.approx(min(e["valid"] for e in model.log), rel=1e-6)
+    on = samples.weight[VALID] > 0  # days that are trained on, in spreads of each flux
+    error = (pred - samples.y[VALID])[on] / samples.y[TRAIN][samples.weight[TRAIN] > 0].std(0)
+    assert again == pytest.approx(np.sqrt((error**2).mean(0)).mean(), rel=1e-4)
 
 
 def test_the_best_weights_are_kept_though_training_goes_on(samples: Samples, monkeypatch) -> None:
@@ -94,9 +98,16 @@ def test_a_checkpoint_is_data_and_nothing_of_it_is_run(samples: Samples, tmp_pat
 
 
 def test_published_recipe_logs_every_term_and_class_weights_have_mean_one(samples: Samples) -> None:
-    recipe = replace(PUBLISHED, epochs=2, batch=16, pretrain_epochs=1)
-    model = TamRLModel({**SMALL, "closure": "soft", "gates": False}, recipe)
+    recipe, stages = replace(PUBLISHED, epochs=3, batch=16, pretrain_epochs=2), list[bool]()
+
+    class Listener(TamRLModel):
+        def _epoch(self, *given: Any) -> dict[str, float]:
+            stages.append(given[-1])
+            return super()._epoch(*given)
+
+    model = Listener({**SMALL, "closure": "soft", "gates": False}, recipe)
     model.fit(samples, TRAIN, VALID, 0)
+    assert stages == [True, True, False]  # two epochs of the decoder alone
     assert {"data", "balance", "non_negativity", "total", "valid"} <= set(model.log[-1])
     data = DeviceData(samples, untrained(samples), CPU)
     data.balance_classes(samples, TRAIN, 1.0)
@@ -108,6 +119,15 @@ def test_published_recipe_logs_every_term_and_class_weights_have_mean_one(sample
         rare /= [days[of == one].sum() for one in of]
     ratio = data.class_weight.numpy()[TRAIN] / rare
     np.testing.assert_allclose(ratio, ratio[0], rtol=1e-4)  # a class half as frequent weighs twice
+    few, alike = samples.weight.copy(), samples.table.assign(igbp="ENF", koppen_main="Cold")
+    few[0, np.flatnonzero(few[0])[1:]] = 0  # one day of thousands weighs as one of a thousand
+    alike.loc[0, "igbp"] = "GRA"
+    rarest = replace(samples, weight=few, table=alike)
+    data.balance_classes(rarest, TRAIN, 1.0)
+    share = 1 - few[0].sum() / few[TRAIN].sum()
+    assert share > 0.9995
+    weight = data.class_weight.numpy()[TRAIN]
+    assert weight[0] / weight[1] == pytest.approx(1000 * share, rel=1e-4)
 
 
 @pytest.mark.slow
@@ -436,11 +456,37 @@ def test_drivers_drop_out_singly_and_satellites_together(samples: Samples) -> No
 
 
 class Listener(TamRLModel):
-    """Take no step, but note where windows begin."""
+    """Take no step, but note where windows begin, and how large a step would be."""
+
+    def _epoch(self, net, mean_net, data, train, opt, plan, rng, alone):  # type: ignore[no-untyped-def]
+        self.plan = plan
+        return super()._epoch(net, mean_net, data, train, opt, plan, rng, alone)
 
     def _terms(self, net, data, site, start, rng, alone):  # type: ignore[no-untyped-def]
         self.starts = np.concatenate([getattr(self, "starts", []), start])
-        return {"data": 0 * torch.stack([p.sum() for p in net.parameters()]).sum()}
+        self.rates = [*getattr(self, "rates", []), self.plan.get_last_lr()[0]]
+        nothing = 0 * torch.stack([p.sum() for p in net.parameters()]).sum()
+        return {"data": nothing + len(self.rates), "other": nothing + 1}
+
+
+def test_steps_grow_for_a_seventh_of_the_training_and_shrink_to_nothing(samples: Samples) -> None:
+    """One cycle over all batches of all epochs; terms are means over the batches of an epoch."""
+    recipe = Recipe(epochs=3, length=120, warmup=20, batch=8)
+    model = Listener(SMALL, recipe).fit(samples, TRAIN, VALID)
+    batches = len(windows(samples.weight[TRAIN] > 0, 100, 100)) // 8
+    assert batches > 3
+    assert len(model.rates) == 3 * batches
+    one = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    total = 3 * batches + 1
+    plan = torch.optim.lr_scheduler.OneCycleLR(one, recipe.lr, total_steps=total, pct_start=0.15)
+    for rate in model.rates:
+        assert rate == pytest.approx(plan.get_last_lr()[0], rel=1e-9)
+        one.step()
+        plan.step()
+    middle = [(2 * epoch + 1) * batches / 2 + 0.5 for epoch in range(3)]
+    assert [e["data"] for e in model.log] == pytest.approx(middle)
+    assert [e["other"] for e in model.log] == pytest.approx([1, 1, 1])
+    assert [e["total"] for e in model.log] == pytest.approx([m + 1 for m in middle])
 
 
 def test_windows_lie_about_their_days_after_the_warm_up(samples: Samples) -> None:
