@@ -113,7 +113,8 @@ def test_what_no_air_is(name: str, at: int, by: float, words: str) -> None:
 
 @pytest.mark.parametrize(("by", "every", "words"), [
     (0.4, 1, ""), (0.6, 1, r"by 0\.6 K at 2019-12-29 06:00 UTC"), (0.6, 180, ""),
-    (4.9, 3840, ""), (5.1, 3840, r"by 5\.1 K at 2019-12-29 17:00 UTC"),
+    (0.6, 70, r"by 0\.6 K at"), (4.9, 3840, ""),
+    (5.1, 3840, r"by 5\.1 K at 2019-12-29 17:00 UTC"),
     (-109.0, 1, ""), (-111.0, 1, r"the dew point is -1\d\d\.?\d? degC, which no air is"),
 ])  # fmt: skip
 def test_a_dew_point_is_not_above_the_temperature(by: float, every: int, words: str) -> None:
@@ -140,6 +141,8 @@ def test_of_the_years_asked_for_half_a_day_more_is_taken() -> None:
     for span in (("2019-12-28", "2020-01-12"), ("2018-01-01", "2018-01-02"), (None, None)):
         hours, _ = opened(ds, span=None if span[0] is None else span)
         assert (hours.first, hours.last) == (number(BEGIN), number(BEGIN) + HOURS - 1)
+    more = opened(cds(BEGIN, HOURS + 1, LAT, LON), span=("2020-01-13", "2020-01-14"))[0]
+    assert more.last - more.first == 12  # of the day that the last record begins
     last = opened(ds, span=("2019-12-27", "2019-12-28"))[0]  # the first record ends on that day
     assert (last.first, last.last) == (number(BEGIN), number("2019-12-29T12"))
     six = cds(BEGIN, HOURS, LAT, LON, 6)
@@ -191,6 +194,7 @@ def test_files_are_of_one_grid(axis: str, off: float | None, same: bool) -> None
     if same:
         hours, _ = opened_from(ds.drop_vars("ssrd"), other)
         assert [part.file for part in hours.series["SW_IN"].parts] == ["1.nc"]
+        assert (hours.name, opened(ds)[0].name) == ("0.nc and 1 more", "Dataset")
     else:
         with pytest.raises(DataError, match=r"1\.nc: its cells \(l\w+\) are not those of 0\.nc"):
             opened_from(ds.drop_vars("ssrd"), other)
@@ -215,13 +219,45 @@ def test_sums_are_judged_by_two_seasons_and_any_slabs(monkeypatch) -> None:
             monkeypatch.setattr(hourly, "SAMPLE_CELLS", slab)
             for one in (ds, dry.assign(tp=dry.tp.assign_attrs(units="m"))):
                 kind = "day" if land else "step"
-                assert opened(one)[0].sums == {"SW_IN": kind, "P": kind}
+                hours, said = opened(one)
+                assert hours.sums == {"SW_IN": kind, "P": kind}
+                assert ("SW_IN: amounts made of sums from 00 UTC (ssrd)" in said) == land
+    three = cds("2019-12-28T03", HOURS, LAT, LON, 3, land=True)
+    assert opened(three)[0].sums == {"SW_IN": "day", "P": "day"}
     both = xr.concat([cds(BEGIN, 192, LAT, LON, land=True),
                       cds(BEGIN, HOURS, LAT, LON).isel(valid_time=slice(192, None))],
                      "valid_time")  # fmt: skip
     with pytest.raises(DataError, match="ssrd holds sums since an unknown time"):
         opened(both)
     assert opened(both, sums="step")[0].sums == {"SW_IN": "step", "P": "step"}
+
+
+def test_a_fall_by_a_thousandth_is_no_rounding() -> None:
+    """Of the most that falls; the second sample is of half a year later, if there is one."""
+    ds = cds(BEGIN, 96, LAT, LON)
+    for share, kind in ((9e-4, ""), (1.1e-3, "step")):
+        value = np.where(np.arange(96) % 2, 1e6 * (1 - share), 1e6)
+        value[0] = 1e3
+        odd = ds.assign(ssrd=(ds.ssrd * 0 + value[:, None, None]).assign_attrs(units="J m-2"))
+        if kind:
+            assert opened(odd)[0].sums["SW_IN"] == kind
+        else:
+            with pytest.raises(DataError, match="ssrd holds sums since an unknown time"):
+                opened(odd)
+    few = {"lat": LAT[:2], "lon": LON[:2]}
+    year, land = (cds(BEGIN, 24 * 600, **few, land=on) for on in (False, True))
+    for day, unclear in ((183, True), (300, False)):
+        there = np.abs(np.arange(24 * 600) - 24 * day - 36) < 48
+        mixed = year.assign(
+            {n: year[n].where(~there[:, None, None], land[n]) for n in ("ssrd", "tp")}
+        )
+        for name in ("ssrd", "tp"):
+            mixed[name].attrs = year[name].attrs
+        if unclear:
+            with pytest.raises(DataError, match="ssrd holds sums since an unknown time"):
+                opened(mixed)
+        else:
+            assert opened(mixed)[0].sums == {"SW_IN": "step", "P": "step"}
 
 
 # Which records make the local days of all columns.

@@ -76,7 +76,7 @@ class Hours:
             if self.sums.get(name) == "day" and (fell := values[name] < FALLEN[name]).any():
                 why = "sums from 00 UTC do not (another: --sums)"
                 self._refuse(name, "falls", fell, start, why)
-        if (wet := values.get("RH", np.zeros(0)) > HUMID_MOST).any():
+        if "RH" in values and (wet := values["RH"] > HUMID_MOST).any():
             self._refuse("RH", f"is {values['RH'][wet][0]:.6g} %", wet, start, "no air is so humid")
         if "TDEW" in values:
             self._check_dew(values["TDEW"], values["TA"], start)
@@ -86,12 +86,16 @@ class Hours:
     @property
     def usable(self) -> int:
         """Number of the first record whose amounts are known."""
-        hour = self.stamps(self.first, self.first + 1).astype("datetime64[h]").astype(int)[0] % 24
+        hour = self.stamp(self.first).astype("datetime64[h]").astype(int) % 24
         return self.first + int("day" in self.sums.values() and hour != self.step // 60)
+
+    def stamp(self, number: int) -> np.datetime64:
+        """Give the end of a record, UTC."""
+        return np.datetime64(int(number) * self.step + self.phase, "m")
 
     def stamps(self, start: int, stop: int) -> NDArray[np.datetime64]:
         """Give the ends of records, UTC."""
-        return (np.arange(start, stop) * self.step + self.phase).astype("datetime64[m]")
+        return self.stamp(start) + self.step * np.arange(stop - start)
 
     def raw(self, name: str, start: int, stop: int) -> Floats:
         """Values (record, lat, lon) as the files have them."""
@@ -111,8 +115,7 @@ class Hours:
         return out
 
     def _refuse(self, name: str, what: str, bad: NDArray[np.bool_], start: int, why: str) -> None:
-        at = start + int(np.argwhere(bad)[0][0])
-        when = str(self.stamps(at, at + 1)[0]).replace("T", " ")
+        when = str(self.stamp(start + np.argwhere(bad)[0][0])).replace("T", " ")
         column = self.series[name].column.column
         raise DataError(f"{self.name}: {column} {what} at {when} UTC: {why}; correct the files")
 
@@ -121,7 +124,7 @@ class Hours:
         for series in self.series.values():
             lost = np.flatnonzero(series.part[start - self.first : stop - self.first] < 0)
             if lost.size:
-                when = f"{self.stamps(start, stop)[lost[0]]}".replace("T", " ")
+                when = f"{self.stamp(start + lost[0])}".replace("T", " ")
                 text = f"{series.column.column} lacks {lost.size} records, the first at {when} UTC"
                 raise DataError(f"{self.name}: {text}; get them, or ask for other years")
 
@@ -136,8 +139,7 @@ class Hours:
         many = (above > DEW_SLACK).sum() > DEW_SHARE * known.sum()
         if not many and most <= DEW_MOST:
             return
-        at = int(np.argwhere(above == most)[0][0])
-        when = str(self.stamps(start + at, start + at + 1)[0]).replace("T", " ")
+        when = str(self.stamp(start + np.argwhere(above == most)[0][0])).replace("T", " ")
         text = f"the dew point is above the temperature, by {most:.3g} K at {when} UTC"
         both = f"{name} and {self.series['TA'].column.column}"
         raise DataError(f"{self.name}: {text}; are {both} mixed up, or in other units?")
@@ -239,11 +241,6 @@ def _sums(hours: Hours, asked: str, notes: list[str]) -> dict[str, str]:
     return found
 
 
-def _mean(raw: Floats) -> Floats:
-    known = np.isfinite(raw)
-    return np.where(known, raw, 0).sum((1, 2)) / np.maximum(known.sum((1, 2)), 1)
-
-
 def _judged(hours: Hours, name: str) -> str:
     """Distinguish sums of a step from sums of the day by two samples; "" if neither shows."""
     last = hours.last + 1
@@ -256,12 +253,12 @@ def _judged(hours: Hours, name: str) -> str:
             continue
         cells = len(hours.window.lat) * len(hours.window.lon)
         slab = max(1, SAMPLE_CELLS // cells)
-        means = [_mean(hours.raw(name, k, min(k + slab, stop))) for k in range(start, stop, slab)]
-        mean = np.concatenate(means)
+        parts = [hours.raw(name, k, min(k + slab, stop)) for k in range(start, stop, slab)]
+        total = np.concatenate([np.nansum(part, (1, 2)) for part in parts])
         time = hours.stamps(start, stop)
         within = time.astype("datetime64[h]").astype(int)[1:] % 24 != hours.step // 60
-        falls = (np.diff(mean) < -FALL * mean.max(initial=0))[within]
-        if accumulates(mean, time, hours.step // 60):
+        falls = (np.diff(total) < -FALL * total.max(initial=0))[within]
+        if accumulates(total, time, hours.step // 60):
             said.add("day")
         elif falls.any():
             said.add("step")
