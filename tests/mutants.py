@@ -4,9 +4,10 @@ Of all single changes of arithmetic, comparisons, logic and numbers in the modul
 sample is drawn by seed. Each is compiled in memory, so that no file is ever altered, and met by the
 quick tests of its module, in a process of its own. Not among the mutants: messages of errors;
 defaults of settings, which are choices; guards that never act (floats below 1e-3 in divisions,
-``strict`` of zip). Not among the tests: the golden values of `test_learners`, which say that a
-number changed and not what is wrong. Libraries (mutmut, cosmic-ray) change no constants of modules,
-or files in place, and draw no sample.
+``strict`` of zip); conditions that name a GPU, and what is done under them, which no test meets
+without one. Not among the tests: the golden values of `test_learners`, which say that a number
+changed and not what is wrong. Libraries (mutmut, cosmic-ray) change no constants of modules, or
+files in place, and draw no sample.
 """
 
 import argparse
@@ -59,6 +60,7 @@ SWAPS: dict[type[ast.AST], type[ast.AST]] = {
 NAMES = {"min": "max", "minimum": "maximum", "any": "all", "mean": "sum", "sin": "cos"}
 NAMES |= {new: old for old, new in NAMES.items() if old != "mean"}
 SKIPPED = (ast.Raise, ast.JoinedStr, ast.arg)
+GPUS = ("cuda", "is_cuda", "mps")
 LIBRARIES = [  # imported once for all
     "h5py", "hypothesis", "lightgbm", "matplotlib.pyplot", "pytest", "rasterio", "requests",
     "scipy.integrate", "scipy.optimize", "sklearn.gaussian_process", "sklearn.model_selection",
@@ -70,8 +72,17 @@ OPTIONS += ["--doctest-modules"]  # rewriting would import the module itself, un
 Mutation = tuple[ast.AST, str, Any]  # what becomes of a field of a node
 
 
+def of_gpu(node: ast.AST) -> bool:
+    """Whether an expression names a GPU, which these tests have not."""
+    named = (getattr(part, "attr", getattr(part, "value", None)) for part in ast.walk(node))
+    return any(isinstance(name, str) and name in GPUS for name in named)
+
+
 def mutations(node: ast.AST) -> Iterator[Mutation]:
     """Go through a syntax tree in a fixed order; each change is of one field of one node."""
+    branch = isinstance(node, ast.If | ast.IfExp) and of_gpu(node.test)
+    if isinstance(node, ast.Compare | ast.BoolOp) and of_gpu(node):
+        return
     match node:
         case ast.BinOp(op=op) | ast.AugAssign(op=op) | ast.BoolOp(op=op) if type(op) in SWAPS:
             yield node, "op", SWAPS[type(op)]()
@@ -88,7 +99,9 @@ def mutations(node: ast.AST) -> Iterator[Mutation]:
         case ast.Attribute(attr=name) if name in NAMES:
             yield node, "attr", NAMES[name]
     for name, field in ast.iter_fields(node):
-        if name in ("decorator_list", "annotation", "returns"):
+        if name in ("decorator_list", "annotation", "returns") or (
+            branch and name in ("test", "body")
+        ):
             continue
         for child in field if isinstance(field, list) else [field]:
             setting = isinstance(node, ast.ClassDef) and isinstance(child, ast.AnnAssign)
