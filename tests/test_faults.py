@@ -468,6 +468,7 @@ TOWERS: dict[str, tuple[pd.DataFrame, Frame, str]] = {  # sound, what is changed
     "VPD above saturation": (daily_csv(), times("VPD_F", 5), "VPD is .* of saturation or more"),
     "light in MJ": (daily_csv(), times("SW_IN_F", 0.0864), "SW_IN never exceeds .*MJ m-2 d-1"),
     "three months in MJ": (daily_csv(90), times("SW_IN_F", 0.0864), "SW_IN never exceeds .*MJ"),
+    "five days in kW m-2": (daily_csv(5), times("SW_IN_F", 1e-3), r"SW_IN .* 0\.\d+; give it"),
     "PAR as photons": (daily_csv(), times("SW_IN_F", 2.5), "SW_IN is .*above the air or more"),
     "PAR in W m-2": (daily_csv(), times("SW_IN_F", 0.4), "SW_IN never exceeds .*like PAR"),
     "truth values": (daily_csv(), lambda t: t.assign(TA_F=t["TA_F"] > 5), "TA_F holds .*bool"),
