@@ -143,7 +143,7 @@ def test_others_near_a_tower_left_out_are_left_out(samples, fold, part, monkeypa
             return model.fitted[0].static[site[0], -2:]
         return model.predict(given, site)[0, 0]
 
-    near, far = float(tower.lat) + 0.1, -89.0
+    near, far = (float(tower.lat) + km / 111.2 for km in (49, 51))
     np.testing.assert_array_equal(predicted(near, 0.0), predicted(near, 12.0))
     assert predicted(far, 12.0)[0] > predicted(far, 0.0)[0] + 1
 

@@ -177,6 +177,22 @@ def test_land_outside_the_area_of_applicability_can_be_left_out():
     assert quoted["inside_NEE"] == pytest.approx(quoted["total_NEE"] / 2)
     named = budgets.largest_sinks(pd.Series({"a": -3.0, "b": 1.0, "c": -0.5, "d": -2.0}), 2)
     assert named == {"nee_where": "a (\N{MINUS SIGN}3.0), d (\N{MINUS SIGN}2.0)"}
+    three = budgets.largest_sinks(pd.Series({"a": -3.0, "b": -1.0, "c": -2.0, UNASSIGNED: -9.0}))
+    assert re.findall(r"\w(?= \()", str(three["nee_where"])) == ["a", "c", "b"]
+    ds["outside"][90:] = np.nan  # not judged: counts as within
+    part = budgets.totals(ds, within=True)
+    np.testing.assert_allclose(part[["total", "area"]], 0.75 * whole[["total", "area"]])
+
+
+def test_what_is_not_predicted_is_no_part_of_a_mean():
+    """The north alone is mapped: half of the land, and its mean is that of the north."""
+    ds = uniform(rate=2.0)
+    for flux in FLUXES:
+        ds[flux][:, :90] = np.nan
+    row = budgets.totals(ds).iloc[0]
+    assert row["predicted"] == pytest.approx(0.5, rel=1e-6)
+    assert row["mean"] == pytest.approx(2 * 365.2425, rel=1e-6)
+    assert row["total"] == pytest.approx(row["mean"] * row["area"] * 1e12 / 2 / 1e15, rel=1e-6)
 
 
 def test_countries_have_their_areas():
@@ -344,6 +360,9 @@ def test_comparison_names_its_sources(need):
     assert "FLUXCOM map, our land" not in set(coarse["source"])
     assert coarse[coarse["mapped"]]["caveat"].str.contains("FLUXCOM's map is not summed").all()
     assert "FLUXCOM" not in mapped["caveat"].iloc[0]
+    degree = budgets.compare(uniform(1.0).sel(lat=slice(0, None))).set_index("source")
+    north = degree.loc["FLUXCOM map, our land", "value"]
+    assert 0.3 * 108.1 < north < 0.9 * 108.1  # of the land that is mapped
     virtual = budgets.compare(ds.assign_attrs(virtual=1))
     assert virtual[virtual["mapped"]]["source"].str.contains("virtual").all()
 

@@ -219,9 +219,11 @@ def test_streams_are_the_same_in_pieces_and_for_few_towers(trained, samples, mon
     monkeypatch.setattr(predict, "STREAM_DAYS", 10_000)
     whole = trained.predict(some, TEST)
     assert np.isfinite(whole[uneven[TEST]]).all()
-    monkeypatch.setattr(predict, "STREAM_DAYS", 50)
     monkeypatch.setattr(predict, "TOWERS", 2)
-    np.testing.assert_allclose(trained.predict(some, TEST), whole, rtol=1e-5, atol=1e-5)
+    own = np.flatnonzero(uneven[TEST[0]])
+    for days in (50, own[-1] - own[0]):  # of the latter, a single day is left
+        monkeypatch.setattr(predict, "STREAM_DAYS", int(days))
+        np.testing.assert_allclose(trained.predict(some, TEST), whole, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(trained.predict(some, TEST[:1]), whole[:1], rtol=1e-4, atol=1e-4)
 
 
@@ -393,6 +395,9 @@ def test_support_of_a_long_record_is_spread_over_it(samples: Samples) -> None:
     support.seen, support.usable[:] = torch.ones_like(support.x), True
     x, _ = support.sample_windows(SITES, np.full(3, -1), 2, None)
     assert x[:, :, 0, 0].tolist() == [[0, 2]] * 3
+    support.usable[:] = [True, True, False]
+    x, seen = support.sample_windows(SITES, np.full(3, 1), 2, None)
+    assert (x[:, :, 0, 0].tolist(), seen[:, :, 0, 0].tolist()) == ([[0, 0]] * 3, [[1, 0]] * 3)
     support.usable[:] = [False, True, False]  # a record of one year has no other to show
     x, seen = support.sample_windows(SITES, np.full(3, 1), 2, None)
     assert x[:, :, 0, 0].tolist() == [[1, 0]] * 3
@@ -475,7 +480,7 @@ def test_steps_grow_for_a_seventh_of_the_training_and_shrink_to_nothing(samples:
     model = Listener(SMALL, recipe).fit(samples, TRAIN, VALID)
     batches = len(windows(samples.weight[TRAIN] > 0, 100, 100)) // 8
     assert batches > 3
-    assert len(model.rates) == 3 * batches
+    assert (len(model.rates), len(model.starts)) == (3 * batches, 3 * batches * 8)
     one = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
     total = 3 * batches + 1
     plan = torch.optim.lr_scheduler.OneCycleLR(one, recipe.lr, total_steps=total, pct_start=0.15)

@@ -102,7 +102,7 @@ def _classes(cells: xr.Dataset) -> tuple[NDArray[np.intp], NDArray[np.str_], NDA
     cell, k = np.nonzero(used)
     igbp = np.array([ALIKE.get(code, code) for code in codes])[k]
     bare = ~cover.any(1)[cell]
-    share = np.where(bare, 1.0, cover[cell, k])
+    share = cover[cell, k] + bare  # of land without any, one part has it all
     return cell, np.where(bare, "", igbp), share / np.bincount(cell, share)[cell]
 
 

@@ -119,7 +119,7 @@ def time_edges(time: Dates) -> Dates:
     """Edges (n + 1) of n time steps: whole months for month starts, else half-way dates."""
     months, step = time.astype("datetime64[M]"), np.diff(time)
     # Stamps at midnight begin their day; others, but for months, stand in the middle of their step.
-    if (time == time.astype("datetime64[D]")).all() and (step == DAY).all():
+    if time[0] == time[0].astype("datetime64[D]") and (step == DAY).all():
         edges = [time, time[-1:] + step[-1:]]
     elif (np.diff(months) == np.timedelta64(1, "M")).all():
         edges = [months, months[-1:] + 1]
