@@ -60,6 +60,7 @@ def test_a_uniform_flux_adds_up_to_the_sphere():
     bands = budgets.totals(uniform(), "band").query("flux == 'GPP'").set_index("region")
     assert bands.loc[["30S to 0", "0 to 30N"], "total"].sum() == pytest.approx(exact / 2, rel=1e-6)
     assert bands.loc["60N to 90N", "area"] == pytest.approx(34.1677, abs=0.01)
+    assert bands.loc["90S to 60S", "area"] == pytest.approx(34.1677, abs=0.01)
     # Cells from 50 to 70 degrees count on both sides of 60, and those of 7.2 degrees do so at 30.
     cap = 2 * np.pi * EARTH_RADIUS**2 / 1e12
     for step in (20.0, 7.2):
@@ -230,6 +231,10 @@ def test_a_block_holds_the_cells_between_its_edges(by: str, size: int) -> None:
     assert ((place[1] - west) % 360 < size).all()
     assert len(parts.cell) == len(lat) * len(lon)
     assert len(parts.names) == (180 // size) * (360 // size)  # of the whole Earth
+    poles = partition(by, [-90.0, 0.0, 90.0], [0.0, 180.0])
+    rows = [poles.names[k].split(",")[0] for k in poles.region]
+    assert rows[:2] + rows[4:] == ["from -90"] * 2 + [f"from {90 - size:+d}"] * 2
+    assert [poles.names[k].split(" ")[2] for k in poles.region[:2]] == ["+0", "-180"]
 
 
 def test_small_cells_of_large_grids_count_their_neighbours():

@@ -91,6 +91,11 @@ def test_members_of_other_towers_are_refused(hundred: tuple) -> None:
     samples, members, _ = hundred
     with pytest.raises(DataError, match="not all in the samples"):
         cases(members.assign_coords(site=[f"X{i}" for i in range(TOWERS)]), samples)
+    one = [*members.site.values[:-1], "X99"]
+    later = members.time + np.timedelta64(1, "D")  # the last of which is in no sample
+    for other in (members.assign_coords(site=one), members.assign_coords(time=later)):
+        with pytest.raises(DataError, match="not all in the samples"):
+            cases(other, samples)
     with pytest.raises(DataError, match="period 'week' is unknown"):
         cases(members, samples, "week")
 

@@ -304,6 +304,8 @@ def test_years_too_few_or_too_short_are_not_scored() -> None:
     none = np.zeros(1, int)
     one = split(np.array([[3.0]]), none, none, none + 2004)["between towers"]
     assert one.tolist() == [[3]]  # of a single day
+    nothing = split(np.empty((0, 2)), none[:0], none[:0], none[:0])
+    assert {part.shape for part in nothing.values()} == {(0, 2)}
 
 
 def test_a_year_has_a_hundred_days_and_a_tower_three_such_years() -> None:

@@ -1,5 +1,6 @@
 """No tower is trained on and tested, none has a neighbour on the other side."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import cast
 
@@ -8,7 +9,13 @@ import pytest
 
 from tamrl.data.schema import tower_facts
 from tamrl.samples.arrays import Samples
-from tamrl.samples.splits import blocks, distance_km, folds, resplit_validation
+from tamrl.samples.splits import (
+    blocks,
+    distance_km,
+    folds,
+    resplit_validation,
+    validation_blocks,
+)
 
 
 def towers(some: np.ndarray | slice = slice(None)) -> Samples:
@@ -77,6 +84,23 @@ def test_the_largest_block_is_not_always_the_one_to_stop_by() -> None:
     assert 0 < sum(kept) < 5
 
 
+def test_two_places_are_enough_to_train_and_to_stop_by() -> None:
+    """One of them is whole on either side; a fold that stops by none is left as it is."""
+    two = validation_blocks(np.array([0, 0, 1]), np.full(3, "ENF"), 0)
+    assert set(two[:2]) == {not two[2]}
+    with pytest.raises(ValueError, match="at least two separate blocks"):
+        validation_blocks(np.zeros(3, int), np.full(3, "ENF"), 0)
+    fold = replace(folds(towers(), 10)[0], valid=np.empty(0, np.intp))
+    assert resplit_validation(fold, towers(), 1) is fold
+
+
+def test_the_far_side_of_the_earth_is_half_its_girth_away() -> None:
+    """From any place, and no farther."""
+    lat = np.random.default_rng(0).uniform(-90, 90, 500)
+    far = distance_km(np.concatenate([lat, -lat]), np.repeat([10.0, 190.0], 500))
+    assert np.diagonal(far, 500) == pytest.approx(np.pi * 6371.0088)
+
+
 def test_each_member_of_a_fold_is_stopped_by_towers_of_its_own() -> None:
     """So that in three members hardly a tower goes unlearnt; the test towers stay the same."""
     s = towers()
@@ -97,6 +121,7 @@ def test_each_member_of_a_fold_is_stopped_by_towers_of_its_own() -> None:
 @pytest.mark.parametrize(("n", "k", "scheme", "text"), [
     (180, 500, "blocked", "separate blocks"),
     (180, 5, "random", "unknown"),
+    (180, 1, "blocked", "1 folds asked for; .* allow 2 to"),
     (3, 4, "koppen", "4 f"),
 ])  # fmt: skip
 def test_impossible_splits_are_refused(n: int, k: int, scheme: str, text: str) -> None:

@@ -102,7 +102,7 @@ def years(site: Index, year: Index) -> tuple[Index, NDArray[np.bool_], Index]:
     _, first, at = np.unique(site * 10_000 + year, return_index=True, return_inverse=True)
     owner = site[first]
     full = np.bincount(at) >= YEAR_DAYS
-    full &= np.bincount(owner[full], minlength=site.max(initial=-1) + 1)[owner] >= YEARS
+    full &= np.bincount(owner[full], minlength=len(site))[owner] >= YEARS
     return at, full, owner[full]
 
 

@@ -24,8 +24,8 @@ MOST_OFFSET = 14.0  # h between a local clock and UTC (Kiribati)
 NEGATIVE = -5.0  # W m-2; no day of 180 FLUXNET2015 towers has less than -2
 MOST_SHARE = 2.0  # of saturation, on days above WARM; there at most 1.33
 STILL = 12  # days in a row with one number: there at most 11, but for fluxes
-# The brightest of 5 days is there at least 2.5 W m-2: so few tell light from none and from kW m-2,
-# but MJ m-2 d-1 take the 16 of `physics.LIGHT_LOW`, which 5 dark days at a tower do not reach.
+# The brightest of 5 days is there at least 2.5 W m-2, which no light and kW m-2 are not; but for
+# MJ m-2 d-1 it takes 16 days, of which one is above `physics.LIGHT_LOW` at any tower, as of 5 none.
 FEW_DAYS, NO_LIGHT = 5, 0.5
 OF_JOULE = "SW_IN: converted from J m-2 ("  # how a note begins
 MOST_NEE = 40.0  # gC m-2 d-1; there at most 26
