@@ -82,7 +82,7 @@ def split(values: Array, site: Index, doy: Index, year: Index) -> dict[str, Arra
     cell = site * 366 + doy
     towers = site.max(initial=-1) + 1
     weight = np.bincount(cell, minlength=towers * 366).reshape(towers, 366) @ near
-    total = _group_sum(values, cell, towers * 366).reshape(towers, 366, -1)
+    total = _group_sum(values, cell, towers * 366).reshape(towers, 366, values.shape[1])
     smooth = np.tensordot(near, total, (0, 1)).swapaxes(0, 1)  # (tower, day, flux)
     season = smooth[site, doy] / weight[site, doy][:, None]
     anomaly = values - season
