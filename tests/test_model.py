@@ -183,8 +183,12 @@ def test_what_is_switched_off_has_no_parameters() -> None:
     every, film = {"encoder", "film_x", "film_h", "gate"}, {"film_x", "film_h"}
     switches = (({"film": False}, film), ({"gates": False}, {"gate"}), ({"encoder": "none"}, every))
     for off, gone in switches:
-        parts = {name.split(".")[0] for name, _ in build(**off).named_parameters()}
+        net = shake(build(**off))
+        parts = {name.split(".")[0] for name, _ in net.named_parameters()}
         assert parts & every == every - gone
+        x, process, statics, support = inputs()
+        fluxes = [net(x, process, statics, s).flux for s in (support, support + 1)]
+        assert torch.equal(*fluxes) == ("encoder" in gone)
 
 
 def test_the_network_is_small() -> None:

@@ -123,6 +123,18 @@ def test_a_tower_that_varies_twice_as_much_has_half_the_weight(samples: Samples)
     np.testing.assert_allclose(ratio.max(1), expected, rtol=1e-4)
 
 
+def test_towers_that_hardly_vary_weigh_alike(samples: Samples) -> None:
+    """Below 0.1 gC m-2 d-1 what varies is noise."""
+    on = samples.weight > 0
+    sd = np.array([row[days, 0].std() for row, days in zip(samples.y, on, strict=True)])
+    scale = np.float32(0.08 / np.median(sd))
+    after = with_tower_weights(replace(samples, y=samples.y * scale)).weight
+    expected = np.clip(0.08 / np.maximum(sd * scale, 0.1), 1 / BOUND, BOUND)
+    assert (sd * scale < 0.1).sum() > 3
+    ratio = (after / np.where(on, samples.weight, 1)).max(1)
+    np.testing.assert_allclose(ratio, expected, rtol=1e-4)
+
+
 def test_few_labels_say_nothing_of_a_tower(samples: Samples) -> None:
     """With 29 labelled days it counts as it did, with 30 by their spread, within bounds."""
     y = samples.y.copy()

@@ -123,6 +123,20 @@ def test_shares_are_of_warm_and_bright_days() -> None:
         assert ("kPa" in kilo, "MJ" in mega) == (warm > 5, bright > 50)
 
 
+@pytest.mark.parametrize("first", ["2001-02-01", "2001-08-15"])
+def test_light_is_compared_with_that_of_its_own_day(first: str) -> None:
+    """At 65 degrees north a day earlier in February, or later in October, has 3 % less."""
+    time = np.datetime64(first) + np.arange(80)
+    doy = (time - np.datetime64("2001-01-01")).astype(int) + 1
+    sky = potential_radiation(65.0, doy)
+    dim = np.arange(80) >= 35 if first < "2001-05" else np.arange(80) < 45
+    ta, dry = np.full(80, -5.0), np.full(80, np.nan)
+    for share, words in ((1.04, ""), (1.06, "SW_IN is")):
+        sw = sky * np.where(dim, 0.4, share)
+        assert changed_unit(ta, dry, sw, 65.0, time).startswith(words)
+        assert bool(changed_unit(ta, dry, sw, 65.0, time)) == bool(words)
+
+
 def said(name: str, *parts: tuple[int, float] | np.ndarray) -> str:
     """Say what is said of a record of days from 2001 on whose shares are, part by part, these."""
     shares = np.concatenate([np.full(*p) if isinstance(p, tuple) else p for p in parts])

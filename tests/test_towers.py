@@ -111,6 +111,18 @@ def test_a_broken_chunk_costs_its_tower_only(tmp_path: Path) -> None:
     assert "BB-Bbb cannot be decoded" in left_out["BB-Bbb"]
 
 
+@pytest.mark.parametrize(("minutes", "known"), [
+    ([0, 30], 30), ([0, 60], 60), ([0, 30, 90, 120], 30), ([0], None), ([0, 15, 30], None),
+])  # fmt: skip
+def test_records_are_of_half_an_hour_or_one(minutes: list[int], known: int | None) -> None:
+    stamps = START.astype("datetime64[m]") + np.array(minutes)
+    if known:
+        assert daily.record_minutes(stamps, "test") == known
+    else:
+        with pytest.raises(DataError, match=r"test .* min apart; 30 or 60 are expected"):
+            daily.record_minutes(stamps, "test")
+
+
 def test_records_must_ascend() -> None:
     start = START.astype("datetime64[m]") + np.array([0, 30, 30, 60]) * np.timedelta64(1, "m")
     with pytest.raises(DataError, match="repeats at 2003-01-01T00:30"):
