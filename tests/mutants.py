@@ -46,7 +46,7 @@ COVERED = {  # module -> test files that state its facts, the nearest first
     "data.weather.hourly": "hourly era5_cube",
     "data.weather.local_days": "hourly era5_cube",
     "maps.budgets": "budgets world_map",
-    "maps.cells": "cli_map upscale",
+    "maps.cells": "cells cli_map upscale",
     "maps.regions": "budgets",
     "maps.timeaxis": "timeaxis upscale faults",
     "maps.uncertainty": "budgets map_scores",

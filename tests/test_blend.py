@@ -23,6 +23,8 @@ fluxes = arrays(np.float32, (5, 3), elements=st.floats(-50, 50, width=32))
 @settings(max_examples=300, deadline=None)
 def test_closed_fluxes_are_possible_and_stay(flux: NDArray) -> None:
     once = close_balance(flux)
+    days = np.stack([flux, flux[::-1]])  # (site, time, flux)
+    np.testing.assert_array_equal(close_balance(days), [once, once[::-1]])
     gpp, reco, nee = once.T
     assert (nee == reco - gpp).all()  # to the last bit
     assert min(gpp.min(), reco.min()) >= 0
@@ -59,7 +61,8 @@ def test_a_weighted_mean_of_parts_that_can_be_used_again(samples: Samples) -> No
 
 
 def test_only_the_ratio_of_weights_counts() -> None:
-    assert Blend((Climatology(), Climatology()), (0.25, 0.5)).weights == (0.25, 0.5)
+    for weights in ((0.25, 0.5), (0, 1)):
+        assert Blend((Climatology(), Climatology()), weights).weights == weights
 
 
 @pytest.mark.parametrize("weights", [(1,), (0, 0), (-1, 2), (1, np.inf)])

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 from mapworld import Ensemble, world
+from settings import DEFINED
 from shapely import box
 
 from tamrl.data.cube import cell_area
@@ -21,6 +22,8 @@ from tamrl.maps import budgets
 from tamrl.maps.regions import BLOCKS, UNASSIGNED, partition
 from tamrl.maps.uncertainty import Uncertainty, jackknife
 from tamrl.maps.upscale import upscale
+
+pytestmark = DEFINED
 
 PARTITIONS = ("band", "biome", "koppen", "koppen_main", "country", "reccap")
 

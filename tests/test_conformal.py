@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from settings import DEFINED
 
 from tamrl.errors import DataError
 from tamrl.evaluate.conformal import Conformal
+
+pytestmark = DEFINED
 
 
 def covered(c: Conformal, y: np.ndarray, m: object, s: object, level: float = 0.9) -> np.ndarray:

@@ -6,12 +6,15 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
+from settings import DEFINED
 from weather import cds, truth
 
 from tamrl.data.weather import hourly
 from tamrl.data.weather.hourly import Hours, open_hours
 from tamrl.data.weather.local_days import Noon, days_of, shifts_of
 from tamrl.errors import DataError
+
+pytestmark = DEFINED
 
 LAT, LON = np.arange(48.0, 50.0, 0.5), np.arange(-2.0, 3.0, 0.5)
 BEGIN, HOURS = "2019-12-28T00", 24 * 16

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.stats import norm
+from settings import DEFINED
 
 from tamrl import plots
 from tamrl.data.schema import FLUXES
@@ -17,6 +18,8 @@ from tamrl.errors import DataError
 from tamrl.evaluate import intervals as module
 from tamrl.evaluate.intervals import calibrate, cases, cross_intervals, crps_gaussian, reliability
 from tamrl.evaluate.tables import read, stored
+
+pytestmark = DEFINED
 
 TOWERS, MEMBERS = 100, 4
 
@@ -185,6 +188,7 @@ def test_the_table_covers_what_it_promises(hundred: tuple) -> None:
     """90 % hold about 90 % of days, months and years; a sum over a year is wider than a day."""
     samples, members, folds = hundred
     table = module.interval_table(members.expand_dims(model=["m"]), samples, folds)
+    assert table.index.is_unique
     most = table[(table.stratum == "") & (table.level == 0.9)]
     assert set(most.period) == {"day", "month", "year"}
     assert (most.coverage.between(0.8, 0.99) & most.crps.gt(0)).all()
@@ -235,19 +239,27 @@ def test_a_class_of_five_towers_is_judged() -> None:
     assert module.by_class(table, "m").stratum.tolist() == ["B", "C"]
     assert module.overall(table, "m").level.tolist() == [0.9]
     assert module.by_class(table, "other").empty
+    turned = module.overall(table[::-1], "m")
+    assert turned.index.tolist() == [0]
 
 
 def test_a_value_on_a_bound_is_inside() -> None:
-    """Of four values two are on the bounds, one is above: three quarters are covered."""
-    axes, values = ("flux", "site", "time"), np.array([[[1.0, 3.0, 2.0, 4.0]]])
-    table = xr.Dataset({"observed": (axes, values)}, {"flux": ["GPP"], "site": ["AA-Aaa"]})
+    """Of five values two are on the bounds, one is above; a tower of one day counts as the other.
+
+    Where nothing is known nothing is covered, and no share is missing.
+    """
+    axes, nan = ("flux", "site", "time"), np.nan
+    values = np.array([[[1.0, 3.0, 2.0, 4.0], [2.0, nan, nan, nan], [nan] * 4]])
+    table = xr.Dataset({"observed": (axes, values)}, {"flux": ["GPP"], "site": ["A", "B", "C"]})
     sides = {"lower": 1.0, "upper": 3.0}
-    bounds = xr.Dataset({n: (("level", *axes), 0 * values[None] + v) for n, v in sides.items()},
+    bounds = xr.Dataset({n: (("level", *axes), np.full((1, 1, 3, 4), v)) for n, v in sides.items()},
                         {"level": [0.9], "flux": ["GPP"]})  # fmt: skip
-    row = reliability(table, bounds).iloc[0]
-    assert (row["coverage"], row["tower_coverage"], row["low"], row["high"]) == (
-        0.75,
-        0.75,
-        0,
-        0.25,
-    )
+    names = ["towers", "cases", "coverage", "tower_coverage", "low", "high", "width"]
+    rows = reliability(table, bounds, ["ENF", "CRO", "GRA"]).set_index("stratum")[names]
+    assert rows.loc[""].tolist() == pytest.approx([2, 5, 0.8, 0.875, 0, 0.2, 2])
+    assert rows.loc["CRO"].tolist() == pytest.approx([1, 1, 1, 1, 0, 0, 2])
+    below = reliability(table - 2, bounds).iloc[0]
+    assert (below["low"], below["high"]) == (0.6, 0)
+    none = rows.loc["GRA"].tolist()
+    assert none[:2] + none[4:6] == [0] * 4
+    assert np.isnan([none[2], none[3], none[6]]).all()

@@ -8,17 +8,21 @@ import pytest
 import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
+from settings import DEFINED
 
 from tamrl.data import phenology
 from tamrl.data.schema import SEALED
 from tamrl.errors import DataError
 from tamrl.samples.arrays import PHENOLOGY, PHENOLOGY_STATIC, Samples
-from tamrl.samples.labels import BOUND, with_mean_labels, with_tower_weights
+from tamrl.samples.labels import with_mean_labels, with_tower_weights
 from tamrl.samples.missing import without_satellites
 from tamrl.samples.phenology import from_season, with_phenology, without_phenology
 from tamrl.virtual.phenology import SHARE, virtual_phenology
 from tamrl.virtual.towers import virtual_towers
 
+pytestmark = DEFINED
+
+BOUND = 3.0  # how many times the median tower one counts, at most
 DAYS = np.arange("2001-01-01", "2004-01-01", dtype="datetime64[D]")
 
 

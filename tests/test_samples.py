@@ -10,6 +10,7 @@ import torch
 import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from settings import DEFINED
 
 from tamrl.data import grid
 from tamrl.data.grid import grid_at
@@ -31,6 +32,8 @@ from tamrl.samples.arrays import (
     windows,
 )
 from tamrl.virtual.towers import virtual_predictors
+
+pytestmark = DEFINED
 
 
 def test_a_missing_label_never_costs_a_driver_day(virtual: xr.Dataset) -> None:

@@ -10,6 +10,7 @@ import pytest
 import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from settings import DEFINED
 from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 
 from tamrl.cli import towers
@@ -18,6 +19,8 @@ from tamrl.evaluate import scores
 from tamrl.evaluate.scores import imbalance, scored_days, sum_up, violations
 from tamrl.evaluate.timescales import WITHIN, by_scale, scales_of, split, sum_scales, years
 from tamrl.samples.arrays import SCORE_QC
+
+pytestmark = DEFINED
 
 TOWERS, YEARS = 8, 4
 FLUXES = ("GPP", "RECO", "NEE")

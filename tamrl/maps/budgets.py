@@ -223,7 +223,7 @@ def zonal_totals(fluxes: xr.Dataset) -> pd.DataFrame:
 def values(whole: pd.DataFrame, inner: pd.DataFrame) -> dict[str, object]:
     """Gather what the pages quote of global `totals`, of all land and within the area."""
     one, part = whole.set_index("flux"), inner.set_index("flux")
-    out: dict[str, object] = {"share_out": 100 * float(1 - part.area.iloc[0] / one.area.iloc[0])}
+    out: dict[str, object] = {"share_out": 100 * float(1 - part.area["NEE"] / one.area["NEE"])}
     for flux in FLUXES:
         out[f"total_{flux}"], out[f"inside_{flux}"] = (
             float(one.total[flux]),
