@@ -70,6 +70,16 @@ def test_scored_and_trained_days_follow_the_quality_shares(samples, virtual) -> 
     np.testing.assert_allclose(samples.weight[used], qc[used])
 
 
+@pytest.mark.parametrize(("share", "trained", "scored"), [
+    (0.49, False, False), (0.5, True, False), (0.79, True, False), (0.8125, True, True),
+])  # fmt: skip
+def test_half_of_a_day_trains_and_four_fifths_are_scored(virtual, share, trained, scored) -> None:
+    s = make_samples(virtual.assign(NEE_QC=virtual.NEE_QC * 0 + np.float32(share)))
+    labelled = s.has_drivers & np.isfinite(s.y).all(-1) & np.isfinite(virtual.NEE_QC.values)
+    np.testing.assert_array_equal(s.weight, np.where(labelled & trained, np.float32(share), 0))
+    np.testing.assert_array_equal(s.scored, labelled & scored)
+
+
 def test_what_the_sun_gives_is_known_within_a_record_alone(samples: Samples) -> None:
     """From its first to its last day with drivers, gaps included."""
     sun = np.isfinite(samples.x[..., samples.features.index("SW_POT")])

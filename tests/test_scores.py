@@ -110,6 +110,27 @@ def test_short_towers_count_pooled_only(samples: SimpleNamespace) -> None:
     assert (score_towers(predictions(samples, m=hat), samples).site == "T7").sum() == 3
 
 
+@pytest.mark.parametrize(("days", "long"), [(29, 7), (30, 8)])
+def test_a_tower_of_thirty_days_has_scores_of_its_own(samples, noisy, days: int, long: int) -> None:
+    """Among percentiles, in the mean over towers, in comparisons and in time scales."""
+    samples.scored[-1] = np.arange(len(samples.time)) < days
+    hat = noisy.copy()
+    hat[-1] += 5
+    pred = predictions(samples, m=hat, n=noisy)
+    table, own = summarise(pred, samples), score_towers(pred, samples)
+    table, gpp = table.set_index(["model", "flux"]), own[(own.model == "m") & (own.flux == "GPP")]
+    each = gpp.RMSE[gpp.n >= 30]
+    assert (table.long_towers == long).all()
+    assert len(each) == long
+    assert table.tower_RMSE["m", "GPP"] == pytest.approx(each.mean())
+    assert table.RMSE_75["m", "GPP"] == pytest.approx(each.quantile(0.75))
+    gain = scores.compare(sum_up(pred, samples), "m", "n").set_index("flux")
+    assert gain.mean_RMSE["GPP"] == pytest.approx(each.mean())
+    counts = by_scale(sum_scales(scored_days(pred, samples))).groupby("scale").n.first()
+    assert counts["between towers"] == long
+    assert counts["daily anomalies"] == gpp.n[gpp.n >= 30].sum()
+
+
 def test_percentiles_are_over_long_towers(samples: SimpleNamespace, noisy: np.ndarray) -> None:
     """And the main score is the mean of their RMSE; with errors that differ, these differ, too."""
     size = 1 + np.arange(TOWERS)[:, None, None] ** 2
