@@ -85,6 +85,8 @@ def test_smooth_truth_is_recovered_where_features_are_missing() -> None:
     fitted.fit(x[:200], truth[:200] + rng.normal(0, 0.3, (200, 2)))
     assert np.sqrt(((fitted.predict(x[200:]) - truth[200:]) ** 2).mean()) < 0.3
     assert (fitted.predict(x * 50) >= 0).all()
+    low = AnnualMeans(fitted.names).fit(x[:200], truth[:200] / 10, fitted.kernel)
+    np.testing.assert_allclose(low.predict(x[200:]), truth[200:] / 10, atol=0.2)
     mean, sd = x[:200].mean(0), x[:200].std(0)
     far = [np.where(np.arange(4) == 0, mean + k * sd, x[200])[None] for k in (3, 4, 5, -3, -4, -5)]
     at = [fitted.predict(place)[0, 0] for place in far]

@@ -158,6 +158,7 @@ def labelled(days: int, value: float) -> np.ndarray:
     ([season(0.3), season(1.2), season(0.3)], (1, 0.1, 1), {}),  # a rainy year in a desert
     ([season(4), season(9)], (1, 0.1), {}),  # two years cannot tell which is wrong
     ([season(0.05) - 0.1, season(4), season(4)], (1, 1, 1), {}),  # noise about nothing
+    ([season(4), 2 + 0.015 * (-1.0) ** np.arange(365), season(4)], (1, 1, 1), {}),  # it varies
     ([season(4), labelled(30, 2.0), season(4)], (1, 1, 1), {2002: "constant GPP"}),
     ([season(4), labelled(29, 2.0), season(4)], (1, 1, 1), {}),  # days too few to judge
 ])  # fmt: skip

@@ -215,6 +215,7 @@ def test_half_precision_is_near_and_closes_the_budget(samples: Samples) -> None:
 def test_streams_are_the_same_in_pieces_and_for_few_towers(trained, samples, monkeypatch) -> None:
     uneven = samples.has_drivers.copy()
     uneven[9, :400], uneven[10, 300:] = False, False  # one record begins late, one ends early
+    uneven[11, np.flatnonzero(uneven[11])[1:]] = False  # and one is of a single day
     some = replace(samples, has_drivers=uneven)
     monkeypatch.setattr(predict, "STREAM_DAYS", 10_000)
     whole = trained.predict(some, TEST)

@@ -64,10 +64,11 @@ class Uncertainty:
             mean = mean.reshape(len(mean), -1)
             known = np.isfinite(mean).all(axis=0)
             n, total = parts.sums(area * known), parts.sums(np.nan_to_num(mean) * area * known)
-            theta = np.divide(total, n, out=np.full(total.shape, np.nan), where=n > 0)
             weight = area[known] if area[known].any() else np.ones(int(known.sum()))
             cell = np.average(jackknife(mean[:, known]) ** 2, weights=weight) ** 0.5
-            out[flux] = np.where(n > 0, jackknife(theta), cell)
+            with np.errstate(invalid="ignore"):
+                error = jackknife(total / n)
+            out[flux] = np.where(np.isnan(error), cell, error)  # NaN: without a mapped cell
         return out
 
 
