@@ -175,3 +175,16 @@ def test_an_error_that_vanishes_with_the_flux_keeps_one_percent_of_itself() -> N
     y = mean * (1 + np.where(np.arange(400) % 2, 0.1, -0.1))
     c = Conformal.fit(y, mean, 0 * mean, np.arange(400) // 10)
     assert c.scale == pytest.approx((0.01 * np.abs(y - mean).mean(), 0, 0.1), rel=1e-3)
+
+
+def test_classes_that_err_alike_have_the_same_factor() -> None:
+    """Also where no line through the flux describes them; others lean on all by three towers."""
+    mean = np.tile(np.linspace(1, 10, 40), 60)
+    tower, sign = np.arange(60).repeat(40), np.where(np.arange(2400) % 2, 1, -1)
+    y = mean + 0.05 * sign * mean**2
+    alike = Conformal.fit(y, mean, 0 * mean, tower, np.where(tower % 2, "ENF", "GRA"))
+    assert list(alike.factor.values()) == pytest.approx([1, 1])
+    wild = np.where(tower % 2, 3, 1)
+    c = Conformal.fit(mean + wild * (y - mean), mean, 0 * mean, tower,
+                      np.where(tower % 2, "ENF", "GRA"))  # fmt: skip
+    assert c.factor == pytest.approx({"ENF": (30 * 1.5 + 3) / 33, "GRA": (30 * 0.5 + 3) / 33})
