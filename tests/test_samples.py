@@ -71,7 +71,7 @@ def test_scored_and_trained_days_follow_the_quality_shares(samples, virtual) -> 
 
 
 @pytest.mark.parametrize(("share", "trained", "scored"), [
-    (0.49, False, False), (0.5, True, False), (0.79, True, False), (0.8125, True, True),
+    (0.49, False, False), (0.5, True, False), (0.79, True, False), (0.8, True, True),
 ])  # fmt: skip
 def test_half_of_a_day_trains_and_four_fifths_are_scored(virtual, share, trained, scored) -> None:
     s = make_samples(virtual.assign(NEE_QC=virtual.NEE_QC * 0 + np.float32(share)))

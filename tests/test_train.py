@@ -504,7 +504,8 @@ def test_windows_lie_about_their_days_after_the_warm_up(samples: Samples) -> Non
     shift = model.starts + recipe.warmup - 400
     assert len(shift) == 30 * len(TRAIN)
     assert shift.mean() == pytest.approx(0, abs=5)
-    assert (shift.min(), shift.max()) == pytest.approx((-45, 45), abs=2)
+    assert -45 <= shift.min() < -43
+    assert 43 < shift.max() <= 45
     torch.manual_seed(0)
     for name, p in untrained(samples).named_parameters():
         now = weights(model)[name]
