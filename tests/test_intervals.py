@@ -58,6 +58,9 @@ def test_cases_by_day(hundred: tuple) -> None:
     assert gpp.observed.values[i, t] == pytest.approx(samples.y[i, t, 0])
     assert gpp.spread.values[i, t] == pytest.approx(members.GPP.values[:, i, t].std())
     assert table["mean"].units == "gC m-2 d-1"
+    gap = members.copy(deep=True)
+    gap.GPP[2, i, t] = np.nan  # a day that one member does not predict is no case
+    assert np.isnan(cases(gap, samples).sel(flux="GPP").observed.values[i, t])
 
 
 def test_cases_by_period_scale_to_the_whole_period(hundred: tuple) -> None:
