@@ -1,12 +1,13 @@
-"""Killed at many moments that nobody chose, training and study end as if never disturbed.
+"""Killed at many moments that nobody chose, what takes long ends as if never disturbed.
 
-Of fetch, compare, map and cube one kill at the worst moment is tested beside them
-(`test_cache`, `test_experiments`, `test_upscale`, `test_era5_cube`).
+A kill at the worst moment is tested beside fetch, compare, map and cube (`test_cache`,
+`test_experiments`, `test_upscale`, `test_era5_cube`).
 """
 
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -15,15 +16,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mapworld import Ensemble, world
 from settings import SMALL, TRAIN, VALID
+from test_cache import NAMES, Place, place
+from test_experiments import go, guesses
 from test_study import LIST, outputs, root, write_notebook
+from test_upscale import same
 
+from tamrl.data.cache import fetch
+from tamrl.maps.upscale import DONE, upscale
 from tamrl.model.train import Recipe, TamRLModel
 from tamrl.samples.arrays import make_samples
+from tamrl.samples.splits import folds
 from tamrl.study.runner import run
 from tamrl.virtual.towers import virtual_towers
 
-__all__ = ["root"]  # a fixture
+__all__ = ["place", "root"]  # fixtures
 pytestmark = pytest.mark.slow
 KILLS = int(os.environ.get("TAMRL_TEST_KILLS", "5"))
 
@@ -44,6 +52,13 @@ def study(folder: Path) -> None:
     """Run a study of two notebooks, the second reading the first."""
     run.announce = lambda towers, console: False
     run.run("smoke", "fluxnet2015", root=folder, notebooks=LIST, build=False)
+
+
+def compare(folder: Path) -> None:
+    """Compare three models on simulated towers."""
+    samples = make_samples(virtual_towers(n=24, years=(2001, 2004)))
+    (folder / "notes").mkdir(parents=True, exist_ok=True)
+    go(folder / "notes", samples, folds(samples, 3), guesses(folder / "notes"))
 
 
 def child(what: Callable[..., None], *arguments: object) -> subprocess.Popen[bytes]:
@@ -112,6 +127,77 @@ def test_a_study_killed_again_and_again_shows_whole_notebooks_alone(root: Path) 
     assert run.run("smoke", "fluxnet2015", root=root, notebooks=LIST, build=False).executed == ()
 
 
+def test_a_fetch_killed_again_and_again_leaves_whole_files_alone(place: Place) -> None:
+    """A file is in the cache whole, or it is not there; the last fetch asks for no other."""
+    place.server.fault = lambda handler, name, nth: bool(time.sleep(0.3))
+    rng, kills, start = np.random.default_rng(0), 0, time.monotonic()
+    place.child().communicate(timeout=120)
+    usual = time.monotonic() - start
+    for _ in range(4 * KILLS):
+        there = place.cached()
+        for name in there if there == set(NAMES) else ():  # fetched before it could be killed
+            (place.root / name).unlink()
+        kills += killed(place.child(), float(rng.uniform(0, usual)))
+        place.cached()  # asserts that each is whole
+        if kills == KILLS:
+            break
+    assert kills == KILLS
+    for part in place.parts():
+        os.utime(part, (0, 0))  # ten minutes later
+    lacking = set(NAMES) - place.cached()
+    place.server.asked.clear()
+    fetch(NAMES)
+    assert set(place.server.asked) == lacking
+    assert (place.cached(), place.parts()) == (set(NAMES), [])
+
+
+def test_a_map_killed_again_and_again_ends_in_the_same_bits(tmp_path: Path) -> None:
+    """Before its first strip, within one, while it is written, or between two."""
+    source, store = tmp_path / "cube.zarr", tmp_path / "map.zarr"
+    cube, rng = world(), np.random.default_rng(0)
+    cube.to_zarr(source, zarr_format=2, consolidated=False)
+    script = str(Path(__file__).with_name("mapworld.py"))
+    command = [sys.executable, script, str(store), str(source), "0.6"]
+    paths = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done, strips = tmp_path / f"map.zarr.part/{DONE}", 0
+    for k in range(KILLS):
+        process = subprocess.Popen(command, env=paths, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 60
+        while k in (1, KILLS // 2) and len([*done.glob("[0-9]*")]) == strips:  # goes on so far
+            assert time.monotonic() < deadline, "no strip was written"
+            time.sleep(0.01)
+        assert killed(process, float(rng.uniform(0, 0.3 if strips else 3))), "ended before its kill"
+        assert not store.exists()
+        strips = len([*done.glob("[0-9]*")])
+    assert strips > 0
+    plain = upscale(Ensemble(), cube, tmp_path / "plain.zarr").load()
+    same(upscale(Ensemble(), source, store), plain)
+
+
+def test_a_comparison_killed_again_and_again_has_whole_tables_alone(tmp_path: Path) -> None:
+    """A table is that of an undisturbed run, or it is not there."""
+    start, rng, kills = time.monotonic(), np.random.default_rng(0), 0
+    assert child(compare, tmp_path / "whole").wait(300) == 0
+    usual, whole, often = time.monotonic() - start, tables(tmp_path / "whole"), tmp_path / "often"
+    assert len(whole) == 4
+    for _ in range(4 * KILLS):
+        if tables(often) == whole:  # ended before it could be killed: from the start
+            shutil.rmtree(often)
+        kills += killed(child(compare, often), float(rng.uniform(0, usual)))
+        assert tables(often).items() <= whole.items()
+        if kills == KILLS:
+            break
+    assert kills == KILLS
+    assert child(compare, often).wait(300) == 0
+    assert tables(often) == whole
+
+
+def tables(folder: Path) -> dict[str, str]:
+    """Read the tables of a comparison, without the line that says how long it took."""
+    files = folder.glob("results/*.csv")
+    return {path.name: path.read_text().partition("\n")[2] for path in files}
+
+
 if __name__ == "__main__":
     name, folder, *more = sys.argv[1:]
-    {"learn": learn, "study": study}[name](Path(folder), *map(bool, more))
+    {"learn": learn, "study": study, "compare": compare}[name](Path(folder), *map(bool, more))
