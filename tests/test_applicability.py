@@ -150,7 +150,7 @@ def test_growth_of_error_is_distinguished_from_none() -> None:
     assert (found["lower"] > 0.95).all()
     assert ((chance["lower"] < 0) & (chance["upper"] > 0)).all()
     signs = pd.DataFrame({"flux": ["GPP", "RECO"], "lower": [0.1, -0.1], "upper": [0.2, 0.1]})
-    assert trust.by_sign(signs, "grows", "falls", "neither") == "GPP: grows; RECO: neither"
+    assert trust.by_sign(signs, "grows", "falls", "neither") == "grows (GPP), neither (RECO)"
 
 
 def test_quarters_hold_all_towers() -> None:

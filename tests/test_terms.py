@@ -36,6 +36,9 @@ def test_terms_add_up_to_a_sum_comparable_with_a_change_of_stocks(need) -> None:
     assert sd[REST] == pytest.approx(np.sqrt((sd[[MAP, *UNSEEN]] ** 2).sum()))
     zones = table.loc[[*UNSEEN, STOCKS], ["north", "rest"]].sum(axis=1)
     assert zones.to_numpy() == pytest.approx(table.globe[[*UNSEEN, STOCKS]].to_numpy())
+    named = terms.with_sources(table)
+    assert named.index[2] == f"{fires} (RECCAP, 2000\N{EN DASH}2009)"
+    assert named.shape == (9, 9)
     said = terms.values(table)
     assert said["unseen"] == f"{table.globe[[*UNSEEN]].sum():.1f}" == "5.8"
     assert said["outside_NEE"] == f"\N{MINUS SIGN}{-0.25 * whole:.1f}"

@@ -27,6 +27,7 @@ DECADE = slice(2009, 2018)
 MAP, INSIDE, REST = "NEE of the map", "the same, applicable land alone", "the map with these terms"
 STOCKS, BUDGET = "net flux by changes of stocks", "land-use emissions minus land sink"
 WHERE = {"globe": "globe", "north": "north", "rest": "tropics and south"}
+BOUNDS = tuple((k, f"{k}_lower", f"{k}_upper") for k in WHERE)  # columns that belong together
 Pair = tuple[float, float]  # a value and its standard deviation, PgC yr-1
 
 
@@ -60,6 +61,12 @@ def net_terms(
         value, sd = np.array([row.get(k, (np.nan, np.nan)) for row in rows.values()]).T
         table[k], table[f"{k}_lower"], table[f"{k}_upper"] = value, value - z * sd, value + z * sd
     return table.rename_axis("term")
+
+
+def with_sources(table: pd.DataFrame) -> pd.DataFrame:
+    """Name the source of each term beside it, instead of in a column: it fits a page then."""
+    sources = table.source.str.replace("-", "\N{EN DASH}")  # of years
+    return table.drop(columns="source").rename(index=lambda t: f"{t} ({sources[t]})")
 
 
 def _published(quantities: list[str]) -> dict[str, Pair]:

@@ -160,4 +160,4 @@ def by_sign(table: pd.DataFrame, rises: str, falls: str, neither: str) -> str:
     """Name the fluxes whose interval (lower, upper) is above 0, below 0, or includes it."""
     sign = np.select([table["lower"] > 0, table["upper"] < 0], [rises, falls], neither)
     named = {kind: table["flux"][sign == kind] for kind in (rises, falls, neither)}
-    return "; ".join(f"{', '.join(names)}: {kind}" for kind, names in named.items() if len(names))
+    return ", ".join(f"{kind} ({', '.join(names)})" for kind, names in named.items() if len(names))

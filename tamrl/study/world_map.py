@@ -171,7 +171,8 @@ def plan(
     both; GB read of hours (four variables of 32 bits) and written, before they are packed. Cores
     go by twos as fast as two processes do here, one as one; without that measure like one.
     """
-    whole, table = cells_of_globe(step), pd.DataFrame(index=[f"{n} cores" for n in cores])
+    whole = cells_of_globe(step)
+    table = pd.DataFrame(index=[f"{n} core{'s' * (n > 1)}" for n in cores])
     pace = [rates["one"] if n == 1 or np.isnan(rates["two"]) else rates["two"] / 2 for n in cores]
     table["map (h)"] = [
         cells * days / (n * each) / 3600 for n, each in zip(cores, pace, strict=True)
