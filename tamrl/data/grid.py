@@ -64,6 +64,11 @@ def fetch_grid(resolution: float = 0.5) -> xr.Dataset:
     return _latest["ds"]
 
 
+def is_stored() -> bool:
+    """Whether `fetch_grid` has only to read what it computed before."""
+    return derived_path("grid-0.5deg", MADE_BY).is_file()
+
+
 def _build() -> xr.Dataset:
     paths = {p.name: p for p in fetch(registry_names("grid/"), "Fetching the predictor grid")}
     climate = gridfiles.biome4_climate(paths["BIOME4_inputdata.nc"])

@@ -5,6 +5,7 @@ tables, the grid. What it found, converted, filled and left out it says in ``att
 """
 
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from numbers import Real
 from os import PathLike
@@ -16,7 +17,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from tamrl.data.grid import grid_at
+from tamrl.data.grid import grid_at, is_stored
 from tamrl.data.koppen import KOPPEN_CODES
 from tamrl.data.own import oneflux
 from tamrl.data.own.checks import check_climate
@@ -84,12 +85,15 @@ def own_samples(
         raise DataError("a place needs all three of lat, lon and igbp")
     for name in targets:
         check_name(name, {})
-    daily = open_towers(towers, table, targets)
+    with ThreadPoolExecutor(1) as pool:  # two threads must not read NetCDF: beside a folder alone
+        folder = grid is None and isinstance(towers, str | PathLike) and Path(towers).is_dir()
+        read = pool.submit(fetch_grid).result if folder and is_stored() else fetch_grid
+        daily = open_towers(towers, table, targets)
     lines = [line for line in str(daily.attrs.get("inputs", "")).splitlines() if line]
     notes: dict[str, list[str]] = {"": []}
     if grid is None:
         try:
-            grid = fetch_grid()
+            grid = read()
         except DataError as error:
             if need_grid:
                 raise
