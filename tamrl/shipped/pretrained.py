@@ -185,8 +185,13 @@ def by_member(models: Sequence[Any], samples: Samples) -> Fluxes:
     """Daily fluxes (seed, site, time, flux) of each member; DataError for days without any."""
     every = np.arange(len(samples.site))
     call = torch.inference_mode()(lambda model: model.predict(samples, every))
-    with ThreadPoolExecutor() as pool:
-        each = np.stack([*pool.map(call, models)])
+    threads = torch.get_num_threads()  # shared out: more than there are cores wait for each other
+    share = max(threads // len(models), 1)
+    try:
+        with ThreadPoolExecutor(len(models), "", torch.set_num_threads, (share,)) as pool:
+            each = np.stack([*pool.map(call, models)])
+    finally:
+        torch.set_num_threads(threads)
     if lost := int((samples.has_drivers & ~np.isfinite(each).all((0, -1))).sum()):
         raise DataError(
             f"{lost} of {samples.has_drivers.sum()} days have no finite prediction; "
