@@ -71,6 +71,17 @@ def test_appeears(tmp_path: Path) -> None:
     )
 
 
+def test_versions_that_meet_are_said_once(tmp_path: Path) -> None:
+    """Of a series that begins in one version of a product and goes on in another."""
+    later, files = appeears(), (tmp_path / "6.csv", tmp_path / "61.csv")
+    later.iloc[: N // 2].rename(columns=lambda c: c.replace("_061_", "_006_")).to_csv(files[0])
+    later.iloc[N // 2 :].to_csv(files[1])
+    notes: dict[str, list[str]] = {"": []}
+    assert np.isfinite(lai_of(read_satellites(files, ONE, notes))).all()
+    (line,) = [line for line in notes["AA-Aaa"] if line.startswith("LAI")]
+    assert line.count("of versions 006 and 061, whose levels may differ") == 1
+
+
 @pytest.mark.parametrize(("columns", "said"), [
     ({"Lai_500m": (LAI * 10).round()}, "LAI: scale factor 0.1 applied"),
     ({"Fpar_500m": LAI / 5 * 0.01 * 0.1}, "FPAR: scale factor 0.01 had been applied twice"),

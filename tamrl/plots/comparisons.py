@@ -15,6 +15,7 @@ from matplotlib.ticker import PercentFormatter
 from tamrl.plots.style import (
     FLUX_COLOURS,
     GREY,
+    MINUS,
     UNIT,
     by_flux,
     columns,
@@ -36,7 +37,7 @@ def _effects(ax: Any, table: pd.DataFrame, y: Any, colour: str, limit: float = n
                         backgroundcolor="white")  # fmt: skip
         elif abs(row.change) > limit:
             side = np.sign(row.change)
-            ax.annotate(f"{row.change:+.0f} %".replace("-", "\N{MINUS SIGN}"),
+            ax.annotate(f"{row.change:+.0f} %".replace("-", MINUS),
                         (side * limit, height), (side * 0.8 * limit, height),
                         ha="right" if side > 0 else "left", va="center", fontsize=9, color=colour,
                         arrowprops={"arrowstyle": "->", "color": colour})  # fmt: skip
@@ -128,7 +129,7 @@ def class_bias(table: pd.DataFrame, share: float, absolute: float) -> Figure:
             ax.plot(row.bias, height, zorder=3, **look)
     counts = table.groupby("class").towers.first()
     names = [f"{name} ({counts[name]})" for name in classes]
-    _names(fig.axes, y, names, f"predicted \N{MINUS SIGN} observed ({UNIT})")
+    _names(fig.axes, y, names, f"predicted {MINUS} observed ({UNIT})")
     marks = [_entry("within", False), _entry("beyond", True, "D")]
     handles = [Patch(color="#dddddd", label="allowed"), *marks]
     fig.legend(handles=handles, loc="outside lower center", ncols=3)
@@ -222,7 +223,7 @@ def scorecard(tables: Mapping[str, pd.DataFrame], label: str) -> Figure:
         image = ax.imshow(table.to_numpy(float), cmap="cividis", vmin=0, vmax=1, aspect="auto")
         for (row, column), value in np.ndenumerate(table.to_numpy(float)):
             colour = "black" if value > 0.5 else "white"
-            text = f"{round(value, 2) + 0:.2f}".replace("-", "\N{MINUS SIGN}")
+            text = f"{round(value, 2) + 0:.2f}".replace("-", MINUS)
             ax.text(column, row, text, ha="center", va="center", color=colour)
         ax.set(title=flux, yticks=range(len(table)), yticklabels=table.index,
                xticks=range(table.shape[1]),
@@ -270,7 +271,7 @@ def waterfall(table: pd.DataFrame, first: str, last: str, label: str) -> Figure:
 
 def _beside(ax: Any, x: float, y: float, text: str) -> None:
     """Write a number right of a mark, with a true minus sign."""
-    ax.annotate(text.replace("-", "\N{MINUS SIGN}"), (x, y), (6, 0), va="center", fontsize=9,
+    ax.annotate(text.replace("-", MINUS), (x, y), (6, 0), va="center", fontsize=9,
                 textcoords="offset points")  # fmt: skip
 
 

@@ -22,7 +22,7 @@ PREDICTORS = {"light": (style.ORANGE, "-"), "temperature": (style.RED, "-"),
 LINES = ((style.BLUE, "o-"), (style.RED, "s--"), (style.GREY, "^:"), (style.ORANGE, "D-."))
 PLACES = ((style.GREEN, "o", "-"), (style.RED, "s", "--"), (style.BLUE, "^", ":"),
           (style.ORANGE, "D", "-."))  # fmt: skip
-MINUS, TIMES = "\N{MINUS SIGN}", " \N{MULTIPLICATION SIGN} "
+TIMES = " \N{MULTIPLICATION SIGN} "
 MARKS = {"fp32": ("o", style.BLUE), "bf16": ("s", style.ORANGE)}
 
 
@@ -51,7 +51,7 @@ def by_biome(tables: Mapping[str, pd.DataFrame], label: str) -> Figure:
     for ax, (title, table) in zip(axes, tables.items(), strict=True):
         image = ax.imshow(table, cmap="cividis", vmin=0, vmax=top, aspect="auto")
         for (row, column), value in np.ndenumerate(table.to_numpy()):
-            number = f"{value:.1f}".replace("-0.0", "0.0").replace("-", MINUS)
+            number = f"{value:.1f}".replace("-0.0", "0.0").replace("-", style.MINUS)
             ax.text(column, row, number, ha="center", va="center",
                     fontsize=9, color="white" if value < 0.6 * top else "black")  # fmt: skip
         ax.set(title=title, yticks=range(len(table)), yticklabels=table.index)

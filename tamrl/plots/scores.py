@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from tamrl.plots import style
 
-MINUS = "\N{MINUS SIGN}"
 ROUNDING = 1e-7  # gC m-2 d-1: a float32 of 1 has no finer step
 HATCHES = {"^": "//", "s": "..", "v": "\\\\", "D": "xx", "P": "++", "X": "--", "o": ""}
 
@@ -140,7 +139,7 @@ def violations(table: pd.DataFrame) -> Figure:
         text = f"{value:.2g}" if value > 1e-4 else "0 to rounding"
         ax.annotate(text, (x, row), (8, 4), textcoords="offset points", fontsize=10)
     ax.set(xscale="log", yticks=y, yticklabels=table.index, ylim=(-0.7, len(table) - 0.3),
-           xlabel=f"mean |NEE {MINUS} (RECO {MINUS} GPP)| ({style.UNIT})")  # fmt: skip
+           xlabel=f"mean |NEE {style.MINUS} (RECO {style.MINUS} GPP)| ({style.UNIT})")  # fmt: skip
     ax.grid(axis="x", linewidth=0.3)
     ax.margins(x=0.12)
     return fig

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 
 cartopy.config["pre_existing_data_dir"] = str(Path(__file__).parents[1] / "natural_earth")
 
-UNIT = "gC m$^{-2}$ d$^{-1}$"
+UNIT, MINUS = "gC m$^{-2}$ d$^{-1}$", "\N{MINUS SIGN}"
 ORANGE, SKY, GREEN, YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
 BLUE, RED, PINK, GREY = "#0072B2", "#D55E00", "#CC79A7", "#8C8C8C"
 WINE, RUST, ROSE = "#882255", "#C04A00", "#E08FC0"  # of models alone

@@ -16,13 +16,11 @@ from tamrl.data.cube import cell_area
 from tamrl.data.grid import grid_at
 from tamrl.data.gridfiles import MID_MONTH, MONTH_DAYS
 from tamrl.errors import DataError
+from tamrl.study.attributes import spell
 
 BELTS = {"north of 30 degrees north": 60, "in the tropics": 0, "south of 30 degrees south": -60}
 DPI, QUALITY = 110, 90  # of the pictures (WebP)
-DRIVERS = {  # in words, with units for tables
-    "TA": ("air temperature", "°C"), "VPD": ("vapour pressure deficit", "hPa"),
-    "SW_IN": ("shortwave radiation", "W m⁻²"),
-}  # fmt: skip
+UNITS = {"TA": "°C", "VPD": "hPa", "SW_IN": "W m⁻²"}  # of drivers, as tables have them
 STORED = 12 * 4 + 1  # bytes of a place and day: three fluxes with sd and two bounds, quality
 HOURS_BYTES = 4 * 24 * 4  # of a place and day of hourly weather: four variables
 CORES = (1, 2, 16, 64, 256)  # a laptop's one and both, a server, a node of a cluster, a few
@@ -110,13 +108,13 @@ def stepped(fluxes: xr.Dataset, flux: str, name: str = "seasons", start: int = 7
 def weather_difference(towers: xr.Dataset, cube: xr.Dataset) -> pd.DataFrame:
     """Monthly means of grid minus those of towers, by variable: n (tower-months), bias, RMSE, r."""
     at, rows = grid_at(cube, towers["lat"], towers["lon"]), {}
-    for name, (words, unit) in DRIVERS.items():
+    for name, unit in UNITS.items():
         tower = towers[name].groupby("time.month").mean().transpose("site", "month").to_numpy()
         grid = at[name].transpose("site", "month").to_numpy()
         both = np.isfinite(tower) & np.isfinite(grid)
         gap, r = grid[both] - tower[both], np.corrcoef(grid[both], tower[both])[0, 1]
         scores = (both.sum(), float(gap.mean()), float(np.sqrt((gap**2).mean())), r)
-        rows[words] = (unit, *scores)
+        rows[spell(name)] = (unit, *scores)
     columns = ["units", "n", "bias", "RMSE", "r"]
     return pd.DataFrame(rows, columns).T.infer_objects().rename_axis("variable")
 

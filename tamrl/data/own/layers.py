@@ -88,10 +88,8 @@ def _judged(layers: pd.DataFrame, notes: dict[str, list[str]]) -> list[pd.DataFr
         if not valid.any():
             lost += unscaled(row.name, some["value"].to_numpy(float))
         unflagged = "" if judged else "; no quality flags in the file, clouds are not masked"
-        unflagged = modis.mixed(some) + unflagged
-        said.append(
-            f"{row.name}: {product} {layer}, {counts} ({lost}){modis.mixed(some)}{unflagged}"
-        )
+        what = f"{row.name}: {product} {layer}, {counts} ({lost})"
+        said.append(what + modis.mixed(some) + unflagged)
         step = step_of(some["date"])
         parts.append(pd.DataFrame({
             "site": site, "product": product, "name": row.name, "date": some["date"],

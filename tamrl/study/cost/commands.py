@@ -65,7 +65,7 @@ COMMANDS = {
         f"map every day of a year, {n} x {n} cells, by two processes",
         f"OMP_NUM_THREADS=1 tamrl map {name}.nc -o {name}-two.zarr --workers 2", "cell-days", 1,
     ) for name, n in SIDES.items()},
-    "cube": Command(f"make days of hourly ERA5, {HOURLY} x {HOURLY} cells, {DAYS} days",
+    "cube": Command(f"make {DAYS} days of made-up hours in ERA5's form, {HOURLY} x {HOURLY} cells",
                     "tamrl cube hours.nc -o days.zarr --workers 1", "cell-days"),
     "train": Command("train one member for 2 epochs, not first on simulated towers",
                      "tamrl train -o member.safetensors --epochs 2 --virtual 0", runs=1),
